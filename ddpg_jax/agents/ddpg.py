@@ -1,0 +1,78 @@
+"""Deep deterministic policy gradient."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ddpg_jax import checks, losses
+from ddpg_jax.agents.actor_critic import actor_critic, l2
+from ddpg_jax.types import Agent, Key, Metrics, Network, PyTree
+
+
+def ddpg(
+    actor: Network,
+    critic: Network,
+    *,
+    gamma: float | jax.Array = 0.99,
+    tau: float | jax.Array = 0.001,
+    actor_learning_rate: float | jax.Array = 1e-4,
+    critic_learning_rate: float | jax.Array = 1e-3,
+    critic_weight_decay: float | jax.Array = 1e-2,
+    optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
+) -> Agent:
+    """DDPG: an off-policy actor-critic with a deterministic policy and slowly tracking targets.
+
+        y      = r + gamma d Q'(s', mu'(s'))                        the target, from both target networks
+        L      = 1/B sum (y - Q(s, a))^2  (+ L2 on Q's weights)     the critic's loss
+        J      = 1/B sum Q(s, mu(s))                                the actor climbs it
+        theta' = tau theta + (1 - tau) theta'                       both targets, every update
+
+    Args:
+        actor, critic: see `ddpg_jax.networks`; any objects with ``init`` and ``apply``.
+        gamma: discount factor in [0, 1].
+        tau: tracking rate of both targets in [0, 1].
+        actor_learning_rate, critic_learning_rate: step sizes.
+        critic_weight_decay: lambda of the L2 penalty ``lambda/2 |W|^2``, added to the gradient of the weight matrices
+            (not of biases) before the optimiser.
+        optimizer: ``learning_rate -> optax.GradientTransformation``.
+
+    Numbers may be traced: ``vmap`` over hyper-parameters through this factory, or differentiate by them.
+
+    Raises:
+        ValueError: a concrete number is out of its range.
+
+    Source: Lillicrap et al. 2015 (arXiv:1509.02971), Algorithm 1 and section 7, from which all defaults are.
+    """
+    checks.between(0, 1, gamma=gamma, tau=tau)
+    checks.between(0, float("inf"), actor_learning_rate=actor_learning_rate, critic_learning_rate=critic_learning_rate)
+    checks.between(0, float("inf"), critic_weight_decay=critic_weight_decay)
+
+    def critic_target(actor_target: PyTree, critic_target: PyTree, batch: Any, key: Key) -> jax.Array:
+        del key  # DDPG's target is deterministic
+        next_action = actor.apply(actor_target, batch.next_observation)
+        next_value = critic.apply(critic_target, batch.next_observation, next_action)
+        return losses.td_target(batch.reward, batch.discount, next_value, gamma)
+
+    def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:
+        value = critic.apply(critic_params, batch.observation, batch.action)
+        loss = losses.squared_error(value, target)
+        return loss, {"critic_loss": loss, "value": jnp.mean(value), "td_error": target - value}
+
+    def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Any) -> tuple[jax.Array, Metrics]:
+        action = actor.apply(actor_params, batch.observation)
+        loss = losses.deterministic_policy_gradient(critic.apply(critic_params, batch.observation, action))
+        return loss, {"actor_loss": loss}
+
+    return actor_critic(
+        actor,
+        critic,
+        critic_target=critic_target,
+        critic_loss=critic_loss,
+        actor_loss=actor_loss,
+        actor_optimizer=optimizer(actor_learning_rate),
+        critic_optimizer=optax.chain(l2(critic_weight_decay), optimizer(critic_learning_rate)),
+        tau=tau,
+    )

@@ -1,0 +1,38 @@
+"""Environments on the device. The contract is `ddpg_jax.types.Environment`; `autoreset.batch` fulfils it for any single one.
+
+    env = envs.make("pendulum", num_envs=16)
+    env = envs.make("brax/halfcheetah", num_envs=64, backend="spring")
+
+A new family is a file here with ``make(...)`` and a line in `names` and in `make`.
+"""
+
+from typing import Any
+
+from ddpg_jax import checks
+from ddpg_jax.envs import brax, pendulum
+from ddpg_jax.types import Environment
+
+
+def names() -> list[str]:
+    """Every name that `make` knows."""
+    return ["pendulum", *(f"brax/{name}" for name in brax.NAMES)]
+
+
+def make(name: str, num_envs: int, **options: Any) -> Environment:
+    """The environment called ``name``, ``num_envs`` of it.
+
+    Args:
+        name: one of `names`.
+        num_envs: E, at least 1.
+        **options: of the family: ``time_limit`` for all, ``backend`` for Brax.
+
+    Raises:
+        ValueError: an unknown name (the nearest known one is named) or an option out of its range.
+        TypeError: an option that the family does not have.
+        ImportError: the simulator is not installed.
+    """
+    if name not in names():
+        raise checks.nearest("environment", name, names(), "`ddpg-jax envs`")
+    if name == "pendulum":
+        return pendulum.make(num_envs, **options)
+    return brax.make(name.removeprefix("brax/"), num_envs, **options)

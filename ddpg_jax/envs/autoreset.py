@@ -1,0 +1,135 @@
+"""From one environment to ``num_envs`` with automatic reset: where the ends of episodes are put right, once."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from ddpg_jax.types import Environment, Key, PyTree, TimeStep
+
+
+class Single(NamedTuple):
+    """One environment, without batch axis, time limit or reset: what an adapter has to supply."""
+
+    reset: Callable[[Key], tuple[PyTree, PyTree]]
+    """``reset(key)``: ``(state, observation)``; a fresh draw from the start distribution."""
+    step: Callable[[PyTree, jax.Array, Key], tuple[PyTree, PyTree, jax.Array, jax.Array]]
+    """``step(state, action, key)``: ``(state, observation, reward, terminated)`` for ``action: [A]`` in [-1, 1]."""
+    action_size: int
+
+
+@struct.dataclass
+class BatchState:
+    """``state``, ``steps`` (of the running episode): leading axis ``E``. ``pool``: the next start of each environment."""
+
+    state: PyTree
+    steps: jax.Array
+    pool: PyTree
+    cursor: jax.Array
+
+
+def batch(
+    single: Single,
+    num_envs: int,
+    time_limit: int,
+    *,
+    fresh_per_step: int | None = None,
+    render: Callable[[PyTree, str], str] | None = None,
+) -> Environment:
+    """``num_envs`` copies that reset themselves.
+
+    An episode that ends takes its next start from a pool with one start per environment. Each step draws ``fresh_per_step`` new
+    starts into the pool, and which environment takes which start is shuffled by a random rotation, so no environment sees one
+    start again and again, and environments that end together start apart.
+
+    Args:
+        single: the environment.
+        num_envs: E, at least 1.
+        time_limit: steps after which an episode is truncated (never terminated), at least 1.
+        fresh_per_step: starts drawn in each step, 1 to ``num_envs``; None draws all (right where a reset is cheap).
+        render: see `ddpg_jax.types.Environment`; receives stacked ``state`` of environment 0, ``[T, ...]``.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+    fresh = num_envs if fresh_per_step is None else fresh_per_step
+    for name, value, high in (
+        ("num_envs", num_envs, None),
+        ("time_limit", time_limit, None),
+        ("fresh_per_step", fresh, num_envs),
+    ):
+        if value < 1 or (high is not None and value > high):
+            raise ValueError(
+                f"{name}={value}: must be at least 1" + ("." if high is None else f" and at most num_envs={high}.")
+            )
+    fresh = next(n for n in range(fresh, num_envs + 1) if num_envs % n == 0)  # whole slices of the pool
+
+    def draw(key: Key, count: int) -> tuple[PyTree, PyTree]:
+        return strong(jax.vmap(single.reset)(jax.random.split(key, count)))
+
+    def reset(key: Key) -> tuple[BatchState, PyTree]:
+        if fresh == num_envs:  # every step draws a whole new pool: none is carried
+            (state, observation), pool = draw(key, num_envs), ()
+        else:  # one draw, so that the simulator's reset is compiled once
+            both = draw(key, 2 * num_envs)
+            state, observation = jax.tree.map(lambda x: x[:num_envs], both)
+            pool = jax.tree.map(lambda x: x[num_envs:], both)
+        steps = jnp.zeros((num_envs,), jnp.int32)
+        return BatchState(state=state, steps=steps, pool=pool, cursor=jnp.zeros((), jnp.int32)), observation
+
+    def starts(env_state: BatchState, key: Key) -> tuple[PyTree, PyTree, jax.Array]:
+        if fresh == num_envs:
+            return (), draw(key, num_envs), env_state.cursor
+        draw_key, rotation_key = jax.random.split(key)
+        drawn = draw(draw_key, fresh)
+        write = lambda pool, new: jax.lax.dynamic_update_slice_in_dim(pool, new, env_state.cursor, axis=0)  # noqa: E731
+        pool = jax.tree.map(write, env_state.pool, drawn)
+        rotation = jax.random.randint(rotation_key, (), 0, num_envs)
+        rows = (jnp.arange(num_envs) + rotation) % num_envs
+        return pool, jax.tree.map(lambda x: x[rows], pool), (env_state.cursor + fresh) % num_envs
+
+    def step(env_state: BatchState, action: jax.Array, key: Key) -> tuple[BatchState, TimeStep]:
+        step_key, start_key = jax.random.split(key)
+        keys = jax.random.split(step_key, num_envs)
+        stepped = jax.vmap(single.step)(env_state.state, action, keys)
+        state, next_observation, reward, terminated = strong(stepped)
+        steps = env_state.steps + 1
+        terminated = terminated.astype(bool)
+        truncated = (steps >= time_limit) & ~terminated
+        done = terminated | truncated
+        pool, (start_state, start_observation), cursor = starts(env_state, start_key)
+        state, observation = select(done, (start_state, start_observation), (state, next_observation))
+        new = BatchState(state=state, steps=jnp.where(done, 0, steps), pool=pool, cursor=cursor)
+        return new, TimeStep(
+            observation=observation,
+            reward=reward.astype(jnp.float32),
+            terminated=terminated,
+            truncated=truncated,
+            next_observation=next_observation,
+        )
+
+    _, observation = jax.eval_shape(single.reset, jax.random.key(0))
+    return Environment(
+        reset,
+        step,
+        num_envs,
+        observation=jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), observation),
+        action=jax.ShapeDtypeStruct((single.action_size,), jnp.float32),
+        render=None if render is None else lambda states, path: render(jax.tree.map(lambda x: x[:, 0], states.state), path),
+    )
+
+
+def strong(tree: PyTree) -> PyTree:
+    """The same arrays without weak types: a weak leaf in a state makes the second call compile again."""
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)) if not _is_key(x) else x, tree)
+
+
+def select(condition: jax.Array, new: Any, old: Any) -> Any:
+    """``where`` on every leaf of two pytrees with leading axis ``E``; ``condition: [E]``."""
+    return jax.tree.map(lambda a, b: jnp.where(condition.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), new, old)
+
+
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key)

@@ -1,0 +1,89 @@
+"""Gymnasium's ``Pendulum-v1`` in JAX: the same dynamics, bounds, start distribution and time limit."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from ddpg_jax.envs.autoreset import Single, batch
+from ddpg_jax.types import Environment, Key, PyTree
+
+GRAVITY, MASS, LENGTH, TIME_STEP = 10.0, 1.0, 1.0, 0.05
+MAX_SPEED, MAX_TORQUE = 8.0, 2.0
+
+
+@struct.dataclass
+class PendulumState:
+    """``angle`` in rad, 0 is upright and not wrapped; ``speed`` in rad/s; ``torque`` in N m, the last one applied."""
+
+    angle: jax.Array
+    speed: jax.Array
+    torque: jax.Array
+
+
+def make(num_envs: int, *, time_limit: int = 200) -> Environment:
+    """``num_envs`` pendulums; observation ``[cos, sin, speed]``, action the torque divided by 2 N m, never terminates."""
+    return batch(Single(reset, step, action_size=1), num_envs, time_limit, render=render)
+
+
+def reset(key: Key) -> tuple[PendulumState, jax.Array]:
+    """Angle from U[-pi, pi], speed from U[-1, 1] rad/s."""
+    high = jnp.array([jnp.pi, 1.0])
+    angle, speed = jax.random.uniform(key, (2,), minval=-high, maxval=high)
+    state = PendulumState(angle=angle, speed=speed, torque=jnp.zeros_like(angle))
+    return state, observe(state)
+
+
+def step(
+    state: PendulumState, action: jax.Array, key: Key | None = None
+) -> tuple[PendulumState, jax.Array, jax.Array, jax.Array]:
+    """One step of 0.05 s; the cost ``angle^2 + 0.1 speed^2 + 0.001 torque^2`` is of the state before it.
+
+    Args:
+        state: one pendulum.
+        action: ``[1]``, clipped to [-1, 1].
+        key: not used; the dynamics are deterministic.
+
+    Returns:
+        ``(state, observation [3], reward, terminated)``.
+    """
+    torque = MAX_TORQUE * jnp.clip(action[0], -1.0, 1.0)
+    wrapped = (state.angle + jnp.pi) % (2 * jnp.pi) - jnp.pi
+    cost = wrapped**2 + 0.1 * state.speed**2 + 0.001 * torque**2
+    acceleration = 3 * GRAVITY / (2 * LENGTH) * jnp.sin(state.angle) + 3.0 / (MASS * LENGTH**2) * torque
+    speed = jnp.clip(state.speed + acceleration * TIME_STEP, -MAX_SPEED, MAX_SPEED)
+    state = PendulumState(angle=state.angle + speed * TIME_STEP, speed=speed, torque=torque)
+    return state, observe(state), -cost, jnp.zeros((), bool)
+
+
+def observe(state: PendulumState) -> jax.Array:
+    """``[cos(angle), sin(angle), speed]``."""
+    return jnp.stack([jnp.cos(state.angle), jnp.sin(state.angle), state.speed], axis=-1)
+
+
+def render(states: PyTree, path: str) -> str:
+    """Draw the trajectory ``[T]`` into ``path.gif``, in real time; returns the file's path."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import animation, pyplot
+
+    states = jax.device_get(states)
+    figure, axes = pyplot.subplots(figsize=(3, 3), dpi=80, layout="constrained")
+    axes.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal", xticks=[], yticks=[])
+    (rod,) = axes.plot([], [], lw=8, solid_capstyle="round", color="#cc4d4d")
+    axes.plot(0, 0, "o", color="black", ms=4)
+    (bar,) = axes.plot([], [], lw=4, color="#4477aa")
+    caption = axes.set_title("")
+
+    def draw(frame: int) -> tuple:
+        angle, torque = states.angle[frame], states.torque[frame]
+        rod.set_data([0, -LENGTH * jnp.sin(angle).item()], [0, LENGTH * jnp.cos(angle).item()])
+        bar.set_data([0, -torque.item() / MAX_TORQUE], [-1.1, -1.1])
+        caption.set_text(f"{frame * TIME_STEP:5.2f} s   torque {torque.item():+.2f} N m")
+        return rod, bar, caption
+
+    film = animation.FuncAnimation(figure, draw, frames=len(states.angle), blit=False)
+    path = f"{path}.gif"
+    film.save(path, writer=animation.PillowWriter(fps=round(1 / TIME_STEP)))
+    pyplot.close(figure)
+    return path

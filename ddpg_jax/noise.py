@@ -1,0 +1,149 @@
+"""Exploration noise: pure ``(init, apply)`` pairs on batched actions ``[E, A]``, composed with `chain`.
+
+A ``stddev`` is in units of the normalised action range [-1, 1]. It may be a number, an array ``[A]`` (per dimension),
+``[E, 1]`` (per environment) or ``[E, A]``, traced or not, or a schedule (any optax schedule): a function from the number
+of steps this noise was applied (int32) to one of those.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from ddpg_jax import checks
+from ddpg_jax.types import Agent, AgentState, Behaviour, Key, Noise, PyTree
+
+Scale = float | jax.Array | Callable[[jax.Array], jax.Array]
+
+
+def gaussian(stddev: Scale) -> Noise:
+    """Independent noise, ``a + stddev * eps`` with ``eps ~ N(0, I)``; its state is the step count.
+
+    Args:
+        stddev: see the module's text; at least 0.
+
+    Raises:
+        ValueError: a negative ``stddev``.
+
+    Source: Fujimoto et al. 2018, section 6.1 (TD3 explores with N(0, 0.1)).
+    """
+    scale = _schedule(stddev)
+
+    def init(key: Key, action: jax.Array) -> jax.Array:
+        return jnp.zeros((), jnp.int32)
+
+    def apply(step: jax.Array, action: jax.Array, key: Key, reset: jax.Array) -> tuple[jax.Array, jax.Array]:
+        noise = jax.random.normal(key, action.shape, action.dtype)
+        return action + _match(scale(step), action) * noise, step + 1
+
+    return Noise(init, apply)
+
+
+@struct.dataclass
+class OrnsteinUhlenbeckState:
+    """``x: [E, A]`` the process of each environment; ``step``: how often it was applied."""
+
+    x: jax.Array
+    step: jax.Array
+
+
+def ornstein_uhlenbeck(
+    stddev: Scale = 0.2, *, theta: float | jax.Array = 0.15, dt: float = 1.0, reset_at_episode_start: bool = True
+) -> Noise:
+    """Temporally correlated noise around zero, one process per environment and action dimension.
+
+        x <- x - theta x dt + stddev sqrt(dt) eps,   eps ~ N(0, I),   a + x
+
+    theta is the rate of return to the mean, ``stddev`` the diffusion sigma. For dt = 1 the stationary standard deviation is
+    ``sigma / sqrt(1 - (1 - theta)^2)`` (0.380 for the defaults).
+
+    Args:
+        stddev: sigma; see the module's text.
+        theta: at least 0.
+        dt: time step, more than 0 (the paper states none; 1 is the usual reading).
+        reset_at_episode_start: start from zero in every episode (the paper's Algorithm 1), or never.
+
+    Raises:
+        ValueError: a number out of its range.
+
+    Source: Uhlenbeck and Ornstein 1930; Lillicrap et al. 2015, section 7 (theta 0.15, sigma 0.2).
+    """
+    checks.between(0, float("inf"), theta=theta)
+    if not dt > 0:
+        raise ValueError(f"dt={dt}: must be more than 0.")
+    scale = _schedule(stddev)
+
+    def init(key: Key, action: jax.Array) -> OrnsteinUhlenbeckState:
+        return OrnsteinUhlenbeckState(x=jnp.zeros(action.shape, action.dtype), step=jnp.zeros((), jnp.int32))
+
+    def apply(
+        state: OrnsteinUhlenbeckState, action: jax.Array, key: Key, reset: jax.Array
+    ) -> tuple[jax.Array, OrnsteinUhlenbeckState]:
+        x = jnp.where(reset[:, None], 0.0, state.x) if reset_at_episode_start else state.x
+        noise = jax.random.normal(key, action.shape, action.dtype)
+        x = x - theta * dt * x + _match(scale(state.step), action) * dt**0.5 * noise
+        return action + x, OrnsteinUhlenbeckState(x=x, step=state.step + 1)
+
+    return Noise(init, apply)
+
+
+def clip(low: float | jax.Array = -1.0, high: float | jax.Array = 1.0) -> Noise:
+    """Clip the action to [low, high], numbers or ``[A]``; the last link of a `chain`, so that what is stored was executed."""
+
+    def apply(state: PyTree, action: jax.Array, key: Key, reset: jax.Array) -> tuple[jax.Array, PyTree]:
+        return jnp.clip(action, _match(low, action), _match(high, action)), state
+
+    return Noise(lambda key, action: (), apply)
+
+
+def chain(*noises: Noise) -> Noise:
+    """Apply noises from left to right, each with a key of its own."""
+
+    def init(key: Key, action: jax.Array) -> tuple[PyTree, ...]:
+        return tuple(noise.init(k, action) for noise, k in zip(noises, jax.random.split(key, len(noises)), strict=True))
+
+    def apply(state: tuple[PyTree, ...], action: jax.Array, key: Key, reset: jax.Array) -> tuple[jax.Array, tuple[PyTree, ...]]:
+        keys = jax.random.split(key, len(noises))
+        new_states = []
+        for noise, noise_state, noise_key in zip(noises, state, keys, strict=True):
+            action, noise_state = noise.apply(noise_state, action, noise_key, reset)
+            new_states.append(noise_state)
+        return action, tuple(new_states)
+
+    return Noise(init, apply)
+
+
+def explore(agent: Agent, noise: Noise) -> Behaviour:
+    """The usual behaviour: the agent's deterministic action, with noise added."""
+
+    def act(
+        state: PyTree, agent_state: AgentState, observation: PyTree, key: Key, reset: jax.Array
+    ) -> tuple[jax.Array, PyTree]:
+        return noise.apply(state, agent.act(agent_state, observation), key, reset)
+
+    return Behaviour(noise.init, act)
+
+
+def uniform() -> Behaviour:
+    """Actions drawn from U[-1, 1], whatever the agent thinks: the warm-up. Its state is the shape to draw."""
+
+    def act(
+        state: jax.Array, agent_state: AgentState, observation: PyTree, key: Key, reset: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        return jax.random.uniform(key, state.shape, state.dtype, -1.0, 1.0), state
+
+    return Behaviour(lambda key, action: jnp.zeros(action.shape, action.dtype), act)
+
+
+def _schedule(stddev: Scale) -> Callable[[jax.Array], jax.Array | float]:
+    if callable(stddev):
+        return stddev
+    checks.between(0, float("inf"), stddev=stddev)
+    return lambda step: stddev
+
+
+def _match(scale: float | jax.Array, action: jax.Array) -> jax.Array:
+    """Give a scale ``[]``, ``[A]``, ``[E, 1]`` or ``[E, A]`` the action's rank and dtype."""
+    scale = jnp.asarray(scale, action.dtype)
+    return scale.reshape((1,) * (action.ndim - scale.ndim) + scale.shape)

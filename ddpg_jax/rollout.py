@@ -1,0 +1,141 @@
+"""Collecting transitions and evaluating policies, on the device."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from ddpg_jax.types import Agent, AgentState, Behaviour, Environment, Key, PyTree, Transition
+
+
+@struct.dataclass
+class Collector:
+    """The environments and what acts in them, between two steps.
+
+    ``reset: [E]`` is True where the next action is the first of an episode; ``episode_return`` and ``episode_length: [E]``
+    belong to the running episodes.
+    """
+
+    env_state: PyTree
+    observation: PyTree
+    behaviour: PyTree
+    reset: jax.Array
+    episode_return: jax.Array
+    episode_length: jax.Array
+
+
+@struct.dataclass
+class Episodes:
+    """Sums over the episodes that ended: ``count``, ``return_sum`` (undiscounted) and ``length_sum``, float32 scalars."""
+
+    count: jax.Array
+    return_sum: jax.Array
+    length_sum: jax.Array
+
+
+def begin(env: Environment, behaviour: Behaviour, key: Key) -> Collector:
+    """Reset the environments and the behaviour; consumes ``key``."""
+    env_key, behaviour_key = jax.random.split(key)
+    env_state, observation = env.reset(env_key)
+    count = env.num_envs
+    return Collector(
+        env_state=env_state,
+        observation=observation,
+        behaviour=behaviour.init(behaviour_key, jnp.zeros((count, *env.action.shape), env.action.dtype)),
+        reset=jnp.ones((count,), bool),
+        episode_return=jnp.zeros((count,)),
+        episode_length=jnp.zeros((count,), jnp.int32),
+    )
+
+
+def collect(
+    env: Environment, behaviour: Behaviour
+) -> Callable[[Collector, AgentState, Key, Key], tuple[Collector, Transition, Episodes]]:
+    """One step of all environments.
+
+    Returns:
+        ``step(collector, agent_state, action_key, env_key) -> (collector, transitions, episodes)`` with ``transitions`` of leading
+        axis ``E``: the action as executed, the true successor, and ``discount`` 0 only where terminated.
+    """
+
+    def step(
+        collector: Collector, agent_state: AgentState, action_key: Key, env_key: Key
+    ) -> tuple[Collector, Transition, Episodes]:
+        action, behaviour_state = behaviour.act(
+            collector.behaviour, agent_state, collector.observation, action_key, collector.reset
+        )
+        env_state, time_step = env.step(collector.env_state, action, env_key)
+        transition = Transition(
+            observation=collector.observation,
+            action=action,
+            reward=time_step.reward,
+            discount=1.0 - time_step.terminated.astype(jnp.float32),
+            next_observation=time_step.next_observation,
+        )
+        done = time_step.terminated | time_step.truncated
+        episode_return = collector.episode_return + time_step.reward
+        episode_length = collector.episode_length + 1
+        episodes = Episodes(
+            count=jnp.sum(done, dtype=jnp.float32),
+            return_sum=jnp.sum(jnp.where(done, episode_return, 0.0)),
+            length_sum=jnp.sum(jnp.where(done, episode_length, 0)).astype(jnp.float32),
+        )
+        collector = Collector(
+            env_state=env_state,
+            observation=time_step.observation,
+            behaviour=behaviour_state,
+            reset=done,
+            episode_return=jnp.where(done, 0.0, episode_return),
+            episode_length=jnp.where(done, 0, episode_length),
+        )
+        return collector, transition, episodes
+
+    return step
+
+
+def make_evaluate(agent: Agent, env: Environment) -> Callable[[AgentState, Key], jax.Array]:
+    """Deterministic evaluation: each of the ``E`` environments plays exactly one episode, from a fresh start.
+
+    Returns:
+        ``evaluate(agent_state, key) -> [E]`` undiscounted returns. Runs until the last first episode has ended, so
+        the environment needs a time limit. Does not touch the training state.
+    """
+
+    def evaluate(agent_state: AgentState, key: Key) -> jax.Array:
+        reset_key, loop_key = jax.random.split(key)
+        env_state, observation = env.reset(reset_key)
+
+        def running(carry: Any) -> jax.Array:
+            return jnp.any(carry[3])
+
+        def step(carry: Any) -> Any:
+            env_state, observation, returns, alive, key = carry
+            key, env_key = jax.random.split(key)
+            env_state, time_step = env.step(env_state, agent.act(agent_state, observation), env_key)
+            returns = returns + jnp.where(alive, time_step.reward, 0.0)
+            alive = alive & ~(time_step.terminated | time_step.truncated)
+            return env_state, time_step.observation, returns, alive, key
+
+        alive = jnp.ones((env.num_envs,), bool)
+        carry = (env_state, observation, jnp.zeros((env.num_envs,)), alive, loop_key)
+        return jax.lax.while_loop(running, step, carry)[2]
+
+    return evaluate
+
+
+def make_trajectory(agent: Agent, env: Environment, steps: int) -> Callable[[AgentState, Key], PyTree]:
+    """``trajectory(agent_state, key) -> env_states`` with leading axis ``[steps, E]``, deterministic actions; for rendering."""
+
+    def trajectory(agent_state: AgentState, key: Key) -> PyTree:
+        reset_key, loop_key = jax.random.split(key)
+
+        def step(carry: Any, env_key: Key) -> tuple[Any, PyTree]:
+            env_state, observation = carry
+            new_state, time_step = env.step(env_state, agent.act(agent_state, observation), env_key)
+            return (new_state, time_step.observation), env_state
+
+        return jax.lax.scan(step, env.reset(reset_key), jax.random.split(loop_key, steps))[1]
+
+    return trajectory

@@ -1,0 +1,126 @@
+"""The nouns of the library: bags of pure functions, and the frozen pytrees of arrays they pass around.
+
+A bag of functions is a ``NamedTuple`` and never sits inside a state. A bag of arrays is a frozen dataclass that JAX
+knows as a pytree. Axes are written in capitals: ``B`` batch, ``E`` environments, ``A`` action dimensions.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+from flax import struct
+
+Key = jax.Array
+PyTree = Any
+Metrics = dict[str, jax.Array]
+
+
+@struct.dataclass
+class Transition:
+    """What replay stores and an agent learns from. Every leaf has the same leading axes.
+
+    ``discount`` is 0 if and only if the episode terminated, else gamma^(k-1) under a k-step return (1 for k = 1), so
+    that ``update`` multiplies by gamma once. A time limit never zeroes it.
+    """
+
+    observation: PyTree
+    action: jax.Array
+    reward: jax.Array
+    discount: jax.Array
+    next_observation: PyTree
+
+
+@struct.dataclass
+class TimeStep:
+    """What one step of ``E`` environments returned.
+
+    ``observation`` is what to act on now, after an automatic reset. ``next_observation`` is what really followed the
+    action, before it. They differ only where ``terminated`` or ``truncated``.
+    """
+
+    observation: PyTree
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    next_observation: PyTree
+
+
+@struct.dataclass
+class NetworkState:
+    """One network: online parameters, their slowly tracking copy, and the optimiser's state."""
+
+    params: PyTree
+    target_params: PyTree
+    opt_state: PyTree
+
+
+@struct.dataclass
+class AgentState:
+    """Everything an agent learns: ``step`` counts updates (int32 scalar)."""
+
+    actor: NetworkState
+    critic: NetworkState
+    step: jax.Array
+
+
+class Network(Protocol):
+    """Any object with these two methods is a network; a Flax module is one."""
+
+    def init(self, key: Key, *inputs: Any) -> PyTree: ...
+    def apply(self, params: PyTree, *inputs: Any) -> jax.Array: ...
+
+
+class Agent(NamedTuple):
+    """An off-policy agent. ``update`` reads only the five attributes of `Transition` from its batch."""
+
+    init: Callable[[Key, PyTree, jax.Array], AgentState]
+    """``init(key, observation, action)``: example arrays without a batch axis."""
+    act: Callable[[AgentState, PyTree], jax.Array]
+    """``act(state, observation)``: the deterministic action in [-1, 1], any leading axes."""
+    update: Callable[[AgentState, Any, Key], tuple[AgentState, Metrics]]
+    """``update(state, batch, key)``: one learning step on a batch with leading axis ``B``."""
+
+
+class Noise(NamedTuple):
+    """Exploration noise added to actions; `ddpg_jax.noise.chain` composes several."""
+
+    init: Callable[[Key, jax.Array], PyTree]
+    """``init(key, action)``: the noise state for actions shaped like ``action: [E, A]``."""
+    apply: Callable[[PyTree, jax.Array, Key, jax.Array], tuple[jax.Array, PyTree]]
+    """``apply(noise_state, action, key, reset)``: ``reset: [E]`` is True where an episode begins with this action."""
+
+
+class Replay(NamedTuple):
+    """Experience replay that lives on the device."""
+
+    init: Callable[[PyTree], PyTree]
+    """``init(transition)``: an empty buffer for items shaped like the example (no batch axis)."""
+    add: Callable[[PyTree, PyTree], PyTree]
+    """``add(replay_state, transitions)``: store ``[E, ...]`` items, the oldest give way."""
+    sample: Callable[[PyTree, Key], PyTree]
+    """``sample(replay_state, key)``: a batch with leading axis ``B``."""
+
+
+class Environment(NamedTuple):
+    """``num_envs`` environments stepped as one, with automatic reset; actions are in [-1, 1] per dimension."""
+
+    reset: Callable[[Key], tuple[PyTree, PyTree]]
+    """``reset(key)``: ``(env_state, observation)`` with leading axis ``E``."""
+    step: Callable[[PyTree, jax.Array, Key], tuple[PyTree, TimeStep]]
+    """``step(env_state, action, key)``: ``action: [E, A]``."""
+    num_envs: int
+    observation: PyTree
+    """Shape and dtype of one observation (``jax.ShapeDtypeStruct``, no batch axis)."""
+    action: jax.ShapeDtypeStruct
+    """Shape ``[A]`` and dtype of one action."""
+    render: Callable[[PyTree, str], str] | None = None
+    """``render(env_states, path)``: draw the stacked states ``[T, E, ...]`` of environment 0; returns the file's path."""
+
+
+class Behaviour(NamedTuple):
+    """What chooses actions while collecting: an agent with noise, uniform warm-up, or parameter-space noise."""
+
+    init: Callable[[Key, jax.Array], PyTree]
+    """``init(key, action)``: the behaviour state for actions shaped like ``action: [E, A]``."""
+    act: Callable[[PyTree, AgentState, PyTree, Key, jax.Array], tuple[jax.Array, PyTree]]
+    """``act(behaviour_state, agent_state, observation, key, reset)``: ``(action, behaviour_state)``."""
