@@ -8,23 +8,37 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_MODULES = ("agents", "checkpoint", "envs", "losses", "networks", "noise", "presets", "replay", "rollout", "train", "types")
-_NAMES = {"make_train": "train", "ddpg": "agents"}
-__all__ = ["__version__", *_MODULES, *_NAMES]
-
 if TYPE_CHECKING:
     from ddpg_jax import agents, checkpoint, envs, losses, networks, noise, presets, replay, rollout, train, types
     from ddpg_jax.agents import ddpg
     from ddpg_jax.train import make_train
 
+__all__ = [
+    "agents",
+    "checkpoint",
+    "ddpg",
+    "envs",
+    "losses",
+    "make_train",
+    "networks",
+    "noise",
+    "presets",
+    "replay",
+    "rollout",
+    "train",
+    "types",
+]
+
+_NAMES = {"make_train": "train", "ddpg": "agents"}
+
 
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
         return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-    if name in _MODULES:
+    if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return [*__all__, "__version__"]
