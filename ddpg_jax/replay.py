@@ -33,8 +33,7 @@ def uniform(capacity: int, batch_size: int) -> Replay:
 
     Source: Lillicrap et al. 2015, section 3 (finite cache, oldest samples discarded, uniform minibatch).
     """
-    if batch_size <= 0:
-        raise ValueError(f"batch_size={batch_size}: must be at least 1.")
+    checks.between(1, float("inf"), batch_size=batch_size)
     if capacity < batch_size:
         raise ValueError(
             f"capacity={capacity} is smaller than batch_size={batch_size}: raise the capacity or lower the batch size."

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from ddpg_jax import checks
 from ddpg_jax.types import Environment, Key, PyTree, TimeStep
 
 
@@ -55,15 +56,8 @@ def batch(
         ValueError: a number is out of its range.
     """
     fresh = num_envs if fresh_per_step is None else fresh_per_step
-    for name, value, high in (
-        ("num_envs", num_envs, None),
-        ("time_limit", time_limit, None),
-        ("fresh_per_step", fresh, num_envs),
-    ):
-        if value < 1 or (high is not None and value > high):
-            raise ValueError(
-                f"{name}={value}: must be at least 1" + ("." if high is None else f" and at most num_envs={high}.")
-            )
+    checks.between(1, float("inf"), num_envs=num_envs, time_limit=time_limit)
+    checks.between(1, num_envs, fresh_per_step=fresh)
     fresh = next(n for n in range(fresh, num_envs + 1) if num_envs % n == 0)  # whole slices of the pool
 
     def draw(key: Key, count: int) -> tuple[PyTree, PyTree]:
@@ -84,7 +78,7 @@ def batch(
             return (), draw(key, num_envs), env_state.cursor
         draw_key, rotation_key = jax.random.split(key)
         drawn = draw(draw_key, fresh)
-        write = lambda pool, new: jax.lax.dynamic_update_slice_in_dim(pool, new, env_state.cursor, axis=0)  # noqa: E731
+        write = lambda pool, new: jax.lax.dynamic_update_slice_in_dim(pool, new, env_state.cursor, axis=0)
         pool = jax.tree.map(write, env_state.pool, drawn)
         rotation = jax.random.randint(rotation_key, (), 0, num_envs)
         rows = (jnp.arange(num_envs) + rotation) % num_envs
