@@ -1,6 +1,6 @@
 """Deterministic-policy-gradient reinforcement learning as pure functions in JAX.
 
-Modules and names load on first use: importing this package costs nothing and imports no simulator.
+The modules below load on first use: importing this package costs nothing and imports no simulator.
 """
 
 import importlib
@@ -10,16 +10,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ddpg_jax import agents, checkpoint, envs, losses, networks, noise, presets, replay, rollout, train, types
-    from ddpg_jax.agents import ddpg
-    from ddpg_jax.train import make_train
 
 __all__ = [
     "agents",
     "checkpoint",
-    "ddpg",
     "envs",
     "losses",
-    "make_train",
     "networks",
     "noise",
     "presets",
@@ -29,12 +25,8 @@ __all__ = [
     "types",
 ]
 
-_NAMES = {"make_train": "train", "ddpg": "agents"}
-
 
 def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
     if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ Initializer = Callable[..., jax.Array]
 def uniform_symmetric(bound: float) -> Initializer:
     """An initialiser that draws from U[-bound, bound] (Lillicrap et al. 2015, section 7, for the final layers)."""
 
-    def init(key, shape, dtype=jnp.float32):
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from ddpg_jax import checks
 from ddpg_jax.types import Key, PyTree, Replay
 
 
 @struct.dataclass
 class RingState:
-    """``storage``: a pytree whose leaves are ``[capacity, ...]``; ``position``: the row written next; ``size``: rows that hold data."""
+    """``storage``: leaves ``[capacity, ...]``; ``position``: the row written next; ``size``: rows with data."""
 
     storage: PyTree
     position: jax.Array

@@ -1,5 +1,6 @@
 """The compiled loop: collect, add, sample, update, scanned. Everything here is a pure function; jit, vmap or shard it."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from ddpg_jax import checks, rollout
 from ddpg_jax import noise as noises
-from ddpg_jax import rollout
 from ddpg_jax.types import Agent, AgentState, Behaviour, Environment, Key, Metrics, PyTree, Replay, Transition
 
 NEVER = jnp.iinfo(jnp.int32).max
@@ -82,14 +83,10 @@ def make_train(
         ValueError: a number is out of its range.
     """
     count = env.num_envs
-    for name, value in (("learning_starts", learning_starts), ("updates_per_step", updates_per_step)):
-        if value < 1:
-            raise ValueError(f"{name}={value}: must be at least 1.")
+    checks.between(1, float("inf"), learning_starts=learning_starts, updates_per_step=updates_per_step)
     if steps_per_chunk < 1 or steps_per_chunk % count:
-        nearest = max(1, round(steps_per_chunk / count)) * count
-        raise ValueError(
-            f"steps_per_chunk={steps_per_chunk}: must be a positive multiple of num_envs={count}, for example {nearest}."
-        )
+        near = max(1, round(steps_per_chunk / count)) * count
+        raise ValueError(f"steps_per_chunk={steps_per_chunk}: must be a multiple of num_envs={count}, for example {near}.")
     warm_up_length = -(-learning_starts // count)
     chunk_length = steps_per_chunk // count
     collect = rollout.collect(env, behaviour)
@@ -121,11 +118,11 @@ def make_train(
             collector, transition, _ = explore(collector, state.agent, keys[0], keys[1])
             return (collector, replay.add(replay_state, transition)), None
 
-        carry = (state.collector.replace(behaviour=begun), state.replay)
+        carry = (dataclasses.replace(state.collector, behaviour=begun), state.replay)
         (collector, replay_state), _ = jax.lax.scan(step, carry, jax.random.split(scan_key, (warm_up_length, 2)))
         # The behaviour begins anew: its own noise starts with zero state, as if an episode began.
-        collector = collector.replace(behaviour=kept)
-        return state.replace(collector=collector, replay=replay_state, key=key, steps=state.steps + warm_up_length)
+        collector = dataclasses.replace(collector, behaviour=kept)
+        return dataclasses.replace(state, collector=collector, replay=replay_state, key=key, steps=state.steps + warm_up_length)
 
     def update(agent_state: AgentState, replay_state: PyTree, keys: Key) -> tuple[AgentState, Metrics]:
         def once(agent_state: AgentState, keys: Key) -> tuple[AgentState, Metrics]:
@@ -152,18 +149,15 @@ def make_train(
                 "reward": transition.reward,
             } | metrics
             now = {name: jnp.where(_finite(value), NEVER, state.steps) for name, value in watched.items()}
-            sums = (
-                jax.tree.map(jnp.add, sums[0], episodes),
-                jax.tree.map(jnp.add, sums[1], metrics),
-                jax.tree.map(jnp.minimum, sums[2], now),
-            )
+            episodes, metrics = jax.tree.map(jnp.add, sums[:2], (episodes, metrics))
+            sums = (episodes, metrics, jax.tree.map(jnp.minimum, sums[2], now))
             state = TrainState(agent=agent_state, replay=replay_state, collector=collector, key=key, steps=state.steps + 1)
             return (state, sums), None
 
         shapes = jax.eval_shape(lambda s: _report_shapes(s, collect, update, keys[0]), state)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         bad = {name: jnp.asarray(NEVER, jnp.int32) for name in ("observation", "action", "reward", *shapes[1])}
-        (state, (episodes, metrics, bad)), _ = jax.lax.scan(step, (state.replace(key=key), (*zeros, bad)), keys)
+        (state, (episodes, metrics, bad)), _ = jax.lax.scan(step, (dataclasses.replace(state, key=key), (*zeros, bad)), keys)
         metrics = jax.tree.map(lambda x: x / chunk_length, metrics)
         return state, Report(episodes=episodes, metrics=metrics, first_bad_step=bad, finite=_finite_leaves(state.agent))
 
