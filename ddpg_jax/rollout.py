@@ -56,8 +56,8 @@ def collect(
     """One step of all environments.
 
     Returns:
-        ``step(collector, agent_state, action_key, env_key) -> (collector, transitions, episodes)``; transitions ``[E, ...]`` hold
-        the action as executed, the true successor, and ``discount`` 0 only where terminated.
+        ``step(collector, agent_state, action_key, env_key) -> (collector, transitions, episodes)``; the transitions
+        ``[E, ...]`` hold the action as executed, the true successor, and ``discount`` 0 only where terminated.
     """
 
     def step(

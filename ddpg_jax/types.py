@@ -66,8 +66,8 @@ class AgentState:
 class Network(Protocol):
     """Any object with these two methods is a network; a Flax module is one."""
 
-    def init(self, key: Key, *inputs: Any) -> PyTree: ...
-    def apply(self, params: PyTree, *inputs: Any) -> jax.Array: ...
+    def init(self, key: Key, /, *inputs: Any) -> PyTree: ...
+    def apply(self, params: PyTree, /, *inputs: Any) -> Any: ...
 
 
 class Agent(NamedTuple):
@@ -113,6 +113,8 @@ class Environment(NamedTuple):
     """Shape and dtype of one observation (``jax.ShapeDtypeStruct``, no batch axis)."""
     action: jax.ShapeDtypeStruct
     """Shape ``[A]`` and dtype of one action."""
+    time_limit: int
+    """Steps after which an episode is truncated."""
     render: Callable[[PyTree, str], str] | None = None
     """``render(env_states, path)``: draw the stacked states ``[T, E, ...]`` of environment 0; returns the file's path."""
 

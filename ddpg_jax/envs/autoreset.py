@@ -111,6 +111,7 @@ def batch(
         num_envs,
         observation=jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), observation),
         action=jax.ShapeDtypeStruct((single.action_size,), jnp.float32),
+        time_limit=time_limit,
         render=None if render is None else lambda states, path: render(jax.tree.map(lambda x: x[:, 0], states.state), path),
     )
 

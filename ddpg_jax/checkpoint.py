@@ -1,0 +1,79 @@
+"""Checkpoints through Orbax: the whole training state and a JSON record beside it, atomically, the last few kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from ddpg_jax.types import PyTree
+
+
+class Checkpoints:
+    """The checkpoints in a folder, named by environment steps.
+
+    A checkpoint is visible only when it is complete: a crash or a full disk while saving leaves the ones before it intact.
+
+    Args:
+        folder: created when first saved to.
+        keep: how many of the newest are kept.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def save(self, step: int, state: PyTree, record: dict[str, Any]) -> None:
+        """Save a pytree of arrays (random keys included) and a JSON-able record under ``step``; returns when it is on disk."""
+        args = ocp.args.Composite(state=ocp.args.StandardSave(_without_keys(state)), record=ocp.args.JsonSave(record))
+        self._manager.save(step, args=args)
+
+    def restore(self, like: PyTree, report: Callable[[str], None] = print) -> tuple[int, PyTree, dict[str, Any]]:
+        """The newest checkpoint that can be read, as ``(step, state, record)``.
+
+        Args:
+            like: a pytree of arrays or shapes with the structure to restore.
+            report: told, in a sentence, of each damaged checkpoint that is passed over.
+
+        Raises:
+            FileNotFoundError: there is none that can be read.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        target = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(_without_keys, like)
+        )
+        for step in steps:
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
+            try:
+                restored = self._manager.restore(step, args=args)
+            except Exception as error:  # whatever the storage raises on damaged files
+                report(f"checkpoint {step} is damaged ({_first_line(error)}); trying the one before it.")
+                continue
+            return step, _with_keys(restored["state"], like), restored["record"]
+        raise FileNotFoundError("no checkpoint" if not steps else "no checkpoint that can be read")
+
+    def close(self) -> None:
+        """Finish what is being written."""
+        self._manager.close()
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _without_keys(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+
+
+def _with_keys(tree: PyTree, like: PyTree) -> PyTree:
+    return jax.tree.map(lambda x, y: jax.random.wrap_key_data(x) if _is_key(y) else x, tree, like)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:120]

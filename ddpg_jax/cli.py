@@ -1,0 +1,173 @@
+"""The command ``ddpg-jax``: parses, calls, prints. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ddpg_jax import __version__
+from ddpg_jax.config import Config, RunError, hyper_parameters
+
+
+class BadInput(click.ClickException):
+    """One sentence, exit code 2."""
+
+    exit_code = 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Deterministic policy gradients in JAX: whole training runs as one compiled program."""
+
+
+def _hyper_parameter_options(command: Callable) -> Callable:
+    for name, kind in reversed(hyper_parameters().items()):
+        command = click.option(f"--{name.replace('_', '-')}", type=kind, default=None, help="[default: the preset's]")(command)
+    return command
+
+
+@main.command()
+@click.argument("env", default="pendulum", required=False)
+@click.option("--preset", default="default", show_default=True, help="A name that `ddpg-jax presets` lists.")
+@click.option("--run-dir", type=click.Path(path_type=Path, file_okay=False), help="[default: a new folder under runs/]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the first member.")
+@click.option("--seeds", type=int, default=1, show_default=True, help="Independent members, trained in one program.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --run-dir; options left out are the run's.")
+@click.option("--backend", default=None, help="Brax's physics: generalized, positional, spring or mjx.")
+@click.option("--time-limit", type=int, default=None, help="Steps per episode. [default: the environment's]")
+@click.option("--steps-per-chunk", type=int, default=None, help="Environment steps between reports. [default: 1/20 of the run]")
+@click.option("--evaluate-every", type=int, default=1, show_default=True, help="In chunks; 0 evaluates at the end only.")
+@click.option("--evaluation-episodes", type=int, default=20, show_default=True, help="Episodes per evaluation.")
+@click.option("--checkpoint-every", type=int, default=5, show_default=True, help="In chunks; 0 saves at the end only.")
+@click.option("--keep", type=int, default=2, show_default=True, help="Checkpoints kept.")
+@_hyper_parameter_options
+@click.pass_context
+def train(context: click.Context, run_dir: Path | None, resume: bool, **options: Any) -> None:
+    """Train an agent on ENV and write everything into a run folder."""
+    given = {name: value for name, value in options.items() if _was_given(context, name)}
+    if resume and run_dir is None:
+        raise BadInput("--resume needs --run-dir: the folder of the run to go on with.")
+    config = _guard(lambda: _make_config(options, given, run_dir if resume else None))
+    name = f"{config.env.replace('/', '-')}_{config.preset_name}_seed{config.seed}_{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = run_dir or Path("runs") / name
+    _use_compilation_cache()
+    from ddpg_jax import run as runs
+    from ddpg_jax.display import Display
+
+    with Display(config, folder) as display:
+        try:
+            summary = _guard(
+                lambda: runs.run(config, folder, resume=resume, on_chunk=display.show, say=display.say), (RunError, OSError)
+            )
+        except runs.Interrupted as stop:
+            display.say(str(stop))
+            sys.exit(128 + stop.signal)
+        display.finish(summary)
+
+
+def _was_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+
+def _make_config(options: dict[str, Any], given: dict[str, Any], resumed: Path | None) -> Config:
+    from ddpg_jax import config as configs
+
+    env_options = {name: options.pop(name) for name in ("backend", "time_limit")}
+    env_options = {name: value for name, value in env_options.items() if value is not None}
+    if resumed is None:
+        chosen = {name: value for name, value in options.items() if value is not None}
+        return configs.make_config(**chosen, env_options=env_options)
+    given = {name: value for name, value in given.items() if name in options}
+    saved = configs.load(resumed)
+    return configs.make_config(**saved | given | {"env_options": saved["env_options"] | env_options})
+
+
+def _guard(call: Callable[[], Any], errors: tuple[type[Exception], ...] = (ValueError, ImportError, OSError)) -> Any:
+    """Call; what the user can mend ends in one sentence and exit code 2, not in a traceback."""
+    try:
+        return call()
+    except errors as error:
+        raise BadInput(str(error)) from error
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--episodes", type=click.IntRange(min=1), default=100, show_default=True, help="Per member.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the episodes' starts.")
+def evaluate(run: Path, episodes: int, seed: int) -> None:
+    """Play deterministic episodes with the newest checkpoint of RUN and print one JSON object."""
+    _use_compilation_cache()
+    from ddpg_jax import replays
+
+    click.echo(json.dumps(_guard(lambda: replays.evaluate(run, episodes, seed))))
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Without suffix. [default: RUN/episode]")
+@click.option("--steps", type=click.IntRange(min=1), default=None, help="[default: one episode]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the start.")
+@click.option("--member", type=click.IntRange(min=0), default=0, show_default=True, help="Of a run with several seeds.")
+def render(run: Path, out: Path | None, steps: int | None, seed: int, member: int) -> None:
+    """Write an animation of the newest checkpoint of RUN: a GIF, or Brax's HTML viewer."""
+    _use_compilation_cache()
+    from ddpg_jax import replays
+
+    click.echo(_guard(lambda: replays.render(run, out or run / "episode", steps, seed, member)))
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("curves.png"), show_default=True)
+def plot(runs: tuple[Path, ...], out: Path) -> None:
+    """Draw the evaluation curves of RUNS; runs that differ in their seeds alone become one curve with an interval."""
+    from ddpg_jax import config, report
+
+    def draw() -> None:
+        for folder in runs:
+            config.load(folder)
+        report.plot(runs, out)
+
+    _guard(draw)
+    click.echo(str(out))
+
+
+@main.command()
+def envs() -> None:
+    """List the environments."""
+    from ddpg_jax import envs
+
+    click.echo("\n".join(envs.names()))
+
+
+@main.command()
+def presets() -> None:
+    """List the presets and where their numbers are from."""
+    from ddpg_jax.presets import PRESETS
+
+    for name, preset in PRESETS.items():
+        click.echo(f"{name}\n    {(preset.__doc__ or '').splitlines()[0]}\n    {preset('pendulum').source}\n")
+
+
+def _use_compilation_cache() -> None:
+    """Keep XLA's compiled programs between runs; ``DDPG_JAX_CACHE`` names the folder, or ``off``."""
+    folder = os.environ.get("DDPG_JAX_CACHE", "")
+    if folder.lower() in ("off", "0", "none") or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", folder or str(root / "ddpg_jax" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What a run is made of, as plain data that a folder can hold; imports no JAX, so that the command line answers at once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ddpg_jax.presets import PRESETS, Preset
+
+
+class RunError(ValueError):
+    """A run that cannot start or go on; the message is one sentence for the user."""
+
+
+# May differ between a run and its continuation: they change no bit of what is trained.
+FREE = ("total_timesteps", "evaluate_every", "checkpoint_every", "keep")
+
+
+def hyper_parameters() -> dict[str, type]:
+    """Name and type of each number in a `Preset` that the command line may set."""
+    kinds = {"int": int, "float": float}
+    return {field.name: kinds[str(field.type)] for field in fields(Preset) if field.type in kinds}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A training run. Chunks are what runs between two reports; see `ddpg_jax.train.make_train`."""
+
+    env: str
+    preset_name: str
+    preset: Preset
+    env_options: dict[str, Any]
+    seed: int
+    seeds: int
+    steps_per_chunk: int
+    evaluate_every: int
+    evaluation_episodes: int
+    checkpoint_every: int
+    keep: int
+
+    @property
+    def warm_up_steps(self) -> int:
+        """Environment steps before the first chunk, in whole vector steps."""
+        return -(-self.preset.learning_starts // self.preset.num_envs) * self.preset.num_envs
+
+    @property
+    def num_chunks(self) -> int:
+        """Whole chunks that fit into ``total_timesteps`` after the warm-up."""
+        return (self.preset.total_timesteps - self.warm_up_steps) // self.steps_per_chunk
+
+    def flat(self) -> dict[str, Any]:
+        """Every field as JSON-able data, on one level."""
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("preset", "preset_name")}
+        numbers = {name: getattr(self.preset, name) for name in hyper_parameters()}
+        return {"env": self.env, "preset": self.preset_name} | own | numbers
+
+
+def make_config(
+    env: str,
+    preset: str = "default",
+    *,
+    env_options: dict[str, Any] | None = None,
+    seed: int = 0,
+    seeds: int = 1,
+    steps_per_chunk: int | None = None,
+    evaluate_every: int = 1,
+    evaluation_episodes: int = 20,
+    checkpoint_every: int = 5,
+    keep: int = 2,
+    **numbers: Any,
+) -> Config:
+    """The configuration of a run: a preset with some numbers replaced.
+
+    Args:
+        env, preset: names; env_options: see `ddpg_jax.envs.make`.
+        seed, seeds: train ``seeds`` independent members with the seeds ``seed, seed + 1, ...`` in one program.
+        steps_per_chunk: environment steps between two reports; None is about a twentieth of the run.
+        evaluate_every, checkpoint_every: in chunks; 0 is never but at the end.
+        evaluation_episodes: episodes per evaluation.
+        keep: checkpoints kept.
+        **numbers: replace the preset's (`hyper_parameters`).
+
+    Raises:
+        ValueError: an unknown preset, or a number out of its range.
+    """
+    from ddpg_jax import checks
+
+    if preset not in PRESETS:
+        raise checks.nearest("preset", preset, PRESETS, "`ddpg-jax presets`")
+    chosen = replace(PRESETS[preset](env), **numbers)
+    infinity = float("inf")
+    counts = {"num_envs", "total_timesteps", "learning_starts", "updates_per_step", "batch_size", "replay_capacity"}
+    checks.between(1, infinity, seeds=seeds, evaluation_episodes=evaluation_episodes, keep=keep)
+    checks.between(1, infinity, **{name: getattr(chosen, name) for name in sorted(counts)})
+    checks.between(0, infinity, seed=seed, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every)
+    count = chosen.num_envs
+    if chosen.replay_capacity % count:
+        near = max(1, round(chosen.replay_capacity / count)) * count
+        raise ValueError(
+            f"replay_capacity={chosen.replay_capacity} is not a multiple of num_envs={count}: choose for example {near}."
+        )
+    if steps_per_chunk is None:
+        steps_per_chunk = max(1, (chosen.total_timesteps - chosen.learning_starts) // count // 19) * count
+    config = Config(
+        env=env,
+        preset_name=preset,
+        preset=chosen,
+        env_options=env_options or {},
+        seed=seed,
+        seeds=seeds,
+        steps_per_chunk=steps_per_chunk,
+        evaluate_every=evaluate_every,
+        evaluation_episodes=evaluation_episodes,
+        checkpoint_every=checkpoint_every,
+        keep=keep,
+    )
+    if config.num_chunks < 1:
+        raise ValueError(
+            f"total_timesteps={chosen.total_timesteps} ends before the first update: it must be at least "
+            f"{config.warm_up_steps + steps_per_chunk}, the warm-up ({config.warm_up_steps}) and one chunk ({steps_per_chunk})."
+        )
+    return config
+
+
+def from_flat(flat: dict[str, Any]) -> Config:
+    """The configuration that `Config.flat` wrote."""
+    return make_config(**flat)
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """The flat configuration of the run in ``folder``.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no run (it has no config.json): give the folder that `ddpg-jax train` made.")
+    return json.loads(path.read_text())

@@ -1,0 +1,134 @@
+"""A configuration turned into compiled programs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddpg_jax import envs, rollout, train
+from ddpg_jax.config import Config
+from ddpg_jax.envs.autoreset import strong
+from ddpg_jax.types import AgentState, Environment, PyTree
+
+FINAL_EPISODES = 100
+# Streams of evaluation keys, folded into a member's seed.
+DURING, FINAL, LATER = 0x7E570, 0x7E571, 0x7E572
+
+
+class Built(NamedTuple):
+    """The pure functions of a run; those with a batch of seeds are already mapped over them."""
+
+    train: train.Train
+    start: Callable[[jax.Array], train.TrainState]
+    chunk: Callable[[train.TrainState], tuple[train.TrainState, train.Report]]
+    evaluate: Callable[[AgentState, jax.Array], jax.Array]
+    state: PyTree
+    """Shapes of the training state."""
+
+
+def environment(config: Config, num_envs: int) -> Environment:
+    """The run's environment, with as many copies as asked."""
+    env = envs.make(config.env, num_envs=num_envs, **config.env_options)
+    return env if config.preset.adapt is None else config.preset.adapt(env)
+
+
+def member_keys(config: Config) -> jax.Array:
+    """One key, or ``[seeds]`` of them; member i of a run with seed s is the run with seed s + i."""
+    if config.seeds == 1:
+        return jax.random.key(config.seed)
+    return jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
+
+
+def over_seeds(config: Config, function: Callable) -> Callable:
+    """``function``, mapped over the members where there are several."""
+    return function if config.seeds == 1 else jax.vmap(function)
+
+
+def build(config: Config) -> Built:
+    """Compose a configuration's functions.
+
+    Raises:
+        ValueError: a part refuses its numbers, or the replay does not fit into memory.
+    """
+    preset = config.preset
+    env = environment(config, preset.num_envs)
+    parts = preset.compose(preset, env)
+    trainer = train.make_train(
+        parts.agent,
+        env,
+        parts.replay,
+        parts.behaviour,
+        learning_starts=preset.learning_starts,
+        updates_per_step=preset.updates_per_step,
+        steps_per_chunk=config.steps_per_chunk,
+        warm_up=parts.warm_up,
+    )
+    evaluate = rollout.make_evaluate(parts.agent, environment(config, config.evaluation_episodes))
+    start = over_seeds(config, lambda key: strong(trainer.warm_up(trainer.init(key))))
+    state = jax.eval_shape(start, member_keys(config))
+    _check_memory(config, state.replay)
+    return Built(trainer, start, over_seeds(config, trainer.chunk), over_seeds(config, evaluate), state)
+
+
+def _check_memory(config: Config, replay: PyTree) -> None:
+    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(replay))
+    stats = jax.devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        free = stats["bytes_limit"] - stats["bytes_in_use"]
+    else:
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > 0.9 * free:
+        raise ValueError(
+            f"the replay needs {needed:,} bytes (replay_capacity={config.preset.replay_capacity:,}, seeds={config.seeds}) "
+            f"but the {jax.devices()[0].platform} has {free:,}: lower --replay-capacity or --seeds."
+        )
+
+
+class Programs(NamedTuple):
+    """The compiled programs of a run."""
+
+    start: Any
+    chunk: Any
+    evaluate: Any
+    seconds: float
+
+
+def compile_programs(built: Built, config: Config) -> Programs:
+    """Compile each program once, side by side; XLA works outside Python's lock."""
+    begin = time.perf_counter()
+    keys = member_keys(config)
+    with ThreadPoolExecutor() as pool:
+
+        def submit(function: Callable, *args: Any, **options: Any) -> Future:
+            return pool.submit(jax.jit(function, **options).lower(*args).compile)
+
+        chunk = submit(built.chunk, built.state, donate_argnums=0)
+        start = submit(built.start, keys)
+        evaluate = submit(built.evaluate, built.state.agent, keys)
+        return Programs(start.result(), chunk.result(), evaluate.result(), time.perf_counter() - begin)
+
+
+def evaluation_keys(config: Config, stream: int, number: int) -> jax.Array:
+    """Keys for evaluation number ``number`` of a ``stream`` (`DURING`, `FINAL` or `LATER`); training never uses them."""
+
+    def derive(key: jax.Array) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(key, stream), number % 2**32)
+
+    return over_seeds(config, derive)(member_keys(config))
+
+
+def final_returns(config: Config, programs: Programs, agent_state: AgentState) -> np.ndarray:
+    """``[seeds, >= 100]`` returns of fresh deterministic episodes that no evaluation before has seen."""
+    rounds = -(-FINAL_EPISODES // config.evaluation_episodes)
+    parts = [
+        np.asarray(programs.evaluate(agent_state, evaluation_keys(config, FINAL, index))).reshape(config.seeds, -1)
+        for index in range(rounds)
+    ]
+    return np.concatenate(parts, axis=1)[:, :FINAL_EPISODES].astype(np.float64)

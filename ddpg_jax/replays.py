@@ -1,0 +1,79 @@
+"""What a finished run shows: evaluation and animation of its newest checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpg_jax import config as configs
+from ddpg_jax import report, rollout
+from ddpg_jax.checkpoint import Checkpoints
+from ddpg_jax.config import Config
+from ddpg_jax.programs import LATER, build, environment, evaluation_keys, over_seeds
+from ddpg_jax.types import Agent, AgentState
+
+
+def load(folder: Path) -> tuple[Config, Agent, int, AgentState]:
+    """A run's configuration, agent, environment steps at the newest checkpoint, and the agent's state there.
+
+    Raises:
+        FileNotFoundError: the folder holds no run, or no checkpoint that can be read.
+    """
+    config = configs.make_config(**configs.load(folder))
+    checkpoints = Checkpoints(folder / "checkpoints", config.keep)
+    built = build(config)
+    try:
+        steps, state, _ = checkpoints.restore(built.state, lambda text: print(text, file=sys.stderr))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{folder} has {error}: train it first.") from error
+    finally:
+        checkpoints.close()
+    agent = config.preset.compose(config.preset, environment(config, config.preset.num_envs)).agent
+    return config, agent, steps, state.agent
+
+
+def evaluate(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
+    """Returns of ``episodes`` fresh deterministic episodes for each member of a run."""
+    config, agent, steps, agent_state = load(folder)
+    play = over_seeds(config, rollout.make_evaluate(agent, environment(config, episodes)))
+    returns = (
+        np.asarray(jax.jit(play)(agent_state, evaluation_keys(config, LATER, seed)))
+        .reshape(config.seeds, -1)
+        .astype(np.float64)
+    )
+    means = returns.mean(axis=1)
+    return {
+        "run": str(folder),
+        "env": config.env,
+        "env_steps": steps,
+        "episodes": episodes,
+        "seed": seed,
+        "mean_return": float(means.mean()),
+        "returns": means.tolist(),
+        "return_std": returns.std(axis=1).tolist(),
+        "interquartile_mean": float(report.interquartile_mean(means)),
+    }
+
+
+def render(folder: Path, path: Path, steps: int | None, seed: int, member: int) -> str:
+    """Animate one member of a run; returns the file written.
+
+    Raises:
+        ValueError: there is no such member, or the environment cannot be drawn.
+    """
+    config, agent, _, agent_state = load(folder)
+    if member >= config.seeds:
+        raise ValueError(f"member={member}: this run has {config.seeds} member(s), numbered from 0.")
+    if config.seeds > 1:
+        agent_state = jax.tree.map(lambda x: x[member], agent_state)
+    env = environment(config, 1)
+    if env.render is None:
+        raise ValueError(f"{config.env} has no way to be drawn.")
+    length = steps or env.time_limit
+    states = jax.jit(rollout.make_trajectory(agent, env, length))(agent_state, jax.random.key(seed))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return env.render(states, str(path))

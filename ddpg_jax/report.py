@@ -1,0 +1,99 @@
+"""Statistics over seeds, and pictures of runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """The mean of the middle half (Agarwal et al. 2021, arXiv:2108.13264): robust to single failures, unlike the mean."""
+    from scipy.stats import trim_mean
+
+    return trim_mean(values, 0.25, axis=axis)
+
+
+def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile-bootstrap interval of the interquartile mean over the last axis; its own value where there is one seed."""
+    from scipy.stats import bootstrap
+
+    values = np.asarray(values, np.float64)
+    if values.shape[-1] == 1:
+        return values[..., 0], values[..., 0]
+    result = bootstrap(
+        (values,),
+        interquartile_mean,
+        axis=-1,
+        n_resamples=2_000,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return result.confidence_interval.low, result.confidence_interval.high
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's ``metrics.jsonl``; a last line that a kill cut short is left out."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def curve(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """``(env_steps [T], evaluation returns [T, seeds])`` of a run."""
+    rows = [row for row in read_metrics(folder) if row["evaluation_return"] is not None]
+    return np.array([row["env_steps"] for row in rows]), np.array([row["evaluation_return"] for row in rows], np.float64)
+
+
+def plot(folders: Sequence[Path], path: Path) -> None:
+    """Draw evaluation returns against environment steps: a line per configuration, with the interval over its seeds.
+
+    Runs that differ only in their seeds are one line, over the steps that all of them evaluated.
+
+    Raises:
+        ValueError: no run holds an evaluation.
+    """
+    # The object-oriented interface: it has no global state, so it may run in a thread.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    groups: dict[str, list[Path]] = {}
+    for folder in folders:
+        config = json.loads((folder / "config.json").read_text())
+        label = {name: value for name, value in config.items() if name not in ("seed", "seeds")}
+        groups.setdefault(json.dumps(label, sort_keys=True), []).append(folder)
+    figure = Figure(figsize=(6.4, 4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlabel="environment steps (per seed)", ylabel="return of deterministic episodes")
+    widest = 0
+    for group, members in groups.items():
+        curves = [(steps, values) for steps, values in map(curve, members) if len(steps)]
+        if not curves:
+            continue
+        steps = sorted(set.intersection(*(set(steps.tolist()) for steps, _ in curves)))
+        values = np.concatenate([values[np.isin(x, steps)] for x, values in curves], axis=1)
+        config = json.loads(group)
+        title = f"{config['env']}, {config['preset']}" + (f" ({members[0].name})" if len(groups) > 1 else "")
+        count = values.shape[1]
+        widest = max(widest, count)
+        title += f", {count} seeds" if count > 1 else ""
+        axes.plot(steps, interquartile_mean(values) if count > 1 else values[:, 0], label=title)
+        if count > 1:
+            axes.fill_between(steps, *interval(values), alpha=0.25, linewidth=0)
+    if not widest:
+        raise ValueError("none of these runs holds an evaluation yet: train longer, or with --evaluate-every 1.")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    if widest > 1:
+        axes.set_title("interquartile mean and its 95 % bootstrap interval", fontsize="small")
+    figure.savefig(path)

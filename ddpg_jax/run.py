@@ -1,0 +1,221 @@
+"""A training run in a folder: compile, train in chunks, report, checkpoint, resume."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ddpg_jax import config as configs
+from ddpg_jax import records, report, train
+from ddpg_jax.config import Config, RunError
+from ddpg_jax.programs import DURING, Built, Programs, build, compile_programs, evaluation_keys, final_returns, member_keys
+from ddpg_jax.types import PyTree
+
+
+class Interrupted(Exception):
+    """A run that was asked to stop and has saved; ``signal`` is the number of what asked."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.signal = number
+
+
+def run(
+    config: Config,
+    folder: Path,
+    *,
+    resume: bool = False,
+    on_chunk: Callable[[dict[str, Any]], None] = lambda row: None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train as configured, in ``folder``; returns the summary that it also writes there.
+
+    Args:
+        config: see `ddpg_jax.config.make_config`.
+        folder: receives ``config.json``, ``metrics.jsonl``, TensorBoard events, ``checkpoints/``, ``curve.png`` and
+            ``summary.json``.
+        resume: go on from the newest checkpoint in ``folder``.
+        on_chunk: told each line of ``metrics.jsonl`` as it is written.
+        say: told sentences for the user.
+
+    Raises:
+        RunError: the folder holds a run already or none to resume, memory is too small, or a number became NaN or infinite.
+        Interrupted: SIGINT or SIGTERM; the state is saved.
+    """
+    began = time.perf_counter()
+    if not resume and (folder / "config.json").exists():
+        raise RunError(f"{folder} already holds a run: choose another --run-dir, or go on with it by --resume.")
+    if resume and not (folder / "checkpoints").is_dir():
+        raise RunError(f"{folder} has no checkpoint to resume from: start it without --resume, in a new folder.")
+    if resume:
+        _require_same(config, configs.load(folder))
+    try:
+        built = build(config)
+    except (ValueError, TypeError, ImportError) as error:
+        raise RunError(str(error)) from error
+    tools = _Background(folder, config.keep)
+    programs = compile_programs(built, config)
+    checkpoints, writer = tools.result()
+    try:
+        with _stop_signals() as stop:
+            if resume:
+                state, done, seconds = _restore(checkpoints, built, folder, say)
+            else:
+                state, done, seconds = programs.start(member_keys(config)), 0, 0.0
+            records.write_json(folder / "config.json", config.flat())
+            if done > config.num_chunks:
+                raise RunError(f"{folder} is already past total_timesteps={config.preset.total_timesteps}: raise it to go on.")
+            loop = _Loop(config, folder, programs, checkpoints, writer, on_chunk)
+            state, seconds = loop.run(state, done, seconds, stop)
+        returns = final_returns(config, programs, state.agent)
+        return records.finish(config, folder, programs, returns, seconds, time.perf_counter() - began)
+    finally:
+        writer.close()
+        checkpoints.close()
+
+
+class _Loop(NamedTuple):
+    config: Config
+    folder: Path
+    programs: Programs
+    checkpoints: Any
+    writer: Any
+    on_chunk: Callable[[dict[str, Any]], None]
+
+    def run(self, state: PyTree, done: int, seconds: float, stop: list[int]) -> tuple[PyTree, float]:
+        """Chunks ``done`` to the last; ``seconds`` counts training time alone."""
+        config = self.config
+        saved = config.warm_up_steps + done * config.steps_per_chunk if done else None
+        for index in range(done, config.num_chunks):
+            begin = time.perf_counter()
+            state, chunk_report = self.programs.chunk(state)
+            chunk_report = jax.device_get(chunk_report)
+            elapsed = time.perf_counter() - begin
+            seconds += elapsed
+            steps = config.warm_up_steps + (index + 1) * config.steps_per_chunk
+            _require_finite(config, chunk_report, steps, saved)
+            last = index + 1 == config.num_chunks
+            due = last or (config.evaluate_every and (index + 1) % config.evaluate_every == 0)
+            evaluation = self._evaluate(state.agent, steps) if due else None
+            row = records.row(config, chunk_report, index, steps, seconds, elapsed, evaluation)
+            self._report(row)
+            due = last or bool(stop) or (config.checkpoint_every and (index + 1) % config.checkpoint_every == 0)
+            if due:
+                self._save(steps, state, {"config": config.flat(), "chunks": index + 1, "train_seconds": seconds})
+                saved = steps
+            if stop and not last:
+                name = signal.Signals(stop[0]).name
+                raise Interrupted(
+                    f"stopped by {name} at {steps} steps and saved; go on with --resume --run-dir {self.folder}", stop[0]
+                )
+        return state, seconds
+
+    def _evaluate(self, agent_state: PyTree, steps: int) -> list[float]:
+        returns = self.programs.evaluate(agent_state, evaluation_keys(self.config, DURING, steps))
+        return np.asarray(returns, np.float64).reshape(self.config.seeds, -1).mean(axis=1).tolist()
+
+    def _report(self, row: dict[str, Any]) -> None:
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        for name, value in row.items():
+            if name != "env_steps" and value is not None:
+                self.writer.add_scalar(name, np.mean(value), row["env_steps"])
+        self.on_chunk(row)
+
+    def _save(self, steps: int, state: PyTree, record: dict[str, Any]) -> None:
+        try:
+            self.checkpoints.save(steps, state, record)
+        except Exception as error:  # whatever the storage raises, a full disk among it
+            raise RunError(
+                f"the checkpoint at {steps} steps could not be written ({error}); those before it are intact."
+            ) from error
+
+
+def _require_finite(config: Config, chunk_report: train.Report, steps: int, saved: int | None) -> None:
+    first = {name: int(np.min(value)) for name, value in chunk_report.first_bad_step.items()}
+    broken = [name for name, value in chunk_report.finite.items() if not np.all(value)]
+    if min(first.values()) == train.NEVER and not broken:
+        return
+    name = min(first, key=lambda name: first[name])
+    if first[name] == train.NEVER:
+        what = f"parameters {broken[0]}"
+    else:
+        what, steps = name, (first[name] + 1) * config.preset.num_envs
+    kept = f"the last finite checkpoint, at {saved} steps, is kept" if saved else "no checkpoint had been written yet"
+    raise RunError(
+        f"{what} became NaN or infinite at step {steps}; {kept}. Lower the learning rates or look at the environment."
+    )
+
+
+def _require_same(config: Config, saved: dict[str, Any]) -> None:
+    given = json.loads(json.dumps(config.flat()))
+    names = [name for name in given if name not in configs.FREE and given[name] != saved.get(name)]
+    if names:
+        differences = ", ".join(f"{name} (run: {saved.get(name)}, given: {given[name]})" for name in names)
+        raise RunError(f"this run was made with another configuration: {differences}. Leave these out, or start a new run.")
+
+
+def _restore(checkpoints: Any, built: Built, folder: Path, say: Callable[[str], None]) -> tuple[PyTree, int, float]:
+    try:
+        steps, state, record = checkpoints.restore(built.state, say)
+    except FileNotFoundError as error:
+        raise RunError(f"{folder} has {error}: nothing to resume.") from error
+    rows = [row for row in report.read_metrics(folder) if row["env_steps"] <= steps]
+    records.write(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    say(f"resumed at {steps} steps.")
+    return state, record["chunks"], record["train_seconds"]
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that receives SIGINT or SIGTERM; a second one of them interrupts at once."""
+    received: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Background:
+    """Import and open what writes to disk while XLA compiles."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._future = self._pool.submit(self._load, folder, keep)
+
+    @staticmethod
+    def _load(folder: Path, keep: int) -> tuple[Any, Any]:
+        import tensorboardX
+
+        from ddpg_jax.checkpoint import Checkpoints
+
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = Checkpoints(folder / "checkpoints", keep), tensorboardX.SummaryWriter(str(folder))
+        import matplotlib.figure  # noqa: F401
+
+        return opened
+
+    def result(self) -> tuple[Any, Any]:
+        self._pool.shutdown()
+        return self._future.result()

@@ -1,0 +1,27 @@
+"""Settings of every test: CPU, no silent promotion of ranks or dtypes, and one cache of compiled programs."""
+
+import getpass
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+_CACHE = os.environ.get("PYTEST_JAX_CACHE") or Path(tempfile.gettempdir()) / f"ddpg_jax-tests-{getpass.getuser()}"
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_compilation_cache_dir", str(_CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture
+def standard_promotion() -> Iterator[None]:
+    """JAX's own promotion, for code that is not ours (Brax, some of optax)."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield

@@ -1,0 +1,171 @@
+"""Brax through the same contract as every environment, and Brax's own numbers inside it.
+
+Compiling a Brax step takes seconds, so the table looks at shapes and types; two environments are really run.
+"""
+
+import base64
+import json
+import re
+import types
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpg_jax import envs
+from ddpg_jax.envs import brax
+
+BACKEND = {"swimmer": "generalized"}  # the only one that it has; spring, the quickest, for all others
+
+
+@pytest.fixture(autouse=True, scope="module")
+def elsewhere(tmp_path_factory):
+    """Brax needs JAX's usual promotion (as `standard_promotion`, for a whole module); MuJoCo leaves a log where it runs."""
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.chdir(tmp_path_factory.mktemp("brax"))
+        yield
+
+
+def signature(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
+
+
+def assert_stable(env):
+    """What a step returns can be fed to the next without a second compile, and looks as `Environment` says."""
+    state, observation = jax.eval_shape(env.reset, jax.random.key(0))
+    action = jax.ShapeDtypeStruct((env.num_envs, *env.action.shape), env.action.dtype)
+    stepped, time_step = jax.eval_shape(env.step, state, action, jax.random.key(0))
+    assert signature(stepped) == signature(state)
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves((stepped, time_step)))
+    assert signature(observation) == signature(time_step.observation) == signature(time_step.next_observation)
+    assert observation.shape == (env.num_envs, *env.observation.shape)
+    assert observation.dtype == env.observation.dtype
+    for leaf, dtype in ((time_step.reward, jnp.float32), (time_step.terminated, bool), (time_step.truncated, bool)):
+        assert (leaf.shape, leaf.dtype) == ((env.num_envs,), dtype)
+
+
+@pytest.mark.parametrize("name", brax.NAMES)
+def test_every_environment_is_stable(name):
+    assert_stable(envs.make(f"brax/{name}", 3, backend=BACKEND.get(name, "spring")))
+
+
+@pytest.mark.parametrize("backend", [backend for backend in brax.BACKENDS if backend != "spring"])
+def test_every_backend_is_stable(backend):
+    assert_stable(envs.make("brax/inverted_pendulum", 3, backend=backend))
+
+
+@pytest.mark.parametrize("name", [name for name in brax.NAMES if name != "fast"])  # it has no actuators
+def test_actions_span_the_actuators_ranges(name):
+    """What reaches the simulator for -1, 0, 1 is the low end, the middle and the high end; beyond 1 is clipped."""
+
+    class Reached(Exception):
+        pass
+
+    def simulator(state, control):
+        reached.append(np.asarray(control))
+        raise Reached
+
+    env = brax._create(name, BACKEND.get(name, "spring"), {})
+    env.pipeline_step = simulator
+    low, high = np.asarray(env.sys.actuator.ctrl_range).T
+    for action, expected in ((-1.0, low), (0.0, (low + high) / 2), (1.0, high), (1.7, high), (-9.0, low)):
+        reached = []
+        with pytest.raises(Reached):
+            brax.single(env).step(types.SimpleNamespace(pipeline_state=()), jnp.full(env.action_size, action), jax.random.key(0))
+        np.testing.assert_allclose(reached[0], expected, atol=1e-7)
+    assert np.all(low < high)
+
+
+@pytest.fixture(scope="module")
+def pole():
+    """Two inverted pendulums pushed to the right until they have fallen twice: the time steps ``[T, E]``, and the program."""
+    env = envs.make("brax/inverted_pendulum", 2, backend="spring", time_limit=1000)
+    step, length = jax.jit(env.step), 60
+    start, first = jax.jit(env.reset)(jax.random.key(0))
+    state, steps = start, []
+    for key in jax.random.split(jax.random.key(1), length):
+        state, time_step = step(state, jnp.ones((2, 1)), key)
+        steps.append(time_step)
+    steps = jax.tree.map(lambda *x: np.stack(x), *steps)
+    return types.SimpleNamespace(env=env, step=step, start=start, first=first, state=state, steps=steps)
+
+
+def test_runs_beside_braxs_own_environment(pole):
+    """Same start, same pushes: the same observations up to the end and at the end, then a start near zero."""
+    step = jax.jit(brax._create("inverted_pendulum", "spring", {}).step)
+    for e in range(2):
+        state = jax.tree.map(lambda x, e=e: x[e], pole.start.state)
+        np.testing.assert_array_equal(pole.first[e], state.obs)
+        end = np.flatnonzero(pole.steps.terminated[:, e])[0]
+        assert end >= 3
+        for t in range(end + 1):
+            assert state.done == 0
+            state = step(state, jnp.ones(1))
+            np.testing.assert_allclose(pole.steps.next_observation[t, e], state.obs, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(pole.steps.reward[t, e], state.reward)
+            assert pole.steps.terminated[t, e] == (state.done > 0)
+
+
+def test_a_fall_ends_the_episode_and_a_fresh_start_follows(pole):
+    steps = pole.steps
+    assert not np.any(steps.truncated)
+    tilt = np.abs(steps.next_observation[..., 1])
+    np.testing.assert_array_equal(steps.terminated, tilt > 0.2)
+    assert np.all(steps.terminated.sum(axis=0) >= 2)
+    starts = steps.observation[steps.terminated]
+    assert np.all(np.abs(starts) <= 0.01 + 1e-6)  # Brax starts within 0.01 of zero
+    starts = np.concatenate([pole.first, starts])
+    assert len(np.unique(starts, axis=0)) == len(starts)
+    running = ~steps.terminated
+    np.testing.assert_array_equal(steps.observation[running], steps.next_observation[running])
+    assert pole.step._cache_size() == 1
+
+
+def test_time_limit_truncates_and_never_terminates():
+    env = envs.make("brax/fast", 2, backend="spring", time_limit=5)
+    state, _ = env.reset(jax.random.key(0))
+    _, steps = jax.lax.scan(lambda s, key: env.step(s, jnp.ones((2, 1)), key), state, jax.random.split(jax.random.key(1), 12))
+    assert not np.any(steps.terminated)
+    for e in range(2):
+        assert np.flatnonzero(steps.truncated[:, e]).tolist() == [4, 9]
+        moved = np.asarray(steps.next_observation)[4, e]
+        assert np.all(moved > 0)  # the true successor has gone on
+        np.testing.assert_array_equal(steps.observation[4, e], np.zeros(2))  # the start of this environment
+        np.testing.assert_array_equal(steps.next_observation[9, e], moved)
+
+
+def test_render_writes_braxs_viewer_with_the_trajectory_of_environment_zero(pole, tmp_path):
+    states = jax.tree.map(lambda x, y: jnp.stack([x, y, x]), pole.start, pole.state)
+    path = pole.env.render(states, str(tmp_path / "film"))
+    assert path == str(tmp_path / "film.html")
+    with open(path) as file:
+        page = file.read()
+    assert "<html>" in page
+    (packed,) = re.findall('"(eJ[A-Za-z0-9+/=]{1000,})"', page)  # what the viewer draws: zlib, base64
+    positions = np.array(json.loads(zlib.decompress(base64.b64decode(packed)))["states"]["x"]["pos"])
+    expected = np.asarray(states.state.pipeline_state.x.pos)[:, 0]
+    np.testing.assert_allclose(positions, expected, atol=1e-5)
+    assert np.abs(positions[0] - positions[1]).max() > 0.01
+    np.testing.assert_array_equal(positions[0], positions[2])
+
+
+def test_unknown_names_and_backends_are_named():
+    with pytest.raises(ValueError, match="unknown environment 'brax/halfchetah': did you mean 'brax/halfcheetah'?"):
+        envs.make("brax/halfchetah", 1)
+    with pytest.raises(ValueError, match="unknown environment 'pendulun': did you mean 'pendulum'?"):
+        envs.make("pendulun", 1)
+    with pytest.raises(ValueError, match="unknown Brax backend 'sprong': choose one of generalized, positional, spring, mjx"):
+        envs.make("brax/hopper", 1, backend="sprong")
+
+
+def test_names_are_those_that_brax_registers():
+    from brax.envs import _envs as registered
+
+    assert set(brax.NAMES) <= set(registered)
+    assert envs.names() == ["pendulum", *(f"brax/{name}" for name in brax.NAMES)]
