@@ -14,7 +14,6 @@ import numpy as np
 
 from ddpg_jax import envs, rollout, train
 from ddpg_jax.config import Config
-from ddpg_jax.envs.autoreset import strong
 from ddpg_jax.types import AgentState, Environment, PyTree
 
 FINAL_EPISODES = 100
@@ -71,7 +70,7 @@ def build(config: Config) -> Built:
         warm_up=parts.warm_up,
     )
     evaluate = rollout.make_evaluate(parts.agent, environment(config, config.evaluation_episodes))
-    start = over_seeds(config, lambda key: strong(trainer.warm_up(trainer.init(key))))
+    start = over_seeds(config, lambda key: trainer.warm_up(trainer.init(key)))
     state = jax.eval_shape(start, member_keys(config))
     _check_memory(config, state.replay)
     return Built(trainer, start, over_seeds(config, trainer.chunk), over_seeds(config, evaluate), state)

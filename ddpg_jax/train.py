@@ -10,7 +10,7 @@ from flax import struct
 
 from ddpg_jax import checks, rollout
 from ddpg_jax import noise as noises
-from ddpg_jax.types import Agent, AgentState, Behaviour, Environment, Key, Metrics, PyTree, Replay, Transition
+from ddpg_jax.types import Agent, AgentState, Behaviour, Environment, Key, Metrics, PyTree, Replay, Transition, strong
 
 NEVER = jnp.iinfo(jnp.int32).max
 
@@ -77,7 +77,8 @@ def make_train(
         learning_starts: transitions stored before the first update, at least 1 (rounded up to whole vector steps).
         updates_per_step: updates per vector step, at least 1.
         steps_per_chunk: environment steps over all environments per chunk, a multiple of ``env.num_envs``.
-        warm_up: what acts while the first transitions are stored; None is uniform random actions.
+        warm_up: what acts while the first transitions are stored; None is uniform random actions. Where it is ``behaviour``
+            itself, the behaviour's state goes on afterwards; else it begins anew.
 
     Raises:
         ValueError: a number is out of its range.
@@ -98,12 +99,14 @@ def make_train(
         example = Transition(
             observation=observation, action=action, reward=scalar, discount=scalar, next_observation=observation
         )
-        return TrainState(
-            agent=agent.init(agent_key, observation, action),
-            replay=replay.init(example),
-            collector=rollout.begin(env, behaviour, begin_key),
-            key=key,
-            steps=jnp.zeros((), jnp.int32),
+        return strong(
+            TrainState(
+                agent=agent.init(agent_key, observation, action),
+                replay=replay.init(example),
+                collector=rollout.begin(env, behaviour, begin_key),
+                key=key,
+                steps=jnp.zeros((), jnp.int32),
+            )
         )
 
     def warm_up_fn(state: TrainState) -> TrainState:
@@ -111,18 +114,21 @@ def make_train(
         explore = rollout.collect(env, acting)
         start_key, scan_key, key = jax.random.split(state.key, 3)
         kept = state.collector.behaviour
-        begun = acting.init(start_key, jnp.zeros((count, *env.action.shape), env.action.dtype))
+        if acting is not behaviour:  # a state of its own, for now
+            begun = acting.init(start_key, jnp.zeros((count, *env.action.shape), env.action.dtype))
+            state = dataclasses.replace(state, collector=dataclasses.replace(state.collector, behaviour=begun))
 
         def step(carry: Any, keys: Key) -> tuple[Any, None]:
             collector, replay_state = carry
             collector, transition, _ = explore(collector, state.agent, keys[0], keys[1])
             return (collector, replay.add(replay_state, transition)), None
 
-        carry = (dataclasses.replace(state.collector, behaviour=begun), state.replay)
-        (collector, replay_state), _ = jax.lax.scan(step, carry, jax.random.split(scan_key, (warm_up_length, 2)))
-        # The behaviour begins anew: its own noise starts with zero state, as if an episode began.
-        collector = dataclasses.replace(collector, behaviour=kept)
-        return dataclasses.replace(state, collector=collector, replay=replay_state, key=key, steps=state.steps + warm_up_length)
+        keys = jax.random.split(scan_key, (warm_up_length, 2))
+        (collector, replay_state), _ = jax.lax.scan(step, (state.collector, state.replay), keys)
+        if acting is not behaviour:
+            collector = dataclasses.replace(collector, behaviour=kept)
+        steps = state.steps + warm_up_length
+        return strong(dataclasses.replace(state, collector=collector, replay=replay_state, key=key, steps=steps))
 
     def update(agent_state: AgentState, replay_state: PyTree, keys: Key) -> tuple[AgentState, Metrics]:
         def once(agent_state: AgentState, keys: Key) -> tuple[AgentState, Metrics]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 Key = jax.Array
@@ -126,3 +127,13 @@ class Behaviour(NamedTuple):
     """``init(key, action)``: the behaviour state for actions shaped like ``action: [E, A]``."""
     act: Callable[[PyTree, AgentState, PyTree, Key, jax.Array], tuple[jax.Array, PyTree]]
     """``act(behaviour_state, agent_state, observation, key, reset)``: ``(action, behaviour_state)``."""
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether an array holds typed random keys."""
+    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+
+
+def strong(tree: PyTree) -> PyTree:
+    """The same arrays without weak types: a weak leaf in a state makes the second call of a program compile it again."""
+    return jax.tree.map(lambda x: x if is_key(x) else jax.lax.convert_element_type(x, jnp.result_type(x)), tree)

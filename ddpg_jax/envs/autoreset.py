@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import Environment, Key, PyTree, TimeStep
+from ddpg_jax.types import Environment, Key, PyTree, TimeStep, strong
 
 
 class Single(NamedTuple):
@@ -116,15 +116,6 @@ def batch(
     )
 
 
-def strong(tree: PyTree) -> PyTree:
-    """The same arrays without weak types: a weak leaf in a state makes the second call compile again."""
-    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)) if not _is_key(x) else x, tree)
-
-
 def select(condition: jax.Array, new: Any, old: Any) -> Any:
     """``where`` on every leaf of two pytrees with leading axis ``E``; ``condition: [E]``."""
     return jax.tree.map(lambda a, b: jnp.where(condition.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), new, old)
-
-
-def _is_key(x: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key)
