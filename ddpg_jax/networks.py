@@ -36,7 +36,8 @@ class Dense(nn.Module):
         init = uniform_symmetric(1 / math.sqrt(fan_in) if self.bound is None else self.bound)
         kernel = self.param("kernel", init, (fan_in, self.features))
         bias = self.param("bias", init, (self.features,))
-        return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+        x = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        return x + jnp.broadcast_to(bias.astype(self.dtype), x.shape)
 
 
 class Actor(nn.Module):

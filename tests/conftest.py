@@ -1,14 +1,17 @@
 """Settings of every test: CPU, no silent promotion of ranks or dtypes, and one cache of compiled programs."""
 
+import functools
 import getpass
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import optax
 import pytest
 
 _CACHE = os.environ.get("PYTEST_JAX_CACHE") or Path(tempfile.gettempdir()) / f"ddpg_jax-tests-{getpass.getuser()}"
@@ -18,6 +21,19 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _promoting(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+# Adam's bias correction raises a float to an integer power; it may promote, so that everything around it need not.
+optax.tree.bias_correction = _promoting(optax.tree.bias_correction)
 
 
 @pytest.fixture

@@ -1,0 +1,58 @@
+"""Everything that the README shows runs: its Python as it stands, at a small budget, and its commands' options."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ddpg_jax import cli
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.S)
+COMMANDS = [line.split("#")[0].strip() for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
+SMALL = ["--total-timesteps", "400", "--learning-starts", "100", "--steps-per-chunk", "100", "--batch-size", "8"]
+
+
+def test_python_blocks_run(capsys):
+    blocks = [text for kind, text in BLOCKS if kind == "python"]
+    assert blocks
+    for text in blocks:
+        small = text.replace("range(19)", "range(2)").replace("key(0), 64)", "key(0), 3)")
+        assert small != text
+        small = small.replace("behaviour)\n", "behaviour, learning_starts=200, steps_per_chunk=200)\n")
+        exec(compile(small, "README.md", "exec"), {})
+    printed = [float(line) for line in capsys.readouterr().out.split()]
+    assert len(printed) == 2
+    assert all(-2000 < value < 0 for value in printed)
+
+
+def test_first_python_block_has_twelve_lines():
+    text = next(text for kind, text in BLOCKS if kind == "python")
+    assert len([line for line in text.splitlines() if line.strip()]) <= 13
+
+
+def test_commands_run_in_their_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DDPG_JAX_CACHE", "off")
+    lines = [shlex.split(line) for line in COMMANDS if line.startswith("ddpg-jax")]
+    assert len(lines) >= 8
+    for words in lines:
+        if "brax" in " ".join(words) or "runs/robot" in words:
+            words = [word.replace("brax/inverted_pendulum", "pendulum") for word in words]
+        if words[1] == "train":
+            words = [word.replace("40000", "600").replace("32", "2") for word in words]
+            words += [] if "--resume" in words else SMALL
+        result = CliRunner().invoke(cli.main, words[1:], catch_exceptions=False)
+        assert result.exit_code == 0, (words, result.output)
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("python ")])
+def test_benchmarks_named_exist(line):
+    assert (Path(__file__).parents[1] / line.split()[1]).is_file()
+
+
+def test_paths_named_exist():
+    for path in re.findall(r"`((?:ddpg_jax|tests|benchmarks|notebooks)/[\w/]+\.\w+)`", README):
+        assert (Path(__file__).parents[1] / path).is_file(), path
