@@ -159,14 +159,15 @@ def presets() -> None:
 
 def _use_compilation_cache() -> None:
     """Keep XLA's compiled programs between runs; ``DDPG_JAX_CACHE`` names the folder, or ``off``."""
-    folder = os.environ.get("DDPG_JAX_CACHE", "")
-    if folder.lower() in ("off", "0", "none") or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", folder or str(root / "ddpg_jax" / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    folder = os.environ.get("DDPG_JAX_CACHE", "")
+    if folder.lower() in ("off", "0", "none"):
+        jax.config.update("jax_enable_compilation_cache", False)
+    elif folder or not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", folder or str(root / "ddpg_jax" / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 if __name__ == "__main__":

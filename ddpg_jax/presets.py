@@ -126,6 +126,15 @@ _TUNED: dict[str, dict] = {
         "actor_learning_rate": 1e-3,
         "critic_learning_rate": 1e-3,
     },
+    "brax/inverted_pendulum": {
+        "total_timesteps": 80_000,
+        "num_envs": 8,
+        "updates_per_step": 4,
+        "batch_size": 128,
+        "replay_capacity": 80_000,
+        "hidden": (64, 64),
+        "critic_learning_rate": 1e-3,
+    },
 }
 
 

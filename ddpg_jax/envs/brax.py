@@ -1,7 +1,10 @@
 """Brax environments, with automatic reset of our own: true successors, fresh starts, termination apart from time limits."""
 
+import contextlib
 import logging
-from collections.abc import Callable
+import os
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -64,16 +67,30 @@ def single(env: Any) -> Single:
 
 
 def _create(name: str, backend: str, options: dict[str, Any]) -> Any:
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Brax reports missing optional engines on every import
-    try:
-        import contextlib
-        import os
-
-        with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+    with _quiet():
+        try:
             from brax import envs
-    except ImportError as error:
-        raise ImportError(f"Brax could not be imported ({error}); install it with: pip install brax") from error
-    return envs.get_environment(name, backend=backend, **options)
+        except ImportError as error:
+            raise ImportError(f"Brax could not be imported ({error}); install it with: pip install brax") from error
+        return envs.get_environment(name, backend=backend, **options)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Brax and MuJoCo say of themselves on every start: optional engines, maintenance, deprecated attributes."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            from mujoco import set_mju_user_warning as on_warning
+        except ImportError:
+            yield
+            return
+        on_warning(lambda text: None)
+        try:
+            yield
+        finally:
+            on_warning(None)
 
 
 def _renderer(env: Any, name: str, backend: str, options: dict[str, Any]) -> Callable[[PyTree, str], str]:

@@ -1,5 +1,7 @@
 """Gymnasium's ``Pendulum-v1`` in JAX: the same dynamics, bounds, start distribution and time limit."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -62,28 +64,27 @@ def observe(state: PendulumState) -> jax.Array:
 
 def render(states: PyTree, path: str) -> str:
     """Draw the trajectory ``[T]`` into ``path.gif``, in real time; returns the file's path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import animation, pyplot
+    from matplotlib import animation
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     states = jax.device_get(states)
-    figure, axes = pyplot.subplots(figsize=(3, 3), dpi=80, layout="constrained")
-    axes.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal", xticks=[], yticks=[])
+    figure = Figure(figsize=(3, 3), dpi=80, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal", xticks=[], yticks=[])
     (rod,) = axes.plot([], [], lw=8, solid_capstyle="round", color="#cc4d4d")
     axes.plot(0, 0, "o", color="black", ms=4)
     (bar,) = axes.plot([], [], lw=4, color="#4477aa")
     caption = axes.set_title("")
 
     def draw(frame: int) -> tuple:
-        angle, torque = states.angle[frame], states.torque[frame]
-        rod.set_data([0, -LENGTH * jnp.sin(angle).item()], [0, LENGTH * jnp.cos(angle).item()])
-        bar.set_data([0, -torque.item() / MAX_TORQUE], [-1.1, -1.1])
-        caption.set_text(f"{frame * TIME_STEP:5.2f} s   torque {torque.item():+.2f} N m")
+        angle, torque = float(states.angle[frame]), float(states.torque[frame])
+        rod.set_data([0, -LENGTH * math.sin(angle)], [0, LENGTH * math.cos(angle)])
+        bar.set_data([0, -torque / MAX_TORQUE], [-1.1, -1.1])
+        caption.set_text(f"{frame * TIME_STEP:5.2f} s   torque {torque:+.2f} N m")
         return rod, bar, caption
 
-    film = animation.FuncAnimation(figure, draw, frames=len(states.angle), blit=False)
     path = f"{path}.gif"
+    film = animation.FuncAnimation(figure, draw, frames=len(states.angle), blit=False)
     film.save(path, writer=animation.PillowWriter(fps=round(1 / TIME_STEP)))
-    pyplot.close(figure)
     return path

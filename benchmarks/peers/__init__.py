@@ -1,0 +1,1 @@
+"""Other libraries, measured against this one in one process."""

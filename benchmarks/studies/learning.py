@@ -1,0 +1,141 @@
+"""What ``ddpg-jax train`` learns on an environment, run from the shell for each seed apart.
+
+    python benchmarks/studies/learning.py pendulum --seeds 10 --threshold -200
+    python benchmarks/studies/learning.py brax/halfcheetah --backend spring --seeds 5 --random -- --total-timesteps 200000
+
+Wall clock is what a person waits: start of Python, imports, compilation, training, final evaluation. With ``--cache off``
+every program is compiled anew; with ``--cache warm`` a first run that is not counted fills the cache.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import jax
+import jax.numpy as jnp
+
+from ddpg_jax import envs, records, rollout
+from ddpg_jax.types import Agent, Key, PyTree, TimeStep
+
+STATED = ("seed", "final_return", "wall_seconds", "compile_seconds", "train_seconds")
+COMMON = ("versions", "device", "config")
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("env")
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.option("--backend", default=None, help="Brax's physics, as in `ddpg-jax train`.")
+@click.option("--seeds", default=5, help="Runs, one after the other.")
+@click.option("--first-seed", default=0)
+@click.option("--threshold", type=float, default=None, help="Count the seeds whose final return is at least this.")
+@click.option("--cache", type=click.Choice(["off", "warm"]), default="off", help="Of compiled programs.")
+@click.option("--random", "with_random", is_flag=True, help="Also measure uniform random actions.")
+@click.option("--episodes", default=100, help="Of the random policy.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="[default: benchmarks/results/learning_ENV.json]")
+def main(
+    env: str,
+    options: tuple[str, ...],
+    backend: str | None,
+    seeds: int,
+    first_seed: int,
+    threshold: float | None,
+    cache: str,
+    with_random: bool,
+    episodes: int,
+    out: Path | None,
+) -> None:
+    """Train on ENV, once for each seed, with OPTIONS of `ddpg-jax train` after a `--`, and write the figures as JSON."""
+    physics = {"backend": backend} if backend else {}
+    runs = [*train_all([env, *(("--backend", backend) if backend else ()), *options], first_seed, seeds, cache)]
+    shared = {name: runs[0][name] for name in COMMON}
+    runs = [{name: value for name, value in run.items() if name not in COMMON} for run in runs]
+    result = {
+        **shared,
+        "settings": {"env": env, "backend": backend, "options": list(options), "cache": cache, "threshold": threshold},
+        "seeds": runs,
+        "final_return": moments([run["final_return"] for run in runs]),
+        "wall_seconds": moments([run["wall_seconds"] for run in runs]),
+    }
+    if threshold is not None:
+        result["reached"] = sum(run["final_return"] >= threshold for run in runs)
+        click.echo(f"at least {threshold:g}: {result['reached']} of {seeds}")
+    if with_random:
+        result["random_policy"] = {"episodes": episodes, **moments(random_returns(env, physics, episodes))}
+    for name in ("final_return", "wall_seconds", "random_policy"):
+        if name in result:
+            click.echo(f"{name}: " + "  ".join(f"{part} {value:.6g}" for part, value in result[name].items()))
+    out = out or Path("benchmarks/results") / f"learning_{'_'.join([*env.split('/'), *physics.values()])}.json"
+    records.write_json(out, result)
+    click.echo(str(out))
+
+
+def train_all(arguments: list[str], first_seed: int, seeds: int, cache: str) -> Iterator[dict[str, Any]]:
+    """The figures of each seed, as they come."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        environment = shell(cache, folder)
+        if cache == "warm":
+            train(arguments, first_seed, folder / "warm", environment)
+        for seed in range(first_seed, first_seed + seeds):
+            figures = train(arguments, seed, folder / str(seed), environment)
+            click.echo("  ".join(f"{name} {figures[name]:.6g}" for name in STATED))
+            yield figures
+
+
+def shell(cache: str, folder: Path) -> dict[str, str]:
+    """The environment variables of the runs; a cache of compiled programs outside this study would make them warm."""
+    kept = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    return kept | {"DDPG_JAX_CACHE": "off" if cache == "off" else str(folder / "cache")}
+
+
+def train(arguments: list[str], seed: int, folder: Path, environment: dict[str, str]) -> dict[str, Any]:
+    """One run in a process of its own: its figures, and the wall clock around the process."""
+    command = [sys.executable, "-m", "ddpg_jax.cli", "train", *arguments, "--seed", str(seed), "--run-dir", str(folder)]
+    begin = time.perf_counter()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    wall = time.perf_counter() - begin
+    if done.returncode:
+        raise click.ClickException(f"`{' '.join(command)}` failed: {done.stderr.strip()[-2_000:]}")
+    summary = json.loads((folder / "summary.json").read_text())
+    return {
+        "seed": seed,
+        "final_return": statistics.fmean(summary["final_returns"]),
+        "final_return_std": summary["final_return_std"][0],
+        "wall_seconds": wall,
+        **{name: summary[name] for name in ("compile_seconds", "train_seconds", "env_steps", "updates", "updates_per_second")},
+        **{name: summary[name] for name in COMMON},
+    }
+
+
+def moments(values: list[float]) -> dict[str, float]:
+    """Mean, standard deviation of a sample (0 of one), and extremes."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": statistics.fmean(values), "std": deviation, "min": min(values), "max": max(values)}
+
+
+def random_returns(name: str, options: dict[str, Any], episodes: int) -> list[float]:
+    """Returns of ``episodes`` episodes of actions from U[-1, 1]. JAX takes the device here, when the runs have left it."""
+    env = envs.make(name, num_envs=episodes, **options)
+
+    def step(state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, TimeStep]:
+        action_key, env_key = jax.random.split(key)
+        return env.step(state, jax.random.uniform(action_key, action.shape, action.dtype, -1.0, 1.0), env_key)
+
+    def unused(*_: Any) -> Any:
+        raise NotImplementedError
+
+    idle = Agent(unused, lambda state, observation: jnp.zeros((episodes, *env.action.shape)), unused)
+    evaluate = jax.jit(rollout.make_evaluate(idle, env._replace(step=step)))
+    return evaluate(None, jax.random.key(0)).tolist()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Speed of the training loop and of its parts: environments, updates, replay. Compilation is apart.
+
+    python benchmarks/throughput.py --env brax/halfcheetah --backend spring --num-envs 16
+
+One iteration is one vector step: ``num_envs`` environment steps and ``updates_per_step`` updates, for each seed. Every
+contestant scans equally many iterations, in turns with the others; replays are full, so that samples reach all rows.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import click
+import jax
+
+from benchmarks import timing
+from ddpg_jax import agents, envs, networks, noise, records, replay, train
+from ddpg_jax.envs.autoreset import strong
+from ddpg_jax.types import Agent, Environment, Key, PyTree, Transition
+
+SMALL = 10_000
+"""Capacity of the replay that the large one is compared with."""
+
+
+@click.command()
+@click.option("--env", "name", default="brax/halfcheetah", show_default=True, help="A name that `ddpg-jax envs` lists.")
+@click.option("--backend", default=None, help="Brax's physics. [default: spring for Brax]")
+@click.option("--num-envs", default=16, show_default=True)
+@click.option("--hidden", default=256, show_default=True, help="Width of the two hidden layers.")
+@click.option("--batch-size", default=256, show_default=True)
+@click.option("--updates-per-step", default=1, show_default=True, help="Updates per vector step.")
+@click.option("--capacity", default=1_000_000, show_default=True, help=f"Of the loop's replay; compared with {SMALL:,}.")
+@click.option("--iterations", default=500, show_default=True, help="Vector steps per call.")
+@click.option("--repetitions", default=7, show_default=True)
+@click.option("--seeds", default=1, show_default=True, help="Members, by vmap.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/throughput.json"), show_default=True)
+def main(name: str, backend: str | None, out: Path, repetitions: int, **sizes: int) -> None:
+    """Measure the parts and the whole loop, and write medians, spreads and ratios as JSON."""
+    if name.startswith("brax/"):
+        backend = backend or "spring"
+    env = envs.make(name, sizes["num_envs"], **({"backend": backend} if backend else {}))
+    contestants = compete(env, **sizes)
+    seconds = timing.alternate(contestants, repetitions)
+    result = {
+        **timing.context(),
+        "settings": {"env": name, "backend": backend, "repetitions": repetitions, **sizes},
+        "compile_seconds": {key: call.compile_seconds for key, call in contestants.items()},
+        **summarise(seconds, sizes),
+    }
+    records.write_json(out, result)
+    click.echo(report(result))
+    click.echo(str(out))
+
+
+def compete(
+    env: Environment,
+    *,
+    num_envs: int,
+    hidden: int,
+    batch_size: int,
+    updates_per_step: int,
+    capacity: int,
+    iterations: int,
+    seeds: int,
+) -> dict[str, timing.Contestant]:
+    """The contestants, compiled."""
+    widths = (hidden, hidden)
+    agent = agents.ddpg(
+        networks.Actor(env.action.shape[-1], widths), networks.Critic(widths, action_layer=0), critic_weight_decay=0.0
+    )
+    keys = jax.random.split(jax.random.key(0), seeds) if seeds > 1 else jax.random.key(0)
+    small, large = (-(-max(size, batch_size) // num_envs) * num_envs for size in (SMALL, capacity))
+
+    def only(init: Any, step: Any) -> timing.Contestant:
+        return timing.scanned(init, step, iterations, keys)
+
+    return {
+        "env": only(env.reset, lambda state, key: _act_randomly(env, state, key)),
+        "update": only(*_update(agent, env, batch_size, updates_per_step)),
+        "replay_small": only(*_replay(env, small, batch_size, updates_per_step)),
+        "replay": only(*_replay(env, large, batch_size, updates_per_step)),
+        "loop": _loop(agent, env, large, batch_size, updates_per_step, iterations, keys),
+    }
+
+
+def _like(env: Environment) -> Transition:
+    return timing.shaped(env.observation, env.action)
+
+
+def _act_randomly(env: Environment, state: PyTree, key: Key) -> tuple[PyTree, PyTree]:
+    action_key, env_key = jax.random.split(key)
+    env_state, _ = state
+    action = jax.random.uniform(action_key, (env.num_envs, *env.action.shape), env.action.dtype, -1.0, 1.0)
+    env_state, time_step = env.step(env_state, action, env_key)
+    return (env_state, time_step.observation), time_step
+
+
+def _update(agent: Agent, env: Environment, batch_size: int, updates: int) -> tuple[Any, Any]:
+    def init(key: Key) -> PyTree:
+        agent_key, data_key = jax.random.split(key)
+        batch = timing.transitions(data_key, _like(env), batch_size)
+        return agent.init(agent_key, *jax.tree.map(lambda x: x[0], (batch.observation, batch.action))), batch
+
+    def step(state: PyTree, key: Key) -> tuple[PyTree, PyTree]:
+        agent_state, batch = state
+        agent_state, metrics = jax.lax.scan(lambda s, k: agent.update(s, batch, k), agent_state, jax.random.split(key, updates))
+        return (agent_state, batch), metrics
+
+    return init, step
+
+
+def _replay(env: Environment, capacity: int, batch_size: int, samples: int) -> tuple[Any, Any]:
+    ring = replay.uniform(capacity, batch_size)
+
+    def init(key: Key) -> PyTree:
+        fill_key, new_key = jax.random.split(key)
+        return timing.filled(ring, fill_key, _like(env), capacity), timing.transitions(new_key, _like(env), env.num_envs)
+
+    def step(state: PyTree, key: Key) -> tuple[PyTree, PyTree]:
+        ring_state, new = state
+        ring_state = ring.add(ring_state, new)
+        return (ring_state, new), [ring.sample(ring_state, k) for k in jax.random.split(key, samples)]
+
+    return init, step
+
+
+def _loop(
+    agent: Agent, env: Environment, capacity: int, batch_size: int, updates: int, iterations: int, keys: Key
+) -> timing.Contestant:
+    ring = replay.uniform(capacity, batch_size)
+    behaviour = noise.explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
+    trainer = train.make_train(agent, env, ring, behaviour, updates_per_step=updates, steps_per_chunk=iterations * env.num_envs)
+
+    def start(key: Key) -> train.TrainState:
+        init_key, fill_key = jax.random.split(key)
+        state = trainer.init(init_key)
+        return strong(dataclasses.replace(state, replay=timing.filled(ring, fill_key, _like(env), capacity)))
+
+    over = jax.vmap if keys.ndim else lambda function: function
+    return timing.Contestant(over(trainer.chunk), jax.jit(over(start))(keys))
+
+
+def summarise(seconds: dict[str, list[float]], sizes: dict[str, int]) -> dict[str, Any]:
+    """Medians per iteration, rates over all seeds, and the two ratios."""
+    iterations = sizes["iterations"]
+    each = {name: timing.spread([value / iterations for value in values]) for name, values in seconds.items()}
+    median = {name: values["median"] for name, values in each.items()}
+    env_steps, updates = sizes["seeds"] * sizes["num_envs"], sizes["seeds"] * sizes["updates_per_step"]
+    return {
+        "seconds_per_iteration": each,
+        "rates": {
+            "env_only_env_steps_per_second": env_steps / median["env"],
+            "update_only_updates_per_second": updates / median["update"],
+            "replay_only_iterations_per_second": 1 / median["replay"],
+            "replay_small_only_iterations_per_second": 1 / median["replay_small"],
+            "loop_env_steps_per_second": env_steps / median["loop"],
+            "loop_updates_per_second": updates / median["loop"],
+        },
+        "ratios": {
+            "loop_over_parts": median["loop"] / (median["env"] + median["update"] + median["replay"]),
+            "replay_large_over_small": median["replay"] / median["replay_small"],
+        },
+    }
+
+
+def report(result: dict[str, Any]) -> str:
+    """The figures for a person."""
+    lines = [f"{result['settings']}", f"{result['device']}"]
+    for name, value in result["seconds_per_iteration"].items():
+        low, middle, high = (1e6 * value[part] for part in ("min", "median", "max"))
+        lines.append(
+            f"{name:13} {middle:11.1f} us/iteration [{low:.1f}, {high:.1f}], compile {result['compile_seconds'][name]:.1f} s"
+        )
+    lines += [f"{name:40} {value:12,.0f}" for name, value in result["rates"].items()]
+    lines += [f"{name:40} {value:12.3f}" for name, value in result["ratios"].items()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,590 @@
+"""The command line: each wrong input ends in one sentence and exit code 2, each command prints what it says."""
+
+import functools
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from ddpg_jax import envs, report, run
+from ddpg_jax.checkpoint import Checkpoints
+from ddpg_jax.cli import _use_compilation_cache, main
+from ddpg_jax.config import hyper_parameters, make_config
+from ddpg_jax.programs import build
+
+STEPS = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100, "batch_size": 16}
+OPTIONS = {**STEPS, "evaluation_episodes": 5, "checkpoint_every": 1}
+
+
+def words(**options) -> list[str]:
+    return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+SMALL = words(**OPTIONS, time_limit=50)
+
+
+def invoke(*arguments) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def refused(result: Result, *parts: str) -> str:
+    """Exit code 2 and one sentence that holds ``parts``."""
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert isinstance(result.exception, SystemExit)
+    assert "Traceback" not in result.output
+    usage = ("Usage: ", "Try 'main ")
+    (sentence,) = [line for line in result.stderr.splitlines() if line and not line.startswith(usage)]
+    assert sentence.startswith("Error: ")
+    for part in parts:
+        assert part in sentence
+    return sentence
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    """The tests' own cache of compiled programs stays, and a default run folder is nobody's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DDPG_JAX_CACHE", "off")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """``(folder, output)`` of one small run through the command line; tests that change it take a `copy`."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDPG_JAX_CACHE", "off")
+        result = invoke("train", "--run-dir", folder, *SMALL)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return folder, result.stdout
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    return Path(shutil.copytree(trained[0], tmp_path / "copy"))
+
+
+@functools.cache
+def shapes():
+    return build(make_config("pendulum", env_options={"time_limit": 50}, **OPTIONS)).state
+
+
+def newest(folder: Path) -> tuple[int, list[np.ndarray]]:
+    opened = Checkpoints(folder / "checkpoints")
+    step, state, _ = opened.restore(shapes(), lambda text: pytest.fail(text))
+    opened.close()
+    return step, [np.asarray(leaf) for leaf in jax.tree.leaves((state.agent, state.replay, state.steps))]
+
+
+# Wrong input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["train", "pendulm"], ["unknown environment 'pendulm': did you mean 'pendulum'?", "`ddpg-jax envs`"]),
+        (["train", "brax/halfchetah"], ["unknown environment", "did you mean 'brax/halfcheetah'?"]),
+        (["train", "--preset", "papr"], ["unknown preset 'papr': did you mean 'paper'?", "`ddpg-jax presets`"]),
+        (["train", "--tua", "0.1"], ["No such option '--tua'", "Did you mean '--tau'?"]),
+        (["train", "--critic-lr", "0.1"], ["No such option '--critic-lr'", "Did you mean '--critic-learning-rate'?"]),
+        (["trian"], ["No such command 'trian'", "Did you mean 'train'?"]),
+        (["train", "--tau", "fast"], ["'--tau'", "'fast' is not a valid float"]),
+        (["train", "--backend", "spring"], ["backend"]),
+        (["train", "brax/ant", "--backend", "sprin"], ["unknown Brax backend 'sprin'", "spring"]),
+        (["train", "brax/ant", "--preset", "pendulum-lecture"], ["'pendulum-lecture' is for the environment 'pendulum'"]),
+        (["train", "--resume"], ["--resume needs --run-dir"]),
+    ],
+)
+def test_names(arguments, parts):
+    refused(invoke(*arguments), *parts)
+    assert not os.listdir(), "nothing is left behind"
+
+
+POSITIVE = ["num-envs", "seeds", "total-timesteps", "learning-starts", "updates-per-step", "batch-size", "replay-capacity"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *[(option, value) for option in POSITIVE for value in (0, -3)],
+        *[(option, value) for option in ("steps-per-chunk", "evaluation-episodes", "keep") for value in (0, -3)],
+        *[(option, -1) for option in ("seed", "evaluate-every", "checkpoint-every")],
+        ("time-limit", 0),
+        *[(option, -1.0) for option in ("gamma", "tau", "actor-learning-rate", "critic-learning-rate", "stddev")],
+        *[(option, 1.5) for option in ("gamma", "tau")],
+        *[(option, "nan") for option in ("gamma", "tau", "actor-learning-rate", "critic-learning-rate", "stddev")],
+        ("critic-weight-decay", -1.0),
+        ("replay-capacity", 10**12),
+    ],
+)
+def test_numbers_out_of_range(option, value):
+    name = option.replace("-", "_")
+    refused(invoke("train", f"--{option}", value), f"{name}={value}: must be ")
+    assert not os.listdir()
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({"replay_capacity": 1000, "num_envs": 3}, ["replay_capacity=1000", "num_envs=3", "for example 999"]),
+        ({"replay_capacity": 32, "batch_size": 64}, ["capacity=32 is smaller than batch_size=64"]),
+        ({"steps_per_chunk": 7, "num_envs": 2}, ["steps_per_chunk=7", "num_envs=2", "for example 8"]),
+        ({"total_timesteps": 500}, ["total_timesteps=500", "at least 1001", "warm-up (1000)"]),
+    ],
+)
+def test_numbers_that_do_not_fit_together(options, parts):
+    refused(invoke("train", *words(**options)), *parts)
+    assert not os.listdir()
+
+
+def test_a_replay_beyond_the_memory(monkeypatch):
+    monkeypatch.setattr(run, "compile_programs", lambda *arguments: pytest.fail("it was compiled"))
+    before = len(jax.live_arrays())
+    sentence = refused(invoke("train", *words(replay_capacity=10**9, seeds=1000)), "--replay-capacity", "--seeds", "cpu has")
+    needed = int(re.search(r"needs ([\d,]+) bytes", sentence)[1].replace(",", ""))
+    # Nine float32 per transition: twice 3 of observation, action, reward, discount. And two counters.
+    assert needed == 1000 * (10**9 * 9 * 4 + 8)
+    assert len(jax.live_arrays()) <= before + 2, "nothing but keys is allocated"
+    assert not os.listdir()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", "--resume", "--run-dir", "nowhere"], ["evaluate", "nowhere"], ["render", "nowhere"], ["plot", "nowhere"]],
+)
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_folder_that_holds_no_run(arguments, exists):
+    if exists:
+        Path("nowhere").mkdir()
+    refused(invoke(*arguments), "nowhere holds no run", "`ddpg-jax train`")
+    assert os.listdir() == (["nowhere"] if exists else [])
+    assert not exists or not os.listdir("nowhere")
+
+
+def test_plot_names_the_folder_that_holds_no_run(copy):
+    refused(invoke("plot", copy, "nowhere"), "nowhere holds no run")
+    assert not Path("curves.png").exists()
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_run_without_a_checkpoint(copy, emptied):
+    shutil.rmtree(copy / "checkpoints")
+    if emptied:
+        (copy / "checkpoints").mkdir()
+    refused(invoke("train", "--resume", "--run-dir", copy), "has no checkpoint", "resume")
+    refused(invoke("evaluate", copy), "has no checkpoint: train it first")
+    refused(invoke("render", copy), "has no checkpoint: train it first")
+
+
+def test_a_folder_that_holds_a_run_already(copy):
+    before = (copy / "metrics.jsonl").read_text()
+    refused(invoke("train", "--run-dir", copy, *SMALL), f"{copy} already holds a run", "--run-dir", "--resume")
+    assert (copy / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (words(batch_size=32, tau=0.5), ["batch_size (run: 16, given: 32)", "tau (run: 0.005, given: 0.5)"]),
+        (words(seed=1, seeds=2), ["seed (run: 0, given: 1)", "seeds (run: 1, given: 2)"]),
+        (["brax/ant"], ["env (run: pendulum, given: brax/ant)"]),
+        (words(preset="paper"), ["preset (run: default, given: paper)"]),
+        (words(time_limit=60), ["env_options (run: {'time_limit': 50}, given: {'time_limit': 60})"]),
+        (words(total_timesteps=500), ["already past total_timesteps=500"]),
+    ],
+)
+def test_resume_with_another_configuration(copy, arguments, parts):
+    before = (copy / "config.json").read_text()
+    sentence = refused(invoke("train", "--resume", "--run-dir", copy, *arguments), *parts)
+    named = set(re.findall(r"(\w+) \(run:", sentence))
+    assert named == {part.split(" (run")[0] for part in parts if " (run" in part}, "no other field is named"
+    assert (copy / "config.json").read_text() == before
+
+
+@pytest.mark.parametrize("options", [["--member", 1], ["--member", 7]])
+def test_render_of_no_such_member(trained, options):
+    refused(invoke("render", trained[0], *options), f"member={options[1]}: this run has 1 member(s), numbered from 0")
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [("render", ["--member", -1]), ("render", ["--steps", 0]), ("evaluate", ["--episodes", 0])],
+)
+def test_ranges_of_options(trained, command, options):
+    refused(invoke(command, trained[0], *options), f"Invalid value for '{options[0]}': {options[1]} is not in the range")
+
+
+# Damaged checkpoints
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"\x55" * path.stat().st_size)
+
+
+def damage(checkpoint: Path, how) -> None:
+    paths = [path for path in checkpoint.rglob("*") if path.is_file()]
+    assert paths
+    for path in paths:
+        how(path)
+
+
+@pytest.mark.parametrize("how", [truncate, overwrite])
+def test_resume_falls_back_to_the_checkpoint_before(trained, copy, how):
+    damage(copy / "checkpoints" / "600", how)
+    result = invoke("train", "--resume", "--run-dir", copy)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert re.search(r"^checkpoint 600 is damaged \(.+\); trying the one before it\.$", result.stdout, re.MULTILINE)
+    assert "resumed at 500 steps." in result.stdout
+    assert [row["env_steps"] for row in report.read_metrics(copy)] == [300, 400, 500, 600]
+    step, leaves = newest(copy)  # the damaged one has been written anew
+    assert step == 600
+    for found, expected in zip(leaves, newest(trained[0])[1], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_evaluate_falls_back_too(copy):
+    damage(copy / "checkpoints" / "600", truncate)
+    result = invoke("evaluate", copy, "--episodes", 5)
+    assert result.exit_code == 0
+    assert "checkpoint 600 is damaged" in result.stderr
+    assert json.loads(result.stdout)["env_steps"] == 500
+
+
+def test_all_checkpoints_damaged(copy):
+    for checkpoint in (copy / "checkpoints").iterdir():
+        damage(checkpoint, overwrite)
+    result = invoke("train", "--resume", "--run-dir", copy)
+    refused(result, f"{copy} has no checkpoint that can be read")
+    assert "checkpoint 600 is damaged" in result.stdout
+    assert "checkpoint 500 is damaged" in result.stdout
+    assert len(report.read_metrics(copy)) == 4, "what was measured is kept"
+
+
+# Numbers that are not finite
+
+
+def test_parameters_that_are_not_finite():
+    """A first critic step of 1e30 leaves weights whose product over three layers overflows in the actor's loss."""
+    result = invoke("train", "--run-dir", "run", *SMALL, "--critic-learning-rate", 1e30)
+    refused(result, "actor_loss became NaN or infinite at step 201", "no checkpoint had been written yet", "learning rates")
+    assert not os.listdir("run/checkpoints")
+
+
+def broken_after(env, steps: int):
+    """The environment, whose observations are not a number from its ``steps``-th step on."""
+
+    def reset(key):
+        state, observation = env.reset(key)
+        return (state, jnp.zeros((), jnp.int32)), observation
+
+    def step(state, action, key):
+        inner, count = state
+        inner, time_step = env.step(inner, action, key)
+        hide = lambda x: jnp.where(count + 1 >= steps, jnp.nan, x)
+        hidden = time_step.replace(observation=hide(time_step.observation), next_observation=hide(time_step.next_observation))
+        return (inner, count + 1), hidden
+
+    return env._replace(reset=reset, step=step)
+
+
+def test_observations_that_are_not_finite(monkeypatch):
+    """Step 450 is in the third chunk: the checkpoint after the second is the last finite one."""
+    make = envs.make
+    monkeypatch.setattr(envs, "make", lambda *arguments, **options: broken_after(make(*arguments, **options), 450))
+    result = invoke("train", "--run-dir", "run", *SMALL)
+    refused(result, "observation became NaN or infinite at step 450", "the last finite checkpoint, at 400 steps, is kept")
+    assert [row["env_steps"] for row in report.read_metrics(Path("run"))] == [300, 400]
+    assert sorted(os.listdir("run/checkpoints")) == ["300", "400"]
+    config = make_config("pendulum", env_options={"time_limit": 50}, **OPTIONS)
+    opened = Checkpoints(Path("run/checkpoints"))
+    step, state, _ = opened.restore(build(config).state)
+    opened.close()
+    assert step == 400
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.agent, state.replay)))
+
+
+# Commands
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])
+def test_help_answers_at_once(arguments):
+    program = Path(sys.executable).with_name("ddpg-jax")
+    command = [program] if program.exists() else [sys.executable, "-m", "ddpg_jax.cli"]
+    taken = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        answer = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
+        taken.append(time.perf_counter() - begin)
+    assert min(taken) < 0.5
+    assert "Usage: ddpg-jax" in answer.stdout or importlib.metadata.version("ddpg_jax") in answer.stdout
+
+
+def test_help_imports_no_jax():
+    code = (
+        "import sys; from click.testing import CliRunner; from ddpg_jax.cli import main\n"
+        "for words in (['--help'], ['train', '--help'], ['presets']):\n"
+        "    assert CliRunner().invoke(main, words).exit_code == 0\n"
+        "print([name for name in ('jax', 'numpy', 'flax', 'brax', 'orbax', 'matplotlib') if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_help_lists_the_commands_and_options():
+    text = invoke("--help").stdout
+    assert all(command in text for command in ("train", "evaluate", "render", "plot", "envs", "presets"))
+    text = invoke("train", "--help").stdout
+    assert all(f"--{name.replace('_', '-')} " in text for name in hyper_parameters())
+
+
+def test_envs():
+    assert invoke("envs").stdout.split() == envs.names()
+    assert {"pendulum", "brax/halfcheetah"} < set(envs.names())
+
+
+def test_presets():
+    text = invoke("presets").stdout
+    for name, source in (
+        ("default", "Fujimoto et al. 2018"),
+        ("paper", "Lillicrap et al. 2015"),
+        ("pendulum-lecture", "lecture"),
+    ):
+        assert re.search(rf"^{name}\n    \S.+\n    .*{source}", text, re.MULTILINE)
+
+
+VALUES = {
+    "total_timesteps": 56,
+    "num_envs": 2,
+    "learning_starts": 40,
+    "updates_per_step": 2,
+    "batch_size": 8,
+    "replay_capacity": 128,
+    "gamma": 0.9,
+    "tau": 0.25,
+    "actor_learning_rate": 0.002,
+    "critic_learning_rate": 0.003,
+    "critic_weight_decay": 0.004,
+    "stddev": 0.3,
+    "seed": 7,
+    "seeds": 2,
+    "steps_per_chunk": 8,
+    "evaluate_every": 2,
+    "evaluation_episodes": 3,
+    "checkpoint_every": 0,
+    "keep": 1,
+}
+
+
+def test_every_option_lands_in_config_json():
+    assert set(hyper_parameters()) < set(VALUES)
+    result = invoke("train", "--preset", "paper", "--run-dir", "run", *words(**VALUES, time_limit=5))
+    assert result.exit_code == 0, (result.output, result.exception)
+    written = json.loads(Path("run/config.json").read_text())
+    assert written == VALUES | {"env": "pendulum", "preset": "paper", "env_options": {"time_limit": 5}}
+    # (56 - 40) / 8 = 2 chunks, evaluated at the second alone.
+    rows = report.read_metrics(Path("run"))
+    assert [row["env_steps"] for row in rows] == [48, 56]
+    assert [row["evaluation_return"] is None for row in rows] == [True, False]
+    assert [row["updates"] for row in rows] == [8, 16]  # 8 steps of 2 environments, 2 updates each
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_an_option_changes_its_own_field_alone(monkeypatch, name):
+    taken = {}
+    summary = {"final_returns": [0.0], "final_return_std": [0.0], "interquartile_mean": 0.0}
+    summary |= {"interquartile_mean_interval": [0.0, 0.0], "wall_seconds": 0, "compile_seconds": 0, "train_seconds": 0}
+    monkeypatch.setattr(run, "run", lambda config, *a, **k: taken.update(config.flat()) or summary | {"updates_per_second": 0})
+    others = {"total_timesteps": 100_000, "steps_per_chunk": 1_000} | ({"total_timesteps": 5_000} if name == "num_envs" else {})
+    base = make_config("pendulum", **others).flat()
+    value = 3_000 if name == "total_timesteps" else VALUES[name]
+    result = invoke("train", *words(**others | {name: value}))
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert taken == base | {name: value}
+    assert base[name] != value
+
+
+def test_a_run_gets_a_folder_of_its_own(monkeypatch):
+    folders = []
+
+    def stop(config, folder, **options):
+        folders.append(str(folder))
+        raise run.RunError("enough.")
+
+    monkeypatch.setattr(run, "run", stop)
+    refused(invoke("train", "--seed", 5), "enough.")
+    assert re.fullmatch(r"runs/pendulum_default_seed5_\d{8}-\d{6}", folders[0])
+
+
+def test_evaluate_prints_one_json_object(trained):
+    first, again, other = (invoke("evaluate", trained[0], *words(episodes=6, seed=seed)) for seed in (0, 0, 1))
+    assert first.exit_code == 0, (first.output, first.exception)
+    assert len(first.stdout.splitlines()) == 1
+    found = json.loads(first.stdout)
+    assert list(found) == [
+        "run",
+        "env",
+        "env_steps",
+        "episodes",
+        "seed",
+        "mean_return",
+        "returns",
+        "return_std",
+        "interquartile_mean",
+    ]
+    assert (found["run"], found["env"], found["env_steps"]) == (str(trained[0]), "pendulum", 600)
+    assert (found["episodes"], found["seed"]) == (6, 0)
+    assert found["returns"] == [found["mean_return"]] == [found["interquartile_mean"]]
+    # At most pi^2 + 0.1 * 8^2 + 0.001 * 2^2 of cost in each of 50 steps.
+    assert -50 * 16.3 < found["mean_return"] < 0 < found["return_std"][0]
+    assert again.stdout == first.stdout
+    assert json.loads(other.stdout)["mean_return"] != found["mean_return"]
+
+
+def test_render_writes_a_moving_picture(trained, tmp_path):
+    from PIL import Image
+
+    result = invoke("render", trained[0], "--out", tmp_path / "deep" / "film", *words(steps=12, seed=3))
+    assert result.exit_code == 0, (result.output, result.exception)
+    path = Path(result.stdout.strip())
+    assert path == tmp_path / "deep" / "film.gif"
+    with Image.open(path) as picture:
+        assert picture.n_frames == 12
+        frames = []
+        for index in range(12):
+            picture.seek(index)
+            frames.append(np.asarray(picture.convert("RGB"), np.int32))
+    # The rod is red; it is seen, and it moves.
+    rods = [(frame[..., 0] > frame[..., 1] + 80) for frame in frames]
+    assert all(rod.sum() > 200 for rod in rods)
+    assert (rods[0] ^ rods[-1]).sum() > 100
+
+
+def test_render_is_an_episode_in_the_run_folder(copy):
+    from PIL import Image
+
+    result = invoke("render", copy)
+    assert result.exit_code == 0, (result.output, result.exception)
+    with Image.open(copy / "episode.gif") as picture:
+        assert picture.n_frames > 25, "50 steps; frames that are alike may be merged"
+
+
+def test_plot_pools_runs_that_differ_only_in_seeds(trained, copy, monkeypatch):
+    from matplotlib.axes import Axes
+
+    labels = []
+    plot = Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda self, *a, **k: (labels.append(k["label"]), plot(self, *a, **k)))
+    flat = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(flat | {"seed": 1}))
+    result = invoke("plot", trained[0], copy)
+    assert (result.exit_code, result.stdout) == (0, "curves.png\n"), (result.output, result.exception)
+    assert Path("curves.png").stat().st_size > 5_000
+    assert labels == ["pendulum, default, 2 seeds"]
+    labels.clear()
+    (copy / "config.json").write_text(json.dumps(flat | {"tau": 0.5}))
+    assert invoke("plot", trained[0], copy, "--out", "two.png").exit_code == 0
+    assert Path("two.png").exists()
+    assert len(labels) == 2
+
+
+# The display
+
+NUMBER = r"[\d,]+"
+LINE = rf"{NUMBER}/600 steps  {NUMBER} episodes  return -\d+\.\d  {NUMBER} env-steps/s  {NUMBER} updates/s  "
+
+
+def test_plain_lines_where_there_is_no_terminal(trained):
+    folder, output = trained
+    lines = output.splitlines()
+    assert lines[0] == f"pendulum, preset default -> {folder}"
+    chunks = [line for line in lines if re.match(LINE, line)]
+    assert [line.split("/")[0] for line in chunks] == ["300", "400", "500", "600"]
+    assert [re.search(r"(\d+) episodes", line)[1] for line in chunks] == ["2", "4", "6", "8"]
+    assert chunks[0].endswith("time left -")
+    assert all(re.search(r"  \d+ s left$", line) for line in chunks[1:])
+    assert chunks[-1].endswith("  0 s left")
+    assert re.match(r"final return: -\d+\.\d \+- \d+\.\d over 100 episodes", lines[5])
+    assert re.match(r"\d+\.\d s, of which compile \d+\.\d s and training \d+\.\d s; [\d,]+ updates/s", lines[6])
+    assert lines[7:] == [f"look at it: ddpg-jax render {folder}"]
+    assert "\x1b" not in output
+
+
+def test_a_live_line_on_a_terminal(monkeypatch, capsys):
+    from rich.console import Console
+
+    from ddpg_jax import display
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(display, "Console", functools.partial(Console, force_terminal=True, width=200))
+    config = make_config("pendulum", **OPTIONS, seeds=2)
+    row = {"episodes": [1.0, 2.0], "episode_return": [-4.0, -6.0], "evaluation_return": None}
+    row |= {"env_steps_per_second": 1234.0, "updates_per_second": 5678.0}
+    with display.Display(config, Path("a [folder]")) as shown:
+        shown.show(row | {"env_steps": 300})
+        shown.show(row | {"env_steps": 600, "evaluation_return": [-1.0, -2.0]})
+        summary = {"final_returns": [-1.0, -2.0], "interquartile_mean": -1.5, "interquartile_mean_interval": [-2.0, -1.0]}
+        shown.finish(summary | {"wall_seconds": 3, "compile_seconds": 2, "train_seconds": 1, "updates_per_second": 9})
+    output = capsys.readouterr().out
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
+    assert "\x1b[" in output
+    assert "━" in plain
+    assert "pendulum, preset default, 2 seeds -> a [folder]" in plain
+    assert re.search(r"600/600 steps  6 episodes  return -1\.5  1,234 env-steps/s  5,678 updates/s  0 s left", plain)
+    assert "\n600/600" not in plain, "the live line alone, no plain ones"
+    assert "interquartile mean -1.5 [-2.0, -1.0] over 2 seeds, worst -2.0, best -1.0" in plain
+
+
+# The cache of compiled programs
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"DDPG_JAX_CACHE": "off"}, "unchanged"),
+        ({"DDPG_JAX_CACHE": "OFF"}, "unchanged"),
+        ({"DDPG_JAX_CACHE": "here"}, "here"),
+        ({"DDPG_JAX_CACHE": "", "XDG_CACHE_HOME": "xdg"}, "xdg/ddpg_jax/xla"),
+        ({"DDPG_JAX_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/home/someone"}, "/home/someone/.cache/ddpg_jax/xla"),
+        ({"DDPG_JAX_CACHE": "here", "JAX_COMPILATION_CACHE_DIR": "there"}, "unchanged"),
+    ],
+)
+def test_where_programs_are_cached(monkeypatch, variables, expected):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    try:
+        jax.config.update("jax_compilation_cache_dir", "unchanged")
+        _use_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir == expected
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
+@pytest.mark.parametrize("cache", ["folder", "off"])
+def test_the_cache_is_used(trained, tmp_path, cache):
+    home = tmp_path / "home"
+    home.mkdir()
+    variables = {"HOME": str(home), "XDG_CACHE_HOME": str(home), "MPLCONFIGDIR": str(tmp_path / "mpl")}
+    variables["DDPG_JAX_CACHE"] = "off" if cache == "off" else str(tmp_path / "programs")
+    command = [sys.executable, "-m", "ddpg_jax.cli", "evaluate", str(trained[0]), "--episodes", "2"]
+    subprocess.run(command, env={**os.environ, **variables}, cwd=tmp_path, check=True, capture_output=True)
+    cached = [path.name for path in tmp_path.rglob("*") if "jit_evaluate" in path.name]
+    assert bool(cached) == (cache == "folder")
+    assert not list(home.rglob("*jit*"))

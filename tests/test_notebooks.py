@@ -1,0 +1,66 @@
+"""Every notebook runs from top to bottom at a small budget and shows what it promises."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import jax
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+# What replaces each notebook's cell tagged "parameters", and how many pictures of which kind it then shows.
+SMALL = {
+    "quickstart.ipynb": (
+        "total_timesteps, seeds, learning_rates, frames = 3_000, 2, [1e-3, 1e-2], 3",
+        {"image/png": 3, "image/gif": 1},
+    ),
+}
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the notebooks are not here: this is not a checkout")
+
+
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A kernel of this very interpreter, whatever kernels are installed; it shares the tests' compiled programs."""
+    folder = tmp_path / "jupyter" / "kernels" / "ddpg-jax-tests"
+    folder.mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "tests", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    # Half the seconds of compiling; how fast the programs are does not matter here.
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(jax.config.jax_compilation_cache_dir))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    return folder.name
+
+
+def test_every_notebook_is_listed_here() -> None:
+    assert {path.name for path in FOLDER.glob("*.ipynb")} == set(SMALL)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_is_stored_without_outputs(name: str) -> None:
+    notebook = nbformat.read(FOLDER / name, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in cells)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_runs_and_draws(name: str, kernel: str, tmp_path: Path) -> None:
+    parameters, pictures = SMALL[name]
+    notebook = nbformat.read(FOLDER / name, as_version=4)
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
+    cell.source = parameters
+    check = f"import sys; assert sys.executable == {sys.executable!r}"
+    notebook.cells.append(nbformat.v4.new_code_cell(check))
+    # A cell that raises ends this with its traceback.
+    NotebookClient(notebook, kernel_name=kernel, timeout=300, resources={"metadata": {"path": os.fspath(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    shown = [kind for output in outputs for kind in output.get("data", {})]
+    assert {kind: shown.count(kind) for kind in pictures} == pictures
+    assert not [output.text for output in outputs if output.get("name") == "stderr"]

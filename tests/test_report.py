@@ -1,0 +1,128 @@
+"""Statistics over seeds, and what is read from and drawn of a run."""
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from ddpg_jax import report
+
+
+def make_run(folder, evaluations, seed=0, **config):
+    """A folder with a configuration and one line per evaluation: ``{env_steps: returns or None}``."""
+    folder.mkdir()
+    values = next((value for value in evaluations.values() if value is not None), [0.0])
+    flat = {"env": "pendulum", "preset": "default", "seed": seed, "seeds": len(values)} | config
+    (folder / "config.json").write_text(json.dumps(flat))
+    rows = [{"env_steps": steps, "evaluation_return": returns} for steps, returns in evaluations.items()]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([5.0], 5.0),
+        ([1.0, 3.0], 2.0),
+        ([0.0, 10.0, 20.0, 1000.0], 15.0),  # one of four is cut at either end: (10 + 20) / 2
+        ([9.0, 1.0, 2.0, -90.0, 5.0, 3.0, 4.0, 80.0], 3.5),  # two of eight: (2 + 3 + 4 + 5) / 4
+        ([1.0, 2.0, 3.0, 4.0, 100.0], 3.0),  # int(5 / 4) = 1: (2 + 3 + 4) / 3
+    ],
+)
+def test_interquartile_mean_by_hand(values, expected):
+    assert report.interquartile_mean(np.array(values)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_interquartile_mean_of_each_row_or_column():
+    values = np.random.default_rng(0).normal(size=(3, 12))
+    expected = np.sort(values, axis=1)[:, 3:9].mean(axis=1)
+    np.testing.assert_allclose(report.interquartile_mean(values), expected, rtol=1e-12)
+    np.testing.assert_allclose(report.interquartile_mean(values.T, axis=0), expected, rtol=1e-12)
+
+
+def test_interval_is_the_percentile_bootstrap():
+    values = np.random.default_rng(1).normal(10.0, 2.0, size=16)
+    draws = np.random.default_rng(2).choice(values, size=(20_000, 16))
+    expected = np.quantile(np.sort(draws, axis=1)[:, 4:12].mean(axis=1), [0.025, 0.975])
+    low, high = report.interval(values)
+    # 2,000 resamples against 20,000 others: the quantiles' own error is about 3 % of the width.
+    np.testing.assert_allclose([low, high], expected, atol=0.1 * (expected[1] - expected[0]))
+    assert low < report.interquartile_mean(values) < high
+    assert report.interval(values) == (low, high), "the same data, the same interval"
+
+
+def test_interval_narrows_with_less_confidence_and_is_of_each_row():
+    values = np.random.default_rng(3).normal([[0.0], [100.0]], 1.0, size=(2, 10))
+    low, high = report.interval(values)
+    low_half, high_half = report.interval(values, confidence=0.5)
+    assert low.shape == high.shape == (2,)
+    assert (low < low_half).all()
+    assert (high_half < high).all()
+    assert high[0] < 10 < 90 < low[1]
+
+
+def test_interval_of_one_seed_is_its_own_value():
+    low, high = report.interval(np.array([[3.0], [-1.0]]))
+    np.testing.assert_array_equal(low, [3.0, -1.0])
+    np.testing.assert_array_equal(high, [3.0, -1.0])
+
+
+@pytest.mark.parametrize("cut", [1, 2, 10])
+def test_a_last_line_that_was_cut_is_left_out(tmp_path, cut):
+    run = make_run(tmp_path / "run", {100: [1.0], 200: [2.0]})
+    path = run / "metrics.jsonl"
+    whole = path.read_text()
+    assert [row["env_steps"] for row in report.read_metrics(run)] == [100, 200]
+    path.write_text(whole + whole.splitlines()[0][:-cut])
+    assert [row["env_steps"] for row in report.read_metrics(run)] == [100, 200]
+
+
+def test_no_metrics_are_no_rows(tmp_path):
+    assert report.read_metrics(tmp_path) == []
+
+
+def test_curve_holds_the_evaluations(tmp_path):
+    run = make_run(tmp_path / "run", {100: None, 200: [1.0, 2.0], 300: None, 400: [3.0, 4.0]})
+    steps, values = report.curve(run)
+    np.testing.assert_array_equal(steps, [200, 400])
+    np.testing.assert_array_equal(values, [[1.0, 2.0], [3.0, 4.0]])
+
+
+def drawn(monkeypatch, folders, path):
+    """The curves that `plot` draws: ``(label, x, y)``, and the number of intervals."""
+    from matplotlib.axes import Axes
+
+    lines, bands = [], []
+    plot, fill = Axes.plot, Axes.fill_between
+    monkeypatch.setattr(
+        Axes, "plot", lambda self, x, y, **k: (lines.append((k["label"], list(x), list(y))), plot(self, x, y, **k))
+    )
+    monkeypatch.setattr(Axes, "fill_between", lambda self, *a, **k: (bands.append(a), fill(self, *a, **k)))
+    report.plot(folders, path)
+    return lines, bands
+
+
+def test_plot_pools_runs_that_differ_only_in_seeds(tmp_path, monkeypatch):
+    runs = [
+        make_run(tmp_path / "a", {100: [0.0, 2.0], 200: [4.0, 6.0], 300: [9.0, 9.0]}, seed=0),
+        make_run(tmp_path / "b", {100: [4.0], 200: [8.0]}, seed=2),  # stopped earlier: only shared steps are drawn
+        make_run(tmp_path / "c", {100: [1.0], 200: [5.0]}, seed=0, tau=0.5),
+    ]
+    lines, bands = drawn(monkeypatch, runs, tmp_path / "curves.png")
+    # Three seeds: int(3 / 4) = 0 are cut, so the interquartile mean is the mean: (0 + 2 + 4) / 3, (4 + 6 + 8) / 3.
+    assert [line[1:] for line in lines] == [([100, 200], [2.0, 6.0]), ([100, 200], [1.0, 5.0])]
+    assert "3 seeds" in lines[0][0]
+    assert "seeds" not in lines[1][0]
+    assert len(bands) == 1
+    picture = imread(tmp_path / "curves.png")
+    blue = (picture[..., 2] > picture[..., 0] + 0.3).sum()
+    assert blue > 200, "a line is to be seen"
+
+
+@pytest.mark.parametrize("evaluations", [{}, {100: None}])
+def test_plot_of_no_evaluation(tmp_path, evaluations):
+    run = make_run(tmp_path / "run", evaluations)
+    with pytest.raises(ValueError, match="none of these runs holds an evaluation yet"):
+        report.plot([run], tmp_path / "curves.png")
+    assert not (tmp_path / "curves.png").exists()

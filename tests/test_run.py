@@ -1,0 +1,496 @@
+"""Runs in a folder: what they write, that they compile once, and that stopping and resuming changes no bit."""
+
+import collections
+import functools
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from ddpg_jax import programs, report, rollout, run, train
+from ddpg_jax.checkpoint import Checkpoints
+from ddpg_jax.config import Config, RunError, hyper_parameters, make_config
+from ddpg_jax.types import is_key
+
+CHUNKS, STEPS, WARM_UP, SEED = 40, 100, 200, 3
+TOTAL = WARM_UP + CHUNKS * STEPS
+OPTIONS = {
+    "total_timesteps": TOTAL,
+    "learning_starts": WARM_UP,
+    "steps_per_chunk": STEPS,
+    "batch_size": 16,
+    "evaluation_episodes": 5,
+    "checkpoint_every": 10,
+    "seed": SEED,
+}
+TIME_LIMIT = 50
+# Of a line of metrics.jsonl; the other fields are what the run computed.
+TIMES = {"train_seconds", "env_steps_per_second", "updates_per_second"}
+
+
+def small(**options) -> Config:
+    return make_config("pendulum", env_options={"time_limit": TIME_LIMIT}, **OPTIONS | options)
+
+
+class Done(NamedTuple):
+    """A run that ended: where, what it returned and told, and how often each program was compiled in it."""
+
+    config: Config
+    folder: Path
+    summary: dict
+    told: list[dict]
+    compiled: collections.Counter
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """``finished(**options)``: the run with these options, trained once."""
+
+    @functools.cache
+    def get(**options) -> Done:
+        config, told, compiled = small(**options), [], collections.Counter()
+
+        def count(event: str, duration: float, **about) -> None:
+            if event == "/jax/core/compile/backend_compile_duration":  # also when the persistent cache answers
+                compiled[about["fun_name"]] += 1
+
+        folder = tmp_path_factory.mktemp("finished") / "run"
+        jax.monitoring.register_event_duration_secs_listener(count)
+        try:
+            summary = run.run(config, folder, on_chunk=told.append, say=told.append)
+        finally:
+            jax.monitoring.unregister_event_duration_listener(count)
+        return Done(config, folder, summary, told, compiled)
+
+    return get
+
+
+@functools.cache
+def shapes(seeds: int):
+    return programs.build(small(seeds=seeds)).state
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def restored(folder: Path, seeds: int = 1):
+    """``(step, state)`` of the newest checkpoint; nothing may be damaged."""
+    said: list[str] = []
+    opened = Checkpoints(folder / "checkpoints")
+    step, state, _ = opened.restore(shapes(seeds), said.append)
+    opened.close()
+    assert not said
+    return step, state
+
+
+def assert_same_state(folder: Path, expected: Path, seeds: int = 1):
+    """The newest checkpoints of two runs are of one step and equal in every bit of every leaf."""
+    (step, found), (expected_step, expected) = restored(folder, seeds), restored(expected, seeds)
+    assert step == expected_step
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for (path, a), b in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == b.dtype
+        a, b = (np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in (a, b))
+        assert a.tobytes() == b.tobytes(), f"{jax.tree_util.keystr(path)} differs by up to {np.abs(a - b).max()}"
+
+
+def assert_same_metrics(folder: Path, expected: Path):
+    """The same lines, but for the time they took; none twice, none missing."""
+    found, expected = ([strip(row) for row in report.read_metrics(x)] for x in (folder, expected))
+    assert [row["env_steps"] for row in found] == [row["env_steps"] for row in expected]
+    assert found == expected
+
+
+def strip(row: dict) -> dict:
+    return {name: value for name, value in row.items() if name not in TIMES}
+
+
+def flatten(value):
+    return [x for item in value for x in flatten(item)] if isinstance(value, list) else [value]
+
+
+# What a run writes
+
+
+def test_folder_of_a_run(finished):
+    done = finished()
+    names = {path.name for path in done.folder.iterdir()}
+    assert {"config.json", "metrics.jsonl", "checkpoints", "curve.png", "summary.json"} <= names
+    assert not [name for name in names if name.endswith(".partial")]
+    assert json.loads((done.folder / "config.json").read_text()) == done.config.flat()
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_metrics_have_a_line_per_chunk(finished, seeds):
+    done = finished(seeds=seeds)
+    lines = (done.folder / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert rows == done.told, "the display is told each line"
+    assert [row["env_steps"] for row in rows] == list(range(WARM_UP + STEPS, TOTAL + 1, STEPS))
+    assert [row["updates"] for row in rows] == list(range(STEPS, CHUNKS * STEPS + 1, STEPS))
+    for row in rows:
+        assert {"critic_loss", "actor_loss", "episode_return", "evaluation_return"} <= set(row)
+        assert all(len(value) == seeds for value in row.values() if isinstance(value, list))
+        assert np.isfinite([x for value in row.values() for x in flatten(value)]).all()
+        # Episodes of 50 steps, chunks of 100.
+        assert row["episodes"] == [2.0] * seeds
+        assert row["episode_length"] == [50.0] * seeds
+    seconds = [row["train_seconds"] for row in rows]
+    assert seconds == sorted(seconds)
+    assert seconds[0] > 0
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """``{tag: [(step, value)]}`` of the TensorBoard events in a folder."""
+    from tensorboardX.proto import event_pb2
+
+    found = collections.defaultdict(list)
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        data = path.read_bytes()
+        while data:  # length, its checksum, the event, its checksum
+            (length,) = struct.unpack("<Q", data[:8])
+            event = event_pb2.Event.FromString(data[12 : 12 + length])
+            data = data[16 + length :]
+            for value in event.summary.value:
+                found[value.tag].append((event.step, value.simple_value))
+    return found
+
+
+def test_tensorboard_shows_the_same_numbers(finished):
+    done = finished()
+    found = scalars(done.folder)
+    for name in ("critic_loss", "evaluation_return", "episode_return", "updates_per_second"):
+        expected = [(row["env_steps"], np.mean(row[name])) for row in done.told]
+        np.testing.assert_allclose(found[name], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_curve_is_a_picture(finished, seeds):
+    picture = imread(finished(seeds=seeds).folder / "curve.png")
+    assert min(picture.shape[:2]) >= 200
+    blue = picture[..., 2] > picture[..., 0] + 0.1
+    assert blue.sum() > 300, "a line is to be seen"
+    assert blue.any(axis=0).sum() > picture.shape[1] / 2, "it spans the axes"
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_summary(finished, seeds):
+    done = finished(seeds=seeds)
+    summary = json.loads((done.folder / "summary.json").read_text())
+    assert summary == json.loads(json.dumps(done.summary))
+    assert len(summary["final_returns"]) == len(summary["final_return_std"]) == seeds
+    assert (summary["env_steps"], summary["updates"]) == (seeds * TOTAL, seeds * CHUNKS * STEPS)
+    last = done.told[-1]
+    assert summary["train_seconds"] == last["train_seconds"]
+    assert 0 < summary["compile_seconds"] < summary["wall_seconds"]
+    assert summary["updates_per_second"] == pytest.approx(summary["updates"] / summary["train_seconds"])
+    assert summary["env_steps_per_second"] == summary["updates_per_second"], "one update per step here"
+    assert summary["versions"]["jax"] == jax.__version__
+    assert {"python", "ddpg_jax", "flax", "optax"} <= set(summary["versions"])
+    assert jax.devices()[0].platform in summary["device"]
+    assert summary["config"] == done.config.flat()
+
+
+def test_summary_of_several_seeds_has_an_interval(finished):
+    summary, single = finished(seeds=4).summary, finished().summary
+    low, high = summary["interquartile_mean_interval"]
+    # Of four, the middle two.
+    assert summary["interquartile_mean"] == pytest.approx(np.mean(sorted(summary["final_returns"])[1:3]))
+    assert low < summary["interquartile_mean"] < high
+    assert len(set(summary["final_returns"])) == 4
+    assert "interquartile_mean" not in single
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_final_returns_are_of_100_fresh_episodes(finished, seeds):
+    done = finished(seeds=seeds)
+    compiled = programs.compile_programs(programs.build(done.config), done.config)
+    agent_state = restored(done.folder, seeds)[1].agent
+    returns = programs.final_returns(done.config, compiled, agent_state)
+    assert returns.shape == (seeds, 100)
+    np.testing.assert_allclose(done.summary["final_returns"], returns.mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(done.summary["final_return_std"], returns.std(axis=1), rtol=1e-6)
+    keys = programs.evaluation_keys(done.config, programs.DURING, TOTAL)
+    during = np.asarray(compiled.evaluate(agent_state, keys)).reshape(seeds, -1)
+    np.testing.assert_allclose(during.mean(axis=1), done.told[-1]["evaluation_return"], rtol=1e-6)
+    for member in range(seeds):
+        assert len(set(returns[member])) == 100, "a hundred different starts"
+        assert not set(returns[member]) & set(during[member].tolist()), "none that was seen while training"
+
+
+def test_the_newest_checkpoints_are_kept(finished):
+    assert checkpoint_steps(finished().folder) == [TOTAL - 10 * STEPS, TOTAL]  # --keep 2 of four
+
+
+def test_evaluation_draws_fresh_starts_each_time(finished):
+    key = lambda steps: jax.random.key_data(programs.evaluation_keys(finished().config, programs.DURING, steps))
+    assert not np.array_equal(key(300), key(400))
+
+
+# What a run computes
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_each_program_is_compiled_once(finished, seeds):
+    """Counted by JAX's own event for each call of the compiler, by the name of the jitted function."""
+    compiled = finished(seeds=seeds).compiled
+    ours = {name for name in compiled if re.search(r"chunk|evaluate|start|lambda", name)}
+    assert len(ours) == 3, f"start, chunk and evaluate, but found {compiled}"
+    assert {"jit(chunk)", "jit(evaluate)"} < ours
+    assert set(compiled.values()) == {1}, compiled
+
+
+@pytest.mark.parametrize("member", range(4))
+def test_member_of_many_is_the_single_run(finished, member):
+    """Matrix products over a further axis add up in another order, and learning amplifies that: 2 chunks are held to 1e-4."""
+    many = finished(seeds=4).told[:2]
+    single = finished(seed=SEED + member, total_timesteps=WARM_UP + 2 * STEPS, checkpoint_every=0).told
+    for row, expected in zip(many, single, strict=True):
+        for name in ("episode_return", "critic_loss", "actor_loss", "value", "evaluation_return"):
+            np.testing.assert_allclose(row[name][member], expected[name][0], rtol=1e-4, err_msg=name)
+    others = [value for i, value in enumerate(many[0]["critic_loss"]) if i != member]
+    assert not np.isclose(others, many[0]["critic_loss"][member], rtol=1e-3).any(), "members differ"
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_evaluation_and_checkpoints_change_no_bit(finished, seeds):
+    watched, quiet = finished(seeds=seeds), finished(seeds=seeds, evaluate_every=0, checkpoint_every=0)
+    assert [row["evaluation_return"] for row in quiet.told[:-1]] == [None] * (CHUNKS - 1)
+    assert quiet.told[-1]["evaluation_return"] == watched.told[-1]["evaluation_return"]
+    assert checkpoint_steps(quiet.folder) == [TOTAL]
+    assert_same_state(quiet.folder, watched.folder, seeds)
+
+
+def test_rates_are_without_the_warm_up(monkeypatch, tmp_path):
+    """The clock starts when the warm-up is done, not when it is dispatched."""
+    waited = []
+    compile_programs = run.compile_programs
+
+    def with_slow_start(built, config):
+        compiled = compile_programs(built, config)
+
+        class Pending:
+            """A warm-up that is under way: `jax.block_until_ready` waits for it."""
+
+            def __init__(self, state):
+                self.state = state
+
+            def block_until_ready(self):
+                waited.append(True)
+                return self
+
+        chunk = lambda state: compiled.chunk(state.state if isinstance(state, Pending) else state)
+        return compiled._replace(start=lambda keys: Pending(compiled.start(keys)), chunk=chunk)
+
+    monkeypatch.setattr(run, "compile_programs", with_slow_start)
+    config = small(total_timesteps=WARM_UP + STEPS, evaluate_every=0, checkpoint_every=0)
+    run.run(config, tmp_path / "run", say=lambda text: None)
+    assert waited
+
+
+def jaxprs(config: Config) -> str:
+    built = programs.build(config)
+    start = jax.make_jaxpr(built.start)(programs.member_keys(config))
+    return str(start) + str(jax.make_jaxpr(built.chunk)(built.state))
+
+
+@functools.cache
+def plain_jaxprs() -> str:
+    return jaxprs(small())
+
+
+CHANGED = {
+    "num_envs": 4,
+    "learning_starts": 300,
+    "updates_per_step": 2,
+    "batch_size": 17,
+    "replay_capacity": 15_000,
+    "gamma": 0.9375,
+    "tau": 0.0625,
+    "actor_learning_rate": 0.03125,
+    "critic_learning_rate": 0.03125,
+    "critic_weight_decay": 0.03125,
+    "stddev": 0.28125,
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_no_number_is_a_dead_letter(name):
+    assert set(CHANGED) == set(hyper_parameters()) - {"total_timesteps"}
+    assert jaxprs(small(**{name: CHANGED[name]})) != plain_jaxprs()
+
+
+# Stopping and resuming
+
+CHILD = """
+import time
+from ddpg_jax import cli, display
+show = display.Display.show
+# Slow enough to be stopped between two chunks.
+display.Display.show = lambda self, row: (show(self, row), time.sleep(0.05))
+cli.main()
+"""
+
+
+def command_line(folder: Path, seeds: int) -> list[str]:
+    names = {**OPTIONS, "seeds": seeds, "time_limit": TIME_LIMIT}
+    options = [word for name, value in names.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return ["train", "pendulum", "--run-dir", str(folder), *options]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "DDPG_JAX_CACHE": str(jax.config.jax_compilation_cache_dir), "PYTHONUNBUFFERED": "1"}
+
+
+def stop_when(folder: Path, seeds: int, chunks: int, number: int) -> tuple[int, str]:
+    """Start a run, send it a signal after some chunks; its return code and what it printed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, *command_line(folder, seeds)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(),
+        cwd=folder.parent,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while len(report.read_metrics(folder)) < chunks and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    return process.returncode, output
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_killed_and_resumed_is_bitwise_one_run(finished, tmp_path, seeds):
+    folder, middle = tmp_path / "run", CHUNKS // 2
+    code, output = stop_when(folder, seeds, middle + 2, signal.SIGKILL)
+    assert code == -signal.SIGKILL, output
+    rows = report.read_metrics(folder)
+    assert middle + 2 <= len(rows) < CHUNKS, "killed past the checkpoint in the middle, and before the end"
+    assert not (folder / "summary.json").exists()
+    kept = checkpoint_steps(folder)[-1]
+    assert WARM_UP + middle * STEPS <= kept < TOTAL
+    resumed = subprocess.run(
+        [sys.executable, "-m", "ddpg_jax.cli", "train", "--resume", "--run-dir", str(folder)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=tmp_path,
+        check=False,
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"resumed at {kept} steps." in resumed.stdout
+    whole = finished(seeds=seeds)
+    assert_same_state(folder, whole.folder, seeds)
+    assert_same_metrics(folder, whole.folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["final_returns"] == whole.summary["final_returns"]
+    assert summary["config"] == whole.summary["config"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_chunk_and_saves(finished, tmp_path, number):
+    folder = tmp_path / "run"
+    code, output = stop_when(folder, 1, 3, number)
+    assert code == 128 + number, output
+    assert "Traceback" not in output
+    rows = report.read_metrics(folder)
+    steps = rows[-1]["env_steps"]
+    assert WARM_UP + 3 * STEPS <= steps < TOTAL
+    assert f"stopped by {number.name} at {steps} steps and saved; go on with --resume --run-dir {folder}" in output
+    assert checkpoint_steps(folder)[-1] == steps
+    said: list[str] = []
+    run.run(small(), folder, resume=True, say=said.append)
+    assert said[0] == f"resumed at {steps} steps."
+    assert_same_state(folder, finished().folder)
+    assert_same_metrics(folder, finished().folder)
+
+
+def test_longer_than_planned(finished, tmp_path):
+    """What decides nothing of the training may change on the way: the total, and how often it is looked at."""
+    half = WARM_UP + CHUNKS // 2 * STEPS
+    run.run(small(total_timesteps=half, evaluate_every=7, checkpoint_every=0), tmp_path / "run")
+    run.run(small(), tmp_path / "run", resume=True, say=lambda text: None)
+    assert_same_state(tmp_path / "run", finished().folder)
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == small().flat()
+
+
+def test_a_total_that_is_past_changes_nothing(tmp_path):
+    short = small(total_timesteps=WARM_UP + 2 * STEPS, evaluate_every=0)
+    run.run(short, tmp_path / "run")
+    with pytest.raises(RunError, match=r"already past total_timesteps=300: raise it"):
+        run.run(small(total_timesteps=WARM_UP + STEPS), tmp_path / "run", resume=True, say=lambda text: None)
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == short.flat()
+    assert len(report.read_metrics(tmp_path / "run")) == 2
+
+
+def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):
+    saves = []
+    save = Checkpoints.save
+
+    def full_at_the_second(self, step, state, record):
+        saves.append(step)
+        if len(saves) == 2:
+            raise OSError(28, "No space left on device")
+        save(self, step, state, record)
+
+    monkeypatch.setattr(Checkpoints, "save", full_at_the_second)
+    with pytest.raises(RunError, match=r"checkpoint at 400 steps could not be written .*No space left.* before it are intact"):
+        run.run(small(checkpoint_every=1, evaluate_every=0), tmp_path / "run")
+    assert restored(tmp_path / "run")[0] == WARM_UP + STEPS
+
+
+# Numbers that are not finite
+
+
+def broken(first: dict[str, int], finite: dict[str, bool]) -> train.Report:
+    zero = jnp.zeros(())
+    first = {"action": train.NEVER, "actor_loss": train.NEVER, "observation": train.NEVER, "reward": train.NEVER} | first
+    return train.Report(
+        episodes=rollout.Episodes(count=zero, return_sum=zero, length_sum=zero),
+        metrics={},
+        first_bad_step={name: jnp.array(value, jnp.int32) for name, value in sorted(first.items())},
+        finite={name: jnp.array(value) for name, value in finite.items()},
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "finite", "saved", "message"),
+    [
+        # Vector step 9 is the tenth: 40 environment steps of 4 environments.
+        (
+            {"reward": 9, "actor_loss": 11},
+            {"a": False},
+            36,
+            r"^reward became NaN or infinite at step 40; .* at 36 steps, is kept",
+        ),
+        # What was observed comes before what is learned from it in the same step.
+        ({"actor_loss": 9, "observation": 9}, {"a": True}, None, "^observation .* step 40; no checkpoint had been written"),
+        ({"action": 9, "observation": 9}, {"a": True}, None, "^action .* at step 40"),
+        ({}, {"actor": True, "critic": False}, None, "^parameters critic became NaN or infinite at step 999"),
+    ],
+)
+def test_the_first_quantity_that_is_not_finite_is_named(first, finite, saved, message):
+    with pytest.raises(RunError, match=message):
+        run._require_finite(small(num_envs=4), broken(first, finite), 999, saved)
+
+
+def test_finite_numbers_pass():
+    run._require_finite(small(), broken({}, {"actor": True}), 999, None)

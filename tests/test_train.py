@@ -1,0 +1,344 @@
+"""The compiled loop, against the same steps in plain Python; and what it must never contain."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from ddpg_jax import agents, envs, networks, noise, replay, train
+from ddpg_jax.envs.autoreset import Single, batch
+
+E, LENGTH, UPDATES, CAPACITY = 4, 25, 2, 200
+LEARNING_STARTS = 30  # 8 vector steps, 32 transitions
+
+
+def make_agent(**options):
+    actor, critic = networks.Actor(1, hidden=(16,)), networks.Critic(hidden=(16,), action_layer=0)
+    return agents.ddpg(actor, critic, **options)
+
+
+def explore(agent):
+    return noise.explore(agent, noise.chain(noise.ornstein_uhlenbeck(0.2), noise.clip()))
+
+
+def make(agent=None, env=None, capacity=CAPACITY, **options):
+    agent = make_agent() if agent is None else agent
+    env = envs.make("pendulum", E, time_limit=13) if env is None else env
+    options = {"learning_starts": LEARNING_STARTS, "updates_per_step": UPDATES, "steps_per_chunk": LENGTH * E} | options
+    return train.make_train(agent, env, replay.uniform(capacity, 8), explore(agent), **options)
+
+
+@pytest.fixture(scope="module")
+def program():
+    """The three functions compiled, and the agent's traces: ``(train, init, warm_up, chunk, traces)``."""
+    agent, traces = make_agent(), []
+
+    def update(state, batch, key):
+        traces.append(batch.reward.shape)
+        return agent.update(state, batch, key)
+
+    functions = make(agent._replace(update=update))
+    return functions, jax.jit(functions.init), jax.jit(functions.warm_up), jax.jit(functions.chunk, donate_argnums=0), traces
+
+
+@pytest.fixture(scope="module")
+def warm(program):
+    """The state after the warm-up, on the host; `put` gives a fresh copy, for chunk consumes it."""
+    _, init, warm_up, _, _ = program
+    return host(warm_up(init(jax.random.key(0))))
+
+
+@pytest.fixture(scope="module")
+def after(program, warm):
+    """The state and the report after one chunk."""
+    state, report = program[3](put(warm))
+    return host(state), host(report)
+
+
+def is_key(x):
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def host(tree):
+    return jax.tree.map(lambda x: jax.random.clone(x) if is_key(x) else np.array(x), tree)
+
+
+def put(tree):
+    return jax.tree.map(lambda x: jax.random.clone(x) if is_key(x) else jnp.array(x), tree)
+
+
+def assert_same(one, other):
+    """Bitwise."""
+    raw = lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x)
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(raw(x), raw(y)), one, other)
+
+
+def assert_close(one, other, rtol=1e-4, atol=1e-5):
+    raw = lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(raw(x), raw(y), rtol=rtol, atol=atol), one, other)
+
+
+def test_chunk_is_the_host_loop(warm, after):
+    """The same steps one by one, with the same keys. Within float32's rounding: XLA fuses the two programs differently."""
+    agent, env = make_agent(), envs.make("pendulum", E, time_limit=13)
+    behaviour, ring = explore(agent), replay.uniform(CAPACITY, 8)
+    act, step, add, sample, update = map(jax.jit, (behaviour.act, env.step, ring.add, ring.sample, agent.update))
+
+    state = put(warm)
+    learner, buffer, acting = state.agent, state.replay, state.collector.behaviour
+    env_state, observation, reset = state.collector.env_state, state.collector.observation, state.collector.reset
+    scan_key, next_key = jax.random.split(state.key)
+    keys = jax.random.split(scan_key, (LENGTH, 2 + 2 * UPDATES))
+    rewards, dones, logged = [], [], []
+    for t in range(LENGTH):
+        action, acting = act(acting, learner, observation, keys[t, 0], reset)
+        env_state, time_step = step(env_state, action, keys[t, 1])
+        transition = {
+            "observation": observation,
+            "action": action,
+            "reward": time_step.reward,
+            "discount": jnp.where(time_step.terminated, 0.0, 1.0),
+            "next_observation": time_step.next_observation,
+        }
+        buffer = add(buffer, type(buffer.storage)(**transition))
+        for i in range(UPDATES):
+            drawn = sample(buffer, keys[t, 2 + 2 * i])
+            learner, metrics = update(learner, drawn, keys[t, 3 + 2 * i])
+            logged.append({name: np.mean(value) for name, value in metrics.items()})
+        observation, reset = time_step.observation, time_step.terminated | time_step.truncated
+        rewards.append(np.asarray(time_step.reward))
+        dones.append(np.asarray(reset))
+
+    new, report = after
+    assert_close(new.agent, learner)
+    assert_close(new.replay, buffer)
+    assert_close(new.collector.env_state, env_state)
+    assert_close(new.collector.observation, observation)
+    assert_close(new.collector.behaviour, acting)
+    assert_same(new.collector.reset, reset)
+    assert_same(new.key, next_key)
+    assert new.steps == warm.steps + LENGTH
+    kernel = lambda state: state.agent.actor.params["params"]["Dense_0"]["kernel"]
+    assert np.abs(kernel(new) - kernel(warm)).max() > 1e-3  # it did learn
+
+    assert set(report.metrics) == set(logged[0])
+    for name, value in report.metrics.items():
+        np.testing.assert_allclose(value, np.mean([metrics[name] for metrics in logged]), rtol=1e-3, atol=1e-5)
+    running, steps, returns, lengths = warm.collector.episode_return.copy(), warm.collector.episode_length.copy(), [], []
+    for t in range(LENGTH):
+        running, steps = running + rewards[t], steps + 1
+        returns += running[dones[t]].tolist()
+        lengths += steps[dones[t]].tolist()
+        running[dones[t]], steps[dones[t]] = 0, 0
+    assert len(returns) == 2 * E  # vector steps 9 to 33 of episodes of 13
+    assert report.episodes.count == len(returns)
+    np.testing.assert_allclose(report.episodes.return_sum, sum(returns), rtol=1e-4)
+    assert report.episodes.length_sum == sum(lengths) == 13 * 2 * E
+
+
+def test_warm_up_stores_uniform_actions_and_makes_no_update(program, warm):
+    functions, init, *_ = program
+    begun = init(jax.random.key(0))
+    assert functions.warm_up_steps == 32  # 30 rounded up to whole steps of 4 environments
+    assert begun.replay.size == 0
+    assert warm.replay.size == warm.replay.position == 32
+    assert warm.steps == 8
+    assert_same(warm.agent, begun.agent)
+    stored = warm.replay.storage.action[:32]
+    assert np.all(np.abs(stored) <= 1)
+    assert len(np.unique(stored)) == 32
+    np.testing.assert_array_equal(warm.replay.storage.action[32:], 0)
+    assert_same(warm.collector.behaviour, begun.collector.behaviour)  # its own noise has not begun
+
+
+def test_warm_up_is_uniform_over_the_whole_range():
+    functions = make(learning_starts=2_001, capacity=4_000)
+    state = jax.jit(lambda key: functions.warm_up(functions.init(key)))(jax.random.key(0))
+    assert state.replay.size == functions.warm_up_steps == 2_004
+    stored = np.asarray(state.replay.storage.action[:2_004, 0])
+    assert stats.kstest(stored, stats.uniform(-1, 2).cdf).pvalue > 0.001
+    torque = 2 * stored[:4]  # executed as stored: the first step's speeds, from the first states
+    before, speed = np.asarray(state.replay.storage.observation[:4]), np.asarray(state.replay.storage.next_observation[:4, 2])
+    np.testing.assert_allclose(speed, before[:, 2] + (15 * before[:, 1] + 3 * torque) * 0.05, rtol=1e-4, atol=1e-5)
+
+
+def test_warm_up_takes_another_behaviour():
+    constant = noise.uniform()._replace(act=lambda state, agent, observation, key, reset: (jnp.full_like(state, 0.25), state))
+    functions = make(warm_up=constant)
+    state = jax.jit(lambda key: functions.warm_up(functions.init(key)))(jax.random.key(0))
+    np.testing.assert_array_equal(state.replay.storage.action[:32], 0.25)
+
+
+def test_warm_up_by_the_behaviour_itself_keeps_its_state():
+    agent = make_agent()
+    behaviour, env = explore(agent), envs.make("pendulum", E)
+    functions = train.make_train(agent, env, replay.uniform(CAPACITY, 8), behaviour, learning_starts=30, warm_up=behaviour)
+    state = jax.jit(lambda key: functions.warm_up(functions.init(key)))(jax.random.key(0))
+    ornstein_uhlenbeck, _ = state.collector.behaviour
+    assert ornstein_uhlenbeck.step == 8
+    assert np.all(ornstein_uhlenbeck.x != 0)
+
+
+def test_updates_per_step_are_counted(after):
+    state, _ = after
+    assert state.agent.step == LENGTH * UPDATES
+    assert state.replay.size == 32 + LENGTH * E
+
+
+def test_one_trace_and_one_compile_over_three_chunks(program, warm):
+    *_, chunk, traces = program
+    state, _ = chunk(put(warm))
+    traced = len(traces)
+    assert traced >= 1
+    for _ in range(2):
+        state, _ = chunk(state)
+    assert len(traces) == traced
+    assert chunk._cache_size() == 1
+
+
+def test_chunks_repeat_bitwise_and_go_on_from_a_copy(program, warm):
+    *_, chunk, _ = program
+    middle, first = chunk(put(warm))
+    copy = host(middle)
+    end, second = chunk(middle)
+    end, first, second = host(end), host(first), host(second)
+    middle, first_again = chunk(put(warm))
+    assert_same(middle, copy)
+    end_again, second_again = chunk(put(copy))
+    assert_same(end_again, end)
+    assert_same((first_again, second_again), (first, second))
+    assert not np.array_equal(first.metrics["critic_loss"], second.metrics["critic_loss"])
+    assert not np.array_equal(jax.random.key_data(copy.key), jax.random.key_data(end.key))
+
+
+def test_vmap_over_seeds_is_separate_runs(program):
+    """Within float32's rounding: a batched matrix product sums in another order."""
+    functions, init, warm_up, chunk, _ = program
+    keys = jax.random.split(jax.random.key(5), 3)
+    alone = [warm_up(init(key)) for key in keys]
+    together = jax.tree.map(lambda *x: jnp.stack(x), *alone)
+    together, reports = jax.jit(jax.vmap(functions.chunk))(together)
+    kernels = []
+    for i in range(3):
+        state, report = chunk(alone[i])
+        assert_close(jax.tree.map(lambda x, i=i: x[i], together), state, rtol=1e-3, atol=1e-4)
+        assert_close(jax.tree.map(lambda x, i=i: x[i], reports), report, rtol=1e-3, atol=1e-4)
+        kernels.append(np.asarray(state.agent.critic.params["params"]["Dense_0"]["kernel"]))
+    assert not np.allclose(kernels[0], kernels[1])
+    assert not np.allclose(kernels[1], kernels[2])
+
+
+def test_memory_beside_the_state_does_not_grow_with_the_replay_and_the_state_is_written_in_place():
+    temporary = {}
+    for capacity in (10_000, 1_000_000):
+        functions = make(capacity=capacity)
+        state = jax.eval_shape(functions.init, jax.random.key(0))
+        memory = jax.jit(functions.chunk, donate_argnums=0).lower(state).compile().memory_analysis()
+        buffer = capacity * 4 * (3 + 1 + 1 + 1 + 3)
+        temporary[capacity] = memory.temp_size_in_bytes
+        assert memory.alias_size_in_bytes >= buffer
+        assert memory.output_size_in_bytes - memory.alias_size_in_bytes < 10_000  # the report
+    assert temporary[1_000_000] <= temporary[10_000]
+    assert temporary[10_000] < 360_000  # the smaller buffer's own size
+
+
+def breaking(when):
+    """Its observation counts to ``when``, then is not a number; its reward stays a number."""
+
+    def step(state, action, key):
+        state = state + 1
+        return state, jnp.where(state == when, jnp.nan, state / 100)[None], jnp.float32(1), jnp.zeros((), bool)
+
+    return Single(lambda key: (jnp.zeros(()), jnp.zeros((1,))), step, 1)
+
+
+def test_the_first_bad_number_is_named_with_its_step():
+    """Environment steps 1 to 8 warm up, so the observation of count 20 is bad in vector step 19, counted from 0."""
+    functions = make(env=batch(breaking(20), E, 1000), steps_per_chunk=8 * E)
+    chunk = jax.jit(functions.chunk)
+    state, good = chunk(jax.jit(functions.warm_up)(functions.init(jax.random.key(0))))
+    assert set(good.first_bad_step) == {"observation", "action", "reward", *good.metrics}
+    assert {int(step) for step in good.first_bad_step.values()} == {train.NEVER}
+    assert all(good.finite.values())
+
+    state, bad = chunk(state)
+    assert state.steps == 24
+    assert bad.first_bad_step["observation"] == 19
+    assert bad.first_bad_step["action"] == 20  # acting on it
+    assert bad.first_bad_step["reward"] == train.NEVER
+    assert 19 <= bad.first_bad_step["critic_loss"] <= 23  # once a batch holds it
+    broken = {name for name, finite in bad.finite.items() if not finite}
+    assert any("critic" in name and "kernel" in name for name in broken)
+    assert any("actor" in name and "bias" in name for name in broken)
+
+
+def test_only_the_array_that_is_not_finite_is_named(warm, program):
+    """A learning rate of zero keeps the damage where it was done."""
+    functions = make(make_agent(actor_learning_rate=0.0, critic_learning_rate=0.0, tau=0.0), steps_per_chunk=E)
+    state = put(warm)
+    kernel = state.agent.actor.target_params["params"]["Dense_0"]["kernel"]
+    state.agent.actor.target_params["params"]["Dense_0"]["kernel"] = kernel.at[0, 0].set(jnp.inf)
+    _, report = jax.jit(functions.chunk)(state)
+    (name,) = [name for name, finite in report.finite.items() if not finite and "actor" in name]
+    assert "Dense_0" in name
+    assert "kernel" in name
+    assert len(report.finite) == 2 * 2 * 2 * 2  # networks, online and target, layers, kernel and bias
+
+
+def test_reports_are_finite_scalars_of_fixed_shape(program, warm, after):
+    *_, chunk, _ = program
+    state, first = chunk(put(warm))
+    _, second = chunk(state)
+    shapes = lambda report: jax.tree.map(lambda x: (x.shape, x.dtype), report)
+    assert shapes(first) == shapes(second)
+    assert {leaf.shape for leaf in jax.tree.leaves(first)} == {()}
+    assert {"critic_loss", "actor_loss", "value", "td_error"} <= set(first.metrics)
+    assert all(np.isfinite(value) for value in first.metrics.values())
+    assert first.metrics["critic_loss"] > 0
+    assert all(first.finite.values())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"steps_per_chunk": 102}, "steps_per_chunk=102: must be a multiple of num_envs=4, for example 10[04]"),
+        ({"steps_per_chunk": 2}, "steps_per_chunk=2: must be a multiple of num_envs=4, for example 4"),
+        ({"steps_per_chunk": 0}, "steps_per_chunk=0: must be a multiple of num_envs=4, for example 4"),
+        ({"learning_starts": 0}, "learning_starts=0: must be at least 1"),
+        ({"updates_per_step": 0}, "updates_per_step=0: must be at least 1"),
+    ],
+)
+def test_bad_numbers_are_named(wrong, text):
+    with pytest.raises(ValueError, match=text):
+        make(**wrong)
+
+
+def primitives(jaxpr):
+    """The names of all primitives, inside sub-programs too."""
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        for value in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
+        ):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from primitives(inner)
+
+
+def test_chunk_holds_no_branch_and_no_callback():
+    """A branch syncs with the host on some devices, and under vmap both sides run; a callback always leaves the device."""
+
+    def canary(x):
+        x = jax.lax.scan(lambda c, _: (jax.lax.cond(c > 0, jnp.sin, jnp.cos, c), None), x, length=2)[0]
+        return jax.jit(lambda x: jax.pure_callback(lambda x: x, x, x))(x)
+
+    seen = set(primitives(jax.make_jaxpr(canary)(1.0).jaxpr))
+    assert {"scan", "cond", "pure_callback"} <= seen  # what this test looks for, it finds
+
+    functions = make()
+    for function in (functions.chunk, functions.warm_up):
+        found = set(primitives(jax.make_jaxpr(function)(jax.eval_shape(functions.init, jax.random.key(0))).jaxpr))
+        assert {"scan", "dot_general", "dynamic_update_slice"} <= found or function is functions.warm_up
+        assert "cond" not in found
+        assert not [name for name in found if "callback" in name or name in ("outfeed", "infeed", "io_effect")]
