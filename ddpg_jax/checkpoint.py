@@ -29,7 +29,9 @@ class Checkpoints:
     def save(self, step: int, state: PyTree, record: dict[str, Any]) -> None:
         """Save a pytree of arrays (random keys included) and a JSON-able record under ``step``; returns when it is on disk."""
         args = ocp.args.Composite(state=ocp.args.StandardSave(_without_keys(state)), record=ocp.args.JsonSave(record))
-        self._manager.save(step, args=args)
+        for damaged in [found for found in self._manager.all_steps() if found >= step]:  # passed over by `restore`
+            self._manager.delete(damaged)
+        self._manager.save(step, args=args, force=True)
 
     def restore(self, like: PyTree, report: Callable[[str], None] = print) -> tuple[int, PyTree, dict[str, Any]]:
         """The newest checkpoint that can be read, as ``(step, state, record)``.

@@ -94,6 +94,7 @@ def make_config(
     counts = {"num_envs", "total_timesteps", "learning_starts", "updates_per_step", "batch_size", "replay_capacity"}
     checks.between(1, infinity, seeds=seeds, evaluation_episodes=evaluation_episodes, keep=keep)
     checks.between(1, infinity, **{name: getattr(chosen, name) for name in sorted(counts)})
+    checks.between(1, 2**31 - 1, replay_capacity=chosen.replay_capacity)  # rows are int32 on the device
     checks.between(0, infinity, seed=seed, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every)
     count = chosen.num_envs
     if chosen.replay_capacity % count:
@@ -103,6 +104,7 @@ def make_config(
         )
     if steps_per_chunk is None:
         steps_per_chunk = max(1, (chosen.total_timesteps - chosen.learning_starts) // count // 19) * count
+    checks.between(1, infinity, steps_per_chunk=steps_per_chunk)
     config = Config(
         env=env,
         preset_name=preset,

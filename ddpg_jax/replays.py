@@ -24,6 +24,8 @@ def load(folder: Path) -> tuple[Config, Agent, int, AgentState]:
         FileNotFoundError: the folder holds no run, or no checkpoint that can be read.
     """
     config = configs.make_config(**configs.load(folder))
+    if not (folder / "checkpoints").is_dir():
+        raise FileNotFoundError(f"{folder} has no checkpoint: train it first.")
     checkpoints = Checkpoints(folder / "checkpoints", config.keep)
     built = build(config)
     try:

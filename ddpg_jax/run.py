@@ -71,10 +71,10 @@ def run(
             if resume:
                 state, done, seconds = _restore(checkpoints, built, folder, say)
             else:
-                state, done, seconds = programs.start(member_keys(config)), 0, 0.0
-            records.write_json(folder / "config.json", config.flat())
+                state, done, seconds = jax.block_until_ready(programs.start(member_keys(config))), 0, 0.0
             if done > config.num_chunks:
                 raise RunError(f"{folder} is already past total_timesteps={config.preset.total_timesteps}: raise it to go on.")
+            records.write_json(folder / "config.json", config.flat())
             loop = _Loop(config, folder, programs, checkpoints, writer, on_chunk)
             state, seconds = loop.run(state, done, seconds, stop)
         returns = final_returns(config, programs, state.agent)
@@ -146,7 +146,9 @@ def _require_finite(config: Config, chunk_report: train.Report, steps: int, save
     broken = [name for name, value in chunk_report.finite.items() if not np.all(value)]
     if min(first.values()) == train.NEVER and not broken:
         return
-    name = min(first, key=lambda name: first[name])
+    # What is collected comes before what is learned from it; a dict that JAX returns is in alphabetical order.
+    collected = ("action", "observation", "reward")
+    name = min(first, key=lambda name: (first[name], name not in collected))
     if first[name] == train.NEVER:
         what = f"parameters {broken[0]}"
     else:

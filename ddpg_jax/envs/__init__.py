@@ -27,12 +27,13 @@ def make(name: str, num_envs: int, **options: Any) -> Environment:
         **options: of the family: ``time_limit`` for all, ``backend`` for Brax.
 
     Raises:
-        ValueError: an unknown name (the nearest known one is named) or an option out of its range.
-        TypeError: an option that the family does not have.
+        ValueError: an unknown name (the nearest known one is named), or an option unknown or out of its range.
         ImportError: the simulator is not installed.
     """
     if name not in names():
         raise checks.nearest("environment", name, names(), "`ddpg-jax envs`")
     if name == "pendulum":
+        if unknown := set(options) - {"time_limit"}:
+            raise ValueError(f"environment 'pendulum' has no option {sorted(unknown)[0]!r}: its only option is time_limit.")
         return pendulum.make(num_envs, **options)
     return brax.make(name.removeprefix("brax/"), num_envs, **options)

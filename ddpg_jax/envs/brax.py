@@ -72,7 +72,10 @@ def _create(name: str, backend: str, options: dict[str, Any]) -> Any:
             from brax import envs
         except ImportError as error:
             raise ImportError(f"Brax could not be imported ({error}); install it with: pip install brax") from error
-        return envs.get_environment(name, backend=backend, **options)
+        try:
+            return envs.get_environment(name, backend=backend, **options)
+        except TypeError as error:
+            raise ValueError(f"brax/{name} does not take these options: {error}.") from error
 
 
 @contextlib.contextmanager
