@@ -135,6 +135,14 @@ _TUNED: dict[str, dict] = {
         "hidden": (64, 64),
         "critic_learning_rate": 1e-3,
     },
+    "brax/inverted_double_pendulum": {
+        "total_timesteps": 140_000,
+        "num_envs": 8,
+        "updates_per_step": 4,
+        "batch_size": 128,
+        "replay_capacity": 140_000,
+        "critic_learning_rate": 1e-3,
+    },
 }
 
 

@@ -25,7 +25,6 @@ NAMES = (
     "inverted_pendulum",
     "pusher",
     "reacher",
-    "swimmer",
     "walker2d",
 )
 
