@@ -95,9 +95,9 @@ def shaped(observation: Any, action: Any) -> Transition:
     return Transition(observation=observation, action=action, reward=scalar, discount=scalar, next_observation=observation)
 
 
-def filled(replay: Replay, key: Key, like: Transition, capacity: int) -> PyTree:
-    """A replay whose every row holds data, so that samples reach all of its memory."""
-    rows = transitions(key, like, capacity)
+def filled(replay: Replay, key: Key, like: Transition, count: int) -> PyTree:
+    """A replay that holds ``count`` rows; as many as its capacity, and samples reach all of its memory."""
+    rows = transitions(key, like, count)
     return replay.add(replay.init(jax.tree.map(lambda x: x[0], rows)), rows)
 
 

@@ -62,7 +62,7 @@ def test_throughput(tmp_path: Path) -> None:
         middle[name] = values["median"]
     parts = middle["env"] + middle["update"] + middle["replay"]
     assert result["ratios"]["loop_over_parts"] == pytest.approx(middle["loop"] / parts)
-    assert result["ratios"]["replay_large_over_small"] == pytest.approx(middle["replay"] / middle["replay_small"])
+    assert result["ratios"]["replay_large_over_small_both_full"] == pytest.approx(middle["replay"] / middle["replay_small"])
     # 2 seeds of 4 environments and of 2 updates in each iteration.
     assert result["rates"]["loop_env_steps_per_second"] == pytest.approx(8 / middle["loop"])
     assert result["rates"]["loop_updates_per_second"] == pytest.approx(4 / middle["loop"])
