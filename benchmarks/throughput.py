@@ -20,8 +20,7 @@ import jax
 
 from benchmarks import timing
 from ddpg_jax import agents, envs, networks, noise, records, replay, train
-from ddpg_jax.envs.autoreset import strong
-from ddpg_jax.types import Agent, Environment, Key, PyTree, Transition
+from ddpg_jax.types import Agent, Environment, Key, PyTree, Transition, strong
 
 SMALL = 10_000
 """Capacity of the replay that the large one is compared with."""

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ddpg_jax import records
-from ddpg_jax.envs.autoreset import strong
-from ddpg_jax.types import Key, PyTree, Replay, Transition
+from ddpg_jax.types import Key, PyTree, Replay, Transition, strong
 
 
 class Contestant:

@@ -20,10 +20,16 @@ class Checkpoints:
     Args:
         folder: created when first saved to.
         keep: how many of the newest are kept.
+        read_only: touch nothing, as beside a live run; otherwise what a kill left half written is removed.
     """
 
-    def __init__(self, folder: Path, keep: int = 2) -> None:
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+    def __init__(self, folder: Path, keep: int = 2, *, read_only: bool = False) -> None:
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None if read_only else keep,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+        )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def save(self, step: int, state: PyTree, record: dict[str, Any]) -> None:

@@ -15,11 +15,26 @@ import click
 from ddpg_jax import __version__
 from ddpg_jax.config import Config, RunError, hyper_parameters
 
+SEED = click.IntRange(0, 2**31 - 1)
+
 
 class BadInput(click.ClickException):
     """One sentence, exit code 2."""
 
     exit_code = 2
+
+
+class Widths(click.ParamType):
+    """Whole numbers separated by commas."""
+
+    name = "widths"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """``256,256`` to ``(256, 256)``."""
+        try:
+            return tuple(int(width) for width in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of widths: give whole numbers separated by commas, as 256,256.", param, ctx)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,6 +63,7 @@ def _hyper_parameter_options(command: Callable) -> Callable:
 @click.option("--evaluation-episodes", type=int, default=20, show_default=True, help="Episodes per evaluation.")
 @click.option("--checkpoint-every", type=int, default=5, show_default=True, help="In chunks; 0 saves at the end only.")
 @click.option("--keep", type=int, default=2, show_default=True, help="Checkpoints kept.")
+@click.option("--hidden", type=Widths(), default=None, help="Width of each hidden layer, as 256,256. [default: the preset's]")
 @_hyper_parameter_options
 @click.pass_context
 def train(context: click.Context, run_dir: Path | None, resume: bool, **options: Any) -> None:
@@ -86,8 +102,12 @@ def _make_config(options: dict[str, Any], given: dict[str, Any], resumed: Path |
         chosen = {name: value for name, value in options.items() if value is not None}
         return configs.make_config(**chosen, env_options=env_options)
     given = {name: value for name, value in given.items() if name in options}
-    saved = configs.load(resumed)
-    return configs.make_config(**saved | given | {"env_options": saved["env_options"] | env_options})
+    saved = configs.load(resumed).flat()
+    given = {name: list(value) if name == "hidden" else value for name, value in given.items()}
+    if env_options:
+        given["env_options"] = saved["env_options"] | env_options
+    configs.require_same(saved, given)
+    return configs.make_config(**saved | given)
 
 
 def _guard(call: Callable[[], Any], errors: tuple[type[Exception], ...] = (ValueError, ImportError, OSError)) -> Any:
@@ -101,27 +121,27 @@ def _guard(call: Callable[[], Any], errors: tuple[type[Exception], ...] = (Value
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--episodes", type=click.IntRange(min=1), default=100, show_default=True, help="Per member.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the episodes' starts.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the episodes' starts.")
 def evaluate(run: Path, episodes: int, seed: int) -> None:
     """Play deterministic episodes with the newest checkpoint of RUN and print one JSON object."""
     _use_compilation_cache()
-    from ddpg_jax import replays
+    from ddpg_jax import playback
 
-    click.echo(json.dumps(_guard(lambda: replays.evaluate(run, episodes, seed))))
+    click.echo(json.dumps(_guard(lambda: playback.evaluate(run, episodes, seed))))
 
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Without suffix. [default: RUN/episode]")
-@click.option("--steps", type=click.IntRange(min=1), default=None, help="[default: one episode]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the start.")
+@click.option("--steps", type=click.IntRange(min=1), default=None, help="[default: as many as an episode may last]")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the start.")
 @click.option("--member", type=click.IntRange(min=0), default=0, show_default=True, help="Of a run with several seeds.")
 def render(run: Path, out: Path | None, steps: int | None, seed: int, member: int) -> None:
     """Write an animation of the newest checkpoint of RUN: a GIF, or Brax's HTML viewer."""
     _use_compilation_cache()
-    from ddpg_jax import replays
+    from ddpg_jax import playback
 
-    click.echo(_guard(lambda: replays.render(run, out or run / "episode", steps, seed, member)))
+    click.echo(_guard(lambda: playback.render(run, out or run / "episode", steps, seed, member)))
 
 
 @main.command()

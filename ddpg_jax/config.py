@@ -15,7 +15,7 @@ class RunError(ValueError):
 
 
 # May differ between a run and its continuation: they change no bit of what is trained.
-FREE = ("total_timesteps", "evaluate_every", "checkpoint_every", "keep")
+FREE = ("total_timesteps", "evaluate_every", "evaluation_episodes", "checkpoint_every", "keep")
 
 
 def hyper_parameters() -> dict[str, type]:
@@ -54,7 +54,7 @@ class Config:
         """Every field as JSON-able data, on one level."""
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("preset", "preset_name")}
         numbers = {name: getattr(self.preset, name) for name in hyper_parameters()}
-        return {"env": self.env, "preset": self.preset_name} | own | numbers
+        return {"env": self.env, "preset": self.preset_name} | own | numbers | {"hidden": list(self.preset.hidden)}
 
 
 def make_config(
@@ -90,12 +90,17 @@ def make_config(
     if preset not in PRESETS:
         raise checks.nearest("preset", preset, PRESETS, "`ddpg-jax presets`")
     chosen = replace(PRESETS[preset](env), **numbers)
+    chosen = replace(chosen, hidden=tuple(chosen.hidden))
+    if not chosen.hidden or min(chosen.hidden) < 1:
+        raise ValueError(f"hidden={chosen.hidden}: give the width of each hidden layer, each at least 1, for example 256,256.")
     infinity = float("inf")
     counts = {"num_envs", "total_timesteps", "learning_starts", "updates_per_step", "batch_size", "replay_capacity"}
     checks.between(1, infinity, seeds=seeds, evaluation_episodes=evaluation_episodes, keep=keep)
     checks.between(1, infinity, **{name: getattr(chosen, name) for name in sorted(counts)})
-    checks.between(1, 2**31 - 1, replay_capacity=chosen.replay_capacity)  # rows are int32 on the device
-    checks.between(0, infinity, seed=seed, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every)
+    largest = 2**31 - 1  # rows, steps and seeds are int32 on the device
+    checks.between(1, largest, replay_capacity=chosen.replay_capacity, total_timesteps=chosen.total_timesteps)
+    checks.between(0, infinity, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every)
+    checks.between(0, largest - seeds, seed=seed)
     count = chosen.num_envs
     if chosen.replay_capacity % count:
         near = max(1, round(chosen.replay_capacity / count)) * count
@@ -126,18 +131,33 @@ def make_config(
     return config
 
 
-def from_flat(flat: dict[str, Any]) -> Config:
-    """The configuration that `Config.flat` wrote."""
-    return make_config(**flat)
-
-
-def load(folder: Path) -> dict[str, Any]:
-    """The flat configuration of the run in ``folder``.
+def load(folder: Path) -> Config:
+    """The configuration of the run in ``folder``, as `Config.flat` wrote it.
 
     Raises:
         FileNotFoundError: the folder holds no run.
+        ValueError: its ``config.json`` is damaged.
     """
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no run (it has no config.json): give the folder that `ddpg-jax train` made.")
-    return json.loads(path.read_text())
+    try:
+        return make_config(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): restore it, or start a new run.") from error
+
+
+def require_same(saved: dict[str, Any], given: dict[str, Any]) -> None:
+    """Refuse to go on with a run under another configuration.
+
+    Args:
+        saved: the run's flat configuration.
+        given: fields asked for, some or all.
+
+    Raises:
+        RunError: fields differ that may not (all but `FREE`); the sentence names them.
+    """
+    names = [name for name, value in given.items() if name not in FREE and value != saved[name]]
+    if names:
+        differences = ", ".join(f"{name} (run: {saved[name]}, given: {given[name]})" for name in names)
+        raise RunError(f"this run was made with another configuration: {differences}. Leave these out, or start a new run.")

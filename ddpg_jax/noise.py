@@ -49,7 +49,7 @@ class OrnsteinUhlenbeckState:
 
 
 def ornstein_uhlenbeck(
-    stddev: Scale = 0.2, *, theta: float | jax.Array = 0.15, dt: float = 1.0, reset_at_episode_start: bool = True
+    stddev: Scale = 0.2, *, theta: float | jax.Array = 0.15, dt: float | jax.Array = 1.0, reset_at_episode_start: bool = True
 ) -> Noise:
     """Temporally correlated noise around zero, one process per environment and action dimension.
 
@@ -61,7 +61,7 @@ def ornstein_uhlenbeck(
     Args:
         stddev: sigma; see the module's text.
         theta: at least 0.
-        dt: time step, more than 0 (the paper states none; 1 is the usual reading).
+        dt: time step, at least 0 (the paper states none; 1 is the usual reading).
         reset_at_episode_start: start from zero in every episode (the paper's Algorithm 1), or never.
 
     Raises:
@@ -69,9 +69,7 @@ def ornstein_uhlenbeck(
 
     Source: Uhlenbeck and Ornstein 1930; Lillicrap et al. 2015, section 7 (theta 0.15, sigma 0.2).
     """
-    checks.between(0, float("inf"), theta=theta)
-    if not dt > 0:
-        raise ValueError(f"dt={dt}: must be more than 0.")
+    checks.between(0, float("inf"), theta=theta, dt=dt)
     scale = _schedule(stddev)
 
     def init(key: Key, action: jax.Array) -> OrnsteinUhlenbeckState:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ddpg_jax import envs, rollout, train
 from ddpg_jax.config import Config
-from ddpg_jax.types import AgentState, Environment, PyTree
+from ddpg_jax.types import Agent, AgentState, Environment, PyTree
 
 FINAL_EPISODES = 100
 # Streams of evaluation keys, folded into a member's seed.
@@ -24,7 +24,7 @@ DURING, FINAL, LATER = 0x7E570, 0x7E571, 0x7E572
 class Built(NamedTuple):
     """The pure functions of a run; those with a batch of seeds are already mapped over them."""
 
-    train: train.Train
+    agent: Agent
     start: Callable[[jax.Array], train.TrainState]
     chunk: Callable[[train.TrainState], tuple[train.TrainState, train.Report]]
     evaluate: Callable[[AgentState, jax.Array], jax.Array]
@@ -73,7 +73,7 @@ def build(config: Config) -> Built:
     start = over_seeds(config, lambda key: trainer.warm_up(trainer.init(key)))
     state = jax.eval_shape(start, member_keys(config))
     _check_memory(config, state.replay)
-    return Built(trainer, start, over_seeds(config, trainer.chunk), over_seeds(config, evaluate), state)
+    return Built(parts.agent, start, over_seeds(config, trainer.chunk), over_seeds(config, evaluate), state)
 
 
 def _check_memory(config: Config, replay: PyTree) -> None:
@@ -86,7 +86,7 @@ def _check_memory(config: Config, replay: PyTree) -> None:
     if needed > 0.9 * free:
         raise ValueError(
             f"the replay needs {needed:,} bytes (replay_capacity={config.preset.replay_capacity:,}, seeds={config.seeds}) "
-            f"but the {jax.devices()[0].platform} has {free:,}: lower --replay-capacity or --seeds."
+            f"but the {jax.devices()[0].platform} has {free:,} in all: lower --replay-capacity or --seeds."
         )
 
 

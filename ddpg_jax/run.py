@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,34 +54,41 @@ def run(
     """
     began = time.perf_counter()
     if not resume and (folder / "config.json").exists():
-        raise RunError(f"{folder} already holds a run: choose another --run-dir, or go on with it by --resume.")
+        hint = ", or go on with it by --resume" if any((folder / "checkpoints").glob("*")) else ""
+        raise RunError(f"{folder} already holds a run: choose another --run-dir{hint}.")
     if resume and not (folder / "checkpoints").is_dir():
         raise RunError(f"{folder} has no checkpoint to resume from: start it without --resume, in a new folder.")
     if resume:
-        _require_same(config, configs.load(folder))
+        configs.require_same(configs.load(folder).flat(), config.flat())
     try:
         built = build(config)
     except (ValueError, TypeError, ImportError) as error:
         raise RunError(str(error)) from error
     tools = _Background(folder, config.keep)
     programs = compile_programs(built, config)
-    checkpoints, writer = tools.result()
-    try:
-        with _stop_signals() as stop:
-            if resume:
-                state, done, seconds = _restore(checkpoints, built, folder, say)
-            else:
-                state, done, seconds = jax.block_until_ready(programs.start(member_keys(config))), 0, 0.0
-            if done > config.num_chunks:
-                raise RunError(f"{folder} is already past total_timesteps={config.preset.total_timesteps}: raise it to go on.")
-            records.write_json(folder / "config.json", config.flat())
-            loop = _Loop(config, folder, programs, checkpoints, writer, on_chunk)
-            state, seconds = loop.run(state, done, seconds, stop)
+    checkpoints, open_writer = tools.result()
+    with contextlib.ExitStack() as opened:
+        opened.callback(checkpoints.close)
+        stop = opened.enter_context(_stop_signals())
+        if resume:
+            state, done, seconds = _restore(checkpoints, built, folder, say)
+        else:
+            state, done, seconds = jax.block_until_ready(programs.start(member_keys(config))), 0, 0.0
+        if done > config.num_chunks:
+            raise RunError(f"{folder} is already past total_timesteps={config.preset.total_timesteps}: raise it to go on.")
+        records.write_json(folder / "config.json", config.flat())
+        # What a killed run reported past its checkpoint comes again.
+        writer = open_writer(str(folder), purge_step=steps_after(config, done) + 1 if resume else None)
+        opened.callback(writer.close)
+        loop = _Loop(config, folder, programs, checkpoints, writer, on_chunk)
+        state, seconds = loop.run(state, done, seconds, stop)
         returns = final_returns(config, programs, state.agent)
         return records.finish(config, folder, programs, returns, seconds, time.perf_counter() - began)
-    finally:
-        writer.close()
-        checkpoints.close()
+
+
+def steps_after(config: Config, chunks: int) -> int:
+    """Environment steps of each member after the warm-up and that many chunks."""
+    return config.warm_up_steps + chunks * config.steps_per_chunk
 
 
 class _Loop(NamedTuple):
@@ -95,14 +102,14 @@ class _Loop(NamedTuple):
     def run(self, state: PyTree, done: int, seconds: float, stop: list[int]) -> tuple[PyTree, float]:
         """Chunks ``done`` to the last; ``seconds`` counts training time alone."""
         config = self.config
-        saved = config.warm_up_steps + done * config.steps_per_chunk if done else None
+        saved = steps_after(config, done) if done else None
         for index in range(done, config.num_chunks):
             begin = time.perf_counter()
             state, chunk_report = self.programs.chunk(state)
             chunk_report = jax.device_get(chunk_report)
             elapsed = time.perf_counter() - begin
             seconds += elapsed
-            steps = config.warm_up_steps + (index + 1) * config.steps_per_chunk
+            steps = steps_after(config, index + 1)
             _require_finite(config, chunk_report, steps, saved)
             last = index + 1 == config.num_chunks
             due = last or (config.evaluate_every and (index + 1) % config.evaluate_every == 0)
@@ -150,21 +157,15 @@ def _require_finite(config: Config, chunk_report: train.Report, steps: int, save
     collected = ("action", "observation", "reward")
     name = min(first, key=lambda name: (first[name], name not in collected))
     if first[name] == train.NEVER:
-        what = f"parameters {broken[0]}"
+        what, member = f"parameters {broken[0]}", int(np.argmin(chunk_report.finite[broken[0]]))
     else:
-        what, steps = name, (first[name] + 1) * config.preset.num_envs
+        what, member = name, int(np.argmin(chunk_report.first_bad_step[name]))
+        steps = (first[name] + 1) * config.preset.num_envs
+    what += f" of seed {config.seed + member}" if config.seeds > 1 else ""
     kept = f"the last finite checkpoint, at {saved} steps, is kept" if saved else "no checkpoint had been written yet"
     raise RunError(
         f"{what} became NaN or infinite at step {steps}; {kept}. Lower the learning rates or look at the environment."
     )
-
-
-def _require_same(config: Config, saved: dict[str, Any]) -> None:
-    given = json.loads(json.dumps(config.flat()))
-    names = [name for name in given if name not in configs.FREE and given[name] != saved.get(name)]
-    if names:
-        differences = ", ".join(f"{name} (run: {saved.get(name)}, given: {given[name]})" for name in names)
-        raise RunError(f"this run was made with another configuration: {differences}. Leave these out, or start a new run.")
 
 
 def _restore(checkpoints: Any, built: Built, folder: Path, say: Callable[[str], None]) -> tuple[PyTree, int, float]:
@@ -178,7 +179,7 @@ def _restore(checkpoints: Any, built: Built, folder: Path, say: Callable[[str], 
     return state, record["chunks"], record["train_seconds"]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _stop_signals() -> Iterator[list[int]]:
     """A list that receives SIGINT or SIGTERM; a second one of them interrupts at once."""
     received: list[int] = []
@@ -213,10 +214,10 @@ class _Background:
         from ddpg_jax.checkpoint import Checkpoints
 
         folder.mkdir(parents=True, exist_ok=True)
-        opened = Checkpoints(folder / "checkpoints", keep), tensorboardX.SummaryWriter(str(folder))
+        opened = Checkpoints(folder / "checkpoints", keep)
         import matplotlib.figure  # noqa: F401
 
-        return opened
+        return opened, tensorboardX.SummaryWriter
 
     def result(self) -> tuple[Any, Any]:
         self._pool.shutdown()

@@ -150,7 +150,7 @@ def make_train(
             replay_state = replay.add(state.replay, transition)
             agent_state, metrics = update(state.agent, replay_state, keys[2:])
             watched = {
-                "observation": transition.next_observation,
+                "observation": (transition.next_observation, collector.observation),
                 "action": transition.action,
                 "reward": transition.reward,
             } | metrics
@@ -176,8 +176,8 @@ def _report_shapes(state: TrainState, collect: Callable, update: Callable, keys:
 
 
 def _finite(tree: PyTree) -> jax.Array:
-    checks = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack(checks)) if checks else jnp.asarray(True)
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack(finite)) if finite else jnp.asarray(True)
 
 
 def _finite_leaves(agent_state: AgentState) -> dict[str, jax.Array]:

@@ -72,15 +72,15 @@ def test_throughput(tmp_path: Path) -> None:
 
 def test_pendulum_lecture(tmp_path: Path) -> None:
     result = measure(tmp_path, "studies/pendulum_lecture.py", "--seeds", "2", "--episodes", "4")
-    assert [len(scores) for scores in result["scores"]] == [3, 3]  # the first episode is the warm-up
+    assert [len(scores) for scores in result["scores"]] == [4, 4]
     assert all(-2_000 < score < -100 for scores in result["scores"] for score in scores)
-    assert result["last_trailing_mean"] == pytest.approx([sum(scores) / 3 for scores in result["scores"]], abs=0.01)
+    assert result["last_trailing_mean"] == pytest.approx([sum(scores) / 4 for scores in result["scores"]], abs=0.01)
     assert result["episodes_until_solved"] == result["episodes_until_solved_strict"] == [None, None]
     assert result["reached"] == {"episodes_until_solved": 0, "episodes_until_solved_strict": 0}
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_pendulum_lecture_counts_episodes_from_the_warm_up() -> None:
+def test_pendulum_lecture_counts_episodes() -> None:
     """A score of -1000, then -100: the mean of n of them, -100 - 900 / n, first exceeds -300 at n = 5."""
     code = (
         "import sys; sys.path.insert(0, 'benchmarks/studies'); import numpy as np, pendulum_lecture as study\n"
@@ -90,8 +90,7 @@ def test_pendulum_lecture_counts_episodes_from_the_warm_up() -> None:
         "print(study.crossing(means[0], 1), study.crossing(means[0], 100), study.crossing(means[0] - 1000, 1))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    # The fifth score is of the sixth episode, the hundredth of the hundred and first.
-    assert done.stdout == "6 101 None\n", done.stderr
+    assert done.stdout == "5 100 None\n", done.stderr
 
 
 def test_learning(tmp_path: Path) -> None:

@@ -172,6 +172,22 @@ def test_a_folder_that_holds_no_run(arguments, exists):
     assert not exists or not os.listdir("nowhere")
 
 
+def test_a_damaged_configuration(copy):
+    (copy / "config.json").write_text("{}")
+    for command in (["train", "--resume", "--run-dir"], ["evaluate"], ["render"], ["plot"]):
+        refused(invoke(*command, copy), "config.json is damaged")
+
+
+@pytest.mark.parametrize("value", ["99999999999999999999", "-1"])
+def test_seeds_out_of_range(value):
+    refused(invoke("train", f"--seed={value}"), f"seed={value}: must be between 0 and")
+
+
+@pytest.mark.parametrize("value", ["64;64", "64,", "wide"])
+def test_hidden_is_a_list_of_widths(value):
+    refused(invoke("train", "--hidden", value), f"'{value}' is not a list of widths", "256,256")
+
+
 def test_plot_names_the_folder_that_holds_no_run(copy):
     refused(invoke("plot", copy, "nowhere"), "nowhere holds no run")
     assert not Path("curves.png").exists()
@@ -197,6 +213,9 @@ def test_a_folder_that_holds_a_run_already(copy):
     ("arguments", "parts"),
     [
         (words(batch_size=32, tau=0.5), ["batch_size (run: 16, given: 32)", "tau (run: 0.005, given: 0.5)"]),
+        (words(num_envs=3), ["num_envs (run: 1, given: 3)"]),
+        (words(learning_starts=50_000), ["learning_starts (run: 200, given: 50000)"]),
+        (words(hidden="8,8"), ["hidden (run: [64, 64], given: [8, 8])"]),
         (words(seed=1, seeds=2), ["seed (run: 0, given: 1)", "seeds (run: 1, given: 2)"]),
         (["brax/ant"], ["env (run: pendulum, given: brax/ant)"]),
         (words(preset="paper"), ["preset (run: default, given: paper)"]),

@@ -10,7 +10,7 @@ import pytest
 
 from ddpg_jax import config as configs
 from ddpg_jax import envs
-from ddpg_jax.config import FREE, from_flat, hyper_parameters, make_config
+from ddpg_jax.config import FREE, hyper_parameters, make_config
 from ddpg_jax.presets import PRESETS, Preset
 
 # Lillicrap et al. 2015, section 7 and Algorithm 1; 2.5 million steps: caption of Table 1.
@@ -193,7 +193,7 @@ def test_lecture_is_for_the_pendulum_alone():
 def test_flat_survives_json():
     config = make_config("brax/ant", "paper", env_options={"backend": "spring"}, seed=3, seeds=2, num_envs=4, tau=0.25, keep=7)
     flat = config.flat()
-    again = from_flat(json.loads(json.dumps(flat)))
+    again = make_config(**json.loads(json.dumps(flat)))
     assert again == config
     assert again.flat() == flat
     assert flat["env_options"] == {"backend": "spring"}
@@ -240,6 +240,10 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
         *[({name: 0}, f"^{name}=0: must be") for name in ("seeds", "evaluation_episodes", "keep")],
         *[({name: 0}, f"^{name}=0: must be") for name, kind in hyper_parameters().items() if kind is int],
         *[({name: -1}, f"^{name}=-1: must be") for name in ("seed", "evaluate_every", "checkpoint_every")],
+        ({"seed": 2**31 - 1}, "^seed=2147483647: must be between 0 and 2147483646"),
+        ({"total_timesteps": 2**31}, "^total_timesteps=2147483648: must be"),
+        ({"hidden": ()}, "^hidden=.*: give the width"),
+        ({"hidden": (64, 0)}, "^hidden=.64, 0.: give the width"),
         ({"preset": "papers"}, "unknown preset 'papers': did you mean 'paper'"),
         ({"replay_capacity": 1001, "num_envs": 4}, "replay_capacity=1001 .* num_envs=4: choose for example 1000"),
         # 200 of warm-up and 100 of a chunk.
@@ -265,4 +269,11 @@ def test_load(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no run .*ddpg-jax train"):
         configs.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(make_config("pendulum", **SHORT).flat()))
-    assert from_flat(configs.load(tmp_path)) == make_config("pendulum", **SHORT)
+    assert configs.load(tmp_path) == make_config("pendulum", **SHORT)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"env": "pendulum"', '{"env": "pendulum", "wings": 2}'])
+def test_load_of_a_damaged_configuration(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        configs.load(tmp_path)

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,10 @@ def test_benchmarks_named_exist(line):
 def test_paths_named_exist():
     for path in re.findall(r"`((?:ddpg_jax|tests|benchmarks|notebooks)/[\w/]+\.\w+)`", README):
         assert (Path(__file__).parents[1] / path).is_file(), path
+
+
+def test_measured_table_is_what_the_results_say():
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from benchmarks import table
+
+    assert table.BEGIN + table.table() + table.END in README

@@ -50,10 +50,10 @@ def ddpg(
     checks.between(0, float("inf"), actor_learning_rate=actor_learning_rate, critic_learning_rate=critic_learning_rate)
     checks.between(0, float("inf"), critic_weight_decay=critic_weight_decay)
 
-    def critic_target(actor_target: PyTree, critic_target: PyTree, batch: Any, key: Key) -> jax.Array:
+    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
         del key  # DDPG's target is deterministic
-        next_action = actor.apply(actor_target, batch.next_observation)
-        next_value = critic.apply(critic_target, batch.next_observation, next_action)
+        next_action = actor.apply(actor_target_params, batch.next_observation)
+        next_value = critic.apply(critic_target_params, batch.next_observation, next_action)
         return losses.td_target(batch.reward, batch.discount, next_value, gamma)
 
     def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:

@@ -43,7 +43,8 @@ def batch(
 
     An episode that ends takes its next start from a pool with one start per environment. Each step draws ``fresh_per_step`` new
     starts into the pool, and which environment takes which start is shuffled by a random rotation, so no environment sees one
-    start again and again, and environments that end together start apart.
+    start again and again, and environments that end together start apart. A start may recur while it is in the pool, for
+    ``num_envs / fresh_per_step`` steps.
 
     Args:
         single: the environment.

@@ -14,6 +14,7 @@ from ddpg_jax.envs.autoreset import Single, batch
 from ddpg_jax.types import Environment, Key, PyTree
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")
+# All of Brax 0.14 but swimmer, which raises on every backend under current JAX (its fluid forces call a removed argument).
 NAMES = (
     "ant",
     "fast",

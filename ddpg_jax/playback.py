@@ -23,10 +23,10 @@ def load(folder: Path) -> tuple[Config, Agent, int, AgentState]:
     Raises:
         FileNotFoundError: the folder holds no run, or no checkpoint that can be read.
     """
-    config = configs.make_config(**configs.load(folder))
+    config = configs.load(folder)
     if not (folder / "checkpoints").is_dir():
         raise FileNotFoundError(f"{folder} has no checkpoint: train it first.")
-    checkpoints = Checkpoints(folder / "checkpoints", config.keep)
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     built = build(config)
     try:
         steps, state, _ = checkpoints.restore(built.state, lambda text: print(text, file=sys.stderr))
@@ -34,8 +34,7 @@ def load(folder: Path) -> tuple[Config, Agent, int, AgentState]:
         raise FileNotFoundError(f"{folder} has {error}: train it first.") from error
     finally:
         checkpoints.close()
-    agent = config.preset.compose(config.preset, environment(config, config.preset.num_envs)).agent
-    return config, agent, steps, state.agent
+    return config, built.agent, steps, state.agent
 
 
 def evaluate(folder: Path, episodes: int, seed: int) -> dict[str, Any]:

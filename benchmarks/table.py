@@ -1,0 +1,87 @@
+"""The README's table of measurements, made from ``benchmarks/results``: no number in it is typed by hand.
+
+python benchmarks/table.py --write
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- table: python benchmarks/table.py --write -->\n", "<!-- end of table -->\n"
+
+
+def load(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def learned(name: str, command: str) -> tuple[str, str]:
+    """A row of `benchmarks/studies/learning.py`."""
+    result = load(f"learning_{name}")
+    returns, wall = result["final_return"], result["wall_seconds"]
+    reached = f"{result['reached']} of {len(result['seeds'])} seeds reach {result['settings']['threshold']:,.0f}; "
+    return (
+        f"`{command}`, each seed from the shell, compiled anew",
+        f"{reached}return {returns['mean']:,.1f} ± {returns['std']:,.1f}, worst {returns['min']:,.1f}; "
+        f"{wall['min']:.1f} to {wall['max']:.1f} s",
+    )
+
+
+def rows() -> list[tuple[str, str]]:
+    many, sbx, loop, lecture = (load(name) for name in ("pendulum_32_seeds", "sbx_ddpg", "throughput", "pendulum_lecture"))
+    low, high = many["interquartile_mean_interval"]
+    rates = {name: sbx["updates_per_second"][name]["median"] for name in ("ddpg_jax", "sbx")}
+    solved = [value for value in lecture["episodes_until_solved_strict"] if value is not None]
+    parts, settings = loop["ratios"], loop["settings"]
+    return [
+        learned("pendulum", "ddpg-jax train pendulum"),
+        (
+            f"`ddpg-jax train pendulum --seeds {many['config']['seeds']}`, one program",
+            f"interquartile mean {many['interquartile_mean']:.1f} [{low:.1f}, {high:.1f}], worst "
+            f"{min(many['final_returns']):.1f}; {many['updates_per_second']:,.0f} updates/s, {many['wall_seconds']:.0f} s",
+        ),
+        learned("brax_inverted_pendulum", "ddpg-jax train brax/inverted_pendulum"),
+        learned("brax_inverted_double_pendulum", "ddpg-jax train brax/inverted_double_pendulum"),
+        (
+            "preset `pendulum-lecture`: episodes until the mean of the last 100 exceeds -300",
+            f"{len(solved)} of {len(lecture['scores'])} seeds, after {min(solved)} to {max(solved)} episodes",
+        ),
+        (
+            "updates/s, batch 256, 256x256, 1,000 a call, beside sbx-rl's DDPG in one run",
+            f"{rates['ddpg_jax']:.0f} against {rates['sbx']:.0f} (medians; ratio {sbx['ratio_of_medians']:.2f})",
+        ),
+        (
+            f"whole loop over its parts, {settings['env']} ({settings['backend']}), {settings['num_envs']} environments",
+            f"{parts['loop_over_parts']:.2f}",
+        ),
+        (
+            "add and sample at capacity 1e6 over 1e4: equally many rows stored, and both rings full",
+            "{replay_large_over_small_same_rows:.2f}; {replay_large_over_small_both_full:.2f} (cache misses)".format(**parts),
+        ),
+    ]
+
+
+def table() -> str:
+    """The table in Markdown."""
+    context = load("sbx_ddpg")
+    head = f"| measured on {context['device']}, JAX {context['versions']['jax']} | |\n|---|---|\n"
+    return head + "".join(f"| {what} | {figure} |\n" for what, figure in rows())
+
+
+@click.command()
+@click.option("--write", is_flag=True, help="Into README.md; otherwise print.")
+def main(write: bool) -> None:
+    """Print or write the table."""
+    if not write:
+        click.echo(table())
+        return
+    readme = (ROOT / "README.md").read_text()
+    before, rest = readme.split(BEGIN)
+    (ROOT / "README.md").write_text(before + BEGIN + table() + END + rest.split(END)[1])
+
+
+if __name__ == "__main__":
+    main()
