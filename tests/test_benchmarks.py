@@ -53,7 +53,7 @@ def test_throughput(tmp_path: Path) -> None:
     }
     options = [text for name, value in sizes.items() for text in (f"--{name}", str(value))]
     result = measure(tmp_path, "throughput.py", "--env", "pendulum", "--repetitions", "2", *options)
-    contestants = {"env", "update", "replay_small", "replay", "loop"}
+    contestants = {"env", "update", "replay_small", "replay_same_rows", "replay", "loop"}
     assert set(result["compile_seconds"]) == set(result["seconds_per_iteration"]) == contestants
     middle = {}
     for name, values in result["seconds_per_iteration"].items():

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from ddpg_jax import envs, report, run
+from ddpg_jax import cli, envs, report, run
 from ddpg_jax.checkpoint import Checkpoints
 from ddpg_jax.cli import _use_compilation_cache, main
 from ddpg_jax.config import hyper_parameters, make_config
@@ -55,7 +55,7 @@ def refused(result: Result, *parts: str) -> str:
 def in_an_empty_folder(tmp_path, monkeypatch):
     """The tests' own cache of compiled programs stays, and a default run folder is nobody's."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DDPG_JAX_CACHE", "off")
+    monkeypatch.setattr(cli, "_use_compilation_cache", lambda: None)  # the tests have a cache of their own
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
 
 
@@ -64,7 +64,7 @@ def trained(tmp_path_factory):
     """``(folder, output)`` of one small run through the command line; tests that change it take a `copy`."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DDPG_JAX_CACHE", "off")
+        patch.setattr(cli, "_use_compilation_cache", lambda: None)
         result = invoke("train", "--run-dir", folder, *SMALL)
     assert result.exit_code == 0, (result.output, result.exception)
     return folder, result.stdout
@@ -411,10 +411,11 @@ VALUES = {
 
 def test_every_option_lands_in_config_json():
     assert set(hyper_parameters()) < set(VALUES)
-    result = invoke("train", "--preset", "paper", "--run-dir", "run", *words(**VALUES, time_limit=5))
+    result = invoke("train", "--preset", "paper", "--run-dir", "run", *words(**VALUES, time_limit=5, hidden="8,4"))
     assert result.exit_code == 0, (result.output, result.exception)
     written = json.loads(Path("run/config.json").read_text())
-    assert written == VALUES | {"env": "pendulum", "preset": "paper", "env_options": {"time_limit": 5}}
+    fixed = {"env": "pendulum", "preset": "paper", "env_options": {"time_limit": 5}, "hidden": [8, 4]}
+    assert written == VALUES | fixed
     # (56 - 40) / 8 = 2 chunks, evaluated at the second alone.
     rows = report.read_metrics(Path("run"))
     assert [row["env_steps"] for row in rows] == [48, 56]
@@ -579,18 +580,20 @@ def test_a_live_line_on_a_terminal(monkeypatch, capsys):
         ({"DDPG_JAX_CACHE": "here"}, "here"),
         ({"DDPG_JAX_CACHE": "", "XDG_CACHE_HOME": "xdg"}, "xdg/ddpg_jax/xla"),
         ({"DDPG_JAX_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/home/someone"}, "/home/someone/.cache/ddpg_jax/xla"),
-        ({"DDPG_JAX_CACHE": "here", "JAX_COMPILATION_CACHE_DIR": "there"}, "unchanged"),
+        ({"DDPG_JAX_CACHE": "here", "JAX_COMPILATION_CACHE_DIR": "there"}, "here"),
+        ({"DDPG_JAX_CACHE": "", "JAX_COMPILATION_CACHE_DIR": "there"}, "unchanged"),
     ],
 )
 def test_where_programs_are_cached(monkeypatch, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs", "jax_enable_compilation_cache")
     before = {name: getattr(jax.config, name) for name in names}
     try:
         jax.config.update("jax_compilation_cache_dir", "unchanged")
         _use_compilation_cache()
         assert jax.config.jax_compilation_cache_dir == expected
+        assert jax.config.jax_enable_compilation_cache == (variables["DDPG_JAX_CACHE"].lower() != "off")
     finally:
         for name, value in before.items():
             jax.config.update(name, value)

@@ -36,7 +36,7 @@ def test_first_python_block_has_twelve_lines():
 
 def test_commands_run_in_their_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DDPG_JAX_CACHE", "off")
+    monkeypatch.setattr(cli, "_use_compilation_cache", lambda: None)  # the tests have a cache of their own
     lines = [shlex.split(line) for line in COMMANDS if line.startswith("ddpg-jax")]
     assert len(lines) >= 8
     for words in lines:
