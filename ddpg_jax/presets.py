@@ -136,11 +136,11 @@ _TUNED: dict[str, dict] = {
         "critic_learning_rate": 1e-3,
     },
     "brax/inverted_double_pendulum": {
-        "total_timesteps": 140_000,
+        "total_timesteps": 112_000,
         "num_envs": 8,
         "updates_per_step": 4,
-        "batch_size": 128,
-        "replay_capacity": 140_000,
+        "replay_capacity": 112_000,
+        "hidden": (128, 128),
         "critic_learning_rate": 1e-3,
     },
 }
