@@ -53,7 +53,7 @@ class Preset:
 
 
 def default(environment: str) -> Preset:
-    """DDPG with the sizes that are in use today; smaller and faster on the tasks named in `_TUNED`."""
+    """DDPG with the sizes that are in use today; some tasks have numbers of their own."""
     base = Preset(
         source=(
             "Fujimoto et al. 2018, section 6.1, and the authors' OurDDPG.py: 256x256 ReLU, Q([s, a]), N(0, 0.1), tau 0.005, "
