@@ -33,7 +33,9 @@ def elsewhere(tmp_path_factory):
 
 
 def signature(tree):
-    return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
+    """Each leaf's place and kind; the classes of a simulator's state need not compare."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [(jax.tree_util.keystr(path), x.shape, x.dtype, x.weak_type) for path, x in leaves]
 
 
 def assert_stable(env):

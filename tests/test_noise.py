@@ -235,7 +235,7 @@ def test_chain_gives_each_link_a_key_and_a_state_of_its_own():
         (lambda: noise.gaussian(float("nan")), "stddev=nan: must be at least 0"),
         (lambda: noise.ornstein_uhlenbeck(-0.2), "stddev=-0.2: must be at least 0"),
         (lambda: noise.ornstein_uhlenbeck(theta=-1.0), "theta=-1.0: must be at least 0"),
-        (lambda: noise.ornstein_uhlenbeck(dt=0.0), "dt=0.0: must be more than 0"),
+        (lambda: noise.ornstein_uhlenbeck(dt=-1.0), "dt=-1.0: must be at least 0"),
     ],
 )
 def test_numbers_out_of_range(build, message):
