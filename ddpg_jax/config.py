@@ -100,6 +100,7 @@ def make_config(
     largest = 2**31 - 1  # rows, steps and seeds are int32 on the device
     checks.between(1, largest, replay_capacity=chosen.replay_capacity, total_timesteps=chosen.total_timesteps)
     checks.between(0, infinity, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every)
+    checks.between(0, infinity, anneal_updates=chosen.anneal_updates)
     checks.between(0, largest - seeds, seed=seed)
     count = chosen.num_envs
     if chosen.replay_capacity % count:

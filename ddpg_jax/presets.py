@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import jax
+    import optax
 
     from ddpg_jax.types import Agent, Behaviour, Environment, Noise, PyTree, Replay, TimeStep
 
@@ -49,6 +50,8 @@ class Preset:
     actor_learning_rate: float = 3e-4
     critic_learning_rate: float = 3e-4
     critic_weight_decay: float = 0.0
+    anneal_updates: int = 0
+    """Updates over which both learning rates fall linearly to zero; 0 keeps them constant."""
     stddev: float = 0.1
 
 
@@ -151,8 +154,16 @@ def _ddpg(preset: Preset, env: Environment, noise: Noise, *, action_layer: int) 
     from ddpg_jax.noise import explore
 
     actor = networks.Actor(env.action.shape[-1], preset.hidden)
-    agent = agents.ddpg(actor, networks.Critic(preset.hidden, action_layer), **numbers(preset))
+    agent = agents.ddpg(actor, networks.Critic(preset.hidden, action_layer), **_settings(preset))
     return Parts(agent, replay.uniform(preset.replay_capacity, preset.batch_size), explore(agent, noise), None)
+
+
+def _adam(preset: Preset) -> Callable[[float], optax.GradientTransformation]:
+    import optax
+
+    if not preset.anneal_updates:
+        return optax.adam
+    return lambda rate: optax.adam(optax.linear_schedule(rate, 0.0, preset.anneal_updates))
 
 
 def _ddpg_gaussian(preset: Preset, env: Environment) -> Parts:
@@ -173,7 +184,7 @@ def _lecture(preset: Preset, env: Environment) -> Parts:
 
     actor = networks.Actor(1, preset.hidden, output=lambda x: x, final_bound=None)
     critic = networks.Critic(preset.hidden, action_layer=0, final_bound=None)
-    agent = agents.ddpg(actor, critic, **numbers(preset))
+    agent = agents.ddpg(actor, critic, **_settings(preset))
     behaviour = noise.explore(agent, noise.ornstein_uhlenbeck(preset.stddev, reset_at_episode_start=False))
     return Parts(agent, replay.uniform(preset.replay_capacity, preset.batch_size), behaviour, behaviour)
 
@@ -189,7 +200,7 @@ def _lecture_environment(env: Environment) -> Environment:
     return env._replace(step=step)
 
 
-def numbers(preset: Preset) -> dict[str, Any]:
-    """The numeric hyper-parameters of the agent."""
+def _settings(preset: Preset) -> dict[str, Any]:
+    """The keyword arguments of the agent."""
     names = ("gamma", "tau", "actor_learning_rate", "critic_learning_rate", "critic_weight_decay")
-    return {name: getattr(preset, name) for name in names}
+    return {name: getattr(preset, name) for name in names} | {"optimizer": _adam(preset)}

@@ -398,6 +398,7 @@ VALUES = {
     "actor_learning_rate": 0.002,
     "critic_learning_rate": 0.003,
     "critic_weight_decay": 0.004,
+    "anneal_updates": 5,
     "stddev": 0.3,
     "seed": 7,
     "seeds": 2,

@@ -1,7 +1,7 @@
 """Configurations as plain data, and presets against the numbers they cite."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ddpg_jax import config as configs
-from ddpg_jax import envs
+from ddpg_jax import envs, presets
 from ddpg_jax.config import FREE, hyper_parameters, make_config
 from ddpg_jax.presets import PRESETS, Preset
 
@@ -231,6 +231,7 @@ def test_warm_up_and_chunks(options, warm_up, chunks):
     assert config.steps_per_chunk % config.preset.num_envs == 0
 
 
+COUNTS = {name for name, kind in hyper_parameters().items() if kind is int} - {"anneal_updates"}
 SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
 
 
@@ -238,8 +239,8 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
     ("options", "message"),
     [
         *[({name: 0}, f"^{name}=0: must be") for name in ("seeds", "evaluation_episodes", "keep")],
-        *[({name: 0}, f"^{name}=0: must be") for name, kind in hyper_parameters().items() if kind is int],
-        *[({name: -1}, f"^{name}=-1: must be") for name in ("seed", "evaluate_every", "checkpoint_every")],
+        *[({name: 0}, f"^{name}=0: must be") for name in sorted(COUNTS)],
+        *[({name: -1}, f"^{name}=-1: must be") for name in ("seed", "evaluate_every", "checkpoint_every", "anneal_updates")],
         ({"seed": 2**31 - 1}, "^seed=2147483647: must be between 0 and 2147483646"),
         ({"total_timesteps": 2**31}, "^total_timesteps=2147483648: must be"),
         ({"hidden": ()}, "^hidden=.*: give the width"),
@@ -277,3 +278,16 @@ def test_load_of_a_damaged_configuration(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json is damaged"):
         configs.load(tmp_path)
+
+
+def test_annealed_learning_rates_reach_zero():
+    """Adam's first step is the rate itself: with a bias gradient of 1, half of it is left after half of the updates."""
+    steps = []
+    for done in (0, 2, 4):
+        optimizer = presets._adam(replace(PRESETS["default"]("pendulum"), anneal_updates=4))(0.5)
+        params = jnp.zeros(())
+        state = optimizer.init(params)
+        for _ in range(done + 1):
+            update, state = optimizer.update(jnp.ones(()), state, params)
+        steps.append(float(update))
+    np.testing.assert_allclose(steps, [-0.5, -0.25, 0.0], atol=1e-5)

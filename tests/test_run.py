@@ -324,6 +324,7 @@ CHANGED = {
     "actor_learning_rate": 0.03125,
     "critic_learning_rate": 0.03125,
     "critic_weight_decay": 0.03125,
+    "anneal_updates": 10,
     "stddev": 0.28125,
 }
 
