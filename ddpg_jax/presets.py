@@ -139,12 +139,13 @@ _TUNED: dict[str, dict] = {
         "critic_learning_rate": 1e-3,
     },
     "brax/inverted_double_pendulum": {
-        "total_timesteps": 112_000,
+        "total_timesteps": 130_000,
         "num_envs": 8,
         "updates_per_step": 4,
-        "replay_capacity": 112_000,
+        "replay_capacity": 130_000,
         "hidden": (128, 128),
         "critic_learning_rate": 1e-3,
+        "anneal_updates": 64_000,
     },
 }
 
