@@ -24,7 +24,7 @@ def learned(name: str, command: str) -> tuple[str, str]:
     returns, wall = result["final_return"], result["wall_seconds"]
     reached = f"{result['reached']} of {len(result['seeds'])} seeds reach {result['settings']['threshold']:,.0f}; "
     return (
-        f"`{command}`, each seed from the shell, compiled anew",
+        f"`{' '.join([command, *result['settings']['options']])}`, each seed from the shell, compiled anew",
         f"{reached}return {returns['mean']:,.1f} ± {returns['std']:,.1f}, worst {returns['min']:,.1f}; "
         f"{wall['min']:.1f} to {wall['max']:.1f} s",
     )
@@ -44,7 +44,6 @@ def rows() -> list[tuple[str, str]]:
             f"{min(many['final_returns']):.1f}; {many['updates_per_second']:,.0f} updates/s, {many['wall_seconds']:.0f} s",
         ),
         learned("brax_inverted_pendulum", "ddpg-jax train brax/inverted_pendulum"),
-        learned("brax_inverted_double_pendulum", "ddpg-jax train brax/inverted_double_pendulum"),
         (
             "preset `pendulum-lecture`: episodes until the mean of the last 100 exceeds -300",
             f"{len(solved)} of {len(lecture['scores'])} seeds, after {min(solved)} to {max(solved)} episodes",
