@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 
-def between(low: float, high: float, **values: Any) -> None:
+def between(low: float, high: float, /, **values: Any) -> None:
     """Raise ``ValueError`` if a concrete number or array among ``values`` leaves [low, high] or is not a number."""
     for name, value in values.items():
         if isinstance(value, jax.core.Tracer):
@@ -18,6 +18,22 @@ def between(low: float, high: float, **values: Any) -> None:
         if not np.all((array >= low) & (array <= high)):
             allowed = f"at least {low}" if math.isinf(high) else f"between {low} and {high}"
             raise ValueError(f"{name}={value}: must be {allowed}.")
+
+
+def positive(**values: Any) -> None:
+    """Raise ``ValueError`` if a concrete number or array among ``values`` is not greater than 0."""
+    for name, value in values.items():
+        if not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) > 0):
+            raise ValueError(f"{name}={value}: must be greater than 0.")
+
+
+def below(equal: bool = False, /, **values: Any) -> None:
+    """Raise ``ValueError`` unless the two concrete numbers, named as the user gave them, rise, or at least do not fall."""
+    (low, a), (high, b) = values.items()
+    if any(isinstance(value, jax.core.Tracer) for value in (a, b)):
+        return
+    if not np.all(np.asarray(a) <= np.asarray(b) if equal else np.asarray(a) < np.asarray(b)):
+        raise ValueError(f"{low}={a}, {high}={b}: {low} must {'not be greater' if equal else 'be less'} than {high}.")
 
 
 def nearest(kind: str, name: str, known: Iterable[str], lists: str) -> ValueError:

@@ -26,8 +26,105 @@ def td_target(reward: jax.Array, discount: jax.Array, next_value: jax.Array, gam
     return reward + gamma * discount * next_value
 
 
+def clipped_double_q(values: jax.Array) -> jax.Array:
+    """``min_i Q'_i``: ``[N, B]`` values of N critics to ``[B]``, against overestimation.
+
+    Source: Fujimoto et al. 2018, equation 10.
+    """
+    chex.assert_rank(values, 2)
+    return jnp.min(values, axis=0)
+
+
+def smoothing_noise(
+    key: jax.Array, action: jax.Array, target_noise: float | jax.Array, target_noise_clip: float | jax.Array
+) -> jax.Array:
+    """Target policy smoothing, ``clip(a + clip(eps, -c, c), -1, 1)`` with ``eps ~ N(0, sigma~)``, for actions of any shape.
+
+    Source: Fujimoto et al. 2018, equation 14 and Algorithm 1.
+    """
+    noise = target_noise * jax.random.normal(key, action.shape, action.dtype)
+    return jnp.clip(action + jnp.clip(noise, -target_noise_clip, target_noise_clip), -1.0, 1.0)
+
+
+def categorical_projection(probabilities: jax.Array, values: jax.Array, support: jax.Array) -> jax.Array:
+    """Project a distribution on arbitrary atoms onto a fixed, evenly spaced support.
+
+        p_j = sum_i clip(1 - |clip(v_i, V_min, V_max) - z_j| / Delta, 0, 1) p_i
+
+    Mass between two atoms is shared in proportion to nearness, mass beyond an end goes to that end; none is lost or made.
+
+    Args:
+        probabilities: ``[B, l]`` of the atoms ``values``.
+        values: ``[B, l]``, for example ``r + gamma d z``.
+        support: ``[l]`` z, evenly spaced, rising; l at least 2.
+
+    Returns:
+        ``[B, l]`` probabilities of the atoms ``support``.
+
+    Raises:
+        AssertionError: the shapes do not match.
+
+    Source: Bellemare et al. 2017, equation 7; Barth-Maron et al. 2018, section 3. The sum over i is one fused kernel: no
+    ``[B, l, l]`` array is stored.
+    """
+    chex.assert_rank([probabilities, values], 2)
+    chex.assert_equal_shape([probabilities, values])
+    chex.assert_shape(support, (probabilities.shape[-1],))
+    chex.assert_axis_dimension_gt(support, 0, 1)
+    spacing = (support[-1] - support[0]) / (support.shape[0] - 1)
+    position = (jnp.clip(values, support[0], support[-1]) - support[0]) / spacing
+    atoms = jnp.arange(support.shape[0], dtype=position.dtype)[None, None, :]
+    share = jnp.maximum(1.0 - jnp.abs(position[:, :, None] - atoms), 0.0)
+    return jnp.sum(share * probabilities[:, :, None], axis=1)
+
+
+def categorical_td_target(
+    reward: jax.Array, discount: jax.Array, next_logits: jax.Array, support: jax.Array, gamma: float | jax.Array
+) -> jax.Array:
+    """The distributional Bellman target ``Phi(r + gamma d z | softmax(next_logits))``: `td_target` for distributions.
+
+    Args:
+        reward, discount: ``[B]``.
+        next_logits: ``[B, l]`` from the target networks.
+        support: ``[l]`` z.
+        gamma: discount factor, scalar.
+
+    Returns:
+        ``[B, l]`` probabilities.
+
+    Raises:
+        AssertionError: the shapes do not match.
+
+    Source: Barth-Maron et al. 2018, Algorithm 1.
+    """
+    chex.assert_equal_shape([reward, discount])
+    chex.assert_shape(next_logits, (*reward.shape, *support.shape))
+    values = reward[:, None] + gamma * discount[:, None] * support[None]
+    return categorical_projection(jax.nn.softmax(next_logits), values, support)
+
+
+def categorical_cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """``-sum_j p_j log q_j`` of each example, from ``logits: [B, l]`` of q and ``target: [B, l]`` probabilities p, to ``[B]``.
+
+    Source: Barth-Maron et al. 2018, section 3.
+    """
+    chex.assert_equal_shape([logits, target])
+    return -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
+
+
+def categorical_divergence(target: jax.Array, logits: jax.Array) -> jax.Array:
+    """``KL(p || q) = sum_j p_j (log p_j - log q_j)``, at least 0; arguments as in `categorical_cross_entropy`, to ``[B]``."""
+    entropy = jnp.sum(jax.scipy.special.entr(target), axis=-1)
+    return categorical_cross_entropy(logits, target) - entropy
+
+
+def categorical_mean(logits: jax.Array, support: jax.Array) -> jax.Array:
+    """``E[Z] = sum_j z_j q_j``: ``[..., l]`` logits and ``[l]`` support to ``[...]``."""
+    return jax.nn.softmax(logits) @ support
+
+
 def squared_error(value: jax.Array, target: jax.Array) -> jax.Array:
-    """The critic's loss ``L = 1/B sum_i (y_i - Q(s_i, a_i))^2``, a scalar, from two arrays ``[B]``.
+    """The critic's loss ``(y_i - Q(s_i, a_i))^2`` of each example, from two arrays ``[B]``; the agent averages it.
 
     Raises:
         AssertionError: the two arrays differ in shape.
@@ -35,7 +132,7 @@ def squared_error(value: jax.Array, target: jax.Array) -> jax.Array:
     Source: Lillicrap et al. 2015, Algorithm 1.
     """
     chex.assert_equal_shape([value, target])
-    return jnp.mean(jnp.square(target - value))
+    return jnp.square(target - value)
 
 
 def deterministic_policy_gradient(value: jax.Array) -> jax.Array:

@@ -47,28 +47,43 @@ class TimeStep:
 
 
 @struct.dataclass
+class Sample:
+    """What a prioritised replay hands out: the batch, beside it importance weights ``[B]`` and the rows ``[B]`` it is from."""
+
+    batch: PyTree
+    weight: jax.Array
+    rows: jax.Array
+
+
+@struct.dataclass
 class NetworkState:
-    """One network: online parameters, their slowly tracking copy, and the optimiser's state."""
+    """One network: online parameters, their slowly tracking copy, and the optimiser's state.
+
+    ``batch_stats``: what a network carries that is not trained, as Flax collections (running statistics of batch
+    normalisation, the key of a noisy network); the targets use the same. Empty for most.
+    """
 
     params: PyTree
     target_params: PyTree
     opt_state: PyTree
+    batch_stats: PyTree = struct.field(default_factory=dict)
 
 
 @struct.dataclass
 class AgentState:
-    """Everything an agent learns: ``step`` counts updates (int32 scalar)."""
+    """Everything an agent learns: ``step`` counts updates (int32 scalar); ``normalizer`` belongs to a wrapper, if any."""
 
     actor: NetworkState
     critic: NetworkState
     step: jax.Array
+    normalizer: PyTree = ()
 
 
 class Network(Protocol):
     """Any object with these two methods is a network; a Flax module is one."""
 
     def init(self, key: Key, /, *inputs: Any) -> PyTree: ...
-    def apply(self, params: PyTree, /, *inputs: Any) -> Any: ...
+    def apply(self, params: PyTree, /, *inputs: Any, **options: Any) -> Any: ...
 
 
 class Agent(NamedTuple):
@@ -78,8 +93,11 @@ class Agent(NamedTuple):
     """``init(key, observation, action)``: example arrays without a batch axis."""
     act: Callable[[AgentState, PyTree], jax.Array]
     """``act(state, observation)``: the deterministic action in [-1, 1], any leading axes."""
-    update: Callable[[AgentState, Any, Key], tuple[AgentState, Metrics]]
-    """``update(state, batch, key)``: one learning step on a batch with leading axis ``B``."""
+    update: Callable[..., tuple[AgentState, Metrics]]
+    """``update(state, batch, key, weight=None)``: one learning step on a batch with leading axis ``B``; ``weight: [B]`` are
+    importance weights of the critic's losses (None is 1)."""
+    observe: Callable[[AgentState, PyTree], AgentState] | None = None
+    """``observe(state, observation)``: told every collected observation ``[E, ...]``, for running statistics."""
 
 
 class Noise(NamedTuple):
@@ -99,7 +117,9 @@ class Replay(NamedTuple):
     add: Callable[[PyTree, PyTree], PyTree]
     """``add(replay_state, transitions)``: store ``[E, ...]`` items, the oldest give way."""
     sample: Callable[[PyTree, Key], PyTree]
-    """``sample(replay_state, key)``: a batch with leading axis ``B``."""
+    """``sample(replay_state, key)``: a batch with leading axis ``B``, or a `Sample` where ``update`` is given."""
+    update: Callable[[PyTree, jax.Array, jax.Array], PyTree] | None = None
+    """``update(replay_state, rows, td_error)``: take back the errors ``[B]`` of what was sampled."""
 
 
 class Environment(NamedTuple):
@@ -127,6 +147,8 @@ class Behaviour(NamedTuple):
     """``init(key, action)``: the behaviour state for actions shaped like ``action: [E, A]``."""
     act: Callable[[PyTree, AgentState, PyTree, Key, jax.Array], tuple[jax.Array, PyTree]]
     """``act(behaviour_state, agent_state, observation, key, reset)``: ``(action, behaviour_state)``."""
+    adapt: Callable[[PyTree, AgentState, Any], PyTree] | None = None
+    """``adapt(behaviour_state, agent_state, batch)``: learn from a replayed batch how far to explore."""
 
 
 def is_key(leaf: Any) -> bool:

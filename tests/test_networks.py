@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpg_jax.networks import Actor, Critic
+from ddpg_jax.agents import forward
+from ddpg_jax.networks import Actor, BatchNorm, Critic, Ensemble, LayerNorm, NoisyDense, first
 
 O, A = 5, 4  # noqa: E741
 
@@ -145,3 +146,155 @@ def test_parameter_count_of_the_papers_networks():
     assert parameter_count(Actor(action), observation) == 129_306
     # (17*400 + 400) + ((400 + 6)*300 + 300) + (300*1 + 1) = 7200 + 122100 + 301
     assert parameter_count(Critic(), observation, action) == 129_601
+
+
+# Categorical critics and ensembles -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leading", [(), (6,), (2, 3)])
+def test_a_categorical_critic_returns_logits(leading):
+    critic = Critic(hidden=(7, 3), num_atoms=5, final_bound=None)
+    params = some_params(critic, O, A)
+    assert [layer["kernel"].shape for layer in layers(params)] == [(O, 7), (7 + A, 3), (3, 5)]
+    assert jax.eval_shape(critic.apply, params, normal(*leading, O), normal(*leading, A)).shape == (*leading, 5)
+
+
+def test_an_ensemble_is_the_loop_over_members_of_their_own_keys():
+    critic, key, s, a = Critic(hidden=(4,), final_bound=None), jax.random.key(0), normal(6, O), normal(6, A)
+    ensemble = Ensemble(critic, 3)
+    params = jax.jit(ensemble.init)(key, s[0], a[0])
+    values = ensemble.apply(params, s, a)
+    assert values.shape == (3, 6)
+    init = jax.jit(critic.init)
+    for i, member_key in enumerate(jax.random.split(key, 3)):
+        member = jax.tree.map(lambda x: x[i], params)  # noqa: B023
+        jax.tree.map(np.testing.assert_array_equal, member, init(member_key, s[0], a[0]))
+        np.testing.assert_allclose(values[i], critic.apply(member, s, a), rtol=1e-5, atol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, first(params), jax.tree.map(lambda x: x[0], params))
+
+
+# Normalisation ---------------------------------------------------------------------------------------------------------
+
+
+def standardised(x, axis, epsilon):
+    return (x - x.mean(axis, keepdims=True)) / np.sqrt(x.var(axis, keepdims=True) + epsilon)
+
+
+def linear(layer, x):
+    return x @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])[None]
+
+
+def with_scales(params, name):
+    """Scale 2 and bias 0.25 in every normalisation, to see them act."""
+    changed = lambda tree: tree | {"scale": tree["scale"] * 0 + 2, "bias": tree["bias"] * 0 + 0.25}
+    return {key: {f"{name}_0": changed(value[f"{name}_0"])} if key.startswith(name) else value for key, value in params.items()}
+
+
+@pytest.mark.parametrize(("norm", "axis", "epsilon"), [(LayerNorm, -1, 1e-6), (BatchNorm, 0, 1e-5)])
+def test_normalisation_is_numpys_and_comes_before_the_non_linearity(norm, axis, epsilon):
+    s, a, name = normal(6, O) * 3 + 1, normal(6, A), norm.__name__
+    normalised = lambda x: 2 * standardised(x, axis, epsilon) + 0.25
+
+    actor = Actor(A, hidden=(8,), norm=norm, input_norm=norm, final_bound=None)
+    variables = jax.jit(actor.init)(jax.random.key(0), s[0])
+    params = with_scales(variables["params"], name)
+    x = normalised(s)
+    x = np.maximum(normalised(linear(params["Dense_0"], x)), 0)
+    action, _ = forward(actor, variables | {"params": params}, s)
+    np.testing.assert_allclose(action, np.tanh(linear(params["Dense_1"], x)), rtol=1e-4, atol=1e-5)
+
+    critic = Critic(hidden=(8, 7), norm=norm, input_norm=norm, final_bound=None)  # the action joins the second layer
+    variables = jax.jit(critic.init)(jax.random.key(0), s[0], a[0])
+    params = with_scales(variables["params"], name)
+    x = np.maximum(normalised(linear(params["Dense_0"], normalised(s))), 0)
+    x = np.maximum(linear(params["Dense_1"], np.concatenate([x, a], axis=1)), 0)  # not normalised
+    value, _ = forward(critic, variables | {"params": params}, s, a)
+    np.testing.assert_allclose(value, linear(params["Dense_2"], x)[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_action_norm_is_for_the_layers_after_the_action():
+    s, a = normal(6, O), normal(6, A)
+    critic = Critic(hidden=(8, 7), action_norm=LayerNorm, final_bound=None)
+    params = jax.jit(critic.init)(jax.random.key(0), s[0], a[0])["params"]
+    x = np.maximum(linear(params["Dense_0"], s), 0)
+    x = np.maximum(standardised(linear(params["Dense_1"], np.concatenate([x, a], axis=1)), -1, 1e-6), 0)
+    value = critic.apply({"params": params}, s, a)
+    np.testing.assert_allclose(value, linear(params["Dense_2"], x)[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norm_without_writing_uses_the_running_statistics():
+    s = normal(6, O) * 3 + 1
+    actor = Actor(A, hidden=(), input_norm=BatchNorm, final_bound=None)
+    variables = jax.jit(actor.init)(jax.random.key(0), s[0])
+    mean, var = variables["batch_stats"]["BatchNorm_0"]["BatchNorm_0"].values()
+    np.testing.assert_array_equal(mean, np.zeros(O))  # `init` does not move them
+    np.testing.assert_array_equal(var, np.ones(O))
+    _, stats = forward(actor, variables, s)
+    mean, var = (np.asarray(stats["batch_stats"]["BatchNorm_0"]["BatchNorm_0"][name]) for name in ("mean", "var"))
+    np.testing.assert_allclose(mean, 0.01 * s.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(var, 0.99 + 0.01 * s.var(0), rtol=1e-5)
+    x = (s - mean[None]) / np.sqrt(var + 1e-5)[None]
+    action = actor.apply(variables | stats, s)
+    np.testing.assert_allclose(action, np.tanh(linear(variables["params"]["Dense_0"], x)), rtol=1e-4, atol=1e-5)
+
+
+# Noisy layers ----------------------------------------------------------------------------------------------------------
+
+
+def noise_of(layer, variables, draws):
+    """What one unit of sigma adds: ``[draws, fan_in, features]`` to the weights and ``[draws, features]`` to the biases."""
+    params = variables["params"]
+    fan_in = params["kernel"].shape[0]
+    still = jax.tree.map(jnp.zeros_like, params)
+
+    def draw(key, name):
+        unit = {"params": still | {name: jnp.ones_like(params[name])}, "noise": variables["noise"] | {"key": key}}
+        return layer.apply(unit, jnp.eye(fan_in), mutable=["noise"])[0]
+
+    keys = jax.random.split(jax.random.key(1), draws)
+    weights, biases = (jax.jit(jax.vmap(lambda key: draw(key, name)))(keys) for name in ("kernel_sigma", "bias_sigma"))  # noqa: B023
+    return np.asarray(weights), np.asarray(biases)
+
+
+def test_noisy_layer_draws_factorised_noise():
+    layer = NoisyDense(4)
+    variables = jax.jit(layer.init)(jax.random.key(0), jnp.zeros(3))
+    # sigma_0 / sqrt(p) = 0.5 / sqrt(3), means in U[-1/sqrt(3), 1/sqrt(3)]
+    for name in ("kernel_sigma", "bias_sigma"):
+        np.testing.assert_allclose(variables["params"][name], 0.5 / np.sqrt(3), rtol=1e-6)
+        assert np.abs(variables["params"][name.removesuffix("_sigma")]).max() <= 1 / np.sqrt(3)
+    weights, biases = noise_of(layer, variables, 4000)
+    # f(x) = sign(x) sqrt|x|: E f^2 = E|x| = sqrt(2 / pi), so the variances are 2 / pi and sqrt(2 / pi).
+    np.testing.assert_allclose(np.mean(weights, axis=0), 0, atol=0.06)
+    np.testing.assert_allclose(np.var(weights, axis=0), 2 / np.pi, rtol=0.12)
+    np.testing.assert_allclose(np.var(biases, axis=0)[0], np.sqrt(2 / np.pi), rtol=0.08)
+    # Every row of the input sees the same bias noise, which is the output's factor of the weights' noise; rank 1.
+    np.testing.assert_allclose(biases, np.broadcast_to(biases[:, :1], biases.shape))
+    factor = weights / biases
+    np.testing.assert_allclose(factor, np.broadcast_to(factor[:, :, :1], factor.shape), rtol=2e-3, atol=1e-4)
+    np.testing.assert_allclose(np.mean(factor[:, :, 0] ** 4), 1, rtol=0.1)  # f(x)^4 = x^2
+    np.testing.assert_allclose(np.mean(biases**4), 1, rtol=0.1)
+
+
+def test_noisy_layer_is_its_means_unless_its_noise_may_be_written():
+    layer, x = NoisyDense(4), normal(5, 3)
+    variables = jax.jit(layer.init)(jax.random.key(0), x[0])
+    expected = linear(variables["params"], x)
+    np.testing.assert_allclose(layer.apply(variables, x), expected, rtol=1e-5, atol=1e-6)
+    noisy, noise = forward(layer, variables, x)
+    again, _ = forward(layer, variables | noise, x)
+    assert np.abs(noisy - expected).max() > 0.05
+    assert np.abs(again - noisy).max() > 0.05  # the key has moved on
+    assert noise["noise"]["active"] == 0  # and acting stays quiet
+    np.testing.assert_allclose(layer.apply(variables | noise, x), expected, rtol=1e-5, atol=1e-6)
+    same, _ = forward(layer, variables, np.stack([x[0]] * 3))
+    np.testing.assert_allclose(same, np.broadcast_to(same[:1], same.shape), rtol=1e-6)  # one draw for the whole batch
+    active = {"noise": variables["noise"] | {"active": jnp.ones(())}}
+    assert np.abs(layer.apply(variables | active, x) - expected).max() > 0.05
+
+
+def test_noisy_layers_of_one_actor_have_keys_of_their_own():
+    actor = Actor(A, hidden=(8,), dense=NoisyDense)
+    noise = jax.jit(actor.init)(jax.random.key(0), jnp.zeros(O))["noise"]
+    keys = [tuple(jax.random.key_data(noise[f"NoisyDense_{i}"]["key"]).tolist()) for i in range(2)]
+    assert len(set(keys)) == 2

@@ -1,5 +1,6 @@
-"""The skeleton that every algorithm shares: the order of steps, the optimisers and the tracking of the targets."""
+"""The skeleton that every algorithm shares: the order of steps, the optimisers, the delay and the tracking of the targets."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ddpg_jax import checks
 from ddpg_jax.types import Agent, AgentState, Key, Metrics, Network, NetworkState, PyTree
 
 
@@ -17,7 +19,47 @@ def track(params: PyTree, target_params: PyTree, tau: float | jax.Array) -> PyTr
 
 def l2(weight_decay: float | jax.Array) -> optax.GradientTransformation:
     """The gradient of ``lambda/2 |W|^2`` over weight matrices, before the optimiser sees it (not decoupled, as in AdamW)."""
-    return optax.add_decayed_weights(weight_decay, mask=lambda params: jax.tree.map(lambda leaf: jnp.ndim(leaf) > 1, params))
+
+    def is_matrix(path: Any, leaf: Any) -> bool:
+        # In an ensemble a bias has two axes as well.
+        return jnp.ndim(leaf) > 1 and not any(name in jax.tree_util.keystr(path[-1:]) for name in ("bias", "scale"))
+
+    return optax.add_decayed_weights(weight_decay, mask=lambda params: jax.tree_util.tree_map_with_path(is_matrix, params))
+
+
+Rate = float | jax.Array | Callable[[Any], Any]
+"""A learning rate, traced or not, or a schedule of the network's own steps."""
+
+
+def optimizers(
+    optimizer: Callable[..., optax.GradientTransformation],
+    actor_learning_rate: Rate,
+    critic_learning_rate: Rate,
+    critic_weight_decay: float | jax.Array,
+) -> dict[str, optax.GradientTransformation]:
+    """The optimisers that `actor_critic` takes; ``optimizer(learning_rate)`` makes each, the critic's after `l2`.
+
+    A learning rate is a number, traced or not, or a schedule of that network's own steps.
+
+    Raises:
+        ValueError: a concrete number is negative.
+    """
+    rates = {"actor_learning_rate": actor_learning_rate, "critic_learning_rate": critic_learning_rate}
+    checks.between(0, float("inf"), **{name: rate for name, rate in rates.items() if not callable(rate)})
+    checks.between(0, float("inf"), critic_weight_decay=critic_weight_decay)
+    return {
+        "actor_optimizer": optimizer(actor_learning_rate),
+        "critic_optimizer": optax.chain(l2(critic_weight_decay), optimizer(critic_learning_rate)),
+    }
+
+
+def forward(network: Network, variables: PyTree, *inputs: Any) -> tuple[Any, PyTree]:
+    """A network's training pass: ``(output, batch_stats)``, the second empty for a network that carries nothing.
+
+    Batch normalisation uses the batch's own statistics here and updates the running ones; elsewhere it uses those.
+    """
+    carried = [name for name in variables if name != "params"] if _is_flax(variables) else []
+    return network.apply(variables, *inputs, mutable=carried) if carried else (network.apply(variables, *inputs), {})
 
 
 def actor_critic(
@@ -30,54 +72,128 @@ def actor_critic(
     actor_optimizer: optax.GradientTransformation,
     critic_optimizer: optax.GradientTransformation,
     tau: float | jax.Array,
+    policy_delay: int = 1,
 ) -> Agent:
     """An `Agent` from the three functions in which the algorithms differ.
 
-    One update: target, critic step, actor step through the new critic, both targets track.
+    One update of a batch ``[B]``: ``policy_delay`` critic steps on as many minibatches ``[B / policy_delay]``, each with its
+    own target; one actor step on the last of them through the new critic; both targets track. The delay is a schedule, not
+    a branch: nothing is computed in order to be thrown away.
 
     Args:
         actor, critic: networks, ``actor(observation) -> action`` and ``critic(observation, action) -> value``.
         critic_target: ``(actor_target_params, critic_target_params, batch, key) -> target``; evaluated before, and never
             inside, the differentiated function.
-        critic_loss: ``(critic_params, batch, target) -> (loss, metrics)``; metrics may hold ``td_error: [B]``.
+        critic_loss: ``(critic_params, batch, target) -> (loss of each example, metrics)``; metrics hold ``td_error: [B]``.
         actor_loss: ``(actor_params, critic_params, batch) -> (loss, metrics)``.
         actor_optimizer, critic_optimizer: optax transformations; their hyper-parameters may be traced.
         tau: share of the online parameters in each tracking step, in [0, 1].
+        policy_delay: critic steps per actor step and per tracking step, at least 1; divides B.
+
+    ``metrics`` of both losses may hold ``batch_stats``, the second result of `forward`: it becomes the network's.
 
     Returns:
-        The agent; its ``update`` consumes ``key`` in ``critic_target``.
+        The agent; its ``update`` consumes ``key`` in ``critic_target``, and returns ``td_error: [B]`` among its metrics.
+
+    Raises:
+        ValueError: ``tau`` is out of its range, ``policy_delay`` is less than 1, or does not divide B (from ``update``).
     """
+    checks.between(0, 1, tau=tau)
+    checks.between(1, float("inf"), policy_delay=policy_delay)
 
     def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:
         actor_key, critic_key = jax.random.split(key)
-        actor_params = actor.init(actor_key, observation)
-        critic_params = critic.init(critic_key, observation, action)
         return AgentState(
-            actor=_network_state(actor_params, actor_optimizer),
-            critic=_network_state(critic_params, critic_optimizer),
+            actor=_network_state(actor.init(actor_key, observation), actor_optimizer),
+            critic=_network_state(critic.init(critic_key, observation, action), critic_optimizer),
             step=jnp.zeros((), jnp.int32),
         )
 
     def act(state: AgentState, observation: PyTree) -> jax.Array:
-        return actor.apply(state.actor.params, observation)
+        return actor.apply(variables(state.actor), observation)
 
-    def update(state: AgentState, batch: Any, key: Key) -> tuple[AgentState, Metrics]:
-        target = critic_target(state.actor.target_params, state.critic.target_params, batch, key)
-        critic_grads, critic_metrics = jax.grad(critic_loss, has_aux=True)(state.critic.params, batch, target)
-        new_critic = _step(state.critic, critic_grads, critic_optimizer, tau)
-        actor_grads, actor_metrics = jax.grad(actor_loss, has_aux=True)(state.actor.params, new_critic.params, batch)
-        new_actor = _step(state.actor, actor_grads, actor_optimizer, tau)
-        return AgentState(actor=new_actor, critic=new_critic, step=state.step + 1), critic_metrics | actor_metrics
+    def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
+        def critic_step(network: NetworkState, inputs: tuple[Any, Any, Key]) -> tuple[NetworkState, Metrics]:
+            minibatch, weights, key = inputs
+            target = critic_target(_targets(state.actor), _targets(network), minibatch, key)
+
+            def loss(params: PyTree) -> tuple[jax.Array, Metrics]:
+                errors, metrics = critic_loss(_join(params, network), minibatch, target)
+                loss = jnp.mean(errors if weights is None else weights * errors)
+                return loss, {"critic_loss": loss} | metrics
+
+            return _step(network, loss, critic_optimizer)
+
+        if policy_delay == 1:
+            critic_state, critic_metrics = critic_step(state.critic, (batch, weight, key))
+        else:
+            parts, keys = _split((batch, weight), policy_delay), jax.random.split(key, policy_delay)
+            critic_state, critic_metrics = jax.lax.scan(critic_step, state.critic, (*parts, keys))
+            td_error = critic_metrics.pop("td_error").reshape(-1)
+            critic_metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), critic_metrics) | {"td_error": td_error}
+            batch = jax.tree.map(lambda x: x[-1], parts[0])
+
+        def loss(params: PyTree) -> tuple[jax.Array, Metrics]:
+            loss, metrics = actor_loss(_join(params, state.actor), variables(critic_state), batch)
+            return loss, {"actor_loss": loss} | metrics
+
+        actor_state, actor_metrics = _step(state.actor, loss, actor_optimizer)
+        state = dataclasses.replace(
+            state, actor=_tracked(actor_state, tau), critic=_tracked(critic_state, tau), step=state.step + 1
+        )
+        return state, critic_metrics | actor_metrics
 
     return Agent(init, act, update)
 
 
-def _network_state(params: PyTree, optimizer: optax.GradientTransformation) -> NetworkState:
+def variables(network: NetworkState) -> PyTree:
+    """The online network's parameters with what it carries, ready for ``apply``."""
+    return _join(network.params, network)
+
+
+def _targets(network: NetworkState) -> PyTree:
+    return _join(network.target_params, network)
+
+
+def _join(params: PyTree, network: NetworkState) -> PyTree:
+    return params | network.batch_stats if network.batch_stats else params
+
+
+def _is_flax(variables: PyTree) -> bool:
+    return isinstance(variables, dict) and "params" in variables
+
+
+def _network_state(variables: PyTree, optimizer: optax.GradientTransformation) -> NetworkState:
+    carried = {}
+    if _is_flax(variables):
+        carried = {name: value for name, value in variables.items() if name != "params"}
+        variables = {"params": variables["params"]}
     # The target is a copy, not an alias: one buffer twice in a donated state is an error or a silent copy.
-    return NetworkState(params=params, target_params=jax.tree.map(jnp.copy, params), opt_state=optimizer.init(params))
+    copy = jax.tree.map(jnp.copy, variables)
+    return NetworkState(params=variables, target_params=copy, opt_state=optimizer.init(variables), batch_stats=carried)
 
 
-def _step(state: NetworkState, grads: PyTree, optimizer: optax.GradientTransformation, tau: float | jax.Array) -> NetworkState:
+def _step(
+    state: NetworkState, loss: Callable[[PyTree], tuple[jax.Array, Metrics]], optimizer: optax.GradientTransformation
+) -> tuple[NetworkState, Metrics]:
+    grads, metrics = jax.grad(loss, has_aux=True)(state.params)
+    carried = metrics.pop("batch_stats", state.batch_stats)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return NetworkState(params=params, target_params=track(params, state.target_params, tau), opt_state=opt_state)
+    return dataclasses.replace(state, params=params, opt_state=opt_state, batch_stats=carried), metrics
+
+
+def _tracked(state: NetworkState, tau: float | jax.Array) -> NetworkState:
+    return dataclasses.replace(state, target_params=track(state.params, state.target_params, tau))
+
+
+def _split(tree: PyTree, count: int) -> PyTree:
+    def split(x: jax.Array) -> jax.Array:
+        if x.shape[0] % count:
+            raise ValueError(
+                f"a batch of {x.shape[0]} does not split into policy_delay={count} minibatches: "
+                f"sample for example {max(1, round(x.shape[0] / count)) * count}."
+            )
+        return x.reshape(count, x.shape[0] // count, *x.shape[1:])
+
+    return jax.tree.map(split, tree)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import actor_critic, l2
+from ddpg_jax.agents.actor_critic import Rate, actor_critic, forward, optimizers
 from ddpg_jax.types import Agent, Key, Metrics, Network, PyTree
 
 
@@ -18,8 +18,8 @@ def ddpg(
     *,
     gamma: float | jax.Array = 0.99,
     tau: float | jax.Array = 0.001,
-    actor_learning_rate: float | jax.Array = 1e-4,
-    critic_learning_rate: float | jax.Array = 1e-3,
+    actor_learning_rate: Rate = 1e-4,
+    critic_learning_rate: Rate = 1e-3,
     critic_weight_decay: float | jax.Array = 1e-2,
     optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
 ) -> Agent:
@@ -34,7 +34,7 @@ def ddpg(
         actor, critic: see `ddpg_jax.networks`; any objects with ``init`` and ``apply``.
         gamma: discount factor in [0, 1].
         tau: tracking rate of both targets in [0, 1].
-        actor_learning_rate, critic_learning_rate: step sizes.
+        actor_learning_rate, critic_learning_rate: step sizes, or optax schedules of the network's own steps.
         critic_weight_decay: lambda of the L2 penalty ``lambda/2 |W|^2``, added to the gradient of the weight matrices
             (not of biases) before the optimiser.
         optimizer: ``learning_rate -> optax.GradientTransformation``.
@@ -46,9 +46,7 @@ def ddpg(
 
     Source: Lillicrap et al. 2015 (arXiv:1509.02971), Algorithm 1 and section 7, from which all defaults are.
     """
-    checks.between(0, 1, gamma=gamma, tau=tau)
-    checks.between(0, float("inf"), actor_learning_rate=actor_learning_rate, critic_learning_rate=critic_learning_rate)
-    checks.between(0, float("inf"), critic_weight_decay=critic_weight_decay)
+    checks.between(0, 1, gamma=gamma)
 
     def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
         del key  # DDPG's target is deterministic
@@ -57,14 +55,14 @@ def ddpg(
         return losses.td_target(batch.reward, batch.discount, next_value, gamma)
 
     def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:
-        value = critic.apply(critic_params, batch.observation, batch.action)
-        loss = losses.squared_error(value, target)
-        return loss, {"critic_loss": loss, "value": jnp.mean(value), "td_error": target - value}
+        value, stats = forward(critic, critic_params, batch.observation, batch.action)
+        metrics = {"value": jnp.mean(value), "td_error": target - value, "batch_stats": stats}
+        return losses.squared_error(value, target), metrics
 
     def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Any) -> tuple[jax.Array, Metrics]:
-        action = actor.apply(actor_params, batch.observation)
-        loss = losses.deterministic_policy_gradient(critic.apply(critic_params, batch.observation, action))
-        return loss, {"actor_loss": loss}
+        action, stats = forward(actor, actor_params, batch.observation)
+        value, _ = forward(critic, critic_params, batch.observation, action)
+        return losses.deterministic_policy_gradient(value), {"batch_stats": stats}
 
     return actor_critic(
         actor,
@@ -72,7 +70,6 @@ def ddpg(
         critic_target=critic_target,
         critic_loss=critic_loss,
         actor_loss=actor_loss,
-        actor_optimizer=optimizer(actor_learning_rate),
-        critic_optimizer=optax.chain(l2(critic_weight_decay), optimizer(critic_learning_rate)),
         tau=tau,
+        **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
     )

@@ -1,0 +1,84 @@
+"""Distributed distributional deep deterministic policy gradient."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ddpg_jax import checks, losses
+from ddpg_jax.agents.actor_critic import Rate, actor_critic, forward, optimizers
+from ddpg_jax.types import Agent, Key, Metrics, Network, PyTree
+
+
+def d4pg(
+    actor: Network,
+    critic: Network,
+    *,
+    v_min: float | jax.Array = -150.0,
+    v_max: float | jax.Array = 150.0,
+    gamma: float | jax.Array = 0.99,
+    tau: float | jax.Array = 0.005,
+    actor_learning_rate: Rate = 1e-4,
+    critic_learning_rate: Rate = 1e-4,
+    critic_weight_decay: float | jax.Array = 0.0,
+    optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
+) -> Agent:
+    """D4PG: DDPG whose critic predicts the distribution of the return on fixed atoms.
+
+        Y      = Phi(r + gamma d z | Z'(s', mu'(s')))     the target distribution, projected onto the support
+        L      = 1/B sum H(Y, Z(s, a))                    cross-entropy
+        J      = 1/B sum E[Z(s, mu(s))]                   the actor climbs the mean
+        theta' = tau theta + (1 - tau) theta'             both targets, every update
+
+    The other parts of D4PG are not in the agent: n-step returns are in the data (`ddpg_jax.returns`), priorities in the
+    replay (`ddpg_jax.replay.prioritised`; ``td_error`` here is the divergence KL(Y || Z), at least 0), and its K actors are
+    ``num_envs`` environments.
+
+    Args:
+        actor: see `ddpg_jax.networks`.
+        critic: ``critic(observation, action) -> logits [..., l]``, l at least 2 atoms (``Critic(num_atoms=51)``).
+        v_min, v_max: ends of the support, in units of discounted return; ``v_min < v_max``.
+        gamma, tau, actor_learning_rate, critic_learning_rate, critic_weight_decay, optimizer: as in `ddpg_jax.agents.ddpg`.
+
+    Raises:
+        ValueError: a concrete number is out of its range.
+
+    Source: Barth-Maron et al. 2018 (arXiv:1804.08617), section 3 and Algorithm 1; support, atoms and learning rates as in the
+    authors' group's Acme. Differs from the paper: Polyak averaging where it copies the targets every 100 updates.
+    """
+    checks.between(0, 1, gamma=gamma)
+    checks.below(v_min=v_min, v_max=v_max)
+
+    def support(logits: jax.Array) -> jax.Array:
+        return jnp.linspace(v_min, v_max, logits.shape[-1])
+
+    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
+        del key  # D4PG's target is deterministic
+        next_action = actor.apply(actor_target_params, batch.next_observation)
+        logits = critic.apply(critic_target_params, batch.next_observation, next_action)
+        return losses.categorical_td_target(batch.reward, batch.discount, logits, support(logits), gamma)
+
+    def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:
+        logits, stats = forward(critic, critic_params, batch.observation, batch.action)
+        value = losses.categorical_mean(logits, support(logits))
+        td_error = losses.categorical_divergence(target, logits)
+        metrics = {"value": jnp.mean(value), "td_error": td_error, "batch_stats": stats}
+        return losses.categorical_cross_entropy(logits, target), metrics
+
+    def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Any) -> tuple[jax.Array, Metrics]:
+        action, stats = forward(actor, actor_params, batch.observation)
+        logits, _ = forward(critic, critic_params, batch.observation, action)
+        value = losses.categorical_mean(logits, support(logits))
+        return losses.deterministic_policy_gradient(value), {"batch_stats": stats}
+
+    return actor_critic(
+        actor,
+        critic,
+        critic_target=critic_target,
+        critic_loss=critic_loss,
+        actor_loss=actor_loss,
+        tau=tau,
+        **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
+    )

@@ -1,0 +1,85 @@
+"""Twin delayed deep deterministic policy gradient."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ddpg_jax import checks, losses
+from ddpg_jax.agents.actor_critic import Rate, actor_critic, forward, optimizers
+from ddpg_jax.networks import Ensemble, first
+from ddpg_jax.types import Agent, Key, Metrics, Network, PyTree
+
+
+def td3(
+    actor: Network,
+    critic: Network,
+    *,
+    gamma: float | jax.Array = 0.99,
+    tau: float | jax.Array = 0.005,
+    actor_learning_rate: Rate = 1e-3,
+    critic_learning_rate: Rate = 1e-3,
+    critic_weight_decay: float | jax.Array = 0.0,
+    target_noise: float | jax.Array = 0.2,
+    target_noise_clip: float | jax.Array = 0.5,
+    policy_delay: int = 2,
+    num_critics: int = 2,
+    optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
+) -> Agent:
+    """TD3: DDPG with clipped double Q, target policy smoothing and delayed actor and targets.
+
+        a~     = clip(mu'(s') + clip(eps, -c, c), -1, 1),  eps ~ N(0, sigma~)     one draw, for all critics
+        y      = r + gamma d min_i Q'_i(s', a~)                                   one target, for all critics
+        L      = sum_i 1/B sum (y - Q_i(s, a))^2                                  policy_delay times, each on its own minibatch
+        J      = 1/B sum Q_1(s, mu(s))                                            once
+        theta' = tau theta + (1 - tau) theta'                                     all targets, once
+
+    One update of a batch ``[B]`` consumes ``policy_delay`` minibatches, as `ddpg_jax.agents.actor_critic` says. With no noise,
+    one critic and delay 1 it is DDPG.
+
+    Args:
+        actor, critic: see `ddpg_jax.networks`; ``critic`` is one critic, the ensemble is made here.
+        target_noise, target_noise_clip: sigma~ and c, in units of the action range [-1, 1]; at least 0.
+        policy_delay: critic steps per actor step, at least 1.
+        num_critics: size of the ensemble, at least 1.
+        gamma, tau, actor_learning_rate, critic_learning_rate, critic_weight_decay, optimizer: as in `ddpg_jax.agents.ddpg`.
+
+    Raises:
+        ValueError: a concrete number is out of its range.
+
+    Source: Fujimoto et al. 2018 (arXiv:1802.09477), Algorithm 1 and section 6.1, from which all defaults are.
+    """
+    checks.between(0, 1, gamma=gamma)
+    checks.between(0, float("inf"), target_noise=target_noise, target_noise_clip=target_noise_clip)
+    checks.between(1, float("inf"), num_critics=num_critics)
+    critics = Ensemble(critic, num_critics)
+
+    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
+        next_action = actor.apply(actor_target_params, batch.next_observation)
+        next_action = losses.smoothing_noise(key, next_action, target_noise, target_noise_clip)
+        next_values = critics.apply(critic_target_params, batch.next_observation, next_action)
+        return losses.td_target(batch.reward, batch.discount, losses.clipped_double_q(next_values), gamma)
+
+    def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:
+        values, stats = forward(critics, critic_params, batch.observation, batch.action)
+        targets = jnp.broadcast_to(target, values.shape)
+        metrics = {"value": jnp.mean(values), "td_error": jnp.mean(targets - values, axis=0), "batch_stats": stats}
+        return jnp.sum(losses.squared_error(values, targets), axis=0), metrics
+
+    def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Any) -> tuple[jax.Array, Metrics]:
+        action, stats = forward(actor, actor_params, batch.observation)
+        value, _ = forward(critic, first(critic_params), batch.observation, action)
+        return losses.deterministic_policy_gradient(value), {"batch_stats": stats}
+
+    return actor_critic(
+        actor,
+        critics,
+        critic_target=critic_target,
+        critic_loss=critic_loss,
+        actor_loss=actor_loss,
+        tau=tau,
+        policy_delay=policy_delay,
+        **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
+    )

@@ -1,0 +1,92 @@
+"""TD3 with a categorical critic: the composition of `ddpg_jax.agents.td3` and `ddpg_jax.agents.d4pg` known as FastTD3."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ddpg_jax import checks, losses
+from ddpg_jax.agents.actor_critic import Rate, actor_critic, forward, optimizers
+from ddpg_jax.networks import Ensemble
+from ddpg_jax.types import Agent, Key, Metrics, Network, PyTree
+
+
+def td3_categorical(
+    actor: Network,
+    critic: Network,
+    *,
+    v_min: float | jax.Array = -10.0,
+    v_max: float | jax.Array = 10.0,
+    gamma: float | jax.Array = 0.97,
+    tau: float | jax.Array = 0.1,
+    actor_learning_rate: Rate = 3e-4,
+    critic_learning_rate: Rate = 3e-4,
+    critic_weight_decay: float | jax.Array = 0.0,
+    target_noise: float | jax.Array = 0.001,
+    target_noise_clip: float | jax.Array = 0.5,
+    policy_delay: int = 2,
+    num_critics: int = 2,
+    optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
+) -> Agent:
+    """TD3 on distributions.
+
+        a~     = clip(mu'(s') + clip(eps, -c, c), -1, 1),  eps ~ N(0, sigma~)
+        k      = argmin_i E[Z'_i(s', a~)]                  of each example
+        Y      = Phi(r + gamma d z | Z'_k(s', a~))         one target, for all critics
+        L      = sum_i 1/B sum H(Y, Z_i(s, a))             policy_delay times, each on its own minibatch
+        J      = 1/B sum min_i E[Z_i(s, mu(s))]            once
+
+    Args:
+        critic: ``critic(observation, action) -> logits [..., l]``; one critic, the ensemble is made here.
+        v_min, v_max: as in `ddpg_jax.agents.d4pg`.
+        the others: as in `ddpg_jax.agents.td3`.
+
+    Raises:
+        ValueError: a concrete number is out of its range.
+
+    Source: Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground, from which all defaults are.
+    Differs from there: no AdamW by default (pass ``optimizer``).
+    """
+    checks.between(0, 1, gamma=gamma)
+    checks.between(0, float("inf"), target_noise=target_noise, target_noise_clip=target_noise_clip)
+    checks.between(1, float("inf"), num_critics=num_critics)
+    checks.below(v_min=v_min, v_max=v_max)
+    critics = Ensemble(critic, num_critics)
+
+    def support(logits: jax.Array) -> jax.Array:
+        return jnp.linspace(v_min, v_max, logits.shape[-1])
+
+    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
+        next_action = actor.apply(actor_target_params, batch.next_observation)
+        next_action = losses.smoothing_noise(key, next_action, target_noise, target_noise_clip)
+        logits = critics.apply(critic_target_params, batch.next_observation, next_action)
+        chosen = jnp.argmin(losses.categorical_mean(logits, support(logits)), axis=0)
+        logits = jnp.take_along_axis(logits, chosen[None, :, None], axis=0)[0]
+        return losses.categorical_td_target(batch.reward, batch.discount, logits, support(logits), gamma)
+
+    def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:
+        logits, stats = forward(critics, critic_params, batch.observation, batch.action)
+        targets = jnp.broadcast_to(target, logits.shape)
+        value = losses.categorical_mean(logits, support(logits))
+        td_error = jnp.mean(losses.categorical_divergence(targets, logits), axis=0)
+        metrics = {"value": jnp.mean(value), "td_error": td_error, "batch_stats": stats}
+        return jnp.sum(losses.categorical_cross_entropy(logits, targets), axis=0), metrics
+
+    def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Any) -> tuple[jax.Array, Metrics]:
+        action, stats = forward(actor, actor_params, batch.observation)
+        logits, _ = forward(critics, critic_params, batch.observation, action)
+        values = losses.categorical_mean(logits, support(logits))
+        return losses.deterministic_policy_gradient(losses.clipped_double_q(values)), {"batch_stats": stats}
+
+    return actor_critic(
+        actor,
+        critics,
+        critic_target=critic_target,
+        critic_loss=critic_loss,
+        actor_loss=actor_loss,
+        tau=tau,
+        policy_delay=policy_delay,
+        **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
+    )

@@ -1,0 +1,110 @@
+"""Wrappers ``Agent -> Agent``: what an agent sees and is told, changed on the way in."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from ddpg_jax import checks
+from ddpg_jax.types import Agent, AgentState, Key, Metrics, PyTree, Transition
+
+
+@struct.dataclass
+class RunningStatistics:
+    """Count (float32 scalar), mean and sum of squared deviations of every observation component so far."""
+
+    count: jax.Array
+    mean: PyTree
+    squares: PyTree
+
+
+def normalize_observations(agent: Agent, *, epsilon: float = 1e-2, limit: float = 10.0) -> Agent:
+    """Show the agent ``clip((s - mean) / sqrt(variance + epsilon^2), -limit, limit)`` instead of s.
+
+    Mean and variance are of all collected observations (`Agent.observe`), never of replayed ones, and live in
+    ``AgentState.normalizer``: checkpoints and copies of the state hold them. Replay stores observations as they are, so a
+    batch is always normalised by the newest statistics.
+
+    Args:
+        agent: any agent.
+        epsilon: floor of the standard deviation, in units of the observation; greater than 0.
+        limit: where normalised values are clipped.
+
+    Raises:
+        ValueError: a number is not greater than 0.
+
+    Source: the moments are merged as in Chan et al. 1979; epsilon and clipping as in OpenAI's baselines.
+    """
+    checks.positive(epsilon=epsilon, limit=limit)
+
+    def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:
+        zeros = lambda: jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), jnp.float32), observation)
+        statistics = RunningStatistics(count=jnp.zeros((), jnp.float32), mean=zeros(), squares=zeros())
+        return dataclasses.replace(agent.init(key, zeros(), action), normalizer=statistics)
+
+    def normalize(statistics: RunningStatistics, observation: PyTree) -> PyTree:
+        def one(x: jax.Array, mean: jax.Array, squares: jax.Array) -> jax.Array:
+            variance = jnp.where(statistics.count > 0, squares / jnp.maximum(statistics.count, 1.0), 1.0)
+            scale = jnp.broadcast_to(jnp.sqrt(variance + epsilon**2), x.shape)
+            return jnp.clip((x - jnp.broadcast_to(mean, x.shape)) / scale, -limit, limit)
+
+        return jax.tree.map(one, observation, statistics.mean, statistics.squares)
+
+    def observe(state: AgentState, observation: PyTree) -> AgentState:
+        statistics = state.normalizer
+        added = float(jax.tree.leaves(observation)[0].shape[0])
+        count = statistics.count + added
+
+        def merge(x: jax.Array, mean: jax.Array, squares: jax.Array) -> tuple[jax.Array, jax.Array]:
+            new_mean = jnp.mean(x, axis=0)
+            delta = new_mean - mean
+            deviations = jnp.sum(jnp.square(x - new_mean[None]), axis=0)
+            return mean + delta * (added / count), squares + deviations + jnp.square(delta) * (statistics.count * added / count)
+
+        merged = jax.tree.map(merge, observation, statistics.mean, statistics.squares)
+        mean, squares = jax.tree.transpose(jax.tree.structure(observation), jax.tree.structure((0, 0)), merged)
+        return dataclasses.replace(state, normalizer=RunningStatistics(count=count, mean=mean, squares=squares))
+
+    def act(state: AgentState, observation: PyTree) -> jax.Array:
+        return agent.act(state, normalize(state.normalizer, observation))
+
+    def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
+        seen = Transition(
+            observation=normalize(state.normalizer, batch.observation),
+            action=batch.action,
+            reward=batch.reward,
+            discount=batch.discount,
+            next_observation=normalize(state.normalizer, batch.next_observation),
+        )
+        return agent.update(state, seen, key, weight)
+
+    return Agent(init, act, update, observe)
+
+
+def scale_rewards(agent: Agent, scale: float | jax.Array) -> Agent:
+    """Multiply the rewards that the agent learns from; what is reported stays in the environment's units.
+
+    Args:
+        agent: any agent. Its ``value`` metric and its support, if any, are in scaled units.
+        scale: greater than 0; may be traced.
+
+    Raises:
+        ValueError: ``scale`` is not greater than 0.
+
+    Source: Henderson et al. 2018, section 4 (the effect of reward scale on DDPG).
+    """
+    checks.positive(scale=scale)
+
+    def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
+        told = Transition(
+            observation=batch.observation,
+            action=batch.action,
+            reward=batch.reward * scale,
+            discount=batch.discount,
+            next_observation=batch.next_observation,
+        )
+        return agent.update(state, told, key, weight)
+
+    return agent._replace(update=update)
