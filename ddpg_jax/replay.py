@@ -1,11 +1,15 @@
-"""Experience replay on the device: a ring written in place, so that adding and sampling cost O(batch) at any capacity."""
+"""Experience replay on the device: a ring written in place. Adding and uniform sampling cost O(batch) at any capacity,
+prioritised sampling O(batch log capacity)."""
+
+import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import Key, PyTree, Replay
+from ddpg_jax.types import Key, PyTree, Replay, Sample
 
 
 @struct.dataclass
@@ -34,6 +38,135 @@ def uniform(capacity: int, batch_size: int) -> Replay:
 
     Source: Lillicrap et al. 2015, section 3 (finite cache, oldest samples discarded, uniform minibatch).
     """
+    init, add = _ring(capacity, batch_size)
+
+    def sample(state: RingState, key: Key) -> PyTree:
+        # One draw modulo the size: rows differ in probability by less than size / 2^32, and it costs half of randint.
+        bits = jax.random.bits(key, (batch_size,), jnp.uint32)
+        rows = (bits % jnp.maximum(state.size, 1).astype(jnp.uint32)).astype(jnp.int32)
+        return jax.tree.map(lambda buffer: buffer.at[rows].get(mode="promise_in_bounds"), state.storage)
+
+    return Replay(init, add, sample)
+
+
+@struct.dataclass
+class PrioritisedState:
+    """``ring``: the data. ``levels``: the sum tree, leaves ``[ceil(capacity / F), F]`` first, root ``[1, F]`` last; a leaf is
+    p^alpha, any other node the sum of its F children. ``maximum``: the largest leaf ever. ``samples``: samples so far."""
+
+    ring: RingState
+    levels: tuple[jax.Array, ...]
+    maximum: jax.Array
+    samples: jax.Array
+
+
+# Children per node. Wide, so that a million rows are four levels: each is one gather, one small matrix product, two reductions.
+FANOUT = 32
+
+
+def prioritised(
+    capacity: int,
+    batch_size: int,
+    *,
+    priority_exponent: float | jax.Array = 0.6,
+    importance_exponent: float | jax.Array | Callable[[jax.Array], jax.Array] = 0.4,
+    epsilon: float | jax.Array = 1e-6,
+) -> Replay:
+    """A ring of the last ``capacity`` transitions, sampled in proportion to priorities.
+
+        p_i  = |td_error_i| + epsilon                   new transitions: the largest p so far, at first 1
+        P(i) = p_i^alpha / sum_k p_k^alpha              one sample from each of B segments of equal probability
+        w_i  = (N P(i))^-beta / max_j w_j               N: rows with data; the maximum is over the batch
+
+    ``sample`` hands out a `ddpg_jax.types.Sample`, ``update(state, rows, td_error)`` takes the errors back. A row that was
+    never written, and a row of priority zero, is never handed out: sums are kept in float32 and may round, but a child is
+    only ever chosen where its own sum is positive. Every parent is the fresh sum of its children, so errors do not pile up.
+
+    Args:
+        capacity, batch_size: as in `uniform`.
+        priority_exponent: alpha in [0, 1]; 0 is uniform.
+        importance_exponent: beta in [0, 1], or a schedule ``samples -> beta`` of the number of batches sampled so far
+            (``optax.linear_schedule(0.4, 1.0, updates)``).
+        epsilon: at least 0; with 0 a row whose error is 0 is not sampled again.
+
+    Raises:
+        ValueError: as in `uniform`, or an exponent is out of its range.
+
+    Source: Schaul et al. 2016 (arXiv:1511.05952), section 3.3 (proportional), 3.4, Algorithm 1 and appendix B.2.1.
+    """
+    init_ring, add_ring = _ring(capacity, batch_size)
+    checks.between(0, 1, priority_exponent=priority_exponent)
+    checks.between(0, float("inf"), epsilon=epsilon)
+    if not callable(importance_exponent):
+        checks.between(0, 1, importance_exponent=importance_exponent)
+    beta = importance_exponent if callable(importance_exponent) else lambda samples: importance_exponent
+
+    def init(transition: PyTree) -> PrioritisedState:
+        rows, levels = capacity, list[jax.Array]()
+        while not levels or rows > 1:
+            rows = -(-rows // FANOUT)
+            levels.append(jnp.zeros((rows, FANOUT), jnp.float32))
+        one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.int32)
+        return PrioritisedState(ring=init_ring(transition), levels=tuple(levels), maximum=one, samples=zero)
+
+    def add(state: PrioritisedState, transitions: PyTree) -> PrioritisedState:
+        rows = state.ring.position + jnp.arange(jax.tree.leaves(transitions)[0].shape[0])
+        priorities = jnp.full(rows.shape, state.maximum)
+        levels = _write(state.levels, rows, priorities)
+        return dataclasses.replace(state, ring=add_ring(state.ring, transitions), levels=levels)
+
+    def sample(state: PrioritisedState, key: Key) -> Sample:
+        total = jnp.sum(state.levels[-1])
+        uniforms = jax.random.uniform(key, (batch_size,))
+        mass = (jnp.arange(batch_size, dtype=jnp.float32) + uniforms) * (total / batch_size)
+        rows, priorities = _descend(state.levels, mass)
+        batch = jax.tree.map(lambda buffer: buffer.at[rows].get(mode="promise_in_bounds"), state.ring.storage)
+        # (N P)^-beta over its maximum: N and the total cancel.
+        weight = (jnp.min(priorities) / jnp.maximum(priorities, jnp.finfo(jnp.float32).tiny)) ** beta(state.samples)
+        return Sample(batch=batch, weight=weight, rows=rows)
+
+    def update(state: PrioritisedState, rows: jax.Array, td_error: jax.Array) -> PrioritisedState:
+        priorities = (jnp.abs(td_error) + epsilon) ** priority_exponent
+        maximum = jnp.maximum(state.maximum, jnp.max(priorities))
+        levels = _write(state.levels, rows, priorities)
+        return dataclasses.replace(state, levels=levels, maximum=maximum, samples=state.samples + 1)
+
+    return Replay(init, add, sample, update)
+
+
+def _write(levels: tuple[jax.Array, ...], rows: jax.Array, priorities: jax.Array) -> tuple[jax.Array, ...]:
+    """Set leaves ``rows: [B]``; of a row that comes twice the larger priority stays, on every machine alike. O(B) per level."""
+    nodes, children = rows // FANOUT, rows % FANOUT
+    leaves = levels[0].at[nodes, children].set(0.0).at[nodes, children].max(priorities)
+    new = [leaves]
+    for level in levels[1:]:
+        sums = jnp.sum(new[-1][nodes], axis=-1)
+        nodes, children = nodes // FANOUT, nodes % FANOUT
+        new.append(level.at[nodes, children].set(sums))
+    return tuple(new)
+
+
+def _descend(levels: tuple[jax.Array, ...], mass: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The leaf at which the running sum first exceeds ``mass: [B]``, and its priority."""
+    upto = jnp.triu(jnp.ones((FANOUT, FANOUT), jnp.float32))
+    numbers = jnp.arange(FANOUT)[None]
+    pick = lambda x, index: jnp.take_along_axis(x, index[:, None], axis=1)[:, 0]
+    node = jnp.zeros(mass.shape, jnp.int32)
+    weight = mass
+    for level in reversed(levels):
+        weights = level[node]
+        sums = jnp.dot(weights, upto, precision="highest")
+        first = jnp.min(jnp.where((sums > mass[:, None]) & (weights > 0), numbers, FANOUT), axis=1)
+        last = jnp.max(jnp.where(weights > 0, numbers, 0), axis=1)  # where rounding leaves mass beyond the last sum
+        child = jnp.minimum(first, last)
+        weight = pick(weights, child)
+        mass = jnp.maximum(mass - (pick(sums, child) - weight), 0.0)
+        node = node * FANOUT + child
+    return node, weight
+
+
+def _ring(capacity: int, batch_size: int) -> tuple[Callable[[PyTree], RingState], Callable[[RingState, PyTree], RingState]]:
+    """``init`` and ``add`` of a ring, its sizes checked."""
     checks.between(1, float("inf"), batch_size=batch_size)
     if capacity < batch_size:
         raise ValueError(
@@ -62,10 +195,4 @@ def uniform(capacity: int, batch_size: int) -> Replay:
             size=jnp.minimum(state.size + count, capacity),
         )
 
-    def sample(state: RingState, key: Key) -> PyTree:
-        # One draw modulo the size: rows differ in probability by less than size / 2^32, and it costs half of randint.
-        bits = jax.random.bits(key, (batch_size,), jnp.uint32)
-        rows = (bits % jnp.maximum(state.size, 1).astype(jnp.uint32)).astype(jnp.int32)
-        return jax.tree.map(lambda buffer: buffer.at[rows].get(mode="promise_in_bounds"), state.storage)
-
-    return Replay(init, add, sample)
+    return init, add

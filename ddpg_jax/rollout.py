@@ -1,5 +1,6 @@
 """Collecting transitions and evaluating policies, on the device."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from ddpg_jax.types import Agent, AgentState, Behaviour, Environment, Key, PyTree, Transition
+from ddpg_jax.types import Agent, AgentState, Behaviour, Environment, Key, PyTree, TimeStep, Transition
 
 
 @struct.dataclass
@@ -67,32 +68,39 @@ def collect(
             collector.behaviour, agent_state, collector.observation, action_key, collector.reset
         )
         env_state, time_step = env.step(collector.env_state, action, env_key)
-        transition = Transition(
-            observation=collector.observation,
-            action=action,
-            reward=time_step.reward,
-            discount=1.0 - time_step.terminated.astype(jnp.float32),
-            next_observation=time_step.next_observation,
-        )
-        done = time_step.terminated | time_step.truncated
-        episode_return = collector.episode_return + time_step.reward
-        episode_length = collector.episode_length + 1
-        episodes = Episodes(
-            count=jnp.sum(done, dtype=jnp.float32),
-            return_sum=jnp.sum(jnp.where(done, episode_return, 0.0)),
-            length_sum=jnp.sum(jnp.where(done, episode_length, 0)).astype(jnp.float32),
-        )
-        collector = Collector(
-            env_state=env_state,
-            observation=time_step.observation,
-            behaviour=behaviour_state,
-            reset=done,
-            episode_return=jnp.where(done, 0.0, episode_return),
-            episode_length=jnp.where(done, 0, episode_length),
-        )
-        return collector, transition, episodes
+        return absorb(dataclasses.replace(collector, env_state=env_state, behaviour=behaviour_state), action, time_step)
 
     return step
+
+
+def absorb(collector: Collector, action: jax.Array, time_step: TimeStep) -> tuple[Collector, Transition, Episodes]:
+    """What a step of all environments adds: the transitions, the episodes that ended with it, and where things stand now.
+
+    ``collector.observation`` is what ``action`` answered; the two other states in it are of after the step already.
+    """
+    transition = Transition(
+        observation=collector.observation,
+        action=action,
+        reward=time_step.reward,
+        discount=1.0 - time_step.terminated.astype(jnp.float32),
+        next_observation=time_step.next_observation,
+    )
+    done = time_step.terminated | time_step.truncated
+    episode_return = collector.episode_return + time_step.reward
+    episode_length = collector.episode_length + 1
+    episodes = Episodes(
+        count=jnp.sum(done, dtype=jnp.float32),
+        return_sum=jnp.sum(jnp.where(done, episode_return, 0.0)),
+        length_sum=jnp.sum(jnp.where(done, episode_length, 0)).astype(jnp.float32),
+    )
+    collector = dataclasses.replace(
+        collector,
+        observation=time_step.observation,
+        reset=done,
+        episode_return=jnp.where(done, 0.0, episode_return),
+        episode_length=jnp.where(done, 0, episode_length),
+    )
+    return collector, transition, episodes
 
 
 def make_evaluate(agent: Agent, env: Environment) -> Callable[[AgentState, Key], jax.Array]:

@@ -1,14 +1,19 @@
+import dataclasses
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import stats
 
 from ddpg_jax import replay
-from ddpg_jax.types import Transition
+from ddpg_jax.types import Sample, Transition
 
 # A new replay is one row here: ``build(capacity, batch_size) -> Replay``.
-REPLAYS = {"uniform": replay.uniform}
+REPLAYS = {"uniform": replay.uniform, "prioritised": replay.prioritised}
 every_replay = pytest.mark.parametrize("build", REPLAYS.values(), ids=REPLAYS.keys())
 
 
@@ -26,8 +31,14 @@ def items(ids):
     )
 
 
-def ids_of(batch):
+def data(sampled):
+    """The transitions, without what a prioritised replay hands out beside them."""
+    return sampled.batch if isinstance(sampled, Sample) else sampled
+
+
+def ids_of(sampled):
     """The ids of a batch; all leaves of a row must tell the same one."""
+    batch = data(sampled)
     ids = np.asarray(batch.reward).astype(int)
     jax.tree.map(np.testing.assert_array_equal, batch, items(ids))
     return ids
@@ -114,7 +125,7 @@ def test_dtypes_shapes_and_structure_are_kept(build):
     types = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
     added = jax.eval_shape(link.add, state, items([1, 2]))
     assert types(added) == types(state)
-    batch, wanted = link.sample(state, jax.random.key(0)), items([0] * 4)
+    batch, wanted = data(link.sample(state, jax.random.key(0))), items([0] * 4)
     assert jax.tree.structure(batch) == jax.tree.structure(wanted)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), batch) == jax.tree.map(lambda x: (x.shape, x.dtype), wanted)
     assert batch.observation["image"].dtype == jnp.uint8
@@ -131,18 +142,20 @@ def test_sample_is_pure_and_traced_once(build):
         return link.sample(state, key)
 
     first, second = (sample(state, jax.random.key(3)) for _ in range(2))
-    np.testing.assert_array_equal(first.reward, second.reward)
+    jax.tree.map(np.testing.assert_array_equal, first, second)
     state = jax.jit(link.add)(state, items([5, 6, 7, 8]))
     others = [tuple(ids_of(sample(state, jax.random.key(seed)))) for seed in range(10)]
     assert len(set(others)) > 5
     assert len(traces) == 1
-    np.testing.assert_array_equal(sample(state, jax.random.key(3)).reward, link.sample(state, jax.random.key(3)).reward)
+    jax.tree.map(np.testing.assert_array_equal, sample(state, jax.random.key(3)), link.sample(state, jax.random.key(3)))
 
 
 @every_replay
 def test_empty_buffer_hands_out_zeros(build):
     link = build(8, 4)
-    np.testing.assert_array_equal(link.sample(new(link), jax.random.key(0)).reward, np.zeros(4))
+    sampled = link.sample(new(link), jax.random.key(0))
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(sampled))
+    np.testing.assert_array_equal(data(sampled).reward, np.zeros(4))
 
 
 @every_replay
@@ -187,7 +200,10 @@ def test_add_of_a_count_that_does_not_divide_the_capacity(build, count):
 def once(link):
     def step(state, transitions, key):
         state = link.add(state, transitions)
-        return state, link.sample(state, key)
+        sampled = link.sample(state, key)
+        if link.update is not None:
+            state = link.update(state, sampled.rows, sampled.batch.reward)
+        return state, sampled
 
     return step
 
@@ -213,7 +229,268 @@ def test_a_donated_ring_is_written_in_place(build, program):
     small, _ = memory(build, program, 10_000)
     large, size = memory(build, program, 1_000_000)
     assert size > 28_000_000
-    assert large.temp_size_in_bytes <= small.temp_size_in_bytes
+    # The prioritised tree has 3 levels at 10,000 and 4 at 1,000,000: one more step of a few [256, 32] float32, 32 KB each.
+    deeper = 0 if build is replay.uniform else 8 * 256 * 32 * 4
+    assert large.temp_size_in_bytes <= small.temp_size_in_bytes + deeper
     assert large.alias_size_in_bytes >= size
     undonated, _ = memory(build, program, 1_000_000, donate=())
     assert undonated.alias_size_in_bytes < size  # so the figure above says something
+
+
+def prioritised(priorities, batch_size, capacity=None, **options):
+    """A replay, and its state with ids 1, 2, ... whose leaves hold ``priorities``."""
+    priorities = np.asarray(priorities, np.float32)
+    capacity = len(priorities) if capacity is None else capacity
+    link = replay.prioritised(capacity, batch_size, **{"priority_exponent": 1.0, "epsilon": 0.0} | options)
+    state = fill(link, np.arange(1, len(priorities) + 1).reshape(-1, math.gcd(capacity, len(priorities))))
+    return link, jax.jit(link.update)(state, jnp.arange(len(priorities)), priorities)
+
+
+def leaves_of(state):
+    return np.asarray(state.levels[0]).ravel()
+
+
+@pytest.mark.parametrize("capacity", [20, 32, 50, 1100], ids=["below 32", "32", "two levels", "three levels"])
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
+def test_frequencies_follow_the_priorities(capacity, alpha):
+    """One sample per batch, so that draws are independent; every third row has the priority 0 (alpha 0: all are equal)."""
+    rng = np.random.default_rng(capacity)
+    errors = np.where(np.arange(capacity) % 3 == 1, 0, rng.uniform(0.2, 5, capacity))
+    link, state = prioritised(errors * rng.choice([-1, 1], capacity), 1, priority_exponent=alpha)
+    counts = np.bincount(draws(link, state, 40_000).ravel() - 1, minlength=capacity)
+    expected = errors**alpha  # 0^0 is 1
+    expected *= 40_000 / expected.sum()
+    assert np.all(counts[expected == 0] == 0)
+    positive = expected > 0
+    assert stats.chisquare(counts[positive], expected[positive]).pvalue > 1e-3
+
+
+def test_one_sample_of_each_segment():
+    # 64 equal rows, 16 segments: segment i is rows 4 i to 4 i + 3.
+    link, state = prioritised(np.ones(64), 16)
+    rows = draws(link, state, 300) - 1
+    np.testing.assert_array_equal(rows // 4, np.tile(np.arange(16), (300, 1)))
+    assert len(np.unique(rows)) == 64
+
+    # Unequal ones: row r covers [begin_r, end_r) of the total, segment i of 16 covers [i, i + 1) total / 16.
+    priorities = np.random.default_rng(0).integers(20, 100, 77)
+    link, state = prioritised(priorities, 16)
+    rows, end, width = draws(link, state, 300) - 1, np.cumsum(priorities), priorities.sum() / 16
+    begin, slack = end - priorities, 1e-3
+    assert np.all(end[rows] > np.arange(16) * width - slack)
+    assert np.all(begin[rows] < (np.arange(16) + 1) * width + slack)
+    assert len(np.unique(rows)) == 77
+
+
+@pytest.mark.parametrize("written", [45, 77, 100], ids=["partly filled", "full", "wrapped"])
+@pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
+def test_weights_are_the_papers(written, beta):
+    """w_i = (N P(i))^-beta / max_j w_j, in float64."""
+    rng, link = np.random.default_rng(0), replay.prioritised(77, 16, importance_exponent=beta, epsilon=0.01)
+    state, rows = fill(link, np.arange(1, written + 1)[:, None]), rng.permutation(min(written, 77))[:60].astype(np.int32)
+    state = link.update(state, rows, rng.normal(0, 3, rows.size).astype(np.float32))
+    sampled = jax.jit(link.sample)(state, jax.random.key(1))
+    leaf = leaves_of(state)[:77].astype(np.float64)
+    probability = leaf / leaf.sum()
+    weight = (min(written, 77) * probability[sampled.rows]) ** -beta
+    np.testing.assert_allclose(sampled.weight, weight / weight.max(), rtol=1e-5)
+    assert np.max(sampled.weight) == 1
+    assert (sampled.weight.shape, sampled.weight.dtype, sampled.rows.dtype) == ((16,), jnp.float32, jnp.int32)
+    np.testing.assert_array_equal(ids_of(sampled), np.asarray(state.ring.storage.reward)[sampled.rows])
+
+
+def test_weight_and_leaf_by_hand():
+    # alpha 1/2: p = |error| + 1 = 1, 4, 9, 16 gives 1, 2, 3, 4 of 10. Equal segments [0, 5) and [5, 10) of rows 0..2, 2..3.
+    options = {"priority_exponent": 0.5, "epsilon": 1.0, "importance_exponent": 1.0}
+    link, state = prioritised([0, -3, 8, -15], 2, **options)
+    sample = jax.jit(link.sample)
+    np.testing.assert_allclose(leaves_of(state)[:4], [1, 2, 3, 4], rtol=1e-6)
+    seen = set()
+    for seed in range(20):
+        sampled = sample(state, jax.random.key(seed))
+        # (4 P)^-1 over its maximum: the smaller leaf over each.
+        expected = (sampled.rows.min() + 1) / (np.asarray(sampled.rows) + 1)
+        np.testing.assert_allclose(sampled.weight, expected, rtol=1e-6)
+        seen.add(tuple(sampled.rows.tolist()))
+    assert seen <= {(a, b) for a in (0, 1, 2) for b in (2, 3)}
+    assert len(seen) > 3
+
+
+def test_importance_exponent_follows_the_number_of_samples():
+    # 0.4, 0.7, 1 after 0, 1, 2 updates, then 1; leaves 1 and 4: the weight of the larger is (1 / 4)^beta.
+    link, state = prioritised([1, 4], 2, importance_exponent=optax.linear_schedule(0.4, 1.0, 2))
+    assert state.samples == 1  # by `prioritised`
+    state = dataclasses.replace(state, samples=jnp.zeros((), jnp.int32))
+    sample, seen = jax.jit(link.sample), []
+    for _ in range(4):
+        sampled = next(x for x in (sample(state, jax.random.key(i)) for i in range(100)) if set(x.rows.tolist()) == {0, 1})
+        seen.append(float(sampled.weight[1]))
+        state = link.update(state, sampled.rows, jnp.array([1.0, 4.0])[sampled.rows])
+    np.testing.assert_allclose(seen, 0.25 ** np.array([0.4, 0.7, 1.0, 1.0]), rtol=1e-5)
+
+
+def test_new_transitions_get_the_largest_priority_so_far():
+    link = replay.prioritised(6, 1, priority_exponent=0.5, epsilon=0.0)
+    state = fill(link, [[1, 2]])
+    np.testing.assert_array_equal(leaves_of(state)[:4], [1, 1, 0, 0])  # at first 1
+    state = link.update(state, jnp.array([0, 1]), jnp.array([0.25, 0.01]))  # both smaller: sqrt is 0.5 and 0.1
+    state = link.add(state, items([3, 4]))
+    np.testing.assert_allclose(leaves_of(state)[:6], [0.5, 0.1, 1, 1, 0, 0], rtol=1e-6)
+    state = link.update(state, jnp.array([1]), jnp.array([-9.0]))  # 3
+    state = link.update(state, jnp.array([1]), jnp.array([4.0]))  # 2, but 3 stays the largest so far
+    state = link.add(state, items([5, 6]))
+    np.testing.assert_allclose(leaves_of(state)[:6], [0.5, 2, 1, 1, 3, 3], rtol=1e-6)
+    state = link.add(state, items([7, 8]))  # over the first two
+    np.testing.assert_allclose(leaves_of(state)[:6], [3, 3, 1, 1, 3, 3], rtol=1e-6)
+
+
+def test_of_a_row_that_comes_twice_the_larger_priority_stays():
+    link, state = prioritised([9, 9, 9, 9], 1)
+    state = link.update(state, jnp.array([3, 1, 3, 0, 3]), jnp.array([2.0, 1.0, -6.0, 0.0, 4.0]))
+    np.testing.assert_array_equal(leaves_of(state)[:4], [0, 1, 9, 6])
+    assert np.sum(state.levels[-1]) == 0 + 1 + 9 + 6
+
+
+@pytest.mark.parametrize("capacity", [24, 1000, 1100])
+def test_parents_are_the_sums_of_their_children_after_many_writes(capacity):
+    """Against a NumPy array of leaves; priorities over twelve decades, where a difference added to a sum would drift."""
+    link, rng, rounds = replay.prioritised(capacity, 8, priority_exponent=1.0, epsilon=0.0), np.random.default_rng(0), 700
+    rows = rng.integers(0, capacity, (rounds, 8)).astype(np.int32)
+    errors = (10 ** rng.uniform(-6, 6, (rounds, 8)) * rng.choice([0, 1, -1], (rounds, 8))).astype(np.float32)
+    errors[-200:] *= np.float32(1e-6)  # at the end most are small again
+
+    def step(state, inputs):
+        index, rows, errors = inputs
+        state = jax.lax.cond(index % 5 == 0, lambda s: link.add(s, items([1, 2])), lambda s: s, state)
+        return link.update(state, rows, errors), None
+
+    state = jax.jit(lambda state: jax.lax.scan(step, state, (jnp.arange(rounds), rows, errors))[0])(new(link))
+    leaf, maximum, position = np.zeros(capacity, np.float32), np.float32(1), 0
+    for t in range(rounds):
+        if t % 5 == 0:
+            leaf[position : position + 2], position = maximum, (position + 2) % capacity
+        for row in set(rows[t].tolist()):
+            leaf[row] = np.abs(errors[t][rows[t] == row]).max()
+        maximum = max(maximum, np.abs(errors[t]).max())
+    np.testing.assert_array_equal(leaves_of(state)[:capacity], leaf)
+    np.testing.assert_array_equal(leaves_of(state)[capacity:], 0)
+    for children, parents in zip(state.levels, state.levels[1:], strict=False):
+        sums = np.asarray(children, np.float64).sum(axis=-1)
+        np.testing.assert_allclose(np.asarray(parents).ravel()[: len(sums)], sums, rtol=1e-6)
+        np.testing.assert_array_equal(np.asarray(parents).ravel()[len(sums) :], 0)
+    assert len(state.levels) == {24: 1, 1000: 2, 1100: 3}[capacity]
+
+
+MILLION, WRITTEN = 1_000_000, 250_000
+descend = jax.jit(replay._descend)
+
+
+@pytest.fixture(scope="module")
+def million():
+    """A replay of 1,000,000 rows of which 250,000 are written, all with priority 1."""
+    link = replay.prioritised(MILLION, 4096, priority_exponent=1.0, epsilon=0.0)
+    state = jax.jit(link.add, donate_argnums=0)(link.init(jnp.float32(0)), jnp.arange(1.0, WRITTEN + 1))
+    return link, state, jax.jit(link.sample), jax.jit(link.update)
+
+
+def test_a_million_equal_rows_are_sampled_evenly(million):
+    _, state, sample, _ = million
+    sampled = sample(state, jax.random.key(0))
+    np.testing.assert_array_equal(sampled.batch, sampled.rows + 1)
+    # Segment i of 4096 is 250,000 / 4096 = 61.04 rows: exactly its own, up to one row of rounding.
+    segment = (np.asarray(sampled.rows) + 0.5) * 4096 / WRITTEN
+    np.testing.assert_allclose(segment, np.arange(4096) + 0.5, atol=0.5 + 1.5 / 61)
+    assert stats.kstest(segment % 1, "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("positive", [1, 40, 3000])
+def test_never_a_row_of_priority_zero_or_one_not_written(million, positive, seed):
+    _, state, sample, update = million
+    rng = np.random.default_rng(seed)
+    errors = np.zeros(WRITTEN, np.float32)
+    rows = rng.choice(WRITTEN, positive, replace=False)
+    errors[rows] = 10 ** rng.uniform(-6, 6, positive) * rng.choice([1, -1], positive)
+    state = update(state, jnp.arange(WRITTEN), errors)
+    for key in jax.random.split(jax.random.key(seed), 3):
+        sampled = sample(state, key)
+        assert np.all(sampled.rows < WRITTEN)
+        assert np.all(errors[sampled.rows] != 0)
+        np.testing.assert_array_equal(sampled.batch, sampled.rows + 1)
+        assert np.all(np.isfinite(sampled.weight))
+        assert np.all(sampled.weight >= 0)
+
+    # The edges: nothing, all, a little more than all; and just before and after each of the sums that the root holds.
+    total, sums = np.float32(jnp.sum(state.levels[-1])), np.cumsum(np.asarray(state.levels[-1][0]))
+    beyond = total * (1 + np.float32(1e-6))
+    edges = np.array([0, total, beyond, *sums, *np.nextafter(sums, np.float32(0)), *np.nextafter(sums, beyond)], np.float32)
+    found, priorities = descend(state.levels, edges)
+    assert np.all(errors[np.minimum(found, WRITTEN - 1)] != 0)
+    assert np.all(found < WRITTEN)
+    np.testing.assert_array_equal(priorities, np.abs(errors[found]))
+    assert found[0] == rows.min()
+    # Each lies where the running sum, in float64, passes its mass; float32 tells 1e-6 of the total apart.
+    upto, slack = np.cumsum(np.abs(errors).astype(np.float64)), 3e-6 * total
+    assert np.all(upto[found] >= edges - slack)
+    assert np.all(upto[found] - priorities <= edges + slack)
+
+
+@pytest.mark.parametrize("capacity", [5, 32, 40, 1100])
+def test_the_last_row_with_data_is_reached_and_none_beyond_it(capacity):
+    """``_descend`` on whole numbers: row r is found from its own mass r up to, but not with, r + 1."""
+    _, state = prioritised(np.ones(capacity - 2), 1, capacity=capacity)
+    whole = np.arange(capacity - 2, dtype=np.float32)
+    for mass in (whole, whole + np.float32(0.5)):
+        np.testing.assert_array_equal(descend(state.levels, mass)[0], np.arange(capacity - 2))
+    beyond = np.float32([capacity - 2, (capacity - 2) * (1 + 1e-6), 2 * capacity])
+    np.testing.assert_array_equal(descend(state.levels, beyond)[0], [capacity - 3] * 3)
+
+
+def prioritised_run(link, errors, key):
+    """Adds, samples and updates, two rounds; errors ``[2, B]``."""
+    state, sampled = new(link), []
+    for t in range(2):
+        state = link.add(state, items([4 * t + i for i in range(1, 5)]))
+        for step_key in jax.random.split(jax.random.fold_in(key, t)):
+            sampled.append(link.sample(state, step_key))
+            state = link.update(state, sampled[-1].rows, errors[t])
+    return state, sampled
+
+
+def test_prioritised_updates_under_vmap_are_the_loop():
+    link, members = replay.prioritised(40, 4), 3
+    errors = np.random.default_rng(0).normal(0, 3, (members, 2, 4)).astype(np.float32)
+    keys, run = jax.random.split(jax.random.key(0), members), functools.partial(prioritised_run, link)
+    together, jitted = jax.jit(jax.vmap(run))(errors, keys), jax.jit(run)
+    close = functools.partial(jax.tree.map, lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5))
+    for i in range(members):
+        alone = jitted(errors[i], keys[i])
+        close(jax.tree.map(lambda x: x[i], together), alone)  # noqa: B023
+        assert len(set(np.concatenate([x.rows for x in alone[1]]).tolist())) > 2
+
+
+def test_exponents_may_be_traced():
+    def run(alpha, beta):
+        link = replay.prioritised(4, 4, priority_exponent=alpha, importance_exponent=beta, epsilon=0.0)
+        state = link.add(new(link), items([1, 2, 3, 4]))
+        state = link.update(state, jnp.arange(4), jnp.array([1.0, 4.0, 9.0, 16.0]))
+        return state.levels[0][0, :4], link.sample(state, jax.random.key(0))
+
+    leaf, sampled = jax.jit(jax.vmap(run))(jnp.array([0.0, 0.5]), jnp.array([0.4, 1.0]))
+    np.testing.assert_allclose(leaf, [[1, 1, 1, 1], [1, 2, 3, 4]], rtol=1e-6)
+    np.testing.assert_array_equal(sampled.weight[0], np.ones(4))
+    np.testing.assert_allclose(sampled.weight[1], (sampled.rows[1].min() + 1) / (np.asarray(sampled.rows[1]) + 1), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"priority_exponent": 1.5}, "priority_exponent=1.5: must be between 0 and 1"),
+        ({"priority_exponent": -0.1}, "priority_exponent=-0.1: must be between 0 and 1"),
+        ({"importance_exponent": 2.0}, "importance_exponent=2.0: must be between 0 and 1"),
+        ({"epsilon": -1e-6}, "epsilon=-1e-06: must be at least 0"),
+    ],
+)
+def test_prioritised_numbers_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        replay.prioritised(10, 2, **options)

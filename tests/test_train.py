@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddpg_jax import agents, envs, networks, noise, replay, train
+from ddpg_jax import agents, envs, networks, noise, replay, returns, rollout, train
 from ddpg_jax.envs.autoreset import Single, batch
+from ddpg_jax.types import Agent, AgentState, NetworkState, Transition
 
 E, LENGTH, UPDATES, CAPACITY = 4, 25, 2, 200
 LEARNING_STARTS = 30  # 8 vector steps, 32 transitions
@@ -22,11 +23,11 @@ def explore(agent):
     return noise.explore(agent, noise.chain(noise.ornstein_uhlenbeck(0.2), noise.clip()))
 
 
-def make(agent=None, env=None, capacity=CAPACITY, **options):
+def make(agent=None, env=None, capacity=CAPACITY, build=replay.uniform, **options):
     agent = make_agent() if agent is None else agent
     env = envs.make("pendulum", E, time_limit=13) if env is None else env
     options = {"learning_starts": LEARNING_STARTS, "updates_per_step": UPDATES, "steps_per_chunk": LENGTH * E} | options
-    return train.make_train(agent, env, replay.uniform(capacity, 8), explore(agent), **options)
+    return train.make_train(agent, env, build(capacity, 8), explore(agent), **options)
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +138,188 @@ def test_chunk_is_the_host_loop(warm, after):
     assert report.episodes.length_sum == sum(lengths) == 13 * 2 * E
 
 
+def host_loop(state, agent, env, ring, behaviour, window, rounds, collect_steps, updates):
+    """``rounds`` of ``collect_steps`` vector steps, ``updates`` updates and an adaptation if there is one, call by call."""
+    act, step, add, sample, update = map(jax.jit, (behaviour.act, env.step, ring.add, ring.sample, agent.update))
+    push = (lambda window_state, transition, done: (window_state, transition)) if window is None else jax.jit(window.push)
+    learner, buffer, acting, kept = state.agent, state.replay, state.collector.behaviour, state.window
+    env_state, observation, reset = state.collector.env_state, state.collector.observation, state.collector.reset
+    scan_key, next_key = jax.random.split(state.key)
+    adapts = behaviour.adapt is not None
+    keys, logged = jax.random.split(scan_key, (rounds, 2 * collect_steps + 2 * updates + adapts)), []
+    for left in map(iter, keys):
+        for _ in range(collect_steps):
+            action, acting = act(acting, learner, observation, next(left), reset)
+            env_state, time_step = step(env_state, action, next(left))
+            transition = Transition(
+                observation=observation,
+                action=action,
+                reward=time_step.reward,
+                discount=jnp.where(time_step.terminated, 0.0, 1.0),
+                next_observation=time_step.next_observation,
+            )
+            observation, reset = time_step.observation, time_step.terminated | time_step.truncated
+            kept, stored = push(kept, transition, reset)
+            buffer = add(buffer, stored)
+        for _ in range(updates):
+            drawn = sample(buffer, next(left))
+            if ring.update is None:
+                learner, metrics = update(learner, drawn, next(left))
+            else:
+                learner, metrics = update(learner, drawn.batch, next(left), drawn.weight)
+                buffer = jax.jit(ring.update)(buffer, drawn.rows, metrics["td_error"])
+            logged.append({name: np.mean(value) for name, value in metrics.items()})
+        if adapts:
+            drawn = sample(buffer, next(left))
+            acting = jax.jit(behaviour.adapt)(acting, learner, drawn if ring.update is None else drawn.batch)
+        assert not list(left)  # every key was used
+    collector = state.collector.replace(env_state=env_state, observation=observation, reset=reset, behaviour=acting)
+    steps = state.steps + rounds * collect_steps
+    return state.replace(agent=learner, replay=buffer, collector=collector, window=kept, key=next_key, steps=steps), logged
+
+
+@pytest.mark.parametrize(
+    ("build", "n_step", "collect_steps", "updates", "adapts"),
+    [(replay.uniform, None, 2, 1, False), (replay.prioritised, 3, 2, 3, True)],
+    ids=["two steps, one update", "prioritised, n-step, parameter noise"],
+)
+def test_chunk_with_options_is_the_host_loop(build, n_step, collect_steps, updates, adapts):
+    agent, env, ring = make_agent(), envs.make("pendulum", E, time_limit=5), build(CAPACITY, 8)
+    behaviour = noise.parameter_noise(agent, env, 0.2, adapt_every=collect_steps) if adapts else explore(agent)
+    window = None if n_step is None else returns.n_step(n_step, 0.99)
+    options = {"learning_starts": LEARNING_STARTS, "updates_per_step": updates, "collect_steps": collect_steps}
+    rounds = 7
+    functions = train.make_train(
+        agent, env, ring, behaviour, steps_per_chunk=rounds * collect_steps * E, window=window, **options
+    )
+    warm = host(jax.jit(lambda key: functions.warm_up(functions.init(key)))(jax.random.key(0)))
+    new, report = jax.jit(functions.chunk)(put(warm))
+    expected, logged = host_loop(put(warm), agent, env, ring, behaviour, window, rounds, collect_steps, updates)
+    sums = {"episode_return": new.collector.episode_return, "episode_length": new.collector.episode_length}
+    assert_close(new, expected.replace(collector=expected.collector.replace(**sums)))
+    assert new.agent.step == rounds * updates
+    assert new.steps == 8 + (n_step or 1) - 1 + rounds * collect_steps  # 30 rounded up are 8 vector steps; then the window
+    assert len(logged) == rounds * updates
+    assert set(report.metrics) == set(logged[0])
+    for name, value in report.metrics.items():
+        np.testing.assert_allclose(value, np.mean([metrics[name] for metrics in logged]), rtol=1e-3, atol=1e-5)
+    if build is replay.prioritised:
+        assert new.replay.samples == rounds * updates
+        written = np.asarray(new.replay.levels[0]).ravel()[: new.replay.ring.size]
+        assert np.all(written > 0)
+        assert len(np.unique(written)) > rounds * updates  # the errors came back
+    if adapts:
+        power = np.log(new.collector.behaviour.stddev / 0.2) / np.log(1.01)
+        np.testing.assert_allclose(power % 2, rounds % 2, atol=1e-2)  # seven times up or down
+
+
+def telling():
+    """Its observation tells which episode it is and where in it: 1000 * number + 500 * kind + steps; its reward is steps + 1.
+
+    Kind 1 terminates with its third step; kind 0 goes on until the time limit.
+    """
+
+    def reset(key):
+        number_key, kind_key = jax.random.split(key)
+        number, kind = jax.random.randint(number_key, (), 1, 8000), jax.random.bernoulli(kind_key).astype(jnp.int32)
+        state = (1000 * number + 500 * kind).astype(jnp.float32)
+        return state, state[None]
+
+    def step(state, action, key):
+        new = state + 1
+        return new, new[None], new % 500, new % 1000 == 503
+
+    return Single(reset, step, 1)
+
+
+def listener():
+    """An agent that acts 0, learns nothing, and writes down what it is told to observe: ``[64, E]`` in its normalizer."""
+
+    def init(key, observation, action):
+        networks = [NetworkState(params=jnp.zeros(1), target_params=jnp.zeros(1), opt_state=()) for _ in range(2)]
+        heard = (jnp.zeros((64, E)), jnp.zeros((), jnp.int32))
+        return AgentState(actor=networks[0], critic=networks[1], step=jnp.zeros((), jnp.int32), normalizer=heard)
+
+    def update(state, batch, key, weight=None):
+        return state.replace(step=state.step + 1), {"td_error": batch.reward}
+
+    def observe(state, observation):
+        heard, count = state.normalizer
+        return state.replace(normalizer=(heard.at[count].set(observation[:, 0]), count + 1))
+
+    return Agent(init, lambda state, observation: jnp.zeros((*observation.shape[:-1], 1)), update, observe)
+
+
+def told(program):
+    """The states after the beginning, the warm-up and a chunk."""
+    begun = jax.jit(program.init)(jax.random.key(3))
+    warm = jax.jit(program.warm_up)(begun)
+    return host(begun), host(warm), host(jax.jit(program.chunk)(warm)[0])
+
+
+@pytest.mark.parametrize(("build", "n"), [(replay.uniform, None), (replay.uniform, 3), (replay.prioritised, 3)])
+def test_rows_are_right_from_the_first_and_across_the_write_head(build, n):
+    """36 vector steps of warm-up and training into 10 rows of each environment: every row tells what it must hold."""
+    window, length = None if n is None else returns.n_step(n, 0.5), n or 1
+    options = {"learning_starts": 6 * E, "steps_per_chunk": 30 * E, "collect_steps": 3, "window": window}
+    program = make(listener(), batch(telling(), E, 5), capacity=10 * E, build=build, **options)
+    begun, warm, end = told(program)
+    ring = lambda state: state.replay if build is replay.uniform else state.replay.ring
+
+    assert program.warm_up_steps == (6 + length - 1) * E
+    assert (ring(warm).size, ring(warm).position) == (6 * E, 6 * E)
+    assert warm.steps == 6 + length - 1
+    np.testing.assert_array_equal(ring(warm).storage.observation[:E], begun.collector.observation)  # none was lost at first
+    assert np.all(ring(warm).storage.observation[: 6 * E] >= 1000)
+    assert (ring(end).size, ring(end).position) == (10 * E, 36 % 10 * E)
+
+    oldest = ring(end).position
+    rows = jax.tree.map(lambda x: np.roll(x, -oldest, axis=0).reshape(10, E, -1)[..., 0], ring(end).storage)
+    for stored in (rows, jax.tree.map(lambda x: x[: 6 * E].reshape(6, E, -1)[..., 0], ring(warm).storage)):
+        kind, at = stored.observation % 1000 // 500, stored.observation % 500
+        covered = np.minimum(length, np.where(kind == 1, 3, 5) - at)  # steps to the end of the episode, at most n
+        rewards = sum(np.where(i < covered, 0.5**i * (at + i + 1), 0) for i in range(length))
+        np.testing.assert_allclose(stored.reward, rewards, rtol=1e-6)
+        np.testing.assert_array_equal(stored.next_observation, stored.observation + covered)
+        ended = (kind == 1) & (at + covered == 3)
+        np.testing.assert_allclose(stored.discount, np.where(ended, 0, 0.5 ** (covered - 1)), rtol=1e-6)
+        # The next row of an environment is its next step, or a new episode's first.
+        follows = stored.observation[1:] == stored.observation[:-1] + 1
+        last = at == np.where(kind == 1, 2, 4)
+        np.testing.assert_array_equal(follows, ~last[:-1])
+        assert np.all(at[1:][~follows] == 0)
+        assert np.any(ended)
+        assert np.any(last & ~ended)
+    assert len(np.unique(rows.observation)) == 10 * E
+    # The newest row is length - 1 steps older than what the environments show now.
+    assert np.all(end.collector.observation[:, 0] % 500 < 5)
+    newest, now = rows.observation[-1], end.collector.observation[:, 0]
+    same = newest // 500 == now // 500
+    np.testing.assert_array_equal(now[same], newest[same] + length)
+    assert np.any(same)
+
+
+@pytest.mark.parametrize(("collect_steps", "window"), [(1, None), (2, returns.n_step(3, 0.9))])
+def test_every_collected_observation_is_observed_once_and_no_replayed_one(collect_steps, window):
+    agent, env = listener(), batch(telling(), E, 5)
+    options = {"learning_starts": 8 * E, "steps_per_chunk": 12 * E, "collect_steps": collect_steps, "window": window}
+    begun, warm, end = told(make(agent, env, capacity=20 * E, updates_per_step=3, **options))
+    filling = 0 if window is None else 2
+    assert begun.agent.normalizer[1] == 0
+    assert warm.agent.normalizer[1] == warm.steps == 8 + filling
+    heard, count = end.agent.normalizer
+    assert count == end.steps == 20 + filling
+    assert end.agent.step == 3 * 12 // collect_steps
+    np.testing.assert_array_equal(heard[:20].ravel(), end.replay.storage.observation[:, 0])  # every step begins one row
+    np.testing.assert_array_equal(heard[count:], 0)
+
+    def fail(state, observation):
+        raise AssertionError("evaluation told the agent an observation")
+
+    returns_ = rollout.make_evaluate(agent._replace(observe=fail), env)(put(end.agent), jax.random.key(0))
+    assert set(np.asarray(returns_).tolist()) <= {15.0, 6.0}  # 1 + ... + 5, or 1 + 2 + 3
+
+
 def test_warm_up_stores_uniform_actions_and_makes_no_update(program, warm):
     functions, init, *_ = program
     begun = init(jax.random.key(0))
@@ -229,17 +412,19 @@ def test_vmap_over_seeds_is_separate_runs(program):
     assert not np.allclose(kernels[1], kernels[2])
 
 
-def test_memory_beside_the_state_does_not_grow_with_the_replay_and_the_state_is_written_in_place():
+@pytest.mark.parametrize("build", [replay.uniform, replay.prioritised])
+def test_memory_beside_the_state_does_not_grow_with_the_replay_and_the_state_is_written_in_place(build):
     temporary = {}
     for capacity in (10_000, 1_000_000):
-        functions = make(capacity=capacity)
+        functions = make(capacity=capacity, build=build)
         state = jax.eval_shape(functions.init, jax.random.key(0))
         memory = jax.jit(functions.chunk, donate_argnums=0).lower(state).compile().memory_analysis()
-        buffer = capacity * 4 * (3 + 1 + 1 + 1 + 3)
+        buffer = capacity * 4 * (3 + 1 + 1 + 1 + 3 + (build is replay.prioritised))
         temporary[capacity] = memory.temp_size_in_bytes
         assert memory.alias_size_in_bytes >= buffer
         assert memory.output_size_in_bytes - memory.alias_size_in_bytes < 10_000  # the report
-    assert temporary[1_000_000] <= temporary[10_000]
+    deeper = 0 if build is replay.uniform else 8 * 32 * 8 * 4  # one more level of the tree: a few [8, 32] float32
+    assert temporary[1_000_000] <= temporary[10_000] + deeper
     assert temporary[10_000] < 360_000  # the smaller buffer's own size
 
 
@@ -305,6 +490,11 @@ def test_reports_are_finite_scalars_of_fixed_shape(program, warm, after):
         ({"steps_per_chunk": 102}, "steps_per_chunk=102: must be a multiple of num_envs=4, for example 10[04]"),
         ({"steps_per_chunk": 2}, "steps_per_chunk=2: must be a multiple of num_envs=4, for example 4"),
         ({"steps_per_chunk": 0}, "steps_per_chunk=0: must be a multiple of num_envs=4, for example 4"),
+        (
+            {"steps_per_chunk": 100, "collect_steps": 3},  # 100 / 12 = 8.3
+            "steps_per_chunk=100: must be a multiple of num_envs=4 times collect_steps=3, for example 96",
+        ),
+        ({"collect_steps": 0}, "collect_steps=0: must be at least 1"),
         ({"learning_starts": 0}, "learning_starts=0: must be at least 1"),
         ({"updates_per_step": 0}, "updates_per_step=0: must be at least 1"),
     ],

@@ -1,0 +1,79 @@
+"""Multi-step returns: windows of collected steps turned into transitions."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from ddpg_jax import checks
+from ddpg_jax.types import PyTree, Transition
+
+
+@struct.dataclass
+class WindowState:
+    """The last steps, oldest first: ``transitions`` ``[n - 1, E, ...]``, and whether an episode ended there, ``[n - 1, E]``."""
+
+    transitions: Transition
+    done: jax.Array
+
+
+class Window(NamedTuple):
+    """Turns every step into one transition over up to ``length`` steps, ``length - 1`` steps later."""
+
+    init: Callable[[Transition], WindowState]
+    """``init(transition)``: from the shapes of one step's transitions ``[E, ...]``."""
+    push: Callable[[WindowState, Transition, jax.Array], tuple[WindowState, Transition]]
+    """``push(state, transition, done)``: take in a step ``[E, ...]`` and whether an episode ended with it, ``[E]``; give out
+    the transition that begins ``length - 1`` steps earlier. Only from the ``length``-th step on is that one that was taken."""
+    length: int
+
+
+def n_step(length: int, gamma: float | jax.Array) -> Window:
+    """n-step returns: the transition that begins at step t covers k = min(n, steps to the end of t's episode) steps.
+
+        reward           = sum_{i<k} gamma^i r_{t+i}
+        discount         = gamma^(k-1) d_{t+k-1}        0 only if the last of these steps terminated
+        next_observation = s_{t+k}, the true successor of the last of these steps
+
+    so that ``y = reward + gamma discount Q'(next_observation, mu'(next_observation))`` whatever k is. Every step begins exactly
+    one transition; none reaches across the end of an episode, be it a termination or a time limit, and none is lost there.
+
+    Args:
+        length: n, at least 1; 1 gives every transition back as it came.
+        gamma: discount factor in [0, 1], the agent's.
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Source: Barth-Maron et al. 2018, section 3 and Algorithm 1. Time limits bootstrap, as in Pardo et al. 2018, equation 6.
+    """
+    checks.between(1, float("inf"), length=length)
+    checks.between(0, 1, gamma=gamma)
+
+    def init(transition: Transition) -> WindowState:
+        empty: PyTree = jax.tree.map(lambda x: jnp.zeros((length - 1, *x.shape), x.dtype), transition)
+        return WindowState(transitions=empty, done=jnp.zeros((length - 1, *transition.reward.shape), bool))
+
+    def push(state: WindowState, transition: Transition, done: jax.Array) -> tuple[WindowState, Transition]:
+        append = lambda window, new: jnp.concatenate([window, new[None]])
+        steps = jax.tree.map(append, state.transitions, transition)
+        ends = append(state.done, done)
+        reward, last = steps.reward[0], jnp.zeros(done.shape, jnp.int32)
+        running = ~ends[0]
+        for i in range(1, length):
+            reward = reward + jnp.where(running, gamma**i * steps.reward[i], 0.0)
+            last = jnp.where(running, i, last)
+            running = running & ~ends[i]
+        at_last = lambda x: x[last, jnp.arange(done.shape[0])]
+        begun = Transition(
+            observation=jax.tree.map(lambda x: x[0], steps.observation),
+            action=steps.action[0],
+            reward=reward,
+            discount=jnp.asarray(gamma, reward.dtype) ** last.astype(reward.dtype) * at_last(steps.discount),
+            next_observation=jax.tree.map(at_last, steps.next_observation),
+        )
+        return jax.tree.map(lambda x: x[1:], WindowState(transitions=steps, done=ends)), begun
+
+    return Window(init, push, length)
