@@ -45,7 +45,9 @@ def main() -> None:
 
 def _hyper_parameter_options(command: Callable) -> Callable:
     for name, kind in reversed(hyper_parameters().items()):
-        command = click.option(f"--{name.replace('_', '-')}", type=kind, default=None, help="[default: the preset's]")(command)
+        flag = name.replace("_", "-")
+        flags = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
+        command = click.option(flags, type=kind, default=None, help="[default: the preset's]")(command)
     return command
 
 
@@ -64,6 +66,7 @@ def _hyper_parameter_options(command: Callable) -> Callable:
 @click.option("--checkpoint-every", type=int, default=5, show_default=True, help="In chunks; 0 saves at the end only.")
 @click.option("--keep", type=int, default=2, show_default=True, help="Checkpoints kept.")
 @click.option("--hidden", type=Widths(), default=None, help="Width of each hidden layer, as 256,256. [default: the preset's]")
+@click.option("--critic-hidden", type=Widths(), default=None, help="The same, of the critic. [default: the preset's]")
 @_hyper_parameter_options
 @click.pass_context
 def train(context: click.Context, run_dir: Path | None, resume: bool, **options: Any) -> None:
@@ -103,7 +106,7 @@ def _make_config(options: dict[str, Any], given: dict[str, Any], resumed: Path |
         return configs.make_config(**chosen, env_options=env_options)
     given = {name: value for name, value in given.items() if name in options}
     saved = configs.load(resumed).flat()
-    given = {name: list(value) if name == "hidden" else value for name, value in given.items()}
+    given = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
     if env_options:
         given["env_options"] = saved["env_options"] | env_options
     configs.require_same(saved, given)

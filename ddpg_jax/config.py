@@ -20,8 +20,9 @@ FREE = ("total_timesteps", "evaluate_every", "evaluation_episodes", "checkpoint_
 
 def hyper_parameters() -> dict[str, type]:
     """Name and type of each number in a `Preset` that the command line may set."""
-    kinds = {"int": int, "float": float}
-    return {field.name: kinds[str(field.type)] for field in fields(Preset) if field.type in kinds}
+    kinds = {"int": int, "float": float, "bool": bool}
+    types = {field.name: str(field.type).removesuffix(" | None") for field in fields(Preset)}
+    return {name: kinds[kind] for name, kind in types.items() if kind in kinds}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,8 @@ class Config:
     @property
     def warm_up_steps(self) -> int:
         """Environment steps before the first chunk, in whole vector steps."""
-        return -(-self.preset.learning_starts // self.preset.num_envs) * self.preset.num_envs
+        filling = self.preset.n_step - 1  # until the first whole multi-step transition
+        return (filling - (-self.preset.learning_starts // self.preset.num_envs)) * self.preset.num_envs
 
     @property
     def num_chunks(self) -> int:
@@ -54,7 +56,9 @@ class Config:
         """Every field as JSON-able data, on one level."""
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("preset", "preset_name")}
         numbers = {name: getattr(self.preset, name) for name in hyper_parameters()}
-        return {"env": self.env, "preset": self.preset_name} | own | numbers | {"hidden": list(self.preset.hidden)}
+        numbers = {name: value for name, value in numbers.items() if value is not None}
+        widths = {"hidden": list(self.preset.hidden), "critic_hidden": list(self.preset.critic_hidden)}
+        return {"env": self.env, "preset": self.preset_name} | own | numbers | widths
 
 
 def make_config(
@@ -89,10 +93,15 @@ def make_config(
 
     if preset not in PRESETS:
         raise checks.nearest("preset", preset, PRESETS, "`ddpg-jax presets`")
-    chosen = replace(PRESETS[preset](env), **numbers)
-    chosen = replace(chosen, hidden=tuple(chosen.hidden))
-    if not chosen.hidden or min(chosen.hidden) < 1:
-        raise ValueError(f"hidden={chosen.hidden}: give the width of each hidden layer, each at least 1, for example 256,256.")
+    chosen = PRESETS[preset](env)
+    if absent := [name for name in numbers if getattr(chosen, name, ...) is None]:
+        having = [name for name in PRESETS if getattr(PRESETS[name]("pendulum"), absent[0]) is not None]
+        raise ValueError(f"preset {preset!r} has no {absent[0]}: it is a number of {', '.join(having)}.")
+    chosen = replace(chosen, **numbers)
+    chosen = replace(chosen, hidden=tuple(chosen.hidden), critic_hidden=tuple(chosen.critic_hidden))
+    for name, widths in (("hidden", chosen.hidden or (0,)), ("critic_hidden", chosen.critic_hidden)):
+        if min(widths, default=1) < 1:
+            raise ValueError(f"{name}={widths}: give the width of each hidden layer, each at least 1, for example 256,256.")
     infinity = float("inf")
     counts = {"num_envs", "total_timesteps", "learning_starts", "updates_per_step", "batch_size", "replay_capacity"}
     checks.between(1, infinity, seeds=seeds, evaluation_episodes=evaluation_episodes, keep=keep)
@@ -100,7 +109,13 @@ def make_config(
     largest = 2**31 - 1  # rows, steps and seeds are int32 on the device
     checks.between(1, largest, replay_capacity=chosen.replay_capacity, total_timesteps=chosen.total_timesteps)
     checks.between(0, infinity, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every)
-    checks.between(0, infinity, anneal_updates=chosen.anneal_updates)
+    checks.between(0, infinity, anneal_updates=chosen.anneal_updates, max_grad_norm=chosen.max_grad_norm)
+    checks.between(0, infinity, weight_decay=chosen.weight_decay)
+    checks.positive(reward_scale=chosen.reward_scale)
+    checks.between(1, infinity, n_step=chosen.n_step, importance_updates=chosen.importance_updates)
+    for name, least in (("policy_delay", 1), ("num_atoms", 2)):
+        if (value := getattr(chosen, name)) is not None:
+            checks.between(least, infinity, **{name: value})
     checks.between(0, largest - seeds, seed=seed)
     count = chosen.num_envs
     if chosen.replay_capacity % count:
@@ -109,7 +124,8 @@ def make_config(
             f"replay_capacity={chosen.replay_capacity} is not a multiple of num_envs={count}: choose for example {near}."
         )
     if steps_per_chunk is None:
-        steps_per_chunk = max(1, (chosen.total_timesteps - chosen.learning_starts) // count // 19) * count
+        whole = count * chosen.round[1]
+        steps_per_chunk = max(1, (chosen.total_timesteps - chosen.learning_starts) // whole // 19) * whole
     checks.between(1, infinity, steps_per_chunk=steps_per_chunk)
     config = Config(
         env=env,

@@ -65,9 +65,11 @@ def build(config: Config) -> Built:
         parts.replay,
         parts.behaviour,
         learning_starts=preset.learning_starts,
-        updates_per_step=preset.updates_per_step,
+        updates_per_step=preset.round[0],
+        collect_steps=preset.round[1],
         steps_per_chunk=config.steps_per_chunk,
         warm_up=parts.warm_up,
+        window=parts.window,
     )
     evaluate = rollout.make_evaluate(parts.agent, environment(config, config.evaluation_episodes))
     start = over_seeds(config, lambda key: trainer.warm_up(trainer.init(key)))

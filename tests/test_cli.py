@@ -97,7 +97,7 @@ def newest(folder: Path) -> tuple[int, list[np.ndarray]]:
         (["train", "brax/halfchetah"], ["unknown environment", "did you mean 'brax/halfcheetah'?"]),
         (["train", "--preset", "papr"], ["unknown preset 'papr': did you mean 'paper'?", "`ddpg-jax presets`"]),
         (["train", "--tua", "0.1"], ["No such option '--tua'", "Did you mean '--tau'?"]),
-        (["train", "--critic-lr", "0.1"], ["No such option '--critic-lr'", "Did you mean '--critic-learning-rate'?"]),
+        (["train", "--critic-lr", "0.1"], ["No such option '--critic-lr'", "'--critic-learning-rate'"]),
         (["trian"], ["No such command 'trian'", "Did you mean 'train'?"]),
         (["train", "--tau", "fast"], ["'--tau'", "'fast' is not a valid float"]),
         (["train", "--backend", "spring"], ["backend"]),
@@ -387,7 +387,7 @@ def test_presets():
 
 
 VALUES = {
-    "total_timesteps": 56,
+    "total_timesteps": 58,
     "num_envs": 2,
     "learning_starts": 40,
     "updates_per_step": 2,
@@ -399,6 +399,13 @@ VALUES = {
     "critic_learning_rate": 0.003,
     "critic_weight_decay": 0.004,
     "anneal_updates": 5,
+    "weight_decay": 0.005,
+    "max_grad_norm": 0.5,
+    "reward_scale": 0.1,
+    "n_step": 2,
+    "priority_exponent": 0.7,
+    "importance_exponent": 0.45,
+    "importance_updates": 99,
     "stddev": 0.3,
     "seed": 7,
     "seeds": 2,
@@ -410,16 +417,54 @@ VALUES = {
 }
 
 
-def test_every_option_lands_in_config_json():
-    assert set(hyper_parameters()) < set(VALUES)
-    result = invoke("train", "--preset", "paper", "--run-dir", "run", *words(**VALUES, time_limit=5, hidden="8,4"))
+SWITCHES = {"layer_norm": True, "normalize_observations": False}
+# Numbers that only some presets have.
+CATEGORICAL = {
+    "stddev_low": 0.01,
+    "stddev_high": 0.2,
+    "policy_delay": 3,
+    "target_noise": 0.3,
+    "target_noise_clip": 0.4,
+    "v_min": -7.0,
+    "v_max": 8.0,
+    "num_atoms": 11,
+}
+
+
+def test_numbers_of_other_presets_land_in_config_json():
+    assert set(hyper_parameters()) == {*CATEGORICAL, *SWITCHES} | set(VALUES) & set(hyper_parameters())
+    sizes = {"total_timesteps": 100, "learning_starts": 40, "steps_per_chunk": 3, "n_step": 3, "batch_size": 4, "seeds": 2}
+    numbers = words(**CATEGORICAL, **sizes, time_limit=5, hidden="8", critic_hidden="9,8")
+    switches = ("--no-normalize-observations", "--layer-norm")
+    result = invoke("train", "--preset", "td3-categorical", "--run-dir", "run", *numbers, *switches)
     assert result.exit_code == 0, (result.output, result.exception)
     written = json.loads(Path("run/config.json").read_text())
-    fixed = {"env": "pendulum", "preset": "paper", "env_options": {"time_limit": 5}, "hidden": [8, 4]}
-    assert written == VALUES | fixed
-    # (56 - 40) / 8 = 2 chunks, evaluated at the second alone.
+    expected = CATEGORICAL | SWITCHES | sizes | {"hidden": [8], "critic_hidden": [9, 8]}
+    assert {name: written[name] for name in expected} == expected
+    assert "stddev" not in written, "this preset has no such number"
+    # The warm-up is 2 steps to fill the window and 40 stored; then chunks of 3 steps, each with one update of 3 batches.
     rows = report.read_metrics(Path("run"))
-    assert [row["env_steps"] for row in rows] == [48, 56]
+    assert [row["env_steps"] for row in rows][:2] == [45, 48]
+    assert [row["updates"] for row in rows][:2] == [3, 6]
+
+
+def test_a_number_that_the_preset_does_not_have():
+    result = invoke("train", "--preset", "paper", "--policy-delay", "2")
+    assert result.exit_code == 2
+    assert "preset 'paper' has no policy_delay: it is a number of td3, td3-categorical." in result.stderr
+
+
+def test_every_option_lands_in_config_json():
+    switches = ("--layer-norm", "--no-normalize-observations")
+    options = words(**VALUES, time_limit=5, hidden="8,4", critic_hidden="9,5")
+    result = invoke("train", "--preset", "paper", "--run-dir", "run", *options, *switches)
+    assert result.exit_code == 0, (result.output, result.exception)
+    written = json.loads(Path("run/config.json").read_text())
+    fixed = {"env": "pendulum", "preset": "paper", "env_options": {"time_limit": 5}, "hidden": [8, 4], "critic_hidden": [9, 5]}
+    assert written == VALUES | SWITCHES | fixed
+    # The window fills with 2 steps; (58 - 2 - 40) / 8 = 2 chunks, evaluated at the second alone.
+    rows = report.read_metrics(Path("run"))
+    assert [row["env_steps"] for row in rows] == [50, 58]
     assert [row["evaluation_return"] is None for row in rows] == [True, False]
     assert [row["updates"] for row in rows] == [8, 16]  # 8 steps of 2 environments, 2 updates each
 

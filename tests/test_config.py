@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ddpg_jax import compose, envs
 from ddpg_jax import config as configs
-from ddpg_jax import envs, presets
 from ddpg_jax.config import FREE, hyper_parameters, make_config
 from ddpg_jax.presets import PRESETS, Preset
 
@@ -94,7 +94,7 @@ def test_every_preset_composes_and_cites(name):
     parts, agent_state, _ = composed(name)
     preset = PRESETS[name]("pendulum")
     assert len(preset.source) > 40
-    assert any(year in preset.source for year in ("2015", "2018")) or "lecture" in preset.source
+    assert any(year in preset.source for year in ("2015", "2018", "2025")) or "lecture" in preset.source
     assert (PRESETS[name].__doc__ or "").strip()
     action = parts.agent.act(agent_state, jnp.zeros((1, 3)))
     assert action.shape == (1, 1)
@@ -198,16 +198,18 @@ def test_flat_survives_json():
     assert again.flat() == flat
     assert flat["env_options"] == {"backend": "spring"}
     assert (flat["env"], flat["preset"], flat["seed"], flat["tau"], flat["keep"]) == ("brax/ant", "paper", 3, 0.25, 7)
-    assert set(hyper_parameters()) <= set(flat), "no number is lost"
+    lost = set(hyper_parameters()) - set(flat)
+    assert {getattr(config.preset, name) for name in lost} == {None}, "only what the preset does not have"
     assert set(FREE) <= set(flat)
 
 
 def test_hyper_parameters_are_the_numbers_of_a_preset():
-    preset = PRESETS["default"]("pendulum")
-    numbers = {field.name for field in fields(Preset) if isinstance(getattr(preset, field.name), int | float)}
-    assert set(hyper_parameters()) == numbers
+    presets = [PRESETS[name]("pendulum") for name in PRESETS]
+    values = lambda name: [getattr(preset, name) for preset in presets if getattr(preset, name) is not None]
+    numbers = {field.name for field in fields(Preset) if all(isinstance(value, int | float) for value in values(field.name))}
+    assert set(hyper_parameters()) == numbers, "and each is in some preset"
     for name, kind in hyper_parameters().items():
-        assert type(getattr(preset, name)) is kind
+        assert {type(value) for value in values(name)} == {kind}
 
 
 @pytest.mark.parametrize(
@@ -231,7 +233,8 @@ def test_warm_up_and_chunks(options, warm_up, chunks):
     assert config.steps_per_chunk % config.preset.num_envs == 0
 
 
-COUNTS = {name for name, kind in hyper_parameters().items() if kind is int} - {"anneal_updates"}
+OPTIONAL = {"policy_delay", "num_atoms"}  # counts that not every preset has
+COUNTS = {name for name, kind in hyper_parameters().items() if kind is int} - {"anneal_updates"} - OPTIONAL
 SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
 
 
@@ -243,6 +246,10 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
         *[({name: -1}, f"^{name}=-1: must be") for name in ("seed", "evaluate_every", "checkpoint_every", "anneal_updates")],
         ({"seed": 2**31 - 1}, "^seed=2147483647: must be between 0 and 2147483646"),
         ({"total_timesteps": 2**31}, "^total_timesteps=2147483648: must be"),
+        ({"policy_delay": 0, "preset": "td3"}, "^policy_delay=0: must be at least 1"),
+        ({"num_atoms": 1, "preset": "d4pg", "total_timesteps": 9_000}, "^num_atoms=1: must be at least 2"),
+        ({"num_atoms": 51}, "preset 'default' has no num_atoms: it is a number of d4pg, td3-categorical"),
+        ({"critic_hidden": (0,)}, "^critic_hidden=.0,.: give the width"),
         ({"hidden": ()}, "^hidden=.*: give the width"),
         ({"hidden": (64, 0)}, "^hidden=.64, 0.: give the width"),
         ({"preset": "papers"}, "unknown preset 'papers': did you mean 'paper'"),
@@ -284,7 +291,9 @@ def test_annealed_learning_rates_reach_zero():
     """Adam's first step is the rate itself: with a bias gradient of 1, half of it is left after half of the updates."""
     steps = []
     for done in (0, 2, 4):
-        optimizer = presets._adam(replace(PRESETS["default"]("pendulum"), anneal_updates=4))(0.5)
+        preset = replace(PRESETS["default"]("pendulum"), anneal_updates=4, critic_learning_rate=0.5)
+        settings = compose._settings(preset)
+        optimizer = settings["optimizer"](settings["critic_learning_rate"])
         params = jnp.zeros(())
         state = optimizer.init(params)
         for _ in range(done + 1):

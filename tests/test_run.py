@@ -309,8 +309,8 @@ def jaxprs(config: Config) -> str:
 
 
 @functools.cache
-def plain_jaxprs() -> str:
-    return jaxprs(small())
+def plain_jaxprs(preset: str) -> str:
+    return jaxprs(small(preset=preset, steps_per_chunk=192))
 
 
 CHANGED = {
@@ -325,14 +325,39 @@ CHANGED = {
     "critic_learning_rate": 0.03125,
     "critic_weight_decay": 0.03125,
     "anneal_updates": 10,
+    "weight_decay": 0.03125,
+    "max_grad_norm": 0.28125,
+    "reward_scale": 0.28125,
+    "layer_norm": True,
+    "normalize_observations": True,
+    "n_step": 3,
+    "priority_exponent": 0.59375,
     "stddev": 0.28125,
+}
+# Those that act beside others, or that only some presets have, with such a preset.
+CHANGED_IN = {
+    "importance_exponent": ("d4pg", 0.53125),
+    "importance_updates": ("d4pg", 12_345),
+    "v_min": ("d4pg", -1234.0),
+    "v_max": ("d4pg", 1234.0),
+    "num_atoms": ("d4pg", 17),
+    "stddev_low": ("td3-categorical", 0.015625),
+    "stddev_high": ("td3-categorical", 0.28125),
+    "policy_delay": ("td3", 3),
+    "target_noise": ("td3", 0.28125),
+    "target_noise_clip": ("td3", 0.28125),
 }
 
 
-@pytest.mark.parametrize("name", CHANGED)
+@pytest.mark.parametrize("name", [*CHANGED, *CHANGED_IN])
 def test_no_number_is_a_dead_letter(name):
-    assert set(CHANGED) == set(hyper_parameters()) - {"total_timesteps"}
-    assert jaxprs(small(**{name: CHANGED[name]})) != plain_jaxprs()
+    assert {*CHANGED, *CHANGED_IN} == set(hyper_parameters()) - {"total_timesteps"}
+    preset, value = CHANGED_IN[name] if name in CHANGED_IN else ("default", CHANGED[name])
+    assert jaxprs(small(preset=preset, **{name: value}, steps_per_chunk=192)) != plain_jaxprs(preset)
+
+
+def test_the_critics_own_widths_are_no_dead_letter():
+    assert jaxprs(small(critic_hidden=(17, 19), steps_per_chunk=192)) != plain_jaxprs("default")
 
 
 # Stopping and resuming
