@@ -10,7 +10,11 @@ from typing import Any
 
 from ddpg_jax import checks
 from ddpg_jax.envs import brax, pendulum
+from ddpg_jax.envs.check import check
+from ddpg_jax.envs.wrappers import action_repeat, frame_stack, map_observation, scale_reward, time_aware
 from ddpg_jax.types import Environment
+
+__all__ = ["action_repeat", "check", "frame_stack", "make", "map_observation", "names", "scale_reward", "time_aware"]
 
 
 def names() -> list[str]:

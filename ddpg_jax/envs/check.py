@@ -1,0 +1,216 @@
+"""Does an environment keep the contract? A conformance test for any adapter, also one of your own, with readable findings."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddpg_jax.types import Environment, Key, PyTree, is_key
+
+SAME_START = "every start is one and the same: a policy would learn from one start state (fine only if the task has just one)"
+
+
+def check(env: Environment, *, steps: int | None = None, seed: int = 0) -> list[str]:
+    """Look for what breaks learning silently; each finding is one sentence, and an environment that is right has none.
+
+    Plays random actions in all environments and looks at shapes and dtypes, what follows the ends of episodes, time limits,
+    starts, the range of actions, keys and compilation. What never occurred in that time is not judged.
+
+    Args:
+        env: any `ddpg_jax.types.Environment`.
+        steps: vector steps to play; None is two episodes and a few steps.
+        seed: of the play.
+
+    Returns:
+        Findings, the gravest first.
+    """
+    steps = 2 * env.time_limit + 10 if steps is None else steps
+    findings = _shapes(env)
+    if findings:
+        return findings
+    played = _play(env, steps, seed)
+    return [*_ends(env, played), *_starts(env, played), *_keys(env, seed), *_actions(env, seed), *_compiles(env, seed)]
+
+
+def _random_actions(env: Environment, key: Key) -> jax.Array:
+    return jax.random.uniform(key, (env.num_envs, *env.action.shape), env.action.dtype, -1.0, 1.0)
+
+
+def _shapes(env: Environment) -> list[str]:
+    key = jax.random.key(0)
+    try:
+        state, observation = jax.eval_shape(env.reset, key)
+        action = jax.ShapeDtypeStruct((env.num_envs, *env.action.shape), env.action.dtype)
+        after, now = jax.eval_shape(env.step, state, action, key)
+    except Exception as error:
+        return [f"reset or step cannot be traced by JAX: {type(error).__name__}: {str(error).splitlines()[0]}"]
+    expected = jax.tree.map(lambda x: jax.ShapeDtypeStruct((env.num_envs, *x.shape), x.dtype), env.observation)
+    flags = jax.ShapeDtypeStruct((env.num_envs,), jnp.bool_)
+    wanted = {
+        "the observation of reset": (observation, expected),
+        "observation": (now.observation, expected),
+        "next_observation": (now.next_observation, expected),
+        "reward": (now.reward, jax.ShapeDtypeStruct((env.num_envs,), jnp.float32)),
+        "terminated": (now.terminated, flags),
+        "truncated": (now.truncated, flags),
+        "the state after a step": (after, state),
+    }
+    return [
+        f"{name} is {_describe(given)} where {_describe(want)} was declared: shapes and dtypes must not drift"
+        for name, (given, want) in wanted.items()
+        if _describe(given) != _describe(want)
+    ]
+
+
+def _describe(tree: PyTree) -> str:
+    described = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree)
+    leaves = jax.tree_util.tree_leaves_with_path(described)
+    return ", ".join(f"{jax.tree_util.keystr(path)}{' ' if path else ''}{leaf}" for path, leaf in leaves)
+
+
+def _play(env: Environment, steps: int, seed: int) -> dict[str, np.ndarray]:
+    """Everything that was seen, ``[steps, E, ...]``; observations as one flat vector each."""
+    reset_key, loop_key = jax.random.split(jax.random.key(seed))
+
+    def flat(observation: PyTree) -> jax.Array:
+        leaves = [x.reshape(env.num_envs, -1).astype(jnp.float32) for x in jax.tree.leaves(observation)]
+        return jnp.concatenate(leaves, axis=1)
+
+    def step(carry: Any, key: Key) -> tuple[Any, dict[str, jax.Array]]:
+        state, _ = carry
+        action_key, step_key = jax.random.split(key)
+        state, now = env.step(state, _random_actions(env, action_key), step_key)
+        seen = {"observation": flat(now.observation), "next_observation": flat(now.next_observation)}
+        return (state, flat(now.observation)), seen | {"terminated": now.terminated, "truncated": now.truncated}
+
+    @jax.jit
+    def play() -> tuple[jax.Array, dict[str, jax.Array]]:
+        state, observation = env.reset(reset_key)
+        first = flat(observation)
+        return first, jax.lax.scan(step, (state, first), jax.random.split(loop_key, steps))[1]
+
+    first, seen = jax.device_get(play())
+    return {"first": first, **seen}
+
+
+def _ends(env: Environment, played: dict[str, np.ndarray]) -> list[str]:
+    terminated, truncated = played["terminated"], played["truncated"]
+    done = terminated | truncated
+    same = np.all(played["observation"] == played["next_observation"], axis=-1)
+    findings = []
+    if not np.all(same[~done]):
+        findings.append("within an episode observation and next_observation differ: both are what follows the action")
+    if done.any() and np.any(same[done]):
+        share = np.mean(same[done])
+        findings.append(
+            f"at {share:.0%} of episode ends next_observation is the observation of the new episode, or no new episode began: "
+            "next_observation must be the true successor, observation the start of the next episode"
+        )
+    if np.any(terminated & truncated):
+        findings.append("terminated and truncated are both set at one step: a time limit does not terminate")
+    lengths, ends = _lengths(done, terminated)
+    if lengths.size and lengths.max() > env.time_limit:
+        findings.append(f"an episode lasted {lengths.max()} steps where the time limit is {env.time_limit}")
+    if not lengths.size and len(done) > env.time_limit:
+        findings.append(f"no episode ended in {len(done)} steps where the time limit is {env.time_limit}")
+    at_limit = lengths == env.time_limit
+    if at_limit.any() and np.all(ends[at_limit]):
+        findings.append(
+            f"all {at_limit.sum()} episodes that lasted {env.time_limit} steps, the time limit, are terminated: a time limit "
+            "truncates, so that the value of what would have followed still counts"
+        )
+    return findings
+
+
+def _lengths(done: np.ndarray, terminated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Length of every whole episode, and whether it was terminated."""
+    lengths, ends = [], []
+    for member in range(done.shape[1]):
+        at = np.flatnonzero(done[:, member])
+        lengths += np.diff(at, prepend=-1).tolist()
+        ends += terminated[at, member].tolist()
+    return np.array(lengths, int), np.array(ends, bool)
+
+
+def _starts(env: Environment, played: dict[str, np.ndarray]) -> list[str]:
+    done = played["terminated"] | played["truncated"]
+    first, later = played["first"], played["observation"][done]
+    everything = np.concatenate([first, later])
+    different = len(np.unique(everything, axis=0))
+    if len(everything) > 1 and different == 1:
+        return [SAME_START]
+    findings = []
+    if len(first) > 1 and len(np.unique(first, axis=0)) == 1:
+        findings.append("all environments start alike: reset must split its key over the environments")
+    member = np.argwhere(done)[:, 1]
+    for index in range(env.num_envs):
+        starts = later[member == index]
+        if len(starts) > 1 and len(np.unique(starts, axis=0)) == 1:
+            findings.append(f"environment {index} begins every episode alike: a key is used again at each reset")
+            break
+    return findings
+
+
+def _keys(env: Environment, seed: int) -> list[str]:
+    keys = jax.random.split(jax.random.key(seed), 3)
+    reset, step = jax.jit(env.reset), jax.jit(env.step)
+    findings = []
+    if not _equal(reset(keys[0]), reset(keys[0])):
+        findings.append("reset with one key twice gives two results: it must depend on its key alone")
+    state, _ = reset(keys[0])
+    action = _random_actions(env, keys[1])
+    if not _equal(step(state, action, keys[2]), step(state, action, keys[2])):
+        findings.append("step with the same arguments twice gives two results: it must depend on them alone")
+    return findings
+
+
+def _actions(env: Environment, seed: int) -> list[str]:
+    """Whether [-1, 1] is the range of each dimension: beyond it nothing changes, within it something does."""
+    keys = jax.random.split(jax.random.key(seed), 2)
+    state, _ = jax.jit(env.reset)(keys[0])
+    step = jax.jit(lambda action: env.step(state, action, keys[1])[1].next_observation)
+    size = env.action.shape[0]
+
+    def acted(dimension: int, value: float) -> PyTree:
+        action = np.zeros((env.num_envs, size), env.action.dtype)
+        action[:, dimension] = value
+        return step(jnp.asarray(action))
+
+    findings = []
+    for sign in (1.0, -1.0):
+        wide = [index for index in range(size) if not _equal(acted(index, sign), acted(index, 3 * sign))]
+        narrow = [index for index in range(size) if index not in wide and _equal(acted(index, 0.5 * sign), acted(index, sign))]
+        moved = [index for index in narrow if not _equal(acted(index, 0.0), acted(index, sign))]
+        for what, dimensions in (("beyond", wide), ("short of", moved)):
+            if dimensions:
+                findings.append(
+                    f"action dimensions {dimensions} have a limit {what} {sign:+.0f}: an adapter scales [-1, 1] to the "
+                    "bounds of each dimension and clips there"
+                )
+    return findings
+
+
+def _compiles(env: Environment, seed: int) -> list[str]:
+    traces: list[None] = []
+
+    @jax.jit
+    def step(state: PyTree, action: jax.Array, key: Key) -> PyTree:
+        traces.append(None)
+        return env.step(state, action, key)[0]
+
+    keys = jax.random.split(jax.random.key(seed), 5)
+    state = jax.jit(lambda key: env.reset(key)[0])(keys[0])
+    for key in keys[1:]:
+        state = step(state, _random_actions(env, key), key)
+    if len(traces) > 1:
+        return [
+            f"step was traced {len(traces)} times in 4 calls: a dtype or weak type drifts (`ddpg_jax.types.strong` mends it)"
+        ]
+    return []
+
+
+def _equal(one: PyTree, other: PyTree) -> bool:
+    raw = lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x)
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(raw(a), raw(b), equal_nan=np.issubdtype(raw(a).dtype, np.inexact)) for a, b in pairs)

@@ -1,0 +1,150 @@
+"""`envs.check` has nothing to say of environments that are right, and the right thing of those that are broken on purpose."""
+
+import re
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ddpg_jax import envs
+from ddpg_jax.envs.autoreset import Single, batch
+
+LIMIT = 12
+
+
+def good(num_envs=4):
+    return envs.make("pendulum", num_envs, time_limit=LIMIT)
+
+
+def stepping(env, change):
+    """The environment, its time steps changed by ``change(state before, time step)``."""
+
+    def step(state, action, key):
+        new, now = env.step(state, action, key)
+        return new, change(state, now)
+
+    return env._replace(step=step)
+
+
+def reset_as_successor():
+    return stepping(good(), lambda state, now: replace(now, next_observation=now.observation))
+
+
+def limit_is_terminal():
+    over = lambda now: now.terminated | now.truncated
+    return stepping(good(), lambda state, now: replace(now, terminated=over(now), truncated=over(now) & False))
+
+
+def one_start():
+    env = good()
+    fixed = jax.random.key(7)
+
+    def reset(key):
+        state, observation = env.reset(fixed)
+        same = lambda tree: jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape) if x.ndim else x, tree)
+        return same(state), same(observation)
+
+    def step(state, action, key):
+        new, now = env.step(state, action, key)
+        start, observation = reset(key)
+        done = now.terminated | now.truncated
+        new = replace(new, state=envs.autoreset.select(done, start.state, new.state))
+        return new, replace(now, observation=envs.autoreset.select(done, observation, now.observation))
+
+    return env._replace(reset=reset, step=step)
+
+
+def unscaled_actions():
+    """A slider whose own range is [-2, 2], and whose adapter does not know."""
+
+    def reset(key):
+        x = jax.random.uniform(key, (1,))
+        return x, x
+
+    def step(state, action, key):
+        state = state + 0.01 * jnp.clip(action, -2.0, 2.0)
+        return state, state, state[0], jnp.zeros((), bool)
+
+    return batch(Single(reset, step, 1), 4, LIMIT)
+
+
+def narrow_actions():
+    """The same with a range of [-0.4, 0.4]."""
+    env = unscaled_actions()
+    return env._replace(step=lambda state, action, key: env.step(state, jnp.clip(action, -0.4, 0.4), key))
+
+
+def key_reused():
+    """Every episode of an environment begins from one and the same key."""
+    env = good()
+    return env._replace(step=lambda state, action, key: env.step(state, action, jax.random.key(3)))
+
+
+def one_key_for_all():
+    env = good()
+
+    def reset(key):
+        state, observation = env.reset(key)
+        first = lambda tree: jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape) if x.ndim else x, tree)
+        return first(state), first(observation)
+
+    return env._replace(reset=reset)
+
+
+def dtype_drift():
+    return stepping(good(), lambda state, now: replace(now, reward=now.reward.astype(jnp.float16)))
+
+
+def weak_type_drift():
+    env = good()
+
+    def step(state, action, key):
+        new, now = env.step(state, action, key)
+        return replace(new, cursor=jnp.asarray(0)), now
+
+    return env._replace(step=step)
+
+
+def never_ends():
+    env = envs.make("pendulum", 4, time_limit=10_000)
+    return env._replace(time_limit=LIMIT)
+
+
+def host_code():
+    return stepping(good(), lambda state, now: replace(now, reward=now.reward * float(now.reward[0])))
+
+
+def mixed_up():
+    return stepping(good(), lambda state, now: replace(now, terminated=now.truncated))
+
+
+def moves_within():
+    return stepping(good(), lambda state, now: replace(now, observation=now.observation + 1.0))
+
+
+BROKEN = {
+    reset_as_successor: "next_observation must be the true successor",
+    limit_is_terminal: "12 steps, the time limit, are terminated: a time limit truncates",
+    one_start: "every start is one and the same",
+    unscaled_actions: r"action dimensions \[0\] have a limit beyond \+1",
+    narrow_actions: r"action dimensions \[0\] have a limit short of \+1",
+    key_reused: "begins every episode alike: a key is used again at each reset",
+    one_key_for_all: "all environments start alike: reset must split its key",
+    dtype_drift: r"reward is float16\[4\] where float32\[4\] was declared",
+    weak_type_drift: "step was traced 2 times in 4 calls: a dtype or weak type drifts",
+    never_ends: "no episode ended in 34 steps where the time limit is 12",
+    host_code: "cannot be traced by JAX",
+    mixed_up: "terminated and truncated are both set at one step",
+    moves_within: "within an episode observation and next_observation differ",
+}
+
+
+def test_a_right_environment_has_no_findings():
+    assert envs.check(good()) == []
+
+
+@pytest.mark.parametrize("build", BROKEN, ids=lambda build: build.__name__)
+def test_a_broken_environment_gets_the_right_finding(build):
+    findings = "\n".join(envs.check(build()))
+    assert re.search(BROKEN[build], findings), findings

@@ -1,0 +1,122 @@
+"""Each wrapper against its definition, on an environment that counts: observation ``[episode, step]``, ends that are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpg_jax import envs
+from ddpg_jax.envs.autoreset import Single, batch
+
+E, LIMIT = 3, 5
+
+
+def counter(terminates_at=99):
+    """Observation ``[start, steps]``, reward ``steps``; terminates after so many steps, truncated after 5."""
+
+    def reset(key):
+        start = jax.random.uniform(key, ())
+        return jnp.stack([start, 0.0]), jnp.stack([start, 0.0])
+
+    def step(state, action, key):
+        state = state + jnp.array([0.0, 1.0])
+        return state, state, state[1] + 100 * action[0], state[1] >= terminates_at
+
+    return batch(Single(reset, step, 1), E, LIMIT)
+
+
+def play(env, steps, action=0.0):
+    """``(first observation, time steps [T, E, ...])``."""
+    state, observation = env.reset(jax.random.key(0))
+
+    def step(state, key):
+        return env.step(state, jnp.full((E, 1), action), key)
+
+    return observation, jax.lax.scan(step, state, jax.random.split(jax.random.key(1), steps))[1]
+
+
+WRAPPERS = {
+    "action_repeat": lambda env: envs.action_repeat(env, 2),
+    "frame_stack": lambda env: envs.frame_stack(env, 3),
+    "time_aware": envs.time_aware,
+    "scale_reward": lambda env: envs.scale_reward(env, 0.5),
+    "map_observation": lambda env: envs.map_observation(env, lambda x: {"start": x[:1], "steps": x[1]}),
+    "all": lambda env: envs.time_aware(envs.frame_stack(envs.action_repeat(env, 2), 2)),
+}
+
+
+@pytest.mark.parametrize("terminates_at", [3, 99])
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_the_contract_survives_every_wrapper(name, terminates_at):
+    findings = envs.check(WRAPPERS[name](counter(terminates_at)))
+    # The counter's action moves the reward alone: its range cannot be seen in observations.
+    assert findings == []
+
+
+@pytest.mark.parametrize(("terminates_at", "rewards", "terminated"), [(99, [3, 7, 5], False), (3, [3, 3], True)])
+def test_action_repeat_stops_at_the_end(terminates_at, rewards, terminated):
+    # Steps give 1, 2, 3, 4, 5. Twice each: 1 + 2, 3 + 4, then 5 alone, for the episode ends there. Or 1 + 2, 3 alone.
+    _, steps = play(WRAPPERS["action_repeat"](counter(terminates_at)), len(rewards) + 1)
+    np.testing.assert_array_equal(steps.reward[: len(rewards), 0], rewards)
+    assert steps.reward[len(rewards), 0] == 3, "the next episode begins anew, with both of its steps"
+    ends = steps.terminated if terminated else steps.truncated
+    np.testing.assert_array_equal(ends[:, 1], [False] * (len(rewards) - 1) + [True, False])
+    end = len(rewards) - 1
+    np.testing.assert_array_equal(steps.next_observation[end, :, 1], [terminates_at if terminated else LIMIT] * E)
+    np.testing.assert_array_equal(steps.observation[end, :, 1], [0] * E)
+    assert np.all(steps.observation[end, :, 0] != steps.next_observation[end, :, 0])
+
+
+def test_action_repeat_counts_its_own_time():
+    assert envs.action_repeat(counter(), 2).time_limit == 3
+    assert envs.action_repeat(counter(), 1).time_limit == LIMIT
+
+
+def test_frame_stack_holds_the_last_and_begins_anew():
+    first, steps = play(WRAPPERS["frame_stack"](counter()), LIMIT)
+    np.testing.assert_array_equal(first[:, 1::2], np.zeros((E, 3)))
+    np.testing.assert_array_equal(steps.next_observation[:, 0, 1::2], [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]])
+    np.testing.assert_array_equal(steps.observation[-1, :, 1::2], np.zeros((E, 3)))
+    fresh = steps.observation[-1, :, ::2]
+    np.testing.assert_array_equal(fresh, np.repeat(fresh[:, :1], 3, axis=1))
+    assert np.all(fresh[:, 0] != first[:, 0]), "the start of the new episode, not of the old one"
+
+
+def test_time_aware_shows_what_remains():
+    first, steps = play(envs.time_aware(counter()), LIMIT)
+    np.testing.assert_allclose(first[:, 2], 1.0)
+    # 4, 3, 2, 1 and 0 of 5 steps are left.
+    np.testing.assert_allclose(steps.next_observation[:, 0, 2], [0.8, 0.6, 0.4, 0.2, 0.0], atol=1e-6)
+    np.testing.assert_allclose(steps.observation[-1, :, 2], 1.0)
+
+
+def test_scale_reward_and_map_observation():
+    _, plain = play(counter(), 3)
+    _, scaled = play(WRAPPERS["scale_reward"](counter()), 3)
+    np.testing.assert_allclose(scaled.reward, plain.reward / 2)
+    first, mapped = play(WRAPPERS["map_observation"](counter()), 3)
+    assert first["start"].shape == (E, 1)
+    np.testing.assert_array_equal(mapped.next_observation["steps"], plain.next_observation[..., 1])
+
+
+def test_sentences_for_what_does_not_fit():
+    nested = WRAPPERS["map_observation"](counter())
+    with pytest.raises(ValueError, match="time_aware needs an observation that is one vector: map_observation first"):
+        envs.time_aware(nested)
+    with pytest.raises(ValueError, match="frame_stack joins observations along their last axis, but one of them is a scalar"):
+        envs.frame_stack(nested, 2)
+    with pytest.raises(ValueError, match="times=0: must be at least 1"):
+        envs.action_repeat(counter(), 0)
+    with pytest.raises(ValueError, match="count=0: must be at least 1"):
+        envs.frame_stack(counter(), 0)
+
+
+def test_a_wrapped_pendulum_can_still_be_drawn(tmp_path):
+    env = envs.time_aware(envs.make("pendulum", 2, time_limit=4))
+    _, states = jax.lax.scan(
+        lambda state, key: (env.step(state, jnp.zeros((2, 1)), key)[0], state),
+        env.reset(jax.random.key(0))[0],
+        jax.random.split(jax.random.key(1), 4),
+    )
+    assert env.render(states, str(tmp_path / "film")).endswith("film.gif")
+    assert (tmp_path / "film.gif").stat().st_size > 1_000
