@@ -1,7 +1,10 @@
-"""The rate of updates of our DDPG and of SBX's, alternately in one process, with the same networks and batches.
+"""The rate of updates of our DDPG or TD3 and of SBX's, alternately in one process, with the same networks and batches.
 
     pip install sbx-rl
     python benchmarks/peers/sbx.py
+    python benchmarks/peers/sbx.py --agent td3
+
+A TD3 update is one critic step of both critics, and every second time one of the actor and the targets.
 
 Both sample each batch from a replay of their own and track both targets: SBX draws from its buffer on the host, all
 batches of a call at once, and scans on the device; ours samples on the device inside the scan.
@@ -26,8 +29,11 @@ from benchmarks import timing
 from ddpg_jax import agents, networks, records, replay
 from ddpg_jax.types import Key, PyTree
 
+DELAY = {"ddpg": 1, "td3": 2}
+
 
 @click.command()
+@click.option("--agent", type=click.Choice(list(DELAY)), default="ddpg", show_default=True)
 @click.option("--observations", default=17, show_default=True)
 @click.option("--actions", default=6, show_default=True)
 @click.option("--hidden", default=256, show_default=True, help="Width of the two hidden layers.")
@@ -35,27 +41,28 @@ from ddpg_jax.types import Key, PyTree
 @click.option("--capacity", default=20_000, show_default=True, help="Of both replays, filled.")
 @click.option("--steps", default=1_000, show_default=True, help="Gradient steps per call.")
 @click.option("--repetitions", default=7, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/sbx_ddpg.json"), show_default=True)
-def main(out: Path, repetitions: int, **sizes: int) -> None:
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="[default: benchmarks/results/sbx_AGENT.json]")
+def main(agent: str, out: Path | None, repetitions: int, **sizes: int) -> None:
     """Measure both and write medians and ratios as JSON."""
     try:
         import sbx
     except ImportError as error:
         raise click.ClickException(f"SBX could not be imported ({error}); install it with: pip install sbx-rl") from error
-    theirs, first_call = _sbx(sbx.DDPG, **sizes)
-    ours = _ours(**sizes)
+    theirs, first_call = _sbx({"ddpg": sbx.DDPG, "td3": sbx.TD3}[agent], **sizes)
+    ours = _ours(agent, **sizes)
     seconds = timing.alternate({"sbx": theirs, "ddpg_jax": ours}, repetitions)
     rates = {name: [sizes["steps"] / value for value in values] for name, values in seconds.items()}
     pairs = [our / their for our, their in zip(rates["ddpg_jax"], rates["sbx"], strict=True)]
     result = {
         **timing.context(),
         "sbx_version": sbx.__version__,
-        "settings": {"repetitions": repetitions, **sizes},
+        "settings": {"agent": agent, "policy_delay": DELAY[agent], "repetitions": repetitions, **sizes},
         "compile_seconds": {"ddpg_jax": ours.compile_seconds, "sbx_first_call": first_call},
         "updates_per_second": {name: timing.spread(values) for name, values in rates.items()},
         "ratio_of_medians": statistics.median(rates["ddpg_jax"]) / statistics.median(rates["sbx"]),
         "pair_ratios": pairs,
     }
+    out = out or Path(f"benchmarks/results/sbx_{agent}.json")
     records.write_json(out, result)
     for name, values in result["updates_per_second"].items():
         click.echo(f"{name:9} {values['median']:8,.0f} updates/s [{values['min']:,.0f}, {values['max']:,.0f}]")
@@ -81,10 +88,10 @@ class _Still(gymnasium.Env):
 
 
 def _sbx(
-    ddpg: Any, *, observations: int, actions: int, hidden: int, batch_size: int, capacity: int, steps: int
+    algorithm: Any, *, observations: int, actions: int, hidden: int, batch_size: int, capacity: int, steps: int
 ) -> tuple[Any, float]:
     """A call that makes ``steps`` updates, and the seconds of the first, which compiles."""
-    model = ddpg(
+    model = algorithm(
         "MlpPolicy",
         _Still(observations, actions),
         policy_kwargs={"net_arch": [hidden, hidden]},
@@ -102,10 +109,13 @@ def _sbx(
     return call, time.perf_counter() - begin
 
 
-def _ours(*, observations: int, actions: int, hidden: int, batch_size: int, capacity: int, steps: int) -> timing.Contestant:
-    widths = (hidden, hidden)
-    agent = agents.ddpg(networks.Actor(actions, widths), networks.Critic(widths, action_layer=0), critic_weight_decay=0.0)
-    ring = replay.uniform(capacity, batch_size)
+def _ours(
+    name: str, *, observations: int, actions: int, hidden: int, batch_size: int, capacity: int, steps: int
+) -> timing.Contestant:
+    widths, delay = (hidden, hidden), DELAY[name]
+    make = {"ddpg": agents.ddpg, "td3": agents.td3}[name]
+    agent = make(networks.Actor(actions, widths), networks.Critic(widths, action_layer=0), critic_weight_decay=0.0)
+    ring = replay.uniform(capacity, batch_size * delay)
     like = timing.shaped(jax.ShapeDtypeStruct((observations,), np.float32), jax.ShapeDtypeStruct((actions,), np.float32))
 
     def init(key: Key) -> PyTree:
@@ -119,7 +129,7 @@ def _ours(*, observations: int, actions: int, hidden: int, batch_size: int, capa
         agent_state, metrics = agent.update(agent_state, ring.sample(rows, sample_key), update_key)
         return (agent_state, rows), metrics
 
-    return timing.scanned(init, step, steps, jax.random.key(0))
+    return timing.scanned(init, step, steps // delay, jax.random.key(0))
 
 
 if __name__ == "__main__":
