@@ -44,6 +44,7 @@ def rows() -> list[tuple[str, str]]:
             f"{min(many['final_returns']):.1f}; {many['updates_per_second']:,.0f} updates/s, {many['wall_seconds']:.0f} s",
         ),
         learned("brax_inverted_pendulum", "ddpg-jax train brax/inverted_pendulum"),
+        learned("brax_inverted_double_pendulum", "ddpg-jax train brax/inverted_double_pendulum"),
         (
             "preset `pendulum-lecture`: episodes until the mean of the last 100 exceeds -300",
             f"{len(solved)} of {len(lecture['scores'])} seeds, after {min(solved)} to {max(solved)} episodes",

@@ -168,7 +168,7 @@ def envs() -> None:
     """List the environments."""
     from ddpg_jax import envs
 
-    click.echo("\n".join(envs.names()))
+    click.echo("\n".join([*envs.names(), "gymnasium/<id>, any of Gymnasium's registry, for example gymnasium/HalfCheetah-v5"]))
 
 
 @main.command()

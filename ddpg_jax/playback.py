@@ -10,10 +10,11 @@ import jax
 import numpy as np
 
 from ddpg_jax import config as configs
-from ddpg_jax import report, rollout
+from ddpg_jax import envs, report, rollout
 from ddpg_jax.checkpoint import Checkpoints
 from ddpg_jax.config import Config
-from ddpg_jax.programs import LATER, build, environment, evaluation_keys, over_seeds
+from ddpg_jax.envs import gymnasium
+from ddpg_jax.programs import LATER, build, environment, evaluation_keys, player
 from ddpg_jax.types import Agent, AgentState
 
 
@@ -40,12 +41,8 @@ def load(folder: Path) -> tuple[Config, Agent, int, AgentState]:
 def evaluate(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
     """Returns of ``episodes`` fresh deterministic episodes for each member of a run."""
     config, agent, steps, agent_state = load(folder)
-    play = over_seeds(config, rollout.make_evaluate(agent, environment(config, episodes)))
-    returns = (
-        np.asarray(jax.jit(play)(agent_state, evaluation_keys(config, LATER, seed)))
-        .reshape(config.seeds, -1)
-        .astype(np.float64)
-    )
+    play = player(config, agent, episodes)
+    returns = np.asarray(play(agent_state, evaluation_keys(config, LATER, seed))).reshape(config.seeds, -1).astype(np.float64)
     means = returns.mean(axis=1)
     return {
         "run": str(folder),
@@ -71,6 +68,10 @@ def render(folder: Path, path: Path, steps: int | None, seed: int, member: int) 
         raise ValueError(f"member={member}: this run has {config.seeds} member(s), numbered from 0.")
     if config.seeds > 1:
         agent_state = jax.tree.map(lambda x: x[member], agent_state)
+    if envs.on_host(config.env):
+        name, act = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return gymnasium.film(name, lambda x: np.asarray(act(agent_state, x)), str(path), steps, seed, **config.env_options)
     env = environment(config, 1)
     if env.render is None:
         raise ValueError(f"{config.env} has no way to be drawn.")

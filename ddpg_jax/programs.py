@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpg_jax import envs, rollout, train
+from ddpg_jax import envs, host, rollout, train
 from ddpg_jax.config import Config
-from ddpg_jax.types import Agent, AgentState, Environment, PyTree
+from ddpg_jax.types import Agent, AgentState, PyTree, strong
 
 FINAL_EPISODES = 100
 # Streams of evaluation keys, folded into a member's seed.
@@ -30,10 +30,12 @@ class Built(NamedTuple):
     evaluate: Callable[[AgentState, jax.Array], jax.Array]
     state: PyTree
     """Shapes of the training state."""
+    host: host.HostTrain | None = None
+    """Only of an environment on the host: ``start`` and ``chunk`` are then loops, not to be jitted."""
 
 
-def environment(config: Config, num_envs: int) -> Environment:
-    """The run's environment, with as many copies as asked."""
+def environment(config: Config, num_envs: int) -> Any:
+    """The run's environment, with as many copies as asked: an `Environment`, or one on the host."""
     env = envs.make(config.env, num_envs=num_envs, **config.env_options)
     return env if config.preset.adapt is None else config.preset.adapt(env)
 
@@ -59,7 +61,8 @@ def build(config: Config) -> Built:
     preset = config.preset
     env = environment(config, preset.num_envs)
     parts = preset.compose(preset, env)
-    trainer = train.make_train(
+    make_train = host.make_train if envs.on_host(config.env) else train.make_train
+    trainer = make_train(
         parts.agent,
         env,
         parts.replay,
@@ -71,11 +74,36 @@ def build(config: Config) -> Built:
         warm_up=parts.warm_up,
         window=parts.window,
     )
+    if isinstance(trainer, host.HostTrain):
+        return _build_on_host(config, parts.agent, trainer)
     evaluate = rollout.make_evaluate(parts.agent, environment(config, config.evaluation_episodes))
     start = over_seeds(config, lambda key: trainer.warm_up(trainer.init(key)))
     state = jax.eval_shape(start, member_keys(config))
     _check_memory(config, state.replay)
     return Built(parts.agent, start, over_seeds(config, trainer.chunk), over_seeds(config, evaluate), state)
+
+
+def _build_on_host(config: Config, agent: Agent, trainer: host.HostTrain) -> Built:
+    if config.seeds > 1:
+        raise ValueError(f"seeds={config.seeds}: environments on the host are trained one seed at a time; start several runs.")
+    init = jax.jit(lambda key: strong(trainer.init(key)))
+
+    def start(key: jax.Array) -> train.TrainState:
+        trainer.begin(config.seed)
+        return trainer.warm_up(init(key))
+
+    state = jax.eval_shape(init, member_keys(config))
+    _check_memory(config, state.replay)
+    return Built(agent, start, trainer.chunk, player(config, agent, config.evaluation_episodes), state, trainer)
+
+
+def player(config: Config, agent: Agent, episodes: int) -> Callable[[AgentState, jax.Array], Any]:
+    """``play(agent_state, keys) -> returns`` of that many deterministic episodes of each member, compiled."""
+    env = environment(config, episodes)
+    if not envs.on_host(config.env):
+        return jax.jit(over_seeds(config, rollout.make_evaluate(agent, env)))
+    evaluate = host.make_evaluate(agent, env)
+    return lambda agent_state, key: evaluate(agent_state, int(jax.random.bits(key) >> 1))
 
 
 def _check_memory(config: Config, replay: PyTree) -> None:
@@ -103,6 +131,10 @@ class Programs(NamedTuple):
 
 def compile_programs(built: Built, config: Config) -> Programs:
     """Compile each program once, side by side; XLA works outside Python's lock."""
+    if built.host is not None:
+        began = time.perf_counter()
+        built.host.compile()
+        return Programs(built.start, built.chunk, built.evaluate, time.perf_counter() - began)
     begin = time.perf_counter()
     keys = member_keys(config)
     with ThreadPoolExecutor() as pool:

@@ -72,6 +72,9 @@ def run(
         stop = opened.enter_context(_stop_signals())
         if resume:
             state, done, seconds = _restore(checkpoints, built, folder, say)
+            if built.host is not None:
+                built.host.begin((config.seed + steps_after(config, done)) % 2**31)
+                say("environments on the host begin anew; all else goes on where it was.")
         else:
             state, done, seconds = jax.block_until_ready(programs.start(member_keys(config))), 0, 0.0
         if done > config.num_chunks:

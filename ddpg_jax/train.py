@@ -74,7 +74,7 @@ class Learner(NamedTuple):
     """``adapt(state, key)``: let a behaviour that has ``adapt`` look at a replayed batch."""
 
 
-def make_learner(agent: Agent, env: Environment, replay: Replay, behaviour: Behaviour, window: Window | None) -> Learner:
+def make_learner(agent: Agent, env: Environment | Any, replay: Replay, behaviour: Behaviour, window: Window | None) -> Learner:
     """The functions of `Learner`; of ``env`` only the shapes are used."""
 
     def init(agent_key: Key, key: Key, collector: rollout.Collector) -> TrainState:
@@ -169,13 +169,8 @@ def make_train(
         ValueError: a number is out of its range.
     """
     count = env.num_envs
-    checks.between(1, float("inf"), learning_starts=learning_starts, updates_per_step=updates_per_step)
-    checks.between(1, float("inf"), collect_steps=collect_steps)
+    check_sizes(count, learning_starts, updates_per_step, collect_steps, steps_per_chunk)
     whole = count * collect_steps
-    if steps_per_chunk < 1 or steps_per_chunk % whole:
-        near = max(1, round(steps_per_chunk / whole)) * whole
-        unit = f"num_envs={count}" if collect_steps == 1 else f"num_envs={count} times collect_steps={collect_steps}"
-        raise ValueError(f"steps_per_chunk={steps_per_chunk}: must be a multiple of {unit}, for example {near}.")
     filling = 0 if window is None else window.length - 1  # vector steps until the window gives out whole transitions
     warm_up_length = -(-learning_starts // count)
     rounds = steps_per_chunk // whole
@@ -218,14 +213,14 @@ def make_train(
                 "action": transition.action,
                 "reward": transition.reward,
             }
-            return state, (episodes, _first_bad(watched, state.steps - 1))
+            return state, (episodes, first_bad(watched, state.steps - 1))
 
         acting, learning, adapting = keys[:acting_keys], keys[acting_keys:][:learning_keys], keys[acting_keys + learning_keys :]
         state, (episodes, bad) = jax.lax.scan(step, state, acting.reshape(collect_steps, 2))
         episodes, bad = jax.tree.map(jnp.sum, episodes), jax.tree.map(jnp.min, bad)
         state, metrics = learner.learn(state, learning.reshape(updates_per_step, 2))
         state = state if behaviour.adapt is None else learner.adapt(state, adapting[0])
-        return state, (episodes, metrics, bad | _first_bad(metrics, begun + collect_steps - 1))
+        return state, (episodes, metrics, bad | first_bad(metrics, begun + collect_steps - 1))
 
     def chunk(state: TrainState) -> tuple[TrainState, Report]:
         scan_key, key = jax.random.split(state.key)
@@ -244,12 +239,24 @@ def make_train(
         never = jax.tree.map(lambda x: jnp.full(x.shape, NEVER, x.dtype), bad)
         (state, (episodes, metrics, bad)), _ = jax.lax.scan(add, (state, (*zeros, never)), keys)
         metrics = jax.tree.map(lambda x: x / rounds, metrics)
-        return state, Report(episodes=episodes, metrics=metrics, first_bad_step=bad, finite=_finite_leaves(state.agent))
+        return state, Report(episodes=episodes, metrics=metrics, first_bad_step=bad, finite=finite_leaves(state.agent))
 
     return Train(init, warm_up_fn, chunk, (filling + warm_up_length) * count, steps_per_chunk)
 
 
-def _first_bad(watched: dict[str, PyTree], step: jax.Array) -> dict[str, jax.Array]:
+def check_sizes(num_envs: int, learning_starts: int, updates_per_step: int, collect_steps: int, steps_per_chunk: int) -> None:
+    """Raise ``ValueError`` for numbers that `make_train` cannot take."""
+    checks.between(1, float("inf"), learning_starts=learning_starts, updates_per_step=updates_per_step)
+    checks.between(1, float("inf"), collect_steps=collect_steps)
+    whole = num_envs * collect_steps
+    if steps_per_chunk < 1 or steps_per_chunk % whole:
+        near = max(1, round(steps_per_chunk / whole)) * whole
+        unit = f"num_envs={num_envs}" if collect_steps == 1 else f"num_envs={num_envs} times collect_steps={collect_steps}"
+        raise ValueError(f"steps_per_chunk={steps_per_chunk}: must be a multiple of {unit}, for example {near}.")
+
+
+def first_bad(watched: dict[str, PyTree], step: jax.Array) -> dict[str, jax.Array]:
+    """``step`` for each of the named values that is not finite, `NEVER` for the others."""
     return {name: jnp.where(_finite(value), NEVER, step) for name, value in watched.items()}
 
 
@@ -258,7 +265,8 @@ def _finite(tree: PyTree) -> jax.Array:
     return jnp.all(jnp.stack(finite)) if finite else jnp.asarray(True)
 
 
-def _finite_leaves(agent_state: AgentState) -> dict[str, jax.Array]:
+def finite_leaves(agent_state: AgentState) -> dict[str, jax.Array]:
+    """For each array of both networks' parameters, whether it is finite."""
     networks = {"actor": agent_state.actor, "critic": agent_state.critic}
     params = {name: (network.params, network.target_params) for name, network in networks.items()}
     leaves = jax.tree_util.tree_leaves_with_path(params)

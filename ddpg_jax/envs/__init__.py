@@ -2,6 +2,7 @@
 
     env = envs.make("pendulum", num_envs=16)
     env = envs.make("brax/halfcheetah", num_envs=64, backend="spring")
+    env = envs.make("gymnasium/HalfCheetah-v5", num_envs=8)                 # on the host, for `ddpg_jax.host`
 
 A new family is a file here with ``make(...)`` and a line in `names` and in `make`.
 """
@@ -9,31 +10,42 @@ A new family is a file here with ``make(...)`` and a line in `names` and in `mak
 from typing import Any
 
 from ddpg_jax import checks
-from ddpg_jax.envs import brax, pendulum
+from ddpg_jax.envs import brax, gymnasium, pendulum
 from ddpg_jax.envs.check import check
 from ddpg_jax.envs.wrappers import action_repeat, frame_stack, map_observation, scale_reward, time_aware
-from ddpg_jax.types import Environment
 
-__all__ = ["action_repeat", "check", "frame_stack", "make", "map_observation", "names", "scale_reward", "time_aware"]
+__all__ = ["action_repeat", "check", "frame_stack", "make", "map_observation", "names", "on_host", "scale_reward", "time_aware"]
 
 
 def names() -> list[str]:
-    """Every name that `make` knows."""
+    """Every name that `make` knows, but for those of Gymnasium's registry, ``gymnasium/<id>``."""
     return ["pendulum", *(f"brax/{name}" for name in brax.NAMES)]
 
 
-def make(name: str, num_envs: int, **options: Any) -> Environment:
+def on_host(name: str) -> bool:
+    """Whether this name is an environment that is stepped on the host, a `gymnasium.HostEnvironment`."""
+    return name.startswith(gymnasium.PREFIX)
+
+
+def make(name: str, num_envs: int, **options: Any) -> Any:
     """The environment called ``name``, ``num_envs`` of it.
 
     Args:
-        name: one of `names`.
+        name: one of `names`, or ``gymnasium/<id>`` (or ``gymnasium/<module>:<id>``) for an environment on the host.
         num_envs: E, at least 1.
-        **options: of the family: ``time_limit`` for all, ``backend`` for Brax.
+        **options: of the family: ``time_limit`` for all, ``backend`` for Brax; others go to the environment's constructor.
+
+    Returns:
+        An `Environment`; a `gymnasium.HostEnvironment` where `on_host`.
 
     Raises:
         ValueError: an unknown name (the nearest known one is named), or an option unknown or out of its range.
         ImportError: the simulator is not installed.
     """
+    if on_host(name):
+        if "backend" in options:
+            raise ValueError(f"{name} has no backend: that is an option of Brax.")
+        return gymnasium.make(name.removeprefix(gymnasium.PREFIX), num_envs, **options)
     if name not in names():
         raise checks.nearest("environment", name, names(), "`ddpg-jax envs`")
     if name == "pendulum":

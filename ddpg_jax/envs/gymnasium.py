@@ -1,0 +1,225 @@
+"""Gymnasium's vector environments, stepped on the host: the same contract as on the device, in NumPy."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ddpg_jax import checks
+
+PREFIX = "gymnasium/"
+
+
+class HostStep(NamedTuple):
+    """What one step of ``E`` host environments returned; NumPy, as `ddpg_jax.types.TimeStep`.
+
+    ``valid: [E]`` is False where the environment ignored the action in order to begin its next episode (Gymnasium's
+    next-step autoreset): there is no transition there, and nothing but ``observation`` means anything.
+    """
+
+    observation: Any
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    next_observation: Any
+    valid: np.ndarray
+
+
+class HostEnvironment(NamedTuple):
+    """``num_envs`` environments on the host, with automatic reset; actions are in [-1, 1] per dimension."""
+
+    reset: Any
+    """``reset(seed) -> observation [E, ...]``."""
+    step: Any
+    """``step(action [E, A]) -> HostStep``."""
+    close: Any
+    num_envs: int
+    observation: Any
+    """Shape and dtype of one observation, as the agent sees it: float64 as float32; uint8 stays, dicts stay dicts."""
+    action: jax.ShapeDtypeStruct
+    time_limit: int | None
+    same_step: bool
+    """Whether every step of every environment is a transition (same-step autoreset)."""
+    draw: Any
+    """``draw() -> [H, W, 3]`` uint8, environment 0 now; None where it was not made to be drawn."""
+    fps: float
+    """Steps per second of its own time."""
+
+
+def make(name: str, num_envs: int, *, time_limit: int | None = None, **options: Any) -> HostEnvironment:
+    """``num_envs`` copies of a registered environment, in one process.
+
+    Args:
+        name: an id such as ``HalfCheetah-v5``, or ``module:id`` to import the module that registers it first.
+        num_envs: E, at least 1.
+        time_limit: steps after which an episode is truncated; None is the registered one.
+        **options: handed to ``gymnasium.make_vec``, for the environment's constructor.
+
+    Raises:
+        ValueError: an unknown id (the nearest known one is named), or spaces that do not fit (see `vector`).
+        ImportError: what the environment needs is not installed.
+    """
+    import gymnasium
+    from gymnasium.vector import AutoresetMode
+
+    checks.between(1, float("inf"), num_envs=num_envs, **({} if time_limit is None else {"time_limit": time_limit}))
+    limit: dict[str, Any] = {} if time_limit is None else {"max_episode_steps": time_limit}
+    try:
+        with _quiet():
+            env = gymnasium.make_vec(
+                name,
+                num_envs,
+                vectorization_mode="sync",
+                vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
+                **limit,
+                **options,
+            )
+    except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
+        raise ImportError(
+            f"{name} needs more than Gymnasium itself ({error}); install: pip install 'gymnasium[mujoco]'"
+        ) from error
+    except gymnasium.error.UnregisteredEnv as error:
+        close = difflib.get_close_matches(name, list(gymnasium.registry), n=1, cutoff=0.3)
+        hint = f"did you mean {PREFIX}{close[0]}? " if close else ""
+        raise ValueError(f"unknown environment {PREFIX}{name}: {hint}Gymnasium's ids are in gymnasium.registry.") from error
+    except TypeError as error:
+        raise ValueError(f"{PREFIX}{name} does not take these options: {error}.") from error
+    return vector(env, time_limit or (env.spec.max_episode_steps if env.spec else None))
+
+
+def film(name: str, act: Callable[[Any], np.ndarray], path: str, steps: int | None, seed: int, **options: Any) -> str:
+    """Play one episode, or ``steps`` steps, of ``act(observation [1, ...]) -> [1, A]``; write ``path.gif`` and return its name.
+
+    Raises:
+        ValueError: the environment draws no pictures.
+    """
+    from PIL import Image
+
+    env = make(name, 1, render_mode="rgb_array", **options)
+    try:
+        observation, frames = env.reset(seed), [env.draw()]
+        while len(frames) <= (steps or env.time_limit or 1_000):
+            now = env.step(np.asarray(act(observation)))
+            observation = now.observation
+            if (now.terminated | now.truncated)[0] and steps is None:
+                break
+            frames.append(env.draw())
+    finally:
+        env.close()
+    pictures = [Image.fromarray(frame) for frame in frames if frame is not None]
+    if not pictures:
+        raise ValueError(f"{PREFIX}{name} draws no pictures.")
+    path = f"{path}.gif"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=max(20, round(1000 / env.fps)), loop=0)
+    return path
+
+
+def vector(env: Any, time_limit: int | None = None) -> HostEnvironment:
+    """Any ``gymnasium.vector.VectorEnv`` in same-step or next-step autoreset mode.
+
+    Actions are scaled per dimension from [-1, 1] to the bounds of the action space, and clipped there.
+
+    Args:
+        env: the vector environment; it is closed by ``close``.
+        time_limit: for information; what truncates is the environment itself.
+
+    Raises:
+        ValueError: the action space is not a bounded, one-dimensional Box, an observation space is of a kind that has
+            no array, or the autoreset mode is disabled.
+    """
+    from gymnasium.vector import AutoresetMode
+
+    mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+    if mode is AutoresetMode.DISABLED:
+        raise ValueError("this vector environment does not reset itself: make it with AutoresetMode.SAME_STEP or NEXT_STEP.")
+    low, high = _bounds(env.single_action_space)
+    same_step, count = mode is AutoresetMode.SAME_STEP, env.num_envs
+    begins = np.zeros(count, bool)  # next-step: which environments ignore the next action
+
+    def reset(seed: int) -> Any:
+        begins[:] = False
+        return _cast(env.reset(seed=seed)[0])
+
+    def step(action: np.ndarray) -> HostStep:
+        # An actor that became NaN is for the training loop to report; a simulator may not survive it.
+        scaled = low + (np.clip(np.nan_to_num(action), -1.0, 1.0) + 1.0) * 0.5 * (high - low)
+        raw, reward, terminated, truncated, info = env.step(scaled.astype(env.single_action_space.dtype))
+        valid = ~begins
+        observation = _cast(raw)
+        done = (terminated | truncated) & valid
+        following = observation
+        if same_step:
+            ended = info.get("_final_obs", np.zeros(count, bool))
+            following = _with_final(observation, info["final_obs"], ended) if ended.any() else observation
+        else:
+            begins[:] = done
+        return HostStep(
+            observation, reward.astype(np.float32), terminated & valid, (truncated & ~terminated) & valid, following, valid
+        )
+
+    space = _shape(env.single_observation_space)
+    action = jax.ShapeDtypeStruct(low.shape, np.dtype(np.float32))
+    draw = lambda: (env.render() or (None,))[0] if env.render_mode else None
+    fps = float(env.metadata.get("render_fps") or 30)
+    return HostEnvironment(reset, step, env.close, count, space, action, time_limit, same_step, draw, fps)
+
+
+def _bounds(space: Any) -> tuple[np.ndarray, np.ndarray]:
+    from gymnasium.spaces import Box
+
+    if not isinstance(space, Box):
+        raise ValueError(
+            f"the action space is {space}, but a deterministic policy gradient needs continuous actions: choose an environment "
+            "whose action space is a Box."
+        )
+    if len(space.shape) != 1:
+        raise ValueError(f"the action space has shape {space.shape}: flatten it to one dimension by a Gymnasium wrapper.")
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    if not np.all(np.isfinite(low) & np.isfinite(high)):
+        raise ValueError(
+            f"the action space {space} has no bounds to scale to: wrap it by gymnasium.wrappers.RescaleAction or ClipAction."
+        )
+    return low, high
+
+
+def _shape(space: Any) -> Any:
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict):
+        return {name: _shape(part) for name, part in space.items()}
+    if isinstance(space, spaces.Box | spaces.MultiBinary | spaces.Discrete | spaces.MultiDiscrete):
+        return jax.ShapeDtypeStruct(space.shape, _dtype(space.dtype))
+    raise ValueError(
+        f"the observation space {space} is no Box and no Dict of them: flatten it by gymnasium.wrappers.FlattenObservation."
+    )
+
+
+def _dtype(dtype: Any) -> np.dtype:
+    dtype = np.dtype(dtype)
+    return np.dtype({8: {"f": "float32", "i": "int32"}}.get(dtype.itemsize, {}).get(dtype.kind, dtype))
+
+
+def _cast(observation: Any) -> Any:
+    """A copy (Gymnasium may write the next observation into the same array), float64 as float32."""
+    return jax.tree.map(lambda x: np.array(x, _dtype(np.asarray(x).dtype)), observation)
+
+
+def _with_final(observation: Any, final: np.ndarray, ended: np.ndarray) -> Any:
+    """The observations, those of environments that ended replaced by the last of the old episode."""
+    following = jax.tree.map(np.copy, observation)
+    for index in np.flatnonzero(ended):
+        jax.tree.map(lambda rows, last, index=index: rows.__setitem__(index, last), following, final[index])
+    return following
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
