@@ -148,6 +148,18 @@ def render(run: Path, out: Path | None, steps: int | None, seed: int, member: in
 
 
 @main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="[default: RUN/policy.stablehlo]")
+@click.option("--member", type=click.IntRange(min=0), default=0, show_default=True, help="Of a run with several seeds.")
+def export(run: Path, out: Path | None, member: int) -> None:
+    """Write the policy of RUN's newest checkpoint as StableHLO, which JAX runs without this library."""
+    _use_compilation_cache()
+    from ddpg_jax import playback
+
+    click.echo(_guard(lambda: playback.export(run, out or run / "policy.stablehlo", member)))
+
+
+@main.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("curves.png"), show_default=True)
 def plot(runs: tuple[Path, ...], out: Path) -> None:

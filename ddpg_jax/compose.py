@@ -89,7 +89,7 @@ def lecture_environment(env: Environment) -> Environment:
         done = time_step.terminated | time_step.truncated
         return state, replace(time_step, terminated=done, truncated=done & False)
 
-    return env._replace(step=step)
+    return env._replace(step=step, native_action=lambda action: env.native_action(action / MAX_TORQUE))
 
 
 def _actor(preset: Preset, env: Environment, **options: Any) -> Actor:

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from ddpg_jax import config as configs
-from ddpg_jax import envs, report, rollout
+from ddpg_jax import envs, records, report, rollout
+from ddpg_jax import export as policies
 from ddpg_jax.checkpoint import Checkpoints
 from ddpg_jax.config import Config
 from ddpg_jax.envs import gymnasium
@@ -57,6 +58,24 @@ def evaluate(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
     }
 
 
+def export(folder: Path, path: Path, member: int) -> str:
+    """Write the policy of one member of a run as StableHLO; returns the file written.
+
+    Raises:
+        ValueError: there is no such member.
+    """
+    config, agent, _, agent_state = load(folder)
+    exported = policies.policy(agent, _member(config, agent_state, member), environment(config, 1))
+    records.write(path, bytes(exported.serialize()))
+    return str(path)
+
+
+def _member(config: Config, agent_state: AgentState, member: int) -> AgentState:
+    if member >= config.seeds:
+        raise ValueError(f"member={member}: this run has {config.seeds} member(s), numbered from 0.")
+    return agent_state if config.seeds == 1 else jax.tree.map(lambda x: x[member], agent_state)
+
+
 def render(folder: Path, path: Path, steps: int | None, seed: int, member: int) -> str:
     """Animate one member of a run; returns the file written.
 
@@ -64,10 +83,7 @@ def render(folder: Path, path: Path, steps: int | None, seed: int, member: int) 
         ValueError: there is no such member, or the environment cannot be drawn.
     """
     config, agent, _, agent_state = load(folder)
-    if member >= config.seeds:
-        raise ValueError(f"member={member}: this run has {config.seeds} member(s), numbered from 0.")
-    if config.seeds > 1:
-        agent_state = jax.tree.map(lambda x: x[member], agent_state)
+    agent_state = _member(config, agent_state, member)
     if envs.on_host(config.env):
         name, act = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
         path.parent.mkdir(parents=True, exist_ok=True)

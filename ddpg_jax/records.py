@@ -111,9 +111,9 @@ def write_json(path: Path, data: Any) -> None:
     write(path, json.dumps(data, indent=2) + "\n")
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, content: str | bytes) -> None:
     """Replace a file atomically: readers and crashes see the old text or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
     partial.replace(path)

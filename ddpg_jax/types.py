@@ -60,7 +60,7 @@ class NetworkState:
     """One network: online parameters, their slowly tracking copy, and the optimiser's state.
 
     ``batch_stats``: what a network carries that is not trained, as Flax collections (running statistics of batch
-    normalisation, the key of a noisy network); the targets use the same. Empty for most.
+    normalisation, the key of a noisy network), for the online and the target parameters alike. Empty for most.
     """
 
     params: PyTree
@@ -122,6 +122,11 @@ class Replay(NamedTuple):
     """``update(replay_state, rows, td_error)``: take back the errors ``[B]`` of what was sampled."""
 
 
+def unit_action(action: jax.Array) -> jax.Array:
+    """The action of an environment whose own range is [-1, 1] in every dimension."""
+    return jnp.clip(action, -1.0, 1.0)
+
+
 class Environment(NamedTuple):
     """``num_envs`` environments stepped as one, with automatic reset; actions are in [-1, 1] per dimension."""
 
@@ -138,6 +143,8 @@ class Environment(NamedTuple):
     """Steps after which an episode is truncated."""
     render: Callable[[PyTree, str], str] | None = None
     """``render(env_states, path)``: draw the stacked states ``[T, E, ...]`` of environment 0; returns the file's path."""
+    native_action: Callable[[jax.Array], jax.Array] = unit_action
+    """``native_action(action)``: ``[..., A]`` in the environment's own units and bounds, for export."""
 
 
 class Behaviour(NamedTuple):

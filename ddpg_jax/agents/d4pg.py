@@ -57,7 +57,7 @@ def d4pg(
     def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
         del key  # D4PG's target is deterministic
         next_action = actor.apply(actor_target_params, batch.next_observation)
-        logits = critic.apply(critic_target_params, batch.next_observation, next_action)
+        logits, _ = forward(critic, critic_target_params, batch.next_observation, next_action)
         return losses.categorical_td_target(batch.reward, batch.discount, logits, support(logits), gamma)
 
     def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:

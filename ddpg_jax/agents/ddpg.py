@@ -51,7 +51,7 @@ def ddpg(
     def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
         del key  # DDPG's target is deterministic
         next_action = actor.apply(actor_target_params, batch.next_observation)
-        next_value = critic.apply(critic_target_params, batch.next_observation, next_action)
+        next_value, _ = forward(critic, critic_target_params, batch.next_observation, next_action)
         return losses.td_target(batch.reward, batch.discount, next_value, gamma)
 
     def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:

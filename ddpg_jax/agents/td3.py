@@ -59,7 +59,7 @@ def td3(
     def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
         next_action = actor.apply(actor_target_params, batch.next_observation)
         next_action = losses.smoothing_noise(key, next_action, target_noise, target_noise_clip)
-        next_values = critics.apply(critic_target_params, batch.next_observation, next_action)
+        next_values, _ = forward(critics, critic_target_params, batch.next_observation, next_action)
         return losses.td_target(batch.reward, batch.discount, losses.clipped_double_q(next_values), gamma)
 
     def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:

@@ -61,7 +61,7 @@ def td3_categorical(
     def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
         next_action = actor.apply(actor_target_params, batch.next_observation)
         next_action = losses.smoothing_noise(key, next_action, target_noise, target_noise_clip)
-        logits = critics.apply(critic_target_params, batch.next_observation, next_action)
+        logits, _ = forward(critics, critic_target_params, batch.next_observation, next_action)
         chosen = jnp.argmin(losses.categorical_mean(logits, support(logits)), axis=0)
         logits = jnp.take_along_axis(logits, chosen[None, :, None], axis=0)[0]
         return losses.categorical_td_target(batch.reward, batch.discount, logits, support(logits), gamma)

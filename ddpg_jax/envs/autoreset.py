@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import Environment, Key, PyTree, TimeStep, strong
+from ddpg_jax.types import Environment, Key, PyTree, TimeStep, strong, unit_action
 
 
 class Single(NamedTuple):
@@ -38,6 +38,7 @@ def batch(
     *,
     fresh_per_step: int | None = None,
     render: Callable[[PyTree, str], str] | None = None,
+    native_action: Callable[[jax.Array], jax.Array] = unit_action,
 ) -> Environment:
     """``num_envs`` copies that reset themselves.
 
@@ -51,6 +52,7 @@ def batch(
         num_envs: E, at least 1.
         time_limit: steps after which an episode is truncated (never terminated), at least 1.
         fresh_per_step: starts drawn in each step, 1 to ``num_envs``; None draws all (right where a reset is cheap).
+        native_action: see `ddpg_jax.types.Environment`.
         render: see `ddpg_jax.types.Environment`; receives stacked ``state`` of environment 0, ``[T, ...]``.
 
     Raises:
@@ -114,6 +116,7 @@ def batch(
         action=jax.ShapeDtypeStruct((single.action_size,), jnp.float32),
         time_limit=time_limit,
         render=None if render is None else lambda states, path: render(jax.tree.map(lambda x: x[:, 0], states.state), path),
+        native_action=native_action,
     )
 
 

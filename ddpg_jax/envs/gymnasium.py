@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ddpg_jax import checks
@@ -48,6 +49,8 @@ class HostEnvironment(NamedTuple):
     """Whether every step of every environment is a transition (same-step autoreset)."""
     draw: Any
     """``draw() -> [H, W, 3]`` uint8, environment 0 now; None where it was not made to be drawn."""
+    native_action: Callable[[jax.Array], jax.Array]
+    """As of `ddpg_jax.types.Environment`."""
     fps: float
     """Steps per second of its own time."""
 
@@ -165,9 +168,14 @@ def vector(env: Any, time_limit: int | None = None) -> HostEnvironment:
 
     space = _shape(env.single_observation_space)
     action = jax.ShapeDtypeStruct(low.shape, np.dtype(np.float32))
+    middle, half = (jnp.asarray(x, jnp.float32) for x in ((high + low) / 2, (high - low) / 2))
+
+    def native(action: jax.Array) -> jax.Array:
+        return jnp.clip(action, -1.0, 1.0) * jnp.broadcast_to(half, action.shape) + jnp.broadcast_to(middle, action.shape)
+
     draw = lambda: (env.render() or (None,))[0] if env.render_mode else None
     fps = float(env.metadata.get("render_fps") or 30)
-    return HostEnvironment(reset, step, env.close, count, space, action, time_limit, same_step, draw, fps)
+    return HostEnvironment(reset, step, env.close, count, space, action, time_limit, same_step, draw, native, fps)
 
 
 def _bounds(space: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,12 @@ class PendulumState:
 
 def make(num_envs: int, *, time_limit: int = 200) -> Environment:
     """``num_envs`` pendulums; observation ``[cos, sin, speed]``, action the torque divided by 2 N m, never terminates."""
-    return batch(Single(reset, step, action_size=1), num_envs, time_limit, render=render)
+    return batch(Single(reset, step, action_size=1), num_envs, time_limit, render=render, native_action=torque)
+
+
+def torque(action: jax.Array) -> jax.Array:
+    """N m, at most 2 either way, for an action in [-1, 1]."""
+    return MAX_TORQUE * jnp.clip(action, -1.0, 1.0)
 
 
 def reset(key: Key) -> tuple[PendulumState, jax.Array]:
@@ -48,12 +53,12 @@ def step(
     Returns:
         ``(state, observation [3], reward, terminated)``.
     """
-    torque = MAX_TORQUE * jnp.clip(action[0], -1.0, 1.0)
+    applied = torque(action[0])
     wrapped = (state.angle + jnp.pi) % (2 * jnp.pi) - jnp.pi
-    cost = wrapped**2 + 0.1 * state.speed**2 + 0.001 * torque**2
-    acceleration = 3 * GRAVITY / (2 * LENGTH) * jnp.sin(state.angle) + 3.0 / (MASS * LENGTH**2) * torque
+    cost = wrapped**2 + 0.1 * state.speed**2 + 0.001 * applied**2
+    acceleration = 3 * GRAVITY / (2 * LENGTH) * jnp.sin(state.angle) + 3.0 / (MASS * LENGTH**2) * applied
     speed = jnp.clip(state.speed + acceleration * TIME_STEP, -MAX_SPEED, MAX_SPEED)
-    state = PendulumState(angle=state.angle + speed * TIME_STEP, speed=speed, torque=torque)
+    state = PendulumState(angle=state.angle + speed * TIME_STEP, speed=speed, torque=applied)
     return state, observe(state), -cost, jnp.zeros((), bool)
 
 

@@ -1,0 +1,94 @@
+"""An exported policy acts as the agent does, in the environment's own units, where this library is not."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ddpg_jax import agents, cli, compose, config, envs, export, networks, playback
+
+ALONE = """
+import sys
+import numpy as np
+from jax import export
+policy = export.deserialize(bytearray(open(sys.argv[1], "rb").read()))
+observations = np.load(sys.argv[2])
+np.save(sys.argv[3], policy.call(observations))
+one = policy.call(observations[:1])
+assert one.shape == (1, 1), one.shape
+assert not any(name.startswith("ddpg_jax") for name in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_equal_actions_in_a_process_without_this_library(tmp_path, monkeypatch, seeds):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "_use_compilation_cache", lambda: None)  # the tests have a cache of their own
+    small = (
+        "--total-timesteps 300 --learning-starts 100 --steps-per-chunk 200 --batch-size 8 --hidden 8"
+    )
+    member = seeds - 1
+    words = f"train pendulum --preset td3 --normalize-observations --run-dir run --seeds {seeds} {small}"
+    assert CliRunner().invoke(cli.main, words.split(), catch_exceptions=False).exit_code == 0
+    result = CliRunner().invoke(cli.main, ["export", "run", "--member", str(member)], catch_exceptions=False)
+    assert result.stdout.strip() == "run/policy.stablehlo"
+    observations = np.random.default_rng(0).normal(size=(1_000, 3)).astype(np.float32) * [1, 1, 4]
+    np.save("observations.npy", observations.astype(np.float32))
+    arguments = [sys.executable, "-c", ALONE, "run/policy.stablehlo", "observations.npy", "actions.npy"]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    _, agent, _, state = playback.load(tmp_path / "run")
+    state = state if seeds == 1 else jax.tree.map(lambda x: x[member], state)
+    expected = 2.0 * np.asarray(agent.act(state, observations.astype(np.float32)))  # N m
+    actions = np.load("actions.npy")
+    assert actions.std() > 1e-4
+    np.testing.assert_allclose(actions, expected, atol=1e-5)
+    refused = CliRunner().invoke(cli.main, ["export", "run", "--member", str(seeds)])
+    assert refused.exit_code == 2
+    assert f"member={seeds}: this run has {seeds} member(s)" in refused.stderr
+
+
+def policy_of(env, size):
+    """A policy that answers ``bias`` whatever it sees, exported."""
+    actor = networks.Actor(size, hidden=())
+    agent = agents.ddpg(actor, networks.Critic(hidden=(), action_layer=0))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), env.observation)
+    state = agent.init(jax.random.key(0), zeros, jnp.zeros(size))
+
+    def with_bias(bias):
+        params = {"params": {"Dense_0": {"kernel": jnp.zeros((zeros.shape[0], size)), "bias": jnp.asarray(bias)}}}
+        return export.policy(agent, state.replace(actor=state.actor.replace(params=params)), env)
+
+    return with_bias
+
+
+def test_bounds_of_each_dimension():
+    gymnasium = pytest.importorskip("gymnasium")
+    from ddpg_jax.envs import gymnasium as adapter
+
+    class Slider(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-1, 1, (3,))
+        action_space = gymnasium.spaces.Box(np.float32([-2, 0]), np.float32([2, 10]))
+
+    vector = gymnasium.vector.SyncVectorEnv([Slider], autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP)
+    policy = policy_of(adapter.vector(vector), 2)([100.0, -100.0])
+    np.testing.assert_allclose(policy.call(np.zeros((5, 3), np.float32)), [[2, 0]] * 5, atol=1e-5)
+    policy = policy_of(adapter.vector(vector), 2)([0.0, 0.0])
+    np.testing.assert_allclose(policy.call(np.zeros((2, 3), np.float32)), [[0, 5]] * 2, atol=1e-5)
+
+
+def test_the_lecture_exports_newton_metres():
+    preset = config.make_config("pendulum", "pendulum-lecture").preset
+    env = compose.lecture_environment(envs.make("pendulum", 1))
+    np.testing.assert_allclose(env.native_action(jnp.array([0.5, 1.5, -7.0])), [0.5, 1.5, -2.0])
+    assert preset.adapt is not None
+
+
+def test_platforms():
+    policy = policy_of(envs.make("pendulum", 1), 1)([0.3])
+    assert set(policy.platforms) == {"cpu", "cuda", "tpu"}
+    np.testing.assert_allclose(policy.call(np.zeros((4, 3), np.float32)), np.full((4, 1), 2 * np.tanh(0.3)), atol=1e-6)
