@@ -1,10 +1,11 @@
 """The loop for environments on the host: the same agent, replay and compiled update, one upload per vector step.
 
-While the host steps the environments the device learns: the action of a step is chosen before the updates that the step
-before it caused have ended, so the policy that acts is one round of updates behind `ddpg_jax.train`.
+While the host steps the environments the device learns: an action is chosen, then the updates of the step before are started,
+then the environments step. So the policy that acts is one round of updates behind that of `ddpg_jax.train`.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -79,25 +80,21 @@ def make_train(
         return learner.init(agent_key, key, _collector(env, behaviour, behaviour_key))
 
     def choose(acting: Behaviour) -> _Program:
-        def act(
-            state: PyTree, agent_state: AgentState, key: Key, steps: jax.Array, observation: PyTree, reset: jax.Array
-        ) -> Any:
-            return acting.act(state, agent_state, observation, jax.random.fold_in(key, 2 * steps), reset)
+        def act(state: PyTree, agent_state: AgentState, key: Key, number: Any, observation: PyTree, reset: Any) -> Any:
+            return acting.act(state, agent_state, observation, jax.random.fold_in(key, number), reset)
 
         return _Program(act)
 
-    def store(state: train.TrainState, row: tuple[Transition, jax.Array]) -> train.TrainState:
+    def store(state: train.TrainState, row: tuple[Transition, jax.Array], store: bool = True) -> train.TrainState:
         transition, done = row
         collector = dataclasses.replace(state.collector, reset=done)
-        return learner.take(state, (collector, transition, None), store=True)[0]
+        return learner.take(state, (collector, transition, None), store=store)[0]
 
     def fill(state: train.TrainState, row: tuple[Transition, jax.Array]) -> train.TrainState:
-        transition, done = row
-        collector = dataclasses.replace(state.collector, reset=done)
-        return learner.take(state, (collector, transition, None), store=False)[0]
+        return store(state, row, store=False)
 
     def learn(state: train.TrainState, sums: Sums) -> tuple[train.TrainState, Sums]:
-        keys = jax.random.split(jax.random.fold_in(state.key, 2 * state.steps + 1), 2 * updates_per_step + 1)
+        keys = jax.random.split(jax.random.fold_in(state.key, state.steps), 2 * updates_per_step + 1)
         state, metrics = learner.learn(state, keys[:-1].reshape(updates_per_step, 2))
         state = state if behaviour.adapt is None else learner.adapt(state, keys[-1])
         bad = jax.tree.map(jnp.minimum, sums.bad, train.first_bad(metrics, state.steps - 1))
@@ -134,9 +131,13 @@ def make_train(
         acting = state.collector.behaviour
         if not own:
             acting = (noises.uniform() if warm_up is None else warm_up).init(state.key, jnp.zeros((count, *env.action.shape)))
+        acting_key, key = jax.random.split(state.key)
+        state = dataclasses.replace(state, key=key)
         rows, wanted = 0, filling + -(-learning_starts // count)
-        while rows < wanted:
-            action, acting = warming(acting, state.agent, state.key, state.steps, *player.seen())
+        for number in itertools.count():
+            if rows >= wanted:
+                break
+            action, acting = warming(acting, state.agent, acting_key, np.int32(number), *player.seen())
             for row in player.step(np.asarray(action)):
                 state = (run_fill if rows < filling else run_store)(state, row)
                 rows += 1
@@ -145,18 +146,33 @@ def make_train(
         return state
 
     def chunk(state: train.TrainState) -> tuple[train.TrainState, train.Report]:
-        sums, rounds, stored = no_sums(state), 0, 0
+        acting_key, key = jax.random.split(state.key)
+        state, sums = dataclasses.replace(state, key=key), no_sums(state)
+        waiting: list[tuple[Transition, np.ndarray]] = []
+        stored, wanted = 0, steps_per_chunk // count
         player.clear()
-        while stored < steps_per_chunk // count:
-            action, acting = explore(state.collector.behaviour, state.agent, state.key, state.steps, *player.seen())
-            state = dataclasses.replace(state, collector=dataclasses.replace(state.collector, behaviour=acting))
-            for row in player.step(np.asarray(action)):
+
+        def take_in(state: train.TrainState, sums: Sums) -> tuple[train.TrainState, Sums]:
+            nonlocal stored
+            for row in waiting:
                 stored += 1
                 if stored % collect_steps == 0:
                     state, sums = run_both(state, sums, row)
-                    rounds += 1
                 else:
                     state = run_store(state, row)
+            return state, sums
+
+        for number in itertools.count():
+            if stored + len(waiting) >= wanted:
+                break
+            behaving = state.collector.behaviour
+            action, behaving = explore(behaving, state.agent, acting_key, np.int32(number), *player.seen())
+            state = dataclasses.replace(state, collector=dataclasses.replace(state.collector, behaviour=behaving))
+            action = np.asarray(action)  # before the state it came from is given away
+            state, sums = take_in(state, sums)
+            waiting = player.step(action)
+        state, sums = take_in(state, sums)
+        rounds = stored // collect_steps
         metrics = jax.tree.map(lambda x: x / rounds, sums.metrics)
         report = train.Report(
             episodes=player.episodes(), metrics=metrics, first_bad_step=player.bad() | sums.bad, finite=finite(state.agent)

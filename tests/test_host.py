@@ -234,7 +234,7 @@ def test_the_same_transitions_end_in_the_same_parameters(length):
     agent, behaviour, ring, trainer = composed(env, window=window, steps_per_chunk=15, updates_per_step=2)
     rows, state = [], begun(trainer)
     player, step = host._Player, host._Player.step
-    device = jax.tree.map(jnp.copy, state)
+    device = jax.tree.map(jnp.copy, state).replace(key=jax.random.split(state.key)[1])
 
     def recorded(self, action):
         rows.extend(new := step(self, action))
@@ -251,7 +251,7 @@ def test_the_same_transitions_end_in_the_same_parameters(length):
     def one(device, row):
         transition, done = row
         device, *_ = learner.take(device, (device.collector.replace(reset=done), transition, None))
-        keys = jax.random.split(jax.random.fold_in(device.key, 2 * device.steps + 1), 5)
+        keys = jax.random.split(jax.random.fold_in(device.key, device.steps), 5)
         return learner.learn(device, keys[:4].reshape(2, 2))[0]
 
     for row in rows:

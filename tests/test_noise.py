@@ -518,7 +518,7 @@ def test_parameter_noise_in_training():
 def test_parameter_noise_adapts_however_the_rounds_fall(collect_steps, before):
     """48 vector steps, one call of ``adapt`` after every ``collect_steps`` as in training, an adaptation in every 4th.
 
-    ``before`` steps were taken in a warm-up and do not count. Sigma begins far below delta, so that every adaptation multiplies it by 1.1.
+    ``before`` steps were a warm-up and do not count. Sigma begins far below delta: every adaptation multiplies it by 1.1.
     """
     agent, env = linear()
     behaviour = noise.parameter_noise(agent, env, 0.1, adaptation=1.1, adapt_every=4)
