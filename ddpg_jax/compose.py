@@ -31,52 +31,52 @@ class Parts(NamedTuple):
 
 def ddpg_gaussian(preset: Preset, env: Environment) -> Parts:
     """DDPG, Q([s, a]), clipped Gaussian noise."""
-    return _parts(preset, env, agents.ddpg(_actor(preset, env), _critic(preset), **_settings(preset)), _gaussian(preset))
+    return _parts(preset, env, agents.ddpg(actor(preset, env), critic(preset), **_settings(preset)), _gaussian(preset))
 
 
 def ddpg_ornstein_uhlenbeck(preset: Preset, env: Environment) -> Parts:
     """DDPG as in the paper: the action joins Q at its second layer, Ornstein-Uhlenbeck noise from the first step on."""
-    agent = agents.ddpg(_actor(preset, env), _critic(preset, action_layer=1), **_settings(preset))
+    agent = agents.ddpg(actor(preset, env), critic(preset, action_layer=1), **_settings(preset))
     return _own_warm_up(_parts(preset, env, agent, _ornstein_uhlenbeck(preset)))
 
 
 def ddpg_batch_norm(preset: Preset, env: Environment) -> Parts:
     """The same with batch normalisation of the state, of mu and of Q before the action."""
     norms = {"norm": BatchNorm, "input_norm": BatchNorm}
-    agent = agents.ddpg(_actor(preset, env, **norms), _critic(preset, action_layer=1, **norms), **_settings(preset))
+    agent = agents.ddpg(actor(preset, env, **norms), critic(preset, action_layer=1, **norms), **_settings(preset))
     return _own_warm_up(_parts(preset, env, agent, _ornstein_uhlenbeck(preset)))
 
 
 def parameter_noise(preset: Preset, env: Environment) -> Parts:
     """DDPG that explores with adaptive parameter-space noise."""
-    agent = agents.ddpg(_actor(preset, env), _critic(preset), **_settings(preset))
+    agent = agents.ddpg(actor(preset, env), critic(preset), **_settings(preset))
     return _parts(preset, env, agent, lambda agent: noise.parameter_noise(agent, env, _number(preset.stddev)))
 
 
 def td3(preset: Preset, env: Environment) -> Parts:
     """TD3 with clipped Gaussian noise."""
     settings = _settings(preset, "target_noise", "target_noise_clip", "policy_delay")
-    return _parts(preset, env, agents.td3(_actor(preset, env), _critic(preset), **settings), _gaussian(preset))
+    return _parts(preset, env, agents.td3(actor(preset, env), critic(preset), **settings), _gaussian(preset))
 
 
 def d4pg(preset: Preset, env: Environment) -> Parts:
     """D4PG with clipped Gaussian noise."""
-    agent = agents.d4pg(_actor(preset, env), _critic(preset), **_settings(preset, "v_min", "v_max"))
+    agent = agents.d4pg(actor(preset, env), critic(preset), **_settings(preset, "v_min", "v_max"))
     return _parts(preset, env, agent, _gaussian(preset))
 
 
 def td3_categorical(preset: Preset, env: Environment) -> Parts:
     """TD3 with categorical critics; each environment draws its noise's scale anew in each episode."""
     settings = _settings(preset, "target_noise", "target_noise_clip", "policy_delay", "v_min", "v_max")
-    agent = agents.td3_categorical(_actor(preset, env), _critic(preset), **settings)
+    agent = agents.td3_categorical(actor(preset, env), critic(preset), **settings)
     scales = noise.gaussian_per_episode(_number(preset.stddev_low), _number(preset.stddev_high))
     return _parts(preset, env, agent, lambda agent: noise.explore(agent, noise.chain(scales, noise.clip())))
 
 
 def lecture(preset: Preset, env: Environment) -> Parts:
     """The lecture's linear actor, start and noise."""
-    actor = _actor(preset, env, output=lambda x: x, final_bound=None)
-    agent = agents.ddpg(actor, _critic(preset, final_bound=None), **_settings(preset))
+    linear = actor(preset, env, output=lambda x: x, final_bound=None)
+    agent = agents.ddpg(linear, critic(preset, final_bound=None), **_settings(preset))
     noises = noise.ornstein_uhlenbeck(_number(preset.stddev), reset_at_episode_start=False)
     return _own_warm_up(_parts(preset, env, agent, lambda agent: noise.explore(agent, noises)))
 
@@ -92,12 +92,14 @@ def lecture_environment(env: Environment) -> Environment:
     return env._replace(step=step, native_action=lambda action: env.native_action(action / MAX_TORQUE))
 
 
-def _actor(preset: Preset, env: Environment, **options: Any) -> Actor:
+def actor(preset: Preset, env: Environment, **options: Any) -> Actor:
+    """The preset's actor; ``options`` of `ddpg_jax.networks.Actor` go first."""
     norm = {"norm": LayerNorm} if preset.layer_norm else {}
     return Actor(env.action.shape[-1], preset.hidden, **norm | options)
 
 
-def _critic(preset: Preset, *, action_layer: int = 0, **options: Any) -> Critic:
+def critic(preset: Preset, *, action_layer: int = 0, **options: Any) -> Critic:
+    """The preset's critic, one of an ensemble; ``options`` of `ddpg_jax.networks.Critic` go first."""
     norm = {"norm": LayerNorm, "action_norm": LayerNorm} if preset.layer_norm else {}
     hidden = preset.critic_hidden or preset.hidden
     return Critic(hidden, action_layer, num_atoms=preset.num_atoms, **norm | options)

@@ -28,9 +28,7 @@ assert not any(name.startswith("ddpg_jax") for name in sys.modules)
 def test_equal_actions_in_a_process_without_this_library(tmp_path, monkeypatch, seeds):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "_use_compilation_cache", lambda: None)  # the tests have a cache of their own
-    small = (
-        "--total-timesteps 300 --learning-starts 100 --steps-per-chunk 200 --batch-size 8 --hidden 8"
-    )
+    small = "--total-timesteps 300 --learning-starts 100 --steps-per-chunk 200 --batch-size 8 --hidden 8"
     member = seeds - 1
     words = f"train pendulum --preset td3 --normalize-observations --run-dir run --seeds {seeds} {small}"
     assert CliRunner().invoke(cli.main, words.split(), catch_exceptions=False).exit_code == 0

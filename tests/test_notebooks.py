@@ -17,6 +17,15 @@ SMALL = {
         "total_timesteps, seeds, learning_rates, frames = 3_000, 2, [1e-3, 1e-2], 3",
         {"image/png": 3, "image/gif": 1},
     ),
+    "studies.ipynb": (
+        "small = {\n"
+        '    "ablation": "--task pendulum --seeds 2 --steps 240 --hidden 8 --episodes 2",\n'
+        '    "value_estimates": "--task pendulum --seeds 2 --steps 400 --episodes 2 --window 10",\n'
+        '    "toy_mdp": "--seeds 3 --steps 90 --samples 20000 --critics 2 --critic-steps 50",\n'
+        '    "variance": "--seeds 3 --steps 300 --episodes 2",\n'
+        "}",
+        {"image/png": 8},
+    ),
 }
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the notebooks are not here: this is not a checkout")
 

@@ -1,0 +1,127 @@
+"""What the studies share: many members trained in one program, statistics over seeds, and the JSON and PNG they write."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import timing
+from ddpg_jax import programs, records, report
+from ddpg_jax.config import Config
+from ddpg_jax.run import steps_after
+from ddpg_jax.types import Agent, AgentState
+
+
+class Trained(NamedTuple):
+    """``groups`` (rows of the numbers that vary, or 1) times ``seeds`` members."""
+
+    agent: Agent
+    state: AgentState
+    """Every leaf has a leading axis ``groups * seeds``."""
+    steps: np.ndarray
+    """``[T]`` environment steps of each evaluation; the first is before any update."""
+    curve: np.ndarray
+    """``[groups, T, seeds]``: mean return of deterministic episodes."""
+    final: np.ndarray
+    """``[groups, seeds]``: the mean of 100 fresh deterministic episodes."""
+    seconds: dict[str, float]
+
+
+def train(config: Config, vary: Mapping[str, Sequence[float]] | None = None) -> Trained:
+    """Train ``config.seeds`` members for each row of ``vary`` (names of a preset's numbers), all in one program."""
+    numbers = {name: jnp.repeat(jnp.array(values, jnp.float32), config.seeds) for name, values in (vary or {}).items()}
+    groups = len(next(iter(vary.values()))) if vary else 1
+    one = replace(config, seeds=1)
+    built = lambda numbers: programs.build(replace(one, preset=replace(one.preset, **numbers)))
+    keys = jnp.tile(programs.member_keys(config).reshape(-1), groups)
+    start = jax.vmap(lambda key, numbers: built(numbers).start(key))
+    plain = built({})
+    shapes = jax.eval_shape(start, keys, numbers)
+    begin = time.perf_counter()
+    start_it, evaluate, chunk = compiled(
+        (start, (keys, numbers)),
+        (jax.vmap(plain.evaluate), (shapes.agent, keys)),
+        (jax.vmap(lambda state, numbers: built(numbers).chunk(state)), (shapes, numbers)),
+    )
+    compile_seconds, begin = time.perf_counter() - begin, time.perf_counter()
+
+    def returns(state: AgentState, stream: int, number: int) -> np.ndarray:
+        fresh = jnp.tile(programs.evaluation_keys(config, stream, number).reshape(-1), groups)
+        values = np.asarray(evaluate(state, fresh), np.float64).mean(axis=1).reshape(groups, config.seeds)
+        if not np.isfinite(values).all():
+            raise click.ClickException(f"{config.env}, preset {config.preset_name}: a return is not finite")
+        return values
+
+    state = start_it(keys, numbers)
+    steps, curve = [steps_after(config, 0)], [returns(state.agent, programs.DURING, 0)]
+    for index in range(1, config.num_chunks + 1):
+        state, _ = chunk(state, numbers)
+        if index == config.num_chunks or (config.evaluate_every and index % config.evaluate_every == 0):
+            steps.append(steps_after(config, index))
+            curve.append(returns(state.agent, programs.DURING, index))
+    rounds = -(-programs.FINAL_EPISODES // config.evaluation_episodes)
+    final = np.mean([returns(state.agent, programs.FINAL, index) for index in range(rounds)], axis=0)
+    seconds = {"compile": compile_seconds, "train_and_evaluate": time.perf_counter() - begin}
+    return Trained(plain.agent, state.agent, np.array(steps), np.stack(curve, axis=1), final, seconds)
+
+
+def compiled(*programs_and_arguments: tuple[Callable, tuple]) -> list[Any]:
+    """Compile programs side by side; of the last the first argument is donated."""
+    last = len(programs_and_arguments) - 1
+
+    def one(index: int, function: Callable, arguments: tuple) -> Any:
+        return jax.jit(function, donate_argnums=0 if index == last else ()).lower(*arguments).compile()
+
+    with ThreadPoolExecutor() as pool:
+        futures = [pool.submit(one, index, *each) for index, each in enumerate(programs_and_arguments)]
+        return [future.result() for future in futures]
+
+
+def spread(values: Any) -> dict[str, Any]:
+    """A figure over seeds: moments, quartiles, extremes, the interquartile mean and its interval, and the values."""
+    values = np.asarray(values, np.float64)
+    low, high = report.interval(values)
+    quartiles = np.percentile(values, [25, 50, 75])
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+        "interquartile_mean": float(report.interquartile_mean(values)),
+        "interquartile_mean_interval": [float(low), float(high)],
+        "quartiles": quartiles.tolist(),
+        "interquartile_range": float(quartiles[2] - quartiles[0]),
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "values": values.tolist(),
+    }
+
+
+def draw_curves(axis: Any, steps: np.ndarray, values: np.ndarray, label: str, **style: Any) -> None:
+    """``values: [T, seeds]``: the interquartile mean with its 95 % interval, and the mean, thin and dotted."""
+    (line,) = axis.plot(steps, report.interquartile_mean(values), label=label, **style)
+    axis.fill_between(steps, *report.interval(values), color=line.get_color(), alpha=0.2, linewidth=0)
+    axis.plot(steps, values.mean(axis=-1), color=line.get_color(), lw=0.8, ls=":")
+    axis.grid(alpha=0.3)
+
+
+def canvas(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Any, Any]:
+    """A figure without global state, and its axes ``[rows, columns]``, each so large in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * columns, height * rows), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def finish(out: Path, result: dict[str, Any], figure: Any, begun: float) -> None:
+    """Write the JSON and, beside it, the picture, and say where they are."""
+    records.write_json(out, {**timing.context(), "wall_seconds": time.perf_counter() - begun, **result})
+    figure.savefig(out.with_suffix(".png"))
+    click.echo(f"{out}\n{out.with_suffix('.png')}")
