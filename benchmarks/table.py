@@ -30,6 +30,22 @@ def learned(name: str, command: str) -> tuple[str, str]:
     )
 
 
+def family() -> list[tuple[str, str]]:
+    """Rows of `benchmarks/studies/family.py` on the pendulum and of `benchmarks/family.py`."""
+    learned, speed = load("family_pendulum"), load("family")
+    means = [f"{name} {one['interquartile_mean']:.0f}" for name, one in learned["contestants"].items()]
+    rates = [f"{name.upper().replace('_', ' ')} {rate:,.0f}" for name, rate in speed["updates_per_second"].items()]
+    ratios, atoms = speed["ratios"], speed["settings"]["num_atoms"]
+    return [
+        (f"pendulum after 20,000 steps, {learned['settings']['seeds']} seeds, interquartile mean", "; ".join(means)),
+        (f"updates/s of every agent, batch 256, 256x256, {atoms} atoms", ", ".join(rates)),
+        (
+            "prioritised replay: a step at 1e6 rows over one at 1e4; what it adds to an update",
+            f"{ratios['prioritised_large_over_small']:.2f}; {ratios['priorities_over_update']:.0%}",
+        ),
+    ]
+
+
 def rows() -> list[tuple[str, str]]:
     many, sbx, loop, lecture = (load(name) for name in ("pendulum_32_seeds", "sbx_ddpg", "throughput", "pendulum_lecture"))
     low, high = many["interquartile_mean_interval"]
@@ -49,6 +65,7 @@ def rows() -> list[tuple[str, str]]:
             "preset `pendulum-lecture`: episodes until the mean of the last 100 exceeds -300",
             f"{len(solved)} of {len(lecture['scores'])} seeds, after {min(solved)} to {max(solved)} episodes",
         ),
+        *family(),
         (
             "updates/s, batch 256, 256x256, 1,000 a call, beside sbx-rl's DDPG in one run",
             f"{rates['ddpg_jax']:.0f} against {rates['sbx']:.0f} (medians; ratio {sbx['ratio_of_medians']:.2f})",
