@@ -46,10 +46,19 @@ def family() -> list[tuple[str, str]]:
     ]
 
 
+def beside_sbx(agent: str) -> tuple[str, str]:
+    """A row of `benchmarks/peers/sbx.py`."""
+    result = load(f"sbx_{agent}")
+    ours, theirs = (result["updates_per_second"][name]["median"] for name in ("ddpg_jax", "sbx"))
+    return (
+        f"updates/s, batch 256, 256x256, 1,000 a call, beside sbx-rl's {agent.upper()} in one run",
+        f"{ours:.0f} against {theirs:.0f} (medians; ratio {result['ratio_of_medians']:.2f})",
+    )
+
+
 def rows() -> list[tuple[str, str]]:
-    many, sbx, loop, lecture = (load(name) for name in ("pendulum_32_seeds", "sbx_ddpg", "throughput", "pendulum_lecture"))
+    many, loop, lecture = (load(name) for name in ("pendulum_32_seeds", "throughput", "pendulum_lecture"))
     low, high = many["interquartile_mean_interval"]
-    rates = {name: sbx["updates_per_second"][name]["median"] for name in ("ddpg_jax", "sbx")}
     solved = [value for value in lecture["episodes_until_solved_strict"] if value is not None]
     parts, settings = loop["ratios"], loop["settings"]
     return [
@@ -66,10 +75,7 @@ def rows() -> list[tuple[str, str]]:
             f"{len(solved)} of {len(lecture['scores'])} seeds, after {min(solved)} to {max(solved)} episodes",
         ),
         *family(),
-        (
-            "updates/s, batch 256, 256x256, 1,000 a call, beside sbx-rl's DDPG in one run",
-            f"{rates['ddpg_jax']:.0f} against {rates['sbx']:.0f} (medians; ratio {sbx['ratio_of_medians']:.2f})",
-        ),
+        *(beside_sbx(agent) for agent in ("ddpg", "td3")),
         (
             f"whole loop over its parts, {settings['env']} ({settings['backend']}), {settings['num_envs']} environments",
             f"{parts['loop_over_parts']:.2f}",
