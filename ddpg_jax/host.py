@@ -87,8 +87,7 @@ def make_train(
 
     def store(state: train.TrainState, row: tuple[Transition, jax.Array], store: bool = True) -> train.TrainState:
         transition, done = row
-        collector = dataclasses.replace(state.collector, reset=done)
-        return learner.take(state, (collector, transition, None), store=store)[0]
+        return learner.take(state, dataclasses.replace(state.collector, reset=done), transition, store=store)
 
     def fill(state: train.TrainState, row: tuple[Transition, jax.Array]) -> train.TrainState:
         return store(state, row, store=False)
@@ -110,7 +109,8 @@ def make_train(
     ) -> tuple[train.TrainState, Sums]:
         return learn(store(state, row), sums)
 
-    explore, warming = choose(behaviour), choose(noises.uniform() if warm_up is None else warm_up)
+    warming = noises.uniform() if warm_up is None else warm_up
+    explore, explore_at_first, nothing = choose(behaviour), choose(warming), _Program(no_sums)
     run_store, run_fill = _Program(store, donate_argnums=0), _Program(fill, donate_argnums=0)
     run_both = _Program(store_and_learn, donate_argnums=(0, 1))
     finite = _Program(train.finite_leaves)
@@ -124,20 +124,21 @@ def make_train(
         explore.compile(state.collector.behaviour, state.agent, state.key, state.steps, batched[0], flags)
         run_both.compile(state, jax.eval_shape(no_sums, state), row)
         run_store.compile(state, row)
+        nothing.compile(state)
         finite.compile(state.agent)
 
     def warm_up_fn(state: train.TrainState) -> train.TrainState:
-        own = warm_up is behaviour
+        own = warming is behaviour
         acting = state.collector.behaviour
         if not own:
-            acting = (noises.uniform() if warm_up is None else warm_up).init(state.key, jnp.zeros((count, *env.action.shape)))
+            acting = warming.init(state.key, jnp.zeros((count, *env.action.shape)))
         acting_key, key = jax.random.split(state.key)
         state = dataclasses.replace(state, key=key)
         rows, wanted = 0, filling + -(-learning_starts // count)
         for number in itertools.count():
             if rows >= wanted:
                 break
-            action, acting = warming(acting, state.agent, acting_key, np.int32(number), *player.seen())
+            action, acting = explore_at_first(acting, state.agent, acting_key, np.int32(number), *player.seen())
             for row in player.step(np.asarray(action)):
                 state = (run_fill if rows < filling else run_store)(state, row)
                 rows += 1
@@ -145,34 +146,32 @@ def make_train(
             state = dataclasses.replace(state, collector=dataclasses.replace(state.collector, behaviour=acting))
         return state
 
+    def take_in(state: train.TrainState, sums: Sums, rows: list, stored: int) -> tuple[train.TrainState, Sums]:
+        for number, row in enumerate(rows, stored + 1):
+            if number % collect_steps == 0:
+                state, sums = run_both(state, sums, row)
+            else:
+                state = run_store(state, row)
+        return state, sums
+
     def chunk(state: train.TrainState) -> tuple[train.TrainState, train.Report]:
         acting_key, key = jax.random.split(state.key)
-        state, sums = dataclasses.replace(state, key=key), no_sums(state)
-        waiting: list[tuple[Transition, np.ndarray]] = []
+        state, sums = dataclasses.replace(state, key=key), nothing(state)
+        rows: list[tuple[Transition, np.ndarray]] = []  # what the environments returned and the device has not been given
         stored, wanted = 0, steps_per_chunk // count
-        player.clear()
-
-        def take_in(state: train.TrainState, sums: Sums) -> tuple[train.TrainState, Sums]:
-            nonlocal stored
-            for row in waiting:
-                stored += 1
-                if stored % collect_steps == 0:
-                    state, sums = run_both(state, sums, row)
-                else:
-                    state = run_store(state, row)
-            return state, sums
-
+        player.clear(int(state.steps))
         for number in itertools.count():
-            if stored + len(waiting) >= wanted:
+            if stored + len(rows) >= wanted:
                 break
             behaving = state.collector.behaviour
             action, behaving = explore(behaving, state.agent, acting_key, np.int32(number), *player.seen())
             state = dataclasses.replace(state, collector=dataclasses.replace(state.collector, behaviour=behaving))
             action = np.asarray(action)  # before the state it came from is given away
-            state, sums = take_in(state, sums)
-            waiting = player.step(action)
-        state, sums = take_in(state, sums)
-        rounds = stored // collect_steps
+            state, sums = take_in(state, sums, rows, stored)
+            stored += len(rows)
+            rows = player.step(action)
+        state, sums = take_in(state, sums, rows, stored)
+        rounds = (stored + len(rows)) // collect_steps
         metrics = jax.tree.map(lambda x: x / rounds, sums.metrics)
         report = train.Report(
             episodes=player.episodes(), metrics=metrics, first_bad_step=player.bad() | sums.bad, finite=finite(state.agent)
@@ -222,12 +221,14 @@ class _Player:
     def begin(self, seed: int) -> None:
         count = self._env.num_envs
         self._observation = self._env.reset(seed)
-        self._first, self._steps = np.ones(count, bool), 0
+        self._first = np.ones(count, bool)
         self._return, self._length = np.zeros(count), np.zeros(count)
         self._waiting: list[tuple[Transition, np.ndarray]] = []
         self.clear()
 
-    def clear(self) -> None:
+    def clear(self, steps: int = 0) -> None:
+        """Begin new sums; the step that comes next is number ``steps``."""
+        self._steps = steps
         self._ended = np.zeros(3)
         self._bad = dict.fromkeys(("action", "observation", "reward"), train.NEVER)
 

@@ -96,8 +96,7 @@ class BatchNorm(nn.Module):
     A pass that may write the collection "batch_stats" (an agent's losses, and its target critic, which keeps none of it)
     normalises by the batch's own moments; the losses move the running ones. Any other pass (acting, evaluation, the target
     actor) normalises by the running ones. A target critic that did so too would differ from the critic in training by a
-    small bias, which bootstrapping multiplies by 1 / (1 - gamma): on pendulum, batch 64, four seeds ended at -232, -783, -831
-    and -860 so, at -124 to -154 as it is, and at -132 to -152 either way with batch 256.
+    small bias, which bootstrapping multiplies by 1 / (1 - gamma).
 
     Source: Ioffe and Szegedy 2015; Lillicrap et al. 2015, section 3. The paper states neither the momentum (0.99 here) nor
     which moments the targets use.

@@ -76,11 +76,11 @@ def build(config: Config) -> Built:
     )
     if isinstance(trainer, host.HostTrain):
         return _build_on_host(config, parts.agent, trainer)
-    evaluate = rollout.make_evaluate(parts.agent, environment(config, config.evaluation_episodes))
+    evaluate = player(config, parts.agent, config.evaluation_episodes)
     start = over_seeds(config, lambda key: trainer.warm_up(trainer.init(key)))
     state = jax.eval_shape(start, member_keys(config))
     _check_memory(config, state.replay)
-    return Built(parts.agent, start, over_seeds(config, trainer.chunk), over_seeds(config, evaluate), state)
+    return Built(parts.agent, start, over_seeds(config, trainer.chunk), evaluate, state)
 
 
 def _build_on_host(config: Config, agent: Agent, trainer: host.HostTrain) -> Built:
@@ -131,11 +131,10 @@ class Programs(NamedTuple):
 
 def compile_programs(built: Built, config: Config) -> Programs:
     """Compile each program once, side by side; XLA works outside Python's lock."""
-    if built.host is not None:
-        began = time.perf_counter()
-        built.host.compile()
-        return Programs(built.start, built.chunk, built.evaluate, time.perf_counter() - began)
     begin = time.perf_counter()
+    if built.host is not None:
+        built.host.compile()
+        return Programs(built.start, built.chunk, built.evaluate, time.perf_counter() - begin)
     keys = member_keys(config)
     with ThreadPoolExecutor() as pool:
 

@@ -66,8 +66,8 @@ class Learner(NamedTuple):
 
     init: Callable[[Key, Key, rollout.Collector], TrainState]
     """``init(agent_key, key, collector)``: agent and empty replay around a collector that begins."""
-    take: Callable[..., tuple[TrainState, Transition, rollout.Episodes]]
-    """``take(state, collected, store=True)``: take in what `rollout.collect` or `rollout.absorb` returned."""
+    take: Callable[..., TrainState]
+    """``take(state, collector, transition, store=True)``: take in a vector step of `rollout.collect` or `rollout.absorb`."""
     learn: Callable[[TrainState, Key], tuple[TrainState, Metrics]]
     """``learn(state, keys)``: an update for each pair of ``keys: [updates, 2]``; metrics are means over them."""
     adapt: Callable[[TrainState, Key], TrainState]
@@ -95,19 +95,15 @@ def make_learner(agent: Agent, env: Environment | Any, replay: Replay, behaviour
             )
         )
 
-    def take(
-        state: TrainState, collected: tuple[rollout.Collector, Transition, rollout.Episodes], *, store: bool = True
-    ) -> tuple[TrainState, Transition, rollout.Episodes]:
-        collector, transition, episodes = collected
+    def take(state: TrainState, collector: rollout.Collector, transition: Transition, *, store: bool = True) -> TrainState:
         agent_state = state.agent if agent.observe is None else agent.observe(state.agent, transition.observation)
         stored, window_state = transition, state.window
         if window is not None:
             window_state, stored = window.push(window_state, transition, collector.reset)
         replay_state = replay.add(state.replay, stored) if store else state.replay
-        state = dataclasses.replace(
+        return dataclasses.replace(
             state, agent=agent_state, collector=collector, replay=replay_state, window=window_state, steps=state.steps + 1
         )
-        return state, transition, episodes
 
     def learn(state: TrainState, keys: Key) -> tuple[TrainState, Metrics]:
         def once(carry: tuple[AgentState, PyTree], keys: Key) -> tuple[tuple[AgentState, PyTree], Metrics]:
@@ -184,7 +180,8 @@ def make_train(
 
     def gather(state: TrainState, explore: Callable, keys: Key, *, store: bool = True) -> tuple[TrainState, Any, Any]:
         """One vector step, stored; also its single-step transitions and the episodes that ended."""
-        return learner.take(state, explore(state.collector, state.agent, keys[0], keys[1]), store=store)
+        collector, transition, episodes = explore(state.collector, state.agent, keys[0], keys[1])
+        return learner.take(state, collector, transition, store=store), transition, episodes
 
     def warm_up_fn(state: TrainState) -> TrainState:
         acting = noises.uniform() if warm_up is None else warm_up

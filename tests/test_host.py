@@ -250,7 +250,7 @@ def test_the_same_transitions_end_in_the_same_parameters(length):
     @jax.jit
     def one(device, row):
         transition, done = row
-        device, *_ = learner.take(device, (device.collector.replace(reset=done), transition, None))
+        device = learner.take(device, device.collector.replace(reset=done), transition)
         keys = jax.random.split(jax.random.fold_in(device.key, device.steps), 5)
         return learner.learn(device, keys[:4].reshape(2, 2))[0]
 

@@ -1,5 +1,9 @@
 """What the studies share: many members trained in one program, statistics over seeds, and the JSON and PNG they write."""
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -82,6 +86,21 @@ def compiled(*programs_and_arguments: tuple[Callable, tuple]) -> list[Any]:
     with ThreadPoolExecutor() as pool:
         futures = [pool.submit(one, index, *each) for index, each in enumerate(programs_and_arguments)]
         return [future.result() for future in futures]
+
+
+def shell(cache: Path | None = None) -> dict[str, str]:
+    """Environment variables for `train_by_command`: compiled programs are kept in ``cache`` alone, or nowhere."""
+    kept = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    return kept | {"DDPG_JAX_CACHE": str(cache or "off")}
+
+
+def train_by_command(arguments: list[str], folder: Path, environment: dict[str, str]) -> dict[str, Any]:
+    """`ddpg-jax train` in a process of its own, with its run in ``folder``: the run's summary."""
+    command = [sys.executable, "-m", "ddpg_jax.cli", "train", *arguments, "--run-dir", str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise click.ClickException(f"`{' '.join(command)}` failed: {done.stderr.strip()[-2_000:]}")
+    return json.loads((folder / "summary.json").read_text())
 
 
 def spread(values: Any) -> dict[str, Any]:

@@ -6,18 +6,19 @@
 A contestant is ``NAME=PRESET [options of ddpg-jax train]``. Each is trained by that command, as a user would.
 """
 
-import json
-import os
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 import click
 
+from benchmarks.studies import common
 from ddpg_jax import records, report
 
 COMMON = ("versions", "device")
@@ -57,11 +58,7 @@ def main(env: str, contestants: tuple[str, ...], seeds: int, seed: int, options:
 
 def train(arguments: list[str], folder: Path) -> dict[str, Any]:
     """One `ddpg-jax train`: its final returns, their spread, and the curve of every seed."""
-    command = [sys.executable, "-m", "ddpg_jax.cli", "train", *arguments, "--run-dir", str(folder)]
-    done = subprocess.run(command, env=os.environ | {"DDPG_JAX_CACHE": "off"}, capture_output=True, text=True)
-    if done.returncode:
-        raise click.ClickException(f"`{' '.join(command)}` failed: {done.stderr.strip()[-2_000:]}")
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = common.train_by_command(arguments, folder, common.shell())
     returns = summary["final_returns"]
     low, high = report.interval(returns)
     steps, curves = report.curve(folder)

@@ -7,10 +7,7 @@ Wall clock is what a person waits: start of Python, imports, compilation, traini
 every program is compiled anew; with ``--cache warm`` a first run that is not counted fills the cache.
 """
 
-import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,10 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 import click
 import jax
 import jax.numpy as jnp
 
+from benchmarks.studies import common
 from ddpg_jax import envs, records, rollout
 from ddpg_jax.types import Agent, Key, PyTree, TimeStep
 
@@ -81,7 +82,7 @@ def train_all(arguments: list[str], first_seed: int, seeds: int, cache: str) -> 
     """The figures of each seed, as they come."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        environment = shell(cache, folder)
+        environment = common.shell(folder / "cache" if cache == "warm" else None)
         if cache == "warm":
             train(arguments, first_seed, folder / "warm", environment)
         for seed in range(first_seed, first_seed + seeds):
@@ -90,21 +91,11 @@ def train_all(arguments: list[str], first_seed: int, seeds: int, cache: str) -> 
             yield figures
 
 
-def shell(cache: str, folder: Path) -> dict[str, str]:
-    """The environment variables of the runs; a cache of compiled programs outside this study would make them warm."""
-    kept = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    return kept | {"DDPG_JAX_CACHE": "off" if cache == "off" else str(folder / "cache")}
-
-
 def train(arguments: list[str], seed: int, folder: Path, environment: dict[str, str]) -> dict[str, Any]:
     """One run in a process of its own: its figures, and the wall clock around the process."""
-    command = [sys.executable, "-m", "ddpg_jax.cli", "train", *arguments, "--seed", str(seed), "--run-dir", str(folder)]
     begin = time.perf_counter()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    summary = common.train_by_command([*arguments, "--seed", str(seed)], folder, environment)
     wall = time.perf_counter() - begin
-    if done.returncode:
-        raise click.ClickException(f"`{' '.join(command)}` failed: {done.stderr.strip()[-2_000:]}")
-    summary = json.loads((folder / "summary.json").read_text())
     return {
         "seed": seed,
         "final_return": statistics.fmean(summary["final_returns"]),

@@ -39,8 +39,6 @@ def optimizers(
 ) -> dict[str, optax.GradientTransformation]:
     """The optimisers that `actor_critic` takes; ``optimizer(learning_rate)`` makes each, the critic's after `l2`.
 
-    A learning rate is a number, traced or not, or a schedule of that network's own steps.
-
     Raises:
         ValueError: a concrete number is negative.
     """

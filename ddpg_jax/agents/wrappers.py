@@ -71,14 +71,8 @@ def normalize_observations(agent: Agent, *, epsilon: float = 1e-2, limit: float 
         return agent.act(state, normalize(state.normalizer, observation))
 
     def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
-        seen = Transition(
-            observation=normalize(state.normalizer, batch.observation),
-            action=batch.action,
-            reward=batch.reward,
-            discount=batch.discount,
-            next_observation=normalize(state.normalizer, batch.next_observation),
-        )
-        return agent.update(state, seen, key, weight)
+        observations = {name: normalize(state.normalizer, getattr(batch, name)) for name in ("observation", "next_observation")}
+        return agent.update(state, _with(batch, **observations), key, weight)
 
     return Agent(init, act, update, observe)
 
@@ -98,13 +92,12 @@ def scale_rewards(agent: Agent, scale: float | jax.Array) -> Agent:
     checks.positive(scale=scale)
 
     def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
-        told = Transition(
-            observation=batch.observation,
-            action=batch.action,
-            reward=batch.reward * scale,
-            discount=batch.discount,
-            next_observation=batch.next_observation,
-        )
-        return agent.update(state, told, key, weight)
+        return agent.update(state, _with(batch, reward=batch.reward * scale), key, weight)
 
     return agent._replace(update=update)
+
+
+def _with(batch: Any, **changed: Any) -> Transition:
+    """A batch, whatever its type, with some of its parts replaced."""
+    names = [field.name for field in dataclasses.fields(Transition)]
+    return Transition(**{name: getattr(batch, name) for name in names} | changed)

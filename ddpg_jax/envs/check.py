@@ -1,14 +1,10 @@
 """Does an environment keep the contract? A conformance test for any adapter, also one of your own, with readable findings."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ddpg_jax.types import Environment, Key, PyTree, is_key
-
-SAME_START = "every start is one and the same: a policy would learn from one start state (fine only if the task has just one)"
 
 
 def check(env: Environment, *, steps: int | None = None, seed: int = 0) -> list[str]:
@@ -77,18 +73,16 @@ def _play(env: Environment, steps: int, seed: int) -> dict[str, np.ndarray]:
         leaves = [x.reshape(env.num_envs, -1).astype(jnp.float32) for x in jax.tree.leaves(observation)]
         return jnp.concatenate(leaves, axis=1)
 
-    def step(carry: Any, key: Key) -> tuple[Any, dict[str, jax.Array]]:
-        state, _ = carry
+    def step(state: PyTree, key: Key) -> tuple[PyTree, dict[str, jax.Array]]:
         action_key, step_key = jax.random.split(key)
         state, now = env.step(state, _random_actions(env, action_key), step_key)
         seen = {"observation": flat(now.observation), "next_observation": flat(now.next_observation)}
-        return (state, flat(now.observation)), seen | {"terminated": now.terminated, "truncated": now.truncated}
+        return state, seen | {"terminated": now.terminated, "truncated": now.truncated}
 
     @jax.jit
     def play() -> tuple[jax.Array, dict[str, jax.Array]]:
         state, observation = env.reset(reset_key)
-        first = flat(observation)
-        return first, jax.lax.scan(step, (state, first), jax.random.split(loop_key, steps))[1]
+        return flat(observation), jax.lax.scan(step, state, jax.random.split(loop_key, steps))[1]
 
     first, seen = jax.device_get(play())
     return {"first": first, **seen}
@@ -139,7 +133,9 @@ def _starts(env: Environment, played: dict[str, np.ndarray]) -> list[str]:
     everything = np.concatenate([first, later])
     different = len(np.unique(everything, axis=0))
     if len(everything) > 1 and different == 1:
-        return [SAME_START]
+        return [
+            "every start is one and the same: a policy would learn from that one alone (fine only if the task has just one)"
+        ]
     findings = []
     if len(first) > 1 and len(np.unique(first, axis=0)) == 1:
         findings.append("all environments start alike: reset must split its key over the environments")

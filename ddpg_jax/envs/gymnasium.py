@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -145,14 +146,21 @@ def vector(env: Any, time_limit: int | None = None) -> HostEnvironment:
     same_step, count = mode is AutoresetMode.SAME_STEP, env.num_envs
     begins = np.zeros(count, bool)  # next-step: which environments ignore the next action
 
+    parts = ((high - low) / 2, (high + low) / 2)
+
+    def scale(xp: Any, action: Any) -> Any:
+        """From [-1, 1] to the bounds, in NumPy or JAX."""
+        half, middle = (xp.broadcast_to(xp.asarray(part, action.dtype), action.shape) for part in parts)
+        return xp.clip(action, -1.0, 1.0) * half + middle
+
     def reset(seed: int) -> Any:
         begins[:] = False
         return _cast(env.reset(seed=seed)[0])
 
     def step(action: np.ndarray) -> HostStep:
         # An actor that became NaN is for the training loop to report; a simulator may not survive it.
-        scaled = low + (np.clip(np.nan_to_num(action), -1.0, 1.0) + 1.0) * 0.5 * (high - low)
-        raw, reward, terminated, truncated, info = env.step(scaled.astype(env.single_action_space.dtype))
+        scaled = scale(np, np.nan_to_num(action).astype(np.float64)).astype(env.single_action_space.dtype)
+        raw, reward, terminated, truncated, info = env.step(scaled)
         valid = ~begins
         observation = _cast(raw)
         done = (terminated | truncated) & valid
@@ -168,11 +176,7 @@ def vector(env: Any, time_limit: int | None = None) -> HostEnvironment:
 
     space = _shape(env.single_observation_space)
     action = jax.ShapeDtypeStruct(low.shape, np.dtype(np.float32))
-    middle, half = (jnp.asarray(x, jnp.float32) for x in ((high + low) / 2, (high - low) / 2))
-
-    def native(action: jax.Array) -> jax.Array:
-        return jnp.clip(action, -1.0, 1.0) * jnp.broadcast_to(half, action.shape) + jnp.broadcast_to(middle, action.shape)
-
+    native = functools.partial(scale, jnp)
     draw = lambda: (env.render() or (None,))[0] if env.render_mode else None
     fps = float(env.metadata.get("render_fps") or 30)
     return HostEnvironment(reset, step, env.close, count, space, action, time_limit, same_step, draw, native, fps)
