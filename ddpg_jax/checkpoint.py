@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from ddpg_jax.types import PyTree, is_key
@@ -36,7 +37,7 @@ class Checkpoints:
 
     def save(self, step: int, state: PyTree, record: dict[str, Any]) -> None:
         """Save a pytree of arrays (random keys included) and a JSON-able record under ``step``; returns when it is on disk."""
-        args = ocp.args.Composite(state=ocp.args.StandardSave(_without_keys(state)), record=ocp.args.JsonSave(record))
+        args = ocp.args.Composite(state=ocp.args.StandardSave(_storable(state)), record=ocp.args.JsonSave(record))
         for damaged in [found for found in self._manager.all_steps() if found >= step]:  # passed over by `restore`
             self._manager.delete(damaged)
         self._manager.save(step, args=args, force=True)
@@ -54,7 +55,7 @@ class Checkpoints:
         steps = sorted(self._manager.all_steps(), reverse=True)
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         target = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(_without_keys, like)
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(_storable, like)
         )
         for step in steps:
             args = ocp.args.Composite(state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
@@ -63,7 +64,7 @@ class Checkpoints:
             except Exception as error:  # whatever the storage raises on damaged files
                 report(f"checkpoint {step} is damaged ({_first_line(error)}); trying the one before it.")
                 continue
-            return step, _with_keys(restored["state"], like), restored["record"]
+            return step, _as_it_was(restored["state"], like), restored["record"]
         raise FileNotFoundError("no checkpoint" if not steps else "no checkpoint that can be read")
 
     def close(self) -> None:
@@ -71,12 +72,22 @@ class Checkpoints:
         self._manager.close()
 
 
-def _without_keys(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
+def _storable(tree: PyTree) -> PyTree:
+    """What Orbax takes: keys as their data, and of an array without elements, which it refuses, one that stands for it."""
+
+    def one(x: jax.Array) -> jax.Array:
+        x = jax.random.key_data(x) if is_key(x) else x
+        return x if x.size else jnp.zeros((1,), x.dtype)
+
+    return jax.tree.map(one, tree)
 
 
-def _with_keys(tree: PyTree, like: PyTree) -> PyTree:
-    return jax.tree.map(lambda x, y: jax.random.wrap_key_data(x) if is_key(y) else x, tree, like)
+def _as_it_was(tree: PyTree, like: PyTree) -> PyTree:
+    def one(x: jax.Array, y: Any) -> jax.Array:
+        x = x if y.size else jnp.zeros(y.shape, x.dtype)
+        return jax.random.wrap_key_data(x) if is_key(y) else x
+
+    return jax.tree.map(one, tree, like)
 
 
 def _first_line(error: Exception) -> str:

@@ -60,6 +60,7 @@ def _hyper_parameter_options(command: Callable) -> Callable:
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir; options left out are the run's.")
 @click.option("--backend", default=None, help="Brax's physics: generalized, positional, spring or mjx.")
 @click.option("--time-limit", type=int, default=None, help="Steps per episode. [default: the environment's]")
+@click.option("--action-repeat", type=int, default=None, help="Steps that one action lasts, on the device. [default: 1]")
 @click.option("--steps-per-chunk", type=int, default=None, help="Environment steps between reports. [default: 1/20 of the run]")
 @click.option("--evaluate-every", type=int, default=1, show_default=True, help="In chunks; 0 evaluates at the end only.")
 @click.option("--evaluation-episodes", type=int, default=20, show_default=True, help="Episodes per evaluation.")
@@ -99,7 +100,7 @@ def _was_given(context: click.Context, name: str) -> bool:
 def _make_config(options: dict[str, Any], given: dict[str, Any], resumed: Path | None) -> Config:
     from ddpg_jax import config as configs
 
-    env_options = {name: options.pop(name) for name in ("backend", "time_limit")}
+    env_options = {name: options.pop(name) for name in ("backend", "time_limit", "action_repeat")}
     env_options = {name: value for name, value in env_options.items() if value is not None}
     if resumed is None:
         chosen = {name: value for name, value in options.items() if value is not None}
@@ -139,12 +140,13 @@ def evaluate(run: Path, episodes: int, seed: int) -> None:
 @click.option("--steps", type=click.IntRange(min=1), default=None, help="[default: as many as an episode may last]")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the start.")
 @click.option("--member", type=click.IntRange(min=0), default=0, show_default=True, help="Of a run with several seeds.")
-def render(run: Path, out: Path | None, steps: int | None, seed: int, member: int) -> None:
-    """Write an animation of the newest checkpoint of RUN: a GIF, or Brax's HTML viewer."""
+@click.option("--format", "form", type=click.Choice(["gif", "mp4", "html"]), help="[default: html for Brax, else gif]")
+def render(run: Path, out: Path | None, steps: int | None, seed: int, member: int, form: str | None) -> None:
+    """Write an animation of the newest checkpoint of RUN: GIF, MP4, or Brax's HTML viewer."""
     _use_compilation_cache()
     from ddpg_jax import playback
 
-    click.echo(_guard(lambda: playback.render(run, out or run / "episode", steps, seed, member)))
+    click.echo(_guard(lambda: playback.render(run, out or run / "episode", steps, seed, member, form)))
 
 
 @main.command()
@@ -180,7 +182,7 @@ def envs() -> None:
     """List the environments."""
     from ddpg_jax import envs
 
-    click.echo("\n".join([*envs.names(), "gymnasium/<id>, any of Gymnasium's registry, for example gymnasium/HalfCheetah-v5"]))
+    click.echo("\n".join([*envs.names(), *envs.FAMILIES]))
 
 
 @main.command()

@@ -25,7 +25,7 @@ class Display:
         self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._total = config.warm_up_steps + config.num_chunks * config.steps_per_chunk
         self._task = self._progress.add_task("compiling", total=self._total)
-        self._episodes = 0.0
+        self._episodes = self._broken = 0.0
         self._begin: tuple[float, int] | None = None
 
     def __enter__(self) -> Display:
@@ -47,8 +47,10 @@ class Display:
         if self._begin is None:
             self._begin = (now, steps)
         self._episodes += float(np.sum(row["episodes"]))
+        self._broken += float(np.sum(row["broken_episodes"]))
+        broken = f" ({self._broken:,.0f} broken off)" if self._broken else ""
         text = (
-            f"{steps:,}/{self._total:,} steps  {self._episodes:,.0f} episodes  return {self._return(row)}  "
+            f"{steps:,}/{self._total:,} steps  {self._episodes:,.0f} episodes{broken}  return {self._return(row)}  "
             f"{row['env_steps_per_second']:,.0f} env-steps/s  {row['updates_per_second']:,.0f} updates/s  "
             f"{self._left(now, steps)}"
         )

@@ -277,7 +277,7 @@ class _Player:
     def episodes(self) -> rollout.Episodes:
         """Sums over the episodes that ended since `clear`."""
         count, returns, lengths = (jnp.float32(value) for value in self._ended)
-        return rollout.Episodes(count=count, return_sum=returns, length_sum=lengths)
+        return rollout.Episodes(count=count, return_sum=returns, length_sum=lengths, broken=jnp.float32(0))
 
     def bad(self) -> dict[str, Any]:
         return {name: np.int32(step) for name, step in self._bad.items()}

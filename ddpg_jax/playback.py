@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 
 from ddpg_jax import config as configs
-from ddpg_jax import envs, records, report, rollout
+from ddpg_jax import envs, records, report, rollout, video
 from ddpg_jax import export as policies
 from ddpg_jax.checkpoint import Checkpoints
 from ddpg_jax.config import Config
@@ -76,22 +77,53 @@ def _member(config: Config, agent_state: AgentState, member: int) -> AgentState:
     return agent_state if config.seeds == 1 else jax.tree.map(lambda x: x[member], agent_state)
 
 
-def render(folder: Path, path: Path, steps: int | None, seed: int, member: int) -> str:
+def render(folder: Path, path: Path, steps: int | None, seed: int, member: int, form: str | None = None) -> str:
     """Animate one member of a run; returns the file written.
 
+    Args:
+        folder: the run's.
+        path: without suffix.
+        steps: to play; None is an episode.
+        seed: of the start.
+        member: of a run with several seeds.
+        form: one of `ddpg_jax.video.FORMATS`; None is the environment's viewer, or else a GIF.
+
     Raises:
-        ValueError: there is no such member, or the environment cannot be drawn.
+        ValueError: there is no such member, or the environment cannot be drawn in this form.
+        ImportError: a library that draws is missing.
     """
     config, agent, _, agent_state = load(folder)
     agent_state = _member(config, agent_state, member)
-    if envs.on_host(config.env):
-        name, act = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return gymnasium.film(name, lambda x: np.asarray(act(agent_state, x)), str(path), steps, seed, **config.env_options)
-    env = environment(config, 1)
-    if env.render is None:
-        raise ValueError(f"{config.env} has no way to be drawn.")
-    length = steps or env.time_limit
-    states = jax.jit(rollout.make_trajectory(agent, env, length))(agent_state, jax.random.key(seed))
     path.parent.mkdir(parents=True, exist_ok=True)
-    return env.render(states, str(path))
+    if envs.on_host(config.env):
+        if form == "html":
+            raise ValueError(f"{config.env} has no HTML viewer: choose --format gif or mp4.")
+        name, compiled = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
+        act = lambda observation: np.asarray(compiled(agent_state, observation))
+        frames, fps = _drawn(lambda: gymnasium.film(name, act, steps, seed, **config.env_options))
+        return video.write(frames, path.with_name(f"{path.name}.{form or 'gif'}"), fps)
+    env = environment(config, 1)
+    form = form or ("gif" if env.viewer is None else "html")
+    look = env.viewer if form == "html" else env.draw
+    if look is None:
+        raise ValueError(f"{config.env} cannot be drawn as {form}.")
+    states = jax.jit(rollout.make_trajectory(agent, env, steps or env.time_limit))(agent_state, jax.random.key(seed))
+    picture = _drawn(lambda: look(states))
+    path = path.with_name(f"{path.name}.{form}")
+    if form != "html":
+        return video.write(picture, path, env.fps)
+    records.write(path, picture)
+    return str(path)
+
+
+def _drawn(draw: Callable[[], Any]) -> Any:
+    """Call; where there is no OpenGL, say what to do."""
+    try:
+        return draw()
+    except Exception as error:  # each of the ways to OpenGL has its own kind
+        if isinstance(error, ValueError | ImportError) and "GL" not in str(error):
+            raise
+        raise ValueError(
+            f"the simulator cannot draw here ({error}): without a screen set MUJOCO_GL=egl or MUJOCO_GL=osmesa, with Debian's "
+            "libegl1 or libosmesa6 installed."
+        ) from error

@@ -42,6 +42,7 @@ def row(
         "episodes": counts.tolist(),
         "episode_return": mean(episodes.return_sum),
         "episode_length": mean(episodes.length_sum),
+        "broken_episodes": np.reshape(episodes.broken, -1).tolist(),
         **{name: np.reshape(value, -1).tolist() for name, value in chunk_report.metrics.items()},
         "evaluation_return": evaluation,
         "train_seconds": seconds,

@@ -24,9 +24,10 @@ class RingState:
 def uniform(capacity: int, batch_size: int) -> Replay:
     """A ring of the last ``capacity`` transitions, sampled uniformly with replacement.
 
-    ``add`` takes ``[n, ...]`` transitions; n must divide ``capacity``, so that one contiguous write never wraps. Jit it with
-    the state donated and it writes in place. ``sample`` consumes its key and never returns a row that was not written;
-    sampling an empty buffer returns row 0, which is all zeros.
+    ``add`` takes ``[n, ...]`` transitions; n must divide ``capacity``, so that one contiguous write never wraps. Where some of
+    them may be no transitions, ``valid: [n]`` says which to store. Jit it with the state donated and it writes in place.
+    ``sample`` consumes its key and never returns a row that was not written; sampling an empty buffer returns row 0, which
+    is all zeros.
 
     Args:
         capacity: number of transitions kept.
@@ -109,11 +110,14 @@ def prioritised(
         one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.int32)
         return PrioritisedState(ring=init_ring(transition), levels=tuple(levels), maximum=one, samples=zero)
 
-    def add(state: PrioritisedState, transitions: PyTree) -> PrioritisedState:
-        rows = state.ring.position + jnp.arange(jax.tree.leaves(transitions)[0].shape[0])
+    def add(state: PrioritisedState, transitions: PyTree, valid: jax.Array | None = None) -> PrioritisedState:
+        if valid is None:
+            rows = state.ring.position + jnp.arange(jax.tree.leaves(transitions)[0].shape[0])
+        else:
+            rows = _free_rows(state.ring, valid, capacity)
         priorities = jnp.full(rows.shape, state.maximum)
         levels = _write(state.levels, rows, priorities)
-        return dataclasses.replace(state, ring=add_ring(state.ring, transitions), levels=levels)
+        return dataclasses.replace(state, ring=add_ring(state.ring, transitions, valid), levels=levels)
 
     def sample(state: PrioritisedState, key: Key) -> Sample:
         total = jnp.sum(state.levels[-1])
@@ -135,7 +139,10 @@ def prioritised(
 
 
 def _write(levels: tuple[jax.Array, ...], rows: jax.Array, priorities: jax.Array) -> tuple[jax.Array, ...]:
-    """Set leaves ``rows: [B]``; of a row that comes twice the larger priority stays, on every machine alike. O(B) per level."""
+    """Set leaves ``rows: [B]``; of a row that comes twice the larger priority stays, on every machine alike. O(B) per level.
+
+    A row beyond all (`_free_rows`) is beyond all nodes of every level, and JAX drops what is written there.
+    """
     nodes, children = rows // FANOUT, rows % FANOUT
     leaves = levels[0].at[nodes, children].set(0.0).at[nodes, children].max(priorities)
     new = [leaves]
@@ -165,7 +172,13 @@ def _descend(levels: tuple[jax.Array, ...], mass: jax.Array) -> tuple[jax.Array,
     return node, weight
 
 
-def _ring(capacity: int, batch_size: int) -> tuple[Callable[[PyTree], RingState], Callable[[RingState, PyTree], RingState]]:
+def _free_rows(ring: RingState, valid: jax.Array, capacity: int) -> jax.Array:
+    """Where each valid one of ``[n]`` new items goes, without gaps; the others beyond all rows."""
+    rows = (ring.position + jnp.cumsum(valid, dtype=jnp.int32) - 1) % capacity
+    return jnp.where(valid, rows, jnp.iinfo(jnp.int32).max)
+
+
+def _ring(capacity: int, batch_size: int) -> tuple[Callable[[PyTree], RingState], Callable[..., RingState]]:
     """``init`` and ``add`` of a ring, its sizes checked."""
     checks.between(1, float("inf"), batch_size=batch_size)
     if capacity < batch_size:
@@ -178,7 +191,7 @@ def _ring(capacity: int, batch_size: int) -> tuple[Callable[[PyTree], RingState]
         # Two buffers, not one twice: the state is donated.
         return RingState(storage=storage, position=jnp.zeros((), jnp.int32), size=jnp.zeros((), jnp.int32))
 
-    def add(state: RingState, transitions: PyTree) -> RingState:
+    def add(state: RingState, transitions: PyTree, valid: jax.Array | None = None) -> RingState:
         count = jax.tree.leaves(transitions)[0].shape[0]
         if count == 0 or capacity % count:
             raise ValueError(
@@ -186,13 +199,17 @@ def _ring(capacity: int, batch_size: int) -> tuple[Callable[[PyTree], RingState]
                 f"choose for example {max(1, capacity // max(count, 1)) * count}."
             )
 
-        def write(buffer: jax.Array, rows: jax.Array) -> jax.Array:
-            return jax.lax.dynamic_update_slice_in_dim(buffer, rows.astype(buffer.dtype), state.position, axis=0)
+        def write(buffer: jax.Array, items: jax.Array) -> jax.Array:
+            if valid is None:
+                return jax.lax.dynamic_update_slice_in_dim(buffer, items.astype(buffer.dtype), state.position, axis=0)
+            return buffer.at[rows].set(items.astype(buffer.dtype), mode="drop")
 
+        rows = None if valid is None else _free_rows(state, valid, capacity)
+        added = count if valid is None else jnp.sum(valid, dtype=jnp.int32)
         return RingState(
             storage=jax.tree.map(write, state.storage, transitions),
-            position=(state.position + count) % capacity,
-            size=jnp.minimum(state.size + count, capacity),
+            position=(state.position + added) % capacity,
+            size=jnp.minimum(state.size + added, capacity),
         )
 
     return init, add

@@ -39,6 +39,7 @@ def n_step(length: int, gamma: float | jax.Array) -> Window:
 
     so that ``y = reward + gamma discount Q'(next_observation, mu'(next_observation))`` whatever k is. Every step begins exactly
     one transition; none reaches across the end of an episode, be it a termination or a time limit, and none is lost there.
+    Where steps may be invalid (`ddpg_jax.types.Transition`), none reaches into one, and what one begins is invalid.
 
     Args:
         length: n, at least 1; 1 gives every transition back as it came.
@@ -60,6 +61,8 @@ def n_step(length: int, gamma: float | jax.Array) -> Window:
         append = lambda window, new: jnp.concatenate([window, new[None]])
         steps = jax.tree.map(append, state.transitions, transition)
         ends = append(state.done, done)
+        if length > 1 and transition.valid is not None:  # the step before a breakdown is the last of its episode
+            ends = ends.at[-2].set(ends[-2] | ~transition.valid)
         reward, last = steps.reward[0], jnp.zeros(done.shape, jnp.int32)
         running = ~ends[0]
         for i in range(1, length):
@@ -73,6 +76,7 @@ def n_step(length: int, gamma: float | jax.Array) -> Window:
             reward=reward,
             discount=jnp.asarray(gamma, reward.dtype) ** last.astype(reward.dtype) * at_last(steps.discount),
             next_observation=jax.tree.map(at_last, steps.next_observation),
+            valid=None if steps.valid is None else steps.valid[0],
         )
         return jax.tree.map(lambda x: x[1:], WindowState(transitions=steps, done=ends)), begun
 

@@ -29,11 +29,15 @@ class Collector:
 
 @struct.dataclass
 class Episodes:
-    """Sums over the episodes that ended: ``count``, ``return_sum`` (undiscounted) and ``length_sum``, float32 scalars."""
+    """Sums over the episodes that ended: ``count``, ``return_sum`` (undiscounted) and ``length_sum``, float32 scalars.
+
+    ``broken`` counts those that a breakdown of the simulation cut off; they are in none of the others.
+    """
 
     count: jax.Array
     return_sum: jax.Array
     length_sum: jax.Array
+    broken: jax.Array
 
 
 def begin(env: Environment, behaviour: Behaviour, key: Key) -> Collector:
@@ -84,14 +88,17 @@ def absorb(collector: Collector, action: jax.Array, time_step: TimeStep) -> tupl
         reward=time_step.reward,
         discount=1.0 - time_step.terminated.astype(jnp.float32),
         next_observation=time_step.next_observation,
+        valid=time_step.valid,
     )
     done = time_step.terminated | time_step.truncated
+    whole = done if time_step.valid is None else done & time_step.valid
     episode_return = collector.episode_return + time_step.reward
     episode_length = collector.episode_length + 1
     episodes = Episodes(
-        count=jnp.sum(done, dtype=jnp.float32),
-        return_sum=jnp.sum(jnp.where(done, episode_return, 0.0)),
-        length_sum=jnp.sum(jnp.where(done, episode_length, 0)).astype(jnp.float32),
+        count=jnp.sum(whole, dtype=jnp.float32),
+        return_sum=jnp.sum(jnp.where(whole, episode_return, 0.0)),
+        length_sum=jnp.sum(jnp.where(whole, episode_length, 0)).astype(jnp.float32),
+        broken=jnp.sum(done & ~whole, dtype=jnp.float32),
     )
     collector = dataclasses.replace(
         collector,

@@ -84,6 +84,8 @@ def make_learner(agent: Agent, env: Environment | Any, replay: Replay, behaviour
             observation=observation, action=action, reward=scalar, discount=scalar, next_observation=observation
         )
         batched = jax.tree.map(lambda x: jnp.zeros((env.num_envs, *x.shape), x.dtype), example)
+        if getattr(env, "breaks", False):
+            batched = dataclasses.replace(batched, valid=jnp.zeros((env.num_envs,), bool))
         return strong(
             TrainState(
                 agent=agent.init(agent_key, observation, action),
@@ -100,7 +102,11 @@ def make_learner(agent: Agent, env: Environment | Any, replay: Replay, behaviour
         stored, window_state = transition, state.window
         if window is not None:
             window_state, stored = window.push(window_state, transition, collector.reset)
-        replay_state = replay.add(state.replay, stored) if store else state.replay
+        if store:
+            valid = () if stored.valid is None else (stored.valid,)
+            replay_state = replay.add(state.replay, dataclasses.replace(stored, valid=None), *valid)
+        else:
+            replay_state = state.replay
         return dataclasses.replace(
             state, agent=agent_state, collector=collector, replay=replay_state, window=window_state, steps=state.steps + 1
         )

@@ -4,7 +4,7 @@ A bag of functions is a ``NamedTuple`` and never sits inside a state. A bag of a
 knows as a pytree. Axes are written in capitals: ``B`` batch, ``E`` environments, ``A`` action dimensions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -22,6 +22,9 @@ class Transition:
 
     ``discount`` is 0 if and only if the episode terminated, else gamma^(k-1) under a k-step return (1 for k = 1), so
     that ``update`` multiplies by gamma once. A time limit never zeroes it.
+
+    ``valid`` accompanies a transition on its way into the replay, and only from environments that may break down
+    (`Environment.breaks`): False where there is nothing to store.
     """
 
     observation: PyTree
@@ -29,6 +32,7 @@ class Transition:
     reward: jax.Array
     discount: jax.Array
     next_observation: PyTree
+    valid: jax.Array | None = None
 
 
 @struct.dataclass
@@ -37,6 +41,9 @@ class TimeStep:
 
     ``observation`` is what to act on now, after an automatic reset. ``next_observation`` is what really followed the
     action, before it. They differ only where ``terminated`` or ``truncated``.
+
+    ``valid`` is False where the simulation broke down (`Environment.breaks`) and None where that cannot happen. Such a step
+    is truncated, and nothing else of it means anything but ``observation``: it is not stored, and its episode not counted.
     """
 
     observation: PyTree
@@ -44,6 +51,7 @@ class TimeStep:
     terminated: jax.Array
     truncated: jax.Array
     next_observation: PyTree
+    valid: jax.Array | None = None
 
 
 @struct.dataclass
@@ -114,8 +122,9 @@ class Replay(NamedTuple):
 
     init: Callable[[PyTree], PyTree]
     """``init(transition)``: an empty buffer for items shaped like the example (no batch axis)."""
-    add: Callable[[PyTree, PyTree], PyTree]
-    """``add(replay_state, transitions)``: store ``[E, ...]`` items, the oldest give way."""
+    add: Callable[..., PyTree]
+    """``add(replay_state, transitions, valid=None)``: store ``[E, ...]`` items, or those where ``valid: [E]``; the oldest
+    give way."""
     sample: Callable[[PyTree, Key], PyTree]
     """``sample(replay_state, key)``: a batch with leading axis ``B``, or a `Sample` where ``update`` is given."""
     update: Callable[[PyTree, jax.Array, jax.Array], PyTree] | None = None
@@ -141,10 +150,16 @@ class Environment(NamedTuple):
     """Shape ``[A]`` and dtype of one action."""
     time_limit: int
     """Steps after which an episode is truncated."""
-    render: Callable[[PyTree, str], str] | None = None
-    """``render(env_states, path)``: draw the stacked states ``[T, E, ...]`` of environment 0; returns the file's path."""
+    draw: Callable[[PyTree], Sequence[Any]] | None = None
+    """``draw(env_states)``: frames ``[H, W, 3]`` uint8 of environment 0, from stacked states ``[T, E, ...]``."""
+    viewer: Callable[[PyTree], str] | None = None
+    """``viewer(env_states)``: the same as an HTML page, where the simulator has a viewer."""
+    fps: float = 30.0
+    """Steps per second of its own time."""
     native_action: Callable[[jax.Array], jax.Array] = unit_action
     """``native_action(action)``: ``[..., A]`` in the environment's own units and bounds, for export."""
+    breaks: bool = False
+    """Whether a simulation may break down, which `TimeStep.valid` then says."""
 
 
 class Behaviour(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddpg_jax import rollout
-from ddpg_jax.envs.autoreset import Single, batch
+from ddpg_jax.envs.autoreset import Single, batch, randomized
 from ddpg_jax.types import Behaviour
 
 LIMIT = 5
@@ -170,11 +170,48 @@ def test_bad_numbers_are_named(wrong, text):
         batch(counting(), **({"num_envs": 4, "time_limit": LIMIT} | wrong))
 
 
-def test_render_receives_environment_zero():
+def test_what_draws_receives_environment_zero():
     given = []
-    env = batch(counting(), 3, LIMIT, render=lambda states, path: given.append(states) or path)
+    env = batch(counting(), 3, LIMIT, draw=given.append, viewer=lambda states: given.append(states) or "page", fps=7)
     state, _ = env.reset(jax.random.key(0))
     trajectory = {"start": np.arange(21).reshape(7, 3), "count": np.zeros((7, 3))}
-    assert env.render(state.replace(state=trajectory), "film") == "film"
-    np.testing.assert_array_equal(given[0]["start"], [0, 3, 6, 9, 12, 15, 18])
-    assert batch(counting(), 3, LIMIT).render is None
+    env.draw(state.replace(state=trajectory))
+    assert env.viewer(state.replace(state=trajectory)) == "page"
+    for states in given:
+        np.testing.assert_array_equal(states["start"], [0, 3, 6, 9, 12, 15, 18])
+    assert (batch(counting(), 3, LIMIT).draw, batch(counting(), 3, LIMIT).viewer, env.fps) == (None, None, 7)
+
+
+def weighing(mass):
+    """Observes the mass of its system, and moves by it."""
+
+    def reset(key):
+        return {"at": jnp.zeros(())}, jnp.stack([mass, jnp.zeros(())])
+
+    def step(state, action, key):
+        at = state["at"] + mass
+        return {"at": at}, jnp.stack([mass, at]), at, jnp.zeros((), bool)
+
+    return Single(reset, step, action_size=1, valid=lambda state, observation, reward: reward < 1e6)
+
+
+def test_every_episode_has_a_system_of_its_own():
+    system = {"mass": jnp.ones(()), "length": jnp.full((2,), 3.0), "name": 4}
+
+    def randomize(system, keys):
+        masses = jax.vmap(lambda key: jax.random.uniform(key, (), minval=1.0, maxval=2.0))(keys)
+        return system | {"mass": masses}, {"mass": 0, "length": None, "name": None}
+
+    def using(system):
+        assert system["length"].shape == (2,)
+        return weighing(system["mass"])
+
+    env = batch(randomized(using, system, randomize), 4, LIMIT)
+    assert env.breaks
+    _, steps, _ = play(env, np.zeros((30, 4, 1)))
+    masses = np.asarray(steps.next_observation)[..., 0]
+    np.testing.assert_allclose(
+        np.asarray(steps.next_observation)[..., 1], masses * (np.arange(30) % LIMIT + 1)[:, None], rtol=1e-6
+    )
+    assert len(np.unique(masses)) == 4 * 30 // LIMIT, "one an episode"
+    assert np.all((masses >= 1) & (masses < 2))

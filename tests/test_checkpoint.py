@@ -30,6 +30,7 @@ def state(seed: int = 0):
         "key": jax.random.fold_in(key, 7),
         "keys": {"of": [jax.random.split(key, (2, 3))]},
         "empty": ((), {"nothing": ()}),
+        "no elements": jnp.zeros((4, 0), jnp.float16),
     }
 
 

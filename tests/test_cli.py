@@ -372,9 +372,10 @@ def test_help_lists_the_commands_and_options():
 
 
 def test_envs():
-    *names, registry = invoke("envs").stdout.splitlines()
+    *names, gymnasium, playground = invoke("envs").stdout.splitlines()
     assert names == envs.names()
-    assert registry.startswith("gymnasium/<id>")
+    assert gymnasium.startswith("gymnasium/<id>")
+    assert playground.startswith("playground/<name>")
     assert {"pendulum", "brax/halfcheetah"} < set(envs.names())
 
 
@@ -601,7 +602,7 @@ def test_a_live_line_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(display, "Console", functools.partial(Console, force_terminal=True, width=200))
     config = make_config("pendulum", **OPTIONS, seeds=2)
     row = {"episodes": [1.0, 2.0], "episode_return": [-4.0, -6.0], "evaluation_return": None}
-    row |= {"env_steps_per_second": 1234.0, "updates_per_second": 5678.0}
+    row |= {"env_steps_per_second": 1234.0, "updates_per_second": 5678.0, "broken_episodes": [0.0, 1.0]}
     with display.Display(config, Path("a [folder]")) as shown:
         shown.show(row | {"env_steps": 300})
         shown.show(row | {"env_steps": 600, "evaluation_return": [-1.0, -2.0]})
@@ -612,7 +613,8 @@ def test_a_live_line_on_a_terminal(monkeypatch, capsys):
     assert "\x1b[" in output
     assert "━" in plain
     assert "pendulum, preset default, 2 seeds -> a [folder]" in plain
-    assert re.search(r"600/600 steps  6 episodes  return -1\.5  1,234 env-steps/s  5,678 updates/s  0 s left", plain)
+    rates = "return -1.5  1,234 env-steps/s  5,678 updates/s  0 s left"
+    assert f"600/600 steps  6 episodes (2 broken off)  {rates}" in plain
     assert "\n600/600" not in plain, "the live line alone, no plain ones"
     assert "interquartile mean -1.5 [-2.0, -1.0] over 2 seeds, worst -2.0, best -1.0" in plain
 

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 from scipy import stats
 
 from ddpg_jax import envs
@@ -134,26 +133,22 @@ def test_truncates_after_200_steps_and_never_terminates():
         assert np.flatnonzero(steps.truncated[:, e]).tolist() == [EPISODE - 1, 2 * EPISODE - 1]
 
 
-def test_render_draws_the_rod_where_the_angle_is(tmp_path):
+def test_the_rod_is_drawn_where_the_angle_is():
     """Upright, hanging, and a quarter turn anti-clockwise (to the left, as in Gymnasium)."""
     env = envs.make("pendulum", 2)
     angle = jnp.stack([jnp.array([0.0, jnp.pi, jnp.pi / 2]), jnp.full(3, 1.0)], axis=1)  # environment 1 is not drawn
     states = pendulum.PendulumState(angle=angle, speed=jnp.zeros((3, 2)), torque=jnp.array([[0.0, 0], [2, 0], [-2, 0]]))
     wrapped, _ = env.reset(jax.random.key(0))
-    path = env.render(wrapped.replace(state=states), str(tmp_path / "swing"))
-    assert path == str(tmp_path / "swing.gif")
-
-    with Image.open(path) as film:
-        assert film.n_frames == 3
-        assert film.info["duration"] == 50  # milliseconds
-        centres = []
-        for frame in range(3):
-            film.seek(frame)
-            pixels = np.asarray(film.convert("RGB")).astype(int)
-            red = (pixels[..., 0] > 150) & (pixels[..., 1] < 120)
-            assert red.sum() > 100
-            rows, columns = np.nonzero(red)
-            centres.append((rows.mean() - pixels.shape[0] / 2, columns.mean() - pixels.shape[1] / 2))
+    frames = env.draw(wrapped.replace(state=states))
+    assert len(frames) == 3
+    assert env.fps == 20
+    centres = []
+    for frame in frames:
+        pixels = frame.astype(int)
+        red = (pixels[..., 0] > 150) & (pixels[..., 1] < 120)
+        assert red.sum() > 100
+        rows, columns = np.nonzero(red)
+        centres.append((rows.mean() - pixels.shape[0] / 2, columns.mean() - pixels.shape[1] / 2))
     (up_y, up_x), (down_y, down_x), (left_y, left_x) = centres
     assert up_y < -15
     assert down_y > 15

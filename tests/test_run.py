@@ -491,7 +491,7 @@ def broken(first: dict[str, int], finite: dict[str, bool]) -> train.Report:
     zero = jnp.zeros(())
     first = {"action": train.NEVER, "actor_loss": train.NEVER, "observation": train.NEVER, "reward": train.NEVER} | first
     return train.Report(
-        episodes=rollout.Episodes(count=zero, return_sum=zero, length_sum=zero),
+        episodes=rollout.Episodes(count=zero, return_sum=zero, length_sum=zero, broken=zero),
         metrics={},
         first_bad_step={name: jnp.array(value, jnp.int32) for name, value in sorted(first.items())},
         finite={name: jnp.array(value) for name, value in finite.items()},

@@ -99,5 +99,5 @@ def scale_rewards(agent: Agent, scale: float | jax.Array) -> Agent:
 
 def _with(batch: Any, **changed: Any) -> Transition:
     """A batch, whatever its type, with some of its parts replaced."""
-    names = [field.name for field in dataclasses.fields(Transition)]
+    names = ("observation", "action", "reward", "discount", "next_observation")
     return Transition(**{name: getattr(batch, name) for name in names} | changed)

@@ -2,6 +2,7 @@
 
     env = envs.make("pendulum", num_envs=16)
     env = envs.make("brax/halfcheetah", num_envs=64, backend="spring")
+    env = envs.make("playground/CheetahRun", num_envs=128)
     env = envs.make("gymnasium/HalfCheetah-v5", num_envs=8)                 # on the host, for `ddpg_jax.host`
 
 A new family is a file here with ``make(...)`` and a line in `names` and in `make`.
@@ -10,7 +11,7 @@ A new family is a file here with ``make(...)`` and a line in `names` and in `mak
 from typing import Any
 
 from ddpg_jax import checks
-from ddpg_jax.envs import brax, gymnasium, pendulum
+from ddpg_jax.envs import brax, gymnasium, pendulum, playground
 from ddpg_jax.envs.check import check
 from ddpg_jax.envs.wrappers import action_repeat, frame_stack, map_observation, scale_reward, time_aware
 
@@ -18,8 +19,15 @@ __all__ = ["action_repeat", "check", "frame_stack", "make", "map_observation", "
 
 
 def names() -> list[str]:
-    """Every name that `make` knows, but for those of Gymnasium's registry, ``gymnasium/<id>``."""
+    """Every name that `make` knows, but for those of the registries of Gymnasium and of MuJoCo Playground (`FAMILIES`)."""
     return ["pendulum", *(f"brax/{name}" for name in brax.NAMES)]
+
+
+FAMILIES = (
+    "gymnasium/<id>, any of Gymnasium's registry, for example gymnasium/HalfCheetah-v5",
+    "playground/<name>, any of MuJoCo Playground's registry, for example playground/CheetahRun",
+)
+"""Names beyond `names`."""
 
 
 def on_host(name: str) -> bool:
@@ -31,9 +39,11 @@ def make(name: str, num_envs: int, **options: Any) -> Any:
     """The environment called ``name``, ``num_envs`` of it.
 
     Args:
-        name: one of `names`, or ``gymnasium/<id>`` (or ``gymnasium/<module>:<id>``) for an environment on the host.
+        name: one of `names`, ``playground/<name>``, or ``gymnasium/<id>`` (or ``gymnasium/<module>:<id>``) for an environment
+            on the host.
         num_envs: E, at least 1.
-        **options: of the family: ``time_limit`` for all, ``backend`` for Brax; others go to the environment's constructor.
+        **options: of the family: ``time_limit`` for all; ``action_repeat`` for all on the device (`wrappers.action_repeat`);
+            ``backend`` for Brax; ``randomize`` for Brax and Playground; others go to the environment's constructor.
 
     Returns:
         An `Environment`; a `gymnasium.HostEnvironment` where `on_host`.
@@ -42,10 +52,17 @@ def make(name: str, num_envs: int, **options: Any) -> Any:
         ValueError: an unknown name (the nearest known one is named), or an option unknown or out of its range.
         ImportError: the simulator is not installed.
     """
+    if "backend" in options and not name.startswith("brax/"):
+        raise ValueError(f"{name} has no backend: that is an option of Brax.")
     if on_host(name):
-        if "backend" in options:
-            raise ValueError(f"{name} has no backend: that is an option of Brax.")
+        if "action_repeat" in options:
+            raise ValueError(f"{name} has no action_repeat: register it with a wrapper of Gymnasium that repeats actions.")
         return gymnasium.make(name.removeprefix(gymnasium.PREFIX), num_envs, **options)
+    if "action_repeat" in options:
+        times = options.pop("action_repeat")
+        return action_repeat(make(name, num_envs, **options), times)
+    if name.startswith(playground.PREFIX):
+        return playground.make(name.removeprefix(playground.PREFIX), num_envs, **options)
     if name not in names():
         raise checks.nearest("environment", name, names(), "`ddpg-jax envs`")
     if name == "pendulum":

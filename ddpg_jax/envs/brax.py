@@ -1,16 +1,15 @@
 """Brax environments, with automatic reset of our own: true successors, fresh starts, termination apart from time limits."""
 
-import contextlib
-import logging
-import os
-import warnings
-from collections.abc import Callable, Iterator
+import copy
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ddpg_jax.envs.autoreset import Single, batch
+from ddpg_jax.envs import quiet
+from ddpg_jax.envs.autoreset import Single, batch, one_by_one, randomized
 from ddpg_jax.types import Environment, Key, PyTree
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")
@@ -30,7 +29,15 @@ NAMES = (
 )
 
 
-def make(name: str, num_envs: int, *, backend: str = "generalized", time_limit: int = 1000, **options: Any) -> Environment:
+def make(
+    name: str,
+    num_envs: int,
+    *,
+    backend: str = "generalized",
+    time_limit: int = 1000,
+    randomize: Callable[[Any, Key], Any] | None = None,
+    **options: Any,
+) -> Environment:
     """``num_envs`` copies of a Brax environment.
 
     Args:
@@ -38,6 +45,7 @@ def make(name: str, num_envs: int, *, backend: str = "generalized", time_limit: 
         num_envs: E.
         backend: one of `BACKENDS`; results differ much between backends, so name it beside every figure.
         time_limit: steps after which an episode is truncated (Brax's own default is 1000).
+        randomize: a domain randomisation function of Brax's kind, `autoreset.randomized`.
         **options: handed to the environment's constructor.
 
     Raises:
@@ -48,7 +56,11 @@ def make(name: str, num_envs: int, *, backend: str = "generalized", time_limit: 
         raise ValueError(f"unknown Brax backend {backend!r}: choose one of {', '.join(BACKENDS)}.")
     env = _create(name, backend, options)
     fresh = max(1, num_envs // 16)  # a reset costs up to a third of a step; an episode lasts longer than 16 steps
-    return batch(single(env), num_envs, time_limit, fresh_per_step=fresh, render=_renderer(env, name, backend, options))
+    one = single(env) if randomize is None else randomized(lambda system: single(_with(env, sys=system)), env.sys, randomize)
+    if not hasattr(env, "sys"):  # `fast` simulates nothing that could be drawn
+        return batch(one, num_envs, time_limit, fresh_per_step=fresh)
+    looks = functools.partial(draw, env), functools.partial(viewer, env)
+    return batch(one, num_envs, time_limit, fresh_per_step=fresh, draw=looks[0], viewer=looks[1], fps=1 / env.dt)
 
 
 def single(env: Any) -> Single:
@@ -67,7 +79,7 @@ def single(env: Any) -> Single:
 
 
 def _create(name: str, backend: str, options: dict[str, Any]) -> Any:
-    with _quiet():
+    with quiet.quiet():
         try:
             from brax import envs
         except ImportError as error:
@@ -78,35 +90,22 @@ def _create(name: str, backend: str, options: dict[str, Any]) -> Any:
             raise ValueError(f"brax/{name} does not take these options: {error}.") from error
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what Brax and MuJoCo say of themselves on every start: optional engines, maintenance, deprecated attributes."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            from mujoco import set_mju_user_warning as on_warning
-        except ImportError:
-            yield
-            return
-        on_warning(lambda text: None)
-        try:
-            yield
-        finally:
-            on_warning(None)
+def _with(env: Any, **attributes: Any) -> Any:
+    """A copy of an environment with other attributes."""
+    env = copy.copy(env)
+    vars(env).update(attributes)
+    return env
 
 
-def _renderer(env: Any, name: str, backend: str, options: dict[str, Any]) -> Callable[[PyTree, str], str]:
-    def render(states: PyTree, path: str) -> str:
-        """Write ``path.html``, Brax's viewer; returns the file's path."""
-        from brax.io import html
+def viewer(env: Any, states: PyTree) -> str:
+    """Brax's viewer, an HTML page."""
+    from brax.io import html
 
-        states = jax.device_get(states.pipeline_state)
-        count = jax.tree.leaves(states)[0].shape[0]
-        frames = [jax.tree.map(lambda x, i=i: x[i], states) for i in range(count)]
-        path = f"{path}.html"
-        with open(path, "w") as file:
-            file.write(html.render(env.sys.tree_replace({"opt.timestep": env.dt}), frames))
-        return path
+    return html.render(env.sys.tree_replace({"opt.timestep": env.dt}), [state.pipeline_state for state in one_by_one(states)])
 
-    return render
+
+def draw(env: Any, states: PyTree) -> Sequence[Any]:
+    """Frames by MuJoCo's renderer."""
+    from brax.io import image
+
+    return image.render_array(env.sys, [state.pipeline_state for state in one_by_one(states)])

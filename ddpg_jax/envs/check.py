@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpg_jax.types import Environment, Key, PyTree, is_key
+from ddpg_jax.types import Environment, Key, PyTree, TimeStep, is_key
 
 
 def check(env: Environment, *, steps: int | None = None, seed: int = 0) -> list[str]:
@@ -25,12 +25,20 @@ def check(env: Environment, *, steps: int | None = None, seed: int = 0) -> list[
     findings = _shapes(env)
     if findings:
         return findings
+    plain, traces = env, list[None]()
+
+    def traced(state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, TimeStep]:
+        traces.append(None)
+        return plain.step(state, action, key)
+
+    # A simulator is slow to compile: two programs serve all that follows.
+    env = env._replace(reset=jax.jit(env.reset), step=jax.jit(traced))
     played = _play(env, steps, seed)
-    return [*_ends(env, played), *_starts(env, played), *_keys(env, seed), *_actions(env, seed), *_compiles(env, seed)]
+    return [*_ends(env, played), *_starts(env, played), *_keys(env, seed), *_actions(env, seed), *_compiles(len(traces))]
 
 
-def _random_actions(env: Environment, key: Key) -> jax.Array:
-    return jax.random.uniform(key, (env.num_envs, *env.action.shape), env.action.dtype, -1.0, 1.0)
+def _random_actions(env: Environment, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (env.num_envs, *env.action.shape)).astype(env.action.dtype)
 
 
 def _shapes(env: Environment) -> list[str]:
@@ -50,6 +58,7 @@ def _shapes(env: Environment) -> list[str]:
         "reward": (now.reward, jax.ShapeDtypeStruct((env.num_envs,), jnp.float32)),
         "terminated": (now.terminated, flags),
         "truncated": (now.truncated, flags),
+        **({"valid": (now.valid, flags)} if env.breaks else {}),
         "the state after a step": (after, state),
     }
     return [
@@ -67,25 +76,22 @@ def _describe(tree: PyTree) -> str:
 
 def _play(env: Environment, steps: int, seed: int) -> dict[str, np.ndarray]:
     """Everything that was seen, ``[steps, E, ...]``; observations as one flat vector each."""
-    reset_key, loop_key = jax.random.split(jax.random.key(seed))
+    reset_key, *keys = jax.random.split(jax.random.key(seed), steps + 1)
 
+    @jax.jit
     def flat(observation: PyTree) -> jax.Array:
         leaves = [x.reshape(env.num_envs, -1).astype(jnp.float32) for x in jax.tree.leaves(observation)]
         return jnp.concatenate(leaves, axis=1)
 
-    def step(state: PyTree, key: Key) -> tuple[PyTree, dict[str, jax.Array]]:
-        action_key, step_key = jax.random.split(key)
-        state, now = env.step(state, _random_actions(env, action_key), step_key)
-        seen = {"observation": flat(now.observation), "next_observation": flat(now.next_observation)}
-        return state, seen | {"terminated": now.terminated, "truncated": now.truncated}
-
-    @jax.jit
-    def play() -> tuple[jax.Array, dict[str, jax.Array]]:
-        state, observation = env.reset(reset_key)
-        return flat(observation), jax.lax.scan(step, state, jax.random.split(loop_key, steps))[1]
-
-    first, seen = jax.device_get(play())
-    return {"first": first, **seen}
+    state, observation = env.reset(reset_key)
+    first, seen = flat(observation), []
+    for number, key in enumerate(keys):
+        state, now = env.step(state, jnp.asarray(_random_actions(env, number)), key)
+        valid = np.ones(env.num_envs, bool) if now.valid is None else now.valid
+        seen.append((flat(now.observation), flat(now.next_observation), now.reward, now.terminated, now.truncated, valid))
+    names = ("observation", "next_observation", "reward", "terminated", "truncated", "valid")
+    stacked = (np.stack(parts) for parts in zip(*jax.device_get(seen), strict=True))
+    return {"first": np.asarray(first), **dict(zip(names, stacked, strict=True))}
 
 
 def _ends(env: Environment, played: dict[str, np.ndarray]) -> list[str]:
@@ -93,10 +99,17 @@ def _ends(env: Environment, played: dict[str, np.ndarray]) -> list[str]:
     done = terminated | truncated
     same = np.all(played["observation"] == played["next_observation"], axis=-1)
     findings = []
-    if not np.all(same[~done]):
+    bad = ~np.isfinite(played["reward"]) | ~np.isfinite(played["next_observation"]).all(axis=-1)
+    if bad.any():
+        findings.append(
+            f"at {np.mean(bad):.1%} of steps an observation or reward is NaN or infinite: an adapter says which steps are not "
+            "`valid`, and resets"
+        )
+    if not np.all(same[~done & ~bad]):
         findings.append("within an episode observation and next_observation differ: both are what follows the action")
-    if done.any() and np.any(same[done]):
-        share = np.mean(same[done])
+    whole = done & played["valid"]
+    if whole.any() and np.any(same[whole]):
+        share = np.mean(same[whole])
         findings.append(
             f"at {share:.0%} of episode ends next_observation is the observation of the new episode, or no new episode began: "
             "next_observation must be the true successor, observation the start of the next episode"
@@ -149,14 +162,13 @@ def _starts(env: Environment, played: dict[str, np.ndarray]) -> list[str]:
 
 
 def _keys(env: Environment, seed: int) -> list[str]:
-    keys = jax.random.split(jax.random.key(seed), 3)
-    reset, step = jax.jit(env.reset), jax.jit(env.step)
+    keys = jax.random.split(jax.random.key(seed), 2)
     findings = []
-    if not _equal(reset(keys[0]), reset(keys[0])):
+    if not _equal(env.reset(keys[0]), env.reset(keys[0])):
         findings.append("reset with one key twice gives two results: it must depend on its key alone")
-    state, _ = reset(keys[0])
-    action = _random_actions(env, keys[1])
-    if not _equal(step(state, action, keys[2]), step(state, action, keys[2])):
+    state, _ = env.reset(keys[0])
+    action = jnp.asarray(_random_actions(env, seed))
+    if not _equal(env.step(state, action, keys[1]), env.step(state, action, keys[1])):
         findings.append("step with the same arguments twice gives two results: it must depend on them alone")
     return findings
 
@@ -164,14 +176,13 @@ def _keys(env: Environment, seed: int) -> list[str]:
 def _actions(env: Environment, seed: int) -> list[str]:
     """Whether [-1, 1] is the range of each dimension: beyond it nothing changes, within it something does."""
     keys = jax.random.split(jax.random.key(seed), 2)
-    state, _ = jax.jit(env.reset)(keys[0])
-    step = jax.jit(lambda action: env.step(state, action, keys[1])[1].next_observation)
+    state, _ = env.reset(keys[0])
     size = env.action.shape[0]
 
     def acted(dimension: int, value: float) -> PyTree:
         action = np.zeros((env.num_envs, size), env.action.dtype)
         action[:, dimension] = value
-        return step(jnp.asarray(action))
+        return env.step(state, jnp.asarray(action), keys[1])[1].next_observation
 
     findings = []
     for sign in (1.0, -1.0):
@@ -187,22 +198,9 @@ def _actions(env: Environment, seed: int) -> list[str]:
     return findings
 
 
-def _compiles(env: Environment, seed: int) -> list[str]:
-    traces: list[None] = []
-
-    @jax.jit
-    def step(state: PyTree, action: jax.Array, key: Key) -> PyTree:
-        traces.append(None)
-        return env.step(state, action, key)[0]
-
-    keys = jax.random.split(jax.random.key(seed), 5)
-    state = jax.jit(lambda key: env.reset(key)[0])(keys[0])
-    for key in keys[1:]:
-        state = step(state, _random_actions(env, key), key)
-    if len(traces) > 1:
-        return [
-            f"step was traced {len(traces)} times in 4 calls: a dtype or weak type drifts (`ddpg_jax.types.strong` mends it)"
-        ]
+def _compiles(traces: int) -> list[str]:
+    if traces > 1:
+        return [f"step was traced {traces} times: a dtype or weak type drifts (`ddpg_jax.types.strong` mends it)"]
     return []
 
 

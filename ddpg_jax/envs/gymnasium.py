@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import functools
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpg_jax import checks
+from ddpg_jax.envs import quiet
 
 PREFIX = "gymnasium/"
 
@@ -75,7 +74,7 @@ def make(name: str, num_envs: int, *, time_limit: int | None = None, **options: 
     checks.between(1, float("inf"), num_envs=num_envs, **({} if time_limit is None else {"time_limit": time_limit}))
     limit: dict[str, Any] = {} if time_limit is None else {"max_episode_steps": time_limit}
     try:
-        with _quiet():
+        with quiet.quiet():
             env = gymnasium.make_vec(
                 name,
                 num_envs,
@@ -97,14 +96,14 @@ def make(name: str, num_envs: int, *, time_limit: int | None = None, **options: 
     return vector(env, time_limit or (env.spec.max_episode_steps if env.spec else None))
 
 
-def film(name: str, act: Callable[[Any], np.ndarray], path: str, steps: int | None, seed: int, **options: Any) -> str:
-    """Play one episode, or ``steps`` steps, of ``act(observation [1, ...]) -> [1, A]``; write ``path.gif`` and return its name.
+def film(
+    name: str, act: Callable[[Any], np.ndarray], steps: int | None, seed: int, **options: Any
+) -> tuple[list[np.ndarray], float]:
+    """Play one episode, or ``steps`` steps, of ``act(observation [1, ...]) -> [1, A]``; frames ``[H, W, 3]``, and their rate.
 
     Raises:
         ValueError: the environment draws no pictures.
     """
-    from PIL import Image
-
     env = make(name, 1, render_mode="rgb_array", **options)
     try:
         observation, frames = env.reset(seed), [env.draw()]
@@ -116,12 +115,10 @@ def film(name: str, act: Callable[[Any], np.ndarray], path: str, steps: int | No
             frames.append(env.draw())
     finally:
         env.close()
-    pictures = [Image.fromarray(frame) for frame in frames if frame is not None]
-    if not pictures:
+    drawn = [frame for frame in frames if frame is not None]
+    if not drawn:
         raise ValueError(f"{PREFIX}{name} draws no pictures.")
-    path = f"{path}.gif"
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=max(20, round(1000 / env.fps)), loop=0)
-    return path
+    return drawn, env.fps
 
 
 def vector(env: Any, time_limit: int | None = None) -> HostEnvironment:
@@ -228,10 +225,3 @@ def _with_final(observation: Any, final: np.ndarray, ended: np.ndarray) -> Any:
     for index in np.flatnonzero(ended):
         jax.tree.map(lambda rows, last, index=index: rows.__setitem__(index, last), following, final[index])
     return following
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

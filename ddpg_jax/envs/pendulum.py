@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from ddpg_jax.envs.autoreset import Single, batch
@@ -24,7 +25,7 @@ class PendulumState:
 
 def make(num_envs: int, *, time_limit: int = 200) -> Environment:
     """``num_envs`` pendulums; observation ``[cos, sin, speed]``, action the torque divided by 2 N m, never terminates."""
-    return batch(Single(reset, step, action_size=1), num_envs, time_limit, render=render, native_action=torque)
+    return batch(Single(reset, step, action_size=1), num_envs, time_limit, draw=draw, fps=1 / TIME_STEP, native_action=torque)
 
 
 def torque(action: jax.Array) -> jax.Array:
@@ -67,29 +68,26 @@ def observe(state: PendulumState) -> jax.Array:
     return jnp.stack([jnp.cos(state.angle), jnp.sin(state.angle), state.speed], axis=-1)
 
 
-def render(states: PyTree, path: str) -> str:
-    """Draw the trajectory ``[T]`` into ``path.gif``, in real time; returns the file's path."""
-    from matplotlib import animation
+def draw(states: PyTree) -> list[np.ndarray]:
+    """Frames ``[240, 240, 3]`` of the trajectory ``[T]``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     states = jax.device_get(states)
     figure = Figure(figsize=(3, 3), dpi=80, layout="constrained")
-    FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal", xticks=[], yticks=[])
     (rod,) = axes.plot([], [], lw=8, solid_capstyle="round", color="#cc4d4d")
     axes.plot(0, 0, "o", color="black", ms=4)
     (bar,) = axes.plot([], [], lw=4, color="#4477aa")
     caption = axes.set_title("")
 
-    def draw(frame: int) -> tuple:
-        angle, torque = float(states.angle[frame]), float(states.torque[frame])
+    def frame(number: int) -> np.ndarray:
+        angle, torque = float(states.angle[number]), float(states.torque[number])
         rod.set_data([0, -LENGTH * math.sin(angle)], [0, LENGTH * math.cos(angle)])
         bar.set_data([0, -torque / MAX_TORQUE], [-1.1, -1.1])
-        caption.set_text(f"{frame * TIME_STEP:5.2f} s   torque {torque:+.2f} N m")
-        return rod, bar, caption
+        caption.set_text(f"{number * TIME_STEP:5.2f} s   torque {torque:+.2f} N m")
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
-    path = f"{path}.gif"
-    film = animation.FuncAnimation(figure, draw, frames=len(states.angle), blit=False)
-    film.save(path, writer=animation.PillowWriter(fps=round(1 / TIME_STEP)))
-    return path
+    return [frame(number) for number in range(len(states.angle))]

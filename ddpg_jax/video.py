@@ -1,0 +1,43 @@
+"""Frames turned into files: GIF by Pillow, MP4 by imageio."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+FORMATS = ("gif", "mp4", "html")
+"""What `ddpg-jax render` can write; HTML where the simulator has a viewer of its own."""
+
+
+def write(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
+    """Write ``[H, W, 3]`` uint8 frames to ``path``, which ends in ``.gif`` or ``.mp4``; returns its name.
+
+    Args:
+        frames: at least one.
+        path: replaced where it exists.
+        fps: frames per second; a GIF has at most 50, of more it shows every k-th, at the same speed.
+
+    Raises:
+        ImportError: MP4 without imageio and its FFmpeg.
+    """
+    if path.suffix == ".gif":
+        from PIL import Image
+
+        every = -(-fps // 50)
+        pictures = [Image.fromarray(frame) for frame in frames[:: int(every)]]
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=round(1000 * every / fps), loop=0)
+        return str(path)
+    try:
+        from imageio import v3 as imageio
+
+        with warnings.catch_warnings():  # JAX warns of the fork by which FFmpeg is started; it executes another program at once
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+            imageio.imwrite(path, np.stack(frames), plugin="FFMPEG", fps=fps, codec="libx264")
+    except ImportError as error:
+        raise ImportError(
+            f"MP4 needs FFmpeg ({error}): install it with: pip install 'imageio[ffmpeg]', or choose --format gif."
+        ) from error
+    return str(path)

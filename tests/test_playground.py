@@ -1,0 +1,120 @@
+"""MuJoCo Playground: the contract, breakdowns, names, and a run from the shell to a film."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ddpg_jax import cli, envs
+from ddpg_jax.envs import playground
+
+if importlib.util.find_spec("mujoco_playground") is None:
+    pytest.skip("MuJoCo Playground is not installed", allow_module_level=True)
+
+pytestmark = [pytest.mark.usefixtures("standard_promotion"), pytest.mark.filterwarnings("ignore")]
+
+
+def randomize(model, keys):
+    """Another gravity for each key."""
+    gravity = jax.vmap(lambda key: model.opt.gravity * jax.random.uniform(key, (), minval=0.5, maxval=1.5))(keys)
+    axes = jax.tree.map(lambda _: None, model)
+    return model.tree_replace({"opt.gravity": gravity}), axes.tree_replace({"opt.gravity": 0})
+
+
+@pytest.fixture(scope="module")
+def pendulums():
+    """Four, whose episodes of two steps have a gravity of their own each; ``(reset, step)``, compiled."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        env = envs.make("playground/PendulumSwingup", 4, time_limit=2, randomize=randomize)
+    return jax.jit(env.reset), jax.jit(env.step)
+
+
+def test_the_contract_is_kept():
+    assert envs.check(envs.make("playground/PendulumSwingup", 4, time_limit=12)) == []
+
+
+def test_names_and_options():
+    with pytest.raises(ValueError, match=r"unknown environment playground/CheetaRun: did you mean playground/CheetahRun\?"):
+        envs.make("playground/CheetaRun", 2)
+    with pytest.raises(ValueError, match="playground/CheetahRun has no option 'gravity': choose one of action_repeat, ctrl_dt"):
+        envs.make("playground/CheetahRun", 2, gravity=3)
+    with pytest.raises(ValueError, match="playground/CheetahRun has no backend: that is an option of Brax"):
+        envs.make("playground/CheetahRun", 2, backend="spring")
+
+
+def test_what_cannot_be_downloaded_is_one_sentence(monkeypatch):
+    import subprocess
+
+    from mujoco_playground import registry
+
+    def fails(*_, **__):
+        raise subprocess.CalledProcessError(128, ["git", "clone"])
+
+    monkeypatch.setattr(registry, "load", fails)
+    with pytest.raises(OSError, match="the models of playground/Go1Getup are downloaded on first use, which failed"):
+        envs.make("playground/Go1Getup", 2)
+
+
+def test_configuration_and_time():
+    assert playground.load("PendulumSwingup", {})[0].mjx_model.impl.value == "jax"
+    env = envs.make("playground/PendulumSwingup", 2, ctrl_dt=0.05)
+    assert (env.time_limit, env.fps, env.breaks, env.action.shape) == (1000, pytest.approx(20), True, (1,))
+
+
+def test_a_simulation_that_becomes_nan_is_begun_anew(pendulums):
+    """The simulator is broken from outside: NaN in the velocities of two of four pendulums."""
+    reset, step = pendulums
+    state, _ = reset(jax.random.key(0))
+    inner = state.state.state
+    data = inner.data.replace(qvel=inner.data.qvel.at[jnp.array([1, 3])].set(jnp.nan))
+    broken = state.state.replace(state=inner.replace(data=data))
+    state, now = step(state.replace(state=broken), jnp.zeros((4, 1)), jax.random.key(1))
+    np.testing.assert_array_equal(now.valid, [True, False, True, False])
+    np.testing.assert_array_equal(now.truncated, [False, True, False, True])
+    assert not np.any(now.terminated)
+    data = state.state.state.data
+    for leaf in jax.tree.leaves((now, data.qpos, data.qvel)):
+        assert np.all(np.isfinite(leaf))
+    np.testing.assert_array_equal(state.steps, [1, 0, 1, 0])
+
+
+def test_every_episode_has_a_gravity_of_its_own(pendulums):
+    reset, step = pendulums
+    state, _ = reset(jax.random.key(0))
+    gravities = [np.asarray(state.state.system[0])[:, 2]]
+    for number in range(4):
+        state, now = step(state, jnp.zeros((4, 1)), jax.random.key(number))
+        gravities.append(np.asarray(state.state.system[0])[:, 2])
+        speed = np.abs(now.next_observation[:, 2])
+    np.testing.assert_array_equal(gravities[0], gravities[1])
+    assert not np.any(gravities[1] == gravities[2]), "a new episode"
+    np.testing.assert_array_equal(gravities[2], gravities[3])
+    assert np.all((np.abs(gravities) > 0.5 * 9.8) & (np.abs(gravities) < 1.5 * 9.82))
+    assert len(np.unique(speed)) == 4
+
+
+def test_from_the_shell_to_a_film(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    invoke = lambda *words: CliRunner().invoke(cli.main, [str(word) for word in words])
+    small = ["--total-timesteps", 80, "--learning-starts", 20, "--steps-per-chunk", 40, "--time-limit", 10, "--num-envs", 2]
+    small += ["--replay-capacity", 100, "--batch-size", 8, "--hidden", 8, "--evaluate-every", 0, "--evaluation-episodes", 2]
+    result = invoke("train", "playground/PendulumSwingup", "--run-dir", "run", *small)
+    assert result.exit_code == 0, (result.output, result.exception)
+    row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert row["broken_episodes"] == [0.0]
+    assert row["episode_length"] == [10.0]
+    result = invoke("render", "run", "--steps", 4)
+    if result.exit_code:
+        assert "MUJOCO_GL" in result.stderr
+        pytest.skip("this machine has no OpenGL")
+    from PIL import Image, ImageSequence
+
+    with Image.open(Path(result.stdout.strip())) as film:
+        frames = [np.asarray(frame.convert("L"), int) for frame in ImageSequence.Iterator(film)]
+    assert all(frame.std() > 5 for frame in frames), "not blank"
+    assert np.abs(frames[0] - frames[-1]).max() > 5, "and moving"

@@ -1,0 +1,108 @@
+"""Films: their frames, their speed, and what happens without what draws."""
+
+import builtins
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image, ImageSequence
+
+from ddpg_jax import cli, envs, playback, video
+
+
+def bars(count):
+    """Frames in which a white bar moves to the right."""
+    frames = np.zeros((count, 64, 96, 3), np.uint8)
+    for number in range(count):
+        frames[number, :, 2 * number : 2 * number + 10] = 255
+    return list(frames)
+
+
+def test_a_gif_has_the_frames_and_the_speed(tmp_path):
+    with Image.open(video.write(bars(9), tmp_path / "film.gif", 20.0)) as film:
+        frames = [np.asarray(frame.convert("L"), int) for frame in ImageSequence.Iterator(film)]
+        assert film.info["duration"] == 50
+    np.testing.assert_allclose(frames, [frame[..., 0] for frame in bars(9)], atol=8)
+
+
+def test_a_gif_of_a_fast_simulation_keeps_its_speed(tmp_path):
+    with Image.open(video.write(bars(9), tmp_path / "film.gif", 100.0)) as film:
+        assert (film.n_frames, film.info["duration"]) == (5, 20)
+
+
+def test_an_mp4_has_the_frames_and_the_speed(tmp_path):
+    imageio = pytest.importorskip("imageio.v3", reason="MP4 needs imageio")
+    path = video.write(bars(9), tmp_path / "film.mp4", 20.0)
+    with warnings.catch_warnings():  # JAX, of the fork that starts FFmpeg
+        warnings.simplefilter("ignore")
+        frames, fps = imageio.imread(path, plugin="FFMPEG").astype(int), imageio.immeta(path, plugin="FFMPEG")["fps"]
+    assert fps == 20
+    assert frames.shape == (9, 64, 96, 3)
+    assert np.abs(frames - np.array(bars(9))).mean() < 10
+
+
+def test_mp4_without_imageio_says_what_to_do(tmp_path, monkeypatch):
+    plain = builtins.__import__
+
+    def without(name, *rest, **options):
+        if name.startswith("imageio"):
+            raise ImportError("No module named 'imageio'")
+        return plain(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r"MP4 needs FFmpeg .*pip install 'imageio\[ffmpeg\]', or choose --format gif"):
+        video.write(bars(2), tmp_path / "film.mp4", 20.0)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("films") / "run"
+    small = ["--total-timesteps", 60, "--learning-starts", 20, "--steps-per-chunk", 20, "--time-limit", 10]
+    small += ["--replay-capacity", 100, "--batch-size", 8, "--hidden", 8, "--evaluate-every", 0, "--evaluation-episodes", 2]
+    words = ["train", "pendulum", "--run-dir", folder, *small]
+    assert CliRunner().invoke(cli.main, [str(word) for word in words]).exit_code == 0
+    return folder
+
+
+@pytest.mark.parametrize("form", ["gif", "mp4"])
+def test_the_command_writes_each_form(run, tmp_path, form):
+    if form == "mp4":
+        pytest.importorskip("imageio.v3", reason="MP4 needs imageio")
+    words = ["render", run, "--format", form, "--steps", 6, "--out", tmp_path / "film"]
+    result = CliRunner().invoke(cli.main, [str(word) for word in words])
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert result.stdout.strip() == str(tmp_path / f"film.{form}")
+    assert (tmp_path / f"film.{form}").stat().st_size > 1_000
+
+
+def test_a_form_that_there_is_not(run):
+    result = CliRunner().invoke(cli.main, ["render", str(run), "--format", "html"])
+    assert result.exit_code == 2
+    assert "pendulum cannot be drawn as html" in result.stderr
+
+
+def test_no_opengl_is_one_sentence():
+    def draw():
+        raise RuntimeError("an OpenGL platform library has not been loaded")
+
+    with pytest.raises(ValueError, match=r"the simulator cannot draw here .*MUJOCO_GL=egl or MUJOCO_GL=osmesa"):
+        playback._drawn(draw)
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_frames_of_brax():
+    env = envs.make("brax/inverted_pendulum", 2, backend="spring", time_limit=20)
+    step = lambda state, key: (env.step(state, jnp.ones((2, 1)), key)[0], state)
+    start, _ = env.reset(jax.random.key(0))
+    _, states = jax.jit(lambda state: jax.lax.scan(step, state, jax.random.split(jax.random.key(1), 5)))(start)
+    try:
+        frames = playback._drawn(lambda: env.draw(states))
+    except ValueError as error:
+        pytest.skip(str(error))
+    assert len(frames) == 5
+    assert env.fps == pytest.approx(25)
+    assert all(frame.shape == (240, 320, 3) and frame.std() > 5 for frame in frames), "not blank"
+    assert np.abs(frames[0].astype(int) - frames[-1]).max() > 20, "and moving"
