@@ -186,6 +186,23 @@ def envs() -> None:
 
 
 @main.command()
+@click.argument("env")
+@click.option("--backend", default=None, help="Brax's physics: generalized, positional, spring or mjx.")
+@click.option("--time-limit", type=int, default=None, help="Steps per episode. [default: the environment's]")
+@click.option("--num-envs", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), default=None, help="Vector steps to play. [default: two episodes]")
+def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
+    """Play ENV and print what would break learning silently; exit code 1 where there is something."""
+    _use_compilation_cache()
+    from ddpg_jax import envs
+
+    given = {name: value for name, value in options.items() if value is not None}
+    findings = _guard(lambda: envs.check(envs.make(env, num_envs, **given), steps=steps))
+    click.echo("\n".join(findings) or "no findings")
+    sys.exit(1 if findings else 0)
+
+
+@main.command()
 def presets() -> None:
     """List the presets and where their numbers are from."""
     from ddpg_jax.presets import PRESETS

@@ -3,11 +3,16 @@
 import re
 from dataclasses import replace
 
+import gymnasium
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from click.testing import CliRunner
+from gymnasium.vector import AutoresetMode
 
-from ddpg_jax import envs
+from ddpg_jax import cli, envs
+from ddpg_jax.envs import gymnasium as adapter
 from ddpg_jax.envs.autoreset import Single, batch
 
 LIMIT = 12
@@ -148,3 +153,70 @@ def test_a_right_environment_has_no_findings():
 def test_a_broken_environment_gets_the_right_finding(build):
     findings = "\n".join(envs.check(build()))
     assert re.search(BROKEN[build], findings), findings
+
+
+IDS = ("Pendulum-v1", "MountainCarContinuous-v0", "InvertedPendulum-v5", "Reacher-v5", "Hopper-v5", "HalfCheetah-v5", "Ant-v5")
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP], ids=lambda mode: mode.value)
+@pytest.mark.parametrize("name", IDS)
+def test_gymnasium_on_the_host_has_no_findings(name, mode):
+    made = gymnasium.make_vec(
+        name, 3, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, max_episode_steps=LIMIT
+    )
+    env = adapter.vector(made, LIMIT)
+    assert envs.check(env) == []
+    env.close()
+
+
+def on_host(change):
+    """A right environment on the host, each step of it changed."""
+    env = envs.make("gymnasium/Pendulum-v1", 3, time_limit=LIMIT)
+    return env._replace(step=lambda action: change(env, action))
+
+
+def lost_successor(env, action):
+    now = env.step(action)
+    return now._replace(next_observation=now.observation)
+
+
+def terminal_limit(env, action):
+    now = env.step(action)
+    return now._replace(terminated=now.truncated, truncated=now.terminated)
+
+
+def half_the_range(env, action):
+    return env.step(np.clip(2 * action, -1, 1))
+
+
+def wider_dtype(env, action):
+    now = env.step(action)
+    return now._replace(observation=now.observation.astype(np.float64))
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        (lost_successor, "next_observation is the observation of the new episode"),
+        (terminal_limit, "the time limit, are terminated"),
+        (half_the_range, r"action dimensions \[0\] have a limit short of \+1"),
+        (wider_dtype, r"observation is float64\[3, 3\] where float32\[3, 3\] was declared"),
+    ],
+)
+def test_a_broken_environment_on_the_host_gets_the_right_finding(change, finding):
+    assert re.search(finding, "\n".join(envs.check(on_host(change))))
+
+
+def test_the_command(monkeypatch):
+    invoke = lambda *words: CliRunner().invoke(cli.main, ["check", *words])
+    result = invoke("pendulum", "--time-limit", "12", "--num-envs", "2")
+    assert (result.exit_code, result.stdout) == (0, "no findings\n")
+    broken = one_start()
+    monkeypatch.setattr(envs, "make", lambda *_, **__: broken)
+    result = invoke("pendulum", "--steps", "30")
+    assert result.exit_code == 1
+    assert "every start is one and the same" in result.stdout
+    monkeypatch.undo()
+    result = invoke("pendulun")
+    assert result.exit_code == 2
+    assert "unknown environment 'pendulun': did you mean 'pendulum'?" in result.stderr

@@ -1,54 +1,105 @@
 """Does an environment keep the contract? A conformance test for any adapter, also one of your own, with readable findings."""
 
+from typing import Any, Protocol
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddpg_jax.envs.gymnasium import HostEnvironment
 from ddpg_jax.types import Environment, Key, PyTree, TimeStep, is_key
 
 
-def check(env: Environment, *, steps: int | None = None, seed: int = 0) -> list[str]:
+def check(env: Environment | HostEnvironment, *, steps: int | None = None, seed: int = 0) -> list[str]:
     """Look for what breaks learning silently; each finding is one sentence, and an environment that is right has none.
 
     Plays random actions in all environments and looks at shapes and dtypes, what follows the ends of episodes, time limits,
-    starts, the range of actions, keys and compilation. What never occurred in that time is not judged.
+    starts, the range of actions, repeatability and compilation. What never occurred in that time is not judged.
 
     Args:
-        env: any `ddpg_jax.types.Environment`.
+        env: any `ddpg_jax.types.Environment`, or a `ddpg_jax.envs.gymnasium.HostEnvironment`, which is left reset.
         steps: vector steps to play; None is two episodes and a few steps.
         seed: of the play.
 
     Returns:
         Findings, the gravest first.
     """
-    steps = 2 * env.time_limit + 10 if steps is None else steps
-    findings = _shapes(env)
+    steps = 2 * (env.time_limit or 1_000) + 10 if steps is None else steps
+    played_by: _Device | _Host = _Host(env) if isinstance(env, HostEnvironment) else _Device(env)
+    findings = played_by.shapes()
     if findings:
         return findings
-    plain, traces = env, list[None]()
-
-    def traced(state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, TimeStep]:
-        traces.append(None)
-        return plain.step(state, action, key)
-
-    # A simulator is slow to compile: two programs serve all that follows.
-    env = env._replace(reset=jax.jit(env.reset), step=jax.jit(traced))
-    played = _play(env, steps, seed)
-    return [*_ends(env, played), *_starts(env, played), *_keys(env, seed), *_actions(env, seed), *_compiles(len(traces))]
+    played = _play(env, played_by, steps, seed)
+    return [
+        *_ends(env, played),
+        *_starts(env, played),
+        *_repeats(env, played_by, seed),
+        *_actions(env, played_by, seed),
+        *played_by.compiles(),
+    ]
 
 
-def _random_actions(env: Environment, seed: int) -> np.ndarray:
+class _Player(Protocol):
+    """Where environments run, as far as the check goes: `reset` begins, `step` goes on from there."""
+
+    def reset(self, seed: int) -> PyTree: ...
+    def step(self, action: np.ndarray) -> Any: ...
+
+
+class _Device:
+    def __init__(self, env: Environment) -> None:
+        self._env, self._traces = env, 0
+        # A simulator is slow to compile: two programs serve all that is looked at.
+        self._reset, self._step = jax.jit(env.reset), jax.jit(self._traced)
+
+    def _traced(self, state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, TimeStep]:
+        self._traces += 1
+        return self._env.step(state, action, key)
+
+    def reset(self, seed: int) -> PyTree:
+        reset_key, self._key = jax.random.split(jax.random.key(seed))
+        self._state, observation = self._reset(reset_key)
+        return observation
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        self._key, key = jax.random.split(self._key)
+        self._state, now = self._step(self._state, jnp.asarray(action), key)
+        return now
+
+    def shapes(self) -> list[str]:
+        env, key = self._env, jax.random.key(0)
+        try:
+            state, observation = jax.eval_shape(env.reset, key)
+            action = jax.ShapeDtypeStruct((env.num_envs, *env.action.shape), env.action.dtype)
+            after, now = jax.eval_shape(env.step, state, action, key)
+        except Exception as error:
+            return [f"reset or step cannot be traced by JAX: {type(error).__name__}: {str(error).splitlines()[0]}"]
+        return _shapes(env, observation, now, {"the state after a step": (after, state)})
+
+    def compiles(self) -> list[str]:
+        if self._traces > 1:
+            return [f"step was traced {self._traces} times: a dtype or weak type drifts (`ddpg_jax.types.strong` mends it)"]
+        return []
+
+
+class _Host:
+    def __init__(self, env: HostEnvironment) -> None:
+        self._env = env
+        self.reset, self.step = env.reset, env.step
+
+    def shapes(self) -> list[str]:
+        observation = self.reset(0)
+        return _shapes(self._env, observation, self.step(_random_actions(self._env, 0)), {})
+
+    def compiles(self) -> list[str]:
+        return []
+
+
+def _random_actions(env: Environment | HostEnvironment, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-1, 1, (env.num_envs, *env.action.shape)).astype(env.action.dtype)
 
 
-def _shapes(env: Environment) -> list[str]:
-    key = jax.random.key(0)
-    try:
-        state, observation = jax.eval_shape(env.reset, key)
-        action = jax.ShapeDtypeStruct((env.num_envs, *env.action.shape), env.action.dtype)
-        after, now = jax.eval_shape(env.step, state, action, key)
-    except Exception as error:
-        return [f"reset or step cannot be traced by JAX: {type(error).__name__}: {str(error).splitlines()[0]}"]
+def _shapes(env: Any, observation: PyTree, now: Any, more: dict[str, Any]) -> list[str]:
     expected = jax.tree.map(lambda x: jax.ShapeDtypeStruct((env.num_envs, *x.shape), x.dtype), env.observation)
     flags = jax.ShapeDtypeStruct((env.num_envs,), jnp.bool_)
     wanted = {
@@ -58,8 +109,8 @@ def _shapes(env: Environment) -> list[str]:
         "reward": (now.reward, jax.ShapeDtypeStruct((env.num_envs,), jnp.float32)),
         "terminated": (now.terminated, flags),
         "truncated": (now.truncated, flags),
-        **({"valid": (now.valid, flags)} if env.breaks else {}),
-        "the state after a step": (after, state),
+        **({"valid": (now.valid, flags)} if isinstance(env, HostEnvironment) or env.breaks else {}),
+        **more,
     }
     return [
         f"{name} is {_describe(given)} where {_describe(want)} was declared: shapes and dtypes must not drift"
@@ -74,27 +125,34 @@ def _describe(tree: PyTree) -> str:
     return ", ".join(f"{jax.tree_util.keystr(path)}{' ' if path else ''}{leaf}" for path, leaf in leaves)
 
 
-def _play(env: Environment, steps: int, seed: int) -> dict[str, np.ndarray]:
-    """Everything that was seen, ``[steps, E, ...]``; observations as one flat vector each."""
-    reset_key, *keys = jax.random.split(jax.random.key(seed), steps + 1)
+def _flat(observation: PyTree) -> np.ndarray:
+    """One vector for each environment, ``[E, ...]``."""
+    leaves = [np.asarray(x) for x in jax.tree.leaves(observation)]
+    return np.concatenate([x.reshape(len(x), -1).astype(np.float32) for x in leaves], axis=1)
 
-    @jax.jit
-    def flat(observation: PyTree) -> jax.Array:
-        leaves = [x.reshape(env.num_envs, -1).astype(jnp.float32) for x in jax.tree.leaves(observation)]
-        return jnp.concatenate(leaves, axis=1)
 
-    state, observation = env.reset(reset_key)
-    first, seen = flat(observation), []
-    for number, key in enumerate(keys):
-        state, now = env.step(state, jnp.asarray(_random_actions(env, number)), key)
-        valid = np.ones(env.num_envs, bool) if now.valid is None else now.valid
-        seen.append((flat(now.observation), flat(now.next_observation), now.reward, now.terminated, now.truncated, valid))
+def _play(env: Environment | HostEnvironment, player: _Player, steps: int, seed: int) -> dict[str, np.ndarray]:
+    """Everything that was seen, ``[steps, E, ...]``; ``valid`` and ``counts``: which steps are transitions, which took time."""
+    first, seen = _flat(player.reset(seed)), []
+    for number in range(steps):
+        now = player.step(_random_actions(env, number))
+        valid = np.ones(env.num_envs, bool) if now.valid is None else np.asarray(now.valid)
+        flags = (np.asarray(now.reward), np.asarray(now.terminated), np.asarray(now.truncated), valid)
+        seen.append((_flat(now.observation), _flat(now.next_observation), *flags))
     names = ("observation", "next_observation", "reward", "terminated", "truncated", "valid")
-    stacked = (np.stack(parts) for parts in zip(*jax.device_get(seen), strict=True))
-    return {"first": np.asarray(first), **dict(zip(names, stacked, strict=True))}
+    played = {name: np.stack(parts) for name, parts in zip(names, zip(*seen, strict=True), strict=True)}
+    counts = np.ones_like(played["valid"])
+    if isinstance(env, HostEnvironment) and not env.same_step:
+        # The step after an end is none: it shows where the next episode begins.
+        done = played["terminated"] | played["truncated"]
+        played["observation"][:-1][done[:-1]] = played["observation"][1:][done[:-1]]
+        counts = played["valid"]
+        played = {name: part[:-1] for name, part in played.items()}
+        counts = counts[:-1]
+    return {"first": first, "counts": counts, **played}
 
 
-def _ends(env: Environment, played: dict[str, np.ndarray]) -> list[str]:
+def _ends(env: Environment | HostEnvironment, played: dict[str, np.ndarray]) -> list[str]:
     terminated, truncated = played["terminated"], played["truncated"]
     done = terminated | truncated
     same = np.all(played["observation"] == played["next_observation"], axis=-1)
@@ -105,7 +163,7 @@ def _ends(env: Environment, played: dict[str, np.ndarray]) -> list[str]:
             f"at {np.mean(bad):.1%} of steps an observation or reward is NaN or infinite: an adapter says which steps are not "
             "`valid`, and resets"
         )
-    if not np.all(same[~done & ~bad]):
+    if not np.all(same[~done & ~bad & played["counts"]]):
         findings.append("within an episode observation and next_observation differ: both are what follows the action")
     whole = done & played["valid"]
     if whole.any() and np.any(same[whole]):
@@ -116,7 +174,9 @@ def _ends(env: Environment, played: dict[str, np.ndarray]) -> list[str]:
         )
     if np.any(terminated & truncated):
         findings.append("terminated and truncated are both set at one step: a time limit does not terminate")
-    lengths, ends = _lengths(done, terminated)
+    if env.time_limit is None:
+        return findings
+    lengths, ends = _lengths(done, terminated, played["counts"])
     if lengths.size and lengths.max() > env.time_limit:
         findings.append(f"an episode lasted {lengths.max()} steps where the time limit is {env.time_limit}")
     if not lengths.size and len(done) > env.time_limit:
@@ -130,17 +190,17 @@ def _ends(env: Environment, played: dict[str, np.ndarray]) -> list[str]:
     return findings
 
 
-def _lengths(done: np.ndarray, terminated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _lengths(done: np.ndarray, terminated: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Length of every whole episode, and whether it was terminated."""
     lengths, ends = [], []
     for member in range(done.shape[1]):
         at = np.flatnonzero(done[:, member])
-        lengths += np.diff(at, prepend=-1).tolist()
+        lengths += np.diff(np.cumsum(counts[:, member])[at], prepend=0).tolist()
         ends += terminated[at, member].tolist()
     return np.array(lengths, int), np.array(ends, bool)
 
 
-def _starts(env: Environment, played: dict[str, np.ndarray]) -> list[str]:
+def _starts(env: Environment | HostEnvironment, played: dict[str, np.ndarray]) -> list[str]:
     done = played["terminated"] | played["truncated"]
     first, later = played["first"], played["observation"][done]
     everything = np.concatenate([first, later])
@@ -161,28 +221,28 @@ def _starts(env: Environment, played: dict[str, np.ndarray]) -> list[str]:
     return findings
 
 
-def _keys(env: Environment, seed: int) -> list[str]:
-    keys = jax.random.split(jax.random.key(seed), 2)
+def _repeats(env: Environment | HostEnvironment, player: _Player, seed: int) -> list[str]:
+    def once() -> tuple[Any, Any]:
+        return player.reset(seed), player.step(_random_actions(env, seed))
+
+    (first, step), (again, step_again) = once(), once()
     findings = []
-    if not _equal(env.reset(keys[0]), env.reset(keys[0])):
+    if not _equal(first, again):
         findings.append("reset with one key twice gives two results: it must depend on its key alone")
-    state, _ = env.reset(keys[0])
-    action = jnp.asarray(_random_actions(env, seed))
-    if not _equal(env.step(state, action, keys[1]), env.step(state, action, keys[1])):
+    elif not _equal(step, step_again):
         findings.append("step with the same arguments twice gives two results: it must depend on them alone")
     return findings
 
 
-def _actions(env: Environment, seed: int) -> list[str]:
+def _actions(env: Environment | HostEnvironment, player: _Player, seed: int) -> list[str]:
     """Whether [-1, 1] is the range of each dimension: beyond it nothing changes, within it something does."""
-    keys = jax.random.split(jax.random.key(seed), 2)
-    state, _ = env.reset(keys[0])
     size = env.action.shape[0]
 
     def acted(dimension: int, value: float) -> PyTree:
         action = np.zeros((env.num_envs, size), env.action.dtype)
         action[:, dimension] = value
-        return env.step(state, jnp.asarray(action), keys[1])[1].next_observation
+        player.reset(seed)
+        return player.step(action).next_observation
 
     findings = []
     for sign in (1.0, -1.0):
@@ -196,12 +256,6 @@ def _actions(env: Environment, seed: int) -> list[str]:
                     "bounds of each dimension and clips there"
                 )
     return findings
-
-
-def _compiles(traces: int) -> list[str]:
-    if traces > 1:
-        return [f"step was traced {traces} times: a dtype or weak type drifts (`ddpg_jax.types.strong` mends it)"]
-    return []
 
 
 def _equal(one: PyTree, other: PyTree) -> bool:
