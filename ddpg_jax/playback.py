@@ -92,6 +92,7 @@ def render(folder: Path, path: Path, steps: int | None, seed: int, member: int, 
         ValueError: there is no such member, or the environment cannot be drawn in this form.
         ImportError: a library that draws is missing.
     """
+    video.use_headless_opengl()
     config, agent, _, agent_state = load(folder)
     agent_state = _member(config, agent_state, member)
     path.parent.mkdir(parents=True, exist_ok=True)

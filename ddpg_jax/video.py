@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import os
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +13,14 @@ import numpy as np
 
 FORMATS = ("gif", "mp4", "html")
 """What `ddpg-jax render` can write; HTML where the simulator has a viewer of its own."""
+
+
+def use_headless_opengl() -> None:
+    """Without a screen, have MuJoCo draw by the library that is installed; before it is imported, and unless told otherwise."""
+    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        found = [name for name in ("EGL", "OSMesa") if ctypes.util.find_library(name)]
+        if found:
+            os.environ.setdefault("MUJOCO_GL", found[0].lower())
 
 
 def write(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
@@ -35,7 +46,7 @@ def write(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
 
         with warnings.catch_warnings():  # JAX warns of the fork by which FFmpeg is started; it executes another program at once
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-            imageio.imwrite(path, np.stack(frames), plugin="FFMPEG", fps=fps, codec="libx264")
+            imageio.imwrite(path, np.stack(frames), plugin="FFMPEG", fps=float(fps), codec="libx264")
     except ImportError as error:
         raise ImportError(
             f"MP4 needs FFmpeg ({error}): install it with: pip install 'imageio[ffmpeg]', or choose --format gif."

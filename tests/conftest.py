@@ -14,6 +14,10 @@ import jax
 import optax
 import pytest
 
+from ddpg_jax import video
+
+video.use_headless_opengl()
+
 _CACHE = os.environ.get("PYTEST_JAX_CACHE") or Path(tempfile.gettempdir()) / f"ddpg_jax-tests-{getpass.getuser()}"
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -103,6 +103,6 @@ def test_frames_of_brax():
     except ValueError as error:
         pytest.skip(str(error))
     assert len(frames) == 5
-    assert env.fps == pytest.approx(25)
+    assert env.fps == pytest.approx(50)
     assert all(frame.shape == (240, 320, 3) and frame.std() > 5 for frame in frames), "not blank"
     assert np.abs(frames[0].astype(int) - frames[-1]).max() > 20, "and moving"

@@ -105,7 +105,9 @@ def viewer(env: Any, states: PyTree) -> str:
 
 
 def draw(env: Any, states: PyTree) -> Sequence[Any]:
-    """Frames by MuJoCo's renderer."""
+    """Frames by MuJoCo's renderer, from the model's own camera where it has one."""
     from brax.io import image
 
-    return image.render_array(env.sys, [state.pipeline_state for state in one_by_one(states)])
+    model = env.sys.mj_model
+    camera = model.camera(0).name if model.ncam else None
+    return image.render_array(env.sys, [state.pipeline_state for state in one_by_one(states)], camera=camera)

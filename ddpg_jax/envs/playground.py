@@ -107,5 +107,6 @@ def _with(env: Any, model: Any) -> Any:
 
 
 def draw(env: Any, states: PyTree) -> list[Any]:
-    """Frames ``[H, W, 3]`` of one environment's states ``[T, ...]``, by MuJoCo's renderer."""
-    return list(env.render(one_by_one(states), height=240, width=320))
+    """Frames ``[H, W, 3]`` of one environment's states ``[T, ...]``, by MuJoCo's renderer, from the model's own camera."""
+    camera = 0 if env.mj_model.ncam else None
+    return list(env.render(one_by_one(states), height=240, width=320, camera=camera))
