@@ -41,6 +41,8 @@ class Widths(click.ParamType):
 @click.version_option(__version__)
 def main() -> None:
     """Deterministic policy gradients in JAX: whole training runs as one compiled program."""
+    if "" not in sys.path and (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # environments in modules of the user's own
 
 
 def _hyper_parameter_options(command: Callable) -> Callable:
@@ -76,7 +78,8 @@ def train(context: click.Context, run_dir: Path | None, resume: bool, **options:
     if resume and run_dir is None:
         raise BadInput("--resume needs --run-dir: the folder of the run to go on with.")
     config = _guard(lambda: _make_config(options, given, run_dir if resume else None))
-    name = f"{config.env.replace('/', '-')}_{config.preset_name}_seed{config.seed}_{time.strftime('%Y%m%d-%H%M%S')}"
+    env = config.env.replace("/", "-").replace(":", "-")
+    name = f"{env}_{config.preset_name}_seed{config.seed}_{time.strftime('%Y%m%d-%H%M%S')}"
     folder = run_dir or Path("runs") / name
     _use_compilation_cache()
     from ddpg_jax import run as runs

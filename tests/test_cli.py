@@ -372,10 +372,11 @@ def test_help_lists_the_commands_and_options():
 
 
 def test_envs():
-    *names, gymnasium, playground = invoke("envs").stdout.splitlines()
+    *names, gymnasium, playground, own = invoke("envs").stdout.splitlines()
     assert names == envs.names()
     assert gymnasium.startswith("gymnasium/<id>")
     assert playground.startswith("playground/<name>")
+    assert own.startswith("<module>:<function>")
     assert {"pendulum", "brax/halfcheetah"} < set(envs.names())
 
 
@@ -660,3 +661,19 @@ def test_the_cache_is_used(trained, tmp_path, cache):
     cached = [path.name for path in tmp_path.rglob("*") if "jit_evaluate" in path.name]
     assert bool(cached) == (cache == "folder")
     assert not list(home.rglob("*jit*"))
+
+
+def test_an_environment_in_a_module_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_pond.py").write_text(
+        "from ddpg_jax import envs\n\n\ndef make(num_envs, time_limit=7):\n"
+        "    return envs.time_aware(envs.make('pendulum', num_envs, time_limit=time_limit))\n"
+    )
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    result = invoke("train", "my_pond:make", *words(**OPTIONS, run_dir="run", time_limit=9))
+    assert result.exit_code == 0, (result.output, result.exception)
+    row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert row["episode_length"] == [9.0]
+    refused(invoke("train", "my_pond:mak", "--run-dir", "no"), "environment 'my_pond:mak' could not be imported")
+    refused(invoke("train", "no_pond:make", "--run-dir", "no"), "give module:function, of a function make(num_envs, **options)")
+    assert not (tmp_path / "no").exists()

@@ -17,6 +17,7 @@ SMALL = {
         "total_timesteps, seeds, learning_rates, frames = 3_000, 2, [1e-3, 1e-2], 3",
         {"image/png": 3, "image/gif": 1},
     ),
+    "environments.ipynb": ("total_timesteps, num_envs = 3_000, 4", {"image/png": 1, "image/gif": 1}),
     "studies.ipynb": (
         "small = {\n"
         '    "ablation": "--task pendulum --seeds 2 --steps 240 --hidden 8 --episodes 2",\n'

@@ -21,7 +21,7 @@ def test_python_blocks_run(capsys):
     assert blocks
     for text in blocks:
         small = text.replace("range(19)", "range(2)").replace("key(0), 64)", "key(0), 3)")
-        assert small != text
+        assert small != text or "make_train" not in text
         small = small.replace("behaviour)\n", "behaviour, learning_starts=200, steps_per_chunk=200)\n")
         exec(compile(small, "README.md", "exec"), {})
     printed = [float(line) for line in capsys.readouterr().out.split()]

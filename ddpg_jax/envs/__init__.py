@@ -8,12 +8,15 @@
 A new family is a file here with ``make(...)`` and a line in `names` and in `make`.
 """
 
+import importlib
+from collections.abc import Callable
 from typing import Any
 
 from ddpg_jax import checks
 from ddpg_jax.envs import brax, gymnasium, pendulum, playground
 from ddpg_jax.envs.check import check
 from ddpg_jax.envs.wrappers import action_repeat, frame_stack, map_observation, scale_reward, time_aware
+from ddpg_jax.types import Environment
 
 __all__ = ["action_repeat", "check", "frame_stack", "make", "map_observation", "names", "on_host", "scale_reward", "time_aware"]
 
@@ -26,8 +29,21 @@ def names() -> list[str]:
 FAMILIES = (
     "gymnasium/<id>, any of Gymnasium's registry, for example gymnasium/HalfCheetah-v5",
     "playground/<name>, any of MuJoCo Playground's registry, for example playground/CheetahRun",
+    "<module>:<function>, a function make(num_envs, **options) of yours",
 )
 """Names beyond `names`."""
+
+
+def _own(name: str) -> Callable[..., Environment]:
+    """The function called ``module:function``."""
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(
+            f"environment {name!r} could not be imported ({error}): give module:function, of a function "
+            "make(num_envs, **options) that returns a ddpg_jax.types.Environment."
+        ) from error
 
 
 def on_host(name: str) -> bool:
@@ -39,8 +55,8 @@ def make(name: str, num_envs: int, **options: Any) -> Any:
     """The environment called ``name``, ``num_envs`` of it.
 
     Args:
-        name: one of `names`, ``playground/<name>``, or ``gymnasium/<id>`` (or ``gymnasium/<module>:<id>``) for an environment
-            on the host.
+        name: one of `names`; ``playground/<name>``; ``gymnasium/<id>`` or ``gymnasium/<module>:<id>`` for one on the host;
+            ``module:function`` for ``function(num_envs, **options)`` of your own.
         num_envs: E, at least 1.
         **options: of the family: ``time_limit`` for all; ``action_repeat`` for all on the device (`wrappers.action_repeat`);
             ``backend`` for Brax; ``randomize`` for Brax and Playground; others go to the environment's constructor.
@@ -63,6 +79,8 @@ def make(name: str, num_envs: int, **options: Any) -> Any:
         return action_repeat(make(name, num_envs, **options), times)
     if name.startswith(playground.PREFIX):
         return playground.make(name.removeprefix(playground.PREFIX), num_envs, **options)
+    if ":" in name:
+        return _own(name)(num_envs, **options)
     if name not in names():
         raise checks.nearest("environment", name, names(), "`ddpg-jax envs`")
     if name == "pendulum":
