@@ -103,12 +103,15 @@ def test_learning(tmp_path: Path) -> None:
         assert 0 < run["train_seconds"] < run["wall_seconds"]
         assert run["env_steps"] == 200
         assert -2_000 < run["final_return"] < -100
+        assert run["curve"]["env_steps"] == [200]
+        assert -2_000 < run["curve"]["evaluation_return"][0] < -100
     returns = [run["final_return"] for run in result["seeds"]]
     assert returns[0] != returns[1]
     assert result["final_return"]["mean"] == pytest.approx(sum(returns) / 2)
     assert result["final_return"]["std"] == pytest.approx(abs(returns[0] - returns[1]) / 2**0.5)
     assert result["wall_seconds"]["max"] == max(run["wall_seconds"] for run in result["seeds"])
     assert result["reached"] == 2
+    assert [path.stat().st_size > 1_000 for path in tmp_path.glob("*.png")] == [True]
     assert result["random_policy"]["episodes"] == 10
     assert -1_700 < result["random_policy"]["mean"] < -800
     assert result["config"]["total_timesteps"] == 200

@@ -1,4 +1,4 @@
-"""What ``ddpg-jax train`` learns on an environment, run from the shell for each seed apart.
+"""What ``ddpg-jax train`` learns on an environment, run from the shell for each seed apart; figures and curves.
 
     python benchmarks/studies/learning.py pendulum --seeds 10 --threshold -200
     python benchmarks/studies/learning.py brax/halfcheetah --backend spring --seeds 5 --random -- --total-timesteps 200000
@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.studies import common
-from ddpg_jax import envs, records, rollout
+from ddpg_jax import envs, records, report, rollout
 from ddpg_jax.types import Agent, Key, PyTree, TimeStep
 
 STATED = ("seed", "final_return", "wall_seconds", "compile_seconds", "train_seconds")
@@ -55,7 +55,9 @@ def main(
 ) -> None:
     """Train on ENV, once for each seed, with OPTIONS of `ddpg-jax train` after a `--`, and write the figures as JSON."""
     physics = {"backend": backend} if backend else {}
-    runs = [*train_all([env, *(("--backend", backend) if backend else ()), *options], first_seed, seeds, cache)]
+    out = out or Path("benchmarks/results") / f"learning_{'_'.join([*env.split('/'), *physics.values()])}.json"
+    arguments = [env, *(("--backend", backend) if backend else ()), *options]
+    runs = [*train_all(arguments, first_seed, seeds, cache, out.with_suffix(".png"))]
     shared = {name: runs[0][name] for name in COMMON}
     runs = [{name: value for name, value in run.items() if name not in COMMON} for run in runs]
     result = {
@@ -73,13 +75,12 @@ def main(
     for name in ("final_return", "wall_seconds", "random_policy"):
         if name in result:
             click.echo(f"{name}: " + "  ".join(f"{part} {value:.6g}" for part, value in result[name].items()))
-    out = out or Path("benchmarks/results") / f"learning_{'_'.join([*env.split('/'), *physics.values()])}.json"
     records.write_json(out, result)
     click.echo(str(out))
 
 
-def train_all(arguments: list[str], first_seed: int, seeds: int, cache: str) -> Iterator[dict[str, Any]]:
-    """The figures of each seed, as they come."""
+def train_all(arguments: list[str], first_seed: int, seeds: int, cache: str, picture: Path) -> Iterator[dict[str, Any]]:
+    """The figures of each seed, as they come; at last the picture of all their curves."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         environment = common.shell(folder / "cache" if cache == "warm" else None)
@@ -89,6 +90,9 @@ def train_all(arguments: list[str], first_seed: int, seeds: int, cache: str) -> 
             figures = train(arguments, seed, folder / str(seed), environment)
             click.echo("  ".join(f"{name} {figures[name]:.6g}" for name in STATED))
             yield figures
+        folders = [folder / str(seed) for seed in range(first_seed, first_seed + seeds)]
+        if all(report.curve(one)[0].size for one in folders):
+            report.plot(folders, picture)
 
 
 def train(arguments: list[str], seed: int, folder: Path, environment: dict[str, str]) -> dict[str, Any]:
@@ -96,8 +100,10 @@ def train(arguments: list[str], seed: int, folder: Path, environment: dict[str, 
     begin = time.perf_counter()
     summary = common.train_by_command([*arguments, "--seed", str(seed)], folder, environment)
     wall = time.perf_counter() - begin
+    steps, returns = report.curve(folder)
     return {
         "seed": seed,
+        "curve": {"env_steps": steps.tolist(), "evaluation_return": returns[:, 0].tolist() if steps.size else []},
         "final_return": statistics.fmean(summary["final_returns"]),
         "final_return_std": summary["final_return_std"][0],
         "wall_seconds": wall,
