@@ -22,7 +22,9 @@ def learned(name: str, command: str) -> tuple[str, str]:
     """A row of `benchmarks/studies/learning.py`."""
     result = load(f"learning_{name}")
     returns, wall = result["final_return"], result["wall_seconds"]
-    reached = f"{result['reached']} of {len(result['seeds'])} seeds reach {result['settings']['threshold']:,.0f}; "
+    threshold = result["settings"]["threshold"]
+    count = f"{len(result['seeds'])} seeds"
+    reached = f"{count}; " if threshold is None else f"{result['reached']} of {count} reach {threshold:,.0f}; "
     return (
         f"`{' '.join([command, *result['settings']['options']])}`, each seed from the shell, compiled anew",
         f"{reached}return {returns['mean']:,.1f} ± {returns['std']:,.1f}, worst {returns['min']:,.1f}; "
@@ -32,18 +34,53 @@ def learned(name: str, command: str) -> tuple[str, str]:
 
 def family() -> list[tuple[str, str]]:
     """Rows of `benchmarks/studies/family.py` on the pendulum and of `benchmarks/family.py`."""
-    learned, speed = load("family_pendulum"), load("family")
-    means = [f"{name} {one['interquartile_mean']:.0f}" for name, one in learned["contestants"].items()]
+    speed = load("family")
     rates = [f"{name.upper().replace('_', ' ')} {rate:,.0f}" for name, rate in speed["updates_per_second"].items()]
     ratios, atoms = speed["ratios"], speed["settings"]["num_atoms"]
     return [
-        (f"pendulum after 20,000 steps, {learned['settings']['seeds']} seeds, interquartile mean", "; ".join(means)),
+        family_returns("pendulum", "pendulum"),
+        family_returns("brax_inverted_double_pendulum", "brax/inverted_double_pendulum"),
+        family_returns("brax_hopper", "brax/hopper"),
         (f"updates/s of every agent, batch 256, 256x256, {atoms} atoms", ", ".join(rates)),
         (
             "prioritised replay: a step at 1e6 rows over one at 1e4; what it adds to an update",
             f"{ratios['prioritised_large_over_small']:.2f}; {ratios['priorities_over_update']:.0%}",
         ),
     ]
+
+
+def family_returns(name: str, task: str) -> tuple[str, str]:
+    """A row of `benchmarks/studies/family.py`."""
+    result = load(f"family_{name}")
+    means = [f"{agent} {one['interquartile_mean']:,.0f}" for agent, one in result["contestants"].items()]
+    first = next(iter(result["contestants"].values()))
+    steps = first["env_steps"] // len(first["final_returns"])
+    return f"{task} after {steps:,} steps, {result['settings']['seeds']} seeds, interquartile mean", "; ".join(means)
+
+
+def host_loop(name: str) -> tuple[str, str]:
+    """A row of `benchmarks/peers/sbx_loop.py`."""
+    result = load(name)
+    settings, rates = result["settings"], {name: one["median"] for name, one in result["env_steps_per_second"].items()}
+    count, ratios = settings["num_envs"], result["ratios"]
+    return (
+        f"env-steps/s on {settings['env']}, one update each, batch {settings['batch_size']}, {settings['hidden']} wide, beside "
+        f"sbx-rl's TD3 in one run: one environment; {count}",
+        f"{rates['ddpg_jax']:.0f} against {rates['sbx']:.0f} ({ratios['ddpg_jax']:.2f}); "
+        f"{rates[f'ddpg_jax_{count}_envs']:.0f} against {rates[f'sbx_{count}_envs']:.0f} ({ratios[f'both_{count}_envs']:.2f})",
+    )
+
+
+def loop_over_parts(name: str) -> tuple[str, str]:
+    """A row of `benchmarks/throughput.py`."""
+    result = load(name)
+    settings = result["settings"]
+    backend = f" ({settings['backend']})" if settings["backend"] else ""
+    rate = result["rates"]["loop_env_steps_per_second"]
+    return (
+        f"whole loop over its parts, {settings['env']}{backend}, {settings['num_envs']} environments",
+        f"{result['ratios']['loop_over_parts']:.2f}; {rate:,.0f} env-steps/s",
+    )
 
 
 def beside_sbx(agent: str) -> tuple[str, str]:
@@ -60,7 +97,7 @@ def rows() -> list[tuple[str, str]]:
     many, loop, lecture = (load(name) for name in ("pendulum_32_seeds", "throughput", "pendulum_lecture"))
     low, high = many["interquartile_mean_interval"]
     solved = [value for value in lecture["episodes_until_solved_strict"] if value is not None]
-    parts, settings = loop["ratios"], loop["settings"]
+    parts = loop["ratios"]
     return [
         learned("pendulum", "ddpg-jax train pendulum"),
         (
@@ -70,16 +107,16 @@ def rows() -> list[tuple[str, str]]:
         ),
         learned("brax_inverted_pendulum", "ddpg-jax train brax/inverted_pendulum"),
         learned("brax_inverted_double_pendulum", "ddpg-jax train brax/inverted_double_pendulum"),
+        learned("gymnasium_HalfCheetah-v5", "ddpg-jax train gymnasium/HalfCheetah-v5"),
+        learned("gymnasium_Hopper-v5", "ddpg-jax train gymnasium/Hopper-v5"),
         (
             "preset `pendulum-lecture`: episodes until the mean of the last 100 exceeds -300",
             f"{len(solved)} of {len(lecture['scores'])} seeds, after {min(solved)} to {max(solved)} episodes",
         ),
         *family(),
         *(beside_sbx(agent) for agent in ("ddpg", "td3")),
-        (
-            f"whole loop over its parts, {settings['env']} ({settings['backend']}), {settings['num_envs']} environments",
-            f"{parts['loop_over_parts']:.2f}",
-        ),
+        *(host_loop(name) for name in ("sbx_loop", "sbx_loop_small")),
+        *(loop_over_parts(name) for name in ("throughput", "throughput_cartpole", "throughput_cheetah")),
         (
             "add and sample at capacity 1e6 over 1e4: equally many rows stored, and both rings full",
             "{replay_large_over_small_same_rows:.2f}; {replay_large_over_small_both_full:.2f} (cache misses)".format(**parts),

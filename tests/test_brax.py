@@ -183,7 +183,7 @@ def test_action_repeat_is_an_option():
     np.testing.assert_array_equal(np.flatnonzero(steps.truncated[:, 0]), [2, 5])
     with pytest.raises(ValueError, match="gymnasium/Pendulum-v1 has no action_repeat: register it with a wrapper"):
         envs.make("gymnasium/Pendulum-v1", 2, action_repeat=2)
-    with pytest.raises(ValueError, match="times=0: must be at least 1"):
+    with pytest.raises(ValueError, match="action_repeat=0: must be at least 1"):
         envs.make("brax/fast", 2, action_repeat=0)
 
 

@@ -677,3 +677,12 @@ def test_an_environment_in_a_module_of_ones_own(tmp_path, monkeypatch):
     refused(invoke("train", "my_pond:mak", "--run-dir", "no"), "environment 'my_pond:mak' could not be imported")
     refused(invoke("train", "no_pond:make", "--run-dir", "no"), "give module:function, of a function make(num_envs, **options)")
     assert not (tmp_path / "no").exists()
+
+
+def test_action_repeat_shortens_episodes_and_is_kept(tmp_path):
+    folder = tmp_path / "run"
+    result = invoke("train", "pendulum", *words(**OPTIONS, run_dir=folder, time_limit=20, action_repeat=4))
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert json.loads((folder / "config.json").read_text())["env_options"] == {"time_limit": 20, "action_repeat": 4}
+    assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["episode_length"] == [5.0]
+    refused(invoke("train", "pendulum", "--action-repeat", 0, "--run-dir", tmp_path / "no"), "action_repeat=0: must be at least 1")

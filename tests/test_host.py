@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import re
+import sys
 from pathlib import Path
 
 import gymnasium
@@ -373,3 +375,21 @@ def test_a_film_shows_what_moves(quick):
     assert len(frames) > 2
     assert all(frame.std() > 1 for frame in frames), "not blank"
     assert np.abs(frames[0] - frames[-1]).max() > 20, "and moving"
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "message"),
+    [
+        ("mujoco_playground", "playground/CheetahRun", "could not be imported .*pip install playground"),
+        ("brax", "brax/hopper", "could not be imported .*pip install brax"),
+        ("gymnasium.envs.mujoco.half_cheetah_v5", "gymnasium/HalfCheetah-v5", r"needs more than Gymnasium itself .*\[mujoco\]"),
+    ],
+)
+def test_an_extra_that_is_missing_is_one_sentence(package, name, message, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=message):
+        envs.make(name, 2)
+    result = invoke("train", name, "--run-dir", "nowhere")
+    assert result.exit_code == 2
+    assert re.search(message, " ".join(result.stderr.split()))
+    assert not Path("nowhere").exists()

@@ -4,7 +4,7 @@
     python benchmarks/peers/sbx_loop.py
 
 Equal networks, batches and updates: one update per environment step (every second with one of the actor and the targets).
-Ours also with ``--num-envs`` environments and as many updates per vector step.
+Both also with ``--num-envs`` environments and as many updates per vector step.
 """
 
 import statistics
@@ -18,7 +18,6 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import click
-import gymnasium
 import jax
 
 from benchmarks import timing
@@ -29,7 +28,7 @@ DELAY = 2
 
 @click.command(context_settings={"show_default": True})
 @click.option("--env", "name", default="HalfCheetah-v5", help="A Gymnasium id.")
-@click.option("--num-envs", default=8, help="Of the third contestant.")
+@click.option("--num-envs", default=8, help="Of the other pair.")
 @click.option("--hidden", default=256, help="Width of the two hidden layers.")
 @click.option("--batch-size", default=256)
 @click.option("--steps", default=1_000, help="Environment steps per call.")
@@ -44,7 +43,8 @@ def main(out: Path, name: str, num_envs: int, steps: int, repetitions: int, **si
     except ImportError as error:
         raise click.ClickException(f"SBX could not be imported ({error}); install it with: pip install sbx-rl") from error
     contestants = {
-        "sbx": _sbx(sbx.TD3, name, steps, **sizes),
+        "sbx": _sbx(sbx.TD3, name, 1, steps, **sizes),
+        f"sbx_{num_envs}_envs": _sbx(sbx.TD3, name, num_envs, steps, **sizes),
         "ddpg_jax": _ours(name, 1, steps, **sizes),
         f"ddpg_jax_{num_envs}_envs": _ours(name, num_envs, steps, **sizes),
     }
@@ -63,7 +63,8 @@ def main(out: Path, name: str, num_envs: int, steps: int, repetitions: int, **si
             **sizes,
         },
         "env_steps_per_second": {key: timing.spread(values) for key, values in rates.items()},
-        "ratios": {key: value / median["sbx"] for key, value in median.items() if key != "sbx"},
+        "ratios": {key: value / median["sbx"] for key, value in median.items() if key != "sbx"}
+        | {f"both_{num_envs}_envs": median[f"ddpg_jax_{num_envs}_envs"] / median[f"sbx_{num_envs}_envs"]},
     }
     records.write_json(out, result)
     for key, values in result["env_steps_per_second"].items():
@@ -72,17 +73,19 @@ def main(out: Path, name: str, num_envs: int, steps: int, repetitions: int, **si
 
 
 def _sbx(
-    algorithm: Any, name: str, steps: int, *, hidden: int, batch_size: int, learning_starts: int, capacity: int
+    algorithm: Any, name: str, num_envs: int, steps: int, *, hidden: int, batch_size: int, learning_starts: int, capacity: int
 ) -> Callable[[], None]:
+    from stable_baselines3.common.env_util import make_vec_env
+
     model = algorithm(
         "MlpPolicy",
-        gymnasium.make(name),
+        make_vec_env(name, num_envs),
         policy_kwargs={"net_arch": [hidden, hidden]},
         buffer_size=capacity,
         batch_size=batch_size,
         learning_starts=learning_starts,
         train_freq=1,
-        gradient_steps=1,
+        gradient_steps=num_envs,
         policy_delay=DELAY,
     )
     model.learn(learning_starts + 10)

@@ -76,6 +76,7 @@ def make(name: str, num_envs: int, **options: Any) -> Any:
         return gymnasium.make(name.removeprefix(gymnasium.PREFIX), num_envs, **options)
     if "action_repeat" in options:
         times = options.pop("action_repeat")
+        checks.between(1, float("inf"), action_repeat=times)
         return action_repeat(make(name, num_envs, **options), times)
     if name.startswith(playground.PREFIX):
         return playground.make(name.removeprefix(playground.PREFIX), num_envs, **options)
