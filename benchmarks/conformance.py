@@ -60,9 +60,11 @@ def main(num_envs: int, time_limit: int, only: str, out: Path) -> None:
             continue
         begin = time.perf_counter()
         try:
-            findings = envs.check(make())
+            env = make()
         except (ValueError, ImportError, OSError) as error:
             findings = [f"could not be made: {error}"]
+        else:
+            findings = envs.check(env)
         found[label] = {"findings": findings, "seconds": time.perf_counter() - begin}
         click.echo(f"{label:48} {found[label]['seconds']:6.1f} s  {'; '.join(findings) or 'no findings'}")
     clean = sum(not one["findings"] for one in found.values())

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from ddpg_jax import checks
 from ddpg_jax.types import PyTree, is_key
 
 
@@ -62,7 +63,7 @@ class Checkpoints:
             try:
                 restored = self._manager.restore(step, args=args)
             except Exception as error:  # whatever the storage raises on damaged files
-                report(f"checkpoint {step} is damaged ({_first_line(error)}); trying the one before it.")
+                report(f"checkpoint {step} is damaged ({checks.first_line(error)}); trying the one before it.")
                 continue
             return step, _as_it_was(restored["state"], like), restored["record"]
         raise FileNotFoundError("no checkpoint" if not steps else "no checkpoint that can be read")
@@ -84,12 +85,8 @@ def _storable(tree: PyTree) -> PyTree:
 
 def _as_it_was(tree: PyTree, like: PyTree) -> PyTree:
     def one(x: jax.Array, y: Any) -> jax.Array:
-        x = x if y.size else jnp.zeros(y.shape, x.dtype)
+        stored = jax.eval_shape(jax.random.key_data, y) if is_key(y) else y
+        x = x if y.size else jnp.zeros(stored.shape, x.dtype)
         return jax.random.wrap_key_data(x) if is_key(y) else x
 
     return jax.tree.map(one, tree, like)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:120]

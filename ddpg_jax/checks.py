@@ -36,8 +36,14 @@ def below(equal: bool = False, /, **values: Any) -> None:
         raise ValueError(f"{low}={a}, {high}={b}: {low} must {'not be greater' if equal else 'be less'} than {high}.")
 
 
-def nearest(kind: str, name: str, known: Iterable[str], lists: str) -> ValueError:
-    """The error for an unknown name: the nearest known one, and the command that lists all."""
+def nearest(kind: str, name: str, known: Iterable[str], where: str, prefix: str = "") -> ValueError:
+    """The error for an unknown name: the nearest known one, and a sentence that says where all are."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.3)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return ValueError(f"unknown {kind} {name!r}: {hint}{lists} lists all.")
+    hint = f"did you mean {prefix + close[0]!r}? " if close else ""
+    return ValueError(f"unknown {kind} {prefix + name!r}: {hint}{where}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its kind."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:120]

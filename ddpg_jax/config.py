@@ -92,7 +92,7 @@ def make_config(
     from ddpg_jax import checks
 
     if preset not in PRESETS:
-        raise checks.nearest("preset", preset, PRESETS, "`ddpg-jax presets`")
+        raise checks.nearest("preset", preset, PRESETS, "`ddpg-jax presets` lists all.")
     chosen = PRESETS[preset](env)
     if absent := [name for name in numbers if getattr(chosen, name, ...) is None]:
         having = [name for name in PRESETS if getattr(PRESETS[name]("pendulum"), absent[0]) is not None]

@@ -16,7 +16,7 @@ from ddpg_jax import export as policies
 from ddpg_jax.checkpoint import Checkpoints
 from ddpg_jax.config import Config
 from ddpg_jax.envs import gymnasium
-from ddpg_jax.programs import LATER, build, environment, evaluation_keys, player
+from ddpg_jax.programs import LATER, build, environment, evaluation_keys, held_out, player
 from ddpg_jax.types import Agent, AgentState
 
 
@@ -44,7 +44,8 @@ def evaluate(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
     """Returns of ``episodes`` fresh deterministic episodes for each member of a run."""
     config, agent, steps, agent_state = load(folder)
     play = player(config, agent, episodes)
-    returns = np.asarray(play(agent_state, evaluation_keys(config, LATER, seed))).reshape(config.seeds, -1).astype(np.float64)
+    played = held_out(np.asarray(play(agent_state, evaluation_keys(config, LATER, seed)), np.float64))
+    returns = played.reshape(config.seeds, -1)
     means = returns.mean(axis=1)
     return {
         "run": str(folder),
@@ -122,7 +123,7 @@ def _drawn(draw: Callable[[], Any]) -> Any:
     try:
         return draw()
     except Exception as error:  # each of the ways to OpenGL has its own kind
-        if isinstance(error, ValueError | ImportError) and "GL" not in str(error):
+        if video.has_opengl():
             raise
         raise ValueError(
             f"the simulator cannot draw here ({error}): without a screen set MUJOCO_GL=egl or MUJOCO_GL=osmesa, with Debian's "

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpg_jax import envs, host, rollout, train
-from ddpg_jax.config import Config
+from ddpg_jax.config import Config, RunError
 from ddpg_jax.types import Agent, AgentState, PyTree, strong
 
 FINAL_EPISODES = 100
@@ -156,6 +156,20 @@ def evaluation_keys(config: Config, stream: int, number: int) -> jax.Array:
     return over_seeds(config, derive)(member_keys(config))
 
 
+def held_out(returns: np.ndarray) -> np.ndarray:
+    """The returns of an evaluation, all of them numbers.
+
+    Raises:
+        RunError: an evaluated environment broke down again and again.
+    """
+    if np.isnan(returns).any():
+        raise RunError(
+            "an evaluation came to no end: the simulation broke down in every episode that one environment began. Look at the "
+            "environment; the checkpoints are intact."
+        )
+    return returns
+
+
 def final_returns(config: Config, programs: Programs, agent_state: AgentState) -> np.ndarray:
     """``[seeds, >= 100]`` returns of fresh deterministic episodes that no evaluation before has seen."""
     rounds = -(-FINAL_EPISODES // config.evaluation_episodes)
@@ -163,4 +177,4 @@ def final_returns(config: Config, programs: Programs, agent_state: AgentState) -
         np.asarray(programs.evaluate(agent_state, evaluation_keys(config, FINAL, index))).reshape(config.seeds, -1)
         for index in range(rounds)
     ]
-    return np.concatenate(parts, axis=1)[:, :FINAL_EPISODES].astype(np.float64)
+    return held_out(np.concatenate(parts, axis=1)[:, :FINAL_EPISODES].astype(np.float64))

@@ -91,7 +91,7 @@ def finish(
 
 def versions() -> dict[str, str]:
     """Versions of what the result depends on."""
-    names = ("ddpg_jax", "jax", "jaxlib", "flax", "optax", "brax")
+    names = ("ddpg_jax", "jax", "jaxlib", "flax", "optax", "brax", "mujoco", "mujoco-mjx", "playground", "gymnasium")
     found = {"python": platform.python_version()}
     for name in names:
         try:

@@ -97,4 +97,5 @@ def plot(folders: Sequence[Path], path: Path) -> None:
     axes.legend(fontsize="small")
     if widest > 1:
         axes.set_title("interquartile mean and its 95 % bootstrap interval", fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

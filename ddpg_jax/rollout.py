@@ -10,6 +10,9 @@ from flax import struct
 
 from ddpg_jax.types import Agent, AgentState, Behaviour, Environment, Key, PyTree, TimeStep, Transition
 
+TRIES = 10
+"""For so many time limits an evaluation waits for an episode that does not break down."""
+
 
 @struct.dataclass
 class Collector:
@@ -115,27 +118,33 @@ def make_evaluate(agent: Agent, env: Environment) -> Callable[[AgentState, Key],
 
     Returns:
         ``evaluate(agent_state, key) -> [E]`` undiscounted returns. Runs until the last first episode has ended, so
-        the environment needs a time limit. Does not touch the training state.
+        the environment needs a time limit. Does not touch the training state. An episode that a breakdown of the simulation
+        cuts off is played again, from another start; the return is NaN where none held out within `TRIES` time limits.
     """
+    limit = TRIES * env.time_limit
 
     def evaluate(agent_state: AgentState, key: Key) -> jax.Array:
         reset_key, loop_key = jax.random.split(key)
         env_state, observation = env.reset(reset_key)
 
         def running(carry: Any) -> jax.Array:
-            return jnp.any(carry[3])
+            return jnp.any(carry[3]) & (carry[5] < limit) if env.breaks else jnp.any(carry[3])
 
         def step(carry: Any) -> Any:
-            env_state, observation, returns, alive, key = carry
+            env_state, observation, returns, alive, key, steps = carry
             key, env_key = jax.random.split(key)
             env_state, time_step = env.step(env_state, agent.act(agent_state, observation), env_key)
             returns = returns + jnp.where(alive, time_step.reward, 0.0)
-            alive = alive & ~(time_step.terminated | time_step.truncated)
-            return env_state, time_step.observation, returns, alive, key
+            done = time_step.terminated | time_step.truncated
+            if time_step.valid is not None:
+                returns = jnp.where(alive & ~time_step.valid, 0.0, returns)
+                done = done & time_step.valid
+            return env_state, time_step.observation, returns, alive & ~done, key, steps + 1
 
         alive = jnp.ones((env.num_envs,), bool)
-        carry = (env_state, observation, jnp.zeros((env.num_envs,)), alive, loop_key)
-        return jax.lax.while_loop(running, step, carry)[2]
+        carry = (env_state, observation, jnp.zeros((env.num_envs,)), alive, loop_key, jnp.zeros((), jnp.int32))
+        _, _, returns, alive, *_ = jax.lax.while_loop(running, step, carry)
+        return jnp.where(alive, jnp.nan, returns) if env.breaks else returns
 
     return evaluate
 

@@ -18,7 +18,17 @@ import numpy as np
 from ddpg_jax import config as configs
 from ddpg_jax import records, report, train
 from ddpg_jax.config import Config, RunError
-from ddpg_jax.programs import DURING, Built, Programs, build, compile_programs, evaluation_keys, final_returns, member_keys
+from ddpg_jax.programs import (
+    DURING,
+    Built,
+    Programs,
+    build,
+    compile_programs,
+    evaluation_keys,
+    final_returns,
+    held_out,
+    member_keys,
+)
 from ddpg_jax.types import PyTree
 
 
@@ -132,7 +142,7 @@ class _Loop(NamedTuple):
 
     def _evaluate(self, agent_state: PyTree, steps: int) -> list[float]:
         returns = self.programs.evaluate(agent_state, evaluation_keys(self.config, DURING, steps))
-        return np.asarray(returns, np.float64).reshape(self.config.seeds, -1).mean(axis=1).tolist()
+        return held_out(np.asarray(returns, np.float64)).reshape(self.config.seeds, -1).mean(axis=1).tolist()
 
     def _report(self, row: dict[str, Any]) -> None:
         with (self.folder / "metrics.jsonl").open("a") as file:

@@ -52,7 +52,8 @@ class Train(NamedTuple):
     init: Callable[[Key], TrainState]
     """``init(key)``: agent, environments and an empty replay."""
     warm_up: Callable[[TrainState], TrainState]
-    """Store at least ``learning_starts`` transitions, without learning."""
+    """Store ``learning_starts`` transitions (and what fills the last vector step), without learning; fewer where some of
+    them were not valid."""
     chunk: Callable[[TrainState], tuple[TrainState, Report]]
     """``steps_per_chunk`` environment steps and their updates, as one scan."""
     warm_up_steps: int

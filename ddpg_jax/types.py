@@ -124,7 +124,7 @@ class Replay(NamedTuple):
     """``init(transition)``: an empty buffer for items shaped like the example (no batch axis)."""
     add: Callable[..., PyTree]
     """``add(replay_state, transitions, valid=None)``: store ``[E, ...]`` items, or those where ``valid: [E]``; the oldest
-    give way."""
+    give way. A replay is added to in one of the two ways throughout."""
     sample: Callable[[PyTree, Key], PyTree]
     """``sample(replay_state, key)``: a batch with leading axis ``B``, or a `Sample` where ``update`` is given."""
     update: Callable[[PyTree, jax.Array, jax.Array], PyTree] | None = None

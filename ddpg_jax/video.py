@@ -23,6 +23,17 @@ def use_headless_opengl() -> None:
             os.environ.setdefault("MUJOCO_GL", found[0].lower())
 
 
+def has_opengl() -> bool:
+    """Whether MuJoCo can draw on this machine."""
+    import mujoco
+
+    try:
+        mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 8, 8).render()
+    except Exception:  # each of the ways to OpenGL has its own kind
+        return False
+    return True
+
+
 def write(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
     """Write ``[H, W, 3]`` uint8 frames to ``path``, which ends in ``.gif`` or ``.mp4``; returns its name.
 
@@ -46,7 +57,7 @@ def write(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
 
         with warnings.catch_warnings():  # JAX warns of the fork by which FFmpeg is started; it executes another program at once
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-            imageio.imwrite(path, np.stack(frames), plugin="FFMPEG", fps=float(fps), codec="libx264")
+            imageio.imwrite(path, np.stack(frames), plugin="FFMPEG", fps=float(fps), codec="libx264", macro_block_size=2)
     except ImportError as error:
         raise ImportError(
             f"MP4 needs FFmpeg ({error}): install it with: pip install 'imageio[ffmpeg]', or choose --format gif."

@@ -14,7 +14,7 @@ import jax
 import optax
 import pytest
 
-from ddpg_jax import video
+from ddpg_jax import cli, video
 
 video.use_headless_opengl()
 
@@ -38,6 +38,14 @@ def _promoting(function: Callable[..., Any]) -> Callable[..., Any]:
 
 # Adam's bias correction raises a float to an integer power; it may promote, so that everything around it need not.
 optax.tree.bias_correction = _promoting(optax.tree.bias_correction)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_cache() -> Iterator[None]:
+    """The command's own cache of compiled programs stays out of the way of the tests'."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "_use_compilation_cache", lambda: None)
+        yield
 
 
 @pytest.fixture

@@ -187,6 +187,11 @@ def test_action_repeat_is_an_option():
         envs.make("brax/fast", 2, action_repeat=0)
 
 
+def test_what_has_no_system_is_not_randomised():
+    with pytest.raises(ValueError, match="brax/fast has no system to randomise"):
+        envs.make("brax/fast", 2, randomize=lambda system, keys: (system, None))
+
+
 class Dictionary:
     """A Brax environment whose observation is a dict, of several dtypes."""
 

@@ -31,6 +31,7 @@ def state(seed: int = 0):
         "keys": {"of": [jax.random.split(key, (2, 3))]},
         "empty": ((), {"nothing": ()}),
         "no elements": jnp.zeros((4, 0), jnp.float16),
+        "no keys": jax.random.split(key, 3)[:0],
     }
 
 

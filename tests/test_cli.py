@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from ddpg_jax import cli, envs, report, run
+from ddpg_jax import envs, report, run
 from ddpg_jax.checkpoint import Checkpoints
 from ddpg_jax.cli import _use_compilation_cache, main
 from ddpg_jax.config import hyper_parameters, make_config
@@ -53,9 +53,8 @@ def refused(result: Result, *parts: str) -> str:
 
 @pytest.fixture(autouse=True)
 def in_an_empty_folder(tmp_path, monkeypatch):
-    """The tests' own cache of compiled programs stays, and a default run folder is nobody's."""
+    """A default run folder is nobody's."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_use_compilation_cache", lambda: None)  # the tests have a cache of their own
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
 
 
@@ -63,9 +62,7 @@ def in_an_empty_folder(tmp_path, monkeypatch):
 def trained(tmp_path_factory):
     """``(folder, output)`` of one small run through the command line; tests that change it take a `copy`."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_use_compilation_cache", lambda: None)
-        result = invoke("train", "--run-dir", folder, *SMALL)
+    result = invoke("train", "--run-dir", folder, *SMALL)
     assert result.exit_code == 0, (result.output, result.exception)
     return folder, result.stdout
 
@@ -676,6 +673,9 @@ def test_an_environment_in_a_module_of_ones_own(tmp_path, monkeypatch):
     assert row["episode_length"] == [9.0]
     refused(invoke("train", "my_pond:mak", "--run-dir", "no"), "environment 'my_pond:mak' could not be imported")
     refused(invoke("train", "no_pond:make", "--run-dir", "no"), "give module:function, of a function make(num_envs, **options)")
+    refused(invoke("train", ":make", "--run-dir", "no"), "give module:function")
+    refused(invoke("train", "my_pond:make", "--backend", "spring", "--run-dir", "no"), "does not take these options")
+    refused(invoke("check", "builtins:str", "--num-envs", 2), "environment 'builtins:str' is a str: give module:function")
     assert not (tmp_path / "no").exists()
 
 
@@ -685,4 +685,6 @@ def test_action_repeat_shortens_episodes_and_is_kept(tmp_path):
     assert result.exit_code == 0, (result.output, result.exception)
     assert json.loads((folder / "config.json").read_text())["env_options"] == {"time_limit": 20, "action_repeat": 4}
     assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["episode_length"] == [5.0]
-    refused(invoke("train", "pendulum", "--action-repeat", 0, "--run-dir", tmp_path / "no"), "action_repeat=0: must be at least 1")
+    refused(
+        invoke("train", "pendulum", "--action-repeat", 0, "--run-dir", tmp_path / "no"), "action_repeat=0: must be at least 1"
+    )

@@ -20,7 +20,7 @@ def counter(terminates_at=99):
 
     def step(state, action, key):
         state = state + jnp.array([0.0, 1.0])
-        return state, state, state[1] + 100 * action[0], state[1] >= terminates_at
+        return state, state, state[1] + 100 * jnp.clip(action[0], -1.0, 1.0), state[1] >= terminates_at
 
     return batch(Single(reset, step, 1), E, LIMIT)
 

@@ -27,7 +27,6 @@ assert not any(name.startswith("ddpg_jax") for name in sys.modules)
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_equal_actions_in_a_process_without_this_library(tmp_path, monkeypatch, seeds):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_use_compilation_cache", lambda: None)  # the tests have a cache of their own
     small = "--total-timesteps 300 --learning-starts 100 --steps-per-chunk 200 --batch-size 8 --hidden 8"
     member = seeds - 1
     words = f"train pendulum --preset td3 --normalize-observations --run-dir run --seeds {seeds} {small}"

@@ -143,7 +143,7 @@ def test_spaces_that_do_not_fit(change, message):
 
 
 def test_names_that_do_not_fit():
-    with pytest.raises(ValueError, match="unknown environment gymnasium/Pendulm-v1: did you mean gymnasium/Pendulum-v1"):
+    with pytest.raises(ValueError, match="unknown environment 'gymnasium/Pendulm-v1': did you mean 'gymnasium/Pendulum-v1'"):
         envs.make("gymnasium/Pendulm-v1", 1)
     with pytest.raises(ValueError, match=r"Discrete\(2\), but .* continuous actions"):
         envs.make("gymnasium/CartPole-v1", 1)
@@ -323,7 +323,6 @@ def invoke(*words):
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_use_compilation_cache", lambda: None)  # the tests have a cache of their own
     sizes = {"total-timesteps": 120, "learning-starts": 40, "steps-per-chunk": 40, "batch-size": 4, "hidden": 8, "num-envs": 2}
     sizes |= {"time-limit": 20, "evaluation-episodes": 3, "run-dir": "run"}
     return [word for name, value in sizes.items() for word in (f"--{name}", value)]
@@ -352,7 +351,7 @@ def test_the_command_trains_resumes_evaluates(quick):
     ("words", "message"),
     [
         (("gymnasium/Pendulum-v1", "--seeds", 2), "seeds=2: environments on the host are trained one seed at a time"),
-        (("gymnasium/Pendulm-v1",), "did you mean gymnasium/Pendulum-v1"),
+        (("gymnasium/Pendulm-v1",), "did you mean 'gymnasium/Pendulum-v1'"),
         (("gymnasium/CartPole-v1",), "a deterministic policy gradient needs continuous actions"),
         (("gymnasium/Pendulum-v1", "--backend", "spring"), "has no backend"),
     ],
@@ -385,7 +384,8 @@ def test_a_film_shows_what_moves(quick):
         ("gymnasium.envs.mujoco.half_cheetah_v5", "gymnasium/HalfCheetah-v5", r"needs more than Gymnasium itself .*\[mujoco\]"),
     ],
 )
-def test_an_extra_that_is_missing_is_one_sentence(package, name, message, monkeypatch):
+def test_an_extra_that_is_missing_is_one_sentence(package, name, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=message):
         envs.make(name, 2)

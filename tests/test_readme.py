@@ -1,5 +1,6 @@
 """Everything that the README shows runs: its Python as it stands, at a small budget, and its commands' options."""
 
+import importlib.util
 import re
 import shlex
 import sys
@@ -36,10 +37,11 @@ def test_first_python_block_has_twelve_lines():
 
 def test_commands_run_in_their_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_use_compilation_cache", lambda: None)  # the tests have a cache of their own
     lines = [shlex.split(line) for line in COMMANDS if line.startswith("ddpg-jax")]
     assert len(lines) >= 8
     for words in lines:
+        if "mp4" in words and importlib.util.find_spec("imageio_ffmpeg") is None:
+            continue
         if "brax" in " ".join(words) or "runs/robot" in words:
             words = [word.replace("brax/inverted_pendulum", "pendulum") for word in words]
         words = [word.replace("HalfCheetah-v5", "Pendulum-v1") for word in words]  # needs no MuJoCo

@@ -57,7 +57,11 @@ def main(
     physics = {"backend": backend} if backend else {}
     out = out or Path("benchmarks/results") / f"learning_{'_'.join([*env.split('/'), *physics.values()])}.json"
     arguments = [env, *(("--backend", backend) if backend else ()), *options]
-    runs = [*train_all(arguments, first_seed, seeds, cache, out.with_suffix(".png"))]
+    with tempfile.TemporaryDirectory() as temporary:
+        runs = [*train_all(arguments, first_seed, seeds, cache, Path(temporary))]
+        folders = [Path(temporary) / str(seed) for seed in range(first_seed, first_seed + seeds)]
+        if all(report.curve(folder)[0].size for folder in folders):
+            report.plot(folders, out.with_suffix(".png"))
     shared = {name: runs[0][name] for name in COMMON}
     runs = [{name: value for name, value in run.items() if name not in COMMON} for run in runs]
     result = {
@@ -79,20 +83,15 @@ def main(
     click.echo(str(out))
 
 
-def train_all(arguments: list[str], first_seed: int, seeds: int, cache: str, picture: Path) -> Iterator[dict[str, Any]]:
-    """The figures of each seed, as they come; at last the picture of all their curves."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        environment = common.shell(folder / "cache" if cache == "warm" else None)
-        if cache == "warm":
-            train(arguments, first_seed, folder / "warm", environment)
-        for seed in range(first_seed, first_seed + seeds):
-            figures = train(arguments, seed, folder / str(seed), environment)
-            click.echo("  ".join(f"{name} {figures[name]:.6g}" for name in STATED))
-            yield figures
-        folders = [folder / str(seed) for seed in range(first_seed, first_seed + seeds)]
-        if all(report.curve(one)[0].size for one in folders):
-            report.plot(folders, picture)
+def train_all(arguments: list[str], first_seed: int, seeds: int, cache: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """The figures of each seed, as they come; the runs are left in ``folder``, by their seeds."""
+    environment = common.shell(folder / "cache" if cache == "warm" else None)
+    if cache == "warm":
+        train(arguments, first_seed, folder / "warm", environment)
+    for seed in range(first_seed, first_seed + seeds):
+        figures = train(arguments, seed, folder / str(seed), environment)
+        click.echo("  ".join(f"{name} {figures[name]:.6g}" for name in STATED))
+        yield figures
 
 
 def train(arguments: list[str], seed: int, folder: Path, environment: dict[str, str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ A new family is a file here with ``make(...)`` and a line in `names` and in `mak
 """
 
 import importlib
-from collections.abc import Callable
+import inspect
 from typing import Any
 
 from ddpg_jax import checks
@@ -34,16 +34,22 @@ FAMILIES = (
 """Names beyond `names`."""
 
 
-def _own(name: str) -> Callable[..., Environment]:
-    """The function called ``module:function``."""
+def _own(name: str, num_envs: int, options: dict[str, Any]) -> Environment:
+    """What the function called ``module:function`` returns."""
     module, _, function = name.partition(":")
+    wanted = "give module:function, of a function make(num_envs, **options) that returns a ddpg_jax.types.Environment."
     try:
-        return getattr(importlib.import_module(module), function)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ValueError(
-            f"environment {name!r} could not be imported ({error}): give module:function, of a function "
-            "make(num_envs, **options) that returns a ddpg_jax.types.Environment."
-        ) from error
+        make = getattr(importlib.import_module(module), function)
+    except (ModuleNotFoundError, AttributeError, ValueError) as error:
+        raise ValueError(f"environment {name!r} could not be imported ({error}): {wanted}") from error
+    try:
+        inspect.signature(make).bind(num_envs, **options)
+    except TypeError as error:
+        raise ValueError(f"environment {name!r} does not take these options: {error}.") from error
+    env = make(num_envs, **options)
+    if not isinstance(env, Environment):
+        raise ValueError(f"environment {name!r} is a {type(env).__name__}: {wanted}")
+    return env
 
 
 def on_host(name: str) -> bool:
@@ -68,6 +74,8 @@ def make(name: str, num_envs: int, **options: Any) -> Any:
         ValueError: an unknown name (the nearest known one is named), or an option unknown or out of its range.
         ImportError: the simulator is not installed.
     """
+    if ":" in name and not on_host(name):
+        return _own(name, num_envs, options)
     if "backend" in options and not name.startswith("brax/"):
         raise ValueError(f"{name} has no backend: that is an option of Brax.")
     if on_host(name):
@@ -80,10 +88,8 @@ def make(name: str, num_envs: int, **options: Any) -> Any:
         return action_repeat(make(name, num_envs, **options), times)
     if name.startswith(playground.PREFIX):
         return playground.make(name.removeprefix(playground.PREFIX), num_envs, **options)
-    if ":" in name:
-        return _own(name)(num_envs, **options)
     if name not in names():
-        raise checks.nearest("environment", name, names(), "`ddpg-jax envs`")
+        raise checks.nearest("environment", name, names(), "`ddpg-jax envs` lists all.")
     if name == "pendulum":
         if unknown := set(options) - {"time_limit"}:
             raise ValueError(f"environment 'pendulum' has no option {sorted(unknown)[0]!r}: its only option is time_limit.")

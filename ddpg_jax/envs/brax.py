@@ -49,16 +49,20 @@ def make(
         **options: handed to the environment's constructor.
 
     Raises:
-        ValueError: an unknown backend.
+        ValueError: an unknown backend, or ``randomize`` of an environment that has no system.
         ImportError: Brax is not installed.
     """
     if backend not in BACKENDS:
         raise ValueError(f"unknown Brax backend {backend!r}: choose one of {', '.join(BACKENDS)}.")
     env = _create(name, backend, options)
     fresh = max(1, num_envs // 16)  # a reset costs up to a third of a step; an episode lasts longer than 16 steps
-    one = single(env) if randomize is None else randomized(lambda system: single(_with(env, sys=system)), env.sys, randomize)
-    if not hasattr(env, "sys"):  # `fast` simulates nothing that could be drawn
-        return batch(one, num_envs, time_limit, fresh_per_step=fresh)
+    if not hasattr(env, "sys"):  # `fast` simulates nothing that could be randomised or drawn
+        if randomize is not None:
+            raise ValueError(f"brax/{name} has no system to randomise: choose another environment.")
+        return batch(single(env), num_envs, time_limit, fresh_per_step=fresh)
+    one = single(env)
+    if randomize is not None:
+        one = randomized(lambda system: single(with_attributes(env, sys=system)), env.sys, randomize)
     looks = functools.partial(draw, env), functools.partial(viewer, env)
     return batch(one, num_envs, time_limit, fresh_per_step=fresh, draw=looks[0], viewer=looks[1], fps=1 / env.dt)
 
@@ -90,7 +94,7 @@ def _create(name: str, backend: str, options: dict[str, Any]) -> Any:
             raise ValueError(f"brax/{name} does not take these options: {error}.") from error
 
 
-def _with(env: Any, **attributes: Any) -> Any:
+def with_attributes(env: Any, **attributes: Any) -> Any:
     """A copy of an environment with other attributes."""
     env = copy.copy(env)
     vars(env).update(attributes)

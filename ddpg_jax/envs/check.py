@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddpg_jax import checks
 from ddpg_jax.envs.gymnasium import HostEnvironment
 from ddpg_jax.types import Environment, Key, PyTree, TimeStep, is_key
 
@@ -73,7 +74,7 @@ class _Device:
             action = jax.ShapeDtypeStruct((env.num_envs, *env.action.shape), env.action.dtype)
             after, now = jax.eval_shape(env.step, state, action, key)
         except Exception as error:
-            return [f"reset or step cannot be traced by JAX: {type(error).__name__}: {str(error).splitlines()[0]}"]
+            return [f"reset or step cannot be traced by JAX: {type(error).__name__}: {checks.first_line(error)}"]
         return _shapes(env, observation, now, {"the state after a step": (after, state)})
 
     def compiles(self) -> list[str]:
@@ -109,7 +110,7 @@ def _shapes(env: Any, observation: PyTree, now: Any, more: dict[str, Any]) -> li
         "reward": (now.reward, jax.ShapeDtypeStruct((env.num_envs,), jnp.float32)),
         "terminated": (now.terminated, flags),
         "truncated": (now.truncated, flags),
-        **({"valid": (now.valid, flags)} if isinstance(env, HostEnvironment) or env.breaks else {}),
+        "valid": (now.valid, flags if isinstance(env, HostEnvironment) or env.breaks else None),
         **more,
     }
     return [
@@ -160,8 +161,8 @@ def _ends(env: Environment | HostEnvironment, played: dict[str, np.ndarray]) -> 
     bad = ~np.isfinite(played["reward"]) | ~np.isfinite(played["next_observation"]).all(axis=-1)
     if bad.any():
         findings.append(
-            f"at {np.mean(bad):.1%} of steps an observation or reward is NaN or infinite: an adapter says which steps are not "
-            "`valid`, and resets"
+            f"at {np.mean(bad):.1%} of steps an observation or reward is NaN or infinite: where a simulation breaks down an "
+            "adapter resets, returns finite numbers, and says that the step is not `valid`"
         )
     if not np.all(same[~done & ~bad & played["counts"]]):
         findings.append("within an episode observation and next_observation differ: both are what follows the action")
@@ -174,13 +175,15 @@ def _ends(env: Environment | HostEnvironment, played: dict[str, np.ndarray]) -> 
         )
     if np.any(terminated & truncated):
         findings.append("terminated and truncated are both set at one step: a time limit does not terminate")
+    invalid = ~played["valid"]
+    if not isinstance(env, HostEnvironment) and np.any(invalid & (terminated | ~truncated)):
+        findings.append("a step that is not valid is terminated, or not truncated: it ends its episode, as a truncation")
     if env.time_limit is None:
         return findings
     lengths, ends = _lengths(done, terminated, played["counts"])
-    if lengths.size and lengths.max() > env.time_limit:
-        findings.append(f"an episode lasted {lengths.max()} steps where the time limit is {env.time_limit}")
-    if not lengths.size and len(done) > env.time_limit:
-        findings.append(f"no episode ended in {len(done)} steps where the time limit is {env.time_limit}")
+    longest = max(lengths.max(initial=0), _running(done, played["counts"]).max())
+    if longest > env.time_limit:
+        findings.append(f"an episode lasted {longest} steps or more where the time limit is {env.time_limit}")
     at_limit = lengths == env.time_limit
     if at_limit.any() and np.all(ends[at_limit]):
         findings.append(
@@ -200,6 +203,14 @@ def _lengths(done: np.ndarray, terminated: np.ndarray, counts: np.ndarray) -> tu
     return np.array(lengths, int), np.array(ends, bool)
 
 
+def _running(done: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """How long each environment's last episode had lasted when the play was over."""
+    lasted = np.zeros(done.shape[1], int)
+    for ended, counted in zip(done, counts, strict=True):
+        lasted = np.where(ended, 0, lasted + counted)
+    return lasted
+
+
 def _starts(env: Environment | HostEnvironment, played: dict[str, np.ndarray]) -> list[str]:
     done = played["terminated"] | played["truncated"]
     first, later = played["first"], played["observation"][done]
@@ -216,7 +227,10 @@ def _starts(env: Environment | HostEnvironment, played: dict[str, np.ndarray]) -
     for index in range(env.num_envs):
         starts = later[member == index]
         if len(starts) > 1 and len(np.unique(starts, axis=0)) == 1:
-            findings.append(f"environment {index} begins every episode alike: a key is used again at each reset")
+            findings.append(
+                f"environment {index} began each of {len(starts)} episodes alike: is a key used again at each reset? (fine "
+                "only if the task has but a few starts)"
+            )
             break
     return findings
 
@@ -238,22 +252,28 @@ def _actions(env: Environment | HostEnvironment, player: _Player, seed: int) -> 
     """Whether [-1, 1] is the range of each dimension: beyond it nothing changes, within it something does."""
     size = env.action.shape[0]
 
-    def acted(dimension: int, value: float) -> PyTree:
+    def acted(dimension: int, value: float) -> tuple[PyTree, Any]:
         action = np.zeros((env.num_envs, size), env.action.dtype)
         action[:, dimension] = value
         player.reset(seed)
-        return player.step(action).next_observation
+        now = player.step(action)
+        return now.next_observation, now.reward
 
     findings = []
     for sign in (1.0, -1.0):
-        wide = [index for index in range(size) if not _equal(acted(index, sign), acted(index, 3 * sign))]
-        narrow = [index for index in range(size) if index not in wide and _equal(acted(index, 0.5 * sign), acted(index, sign))]
-        moved = [index for index in narrow if not _equal(acted(index, 0.0), acted(index, sign))]
-        for what, dimensions in (("beyond", wide), ("short of", moved)):
+        wide, moved = [], []
+        for index in range(size):
+            still, half, whole, beyond = (acted(index, scale * sign) for scale in (0.0, 0.5, 1.0, 3.0))
+            if not _equal(whole, beyond):
+                wide.append(index)
+            elif _equal(half[0], whole[0]) and not _equal(still[0], whole[0]):
+                moved.append(index)
+        unless = " (fine where the action is a switch, or saturates)"
+        for what, dimensions, fine in (("beyond", wide, ""), ("short of", moved, unless)):
             if dimensions:
                 findings.append(
                     f"action dimensions {dimensions} have a limit {what} {sign:+.0f}: an adapter scales [-1, 1] to the "
-                    "bounds of each dimension and clips there"
+                    f"bounds of each dimension and clips there{fine}"
                 )
     return findings
 

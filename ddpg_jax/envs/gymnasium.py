@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -88,9 +87,8 @@ def make(name: str, num_envs: int, *, time_limit: int | None = None, **options: 
             f"{name} needs more than Gymnasium itself ({error}); install: pip install 'gymnasium[mujoco]'"
         ) from error
     except gymnasium.error.UnregisteredEnv as error:
-        close = difflib.get_close_matches(name, list(gymnasium.registry), n=1, cutoff=0.3)
-        hint = f"did you mean {PREFIX}{close[0]}? " if close else ""
-        raise ValueError(f"unknown environment {PREFIX}{name}: {hint}Gymnasium's ids are in gymnasium.registry.") from error
+        where = "Gymnasium's ids are in gymnasium.registry."
+        raise checks.nearest("environment", name, gymnasium.registry, where, PREFIX) from error
     except TypeError as error:
         raise ValueError(f"{PREFIX}{name} does not take these options: {error}.") from error
     return vector(env, time_limit or (env.spec.max_episode_steps if env.spec else None))

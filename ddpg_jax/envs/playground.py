@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import difflib
 import functools
 import subprocess
 from collections.abc import Callable
@@ -12,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ddpg_jax.envs import quiet
+from ddpg_jax import checks
+from ddpg_jax.envs import brax, quiet
 from ddpg_jax.envs.autoreset import Single, batch, one_by_one, randomized
 from ddpg_jax.types import Environment, Key, PyTree
 
@@ -35,7 +34,8 @@ def make(
         time_limit: steps after which an episode is truncated; None is the environment's ``episode_length``.
         randomize: a domain randomisation function of Playground's kind (``registry.get_domain_randomizer``),
             `autoreset.randomized`.
-        **options: overrides of the environment's configuration, for example ``ctrl_dt=0.02``.
+        **options: overrides of the environment's configuration, for example ``ctrl_dt=0.02``; those of its parts have dots
+            in their names.
 
     Raises:
         ValueError: an unknown name (the nearest known one is named), or an unknown override.
@@ -45,27 +45,21 @@ def make(
     env, config = load(name, options)
     fresh = max(1, num_envs // 16)  # a reset costs about as much as a step
     limit = config.episode_length if time_limit is None else time_limit
-    one = single(env) if randomize is None else randomized(lambda model: single(_with(env, model)), env.mjx_model, randomize)
+    one = single(env)
+    if randomize is not None:  # by the attribute that Playground's own randomisation sets
+        one = randomized(lambda model: single(brax.with_attributes(env, _mjx_model=model)), env.mjx_model, randomize)
     return batch(one, num_envs, limit, fresh_per_step=fresh, draw=functools.partial(draw, env), fps=1 / env.dt)
 
 
 def single(env: Any) -> Single:
     """Any ``mujoco_playground`` environment (not one of its wrappers) as a `Single`."""
 
-    def reset(key: Key) -> tuple[PyTree, PyTree]:
-        state = env.reset(key)
-        return state, state.obs
-
-    def step(state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, PyTree, jax.Array, jax.Array]:
-        state = env.step(state, jnp.clip(action, -1.0, 1.0))
-        return state, state.obs, state.reward, state.done > 0
-
     def valid(state: PyTree, observation: PyTree, reward: jax.Array) -> jax.Array:
         # These environments call it done as well; a policy is not to blame for it, nor to profit.
         watched = (state.data.qpos, state.data.qvel, observation, reward)
         return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(watched)]))
 
-    return Single(reset, step, env.action_size, valid)
+    return brax.single(env)._replace(valid=valid)  # the two libraries agree on what an environment is
 
 
 def load(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -78,32 +72,26 @@ def load(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
                 f"MuJoCo Playground could not be imported ({error}); install it with: pip install playground"
             ) from error
         if name not in registry.ALL_ENVS:
-            close = difflib.get_close_matches(name, registry.ALL_ENVS, n=1, cutoff=0.3)
-            hint = f"did you mean {PREFIX}{close[0]}? " if close else ""
-            raise ValueError(
-                f"unknown environment {PREFIX}{name}: {hint}Playground's names are in mujoco_playground.registry.ALL_ENVS."
-            )
+            where = "Playground's names are in mujoco_playground.registry.ALL_ENVS."
+            raise checks.nearest("environment", name, registry.ALL_ENVS, where, PREFIX)
         config = registry.get_default_config(name)
-        if unknown := set(options) - set(config):
-            raise ValueError(f"{PREFIX}{name} has no option {sorted(unknown)[0]!r}: choose one of {', '.join(sorted(config))}.")
+        known = sorted(set(config) - {"impl"})
+        if unknown := [option for option in options if option.split(".")[0] not in known]:
+            raise ValueError(f"{PREFIX}{name} has no option {unknown[0]!r}: choose one of {', '.join(known)}.")
         if "impl" in config:
             config.impl = "jax"
         try:
             return registry.load(name, config=config, config_overrides=options), config
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"{PREFIX}{name} does not take these options: {error}.") from error
         except (subprocess.CalledProcessError, ValueError, OSError) as error:
-            if not isinstance(error, subprocess.CalledProcessError) and "menagerie" not in str(error):
+            if isinstance(error, ValueError) and "menagerie" not in str(error):
                 raise
             raise OSError(
-                f"the models of {PREFIX}{name} are downloaded on first use, which failed: try again with a connection, or "
-                "choose a task of the DM Control Suite, which needs none."
+                f"the models of {PREFIX}{name} are downloaded on first use by git, which failed "
+                f"({checks.first_line(error)}): try again with a connection, or choose a task of the DM Control Suite, which "
+                "needs none."
             ) from error
-
-
-def _with(env: Any, model: Any) -> Any:
-    """A copy of an environment with another model; the attribute is the one that Playground's own randomisation sets."""
-    env = copy.copy(env)
-    env._mjx_model = model
-    return env
 
 
 def draw(env: Any, states: PyTree) -> list[Any]:
