@@ -664,7 +664,8 @@ def test_an_environment_in_a_module_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_pond.py").write_text(
         "from ddpg_jax import envs\n\n\ndef make(num_envs, time_limit=7):\n"
-        "    return envs.time_aware(envs.make('pendulum', num_envs, time_limit=time_limit))\n"
+        "    return envs.time_aware(envs.make('pendulum', num_envs, time_limit=time_limit))\n\n\n"
+        "def wrong(num_envs):\n    return num_envs\n"
     )
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     result = invoke("train", "my_pond:make", *words(**OPTIONS, run_dir="run", time_limit=9))
@@ -675,7 +676,7 @@ def test_an_environment_in_a_module_of_ones_own(tmp_path, monkeypatch):
     refused(invoke("train", "no_pond:make", "--run-dir", "no"), "give module:function, of a function make(num_envs, **options)")
     refused(invoke("train", ":make", "--run-dir", "no"), "give module:function")
     refused(invoke("train", "my_pond:make", "--backend", "spring", "--run-dir", "no"), "does not take these options")
-    refused(invoke("check", "builtins:str", "--num-envs", 2), "environment 'builtins:str' is a str: give module:function")
+    refused(invoke("check", "my_pond:wrong"), "environment 'my_pond:wrong' returned int: give module:function")
     assert not (tmp_path / "no").exists()
 
 

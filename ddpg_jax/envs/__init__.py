@@ -48,7 +48,7 @@ def _own(name: str, num_envs: int, options: dict[str, Any]) -> Environment:
         raise ValueError(f"environment {name!r} does not take these options: {error}.") from error
     env = make(num_envs, **options)
     if not isinstance(env, Environment):
-        raise ValueError(f"environment {name!r} is a {type(env).__name__}: {wanted}")
+        raise ValueError(f"environment {name!r} returned {type(env).__name__}: {wanted}")
     return env
 
 
