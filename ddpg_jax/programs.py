@@ -160,12 +160,12 @@ def held_out(returns: np.ndarray) -> np.ndarray:
     """The returns of an evaluation, all of them numbers.
 
     Raises:
-        RunError: an evaluated environment broke down again and again.
+        RunError: one of them is NaN.
     """
     if np.isnan(returns).any():
         raise RunError(
-            "an evaluation came to no end: the simulation broke down in every episode that one environment began. Look at the "
-            "environment; the checkpoints are intact."
+            "a return of an evaluation is not a number: the simulation broke down, and where such episodes are begun anew it "
+            "did so every time. Look at the environment; the checkpoints are intact."
         )
     return returns
 
