@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpg_jax import envs
+from ddpg_jax import envs, video
 from ddpg_jax.envs import brax
 from ddpg_jax.envs.autoreset import batch
 
@@ -156,6 +156,16 @@ def test_braxs_viewer_has_the_trajectory_of_environment_zero(pole):
     np.testing.assert_allclose(positions, expected, atol=1e-5)
     assert np.abs(positions[0] - positions[1]).max() > 0.01
     np.testing.assert_array_equal(positions[0], positions[2])
+
+
+def test_frames_are_of_environment_zero_and_moving(pole):
+    if not video.has_opengl():
+        pytest.skip("this machine has no OpenGL")
+    frames = pole.env.draw(jax.tree.map(lambda x, y: jnp.stack([x, y, x]), pole.start, pole.state))
+    assert all(frame.shape == (240, 320, 3) and frame.std() > 5 for frame in frames), "not blank"
+    assert np.abs(frames[0].astype(int) - frames[1]).max() > 20, "and moving"
+    np.testing.assert_array_equal(frames[0], frames[2])
+    assert pole.env.fps == pytest.approx(50)
 
 
 def test_unknown_names_and_backends_are_named():

@@ -28,14 +28,19 @@ def randomize(model, keys):
 
 @pytest.fixture(scope="module")
 def pendulums():
-    """Four, whose episodes of two steps have a gravity of their own each; ``(reset, step)``, compiled."""
+    """Four, whose episodes of two steps have a gravity of their own each."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        env = envs.make("playground/PendulumSwingup", 4, time_limit=2, randomize=randomize)
-    return jax.jit(env.reset), jax.jit(env.step)
+        return envs.make("playground/PendulumSwingup", 4, time_limit=2, randomize=randomize)
 
 
-def test_the_contract_is_kept():
-    assert envs.check(envs.make("playground/PendulumSwingup", 4, time_limit=12)) == []
+@pytest.fixture(scope="module")
+def compiled(pendulums):
+    """The same programs as `envs.check` compiles, so that the cache of these tests has them."""
+    return pendulums._replace(reset=jax.jit(pendulums.reset), step=jax.jit(pendulums.step))
+
+
+def test_the_contract_is_kept(pendulums):
+    assert envs.check(pendulums) == []
 
 
 def test_names_and_options():
@@ -70,9 +75,9 @@ def test_configuration_and_time():
     assert (env.time_limit, env.fps, env.breaks, env.action.shape) == (1000, pytest.approx(20), True, (1,))
 
 
-def test_a_simulation_that_becomes_nan_is_begun_anew(pendulums):
+def test_a_simulation_that_becomes_nan_is_begun_anew(compiled):
     """The simulator is broken from outside: NaN in the velocities of two of four pendulums."""
-    reset, step = pendulums
+    reset, step = compiled.reset, compiled.step
     state, _ = reset(jax.random.key(0))
     inner = state.state.state
     data = inner.data.replace(qvel=inner.data.qvel.at[jnp.array([1, 3])].set(jnp.nan))
@@ -87,8 +92,8 @@ def test_a_simulation_that_becomes_nan_is_begun_anew(pendulums):
     np.testing.assert_array_equal(state.steps, [1, 0, 1, 0])
 
 
-def test_every_episode_has_a_gravity_of_its_own(pendulums):
-    reset, step = pendulums
+def test_every_episode_has_a_gravity_of_its_own(compiled):
+    reset, step = compiled.reset, compiled.step
     state, _ = reset(jax.random.key(0))
     gravities = [np.asarray(state.state.system[0])[:, 2]]
     for number in range(4):
@@ -102,6 +107,17 @@ def test_every_episode_has_a_gravity_of_its_own(pendulums):
     assert len(np.unique(speed)) == 4
 
 
+def test_frames_are_not_blank_and_move(compiled):
+    if not video.has_opengl():
+        pytest.skip("this machine has no OpenGL")
+    state, _ = compiled.reset(jax.random.key(0))
+    later, _ = compiled.step(state, jnp.ones((4, 1)), jax.random.key(1))
+    frames = compiled.draw(jax.tree.map(lambda x, y: jnp.stack([x, y]), state, later))
+    assert all(frame.shape == (240, 320, 3) and frame.std() > 5 for frame in frames), "not blank"
+    assert np.abs(frames[0].astype(int) - frames[1]).max() > 5, "and moving"
+
+
+@pytest.mark.slow
 def test_from_the_shell_to_a_film(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     invoke = lambda *words: CliRunner().invoke(cli.main, [str(word) for word in words])

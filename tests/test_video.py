@@ -3,14 +3,12 @@
 import builtins
 import warnings
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageSequence
 
-from ddpg_jax import cli, envs, playback, video
+from ddpg_jax import cli, playback, video
 
 
 def bars(count):
@@ -100,18 +98,3 @@ def test_an_error_of_another_kind_stays_what_it_is(monkeypatch):
     monkeypatch.setattr(video, "has_opengl", lambda: True)
     with pytest.raises(IndexError):
         playback._drawn(lambda: [][0])
-
-
-@pytest.mark.usefixtures("standard_promotion")
-def test_frames_of_brax():
-    if not video.has_opengl():
-        pytest.skip("this machine has no OpenGL")
-    env = envs.make("brax/inverted_pendulum", 2, backend="spring", time_limit=20)
-    step = lambda state, key: (env.step(state, jnp.ones((2, 1)), key)[0], state)
-    start, _ = env.reset(jax.random.key(0))
-    _, states = jax.jit(lambda state: jax.lax.scan(step, state, jax.random.split(jax.random.key(1), 5)))(start)
-    frames = env.draw(states)
-    assert len(frames) == 5
-    assert env.fps == pytest.approx(50)
-    assert all(frame.shape == (240, 320, 3) and frame.std() > 5 for frame in frames), "not blank"
-    assert np.abs(frames[0].astype(int) - frames[-1]).max() > 20, "and moving"

@@ -50,12 +50,13 @@ class _Player(Protocol):
 class _Device:
     def __init__(self, env: Environment) -> None:
         self._env, self._traces = env, 0
-        # A simulator is slow to compile: two programs serve all that is looked at.
-        self._reset, self._step = jax.jit(env.reset), jax.jit(self._traced)
 
-    def _traced(self, state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, TimeStep]:
-        self._traces += 1
-        return self._env.step(state, action, key)
+        def step(state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, TimeStep]:
+            self._traces += 1
+            return env.step(state, action, key)
+
+        # A simulator is slow to compile: two programs serve all that is looked at.
+        self._reset, self._step = jax.jit(env.reset), jax.jit(step)
 
     def reset(self, seed: int) -> PyTree:
         reset_key, self._key = jax.random.split(jax.random.key(seed))
