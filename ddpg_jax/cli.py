@@ -117,7 +117,7 @@ def _make_config(options: dict[str, Any], given: dict[str, Any], resumed: Path |
     return configs.make_config(**saved | given)
 
 
-def _guard(call: Callable[[], Any], errors: tuple[type[Exception], ...] = (ValueError, ImportError, OSError, RunError)) -> Any:
+def _guard(call: Callable[[], Any], errors: tuple[type[Exception], ...] = (ValueError, ImportError, OSError)) -> Any:
     """Call; what the user can mend ends in one sentence and exit code 2, not in a traceback."""
     try:
         return call()

@@ -110,7 +110,8 @@ def make_train(
         return learn(store(state, row), sums)
 
     warming = noises.uniform() if warm_up is None else warm_up
-    explore, explore_at_first, nothing = choose(behaviour), choose(warming), _Program(no_sums)
+    explore, nothing = choose(behaviour), _Program(no_sums)
+    explore_at_first = explore if warming is behaviour else choose(warming)
     run_store, run_fill = _Program(store, donate_argnums=0), _Program(fill, donate_argnums=0)
     run_both = _Program(store_and_learn, donate_argnums=(0, 1))
     finite = _Program(train.finite_leaves)

@@ -87,7 +87,7 @@ def render(folder: Path, path: Path, steps: int | None, seed: int, member: int, 
         steps: to play; None is an episode.
         seed: of the start.
         member: of a run with several seeds.
-        form: one of `ddpg_jax.video.FORMATS`; None is the environment's viewer, or else a GIF.
+        form: "gif", "mp4" or "html"; None is the environment's viewer, or else a GIF.
 
     Raises:
         ValueError: there is no such member, or the environment cannot be drawn in this form.

@@ -76,7 +76,7 @@ class Learner(NamedTuple):
 
 
 def make_learner(agent: Agent, env: Environment | Any, replay: Replay, behaviour: Behaviour, window: Window | None) -> Learner:
-    """The functions of `Learner`; of ``env`` only the shapes are used."""
+    """The functions of `Learner`; of ``env`` only the shapes and ``breaks`` are used."""
 
     def init(agent_key: Key, key: Key, collector: rollout.Collector) -> TrainState:
         observation, action = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (env.observation, env.action))

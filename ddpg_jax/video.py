@@ -11,9 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-FORMATS = ("gif", "mp4", "html")
-"""What `ddpg-jax render` can write; HTML where the simulator has a viewer of its own."""
-
 
 def use_headless_opengl() -> None:
     """Without a screen, have MuJoCo draw by the library that is installed; before it is imported, and unless told otherwise."""

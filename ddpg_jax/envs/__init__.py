@@ -64,7 +64,7 @@ def make(name: str, num_envs: int, **options: Any) -> Any:
         name: one of `names`; ``playground/<name>``; ``gymnasium/<id>`` or ``gymnasium/<module>:<id>`` for one on the host;
             ``module:function`` for ``function(num_envs, **options)`` of your own.
         num_envs: E, at least 1.
-        **options: of the family: ``time_limit`` for all; ``action_repeat`` for all on the device (`wrappers.action_repeat`);
+        **options: of the family: ``time_limit`` for all; ``action_repeat`` for all on the device but your own (`action_repeat`);
             ``backend`` for Brax; ``randomize`` for Brax and Playground; others go to the environment's constructor.
 
     Returns:

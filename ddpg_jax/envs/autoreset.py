@@ -98,14 +98,15 @@ def batch(
         stepped = jax.vmap(single.step)(env_state.state, action, keys)
         state, next_observation, reward, terminated = strong(stepped)
         steps = env_state.steps + 1
-        valid = None if single.valid is None else jax.vmap(single.valid)(state, next_observation, reward)
-        terminated = terminated.astype(bool) if valid is None else terminated.astype(bool) & valid
-        truncated = (steps >= time_limit) & ~terminated if valid is None else (steps >= time_limit) & ~terminated | ~valid
-        done = terminated | truncated
         pool, (start_state, start_observation), cursor = starts(env_state, start_key)
-        if valid is not None:  # nothing that is not finite leaves here
+        terminated, valid = terminated.astype(bool), None
+        truncated = (steps >= time_limit) & ~terminated
+        if single.valid is not None:  # nothing that is not finite leaves here
+            valid = jax.vmap(single.valid)(state, next_observation, reward)
+            terminated, truncated = terminated & valid, truncated | ~valid
             next_observation = select(valid, next_observation, start_observation)
             reward = jnp.where(valid, reward, 0.0)
+        done = terminated | truncated
         state, observation = select(done, (start_state, start_observation), (state, next_observation))
         new = BatchState(state=state, steps=jnp.where(done, 0, steps), pool=pool, cursor=cursor)
         return new, TimeStep(
