@@ -18,8 +18,9 @@ if __name__ == "__main__":
 import click
 
 from benchmarks import timing
-from ddpg_jax import envs, records
+from ddpg_jax import envs
 from ddpg_jax.envs import brax, gymnasium
+from ddpg_jax.runs import folder
 
 PLAYGROUND = (
     "AcrobotSwingup",
@@ -69,7 +70,7 @@ def main(num_envs: int, time_limit: int, only: str, out: Path) -> None:
         click.echo(f"{label:48} {found[label]['seconds']:6.1f} s  {'; '.join(findings) or 'no findings'}")
     clean = sum(not one["findings"] for one in found.values())
     settings = {"num_envs": num_envs, "time_limit": time_limit, "only": only}
-    records.write_json(out, {**timing.context(), "settings": settings, "without_findings": clean, "environments": found})
+    folder.write_json(out, {**timing.context(), "settings": settings, "without_findings": clean, "environments": found})
     click.echo(f"{clean} of {len(found)} without findings\n{out}")
 
 

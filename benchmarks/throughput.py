@@ -19,7 +19,9 @@ import click
 import jax
 
 from benchmarks import timing
-from ddpg_jax import agents, envs, networks, noise, records, replay, train
+from ddpg_jax import agents, envs, learner, networks, noise, replay, train
+from ddpg_jax.behaviour import explore
+from ddpg_jax.runs import folder
 from ddpg_jax.types import Agent, Environment, Key, PyTree, Transition, strong
 
 SMALL = 10_000
@@ -51,7 +53,7 @@ def main(name: str, backend: str | None, out: Path, repetitions: int, **sizes: i
         "compile_seconds": {key: call.compile_seconds for key, call in contestants.items()},
         **summarise(seconds, sizes),
     }
-    records.write_json(out, result)
+    folder.write_json(out, result)
     click.echo(report(result))
     click.echo(str(out))
 
@@ -135,10 +137,10 @@ def _loop(
     agent: Agent, env: Environment, capacity: int, batch_size: int, updates: int, iterations: int, keys: Key
 ) -> timing.Contestant:
     ring = replay.uniform(capacity, batch_size)
-    behaviour = noise.explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
+    behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
     trainer = train.make_train(agent, env, ring, behaviour, updates_per_step=updates, steps_per_chunk=iterations * env.num_envs)
 
-    def start(key: Key) -> train.TrainState:
+    def start(key: Key) -> learner.TrainState:
         init_key, fill_key = jax.random.split(key)
         state = trainer.init(init_key)
         return strong(dataclasses.replace(state, replay=timing.filled(ring, fill_key, _like(env), capacity)))

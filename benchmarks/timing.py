@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ddpg_jax import records
+from ddpg_jax.runs import folder
 from ddpg_jax.types import Key, PyTree, Replay, Transition, strong
 
 
@@ -102,4 +102,4 @@ def filled(replay: Replay, key: Key, like: Transition, count: int) -> PyTree:
 
 def context() -> dict[str, Any]:
     """What a figure depends on besides the settings."""
-    return {"versions": records.versions(), "device": records.device()}
+    return {"versions": folder.versions(), "device": folder.device()}

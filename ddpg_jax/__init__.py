@@ -9,18 +9,44 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ddpg_jax import agents, checkpoint, envs, losses, networks, noise, presets, replay, rollout, train, types
+    from ddpg_jax import (
+        agents,
+        behaviour,
+        envs,
+        export,
+        health,
+        host,
+        learner,
+        losses,
+        networks,
+        noise,
+        population,
+        replay,
+        returns,
+        rollout,
+        runs,
+        schedule,
+        train,
+        types,
+    )
 
 __all__ = [
     "agents",
-    "checkpoint",
+    "behaviour",
     "envs",
+    "export",
+    "health",
+    "host",
+    "learner",
     "losses",
     "networks",
     "noise",
-    "presets",
+    "population",
     "replay",
+    "returns",
     "rollout",
+    "runs",
+    "schedule",
     "train",
     "types",
 ]

@@ -9,13 +9,20 @@ import jax
 import numpy as np
 
 
+def is_known(value: Any) -> bool:
+    """Whether a number or array has its value now, and is not traced."""
+    return not isinstance(value, jax.core.Tracer)
+
+
+def is_zero(value: Any) -> bool:
+    """Whether a concrete number is 0, which leaves out what it scales; a traced one may be anything."""
+    return is_known(value) and not np.any(np.asarray(value))
+
+
 def between(low: float, high: float, /, **values: Any) -> None:
     """Raise ``ValueError`` if a concrete number or array among ``values`` leaves [low, high] or is not a number."""
     for name, value in values.items():
-        if isinstance(value, jax.core.Tracer):
-            continue
-        array = np.asarray(value)
-        if not np.all((array >= low) & (array <= high)):
+        if is_known(value) and not np.all((np.asarray(value) >= low) & (np.asarray(value) <= high)):
             allowed = f"at least {low}" if math.isinf(high) else f"between {low} and {high}"
             raise ValueError(f"{name}={value}: must be {allowed}.")
 
@@ -23,16 +30,14 @@ def between(low: float, high: float, /, **values: Any) -> None:
 def positive(**values: Any) -> None:
     """Raise ``ValueError`` if a concrete number or array among ``values`` is not greater than 0."""
     for name, value in values.items():
-        if not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) > 0):
+        if is_known(value) and not np.all(np.asarray(value) > 0):
             raise ValueError(f"{name}={value}: must be greater than 0.")
 
 
 def below(equal: bool = False, /, **values: Any) -> None:
     """Raise ``ValueError`` unless the two concrete numbers, named as the user gave them, rise, or at least do not fall."""
     (low, a), (high, b) = values.items()
-    if any(isinstance(value, jax.core.Tracer) for value in (a, b)):
-        return
-    if not np.all(np.asarray(a) <= np.asarray(b) if equal else np.asarray(a) < np.asarray(b)):
+    if is_known(a) and is_known(b) and not np.all(np.asarray(a) <= np.asarray(b) if equal else np.asarray(a) < np.asarray(b)):
         raise ValueError(f"{low}={a}, {high}={b}: {low} must {'not be greater' if equal else 'be less'} than {high}.")
 
 

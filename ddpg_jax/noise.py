@@ -5,16 +5,14 @@ A ``stddev`` is in units of the normalised action range [-1, 1]. It may be a num
 of steps this noise was applied (int32) to one of those.
 """
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import Agent, AgentState, Behaviour, Environment, Key, Noise, PyTree, is_key
+from ddpg_jax.types import Key, Noise, PyTree
 
 Scale = float | jax.Array | Callable[[jax.Array], jax.Array]
 
@@ -137,153 +135,6 @@ def chain(*noises: Noise) -> Noise:
         return action, tuple(new_states)
 
     return Noise(init, apply)
-
-
-def explore(agent: Agent, noise: Noise) -> Behaviour:
-    """The usual behaviour: the agent's deterministic action, with noise added."""
-
-    def act(
-        state: PyTree, agent_state: AgentState, observation: PyTree, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, PyTree]:
-        return noise.apply(state, agent.act(agent_state, observation), key, reset)
-
-    return Behaviour(noise.init, act)
-
-
-def uniform() -> Behaviour:
-    """Actions drawn from U[-1, 1], whatever the agent thinks: the warm-up. Its state is the shape to draw."""
-
-    def act(
-        state: jax.Array, agent_state: AgentState, observation: PyTree, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        return jax.random.uniform(key, state.shape, state.dtype, -1.0, 1.0), state
-
-    return Behaviour(lambda key, action: jnp.zeros(action.shape, action.dtype), act)
-
-
-@struct.dataclass
-class ParameterNoiseState:
-    """``params``, ``pool``: of each environment, leading axis ``E``, the policy it follows and its next unit noise;
-    ``stddev``: sigma; ``step``: how often it acted; ``rounds``: how often it was asked to adapt."""
-
-    params: PyTree
-    pool: PyTree
-    stddev: jax.Array
-    step: jax.Array
-    rounds: jax.Array
-
-
-def parameter_noise(
-    agent: Agent,
-    env: Environment,
-    stddev: float | jax.Array = 0.2,
-    *,
-    adaptation: float | jax.Array = 1.01,
-    adapt_every: int = 50,
-) -> Behaviour:
-    """Explore by perturbing the policy's parameters, once per environment and episode.
-
-        theta~ = theta + sigma eps,  eps ~ N(0, I)          at the start of an episode, kept until its end
-        d      = sqrt(1/A sum_i E_s[(mu(s) - mu~(s))_i^2])  on a replayed batch, for a fresh perturbation
-        sigma  <- alpha sigma if d <= delta else sigma / alpha
-
-    With delta = ``stddev`` the actions vary as under N(0, stddev). Parameters of layer normalisation are left alone. Each step
-    draws one fresh perturbation into a pool of E, which environments take from in shifting order; an environment whose
-    episodes are shorter than E steps may meet one again. Memory: 2 E copies of the actor.
-
-    Args:
-        agent: its ``act`` is used as it is, wrappers among it.
-        env: the environment, for shapes.
-        stddev: delta, and the first sigma; in units of the action range [-1, 1].
-        adaptation: alpha, at least 1.
-        adapt_every: rounds of updates between two adaptations, at least 1.
-
-    Raises:
-        ValueError: a number is out of its range.
-
-    Source: Plappert et al. 2018 (arXiv:1706.01905), section 3, equation 1 and appendix C.2.
-    """
-    checks.between(0, float("inf"), stddev=stddev)
-    checks.between(1, float("inf"), adaptation=adaptation, adapt_every=adapt_every)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (env.observation, env.action))
-    count = env.num_envs
-
-    def unit(key: Key, params: PyTree) -> PyTree:
-        leaves, tree = jax.tree_util.tree_flatten_with_path(params)
-        keys = jax.random.split(key, len(leaves))
-        drawn = [
-            jnp.zeros_like(leaf) if "LayerNorm" in jax.tree_util.keystr(path) else jax.random.normal(k, leaf.shape, leaf.dtype)
-            for (path, leaf), k in zip(leaves, keys, strict=True)
-        ]
-        return jax.tree.unflatten(tree, drawn)
-
-    def perturbed(params: PyTree, noise: PyTree, stddev: jax.Array) -> PyTree:
-        return jax.tree.map(lambda x, eps: x + stddev * eps, params, noise)
-
-    def follow(agent_state: AgentState, params: PyTree, observation: PyTree) -> jax.Array:
-        actor = dataclasses.replace(agent_state.actor, params=params)
-        return agent.act(dataclasses.replace(agent_state, actor=actor), observation)
-
-    def init(key: Key, action: jax.Array) -> ParameterNoiseState:
-        shapes = jax.eval_shape(lambda: agent.init(jax.random.key(0), *zeros).actor.params)
-        params = jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), shapes)
-        single = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        pool = jax.vmap(lambda key: unit(key, single))(jax.random.split(key, count))
-        scale = jnp.asarray(stddev, jnp.float32) + 0.0  # a buffer of its own: the state is donated
-        step, rounds = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
-        return ParameterNoiseState(params=params, pool=pool, stddev=scale, step=step, rounds=rounds)
-
-    def act(
-        state: ParameterNoiseState, agent_state: AgentState, observation: PyTree, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, ParameterNoiseState]:
-        draw_key, rotation_key = jax.random.split(key)
-        online = agent_state.actor.params
-        fresh = unit(draw_key, online)
-        pool = jax.tree.map(lambda x, new: x.at[state.step % count].set(new), state.pool, fresh)
-        rotation = jax.random.randint(rotation_key, (), 0, count)
-
-        def renew(kept: jax.Array, x: jax.Array, noise: jax.Array) -> jax.Array:
-            start = x[None] + state.stddev * jnp.roll(noise, rotation, axis=0)
-            return jnp.where(reset.reshape(-1, *(1,) * x.ndim), start, kept)
-
-        params = jax.tree.map(renew, state.params, online, pool)
-        action = jax.vmap(follow, in_axes=(None, 0, 0))(agent_state, params, observation)
-        return action, dataclasses.replace(state, params=params, pool=pool, step=state.step + 1)
-
-    def adapt(state: ParameterNoiseState, agent_state: AgentState, batch: Any) -> ParameterNoiseState:
-        newest = jax.tree.map(lambda x: x[(state.step - 1) % count], state.pool)
-        other = follow(agent_state, perturbed(agent_state.actor.params, newest, state.stddev), batch.observation)
-        distance = jnp.sqrt(jnp.mean(jnp.square(agent.act(agent_state, batch.observation) - other)))
-        new = jnp.where(distance <= stddev, state.stddev * adaptation, state.stddev / adaptation)
-        rounds = state.rounds + 1
-        return dataclasses.replace(state, stddev=jnp.where(rounds % adapt_every == 0, new, state.stddev), rounds=rounds)
-
-    return Behaviour(init, act, adapt)
-
-
-def noisy_network(agent: Agent) -> Behaviour:
-    """Explore by the learned noise of an actor made of `ddpg_jax.networks.NoisyDense`, drawn anew in every vector step.
-
-    Raises:
-        ValueError: the actor has no such layer (from ``act``, when traced).
-
-    Source: Fortunato et al. 2018 (arXiv:1706.10295), section 3.
-    """
-
-    def act(
-        state: PyTree, agent_state: AgentState, observation: PyTree, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, PyTree]:
-        carried = agent_state.actor.batch_stats
-        if "noise" not in carried:
-            raise ValueError("noisy_network: the actor has no noisy layer; make it with networks.Actor(dense=NoisyDense).")
-        leaves, tree = jax.tree.flatten(carried["noise"])
-        keys = jax.random.split(key, len(leaves))
-        leaves = [k if is_key(leaf) else jnp.ones_like(leaf) for leaf, k in zip(leaves, keys, strict=True)]
-        noisy = carried | {"noise": jax.tree.unflatten(tree, leaves)}
-        actor = dataclasses.replace(agent_state.actor, batch_stats=noisy)
-        return agent.act(dataclasses.replace(agent_state, actor=actor), observation), state
-
-    return Behaviour(lambda key, action: (), act)
 
 
 def _schedule(stddev: Scale) -> Callable[[jax.Array], jax.Array | float]:

@@ -1,14 +1,11 @@
 """Multi-step returns: windows of collected steps turned into transitions."""
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import PyTree, Transition
+from ddpg_jax.types import PyTree, Transition, Window
 
 
 @struct.dataclass
@@ -17,17 +14,6 @@ class WindowState:
 
     transitions: Transition
     done: jax.Array
-
-
-class Window(NamedTuple):
-    """Turns every step into one transition over up to ``length`` steps, ``length - 1`` steps later."""
-
-    init: Callable[[Transition], WindowState]
-    """``init(transition)``: from the shapes of one step's transitions ``[E, ...]``."""
-    push: Callable[[WindowState, Transition, jax.Array], tuple[WindowState, Transition]]
-    """``push(state, transition, done)``: take in a step ``[E, ...]`` and whether an episode ended with it, ``[E]``; give out
-    the transition that begins ``length - 1`` steps earlier. Only from the ``length``-th step on is that one that was taken."""
-    length: int
 
 
 def n_step(length: int, gamma: float | jax.Array) -> Window:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from ddpg_jax.types import Agent, AgentState, Behaviour, Environment, Key, PyTree, TimeStep, Transition
+from ddpg_jax.types import Agent, AgentState, Behaviour, Environment, Key, Policy, PyTree, TimeStep, Transition
 
 TRIES = 10
 """For so many time limits an evaluation waits for an episode that does not break down."""
@@ -113,53 +113,90 @@ def absorb(collector: Collector, action: jax.Array, time_step: TimeStep) -> tupl
     return collector, transition, episodes
 
 
-def make_evaluate(agent: Agent, env: Environment) -> Callable[[AgentState, Key], jax.Array]:
-    """Deterministic evaluation: each of the ``E`` environments plays exactly one episode, from a fresh start.
+# Folded into a key of an environment's step, for a policy that draws; `jax.random.split` uses small numbers.
+_ACTING = 0x5EED_AC70
+
+
+def deterministic(agent: Agent) -> Policy:
+    """The agent's deterministic action; it remembers nothing and sees observations alone."""
+
+    def act(
+        state: PyTree, agent_state: AgentState, env_state: PyTree, observation: PyTree, key: Key
+    ) -> tuple[jax.Array, PyTree]:
+        return agent.act(agent_state, observation), state
+
+    return Policy(lambda key, env_state: (), act)
+
+
+def _policy(of: Agent | Policy) -> Policy:
+    return of if isinstance(of, Policy) else deterministic(of)
+
+
+def make_evaluate(policy: Agent | Policy, env: Environment) -> Callable[[AgentState, Key], jax.Array]:
+    """Evaluation: each of the ``E`` environments plays exactly one episode, from a fresh start.
+
+    Args:
+        policy: an agent, whose deterministic action is taken, or what else acts, a planner for example.
+        env: with a time limit: an evaluation runs until the last first episode has ended.
 
     Returns:
-        ``evaluate(agent_state, key) -> [E]`` undiscounted returns. Runs until the last first episode has ended, so
-        the environment needs a time limit. Does not touch the training state. An episode that a breakdown of the simulation
-        cuts off is played again, from another start; the return is NaN where none held out within `TRIES` time limits.
+        ``evaluate(agent_state, key) -> [E]`` undiscounted returns. Does not touch the training state. An episode that a
+        breakdown of the simulation cuts off is played again, from another start; the return is NaN where none held out within
+        `TRIES` time limits.
     """
-    limit = TRIES * env.time_limit
+    limit, acting = TRIES * env.time_limit, _policy(policy)
 
     def evaluate(agent_state: AgentState, key: Key) -> jax.Array:
         reset_key, loop_key = jax.random.split(key)
         env_state, observation = env.reset(reset_key)
+        policy_state = acting.init(jax.random.fold_in(reset_key, _ACTING), env_state)
 
         def running(carry: Any) -> jax.Array:
             return jnp.any(carry[3]) & (carry[5] < limit) if env.breaks else jnp.any(carry[3])
 
         def step(carry: Any) -> Any:
-            env_state, observation, returns, alive, key, steps = carry
+            env_state, observation, returns, alive, key, steps, policy_state = carry
             key, env_key = jax.random.split(key)
-            env_state, time_step = env.step(env_state, agent.act(agent_state, observation), env_key)
+            act_key = jax.random.fold_in(env_key, _ACTING)
+            action, policy_state = acting.act(policy_state, agent_state, env_state, observation, act_key)
+            env_state, time_step = env.step(env_state, action, env_key)
             returns = returns + jnp.where(alive, time_step.reward, 0.0)
             done = time_step.terminated | time_step.truncated
             if time_step.valid is not None:
                 returns = jnp.where(alive & ~time_step.valid, 0.0, returns)
                 done = done & time_step.valid
-            return env_state, time_step.observation, returns, alive & ~done, key, steps + 1
+            return env_state, time_step.observation, returns, alive & ~done, key, steps + 1, policy_state
 
-        alive = jnp.ones((env.num_envs,), bool)
-        carry = (env_state, observation, jnp.zeros((env.num_envs,)), alive, loop_key, jnp.zeros((), jnp.int32))
+        alive, steps = jnp.ones((env.num_envs,), bool), jnp.zeros((), jnp.int32)
+        carry = (env_state, observation, jnp.zeros((env.num_envs,)), alive, loop_key, steps, policy_state)
         _, _, returns, alive, *_ = jax.lax.while_loop(running, step, carry)
         return jnp.where(alive, jnp.nan, returns) if env.breaks else returns
 
     return evaluate
 
 
-def make_trajectory(agent: Agent, env: Environment, steps: int) -> Callable[[AgentState, Key], PyTree]:
-    """``trajectory(agent_state, key) -> env_states`` with leading axis ``[steps, E]``, deterministic actions; for rendering."""
+def make_trajectory(policy: Agent | Policy, env: Environment, steps: int) -> Callable[[AgentState, Key], PyTree]:
+    """``trajectory(agent_state, key) -> env_states`` with leading axis ``[steps, E]``, of an agent's deterministic actions or
+    another policy's; for rendering."""
+    acting = _policy(policy)
 
     def trajectory(agent_state: AgentState, key: Key) -> PyTree:
         reset_key, loop_key = jax.random.split(key)
 
         def step(carry: Any, env_key: Key) -> tuple[Any, PyTree]:
-            env_state, observation = carry
-            new_state, time_step = env.step(env_state, agent.act(agent_state, observation), env_key)
-            return (new_state, time_step.observation), env_state
+            env_state, observation, policy_state = carry
+            act_key = jax.random.fold_in(env_key, _ACTING)
+            action, policy_state = acting.act(policy_state, agent_state, env_state, observation, act_key)
+            new_state, time_step = env.step(env_state, action, env_key)
+            return (new_state, time_step.observation, policy_state), env_state
 
-        return jax.lax.scan(step, env.reset(reset_key), jax.random.split(loop_key, steps))[1]
+        env_state, observation = env.reset(reset_key)
+        begun = acting.init(jax.random.fold_in(reset_key, _ACTING), env_state)
+        return jax.lax.scan(step, (env_state, observation, begun), jax.random.split(loop_key, steps))[1]
 
     return trajectory
+
+
+def frames(env: Environment, env_states: PyTree) -> PyTree:
+    """What a `View` draws, of a `make_trajectory`: the states ``[T, ...]`` of environment 0's `Single`."""
+    return jax.tree.map(lambda x: x[:, 0], env.single_state(env_states))

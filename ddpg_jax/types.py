@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 Key = jax.Array
@@ -79,12 +80,15 @@ class NetworkState:
 
 @struct.dataclass
 class AgentState:
-    """Everything an agent learns: ``step`` counts updates (int32 scalar); ``normalizer`` belongs to a wrapper, if any."""
+    """Everything an agent learns: ``step`` counts updates (int32 scalar).
+
+    ``slots``: what wrappers around the agent remember, each under a name of its own (`ddpg_jax.agents.wrappers.slot`).
+    """
 
     actor: NetworkState
     critic: NetworkState
     step: jax.Array
-    normalizer: PyTree = ()
+    slots: dict[str, PyTree] = struct.field(default_factory=dict)
 
 
 class Network(Protocol):
@@ -131,6 +135,46 @@ class Replay(NamedTuple):
     """``update(replay_state, rows, td_error)``: take back the errors ``[B]`` of what was sampled."""
 
 
+class Window(NamedTuple):
+    """Turns every step into one transition over up to ``length`` steps, ``length - 1`` steps later (`ddpg_jax.returns`)."""
+
+    init: Callable[[Transition], PyTree]
+    """``init(transition)``: from the shapes of one step's transitions ``[E, ...]``."""
+    push: Callable[[PyTree, Transition, jax.Array], tuple[PyTree, Transition]]
+    """``push(state, transition, done)``: take in a step ``[E, ...]`` and whether an episode ended with it, ``[E]``; give out
+    the transition that begins ``length - 1`` steps earlier. Only from the ``length``-th step on is that one that was taken."""
+    length: int
+
+
+class Single(NamedTuple):
+    """One environment, without batch axis, time limit or reset: what an adapter has to supply; `envs.batch` makes many."""
+
+    reset: Callable[[Key], tuple[PyTree, PyTree]]
+    """``reset(key)``: ``(state, observation)``; a fresh draw from the start distribution."""
+    step: Callable[[PyTree, jax.Array, Key], tuple[PyTree, PyTree, jax.Array, jax.Array]]
+    """``step(state, action, key)``: ``(state, observation, reward, terminated)`` for ``action: [A]`` in [-1, 1]."""
+    action_size: int
+    truncated: Callable[[PyTree], jax.Array] | None = None
+    """``truncated(state)``: whether the episode is cut off here, though not over; None where only the time limit does that.
+    A state that is terminated as well is terminated."""
+    valid: Callable[[PyTree, PyTree, jax.Array], jax.Array] | None = None
+    """``valid(state, observation, reward)``: whether the simulation still holds; None where it cannot break down. Where it
+    does not, the environment is reset, and the step is no transition (`TimeStep`)."""
+    scene: Callable[[PyTree], PyTree] | None = None
+    """``scene(state)``: the shapes of which it consists now, for a renderer; None where it has none to show."""
+
+
+class View(NamedTuple):
+    """How an `Environment` is looked at. Nothing of it is needed to train."""
+
+    draw: Callable[[PyTree], Sequence[Any]] | None = None
+    """``draw(states)``: frames ``[H, W, 3]`` uint8, from states ``[T, ...]`` of the `Single` (`Environment.single_state`)."""
+    viewer: Callable[[PyTree], str] | None = None
+    """``viewer(states)``: the same as an HTML page, where the simulator has a viewer."""
+    fps: float = 30.0
+    """Steps per second of the environment's own time."""
+
+
 def unit_action(action: jax.Array) -> jax.Array:
     """The action of an environment whose own range is [-1, 1] in every dimension."""
     return jnp.clip(action, -1.0, 1.0)
@@ -150,16 +194,53 @@ class Environment(NamedTuple):
     """Shape ``[A]`` and dtype of one action."""
     time_limit: int
     """Steps after which an episode is truncated."""
-    draw: Callable[[PyTree], Sequence[Any]] | None = None
-    """``draw(env_states)``: frames ``[H, W, 3]`` uint8 of environment 0, from stacked states ``[T, E, ...]``."""
-    viewer: Callable[[PyTree], str] | None = None
-    """``viewer(env_states)``: the same as an HTML page, where the simulator has a viewer."""
-    fps: float = 30.0
-    """Steps per second of its own time."""
-    native_action: Callable[[jax.Array], jax.Array] = unit_action
-    """``native_action(action)``: ``[..., A]`` in the environment's own units and bounds, for export."""
     breaks: bool = False
     """Whether a simulation may break down, which `TimeStep.valid` then says."""
+    native_action: Callable[[jax.Array], jax.Array] = unit_action
+    """``native_action(action)``: ``[..., A]`` in the environment's own units and bounds, for export."""
+    single: Single | None = None
+    """What it was made from: what a planner steps and a renderer draws; None where it was made in another way."""
+    single_state: Callable[[PyTree], PyTree] = lambda env_state: env_state
+    """``single_state(env_state)``: the states of ``single`` in it, with its leading axes."""
+    view: View = View()
+
+
+class HostStep(NamedTuple):
+    """What one step of ``E`` host environments returned; NumPy, as `TimeStep`.
+
+    ``valid: [E]`` is False where the environment ignored the action in order to begin its next episode (Gymnasium's
+    next-step autoreset): there is no transition there, and nothing but ``observation`` means anything.
+    """
+
+    observation: Any
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    next_observation: Any
+    valid: np.ndarray
+
+
+class HostEnvironment(NamedTuple):
+    """``num_envs`` environments on the host, with automatic reset; actions are in [-1, 1] per dimension."""
+
+    reset: Callable[[int], Any]
+    """``reset(seed) -> observation [E, ...]``."""
+    step: Callable[[np.ndarray], HostStep]
+    """``step(action [E, A]) -> HostStep``."""
+    close: Callable[[], None]
+    num_envs: int
+    observation: Any
+    """Shape and dtype of one observation, as the agent sees it: float64 as float32; uint8 stays, dicts stay dicts."""
+    action: jax.ShapeDtypeStruct
+    time_limit: int | None
+    same_step: bool
+    """Whether every step of every environment is a transition (same-step autoreset)."""
+    native_action: Callable[[jax.Array], jax.Array]
+    """As of `Environment`."""
+    draw: Callable[[], Any]
+    """``draw() -> [H, W, 3]`` uint8, environment 0 now; None where it was not made to be drawn."""
+    fps: float
+    """Steps per second of its own time."""
 
 
 class Behaviour(NamedTuple):
@@ -171,6 +252,16 @@ class Behaviour(NamedTuple):
     """``act(behaviour_state, agent_state, observation, key, reset)``: ``(action, behaviour_state)``."""
     adapt: Callable[[PyTree, AgentState, Any], PyTree] | None = None
     """``adapt(behaviour_state, agent_state, batch)``: learn from a replayed batch how far to explore."""
+
+
+class Policy(NamedTuple):
+    """What acts where nothing is learned: an agent as it is (`ddpg_jax.rollout.deterministic`), or a planner, which sees the
+    environments' own state and steps `Environment.single`."""
+
+    init: Callable[[Key, PyTree], PyTree]
+    """``init(key, env_state)``: what it remembers, leading axis ``E``."""
+    act: Callable[[PyTree, AgentState, PyTree, PyTree, Key], tuple[jax.Array, PyTree]]
+    """``act(policy_state, agent_state, env_state, observation, key)``: ``(action [E, A], policy_state)``."""
 
 
 def is_key(leaf: Any) -> bool:

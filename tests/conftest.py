@@ -14,7 +14,7 @@ import jax
 import optax
 import pytest
 
-from ddpg_jax import cli, video
+from ddpg_jax.runs import cli, video
 
 video.use_headless_opengl()
 

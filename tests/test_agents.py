@@ -805,7 +805,7 @@ def test_normalised_observations():
     for chunk in chunks:
         state = jax.jit(agent.observe)(state, chunk)
     every = jax.tree.map(lambda *x: np.concatenate(x).astype(np.float64), *chunks)
-    statistics = state.normalizer
+    statistics = state.slots["normalizer"]
     assert statistics.count == 70
     for name in every:
         np.testing.assert_allclose(statistics.mean[name], every[name].mean(0), rtol=1e-6)
@@ -825,7 +825,7 @@ def test_normalised_observations():
     expected, expected_metrics = jax.jit(inner.update)(state, told, key)
     assert_close(metrics, expected_metrics, rtol=2e-3, atol=2e-3)
     assert_close(new.critic.params, expected.critic.params, rtol=1e-3, atol=1e-3)
-    assert equal(new.normalizer, state.normalizer)  # replayed observations are not counted again
+    assert equal(new.slots["normalizer"], state.slots["normalizer"])  # replayed observations are not counted again
 
 
 def test_statistics_of_everything_at_once_and_one_by_one():
@@ -836,8 +836,8 @@ def test_statistics_of_everything_at_once_and_one_by_one():
     for row in observed:
         one_by_one = observe(one_by_one, row[None])
     at_once = observe(start(agent), observed)
-    assert_close(one_by_one.normalizer, at_once.normalizer, rtol=1e-5)
-    np.testing.assert_allclose(at_once.normalizer.squares, 12 * observed.var(0), rtol=1e-5)
+    assert_close(one_by_one.slots["normalizer"], at_once.slots["normalizer"], rtol=1e-5)
+    np.testing.assert_allclose(at_once.slots["normalizer"].squares, 12 * observed.var(0), rtol=1e-5)
     assert agent.act(at_once, observed).shape == (12, A)
 
 

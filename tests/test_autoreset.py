@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddpg_jax import rollout
-from ddpg_jax.envs.autoreset import Single, batch, randomized
+from ddpg_jax.envs import Single, batch, randomized
 from ddpg_jax.types import Behaviour
 
 LIMIT = 5

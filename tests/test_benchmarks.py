@@ -174,7 +174,7 @@ def test_value_estimates_discount_what_follows() -> None:
     check(
         "import jax, jax.numpy as jnp, numpy as np\n"
         "from benchmarks.studies.value_estimates import errors, visit\n"
-        "from ddpg_jax.envs.autoreset import Single, batch\n"
+        "from ddpg_jax.envs import Single, batch\n"
         "from ddpg_jax.types import Agent\n"
         "start = lambda key: (jnp.zeros(()), jnp.zeros((1,)))\n"
         "step = lambda s, a, key: (s + 1, (s + 1)[None], jnp.ones(()), s == 3)\n"

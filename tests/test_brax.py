@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpg_jax import envs, video
+from ddpg_jax import envs
 from ddpg_jax.envs import brax
 from ddpg_jax.envs.autoreset import batch
+from ddpg_jax.runs import video
 
 BACKEND = {"swimmer": "generalized"}  # the only one that it has; spring, the quickest, for all others
 

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpg_jax import agents, envs, networks, noise, programs, replay, returns, rollout, train
-from ddpg_jax.config import RunError
-from ddpg_jax.envs.autoreset import Single, batch
+from ddpg_jax import agents, envs, health, networks, noise, replay, returns, rollout, train
+from ddpg_jax.behaviour import explore
+from ddpg_jax.envs import Single, batch
+from ddpg_jax.runs import build
+from ddpg_jax.runs.config import RunError
 from ddpg_jax.types import Transition
 
 E, LIMIT, BREAKS_AT = 4, 6, 3
@@ -153,13 +155,13 @@ def test_a_full_ring_goes_round_without_gaps(build):
 def test_training_goes_on_and_counts_what_broke(n):
     env = batch(fragile(), E, LIMIT)
     agent = agents.ddpg(networks.Actor(1, hidden=(8,)), networks.Critic(hidden=(8,), action_layer=0))
-    behaviour = noise.explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
+    behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
     window = None if n == 1 else returns.n_step(n, 0.99)
     functions = train.make_train(
         agent, env, replay.uniform(400, 8), behaviour, learning_starts=20, steps_per_chunk=200, window=window
     )
     state, report = jax.jit(lambda key: functions.chunk(functions.warm_up(functions.init(key))))(jax.random.key(0))
-    assert all(int(step) == train.NEVER for step in report.first_bad_step.values())
+    assert all(int(step) == health.NEVER for step in report.first_bad_step.values())
     assert all(bool(finite) for finite in report.finite.values())
     episodes = report.episodes
     assert episodes.broken > 5
@@ -179,7 +181,7 @@ def test_an_evaluation_that_never_holds_out_comes_to_an_end():
     values = jax.jit(rollout.make_evaluate(agent, hopeless))(state, jax.random.key(1))
     assert np.isnan(values).all()
     with pytest.raises(RunError, match="a return of an evaluation is not a number: the simulation broke down"):
-        programs.held_out(np.asarray(values))
+        build.held_out(np.asarray(values))
 
 
 def test_the_check_sees_what_is_wrong_with_validity():

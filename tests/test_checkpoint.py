@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpg_jax.checkpoint import Checkpoints
+from ddpg_jax.runs.checkpoints import Checkpoints
 from ddpg_jax.types import AgentState, NetworkState, is_key
 
 RECORD = {"chunks": 3, "train_seconds": 0.1, "config": {"env": "pendulum", "env_options": {}, "hidden": [64, 64], "tau": 5e-3}}

@@ -17,11 +17,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from ddpg_jax import envs, report, run
-from ddpg_jax.checkpoint import Checkpoints
-from ddpg_jax.cli import _use_compilation_cache, main
-from ddpg_jax.config import hyper_parameters, make_config
-from ddpg_jax.programs import build
+from ddpg_jax import envs
+from ddpg_jax.runs import display, loop
+from ddpg_jax.runs.build import build
+from ddpg_jax.runs.checkpoints import Checkpoints
+from ddpg_jax.runs.cli import _use_compilation_cache, main
+from ddpg_jax.runs.config import DERIVED, make_config
+from ddpg_jax.runs.folder import read_metrics
+from ddpg_jax.runs.presets import number_types
 
 STEPS = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100, "batch_size": 16}
 OPTIONS = {**STEPS, "evaluation_episodes": 5, "checkpoint_every": 1}
@@ -146,7 +149,7 @@ def test_numbers_that_do_not_fit_together(options, parts):
 
 
 def test_a_replay_beyond_the_memory(monkeypatch):
-    monkeypatch.setattr(run, "compile_programs", lambda *arguments: pytest.fail("it was compiled"))
+    monkeypatch.setattr(loop, "compile_programs", lambda *arguments: pytest.fail("it was compiled"))
     before = len(jax.live_arrays())
     sentence = refused(invoke("train", *words(replay_capacity=10**9, seeds=1000)), "--replay-capacity", "--seeds", "cpu has")
     needed = int(re.search(r"needs ([\d,]+) bytes", sentence)[1].replace(",", ""))
@@ -266,7 +269,7 @@ def test_resume_falls_back_to_the_checkpoint_before(trained, copy, how):
     assert result.exit_code == 0, (result.output, result.exception)
     assert re.search(r"^checkpoint 600 is damaged \(.+\); trying the one before it\.$", result.stdout, re.MULTILINE)
     assert "resumed at 500 steps." in result.stdout
-    assert [row["env_steps"] for row in report.read_metrics(copy)] == [300, 400, 500, 600]
+    assert [row["env_steps"] for row in read_metrics(copy)] == [300, 400, 500, 600]
     step, leaves = newest(copy)  # the damaged one has been written anew
     assert step == 600
     for found, expected in zip(leaves, newest(trained[0])[1], strict=True):
@@ -288,7 +291,7 @@ def test_all_checkpoints_damaged(copy):
     refused(result, f"{copy} has no checkpoint that can be read")
     assert "checkpoint 600 is damaged" in result.stdout
     assert "checkpoint 500 is damaged" in result.stdout
-    assert len(report.read_metrics(copy)) == 4, "what was measured is kept"
+    assert len(read_metrics(copy)) == 4, "what was measured is kept"
 
 
 # Numbers that are not finite
@@ -324,7 +327,7 @@ def test_observations_that_are_not_finite(monkeypatch):
     monkeypatch.setattr(envs, "make", lambda *arguments, **options: broken_after(make(*arguments, **options), 450))
     result = invoke("train", "--run-dir", "run", *SMALL)
     refused(result, "observation became NaN or infinite at step 450", "the last finite checkpoint, at 400 steps, is kept")
-    assert [row["env_steps"] for row in report.read_metrics(Path("run"))] == [300, 400]
+    assert [row["env_steps"] for row in read_metrics(Path("run"))] == [300, 400]
     assert sorted(os.listdir("run/checkpoints")) == ["300", "400"]
     config = make_config("pendulum", env_options={"time_limit": 50}, **OPTIONS)
     opened = Checkpoints(Path("run/checkpoints"))
@@ -340,7 +343,7 @@ def test_observations_that_are_not_finite(monkeypatch):
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])
 def test_help_answers_at_once(arguments):
     program = Path(sys.executable).with_name("ddpg-jax")
-    command = [program] if program.exists() else [sys.executable, "-m", "ddpg_jax.cli"]
+    command = [program] if program.exists() else [sys.executable, "-m", "ddpg_jax.runs.cli"]
     taken = []
     for _ in range(3):
         begin = time.perf_counter()
@@ -352,7 +355,7 @@ def test_help_answers_at_once(arguments):
 
 def test_help_imports_no_jax():
     code = (
-        "import sys; from click.testing import CliRunner; from ddpg_jax.cli import main\n"
+        "import sys; from click.testing import CliRunner; from ddpg_jax.runs.cli import main\n"
         "for words in (['--help'], ['train', '--help'], ['presets']):\n"
         "    assert CliRunner().invoke(main, words).exit_code == 0\n"
         "print([name for name in ('jax', 'numpy', 'flax', 'brax', 'orbax', 'matplotlib') if name in sys.modules])"
@@ -365,7 +368,7 @@ def test_help_lists_the_commands_and_options():
     text = invoke("--help").stdout
     assert all(command in text for command in ("train", "evaluate", "render", "plot", "envs", "presets"))
     text = invoke("train", "--help").stdout
-    assert all(f"--{name.replace('_', '-')} " in text for name in hyper_parameters())
+    assert all(f"--{name.replace('_', '-')} " in text for name in number_types())
 
 
 def test_envs():
@@ -433,7 +436,7 @@ CATEGORICAL = {
 
 
 def test_numbers_of_other_presets_land_in_config_json():
-    assert set(hyper_parameters()) == {*CATEGORICAL, *SWITCHES} | set(VALUES) & set(hyper_parameters())
+    assert set(number_types()) == {*CATEGORICAL, *SWITCHES} | set(VALUES) & set(number_types())
     sizes = {"total_timesteps": 100, "learning_starts": 40, "steps_per_chunk": 3, "n_step": 3, "batch_size": 4, "seeds": 2}
     numbers = words(**CATEGORICAL, **sizes, time_limit=5, hidden="8", critic_hidden="9,8")
     switches = ("--no-normalize-observations", "--layer-norm")
@@ -444,7 +447,7 @@ def test_numbers_of_other_presets_land_in_config_json():
     assert {name: written[name] for name in expected} == expected
     assert "stddev" not in written, "this preset has no such number"
     # The warm-up is 2 steps to fill the window and 40 stored; then chunks of 3 steps, each with one update of 3 batches.
-    rows = report.read_metrics(Path("run"))
+    rows = read_metrics(Path("run"))
     assert [row["env_steps"] for row in rows][:2] == [45, 48]
     assert [row["updates"] for row in rows][:2] == [3, 6]
 
@@ -452,7 +455,7 @@ def test_numbers_of_other_presets_land_in_config_json():
 def test_a_number_that_the_preset_does_not_have():
     result = invoke("train", "--preset", "paper", "--policy-delay", "2")
     assert result.exit_code == 2
-    assert "preset 'paper' has no policy_delay: it is a number of td3, td3-categorical." in result.stderr
+    assert "preset 'paper' has no policy_delay: it is a number of td3, td3-paper, td3-categorical." in result.stderr
 
 
 def test_every_option_lands_in_config_json():
@@ -462,9 +465,9 @@ def test_every_option_lands_in_config_json():
     assert result.exit_code == 0, (result.output, result.exception)
     written = json.loads(Path("run/config.json").read_text())
     fixed = {"env": "pendulum", "preset": "paper", "env_options": {"time_limit": 5}, "hidden": [8, 4], "critic_hidden": [9, 5]}
-    assert written == VALUES | SWITCHES | fixed
+    assert {name: value for name, value in written.items() if name not in DERIVED} == VALUES | SWITCHES | fixed
     # The window fills with 2 steps; (58 - 2 - 40) / 8 = 2 chunks, evaluated at the second alone.
-    rows = report.read_metrics(Path("run"))
+    rows = read_metrics(Path("run"))
     assert [row["env_steps"] for row in rows] == [50, 58]
     assert [row["evaluation_return"] is None for row in rows] == [True, False]
     assert [row["updates"] for row in rows] == [8, 16]  # 8 steps of 2 environments, 2 updates each
@@ -473,15 +476,18 @@ def test_every_option_lands_in_config_json():
 @pytest.mark.parametrize("name", VALUES)
 def test_an_option_changes_its_own_field_alone(monkeypatch, name):
     taken = {}
-    summary = {"final_returns": [0.0], "final_return_std": [0.0], "interquartile_mean": 0.0}
-    summary |= {"interquartile_mean_interval": [0.0, 0.0], "wall_seconds": 0, "compile_seconds": 0, "train_seconds": 0}
-    monkeypatch.setattr(run, "run", lambda config, *a, **k: taken.update(config.flat()) or summary | {"updates_per_second": 0})
+
+    def take(config, folder, **options):
+        taken.update(config.flat())
+        raise loop.RunError("enough.")
+
+    monkeypatch.setattr(loop, "run", take)
     others = {"total_timesteps": 100_000, "steps_per_chunk": 1_000} | ({"total_timesteps": 5_000} if name == "num_envs" else {})
     base = make_config("pendulum", **others).flat()
     value = 3_000 if name == "total_timesteps" else VALUES[name]
-    result = invoke("train", *words(**others | {name: value}))
-    assert result.exit_code == 0, (result.output, result.exception)
-    assert taken == base | {name: value}
+    refused(invoke("train", *words(**others | {name: value})), "enough.")
+    plain = lambda flat: {field: entry for field, entry in flat.items() if field not in DERIVED}
+    assert plain(taken) == plain(base) | {name: value}
     assert base[name] != value
 
 
@@ -490,9 +496,9 @@ def test_a_run_gets_a_folder_of_its_own(monkeypatch):
 
     def stop(config, folder, **options):
         folders.append(str(folder))
-        raise run.RunError("enough.")
+        raise loop.RunError("enough.")
 
-    monkeypatch.setattr(run, "run", stop)
+    monkeypatch.setattr(loop, "run", stop)
     refused(invoke("train", "--seed", 5), "enough.")
     assert re.fullmatch(r"runs/pendulum_default_seed5_\d{8}-\d{6}", folders[0])
 
@@ -579,6 +585,10 @@ def test_plain_lines_where_there_is_no_terminal(trained):
     folder, output = trained
     lines = output.splitlines()
     assert lines[0] == f"pendulum, preset default -> {folder}"
+    assert re.match(
+        r"numbers found by trying on pendulum replace the preset's: .*replay_capacity 20000 \(preset: 1000000\)", lines[1]
+    )
+    lines = lines[1:]
     chunks = [line for line in lines if re.match(LINE, line)]
     assert [line.split("/")[0] for line in chunks] == ["300", "400", "500", "600"]
     assert [re.search(r"(\d+) episodes", line)[1] for line in chunks] == ["2", "4", "6", "8"]
@@ -593,8 +603,6 @@ def test_plain_lines_where_there_is_no_terminal(trained):
 
 def test_a_live_line_on_a_terminal(monkeypatch, capsys):
     from rich.console import Console
-
-    from ddpg_jax import display
 
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr(display, "Console", functools.partial(Console, force_terminal=True, width=200))
@@ -653,7 +661,7 @@ def test_the_cache_is_used(trained, tmp_path, cache):
     home.mkdir()
     variables = {"HOME": str(home), "XDG_CACHE_HOME": str(home), "MPLCONFIGDIR": str(tmp_path / "mpl")}
     variables["DDPG_JAX_CACHE"] = "off" if cache == "off" else str(tmp_path / "programs")
-    command = [sys.executable, "-m", "ddpg_jax.cli", "evaluate", str(trained[0]), "--episodes", "2"]
+    command = [sys.executable, "-m", "ddpg_jax.runs.cli", "evaluate", str(trained[0]), "--episodes", "2"]
     subprocess.run(command, env={**os.environ, **variables}, cwd=tmp_path, check=True, capture_output=True)
     cached = [path.name for path in tmp_path.rglob("*") if "jit_evaluate" in path.name]
     assert bool(cached) == (cache == "folder")

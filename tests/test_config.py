@@ -1,17 +1,17 @@
 """Configurations as plain data, and presets against the numbers they cite."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpg_jax import compose, envs
-from ddpg_jax import config as configs
-from ddpg_jax.config import FREE, hyper_parameters, make_config
-from ddpg_jax.presets import PRESETS, Preset
+from ddpg_jax.runs.build import environment
+from ddpg_jax.runs.config import DERIVED, FREE, from_flat, load, make_config, resumed
+from ddpg_jax.runs.presets import PRESETS, number_types
+from ddpg_jax.runs.tasks import TASKS
 
 # Lillicrap et al. 2015, section 7 and Algorithm 1; 2.5 million steps: caption of Table 1.
 PAPER = {
@@ -63,10 +63,9 @@ DEFAULT = {
 
 def composed(name: str, num_envs: int = 1, **options):
     """``(parts, agent_state, env)`` of a preset on the pendulum."""
-    preset = PRESETS[name]("pendulum")
-    env = envs.make("pendulum", num_envs=num_envs, **options)
-    env = env if preset.adapt is None else preset.adapt(env)
-    parts = preset.compose(preset, env)
+    config = make_config("pendulum", name, env_options=options)
+    env = environment(config, num_envs)
+    parts = config.preset.compose(config.numbers, env)
     observation, action = (jnp.zeros(x.shape, x.dtype) for x in (env.observation, env.action))
     return parts, parts.agent.init(jax.random.key(0), observation, action), env
 
@@ -85,24 +84,24 @@ def kernels(params) -> list[tuple[int, ...]]:
     ],
 )
 def test_numbers_are_those_of_the_source(name, environment, expected):
-    preset = PRESETS[name](environment)
-    assert {key: getattr(preset, key) for key in expected} == expected
+    numbers = make_config(environment, name).numbers
+    assert {key: getattr(numbers, key) for key in expected} == expected
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_composes_and_cites(name):
     parts, agent_state, _ = composed(name)
-    preset = PRESETS[name]("pendulum")
+    preset, numbers = PRESETS[name], make_config("pendulum", name).numbers
     assert len(preset.source) > 40
     assert any(year in preset.source for year in ("2015", "2018", "2025")) or "lecture" in preset.source
-    assert (PRESETS[name].__doc__ or "").strip()
+    assert preset.summary
     action = parts.agent.act(agent_state, jnp.zeros((1, 3)))
     assert action.shape == (1, 1)
     assert np.isfinite(action).all()
-    width = preset.hidden[0]
+    width = numbers.hidden[0]
     assert (3, width) in kernels(agent_state.actor.params), "the preset's widths reach the actor"
     leaves = jax.tree.leaves(jax.eval_shape(parts.replay.init, {"x": jnp.zeros(())}))
-    assert (preset.replay_capacity,) in [leaf.shape for leaf in leaves], "the preset's capacity reaches the replay"
+    assert (numbers.replay_capacity,) in [leaf.shape for leaf in leaves], "the preset's capacity reaches the replay"
 
 
 @pytest.mark.parametrize(
@@ -193,23 +192,93 @@ def test_lecture_is_for_the_pendulum_alone():
 def test_flat_survives_json():
     config = make_config("brax/ant", "paper", env_options={"backend": "spring"}, seed=3, seeds=2, num_envs=4, tau=0.25, keep=7)
     flat = config.flat()
-    again = make_config(**json.loads(json.dumps(flat)))
+    again = from_flat(json.loads(json.dumps(flat)))
     assert again == config
     assert again.flat() == flat
     assert flat["env_options"] == {"backend": "spring"}
     assert (flat["env"], flat["preset"], flat["seed"], flat["tau"], flat["keep"]) == ("brax/ant", "paper", 3, 0.25, 7)
-    lost = set(hyper_parameters()) - set(flat)
-    assert {getattr(config.preset, name) for name in lost} == {None}, "only what the preset does not have"
-    assert set(FREE) <= set(flat)
+    assert {field.name for field in fields(config.numbers)} <= set(flat)
+    assert {*FREE, *DERIVED} <= set(flat)
 
 
-def test_hyper_parameters_are_the_numbers_of_a_preset():
-    presets = [PRESETS[name]("pendulum") for name in PRESETS]
-    values = lambda name: [getattr(preset, name) for preset in presets if getattr(preset, name) is not None]
-    numbers = {field.name for field in fields(Preset) if all(isinstance(value, int | float) for value in values(field.name))}
-    assert set(hyper_parameters()) == numbers, "and each is in some preset"
-    for name, kind in hyper_parameters().items():
-        assert {type(value) for value in values(name)} == {kind}
+def test_number_types_are_those_of_the_values():
+    for preset in PRESETS.values():
+        for field in fields(preset.numbers):
+            value = getattr(preset.numbers, field.name)
+            assert isinstance(value, tuple) or type(value) is number_types()[field.name], field.name
+
+
+# What a task replaces
+
+
+def test_presets_named_after_an_algorithm_are_ours_and_the_others_exact():
+    assert {name for name, preset in PRESETS.items() if preset.exact} == {
+        name for name in PRESETS if "paper" in name or "lecture" in name
+    }
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS.values() if task.numbers], ids=lambda task: task.env)
+@pytest.mark.parametrize("name", PRESETS)
+def test_ours_take_the_tasks_numbers_and_say_so_and_exact_ones_only_a_support(name, task):
+    preset = PRESETS[name]
+    if preset.only_for not in (None, task.env):
+        return
+    config, known = make_config(task.env, name), {field.name for field in fields(preset.numbers)}
+    changed = {field for field in known if getattr(config.numbers, field) != getattr(preset.numbers, field)}
+    support = {"v_min", "v_max"} & known
+    for field, value in zip(("v_min", "v_max"), task.support, strict=True):
+        assert field not in known or getattr(config.numbers, field) == value
+    if preset.exact:
+        assert changed <= support
+    else:
+        assert {field: getattr(config.numbers, field) for field in task.numbers if field in known} == {
+            field: value for field, value in task.numbers.items() if field in known
+        }
+    assert set(config.replaced) == changed, "each is said"
+    for field, (old, new) in config.replaced.items():
+        assert (old, new) == (getattr(preset.numbers, field), getattr(config.numbers, field))
+        assert f"{field} {new} (preset: {old})" in config.note
+    flat = config.flat()
+    assert set(flat["replaced"]) == changed
+    assert flat["source"] == f"{preset.source} {config.note}".strip()
+
+
+def test_what_was_given_is_not_said_to_be_the_tasks():
+    config = make_config("brax/inverted_double_pendulum", "d4pg", n_step=7)
+    assert "n_step" not in config.replaced
+    assert config.replaced["gamma"] == (0.99, 0.98)
+
+
+def test_without_a_task_nothing_is_replaced():
+    config = make_config("brax/ant", "td3")
+    assert (config.replaced, config.note) == ({}, "")
+    assert config.numbers == PRESETS["td3"].numbers
+
+
+@pytest.mark.parametrize(
+    ("env", "steps"),
+    [
+        *[(env, 10_000) for env in ("gymnasium/HalfCheetah-v5", "brax/halfcheetah", "brax/ant", "gymnasium/mine:Ant-v5")],
+        *[(env, 1_000) for env in ("gymnasium/Hopper-v5", "pendulum", "gymnasium/elegant/Ants-v0", "brax/elegant")],
+    ],
+)
+def test_td3_paper_has_its_random_steps(env, steps):
+    """Fujimoto et al. 2018, section 6.1: 10,000 on HalfCheetah and Ant, 1,000 elsewhere; nothing else is another number."""
+    numbers = make_config(env, "td3-paper").numbers
+    assert numbers.learning_starts == steps
+    expected = {"hidden": (400, 300), "batch_size": 100, "actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3}
+    expected |= {"tau": 0.005, "gamma": 0.99, "policy_delay": 2, "target_noise": 0.2, "target_noise_clip": 0.5, "stddev": 0.1}
+    assert {name: getattr(numbers, name) for name in expected} == expected
+
+
+def test_d4pg_paper():
+    """N = 5, prioritised, 32 actors; Acme: 32 samples per inserted step are 32 * 32 / 256 = 4 updates a step."""
+    numbers = make_config("brax/ant", "d4pg-paper").numbers
+    expected = {"n_step": 5, "num_envs": 32, "updates_per_step": 32 * 32 // 256, "batch_size": 256, "num_atoms": 51}
+    expected |= {"v_min": -150.0, "v_max": 150.0, "stddev": 0.3, "max_grad_norm": 40.0, "actor_learning_rate": 1e-4}
+    expected |= {"hidden": (300, 200), "critic_hidden": (400, 300), "replay_capacity": 1_000_000, "priority_exponent": 0.6}
+    assert {name: getattr(numbers, name) for name in expected} == expected
+    assert make_config("pendulum", "d4pg-paper").numbers.v_min == -1_000.0, "a task's support"
 
 
 @pytest.mark.parametrize(
@@ -228,13 +297,13 @@ def test_hyper_parameters_are_the_numbers_of_a_preset():
 )
 def test_warm_up_and_chunks(options, warm_up, chunks):
     config = make_config("pendulum", **options)
-    assert (config.warm_up_steps, config.num_chunks) == (warm_up, chunks)
-    assert config.warm_up_steps % config.preset.num_envs == 0
-    assert config.steps_per_chunk % config.preset.num_envs == 0
+    assert (config.schedule.warm_up_steps, config.num_chunks) == (warm_up, chunks)
+    assert config.schedule.warm_up_steps % config.numbers.num_envs == 0
+    assert config.schedule.steps_per_chunk % config.numbers.num_envs == 0
 
 
 OPTIONAL = {"policy_delay", "num_atoms"}  # counts that not every preset has
-COUNTS = {name for name, kind in hyper_parameters().items() if kind is int} - {"anneal_updates"} - OPTIONAL
+COUNTS = {name for name, kind in number_types().items() if kind is int} - {"anneal_updates"} - OPTIONAL
 SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
 
 
@@ -248,7 +317,7 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
         ({"total_timesteps": 2**31}, "^total_timesteps=2147483648: must be"),
         ({"policy_delay": 0, "preset": "td3"}, "^policy_delay=0: must be at least 1"),
         ({"num_atoms": 1, "preset": "d4pg", "total_timesteps": 9_000}, "^num_atoms=1: must be at least 2"),
-        ({"num_atoms": 51}, "preset 'default' has no num_atoms: it is a number of d4pg, td3-categorical"),
+        ({"num_atoms": 51}, "preset 'default' has no num_atoms: it is a number of d4pg, d4pg-paper, td3-categorical"),
         ({"critic_hidden": (0,)}, "^critic_hidden=.0,.: give the width"),
         ({"hidden": ()}, "^hidden=.*: give the width"),
         ({"hidden": (64, 0)}, "^hidden=.64, 0.: give the width"),
@@ -275,28 +344,22 @@ def test_chunks_have_steps(size):
 
 def test_load(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no run .*ddpg-jax train"):
-        configs.load(tmp_path)
+        load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(make_config("pendulum", **SHORT).flat()))
-    assert configs.load(tmp_path) == make_config("pendulum", **SHORT)
+    assert load(tmp_path) == make_config("pendulum", **SHORT)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"env": "pendulum"', '{"env": "pendulum", "wings": 2}'])
 def test_load_of_a_damaged_configuration(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json is damaged"):
-        configs.load(tmp_path)
+        load(tmp_path)
 
 
-def test_annealed_learning_rates_reach_zero():
-    """Adam's first step is the rate itself: with a bias gradient of 1, half of it is left after half of the updates."""
-    steps = []
-    for done in (0, 2, 4):
-        preset = replace(PRESETS["default"]("pendulum"), anneal_updates=4, critic_learning_rate=0.5)
-        settings = compose._settings(preset)
-        optimizer = settings["optimizer"](settings["critic_learning_rate"])
-        params = jnp.zeros(())
-        state = optimizer.init(params)
-        for _ in range(done + 1):
-            update, state = optimizer.update(jnp.ones(()), state, params)
-        steps.append(float(update))
-    np.testing.assert_allclose(steps, [-0.5, -0.25, 0.0], atol=1e-5)
+def test_resumed_takes_what_may_change_and_refuses_the_rest(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(make_config("pendulum", **SHORT, tau=0.5).flat()))
+    config = resumed(tmp_path, {"total_timesteps": 900, "keep": 3, "hidden": (64, 64)})
+    assert (config.numbers.total_timesteps, config.keep, config.numbers.tau) == (900, 3, 0.5)
+    for given, told in (({"tau": 0.1}, "tau .run: 0.5, given: 0.1."), ({"num_atoms": 51}, "num_atoms .run: none, given: 51.")):
+        with pytest.raises(ValueError, match=told):
+            resumed(tmp_path, given)

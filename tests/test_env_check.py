@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 from gymnasium.vector import AutoresetMode
 
-from ddpg_jax import cli, envs
+from ddpg_jax import envs
+from ddpg_jax.envs import Single, batch
 from ddpg_jax.envs import gymnasium as adapter
-from ddpg_jax.envs.autoreset import Single, batch
+from ddpg_jax.runs import cli
 
 LIMIT = 12
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddpg_jax import envs
-from ddpg_jax.envs.autoreset import Single, batch
+from ddpg_jax.envs import Single, batch
 
 E, LIMIT = 3, 5
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ddpg_jax import agents, cli, compose, config, envs, export, networks, playback
+from ddpg_jax import agents, envs, export, networks
+from ddpg_jax.runs import cli, config, playback
 
 ALONE = """
 import sys

@@ -16,8 +16,10 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from PIL import Image, ImageSequence
 
-from ddpg_jax import agents, cli, envs, host, networks, noise, replay, returns, train
+from ddpg_jax import agents, envs, health, host, learner, networks, noise, replay, returns
+from ddpg_jax.behaviour import explore
 from ddpg_jax.envs import gymnasium as adapter
+from ddpg_jax.runs import cli
 
 E, LIMIT = 3, 5
 LOW, HIGH = np.array([-2.0, 0.0], np.float32), np.array([2.0, 10.0], np.float32)
@@ -194,7 +196,7 @@ def small_agent(size=2):
 
 def composed(env, agent=None, **options):
     agent = agent or small_agent()
-    behaviour = noise.explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
+    behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
     ring = replay.uniform(60, 4)
     return (
         agent,
@@ -225,7 +227,7 @@ def test_the_ring_holds_what_happened(mode):
     assert np.abs(rows.action).max() <= 1
     # Returns are 1 + 2 + .. + n after n steps: 3, 6 and 15.
     assert 3 < report.episodes.return_sum / report.episodes.count < 10
-    assert all(int(value) == train.NEVER for value in report.first_bad_step.values())
+    assert all(int(value) == health.NEVER for value in report.first_bad_step.values())
 
 
 @pytest.mark.parametrize("length", [1, 3])
@@ -247,7 +249,7 @@ def test_the_same_transitions_end_in_the_same_parameters(length):
         state, _ = trainer.chunk(state)
     finally:
         player.step = step
-    learner = train.make_learner(agent, env, ring, behaviour, window)
+    learner = learner.make_learner(agent, env, ring, behaviour, window)
 
     @jax.jit
     def one(device, row):
@@ -310,7 +312,7 @@ def test_infinity_is_named_with_its_step():
     _, report = trainer.chunk(begun(trainer))
     # The second step of the second episode is the seventh, number 6; 2 of them were the warm-up.
     assert int(report.first_bad_step["reward"]) == 6
-    assert int(report.first_bad_step["observation"]) == train.NEVER
+    assert int(report.first_bad_step["observation"]) == health.NEVER
 
 
 # The command

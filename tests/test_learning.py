@@ -4,7 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from ddpg_jax import agents, config, envs, networks, noise, replay, rollout, run, train
+from ddpg_jax import agents, envs, networks, noise, replay, rollout, train
+from ddpg_jax.behaviour import explore
+from ddpg_jax.runs import config, loop
 
 
 def interquartile_mean(values):
@@ -25,7 +27,7 @@ def learn(name, *, seeds, chunks, steps_per_chunk, num_envs=1, episodes=20, seed
         critic_weight_decay=0.0,
     )
     env = envs.make(name, num_envs, **options)
-    behaviour = noise.explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
+    behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
     functions = train.make_train(agent, env, replay.uniform(20_000, 64), behaviour, steps_per_chunk=steps_per_chunk)
     evaluate = jax.jit(jax.vmap(rollout.make_evaluate(agent, envs.make(name, episodes, **options))))
     chunk = jax.jit(jax.vmap(functions.chunk), donate_argnums=0)
@@ -52,7 +54,7 @@ def test_ddpg_swings_the_pendulum_up():
 @pytest.mark.parametrize("preset", ["td3", "d4pg", "td3-categorical", "parameter-noise"])
 def test_every_agent_swings_the_pendulum_up(preset, tmp_path):
     """Over 8 seeds at 20,000 steps the interquartile means were -140, -137, -140 and -155."""
-    summary = run.run(
+    summary = loop.run(
         config.make_config("pendulum", preset, seeds=4, evaluate_every=0), tmp_path / "run", say=lambda text: None
     )
     assert summary["interquartile_mean"] >= -200

@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from ddpg_jax import agents, networks, noise, replay, train
-from ddpg_jax.envs.autoreset import Single, batch
+from ddpg_jax.behaviour import explore, noisy_network, parameter_noise, random_actions
+from ddpg_jax.envs import Single, batch
 from ddpg_jax.types import Agent, AgentState, Environment, NetworkState, Noise, Transition
 
 E, A = 6, 3
@@ -244,9 +245,9 @@ def test_chain_gives_each_link_a_key_and_a_state_of_its_own():
         (lambda: noise.gaussian_per_episode(-0.1, 0.4), "low=-0.1: must be at least 0"),
         (lambda: noise.gaussian_per_episode(0.1, float("nan")), "high=nan: must be at least 0"),
         (lambda: noise.gaussian_per_episode(0.4, 0.1), "low=0.4"),
-        (lambda: noise.parameter_noise(*linear(), -0.1), "stddev=-0.1: must be at least 0"),
-        (lambda: noise.parameter_noise(*linear(), adaptation=0.9), "adaptation=0.9: must be at least 1"),
-        (lambda: noise.parameter_noise(*linear(), adapt_every=0), "adapt_every=0: must be at least 1"),
+        (lambda: parameter_noise(*linear(), -0.1), "stddev=-0.1: must be at least 0"),
+        (lambda: parameter_noise(*linear(), adaptation=0.9), "adaptation=0.9: must be at least 1"),
+        (lambda: parameter_noise(*linear(), adapt_every=0), "adapt_every=0: must be at least 1"),
     ],
 )
 def test_numbers_out_of_range(build, message):
@@ -276,7 +277,7 @@ def test_traced_stddev(build):
 def test_explore_is_the_agents_action_plus_noise():
     agent = Agent(init=None, act=lambda state, observation: state * observation, update=None)
     link, (action, key, reset) = noise.ornstein_uhlenbeck(), inputs()
-    behaviour = noise.explore(agent, link)
+    behaviour = explore(agent, link)
     state = moved(link, action)
     assert_trees(np.testing.assert_array_equal, behaviour.init(key, action), link.init(key, action))
     out = behaviour.act(state, jnp.float32(0.5), action, key, reset)
@@ -284,7 +285,7 @@ def test_explore_is_the_agents_action_plus_noise():
 
 
 def test_uniform_covers_the_action_range():
-    behaviour, key = noise.uniform(), jax.random.key(1)
+    behaviour, key = random_actions(), jax.random.key(1)
     state = behaviour.init(key, jnp.zeros((5000, A)))
     action, new_state = behaviour.act(state, None, None, key, None)
     assert (action.shape, action.dtype) == ((5000, A), jnp.float32)
@@ -357,7 +358,7 @@ def weights(seed, inputs=4):
 
 def test_parameter_noise_is_drawn_where_an_episode_begins_and_kept_in_it():
     agent, env = linear(count=20)
-    behaviour, rng = noise.parameter_noise(agent, env, 0.3), np.random.default_rng(0)
+    behaviour, rng = parameter_noise(agent, env, 0.3), np.random.default_rng(0)
     state, act = begin(behaviour, 20), jax.jit(behaviour.act)
     kept, drawn = np.zeros((20, 4, A), np.float32), []
     for t in range(20):
@@ -381,7 +382,7 @@ def test_parameter_noise_is_drawn_where_an_episode_begins_and_kept_in_it():
 
 def test_parameter_noise_goes_on_finding_new_perturbations():
     """All environments begin an episode in every step: the pool turns over, so that one meets many perturbations."""
-    behaviour = noise.parameter_noise(*linear(), 1.0)
+    behaviour = parameter_noise(*linear(), 1.0)
     state, seen = begin(behaviour), []
     act = jax.jit(behaviour.act)
     for t in range(60):
@@ -395,7 +396,7 @@ def test_parameter_noise_goes_on_finding_new_perturbations():
 def test_parameter_noise_leaves_layer_normalisation_alone():
     actor = networks.Actor(A, hidden=(5,), norm=networks.LayerNorm)
     init = lambda key, observation, action: agent_state(actor.init(key, observation))
-    behaviour = noise.parameter_noise(Agent(init, lambda state, x: actor.apply(state.actor.params, x), None), linear()[1], 0.3)
+    behaviour = parameter_noise(Agent(init, lambda state, x: actor.apply(state.actor.params, x), None), linear()[1], 0.3)
     learner = jax.jit(init)(jax.random.key(0), jnp.zeros(4), None)
     state = begin(behaviour)
     _, state = jax.jit(behaviour.act)(state, learner, draw(0, (E, 4)), jax.random.key(2), jnp.ones(E, bool))
@@ -415,7 +416,7 @@ def test_parameter_noise_adapts_by_the_distance_of_the_actions(factor):
     """delta just below or just above d, which NumPy computes; alpha 1.5; every third step."""
     agent, env = linear()
     sigma, learner, data = 0.7, weights(0), items_of(draw(5, (40, 4)))
-    behaviour = noise.parameter_noise(agent, env, 0.1)
+    behaviour = parameter_noise(agent, env, 0.1)
     state, act = begin(behaviour), jax.jit(behaviour.act)
     for t in range(1, 8):
         _, state = act(state, learner, draw(t, (E, 4)), jax.random.key(t), jnp.arange(E) % 2 == t % 2)
@@ -423,7 +424,7 @@ def test_parameter_noise_adapts_by_the_distance_of_the_actions(factor):
         difference = np.asarray(data.observation) @ (sigma * newest)
         distance = np.sqrt(np.mean(difference**2))  # over the batch and the 3 dimensions
         scaled = dataclasses.replace(state, stddev=jnp.float32(sigma))
-        near = noise.parameter_noise(agent, env, float(factor * distance), adaptation=1.5, adapt_every=3)
+        near = parameter_noise(agent, env, float(factor * distance), adaptation=1.5, adapt_every=3)
         adapted = near.adapt(scaled, learner, data)
         moved = sigma * 1.5 if factor > 1 else sigma / 1.5
         np.testing.assert_allclose(adapted.stddev, moved if t % 3 == 0 else sigma, rtol=1e-6)
@@ -444,7 +445,7 @@ def items_of(observation):
 def test_parameter_noise_varies_the_actions_by_about_delta():
     """A linear actor of 100 inputs of unit variance: the action's deviation is sigma sqrt(100), so sigma goes to delta / 10."""
     (agent, env), delta = linear(inputs=100, count=8), 0.2
-    behaviour, learner = noise.parameter_noise(agent, env, delta, adaptation=1.05, adapt_every=2), weights(0, 100)
+    behaviour, learner = parameter_noise(agent, env, delta, adaptation=1.05, adapt_every=2), weights(0, 100)
 
     def step(state, keys):
         observation, replayed = (jax.random.normal(key, (n, 100)) for key, n in zip(keys[:2], (8, 32), strict=True))
@@ -462,7 +463,7 @@ def test_parameter_noise_varies_the_actions_by_about_delta():
 
 def test_parameter_noise_under_vmap_is_the_loop():
     agent, env = linear()
-    behaviour, members = noise.parameter_noise(agent, env, 0.3, adapt_every=1), 3
+    behaviour, members = parameter_noise(agent, env, 0.3, adapt_every=1), 3
     observation, data = draw(3, (E, 4)), items_of(draw(9, (8, 4)))
 
     def run(key, learner):
@@ -495,7 +496,7 @@ def still(agent):
 def test_parameter_noise_in_training():
     """The actions in an episode of 5 steps are those of one linear policy ``w_0 + w_1 t``; the next has another."""
     agent, env = still(linear()[0]), batch(counting(), 4, 5)
-    behaviour = noise.parameter_noise(agent, env, 0.2, adaptation=1.1, adapt_every=2)
+    behaviour = parameter_noise(agent, env, 0.2, adaptation=1.1, adapt_every=2)
     functions = train.make_train(
         agent, env, replay.uniform(80, 4), behaviour, learning_starts=40, steps_per_chunk=40, warm_up=behaviour
     )
@@ -521,7 +522,7 @@ def test_parameter_noise_adapts_however_the_rounds_fall(collect_steps, before):
     ``before`` steps were a warm-up and do not count. Sigma begins far below delta: every adaptation multiplies it by 1.1.
     """
     agent, env = linear()
-    behaviour = noise.parameter_noise(agent, env, 0.1, adaptation=1.1, adapt_every=4)
+    behaviour = parameter_noise(agent, env, 0.1, adaptation=1.1, adapt_every=4)
     learner, observation, data = weights(0), draw(1, (E, 4)), items_of(draw(2, (8, 4)))
 
     def step(state, key):
@@ -548,7 +549,7 @@ def noisy(output=jnp.tanh, hidden=(8,)):
 
 def test_noisy_network_draws_in_every_step_and_only_there():
     (agent, learner), observation = noisy(), draw(0, (E, 4))
-    behaviour, reset = noise.noisy_network(agent), jnp.zeros(E, bool)
+    behaviour, reset = noisy_network(agent), jnp.zeros(E, bool)
     state, act = begin(behaviour), jax.jit(behaviour.act)
     before = jax.tree.map(lambda x: np.asarray(jax.random.key_data(x)) if noise.is_key(x) else np.array(x), learner)
     # The deterministic action is that of the means alone.
@@ -570,7 +571,7 @@ def test_noisy_network_draws_in_every_step_and_only_there():
 def test_noisy_network_adds_what_the_paper_says():
     """One linear layer, ``y_j - mean_j = sigma f(e_j) (sum_i f(e_i) x_i + 1)`` with sigma = 0.5 / sqrt(4) = 0.25."""
     agent, learner = noisy(lambda x: x, hidden=())
-    behaviour, observation = noise.noisy_network(agent), jnp.array([[1.0, 0.5, -1.0, 2.0]])
+    behaviour, observation = noisy_network(agent), jnp.array([[1.0, 0.5, -1.0, 2.0]])
     act = lambda key: behaviour.act((), learner, observation, key, jnp.zeros(1, bool))[0][0]
     added = jax.jit(jax.vmap(act))(jax.random.split(jax.random.key(1), 20_000)) - agent.act(learner, observation)
     # E f(e)^2 = E|e| = sqrt(2 / pi) = 0.798: variance 0.0625 * 0.798 * (0.798 * (1 + 0.25 + 1 + 4) + 1) = 0.2986
@@ -581,4 +582,4 @@ def test_noisy_network_adds_what_the_paper_says():
 def test_noisy_network_wants_noisy_layers():
     agent, _ = linear()
     with pytest.raises(ValueError, match="noisy_network: the actor has no noisy layer; make it with networks"):
-        noise.noisy_network(agent).act((), weights(0), draw(0, (E, 4)), jax.random.key(0), jnp.zeros(E, bool))
+        noisy_network(agent).act((), weights(0), draw(0, (E, 4)), jax.random.key(0), jnp.zeros(E, bool))

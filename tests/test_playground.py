@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ddpg_jax import cli, envs, video
+from ddpg_jax import envs
 from ddpg_jax.envs import playground
+from ddpg_jax.runs import cli, video
 
 if importlib.util.find_spec("mujoco_playground") is None:
     pytest.skip("MuJoCo Playground is not installed", allow_module_level=True)

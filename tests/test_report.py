@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from ddpg_jax import report
+from ddpg_jax.runs import statistics
 
 
 def make_run(folder, evaluations, seed=0, **config):
@@ -31,31 +31,31 @@ def make_run(folder, evaluations, seed=0, **config):
     ],
 )
 def test_interquartile_mean_by_hand(values, expected):
-    assert report.interquartile_mean(np.array(values)) == pytest.approx(expected, rel=1e-12)
+    assert statistics.interquartile_mean(np.array(values)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_interquartile_mean_of_each_row_or_column():
     values = np.random.default_rng(0).normal(size=(3, 12))
     expected = np.sort(values, axis=1)[:, 3:9].mean(axis=1)
-    np.testing.assert_allclose(report.interquartile_mean(values), expected, rtol=1e-12)
-    np.testing.assert_allclose(report.interquartile_mean(values.T, axis=0), expected, rtol=1e-12)
+    np.testing.assert_allclose(statistics.interquartile_mean(values), expected, rtol=1e-12)
+    np.testing.assert_allclose(statistics.interquartile_mean(values.T, axis=0), expected, rtol=1e-12)
 
 
 def test_interval_is_the_percentile_bootstrap():
     values = np.random.default_rng(1).normal(10.0, 2.0, size=16)
     draws = np.random.default_rng(2).choice(values, size=(20_000, 16))
     expected = np.quantile(np.sort(draws, axis=1)[:, 4:12].mean(axis=1), [0.025, 0.975])
-    low, high = report.interval(values)
+    low, high = statistics.interval(values)
     # 2,000 resamples against 20,000 others: the quantiles' own error is about 3 % of the width.
     np.testing.assert_allclose([low, high], expected, atol=0.1 * (expected[1] - expected[0]))
-    assert low < report.interquartile_mean(values) < high
-    assert report.interval(values) == (low, high), "the same data, the same interval"
+    assert low < statistics.interquartile_mean(values) < high
+    assert statistics.interval(values) == (low, high), "the same data, the same interval"
 
 
 def test_interval_narrows_with_less_confidence_and_is_of_each_row():
     values = np.random.default_rng(3).normal([[0.0], [100.0]], 1.0, size=(2, 10))
-    low, high = report.interval(values)
-    low_half, high_half = report.interval(values, confidence=0.5)
+    low, high = statistics.interval(values)
+    low_half, high_half = statistics.interval(values, confidence=0.5)
     assert low.shape == high.shape == (2,)
     assert (low < low_half).all()
     assert (high_half < high).all()
@@ -63,7 +63,7 @@ def test_interval_narrows_with_less_confidence_and_is_of_each_row():
 
 
 def test_interval_of_one_seed_is_its_own_value():
-    low, high = report.interval(np.array([[3.0], [-1.0]]))
+    low, high = statistics.interval(np.array([[3.0], [-1.0]]))
     np.testing.assert_array_equal(low, [3.0, -1.0])
     np.testing.assert_array_equal(high, [3.0, -1.0])
 
@@ -73,18 +73,18 @@ def test_a_last_line_that_was_cut_is_left_out(tmp_path, cut):
     run = make_run(tmp_path / "run", {100: [1.0], 200: [2.0]})
     path = run / "metrics.jsonl"
     whole = path.read_text()
-    assert [row["env_steps"] for row in report.read_metrics(run)] == [100, 200]
+    assert [row["env_steps"] for row in statistics.read_metrics(run)] == [100, 200]
     path.write_text(whole + whole.splitlines()[0][:-cut])
-    assert [row["env_steps"] for row in report.read_metrics(run)] == [100, 200]
+    assert [row["env_steps"] for row in statistics.read_metrics(run)] == [100, 200]
 
 
 def test_no_metrics_are_no_rows(tmp_path):
-    assert report.read_metrics(tmp_path) == []
+    assert statistics.read_metrics(tmp_path) == []
 
 
 def test_curve_holds_the_evaluations(tmp_path):
     run = make_run(tmp_path / "run", {100: None, 200: [1.0, 2.0], 300: None, 400: [3.0, 4.0]})
-    steps, values = report.curve(run)
+    steps, values = statistics.curve(run)
     np.testing.assert_array_equal(steps, [200, 400])
     np.testing.assert_array_equal(values, [[1.0, 2.0], [3.0, 4.0]])
 
@@ -99,7 +99,7 @@ def drawn(monkeypatch, folders, path):
         Axes, "plot", lambda self, x, y, **k: (lines.append((k["label"], list(x), list(y))), plot(self, x, y, **k))
     )
     monkeypatch.setattr(Axes, "fill_between", lambda self, *a, **k: (bands.append(a), fill(self, *a, **k)))
-    report.plot(folders, path)
+    statistics.plot(folders, path)
     return lines, bands
 
 
@@ -124,5 +124,5 @@ def test_plot_pools_runs_that_differ_only_in_seeds(tmp_path, monkeypatch):
 def test_plot_of_no_evaluation(tmp_path, evaluations):
     run = make_run(tmp_path / "run", evaluations)
     with pytest.raises(ValueError, match="none of these runs holds an evaluation yet"):
-        report.plot([run], tmp_path / "curves.png")
+        statistics.plot([run], tmp_path / "curves.png")
     assert not (tmp_path / "curves.png").exists()

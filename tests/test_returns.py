@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ddpg_jax import noise, returns, rollout
-from ddpg_jax.envs.autoreset import Single, batch
+from ddpg_jax.behaviour import explore
+from ddpg_jax.envs import Single, batch
 from ddpg_jax.types import Agent, Transition
 
 TERMINATED, TRUNCATED = 1, 2
@@ -210,7 +211,7 @@ def chain(terminates):
 )
 def test_values_of_a_chain_with_a_time_limit(terminates, time_limit, values):
     env = batch(chain(terminates), 4, time_limit)
-    behaviour = noise.explore(Agent(init=None, act=lambda state, x: 0 * x, update=None), noise.gaussian(0.1))
+    behaviour = explore(Agent(init=None, act=lambda state, x: 0 * x, update=None), noise.gaussian(0.1))
     collect = rollout.collect(env, behaviour)
 
     def step(collector, key):

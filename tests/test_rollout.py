@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ddpg_jax import agents, envs, networks, noise, replay, rollout, train
-from ddpg_jax.envs.autoreset import Single, batch
+from ddpg_jax.behaviour import explore
+from ddpg_jax.envs import Single, batch
 from ddpg_jax.types import Agent, Behaviour
 
 E = 6
@@ -89,7 +90,7 @@ def test_evaluate_acts_without_noise_on_what_it_observes():
 def test_evaluation_leaves_training_untouched_bitwise():
     env = envs.make("pendulum", 2, time_limit=7)
     agent = agents.ddpg(networks.Actor(1, hidden=(8,)), networks.Critic(hidden=(8,)))
-    program = train.make_train(agent, env, replay.uniform(8, 4), noise.explore(agent, noise.gaussian(0.1)), steps_per_chunk=2)
+    program = train.make_train(agent, env, replay.uniform(8, 4), explore(agent, noise.gaussian(0.1)), steps_per_chunk=2)
     state = jax.jit(program.init)(jax.random.key(0))
     raw = lambda x: np.array(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
     before = jax.tree.map(raw, state)
@@ -116,7 +117,7 @@ def collected(env, agent, behaviour, length, seed=0):
 
 @pytest.fixture(scope="module")
 def record(env, agent):
-    return collected(env, agent, noise.explore(agent, noise.chain(noise.gaussian(0.8), noise.clip())), 60)
+    return collected(env, agent, explore(agent, noise.chain(noise.gaussian(0.8), noise.clip())), 60)
 
 
 def test_the_stored_action_is_the_executed_one(record):
@@ -181,7 +182,7 @@ def test_the_behaviour_is_told_where_episodes_begin(env, agent):
 
 
 def test_acting_and_stepping_draw_from_their_own_keys(env, agent):
-    behaviour = noise.explore(agent, noise.gaussian(0.3))
+    behaviour = explore(agent, noise.gaussian(0.3))
     collector = rollout.begin(env, behaviour, jax.random.key(0))
     step = jax.jit(rollout.collect(env, behaviour))
     one, two, three = (jax.random.key(i) for i in range(3))

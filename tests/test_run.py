@@ -19,9 +19,12 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from ddpg_jax import programs, report, rollout, run, train
-from ddpg_jax.checkpoint import Checkpoints
-from ddpg_jax.config import Config, RunError, hyper_parameters, make_config
+import ddpg_jax
+from ddpg_jax import health, learner, rollout
+from ddpg_jax.runs import build, checkpoints, loop, playback
+from ddpg_jax.runs.checkpoints import Checkpoints
+from ddpg_jax.runs.config import Config, RunError, make_config
+from ddpg_jax.runs.folder import read_metrics
 from ddpg_jax.types import is_key
 
 CHUNKS, STEPS, WARM_UP, SEED = 40, 100, 200, 3
@@ -60,7 +63,7 @@ def finished(tmp_path_factory):
 
     @functools.cache
     def get(**options) -> Done:
-        config, told, compiled = small(**options), [], collections.Counter()
+        config, told, said, compiled = small(**options), [], [], collections.Counter()
 
         def count(event: str, duration: float, **about) -> None:
             if event == "/jax/core/compile/backend_compile_duration":  # also when the persistent cache answers
@@ -69,7 +72,7 @@ def finished(tmp_path_factory):
         folder = tmp_path_factory.mktemp("finished") / "run"
         jax.monitoring.register_event_duration_secs_listener(count)
         try:
-            summary = run.run(config, folder, on_chunk=told.append, say=told.append)
+            summary = loop.run(config, folder, on_chunk=told.append, say=said.append).summary
         finally:
             jax.monitoring.unregister_event_duration_listener(count)
         return Done(config, folder, summary, told, compiled)
@@ -79,7 +82,7 @@ def finished(tmp_path_factory):
 
 @functools.cache
 def shapes(seeds: int):
-    return programs.build(small(seeds=seeds)).state
+    return build.build(small(seeds=seeds)).state
 
 
 def checkpoint_steps(folder: Path) -> list[int]:
@@ -109,7 +112,7 @@ def assert_same_state(folder: Path, expected: Path, seeds: int = 1):
 
 def assert_same_metrics(folder: Path, expected: Path):
     """The same lines, but for the time they took; none twice, none missing."""
-    found, expected = ([strip(row) for row in report.read_metrics(x)] for x in (folder, expected))
+    found, expected = ([strip(row) for row in read_metrics(x)] for x in (folder, expected))
     assert [row["env_steps"] for row in found] == [row["env_steps"] for row in expected]
     assert found == expected
 
@@ -217,14 +220,14 @@ def test_summary_of_several_seeds_has_an_interval(finished):
 @pytest.mark.parametrize("seeds", [1, 4])
 def test_final_returns_are_of_100_fresh_episodes(finished, seeds):
     done = finished(seeds=seeds)
-    compiled = programs.compile_programs(programs.build(done.config), done.config)
+    compiled = build.compile_programs(build.build(done.config), done.config)
     agent_state = restored(done.folder, seeds)[1].agent
-    returns = programs.final_returns(done.config, compiled, agent_state)
+    returns = build.final_returns(done.config, compiled, agent_state)
     assert returns.shape == (seeds, 100)
     np.testing.assert_allclose(done.summary["final_returns"], returns.mean(axis=1), rtol=1e-6)
     np.testing.assert_allclose(done.summary["final_return_std"], returns.std(axis=1), rtol=1e-6)
-    keys = programs.evaluation_keys(done.config, programs.DURING, TOTAL)
-    during = np.asarray(compiled.evaluate(agent_state, keys)).reshape(seeds, -1)
+    keys = build.evaluation_keys(done.config, build.DURING, TOTAL)
+    during = np.asarray(compiled.evaluate(agent_state, keys, {})).reshape(seeds, -1)
     np.testing.assert_allclose(during.mean(axis=1), done.told[-1]["evaluation_return"], rtol=1e-6)
     for member in range(seeds):
         # Different starts may end in one float32: at most one pair in a hundred.
@@ -237,7 +240,7 @@ def test_the_newest_checkpoints_are_kept(finished):
 
 
 def test_evaluation_draws_fresh_starts_each_time(finished):
-    key = lambda steps: jax.random.key_data(programs.evaluation_keys(finished().config, programs.DURING, steps))
+    key = lambda steps: jax.random.key_data(build.evaluation_keys(finished().config, build.DURING, steps))
     assert not np.array_equal(key(300), key(400))
 
 
@@ -278,7 +281,7 @@ def test_evaluation_and_checkpoints_change_no_bit(finished, seeds):
 def test_rates_are_without_the_warm_up(monkeypatch, tmp_path):
     """The clock starts when the warm-up is done, not when it is dispatched."""
     waited = []
-    compile_programs = run.compile_programs
+    compile_programs = loop.compile_programs
 
     def with_slow_start(built, config):
         compiled = compile_programs(built, config)
@@ -293,78 +296,20 @@ def test_rates_are_without_the_warm_up(monkeypatch, tmp_path):
                 waited.append(True)
                 return self
 
-        chunk = lambda state: compiled.chunk(state.state if isinstance(state, Pending) else state)
-        return compiled._replace(start=lambda keys: Pending(compiled.start(keys)), chunk=chunk)
+        chunk = lambda state, numbers: compiled.chunk(state.state if isinstance(state, Pending) else state, numbers)
+        return compiled._replace(start=lambda keys, numbers: Pending(compiled.start(keys, numbers)), chunk=chunk)
 
-    monkeypatch.setattr(run, "compile_programs", with_slow_start)
+    monkeypatch.setattr(loop, "compile_programs", with_slow_start)
     config = small(total_timesteps=WARM_UP + STEPS, evaluate_every=0, checkpoint_every=0)
-    run.run(config, tmp_path / "run", say=lambda text: None)
+    loop.run(config, tmp_path / "run", say=lambda text: None)
     assert waited
-
-
-def jaxprs(config: Config) -> str:
-    built = programs.build(config)
-    start = jax.make_jaxpr(built.start)(programs.member_keys(config))
-    return str(start) + str(jax.make_jaxpr(built.chunk)(built.state))
-
-
-@functools.cache
-def plain_jaxprs(preset: str) -> str:
-    return jaxprs(small(preset=preset, steps_per_chunk=192))
-
-
-CHANGED = {
-    "num_envs": 4,
-    "learning_starts": 300,
-    "updates_per_step": 2,
-    "batch_size": 17,
-    "replay_capacity": 15_000,
-    "gamma": 0.9375,
-    "tau": 0.0625,
-    "actor_learning_rate": 0.03125,
-    "critic_learning_rate": 0.03125,
-    "critic_weight_decay": 0.03125,
-    "anneal_updates": 10,
-    "weight_decay": 0.03125,
-    "max_grad_norm": 0.28125,
-    "reward_scale": 0.28125,
-    "layer_norm": True,
-    "normalize_observations": True,
-    "n_step": 3,
-    "priority_exponent": 0.59375,
-    "stddev": 0.28125,
-}
-# Those that act beside others, or that only some presets have, with such a preset.
-CHANGED_IN = {
-    "importance_exponent": ("d4pg", 0.53125),
-    "importance_updates": ("d4pg", 12_345),
-    "v_min": ("d4pg", -1234.0),
-    "v_max": ("d4pg", 1234.0),
-    "num_atoms": ("d4pg", 17),
-    "stddev_low": ("td3-categorical", 0.015625),
-    "stddev_high": ("td3-categorical", 0.28125),
-    "policy_delay": ("td3", 3),
-    "target_noise": ("td3", 0.28125),
-    "target_noise_clip": ("td3", 0.28125),
-}
-
-
-@pytest.mark.parametrize("name", [*CHANGED, *CHANGED_IN])
-def test_no_number_is_a_dead_letter(name):
-    assert {*CHANGED, *CHANGED_IN} == set(hyper_parameters()) - {"total_timesteps"}
-    preset, value = CHANGED_IN[name] if name in CHANGED_IN else ("default", CHANGED[name])
-    assert jaxprs(small(preset=preset, **{name: value}, steps_per_chunk=192)) != plain_jaxprs(preset)
-
-
-def test_the_critics_own_widths_are_no_dead_letter():
-    assert jaxprs(small(critic_hidden=(17, 19), steps_per_chunk=192)) != plain_jaxprs("default")
 
 
 # Stopping and resuming
 
 CHILD = """
 import time
-from ddpg_jax import cli, display
+from ddpg_jax.runs import cli, display
 show = display.Display.show
 # Slow enough to be stopped between two chunks.
 display.Display.show = lambda self, row: (show(self, row), time.sleep(0.05))
@@ -394,7 +339,7 @@ def stop_when(folder: Path, seeds: int, chunks: int, number: int) -> tuple[int, 
     )
     try:
         deadline = time.monotonic() + 120
-        while len(report.read_metrics(folder)) < chunks and process.poll() is None and time.monotonic() < deadline:
+        while len(read_metrics(folder)) < chunks and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(number)
         output, _ = process.communicate(timeout=60)
@@ -409,13 +354,13 @@ def test_killed_and_resumed_is_bitwise_one_run(finished, tmp_path, seeds):
     folder, middle = tmp_path / "run", CHUNKS // 2
     code, output = stop_when(folder, seeds, middle + 2, signal.SIGKILL)
     assert code == -signal.SIGKILL, output
-    rows = report.read_metrics(folder)
+    rows = read_metrics(folder)
     assert middle + 2 <= len(rows) < CHUNKS, "killed past the checkpoint in the middle, and before the end"
     assert not (folder / "summary.json").exists()
     kept = checkpoint_steps(folder)[-1]
     assert WARM_UP + middle * STEPS <= kept < TOTAL
     resumed = subprocess.run(
-        [sys.executable, "-m", "ddpg_jax.cli", "train", "--resume", "--run-dir", str(folder)],
+        [sys.executable, "-m", "ddpg_jax.runs.cli", "train", "--resume", "--run-dir", str(folder)],
         capture_output=True,
         text=True,
         env=environment(),
@@ -438,14 +383,14 @@ def test_a_signal_ends_the_chunk_and_saves(finished, tmp_path, number):
     code, output = stop_when(folder, 1, 3, number)
     assert code == 128 + number, output
     assert "Traceback" not in output
-    rows = report.read_metrics(folder)
+    rows = read_metrics(folder)
     steps = rows[-1]["env_steps"]
     assert WARM_UP + 3 * STEPS <= steps < TOTAL
     assert f"stopped by {number.name} at {steps} steps and saved; go on with --resume --run-dir {folder}" in output
     assert checkpoint_steps(folder)[-1] == steps
     said: list[str] = []
-    run.run(small(), folder, resume=True, say=said.append)
-    assert said[0] == f"resumed at {steps} steps."
+    loop.run(small(), folder, resume=True, say=said.append)
+    assert f"resumed at {steps} steps." in said
     assert_same_state(folder, finished().folder)
     assert_same_metrics(folder, finished().folder)
 
@@ -453,19 +398,19 @@ def test_a_signal_ends_the_chunk_and_saves(finished, tmp_path, number):
 def test_longer_than_planned(finished, tmp_path):
     """What decides nothing of the training may change on the way: the total, and how often it is looked at."""
     half = WARM_UP + CHUNKS // 2 * STEPS
-    run.run(small(total_timesteps=half, evaluate_every=7, checkpoint_every=0), tmp_path / "run")
-    run.run(small(), tmp_path / "run", resume=True, say=lambda text: None)
+    loop.run(small(total_timesteps=half, evaluate_every=7, checkpoint_every=0), tmp_path / "run")
+    loop.run(small(), tmp_path / "run", resume=True, say=lambda text: None)
     assert_same_state(tmp_path / "run", finished().folder)
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == small().flat()
 
 
 def test_a_total_that_is_past_changes_nothing(tmp_path):
     short = small(total_timesteps=WARM_UP + 2 * STEPS, evaluate_every=0)
-    run.run(short, tmp_path / "run")
+    loop.run(short, tmp_path / "run")
     with pytest.raises(RunError, match=r"already past total_timesteps=300: raise it"):
-        run.run(small(total_timesteps=WARM_UP + STEPS), tmp_path / "run", resume=True, say=lambda text: None)
+        loop.run(small(total_timesteps=WARM_UP + STEPS), tmp_path / "run", resume=True, say=lambda text: None)
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == short.flat()
-    assert len(report.read_metrics(tmp_path / "run")) == 2
+    assert len(read_metrics(tmp_path / "run")) == 2
 
 
 def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):
@@ -480,17 +425,69 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Checkpoints, "save", full_at_the_second)
     with pytest.raises(RunError, match=r"checkpoint at 400 steps could not be written .*No space left.* before it are intact"):
-        run.run(small(checkpoint_every=1, evaluate_every=0), tmp_path / "run")
+        loop.run(small(checkpoint_every=1, evaluate_every=0), tmp_path / "run")
     assert restored(tmp_path / "run")[0] == WARM_UP + STEPS
+
+
+def test_a_checkpoint_of_another_version_is_refused_in_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "FORMAT", 1)
+    loop.run(small(total_timesteps=WARM_UP + STEPS, evaluate_every=0), tmp_path / "run", say=lambda text: None)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    monkeypatch.undo()
+    told = r"checkpoint 300 has format 1, of another version of ddpg_jax, .* format 2: go on with that version, or train anew"
+    with pytest.raises(RunError, match=told):
+        loop.run(small(), tmp_path / "run", resume=True, say=lambda text: None)
+    with pytest.raises(ValueError, match=told):
+        playback.evaluate(tmp_path / "run", 3, 0)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+# From Python
+
+
+def test_one_line_of_python(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sizes = {"total_timesteps": 500, "learning_starts": 100, "steps_per_chunk": 100, "batch_size": 8, "evaluation_episodes": 2}
+    result = ddpg_jax.runs.train("pendulum", preset="default", seeds=2, tau=0.25, env_options={"time_limit": 20}, **sizes)
+    assert result.folder.parent == Path("runs")
+    assert capsys.readouterr().out.splitlines()[0] == f"pendulum, preset default, 2 seeds -> {result.folder}"
+    assert (result.config.numbers.tau, result.config.flat()) == (0.25, json.loads((result.folder / "config.json").read_text()))
+    assert result.summary == json.loads((result.folder / "summary.json").read_text())
+    assert [row["env_steps"] for row in result.metrics] == result.env_steps.tolist() == [200, 300, 400, 500]
+    assert result.returns.tolist() == [row["evaluation_return"] for row in result.metrics]
+    assert result.returns.shape == (4, 2)
+    observation = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 3.0]], np.float32)
+    first, second = (np.asarray(result.policy(member)(observation)) for member in (0, 1))
+    state = jax.tree.map(lambda x: x[1], result.agent_state)
+    np.testing.assert_allclose(second, 2.0 * result.agent.act(state, observation), rtol=1e-5)  # in N m
+    assert not np.allclose(first, second)
+    with pytest.raises(ValueError, match="member=2: this run has 2 member"):
+        result.policy(2)
+
+
+def test_python_goes_on_with_a_run_in_silence(tmp_path, capsys):
+    sizes = {"total_timesteps": 300, "learning_starts": 100, "steps_per_chunk": 100, "batch_size": 8, "evaluation_episodes": 2}
+    ddpg_jax.runs.train(run_dir=tmp_path / "run", progress=False, **sizes)
+    result = ddpg_jax.runs.train(run_dir=tmp_path / "run", resume=True, progress=False, total_timesteps=400)
+    assert result.env_steps.tolist() == [200, 300, 400]
+    assert capsys.readouterr().out == ""
+    for options, told in (
+        ({"run_dir": tmp_path / "run"}, "already holds a run"),
+        ({"run_dir": tmp_path / "run", "resume": True, "env": "brax/ant"}, "env .run: pendulum, given: brax/ant"),
+        ({"resume": True}, "needs --run-dir"),
+        ({"taw": 0.1}, "preset 'default' has no taw"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            ddpg_jax.runs.train(**options)
 
 
 # Numbers that are not finite
 
 
-def broken(first: dict[str, int], finite: dict[str, bool]) -> train.Report:
+def broken(first: dict[str, int], finite: dict[str, bool]) -> learner.Report:
     zero = jnp.zeros(())
-    first = {"action": train.NEVER, "actor_loss": train.NEVER, "observation": train.NEVER, "reward": train.NEVER} | first
-    return train.Report(
+    first = {"action": health.NEVER, "actor_loss": health.NEVER, "observation": health.NEVER, "reward": health.NEVER} | first
+    return learner.Report(
         episodes=rollout.Episodes(count=zero, return_sum=zero, length_sum=zero, broken=zero),
         metrics={},
         first_bad_step={name: jnp.array(value, jnp.int32) for name, value in sorted(first.items())},
@@ -516,8 +513,8 @@ def broken(first: dict[str, int], finite: dict[str, bool]) -> train.Report:
 )
 def test_the_first_quantity_that_is_not_finite_is_named(first, finite, saved, message):
     with pytest.raises(RunError, match=message):
-        run._require_finite(small(num_envs=4), broken(first, finite), 999, saved)
+        loop._require_finite(small(num_envs=4), broken(first, finite), 999, saved)
 
 
 def test_finite_numbers_pass():
-    run._require_finite(small(), broken({}, {"actor": True}), 999, None)
+    loop._require_finite(small(), broken({}, {"actor": True}), 999, None)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddpg_jax import agents, envs, networks, noise, replay, returns, rollout, train
-from ddpg_jax.envs.autoreset import Single, batch
+from ddpg_jax import agents, envs, health, networks, noise, replay, returns, rollout, train
+from ddpg_jax.behaviour import explore, parameter_noise, random_actions
+from ddpg_jax.envs import Single, batch
 from ddpg_jax.types import Agent, AgentState, NetworkState, Transition
 
 E, LENGTH, UPDATES, CAPACITY = 4, 25, 2, 200
@@ -20,7 +21,7 @@ def make_agent(**options):
 
 
 def explore(agent):
-    return noise.explore(agent, noise.chain(noise.ornstein_uhlenbeck(0.2), noise.clip()))
+    return explore(agent, noise.chain(noise.ornstein_uhlenbeck(0.2), noise.clip()))
 
 
 def make(agent=None, env=None, capacity=CAPACITY, build=replay.uniform, **options):
@@ -185,7 +186,7 @@ def host_loop(state, agent, env, ring, behaviour, window, rounds, collect_steps,
 )
 def test_chunk_with_options_is_the_host_loop(build, n_step, collect_steps, updates, adapts):
     agent, env, ring = make_agent(), envs.make("pendulum", E, time_limit=5), build(CAPACITY, 8)
-    behaviour = noise.parameter_noise(agent, env, 0.2, adapt_every=collect_steps) if adapts else explore(agent)
+    behaviour = parameter_noise(agent, env, 0.2, adapt_every=collect_steps) if adapts else explore(agent)
     window = None if n_step is None else returns.n_step(n_step, 0.99)
     options = {"learning_starts": LEARNING_STARTS, "updates_per_step": updates, "collect_steps": collect_steps}
     rounds = 7
@@ -244,7 +245,7 @@ def listener():
         return state.replace(step=state.step + 1), {"td_error": batch.reward}
 
     def observe(state, observation):
-        heard, count = state.normalizer
+        heard, count = state.slots["normalizer"]
         return state.replace(normalizer=(heard.at[count].set(observation[:, 0]), count + 1))
 
     return Agent(init, lambda state, observation: jnp.zeros((*observation.shape[:-1], 1)), update, observe)
@@ -305,9 +306,9 @@ def test_every_collected_observation_is_observed_once_and_no_replayed_one(collec
     options = {"learning_starts": 8 * E, "steps_per_chunk": 12 * E, "collect_steps": collect_steps, "window": window}
     begun, warm, end = told(make(agent, env, capacity=20 * E, updates_per_step=3, **options))
     filling = 0 if window is None else 2
-    assert begun.agent.normalizer[1] == 0
-    assert warm.agent.normalizer[1] == warm.steps == 8 + filling
-    heard, count = end.agent.normalizer
+    assert begun.agent.slots["normalizer"][1] == 0
+    assert warm.agent.slots["normalizer"][1] == warm.steps == 8 + filling
+    heard, count = end.agent.slots["normalizer"]
     assert count == end.steps == 20 + filling
     assert end.agent.step == 3 * 12 // collect_steps
     np.testing.assert_array_equal(heard[:20].ravel(), end.replay.storage.observation[:, 0])  # every step begins one row
@@ -347,7 +348,7 @@ def test_warm_up_is_uniform_over_the_whole_range():
 
 
 def test_warm_up_takes_another_behaviour():
-    constant = noise.uniform()._replace(act=lambda state, agent, observation, key, reset: (jnp.full_like(state, 0.25), state))
+    constant = random_actions()._replace(act=lambda state, agent, observation, key, reset: (jnp.full_like(state, 0.25), state))
     functions = make(warm_up=constant)
     state = jax.jit(lambda key: functions.warm_up(functions.init(key)))(jax.random.key(0))
     np.testing.assert_array_equal(state.replay.storage.action[:32], 0.25)
@@ -444,14 +445,14 @@ def test_the_first_bad_number_is_named_with_its_step():
     chunk = jax.jit(functions.chunk)
     state, good = chunk(jax.jit(functions.warm_up)(functions.init(jax.random.key(0))))
     assert set(good.first_bad_step) == {"observation", "action", "reward", *good.metrics}
-    assert {int(step) for step in good.first_bad_step.values()} == {train.NEVER}
+    assert {int(step) for step in good.first_bad_step.values()} == {health.NEVER}
     assert all(good.finite.values())
 
     state, bad = chunk(state)
     assert state.steps == 24
     assert bad.first_bad_step["observation"] == 19
     assert bad.first_bad_step["action"] == 20  # acting on it
-    assert bad.first_bad_step["reward"] == train.NEVER
+    assert bad.first_bad_step["reward"] == health.NEVER
     assert 19 <= bad.first_bad_step["critic_loss"] <= 23  # once a batch holds it
     broken = {name for name, finite in bad.finite.items() if not finite}
     assert any("critic" in name and "kernel" in name for name in broken)

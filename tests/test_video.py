@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageSequence
 
-from ddpg_jax import cli, playback, video
+from ddpg_jax.runs import cli, playback, video
 
 
 def bars(count):

@@ -26,7 +26,8 @@ import jax
 import numpy as np
 
 from benchmarks import timing
-from ddpg_jax import agents, networks, records, replay
+from ddpg_jax import agents, networks, replay
+from ddpg_jax.runs import folder
 from ddpg_jax.types import Key, PyTree
 
 DELAY = {"ddpg": 1, "td3": 2}
@@ -63,7 +64,7 @@ def main(agent: str, out: Path | None, repetitions: int, **sizes: int) -> None:
         "pair_ratios": pairs,
     }
     out = out or Path(f"benchmarks/results/sbx_{agent}.json")
-    records.write_json(out, result)
+    folder.write_json(out, result)
     for name, values in result["updates_per_second"].items():
         click.echo(f"{name:9} {values['median']:8,.0f} updates/s [{values['min']:,.0f}, {values['max']:,.0f}]")
     click.echo(f"ratio of medians {result['ratio_of_medians']:.3f}, of pairs {min(pairs):.3f} to {max(pairs):.3f}\n{out}")

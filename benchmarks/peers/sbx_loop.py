@@ -21,7 +21,9 @@ import click
 import jax
 
 from benchmarks import timing
-from ddpg_jax import agents, envs, host, networks, noise, records, replay
+from ddpg_jax import agents, envs, host, networks, noise, replay
+from ddpg_jax.behaviour import explore
+from ddpg_jax.runs import folder
 
 DELAY = 2
 
@@ -66,7 +68,7 @@ def main(out: Path, name: str, num_envs: int, steps: int, repetitions: int, **si
         "ratios": {key: value / median["sbx"] for key, value in median.items() if key != "sbx"}
         | {f"both_{num_envs}_envs": median[f"ddpg_jax_{num_envs}_envs"] / median[f"sbx_{num_envs}_envs"]},
     }
-    records.write_json(out, result)
+    folder.write_json(out, result)
     for key, values in result["env_steps_per_second"].items():
         click.echo(f"{key:20} {values['median']:8,.0f} env-steps/s [{values['min']:,.0f}, {values['max']:,.0f}]")
     click.echo(f"over sbx: {result['ratios']}\n{out}")
@@ -103,7 +105,7 @@ def _ours(
     env = envs.make(f"gymnasium/{name}", num_envs)
     widths = (hidden, hidden)
     agent = agents.td3(networks.Actor(env.action.shape[0], widths), networks.Critic(widths, action_layer=0), policy_delay=DELAY)
-    behaviour = noise.explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
+    behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
     collect_steps = DELAY if num_envs % DELAY else 1
     trainer = host.make_train(
         agent,

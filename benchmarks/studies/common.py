@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import timing
-from ddpg_jax import programs, records, report
-from ddpg_jax.config import Config
-from ddpg_jax.run import steps_after
+from ddpg_jax.runs import build, folder, statistics
+from ddpg_jax.runs.config import Config
+from ddpg_jax.runs.loop import steps_after
 from ddpg_jax.types import Agent, AgentState
 
 
@@ -43,8 +43,8 @@ def train(config: Config, vary: Mapping[str, Sequence[float]] | None = None) -> 
     numbers = {name: jnp.repeat(jnp.array(values, jnp.float32), config.seeds) for name, values in (vary or {}).items()}
     groups = len(next(iter(vary.values()))) if vary else 1
     one = replace(config, seeds=1)
-    built = lambda numbers: programs.build(replace(one, preset=replace(one.preset, **numbers)))
-    keys = jnp.tile(programs.member_keys(config).reshape(-1), groups)
+    built = lambda numbers: build.build(replace(one, preset=replace(one.preset, **numbers)))
+    keys = jnp.tile(build.member_keys(config).reshape(-1), groups)
     start = jax.vmap(lambda key, numbers: built(numbers).start(key))
     plain = built({})
     shapes = jax.eval_shape(start, keys, numbers)
@@ -57,21 +57,21 @@ def train(config: Config, vary: Mapping[str, Sequence[float]] | None = None) -> 
     compile_seconds, begin = time.perf_counter() - begin, time.perf_counter()
 
     def returns(state: AgentState, stream: int, number: int) -> np.ndarray:
-        fresh = jnp.tile(programs.evaluation_keys(config, stream, number).reshape(-1), groups)
+        fresh = jnp.tile(build.evaluation_keys(config, stream, number).reshape(-1), groups)
         values = np.asarray(evaluate(state, fresh), np.float64).mean(axis=1).reshape(groups, config.seeds)
         if not np.isfinite(values).all():
             raise click.ClickException(f"{config.env}, preset {config.preset_name}: a return is not finite")
         return values
 
     state = start_it(keys, numbers)
-    steps, curve = [steps_after(config, 0)], [returns(state.agent, programs.DURING, 0)]
+    steps, curve = [steps_after(config, 0)], [returns(state.agent, build.DURING, 0)]
     for index in range(1, config.num_chunks + 1):
         state, _ = chunk(state, numbers)
         if index == config.num_chunks or (config.evaluate_every and index % config.evaluate_every == 0):
             steps.append(steps_after(config, index))
-            curve.append(returns(state.agent, programs.DURING, index))
+            curve.append(returns(state.agent, build.DURING, index))
     rounds = -(-programs.FINAL_EPISODES // config.evaluation_episodes)
-    final = np.mean([returns(state.agent, programs.FINAL, index) for index in range(rounds)], axis=0)
+    final = np.mean([returns(state.agent, build.FINAL, index) for index in range(rounds)], axis=0)
     seconds = {"compile": compile_seconds, "train_and_evaluate": time.perf_counter() - begin}
     return Trained(plain.agent, state.agent, np.array(steps), np.stack(curve, axis=1), final, seconds)
 
@@ -96,7 +96,7 @@ def shell(cache: Path | None = None) -> dict[str, str]:
 
 def train_by_command(arguments: list[str], folder: Path, environment: dict[str, str]) -> dict[str, Any]:
     """`ddpg-jax train` in a process of its own, with its run in ``folder``: the run's summary."""
-    command = [sys.executable, "-m", "ddpg_jax.cli", "train", *arguments, "--run-dir", str(folder)]
+    command = [sys.executable, "-m", "ddpg_jax.runs.cli", "train", *arguments, "--run-dir", str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise click.ClickException(f"`{' '.join(command)}` failed: {done.stderr.strip()[-2_000:]}")
@@ -106,12 +106,12 @@ def train_by_command(arguments: list[str], folder: Path, environment: dict[str, 
 def spread(values: Any) -> dict[str, Any]:
     """A figure over seeds: moments, quartiles, extremes, the interquartile mean and its interval, and the values."""
     values = np.asarray(values, np.float64)
-    low, high = report.interval(values)
+    low, high = statistics.interval(values)
     quartiles = np.percentile(values, [25, 50, 75])
     return {
         "mean": float(values.mean()),
         "std": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
-        "interquartile_mean": float(report.interquartile_mean(values)),
+        "interquartile_mean": float(statistics.interquartile_mean(values)),
         "interquartile_mean_interval": [float(low), float(high)],
         "quartiles": quartiles.tolist(),
         "interquartile_range": float(quartiles[2] - quartiles[0]),
@@ -123,8 +123,8 @@ def spread(values: Any) -> dict[str, Any]:
 
 def draw_curves(axis: Any, steps: np.ndarray, values: np.ndarray, label: str, **style: Any) -> None:
     """``values: [T, seeds]``: the interquartile mean with its 95 % interval, and the mean, thin and dotted."""
-    (line,) = axis.plot(steps, report.interquartile_mean(values), label=label, **style)
-    axis.fill_between(steps, *report.interval(values), color=line.get_color(), alpha=0.2, linewidth=0)
+    (line,) = axis.plot(steps, statistics.interquartile_mean(values), label=label, **style)
+    axis.fill_between(steps, *statistics.interval(values), color=line.get_color(), alpha=0.2, linewidth=0)
     axis.plot(steps, values.mean(axis=-1), color=line.get_color(), lw=0.8, ls=":")
     axis.grid(alpha=0.3)
 
@@ -141,6 +141,6 @@ def canvas(rows: int, columns: int, width: float, height: float, **options: Any)
 
 def finish(out: Path, result: dict[str, Any], figure: Any, begun: float) -> None:
     """Write the JSON and, beside it, the picture, and say where they are."""
-    records.write_json(out, {**timing.context(), "wall_seconds": time.perf_counter() - begun, **result})
+    folder.write_json(out, {**timing.context(), "wall_seconds": time.perf_counter() - begun, **result})
     figure.savefig(out.with_suffix(".png"))
     click.echo(f"{out}\n{out.with_suffix('.png')}")

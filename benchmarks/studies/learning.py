@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.studies import common
-from ddpg_jax import envs, records, report, rollout
+from ddpg_jax import envs, rollout
+from ddpg_jax.runs import folder, statistics
 from ddpg_jax.types import Agent, Key, PyTree, TimeStep
 
 STATED = ("seed", "final_return", "wall_seconds", "compile_seconds", "train_seconds")
@@ -60,8 +61,8 @@ def main(
     with tempfile.TemporaryDirectory() as temporary:
         runs = [*train_all(arguments, first_seed, seeds, cache, Path(temporary))]
         folders = [Path(temporary) / str(seed) for seed in range(first_seed, first_seed + seeds)]
-        if all(report.curve(folder)[0].size for folder in folders):
-            report.plot(folders, out.with_suffix(".png"))
+        if all(statistics.curve(folder)[0].size for folder in folders):
+            statistics.plot(folders, out.with_suffix(".png"))
     shared = {name: runs[0][name] for name in COMMON}
     runs = [{name: value for name, value in run.items() if name not in COMMON} for run in runs]
     result = {
@@ -79,7 +80,7 @@ def main(
     for name in ("final_return", "wall_seconds", "random_policy"):
         if name in result:
             click.echo(f"{name}: " + "  ".join(f"{part} {value:.6g}" for part, value in result[name].items()))
-    records.write_json(out, result)
+    folder.write_json(out, result)
     click.echo(str(out))
 
 
@@ -99,7 +100,7 @@ def train(arguments: list[str], seed: int, folder: Path, environment: dict[str, 
     begin = time.perf_counter()
     summary = common.train_by_command([*arguments, "--seed", str(seed)], folder, environment)
     wall = time.perf_counter() - begin
-    steps, returns = report.curve(folder)
+    steps, returns = statistics.curve(folder)
     return {
         "seed": seed,
         "curve": {"env_steps": steps.tolist(), "evaluation_return": returns[:, 0].tolist() if steps.size else []},

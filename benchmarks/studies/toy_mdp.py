@@ -29,7 +29,8 @@ import optax
 
 from benchmarks.studies import common
 from ddpg_jax import agents, losses, networks, noise, replay, rollout, train
-from ddpg_jax.envs.autoreset import Single, batch
+from ddpg_jax.behaviour import explore
+from ddpg_jax.envs import Single, batch
 from ddpg_jax.types import Environment, Key, Network, Noise, PyTree
 
 STDDEVS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
@@ -206,7 +207,7 @@ def one_d_toy(noises: Noise, seeds: int, seed: int, steps: int, final_bound: flo
     rates: dict[str, Any] = {"actor_learning_rate": LEARNING_RATE, "critic_learning_rate": LEARNING_RATE}
     actor, critic = networks.Actor(1, widths, final_bound=final_bound), networks.Critic(widths, 0, final_bound=final_bound)
     agent = agents.ddpg(actor, critic, gamma=GAMMA, tau=TAU, critic_weight_decay=0.0, **rates)
-    behaviour = noise.explore(agent, noises)
+    behaviour = explore(agent, noises)
     each = max(1, (steps - EARLY) // EVALUATIONS)
     total = EARLY + EVALUATIONS * each
     store = replay.uniform(max(total, BATCH_SIZE), BATCH_SIZE)  # keeps every transition, in order

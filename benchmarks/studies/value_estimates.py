@@ -26,9 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.studies import common
-from ddpg_jax import compose, losses, networks, programs
+from ddpg_jax import losses, networks
 from ddpg_jax.agents.actor_critic import variables
-from ddpg_jax.config import Config, make_config
+from ddpg_jax.runs import build
+from ddpg_jax.runs.config import Config, make_config
 from ddpg_jax.types import Agent, AgentState, Environment, Key, Network, PyTree
 
 AGENTS = {"DDPG": "default", "TD3": "td3", "D4PG": "d4pg"}
@@ -91,9 +92,9 @@ def test(config: Config, trained: common.Trained, window: int) -> tuple[np.ndarr
     gamma = config.preset.gamma
     after = math.ceil(math.log(TAIL) / math.log(gamma))
     unlimited = replace(config, env_options=config.env_options | {"time_limit": window + after + 1})
-    env = programs.environment(unlimited, config.evaluation_episodes)
+    env = build.environment(unlimited, config.evaluation_episodes)
     look = visit(trained.agent, env, estimator(config), gamma, window, after)
-    keys = programs.evaluation_keys(config, programs.LATER, 0).reshape(-1)
+    keys = build.evaluation_keys(config, build.LATER, 0).reshape(-1)
     estimated, observed, alive = jax.jit(jax.vmap(look))(trained.state, keys)
     return np.asarray(estimated, np.float64), np.asarray(observed, np.float64), np.asarray(alive)
 

@@ -9,46 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks
-from ddpg_jax.types import Agent, AgentState, Key, Metrics, Network, NetworkState, PyTree
+from ddpg_jax.types import Agent, AgentState, Key, Metrics, Network, NetworkState, PyTree, is_key
 
 
 def track(params: PyTree, target_params: PyTree, tau: float | jax.Array) -> PyTree:
     """Polyak averaging, ``theta' <- tau theta + (1 - tau) theta'`` (Lillicrap et al. 2015, section 3); 1 copies, 0 freezes."""
     return jax.tree.map(lambda online, target: tau * online + (1 - tau) * target, params, target_params)
-
-
-def l2(weight_decay: float | jax.Array) -> optax.GradientTransformation:
-    """The gradient of ``lambda/2 |W|^2`` over weight matrices, before the optimiser sees it (not decoupled, as in AdamW)."""
-
-    def is_matrix(path: Any, leaf: Any) -> bool:
-        # In an ensemble a bias has two axes as well.
-        return jnp.ndim(leaf) > 1 and not any(name in jax.tree_util.keystr(path[-1:]) for name in ("bias", "scale"))
-
-    return optax.add_decayed_weights(weight_decay, mask=lambda params: jax.tree_util.tree_map_with_path(is_matrix, params))
-
-
-Rate = float | jax.Array | Callable[[Any], Any]
-"""A learning rate, traced or not, or a schedule of the network's own steps."""
-
-
-def optimizers(
-    optimizer: Callable[..., optax.GradientTransformation],
-    actor_learning_rate: Rate,
-    critic_learning_rate: Rate,
-    critic_weight_decay: float | jax.Array,
-) -> dict[str, optax.GradientTransformation]:
-    """The optimisers that `actor_critic` takes; ``optimizer(learning_rate)`` makes each, the critic's after `l2`.
-
-    Raises:
-        ValueError: a concrete number is negative.
-    """
-    rates = {"actor_learning_rate": actor_learning_rate, "critic_learning_rate": critic_learning_rate}
-    checks.between(0, float("inf"), **{name: rate for name, rate in rates.items() if not callable(rate)})
-    checks.between(0, float("inf"), critic_weight_decay=critic_weight_decay)
-    return {
-        "actor_optimizer": optimizer(actor_learning_rate),
-        "critic_optimizer": optax.chain(l2(critic_weight_decay), optimizer(critic_learning_rate)),
-    }
 
 
 def forward(network: Network, variables: PyTree, *inputs: Any) -> tuple[Any, PyTree]:
@@ -60,7 +26,7 @@ def forward(network: Network, variables: PyTree, *inputs: Any) -> tuple[Any, PyT
     return network.apply(variables, *inputs, mutable=carried) if carried else (network.apply(variables, *inputs), {})
 
 
-def actor_critic(
+def make_agent(
     actor: Network,
     critic: Network,
     *,
@@ -71,6 +37,8 @@ def actor_critic(
     critic_optimizer: optax.GradientTransformation,
     tau: float | jax.Array,
     policy_delay: int = 1,
+    act: Callable[[AgentState, PyTree], jax.Array] | None = None,
+    axis_name: str | None = None,
 ) -> Agent:
     """An `Agent` from the three functions in which the algorithms differ.
 
@@ -87,6 +55,11 @@ def actor_critic(
         actor_optimizer, critic_optimizer: optax transformations; their hyper-parameters may be traced.
         tau: share of the online parameters in each tracking step, in [0, 1].
         policy_delay: critic steps per actor step and per tracking step, at least 1; divides B.
+        act: ``(agent_state, observation) -> action``, where the actor's parameters alone do not choose it (an encoder that
+            the critic trains); None applies ``actor``.
+        axis_name: of a mesh axis over which ``update`` runs under ``jax.shard_map``, the state replicated and the batch
+            sharded: gradients and what networks carry are averaged over it, before the optimiser sees them; metrics are of
+            the own shard. Each shard's pass sees its own rows alone (moments of batch normalisation among it).
 
     ``metrics`` of both losses may hold ``batch_stats``, the second result of `forward`: it becomes the network's.
 
@@ -107,41 +80,43 @@ def actor_critic(
             step=jnp.zeros((), jnp.int32),
         )
 
-    def act(state: AgentState, observation: PyTree) -> jax.Array:
+    def apply_actor(state: AgentState, observation: PyTree) -> jax.Array:
         return actor.apply(variables(state.actor), observation)
 
+    def critic_step(state: AgentState, critic: NetworkState, batch: Any, weight: Any, key: Key) -> tuple[NetworkState, Metrics]:
+        target = critic_target(_targets(state.actor), _targets(critic), batch, key)
+
+        def loss(params: PyTree) -> tuple[jax.Array, Metrics]:
+            errors, metrics = critic_loss(_join(params, critic), batch, target)
+            loss = jnp.mean(errors if weight is None else weight * errors)
+            return loss, {"critic_loss": loss} | metrics
+
+        return _step(critic, loss, critic_optimizer, axis_name)
+
+    def actor_step(state: AgentState, critic: NetworkState, batch: Any) -> tuple[NetworkState, Metrics]:
+        def loss(params: PyTree) -> tuple[jax.Array, Metrics]:
+            loss, metrics = actor_loss(_join(params, state.actor), variables(critic), batch)
+            return loss, {"actor_loss": loss} | metrics
+
+        return _step(state.actor, loss, actor_optimizer, axis_name)
+
     def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
-        def critic_step(network: NetworkState, inputs: tuple[Any, Any, Key]) -> tuple[NetworkState, Metrics]:
-            minibatch, weights, key = inputs
-            target = critic_target(_targets(state.actor), _targets(network), minibatch, key)
-
-            def loss(params: PyTree) -> tuple[jax.Array, Metrics]:
-                errors, metrics = critic_loss(_join(params, network), minibatch, target)
-                loss = jnp.mean(errors if weights is None else weights * errors)
-                return loss, {"critic_loss": loss} | metrics
-
-            return _step(network, loss, critic_optimizer)
-
         if policy_delay == 1:
-            critic_state, critic_metrics = critic_step(state.critic, (batch, weight, key))
+            critic_state, critic_metrics = critic_step(state, state.critic, batch, weight, key)
         else:
             parts, keys = _split((batch, weight), policy_delay), jax.random.split(key, policy_delay)
-            critic_state, critic_metrics = jax.lax.scan(critic_step, state.critic, (*parts, keys))
+            step = lambda critic, inputs: critic_step(state, critic, *inputs)
+            critic_state, critic_metrics = jax.lax.scan(step, state.critic, (*parts, keys))
             td_error = critic_metrics.pop("td_error").reshape(-1)
             critic_metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), critic_metrics) | {"td_error": td_error}
             batch = jax.tree.map(lambda x: x[-1], parts[0])
-
-        def loss(params: PyTree) -> tuple[jax.Array, Metrics]:
-            loss, metrics = actor_loss(_join(params, state.actor), variables(critic_state), batch)
-            return loss, {"actor_loss": loss} | metrics
-
-        actor_state, actor_metrics = _step(state.actor, loss, actor_optimizer)
+        actor_state, actor_metrics = actor_step(state, critic_state, batch)
         state = dataclasses.replace(
             state, actor=_tracked(actor_state, tau), critic=_tracked(critic_state, tau), step=state.step + 1
         )
         return state, critic_metrics | actor_metrics
 
-    return Agent(init, act, update)
+    return Agent(init, act or apply_actor, update)
 
 
 def variables(network: NetworkState) -> PyTree:
@@ -172,13 +147,26 @@ def _network_state(variables: PyTree, optimizer: optax.GradientTransformation) -
 
 
 def _step(
-    state: NetworkState, loss: Callable[[PyTree], tuple[jax.Array, Metrics]], optimizer: optax.GradientTransformation
+    state: NetworkState,
+    loss: Callable[[PyTree], tuple[jax.Array, Metrics]],
+    optimizer: optax.GradientTransformation,
+    axis_name: str | None,
 ) -> tuple[NetworkState, Metrics]:
-    grads, metrics = jax.grad(loss, has_aux=True)(state.params)
+    # Of parameters that vary over the axis each shard has a gradient of its own; of replicated ones it would be summed.
+    params = state.params if axis_name is None else jax.lax.pcast(state.params, axis_name, to="varying")
+    grads, metrics = jax.grad(loss, has_aux=True)(params)
     carried = metrics.pop("batch_stats", state.batch_stats)
+    grads, carried = averaged((grads, carried), axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return dataclasses.replace(state, params=params, opt_state=opt_state, batch_stats=carried), metrics
+
+
+def averaged(tree: PyTree, axis_name: str | None) -> PyTree:
+    """The means over a mesh axis, of all leaves but random keys; None leaves the tree alone."""
+    if axis_name is None:
+        return tree
+    return jax.tree.map(lambda x: x if is_key(x) else jax.lax.pmean(x, axis_name), tree)
 
 
 def _tracked(state: NetworkState, tau: float | jax.Array) -> NetworkState:

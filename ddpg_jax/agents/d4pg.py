@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import Rate, actor_critic, forward, optimizers
+from ddpg_jax.agents.actor_critic import forward, make_agent
+from ddpg_jax.agents.optimization import Rate, optimizers
 from ddpg_jax.types import Agent, Key, Metrics, Network, PyTree
 
 
@@ -24,6 +25,7 @@ def d4pg(
     critic_learning_rate: Rate = 1e-4,
     critic_weight_decay: float | jax.Array = 0.0,
     optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
+    axis_name: str | None = None,
 ) -> Agent:
     """D4PG: DDPG whose critic predicts the distribution of the return on fixed atoms.
 
@@ -40,7 +42,8 @@ def d4pg(
         actor: see `ddpg_jax.networks`.
         critic: ``critic(observation, action) -> logits [..., l]``, l at least 2 atoms (``Critic(num_atoms=51)``).
         v_min, v_max: ends of the support, in units of discounted return; ``v_min < v_max``.
-        gamma, tau, actor_learning_rate, critic_learning_rate, critic_weight_decay, optimizer: as in `ddpg_jax.agents.ddpg`.
+        gamma, tau, actor_learning_rate, critic_learning_rate, critic_weight_decay, optimizer, axis_name: as in
+            `ddpg_jax.agents.ddpg`.
 
     Raises:
         ValueError: a concrete number is out of its range.
@@ -73,12 +76,13 @@ def d4pg(
         value = losses.categorical_mean(logits, support(logits))
         return losses.deterministic_policy_gradient(value), {"batch_stats": stats}
 
-    return actor_critic(
+    return make_agent(
         actor,
         critic,
         critic_target=critic_target,
         critic_loss=critic_loss,
         actor_loss=actor_loss,
         tau=tau,
+        axis_name=axis_name,
         **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
     )

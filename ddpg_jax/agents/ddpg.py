@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import Rate, actor_critic, forward, optimizers
+from ddpg_jax.agents.actor_critic import forward, make_agent
+from ddpg_jax.agents.optimization import Rate, optimizers
 from ddpg_jax.types import Agent, Key, Metrics, Network, PyTree
 
 
@@ -22,6 +23,7 @@ def ddpg(
     critic_learning_rate: Rate = 1e-3,
     critic_weight_decay: float | jax.Array = 1e-2,
     optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
+    axis_name: str | None = None,
 ) -> Agent:
     """DDPG: an off-policy actor-critic with a deterministic policy and slowly tracking targets.
 
@@ -38,6 +40,7 @@ def ddpg(
         critic_weight_decay: lambda of the L2 penalty ``lambda/2 |W|^2``, added to the gradient of the weight matrices
             (not of biases) before the optimiser.
         optimizer: ``learning_rate -> optax.GradientTransformation``.
+        axis_name: of a mesh axis to average gradients over, see `ddpg_jax.agents.make_agent`.
 
     Numbers may be traced: ``vmap`` over hyper-parameters through this factory, or differentiate by them.
 
@@ -64,12 +67,13 @@ def ddpg(
         value, _ = forward(critic, critic_params, batch.observation, action)
         return losses.deterministic_policy_gradient(value), {"batch_stats": stats}
 
-    return actor_critic(
+    return make_agent(
         actor,
         critic,
         critic_target=critic_target,
         critic_loss=critic_loss,
         actor_loss=actor_loss,
         tau=tau,
+        axis_name=axis_name,
         **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
     )

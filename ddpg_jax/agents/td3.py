@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import Rate, actor_critic, forward, optimizers
+from ddpg_jax.agents.actor_critic import forward, make_agent
+from ddpg_jax.agents.optimization import Rate, optimizers
 from ddpg_jax.networks import Ensemble, first
 from ddpg_jax.types import Agent, Key, Metrics, Network, PyTree
 
@@ -27,6 +28,7 @@ def td3(
     policy_delay: int = 2,
     num_critics: int = 2,
     optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
+    axis_name: str | None = None,
 ) -> Agent:
     """TD3: DDPG with clipped double Q, target policy smoothing and delayed actor and targets.
 
@@ -36,7 +38,7 @@ def td3(
         J      = 1/B sum Q_1(s, mu(s))                                            once
         theta' = tau theta + (1 - tau) theta'                                     all targets, once
 
-    One update of a batch ``[B]`` consumes ``policy_delay`` minibatches, as `ddpg_jax.agents.actor_critic` says. With no noise,
+    One update of a batch ``[B]`` consumes ``policy_delay`` minibatches, as `ddpg_jax.agents.make_agent` says. With no noise,
     one critic and delay 1 it is DDPG.
 
     Args:
@@ -44,7 +46,8 @@ def td3(
         target_noise, target_noise_clip: sigma~ and c, in units of the action range [-1, 1]; at least 0.
         policy_delay: critic steps per actor step, at least 1.
         num_critics: size of the ensemble, at least 1.
-        gamma, tau, actor_learning_rate, critic_learning_rate, critic_weight_decay, optimizer: as in `ddpg_jax.agents.ddpg`.
+        gamma, tau, actor_learning_rate, critic_learning_rate, critic_weight_decay, optimizer, axis_name: as in
+            `ddpg_jax.agents.ddpg`.
 
     Raises:
         ValueError: a concrete number is out of its range.
@@ -73,7 +76,7 @@ def td3(
         value, _ = forward(critic, first(critic_params), batch.observation, action)
         return losses.deterministic_policy_gradient(value), {"batch_stats": stats}
 
-    return actor_critic(
+    return make_agent(
         actor,
         critics,
         critic_target=critic_target,
@@ -81,5 +84,6 @@ def td3(
         actor_loss=actor_loss,
         tau=tau,
         policy_delay=policy_delay,
+        axis_name=axis_name,
         **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
     )

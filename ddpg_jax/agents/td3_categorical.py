@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import Rate, actor_critic, forward, optimizers
+from ddpg_jax.agents.actor_critic import forward, make_agent
+from ddpg_jax.agents.optimization import Rate, optimizers
 from ddpg_jax.networks import Ensemble
 from ddpg_jax.types import Agent, Key, Metrics, Network, PyTree
 
@@ -29,6 +30,7 @@ def td3_categorical(
     policy_delay: int = 2,
     num_critics: int = 2,
     optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
+    axis_name: str | None = None,
 ) -> Agent:
     """TD3 on distributions.
 
@@ -80,7 +82,7 @@ def td3_categorical(
         values = losses.categorical_mean(logits, support(logits))
         return losses.deterministic_policy_gradient(losses.clipped_double_q(values)), {"batch_stats": stats}
 
-    return actor_critic(
+    return make_agent(
         actor,
         critics,
         critic_target=critic_target,
@@ -88,5 +90,6 @@ def td3_categorical(
         actor_loss=actor_loss,
         tau=tau,
         policy_delay=policy_delay,
+        axis_name=axis_name,
         **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
     )

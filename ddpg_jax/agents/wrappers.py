@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from ddpg_jax import checks
+from ddpg_jax.agents.actor_critic import averaged
 from ddpg_jax.types import Agent, AgentState, Key, Metrics, PyTree, Transition
 
 
@@ -20,20 +22,44 @@ class RunningStatistics:
     squares: PyTree
 
 
-def normalize_observations(agent: Agent, *, epsilon: float = 1e-2, limit: float = 10.0) -> Agent:
+def with_slot(state: AgentState, slot: str, value: PyTree) -> AgentState:
+    """The state of a wrapped agent with what its wrapper remembers, from the wrapper's ``init``.
+
+    Args:
+        state: of the agent inside.
+        slot: the wrapper's name for it, a key of ``AgentState.slots``.
+        value: a pytree of arrays.
+
+    Raises:
+        ValueError: another wrapper inside has this slot.
+    """
+    if slot in state.slots:
+        raise ValueError(f"slot={slot!r} is that of another wrapper around this agent: give this one another name.")
+    return _updated(state, slot, value)
+
+
+def _updated(state: AgentState, slot: str, value: PyTree) -> AgentState:
+    return dataclasses.replace(state, slots=state.slots | {slot: value})
+
+
+def normalize_observations(
+    agent: Agent, *, epsilon: float = 1e-2, limit: float = 10.0, slot: str = "normalizer", axis_name: str | None = None
+) -> Agent:
     """Show the agent ``clip((s - mean) / sqrt(variance + epsilon^2), -limit, limit)`` instead of s.
 
     Mean and variance are of all collected observations (`Agent.observe`), never of replayed ones, and live in
-    ``AgentState.normalizer``: checkpoints and copies of the state hold them. Replay stores observations as they are, so a
+    ``AgentState.slots[slot]``: checkpoints and copies of the state hold them. Replay stores observations as they are, so a
     batch is always normalised by the newest statistics.
 
     Args:
         agent: any agent.
         epsilon: floor of the standard deviation, in units of the observation; greater than 0.
         limit: where normalised values are clipped.
+        slot: the name of its statistics.
+        axis_name: of a mesh axis over which observations are sharded: the statistics are then of all shards.
 
     Raises:
-        ValueError: a number is not greater than 0.
+        ValueError: a number is not greater than 0, or (from ``init``) the slot is taken.
 
     Source: the moments are merged as in Chan et al. 1979; epsilon and clipping as in OpenAI's baselines.
     """
@@ -42,7 +68,7 @@ def normalize_observations(agent: Agent, *, epsilon: float = 1e-2, limit: float 
     def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:
         zeros = lambda: jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), jnp.float32), observation)
         statistics = RunningStatistics(count=jnp.zeros((), jnp.float32), mean=zeros(), squares=zeros())
-        return dataclasses.replace(agent.init(key, zeros(), action), normalizer=statistics)
+        return with_slot(agent.init(key, zeros(), action), slot, statistics)
 
     def normalize(statistics: RunningStatistics, observation: PyTree) -> PyTree:
         def one(x: jax.Array, mean: jax.Array, squares: jax.Array) -> jax.Array:
@@ -53,28 +79,34 @@ def normalize_observations(agent: Agent, *, epsilon: float = 1e-2, limit: float 
         return jax.tree.map(one, observation, statistics.mean, statistics.squares)
 
     def observe(state: AgentState, observation: PyTree) -> AgentState:
-        statistics = state.normalizer
-        added = float(jax.tree.leaves(observation)[0].shape[0])
-        count = statistics.count + added
-
-        def merge(x: jax.Array, mean: jax.Array, squares: jax.Array) -> tuple[jax.Array, jax.Array]:
-            new_mean = jnp.mean(x, axis=0)
-            delta = new_mean - mean
-            deviations = jnp.sum(jnp.square(x - new_mean[None]), axis=0)
-            return mean + delta * (added / count), squares + deviations + jnp.square(delta) * (statistics.count * added / count)
-
-        merged = jax.tree.map(merge, observation, statistics.mean, statistics.squares)
-        mean, squares = jax.tree.transpose(jax.tree.structure(observation), jax.tree.structure((0, 0)), merged)
-        return dataclasses.replace(state, normalizer=RunningStatistics(count=count, mean=mean, squares=squares))
+        state = _updated(state, slot, _merged(state.slots[slot], observation, axis_name))
+        return state if agent.observe is None else agent.observe(state, normalize(state.slots[slot], observation))
 
     def act(state: AgentState, observation: PyTree) -> jax.Array:
-        return agent.act(state, normalize(state.normalizer, observation))
+        return agent.act(state, normalize(state.slots[slot], observation))
 
     def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
-        observations = {name: normalize(state.normalizer, getattr(batch, name)) for name in ("observation", "next_observation")}
-        return agent.update(state, _with(batch, **observations), key, weight)
+        shown = {name: normalize(state.slots[slot], getattr(batch, name)) for name in ("observation", "next_observation")}
+        return agent.update(state, _with(batch, **shown), key, weight)
 
     return Agent(init, act, update, observe)
+
+
+def _merged(statistics: RunningStatistics, observation: PyTree, axis_name: str | None) -> RunningStatistics:
+    """The statistics with one more vector step ``[E, ...]``, of all shards where there is an axis."""
+    total = (lambda x: x) if axis_name is None else lambda x: jax.lax.psum(x, axis_name)
+    added = total(float(jax.tree.leaves(observation)[0].shape[0]))
+    count = statistics.count + added
+
+    def merge(x: jax.Array, mean: jax.Array, squares: jax.Array) -> tuple[jax.Array, jax.Array]:
+        new_mean = averaged(jnp.mean(x, axis=0), axis_name)
+        delta = new_mean - mean
+        deviations = total(jnp.sum(jnp.square(x - new_mean[None]), axis=0))
+        return mean + delta * (added / count), squares + deviations + jnp.square(delta) * (statistics.count * added / count)
+
+    merged = jax.tree.map(merge, observation, statistics.mean, statistics.squares)
+    mean, squares = jax.tree.transpose(jax.tree.structure(observation), jax.tree.structure((0, 0)), merged)
+    return RunningStatistics(count=count, mean=mean, squares=squares)
 
 
 def scale_rewards(agent: Agent, scale: float | jax.Array) -> Agent:
@@ -82,7 +114,7 @@ def scale_rewards(agent: Agent, scale: float | jax.Array) -> Agent:
 
     Args:
         agent: any agent. Its ``value`` metric and its support, if any, are in scaled units.
-        scale: greater than 0; may be traced.
+        scale: greater than 0; may be traced. 1 is the agent itself.
 
     Raises:
         ValueError: ``scale`` is not greater than 0.
@@ -90,6 +122,8 @@ def scale_rewards(agent: Agent, scale: float | jax.Array) -> Agent:
     Source: Henderson et al. 2018, section 4 (the effect of reward scale on DDPG).
     """
     checks.positive(scale=scale)
+    if checks.is_known(scale) and np.all(np.asarray(scale) == 1):
+        return agent
 
     def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
         return agent.update(state, _with(batch, reward=batch.reward * scale), key, weight)

@@ -14,11 +14,25 @@ from typing import Any
 
 from ddpg_jax import checks
 from ddpg_jax.envs import brax, gymnasium, pendulum, playground
+from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.check import check
 from ddpg_jax.envs.wrappers import action_repeat, frame_stack, map_observation, scale_reward, time_aware
-from ddpg_jax.types import Environment
+from ddpg_jax.types import Environment, Single, View
 
-__all__ = ["action_repeat", "check", "frame_stack", "make", "map_observation", "names", "on_host", "scale_reward", "time_aware"]
+__all__ = [
+    "Single",
+    "View",
+    "action_repeat",
+    "batch",
+    "check",
+    "frame_stack",
+    "make",
+    "map_observation",
+    "names",
+    "on_host",
+    "scale_reward",
+    "time_aware",
+]
 
 
 def names() -> list[str]:
@@ -53,22 +67,22 @@ def _own(name: str, num_envs: int, options: dict[str, Any]) -> Environment:
 
 
 def on_host(name: str) -> bool:
-    """Whether this name is an environment that is stepped on the host, a `gymnasium.HostEnvironment`."""
+    """Whether this name is an environment that is stepped on the host, a `ddpg_jax.types.HostEnvironment`."""
     return name.startswith(gymnasium.PREFIX)
 
 
-def make(name: str, num_envs: int, **options: Any) -> Any:
+def make(name: str, num_envs: int, **options: Any) -> Any:  # Environment | HostEnvironment, by the name
     """The environment called ``name``, ``num_envs`` of it.
 
     Args:
         name: one of `names`; ``playground/<name>``; ``gymnasium/<id>`` or ``gymnasium/<module>:<id>`` for one on the host;
             ``module:function`` for ``function(num_envs, **options)`` of your own.
         num_envs: E, at least 1.
-        **options: of the family: ``time_limit`` for all; ``action_repeat`` for all on the device but your own (`action_repeat`);
+        **options: of the family: ``time_limit`` for all; ``action_repeat`` for all on the device but your own;
             ``backend`` for Brax; ``randomize`` for Brax and Playground; others go to the environment's constructor.
 
     Returns:
-        An `Environment`; a `gymnasium.HostEnvironment` where `on_host`.
+        An `Environment`; a `ddpg_jax.types.HostEnvironment` where `on_host`.
 
     Raises:
         ValueError: an unknown name (the nearest known one is named), or an option unknown or out of its range.

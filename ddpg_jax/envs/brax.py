@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from ddpg_jax.envs import quiet
-from ddpg_jax.envs.autoreset import Single, batch, one_by_one, randomized
-from ddpg_jax.types import Environment, Key, PyTree
+from ddpg_jax.envs.autoreset import batch
+from ddpg_jax.envs.randomize import one_by_one, randomized
+from ddpg_jax.types import Environment, Key, PyTree, Single, View
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")
 # All of Brax 0.14 but swimmer, which raises on every backend under current JAX (its fluid forces call a removed argument).
@@ -45,7 +46,7 @@ def make(
         num_envs: E.
         backend: one of `BACKENDS`; results differ much between backends, so name it beside every figure.
         time_limit: steps after which an episode is truncated (Brax's own default is 1000).
-        randomize: a domain randomisation function of Brax's kind, `autoreset.randomized`.
+        randomize: a domain randomisation function of Brax's kind, `ddpg_jax.envs.randomize.randomized`.
         **options: handed to the environment's constructor.
 
     Raises:
@@ -63,8 +64,8 @@ def make(
     one = single(env)
     if randomize is not None:
         one = randomized(lambda system: single(with_attributes(env, sys=system)), env.sys, randomize)
-    looks = functools.partial(draw, env), functools.partial(viewer, env)
-    return batch(one, num_envs, time_limit, fresh_per_step=fresh, draw=looks[0], viewer=looks[1], fps=1 / env.dt)
+    view = View(functools.partial(draw, env), functools.partial(viewer, env), fps=1 / env.dt)
+    return batch(one, num_envs, time_limit, fresh_per_step=fresh, view=view)
 
 
 def single(env: Any) -> Single:

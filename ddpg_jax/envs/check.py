@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpg_jax import checks
-from ddpg_jax.envs.gymnasium import HostEnvironment
-from ddpg_jax.types import Environment, Key, PyTree, TimeStep, is_key
+from ddpg_jax.types import Environment, HostEnvironment, Key, PyTree, TimeStep, is_key
 
 
 def check(env: Environment | HostEnvironment, *, steps: int | None = None, seed: int = 0) -> list[str]:
@@ -18,7 +17,7 @@ def check(env: Environment | HostEnvironment, *, steps: int | None = None, seed:
     starts, the range of actions, repeatability and compilation. What never occurred in that time is not judged.
 
     Args:
-        env: any `ddpg_jax.types.Environment`, or a `ddpg_jax.envs.gymnasium.HostEnvironment`, which is left reset.
+        env: any `ddpg_jax.types.Environment`, or a `ddpg_jax.types.HostEnvironment`, which is left reset.
         steps: vector steps to play; None is two episodes and a few steps.
         seed: of the play.
 
@@ -26,21 +25,21 @@ def check(env: Environment | HostEnvironment, *, steps: int | None = None, seed:
         Findings, the gravest first.
     """
     steps = 2 * (env.time_limit or 1_000) + 10 if steps is None else steps
-    played_by: _Device | _Host = _Host(env) if isinstance(env, HostEnvironment) else _Device(env)
-    findings = played_by.shapes()
+    runner: _Device | _Host = _Host(env) if isinstance(env, HostEnvironment) else _Device(env)
+    findings = runner.shapes()
     if findings:
         return findings
-    played = _play(env, played_by, steps, seed)
+    played = _play(env, runner, steps, seed)
     return [
         *_ends(env, played),
         *_starts(env, played),
-        *_repeats(env, played_by, seed),
-        *_actions(env, played_by, seed),
-        *played_by.compiles(),
+        *_repeats(env, runner, seed),
+        *_actions(env, runner, seed),
+        *runner.compiles(),
     ]
 
 
-class _Player(Protocol):
+class _Runner(Protocol):
     """Where environments run, as far as the check goes: `reset` begins, `step` goes on from there."""
 
     def reset(self, seed: int) -> PyTree: ...
@@ -133,11 +132,11 @@ def _flat(observation: PyTree) -> np.ndarray:
     return np.concatenate([x.reshape(len(x), -1).astype(np.float32) for x in leaves], axis=1)
 
 
-def _play(env: Environment | HostEnvironment, player: _Player, steps: int, seed: int) -> dict[str, np.ndarray]:
+def _play(env: Environment | HostEnvironment, runner: _Runner, steps: int, seed: int) -> dict[str, np.ndarray]:
     """Everything that was seen, ``[steps, E, ...]``; ``valid`` and ``counts``: which steps are transitions, which took time."""
-    first, seen = _flat(player.reset(seed)), []
+    first, seen = _flat(runner.reset(seed)), []
     for number in range(steps):
-        now = player.step(_random_actions(env, number))
+        now = runner.step(_random_actions(env, number))
         valid = np.ones(env.num_envs, bool) if now.valid is None else np.asarray(now.valid)
         flags = (np.asarray(now.reward), np.asarray(now.terminated), np.asarray(now.truncated), valid)
         seen.append((_flat(now.observation), _flat(now.next_observation), *flags))
@@ -236,9 +235,9 @@ def _starts(env: Environment | HostEnvironment, played: dict[str, np.ndarray]) -
     return findings
 
 
-def _repeats(env: Environment | HostEnvironment, player: _Player, seed: int) -> list[str]:
+def _repeats(env: Environment | HostEnvironment, runner: _Runner, seed: int) -> list[str]:
     def once() -> tuple[Any, Any]:
-        return player.reset(seed), player.step(_random_actions(env, seed))
+        return runner.reset(seed), runner.step(_random_actions(env, seed))
 
     (first, step), (again, step_again) = once(), once()
     findings = []
@@ -249,15 +248,15 @@ def _repeats(env: Environment | HostEnvironment, player: _Player, seed: int) -> 
     return findings
 
 
-def _actions(env: Environment | HostEnvironment, player: _Player, seed: int) -> list[str]:
+def _actions(env: Environment | HostEnvironment, runner: _Runner, seed: int) -> list[str]:
     """Whether [-1, 1] is the range of each dimension: beyond it nothing changes, within it something does."""
     size = env.action.shape[0]
 
     def acted(dimension: int, value: float) -> tuple[PyTree, Any]:
         action = np.zeros((env.num_envs, size), env.action.dtype)
         action[:, dimension] = value
-        player.reset(seed)
-        now = player.step(action)
+        runner.reset(seed)
+        now = runner.step(action)
         return now.next_observation, now.reward
 
     findings = []

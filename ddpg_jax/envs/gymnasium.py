@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,46 +12,9 @@ import numpy as np
 
 from ddpg_jax import checks
 from ddpg_jax.envs import quiet
+from ddpg_jax.types import HostEnvironment, HostStep
 
 PREFIX = "gymnasium/"
-
-
-class HostStep(NamedTuple):
-    """What one step of ``E`` host environments returned; NumPy, as `ddpg_jax.types.TimeStep`.
-
-    ``valid: [E]`` is False where the environment ignored the action in order to begin its next episode (Gymnasium's
-    next-step autoreset): there is no transition there, and nothing but ``observation`` means anything.
-    """
-
-    observation: Any
-    reward: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    next_observation: Any
-    valid: np.ndarray
-
-
-class HostEnvironment(NamedTuple):
-    """``num_envs`` environments on the host, with automatic reset; actions are in [-1, 1] per dimension."""
-
-    reset: Any
-    """``reset(seed) -> observation [E, ...]``."""
-    step: Any
-    """``step(action [E, A]) -> HostStep``."""
-    close: Any
-    num_envs: int
-    observation: Any
-    """Shape and dtype of one observation, as the agent sees it: float64 as float32; uint8 stays, dicts stay dicts."""
-    action: jax.ShapeDtypeStruct
-    time_limit: int | None
-    same_step: bool
-    """Whether every step of every environment is a transition (same-step autoreset)."""
-    draw: Any
-    """``draw() -> [H, W, 3]`` uint8, environment 0 now; None where it was not made to be drawn."""
-    native_action: Callable[[jax.Array], jax.Array]
-    """As of `ddpg_jax.types.Environment`."""
-    fps: float
-    """Steps per second of its own time."""
 
 
 def make(name: str, num_envs: int, *, time_limit: int | None = None, **options: Any) -> HostEnvironment:
@@ -140,13 +103,7 @@ def vector(env: Any, time_limit: int | None = None) -> HostEnvironment:
     low, high = _bounds(env.single_action_space)
     same_step, count = mode is AutoresetMode.SAME_STEP, env.num_envs
     begins = np.zeros(count, bool)  # next-step: which environments ignore the next action
-
-    parts = ((high - low) / 2, (high + low) / 2)
-
-    def scale(xp: Any, action: Any) -> Any:
-        """From [-1, 1] to the bounds, in NumPy or JAX."""
-        half, middle = (xp.broadcast_to(xp.asarray(part, action.dtype), action.shape) for part in parts)
-        return xp.clip(action, -1.0, 1.0) * half + middle
+    scale = functools.partial(_scale, ((high - low) / 2, (high + low) / 2))
 
     def reset(seed: int) -> Any:
         begins[:] = False
@@ -169,12 +126,25 @@ def vector(env: Any, time_limit: int | None = None) -> HostEnvironment:
             observation, reward.astype(np.float32), terminated & valid, (truncated & ~terminated) & valid, following, valid
         )
 
-    space = _shape(env.single_observation_space)
-    action = jax.ShapeDtypeStruct(low.shape, np.dtype(np.float32))
-    native = functools.partial(scale, jnp)
-    draw = lambda: (env.render() or (None,))[0] if env.render_mode else None
-    fps = float(env.metadata.get("render_fps") or 30)
-    return HostEnvironment(reset, step, env.close, count, space, action, time_limit, same_step, draw, native, fps)
+    return HostEnvironment(
+        reset,
+        step,
+        env.close,
+        count,
+        observation=_shape(env.single_observation_space),
+        action=jax.ShapeDtypeStruct(low.shape, np.dtype(np.float32)),
+        time_limit=time_limit,
+        same_step=same_step,
+        native_action=functools.partial(scale, jnp),
+        draw=lambda: (env.render() or (None,))[0] if env.render_mode else None,
+        fps=float(env.metadata.get("render_fps") or 30),
+    )
+
+
+def _scale(parts: tuple[np.ndarray, np.ndarray], xp: Any, action: Any) -> Any:
+    """From [-1, 1] to half a range around its middle, in NumPy or JAX."""
+    half, middle = (xp.broadcast_to(xp.asarray(part, action.dtype), action.shape) for part in parts)
+    return xp.clip(action, -1.0, 1.0) * half + middle
 
 
 def _bounds(space: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from ddpg_jax.envs.autoreset import Single, batch
-from ddpg_jax.types import Environment, Key, PyTree
+from ddpg_jax.envs.autoreset import batch
+from ddpg_jax.types import Environment, Key, PyTree, Single, View
 
 GRAVITY, MASS, LENGTH, TIME_STEP = 10.0, 1.0, 1.0, 0.05
 MAX_SPEED, MAX_TORQUE = 8.0, 2.0
@@ -25,7 +25,8 @@ class PendulumState:
 
 def make(num_envs: int, *, time_limit: int = 200) -> Environment:
     """``num_envs`` pendulums; observation ``[cos, sin, speed]``, action the torque divided by 2 N m, never terminates."""
-    return batch(Single(reset, step, action_size=1), num_envs, time_limit, draw=draw, fps=1 / TIME_STEP, native_action=torque)
+    view = View(draw, fps=1 / TIME_STEP)
+    return batch(Single(reset, step, action_size=1), num_envs, time_limit, native_action=torque, view=view)
 
 
 def torque(action: jax.Array) -> jax.Array:

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 
 from ddpg_jax import checks
 from ddpg_jax.envs import brax, quiet
-from ddpg_jax.envs.autoreset import Single, batch, one_by_one, randomized
-from ddpg_jax.types import Environment, Key, PyTree
+from ddpg_jax.envs.autoreset import batch
+from ddpg_jax.envs.randomize import one_by_one, randomized
+from ddpg_jax.types import Environment, Key, PyTree, Single, View
 
 PREFIX = "playground/"
 
@@ -33,7 +34,7 @@ def make(
         num_envs: E.
         time_limit: steps after which an episode is truncated; None is the environment's ``episode_length``.
         randomize: a domain randomisation function of Playground's kind (``registry.get_domain_randomizer``),
-            `autoreset.randomized`.
+            `ddpg_jax.envs.randomize.randomized`.
         **options: overrides of the environment's configuration, for example ``ctrl_dt=0.02``; those of its parts have dots
             in their names.
 
@@ -48,7 +49,7 @@ def make(
     one = single(env)
     if randomize is not None:  # by the attribute that Playground's own randomisation sets
         one = randomized(lambda model: single(brax.with_attributes(env, _mjx_model=model)), env.mjx_model, randomize)
-    return batch(one, num_envs, limit, fresh_per_step=fresh, draw=functools.partial(draw, env), fps=1 / env.dt)
+    return batch(one, num_envs, limit, fresh_per_step=fresh, view=View(functools.partial(draw, env), fps=1 / env.dt))
 
 
 def single(env: Any) -> Single:

@@ -48,7 +48,7 @@ def action_repeat(env: Environment, times: int) -> Environment:
         keys = jax.random.split(key, times)
         return jax.lax.scan(once, env.step(state, action, keys[0]), keys[1:])[0]
 
-    return env._replace(step=step, time_limit=-(-env.time_limit // times), fps=env.fps / times)
+    return env._replace(step=step, time_limit=-(-env.time_limit // times), view=env.view._replace(fps=env.view.fps / times))
 
 
 def frame_stack(env: Environment, count: int) -> Environment:
@@ -148,8 +148,5 @@ def map_observation(env: Environment, function: Callable[[PyTree], PyTree]) -> E
 
 
 def _wrapped(env: Environment, reset: Callable, step: Callable, observation: Any) -> Environment:
-    def inner(look: Callable[[PyTree], Any] | None) -> Callable[[PyTree], Any] | None:
-        return None if look is None else lambda states: look(states.env)
-
-    draw, viewer = inner(env.draw), inner(env.viewer)
-    return env._replace(reset=reset, step=step, observation=observation, draw=draw, viewer=viewer)
+    inside = lambda state: env.single_state(state.env)
+    return env._replace(reset=reset, step=step, observation=observation, single_state=inside)

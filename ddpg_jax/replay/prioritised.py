@@ -1,5 +1,4 @@
-"""Experience replay on the device: a ring written in place. Adding and uniform sampling cost O(batch) at any capacity,
-prioritised sampling O(batch log capacity)."""
+"""Prioritised sampling from the ring; a step costs O(batch log capacity)."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,45 +8,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
+from ddpg_jax.replay.ring import RingState, free_rows, make_ring
 from ddpg_jax.types import Key, PyTree, Replay, Sample
-
-
-@struct.dataclass
-class RingState:
-    """``storage``: leaves ``[capacity, ...]``; ``position``: the row written next; ``size``: rows with data."""
-
-    storage: PyTree
-    position: jax.Array
-    size: jax.Array
-
-
-def uniform(capacity: int, batch_size: int) -> Replay:
-    """A ring of the last ``capacity`` transitions, sampled uniformly with replacement.
-
-    ``add`` takes ``[n, ...]`` transitions; n must divide ``capacity``, so that one contiguous write never wraps. Where some of
-    them may be no transitions, ``valid: [n]`` says which to store. Jit it with the state donated and it writes in place.
-    ``sample`` consumes its key and never returns a row that was not written; sampling an empty buffer returns row 0, which
-    is all zeros.
-
-    Args:
-        capacity: number of transitions kept.
-        batch_size: number of transitions per sample.
-
-    Raises:
-        ValueError: a size is not positive, ``capacity`` is smaller than ``batch_size``, or (from ``add``, when traced)
-            ``capacity`` is not a multiple of n.
-
-    Source: Lillicrap et al. 2015, section 3 (finite cache, oldest samples discarded, uniform minibatch).
-    """
-    init, add = _ring(capacity, batch_size)
-
-    def sample(state: RingState, key: Key) -> PyTree:
-        # One draw modulo the size: rows differ in probability by less than size / 2^32, and it costs half of randint.
-        bits = jax.random.bits(key, (batch_size,), jnp.uint32)
-        rows = (bits % jnp.maximum(state.size, 1).astype(jnp.uint32)).astype(jnp.int32)
-        return jax.tree.map(lambda buffer: buffer.at[rows].get(mode="promise_in_bounds"), state.storage)
-
-    return Replay(init, add, sample)
 
 
 @struct.dataclass
@@ -95,7 +57,7 @@ def prioritised(
 
     Source: Schaul et al. 2016 (arXiv:1511.05952), section 3.3 (proportional), 3.4, Algorithm 1 and appendix B.2.1.
     """
-    init_ring, add_ring = _ring(capacity, batch_size)
+    init_ring, add_ring = make_ring(capacity, batch_size)
     checks.between(0, 1, priority_exponent=priority_exponent)
     checks.between(0, float("inf"), epsilon=epsilon)
     if not callable(importance_exponent):
@@ -114,7 +76,7 @@ def prioritised(
         if valid is None:
             rows = state.ring.position + jnp.arange(jax.tree.leaves(transitions)[0].shape[0])
         else:
-            rows = _free_rows(state.ring, valid, capacity)
+            rows = free_rows(state.ring, valid, capacity)
         priorities = jnp.full(rows.shape, state.maximum)
         levels = _write(state.levels, rows, priorities)
         return dataclasses.replace(state, ring=add_ring(state.ring, transitions, valid), levels=levels)
@@ -141,7 +103,7 @@ def prioritised(
 def _write(levels: tuple[jax.Array, ...], rows: jax.Array, priorities: jax.Array) -> tuple[jax.Array, ...]:
     """Set leaves ``rows: [B]``; of a row that comes twice the larger priority stays, on every machine alike. O(B) per level.
 
-    A row beyond all (`_free_rows`) is beyond all nodes of every level, and JAX drops what is written there.
+    A row beyond all (`free_rows`) is beyond all nodes of every level, and JAX drops what is written there.
     """
     nodes, children = rows // FANOUT, rows % FANOUT
     leaves = levels[0].at[nodes, children].set(0.0).at[nodes, children].max(priorities)
@@ -170,46 +132,3 @@ def _descend(levels: tuple[jax.Array, ...], mass: jax.Array) -> tuple[jax.Array,
         mass = jnp.maximum(mass - (pick(sums, child) - weight), 0.0)
         node = node * FANOUT + child
     return node, weight
-
-
-def _free_rows(ring: RingState, valid: jax.Array, capacity: int) -> jax.Array:
-    """Where each valid one of ``[n]`` new items goes, without gaps; the others beyond all rows."""
-    rows = (ring.position + jnp.cumsum(valid, dtype=jnp.int32) - 1) % capacity
-    return jnp.where(valid, rows, jnp.iinfo(jnp.int32).max)
-
-
-def _ring(capacity: int, batch_size: int) -> tuple[Callable[[PyTree], RingState], Callable[..., RingState]]:
-    """``init`` and ``add`` of a ring, its sizes checked."""
-    checks.between(1, float("inf"), batch_size=batch_size)
-    if capacity < batch_size:
-        raise ValueError(
-            f"capacity={capacity} is smaller than batch_size={batch_size}: raise the capacity or lower the batch size."
-        )
-
-    def init(transition: PyTree) -> RingState:
-        storage = jax.tree.map(lambda x: jnp.zeros((capacity, *jnp.shape(x)), jnp.result_type(x)), transition)
-        # Two buffers, not one twice: the state is donated.
-        return RingState(storage=storage, position=jnp.zeros((), jnp.int32), size=jnp.zeros((), jnp.int32))
-
-    def add(state: RingState, transitions: PyTree, valid: jax.Array | None = None) -> RingState:
-        count = jax.tree.leaves(transitions)[0].shape[0]
-        if count == 0 or capacity % count:
-            raise ValueError(
-                f"capacity={capacity} is not a multiple of the {count} transitions added at once: "
-                f"choose for example {max(1, capacity // max(count, 1)) * count}."
-            )
-
-        def write(buffer: jax.Array, items: jax.Array) -> jax.Array:
-            if valid is None:
-                return jax.lax.dynamic_update_slice_in_dim(buffer, items.astype(buffer.dtype), state.position, axis=0)
-            return buffer.at[rows].set(items.astype(buffer.dtype), mode="drop")
-
-        rows = None if valid is None else _free_rows(state, valid, capacity)
-        added = count if valid is None else jnp.sum(valid, dtype=jnp.int32)
-        return RingState(
-            storage=jax.tree.map(write, state.storage, transitions),
-            position=(state.position + added) % capacity,
-            size=jnp.minimum(state.size + added, capacity),
-        )
-
-    return init, add

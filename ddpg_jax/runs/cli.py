@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ddpg_jax import __version__
-from ddpg_jax.config import Config, RunError, hyper_parameters
+from ddpg_jax import __version__, runs
+from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs.presets import PRESETS, number_types
 
 SEED = click.IntRange(0, 2**31 - 1)
 
@@ -45,76 +46,52 @@ def main() -> None:
         sys.path.append(here)  # environments in modules of the user's own
 
 
-def _hyper_parameter_options(command: Callable) -> Callable:
-    for name, kind in reversed(hyper_parameters().items()):
+def _number_options(command: Callable) -> Callable:
+    for name, kind in reversed(number_types().items()):
         flag = name.replace("_", "-")
         flags = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
         command = click.option(flags, type=kind, default=None, help="[default: the preset's]")(command)
     return command
 
 
+def _option(flag: str, help: str, kind: Any = int) -> Callable[[Callable], Callable]:
+    """An option that `make_config` takes, with its default."""
+    default = inspect.signature(make_config).parameters[flag.removeprefix("--").replace("-", "_")].default
+    shown = "1/20 of the run" if default is None else default
+    return click.option(flag, type=kind, default=None, help=f"{help} [default: {shown}]")
+
+
 @main.command()
-@click.argument("env", default="pendulum", required=False)
-@click.option("--preset", default="default", show_default=True, help="A name that `ddpg-jax presets` lists.")
+@click.argument("env", required=False)
+@_option("--preset", "A name that `ddpg-jax presets` lists.", str)
 @click.option("--run-dir", type=click.Path(path_type=Path, file_okay=False), help="[default: a new folder under runs/]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the first member.")
-@click.option("--seeds", type=int, default=1, show_default=True, help="Independent members, trained in one program.")
+@_option("--seed", "Of the first member.")
+@_option("--seeds", "Independent members, trained in one program.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir; options left out are the run's.")
 @click.option("--backend", default=None, help="Brax's physics: generalized, positional, spring or mjx.")
 @click.option("--time-limit", type=int, default=None, help="Steps per episode. [default: the environment's]")
 @click.option("--action-repeat", type=int, default=None, help="Steps that one action lasts, on the device. [default: 1]")
-@click.option("--steps-per-chunk", type=int, default=None, help="Environment steps between reports. [default: 1/20 of the run]")
-@click.option("--evaluate-every", type=int, default=1, show_default=True, help="In chunks; 0 evaluates at the end only.")
-@click.option("--evaluation-episodes", type=int, default=20, show_default=True, help="Episodes per evaluation.")
-@click.option("--checkpoint-every", type=int, default=5, show_default=True, help="In chunks; 0 saves at the end only.")
-@click.option("--keep", type=int, default=2, show_default=True, help="Checkpoints kept.")
+@_option("--steps-per-chunk", "Environment steps between reports.")
+@_option("--evaluate-every", "In chunks; 0 evaluates at the end only.")
+@_option("--evaluation-episodes", "Episodes per evaluation.")
+@_option("--checkpoint-every", "In chunks; 0 saves at the end only.")
+@_option("--keep", "Checkpoints kept.")
 @click.option("--hidden", type=Widths(), default=None, help="Width of each hidden layer, as 256,256. [default: the preset's]")
 @click.option("--critic-hidden", type=Widths(), default=None, help="The same, of the critic. [default: the preset's]")
-@_hyper_parameter_options
-@click.pass_context
-def train(context: click.Context, run_dir: Path | None, resume: bool, **options: Any) -> None:
-    """Train an agent on ENV and write everything into a run folder."""
-    given = {name: value for name, value in options.items() if _was_given(context, name)}
-    if resume and run_dir is None:
-        raise BadInput("--resume needs --run-dir: the folder of the run to go on with.")
-    config = _guard(lambda: _make_config(options, given, run_dir if resume else None))
-    env = config.env.replace("/", "-").replace(":", "-")
-    name = f"{env}_{config.preset_name}_seed{config.seed}_{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = run_dir or Path("runs") / name
+@_number_options
+def train(env: str | None, run_dir: Path | None, resume: bool, **options: Any) -> None:
+    """Train an agent on ENV (pendulum) and write everything into a run folder."""
+    given = {name: value for name, value in options.items() if value is not None}
+    env_options = {name: given.pop(name) for name in ("backend", "time_limit", "action_repeat") if name in given}
+    given |= {"env_options": env_options} if env_options else {}
     _use_compilation_cache()
-    from ddpg_jax import run as runs
-    from ddpg_jax.display import Display
+    from ddpg_jax.runs.loop import Interrupted
 
-    with Display(config, folder) as display:
-        try:
-            summary = _guard(
-                lambda: runs.run(config, folder, resume=resume, on_chunk=display.show, say=display.say), (RunError, OSError)
-            )
-        except runs.Interrupted as stop:
-            display.say(str(stop))
-            sys.exit(128 + stop.signal)
-        display.finish(summary)
-
-
-def _was_given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
-
-
-def _make_config(options: dict[str, Any], given: dict[str, Any], resumed: Path | None) -> Config:
-    from ddpg_jax import config as configs
-
-    env_options = {name: options.pop(name) for name in ("backend", "time_limit", "action_repeat")}
-    env_options = {name: value for name, value in env_options.items() if value is not None}
-    if resumed is None:
-        chosen = {name: value for name, value in options.items() if value is not None}
-        return configs.make_config(**chosen, env_options=env_options)
-    given = {name: value for name, value in given.items() if name in options}
-    saved = configs.load(resumed).flat()
-    given = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
-    if env_options:
-        given["env_options"] = saved["env_options"] | env_options
-    configs.require_same(saved, given)
-    return configs.make_config(**saved | given)
+    try:
+        _guard(lambda: runs.train(env, run_dir=run_dir, resume=resume, **given))
+    except Interrupted as stop:
+        click.echo(str(stop))
+        sys.exit(128 + stop.signal)
 
 
 def _guard(call: Callable[[], Any], errors: tuple[type[Exception], ...] = (ValueError, ImportError, OSError)) -> Any:
@@ -132,7 +109,7 @@ def _guard(call: Callable[[], Any], errors: tuple[type[Exception], ...] = (Value
 def evaluate(run: Path, episodes: int, seed: int) -> None:
     """Play deterministic episodes with the newest checkpoint of RUN and print one JSON object."""
     _use_compilation_cache()
-    from ddpg_jax import playback
+    from ddpg_jax.runs import playback
 
     click.echo(json.dumps(_guard(lambda: playback.evaluate(run, episodes, seed))))
 
@@ -147,7 +124,7 @@ def evaluate(run: Path, episodes: int, seed: int) -> None:
 def render(run: Path, out: Path | None, steps: int | None, seed: int, member: int, form: str | None) -> None:
     """Write an animation of the newest checkpoint of RUN: GIF, MP4, or Brax's HTML viewer."""
     _use_compilation_cache()
-    from ddpg_jax import playback
+    from ddpg_jax.runs import playback
 
     click.echo(_guard(lambda: playback.render(run, out or run / "episode", steps, seed, member, form)))
 
@@ -159,22 +136,22 @@ def render(run: Path, out: Path | None, steps: int | None, seed: int, member: in
 def export(run: Path, out: Path | None, member: int) -> None:
     """Write the policy of RUN's newest checkpoint as StableHLO, which JAX runs without this library."""
     _use_compilation_cache()
-    from ddpg_jax import playback
+    from ddpg_jax.runs import playback
 
     click.echo(_guard(lambda: playback.export(run, out or run / "policy.stablehlo", member)))
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("folders", metavar="RUNS...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("curves.png"), show_default=True)
-def plot(runs: tuple[Path, ...], out: Path) -> None:
+def plot(folders: tuple[Path, ...], out: Path) -> None:
     """Draw the evaluation curves of RUNS; runs that differ in their seeds alone become one curve with an interval."""
-    from ddpg_jax import config, report
+    from ddpg_jax.runs import config, statistics
 
     def draw() -> None:
-        for folder in runs:
+        for folder in folders:
             config.load(folder)
-        report.plot(runs, out)
+        statistics.plot(folders, out)
 
     _guard(draw)
     click.echo(str(out))
@@ -208,10 +185,12 @@ def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
 @main.command()
 def presets() -> None:
     """List the presets and where their numbers are from."""
-    from ddpg_jax.presets import PRESETS
+    from ddpg_jax.runs.tasks import TASKS
 
+    own = ", ".join(name for name, task in TASKS.items() if task.numbers)
     for name, preset in PRESETS.items():
-        click.echo(f"{name}\n    {(preset.__doc__ or '').splitlines()[0]}\n    {preset('pendulum').source}\n")
+        takes = "" if preset.exact else f" Some tasks have numbers of their own, which replace these: {own}."
+        click.echo(f"{name}\n    {preset.summary}\n    {preset.source}{takes}\n")
 
 
 def _use_compilation_cache() -> None:

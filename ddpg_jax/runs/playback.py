@@ -10,14 +10,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpg_jax import config as configs
-from ddpg_jax import envs, records, report, rollout, video
 from ddpg_jax import export as policies
-from ddpg_jax.checkpoint import Checkpoints
-from ddpg_jax.config import Config
+from ddpg_jax import rollout
 from ddpg_jax.envs import gymnasium
-from ddpg_jax.programs import LATER, build, environment, evaluation_keys, held_out, player
-from ddpg_jax.types import Agent, AgentState
+from ddpg_jax.runs import config as configs
+from ddpg_jax.runs import folder as files
+from ddpg_jax.runs import statistics, video
+from ddpg_jax.runs.build import LATER, build, environment, evaluation_keys, evaluator, held_out
+from ddpg_jax.runs.checkpoints import Checkpoints
+from ddpg_jax.runs.config import Config
+from ddpg_jax.types import Agent, AgentState, HostEnvironment
 
 
 def load(folder: Path) -> tuple[Config, Agent, int, AgentState]:
@@ -25,6 +27,7 @@ def load(folder: Path) -> tuple[Config, Agent, int, AgentState]:
 
     Raises:
         FileNotFoundError: the folder holds no run, or no checkpoint that can be read.
+        ValueError: its checkpoints are of another version of this library.
     """
     config = configs.load(folder)
     if not (folder / "checkpoints").is_dir():
@@ -35,6 +38,8 @@ def load(folder: Path) -> tuple[Config, Agent, int, AgentState]:
         steps, state, _ = checkpoints.restore(built.state, lambda text: print(text, file=sys.stderr))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder} has {error}: train it first.") from error
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
     finally:
         checkpoints.close()
     return config, built.agent, steps, state.agent
@@ -43,7 +48,7 @@ def load(folder: Path) -> tuple[Config, Agent, int, AgentState]:
 def evaluate(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
     """Returns of ``episodes`` fresh deterministic episodes for each member of a run."""
     config, agent, steps, agent_state = load(folder)
-    play = player(config, agent, episodes)
+    play = evaluator(config, agent, episodes)
     played = held_out(np.asarray(play(agent_state, evaluation_keys(config, LATER, seed)), np.float64))
     returns = played.reshape(config.seeds, -1)
     means = returns.mean(axis=1)
@@ -56,7 +61,7 @@ def evaluate(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
         "mean_return": float(means.mean()),
         "returns": means.tolist(),
         "return_std": returns.std(axis=1).tolist(),
-        "interquartile_mean": float(report.interquartile_mean(means)),
+        "interquartile_mean": float(statistics.interquartile_mean(means)),
     }
 
 
@@ -67,12 +72,17 @@ def export(folder: Path, path: Path, member: int) -> str:
         ValueError: there is no such member.
     """
     config, agent, _, agent_state = load(folder)
-    exported = policies.policy(agent, _member(config, agent_state, member), environment(config, 1))
-    records.write(path, bytes(exported.serialize()))
+    exported = policies.policy(agent, member_state(config, agent_state, member), environment(config, 1))
+    files.write(path, bytes(exported.serialize()))
     return str(path)
 
 
-def _member(config: Config, agent_state: AgentState, member: int) -> AgentState:
+def member_state(config: Config, agent_state: AgentState, member: int) -> AgentState:
+    """The state of one member of a run.
+
+    Raises:
+        ValueError: there is no such member.
+    """
     if member >= config.seeds:
         raise ValueError(f"member={member}: this run has {config.seeds} member(s), numbered from 0.")
     return agent_state if config.seeds == 1 else jax.tree.map(lambda x: x[member], agent_state)
@@ -95,26 +105,26 @@ def render(folder: Path, path: Path, steps: int | None, seed: int, member: int, 
     """
     video.use_headless_opengl()
     config, agent, _, agent_state = load(folder)
-    agent_state = _member(config, agent_state, member)
+    agent_state = member_state(config, agent_state, member)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if envs.on_host(config.env):
+    env = environment(config, 1)
+    if isinstance(env, HostEnvironment):
         if form == "html":
             raise ValueError(f"{config.env} has no HTML viewer: choose --format gif or mp4.")
         name, compiled = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
         act = lambda observation: np.asarray(compiled(agent_state, observation))
         frames, fps = _drawn(lambda: gymnasium.film(name, act, steps, seed, **config.env_options))
         return video.write(frames, path.with_name(f"{path.name}.{form or 'gif'}"), fps)
-    env = environment(config, 1)
-    form = form or ("gif" if env.viewer is None else "html")
-    look = env.viewer if form == "html" else env.draw
+    form = form or ("gif" if env.view.viewer is None else "html")
+    look: Callable[[Any], Any] | None = env.view.viewer if form == "html" else env.view.draw
     if look is None:
         raise ValueError(f"{config.env} cannot be drawn as {form}.")
-    states = jax.jit(rollout.make_trajectory(agent, env, steps or env.time_limit))(agent_state, jax.random.key(seed))
-    picture = _drawn(lambda: look(states))
+    played = jax.jit(rollout.make_trajectory(agent, env, steps or env.time_limit))(agent_state, jax.random.key(seed))
+    picture = _drawn(lambda: look(rollout.frames(env, played)))
     path = path.with_name(f"{path.name}.{form}")
     if form != "html":
-        return video.write(picture, path, env.fps)
-    records.write(path, picture)
+        return video.write(picture, path, env.view.fps)
+    files.write(path, picture)
     return str(path)
 
 

@@ -1,13 +1,18 @@
-"""Statistics over seeds, and pictures of runs."""
+"""Statistics over seeds, what a run comes to, and pictures of runs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ddpg_jax.runs.folder import curve, device, updates_in, versions
+
+if TYPE_CHECKING:
+    from ddpg_jax.runs.config import Config
 
 
 def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -37,23 +42,34 @@ def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, 
     return result.confidence_interval.low, result.confidence_interval.high
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's ``metrics.jsonl``; a last line that a kill cut short is left out."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    rows = []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+def summary(config: Config, returns: np.ndarray, seconds: dict[str, float]) -> dict[str, Any]:
+    """What ``summary.json`` says; counts and rates are over all seeds, rates without warm-up and compilation.
 
-
-def curve(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """``(env_steps [T], evaluation returns [T, seeds])`` of a run."""
-    rows = [row for row in read_metrics(folder) if row["evaluation_return"] is not None]
-    return np.array([row["env_steps"] for row in rows]), np.array([row["evaluation_return"] for row in rows], np.float64)
+    Args:
+        config: of the run.
+        returns: ``[seeds, episodes]`` of the final evaluation.
+        seconds: of ``compile``, ``train`` and ``wall``.
+    """
+    chunks, means = config.num_chunks, returns.mean(axis=1)
+    env_steps = config.seeds * chunks * config.schedule.steps_per_chunk
+    updates = config.seeds * updates_in(config, chunks)
+    said = {
+        "final_returns": means.tolist(),
+        "final_return_std": returns.std(axis=1).tolist(),
+        "env_steps": env_steps + config.seeds * config.schedule.warm_up_steps,
+        "updates": updates,
+        **{f"{name}_seconds": value for name, value in seconds.items()},
+        "env_steps_per_second": env_steps / seconds["train"],
+        "updates_per_second": updates / seconds["train"],
+        "versions": versions(),
+        "device": device(),
+        "config": config.flat(),
+    }
+    if config.seeds > 1:
+        low, high = interval(means)
+        said["interquartile_mean"] = float(interquartile_mean(means))
+        said["interquartile_mean_interval"] = [float(low), float(high)]
+    return said
 
 
 def plot(folders: Sequence[Path], path: Path) -> None:
@@ -71,7 +87,7 @@ def plot(folders: Sequence[Path], path: Path) -> None:
     groups: dict[str, list[Path]] = {}
     for folder in folders:
         config = json.loads((folder / "config.json").read_text())
-        label = {name: value for name, value in config.items() if name not in ("seed", "seeds")}
+        label = {name: value for name, value in config.items() if name not in ("seed", "seeds", "source", "replaced")}
         groups.setdefault(json.dumps(label, sort_keys=True), []).append(folder)
     figure = Figure(figsize=(6.4, 4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)

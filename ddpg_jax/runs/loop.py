@@ -15,13 +15,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ddpg_jax import config as configs
-from ddpg_jax import records, report, train
-from ddpg_jax.config import Config, RunError
-from ddpg_jax.programs import (
+from ddpg_jax.health import NEVER
+from ddpg_jax.learner import Report
+from ddpg_jax.population import Programs
+from ddpg_jax.runs import config as configs
+from ddpg_jax.runs import folder as files
+from ddpg_jax.runs import statistics
+from ddpg_jax.runs.build import (
     DURING,
     Built,
-    Programs,
     build,
     compile_programs,
     evaluation_keys,
@@ -29,7 +31,8 @@ from ddpg_jax.programs import (
     held_out,
     member_keys,
 )
-from ddpg_jax.types import PyTree
+from ddpg_jax.runs.config import Config, RunError
+from ddpg_jax.types import Agent, AgentState, PyTree
 
 
 class Interrupted(Exception):
@@ -40,6 +43,14 @@ class Interrupted(Exception):
         self.signal = number
 
 
+class Finished(NamedTuple):
+    """A run that has ended: its summary, and what it trained."""
+
+    summary: dict[str, Any]
+    agent: Agent
+    agent_state: AgentState
+
+
 def run(
     config: Config,
     folder: Path,
@@ -47,11 +58,11 @@ def run(
     resume: bool = False,
     on_chunk: Callable[[dict[str, Any]], None] = lambda row: None,
     say: Callable[[str], None] = print,
-) -> dict[str, Any]:
-    """Train as configured, in ``folder``; returns the summary that it also writes there.
+) -> Finished:
+    """Train as configured, in ``folder``.
 
     Args:
-        config: see `ddpg_jax.config.make_config`.
+        config: see `ddpg_jax.runs.config.make_config`.
         folder: receives ``config.json``, ``metrics.jsonl``, TensorBoard events, ``checkpoints/``, ``curve.png`` and
             ``summary.json``.
         resume: go on from the newest checkpoint in ``folder``.
@@ -63,13 +74,9 @@ def run(
         Interrupted: SIGINT or SIGTERM; the state is saved.
     """
     began = time.perf_counter()
-    if not resume and (folder / "config.json").exists():
-        hint = ", or go on with it by --resume" if any((folder / "checkpoints").glob("*")) else ""
-        raise RunError(f"{folder} already holds a run: choose another --run-dir{hint}.")
-    if resume and not (folder / "checkpoints").is_dir():
-        raise RunError(f"{folder} has no checkpoint to resume from: start it without --resume, in a new folder.")
-    if resume:
-        configs.require_same(configs.load(folder).flat(), config.flat())
+    _check_folder(config, folder, resume)
+    if config.note:
+        say(config.note)
     try:
         built = build(config)
     except (ValueError, TypeError, ImportError) as error:
@@ -80,28 +87,44 @@ def run(
     with contextlib.ExitStack() as opened:
         opened.callback(checkpoints.close)
         stop = opened.enter_context(_stop_signals())
-        if resume:
-            state, done, seconds = _restore(checkpoints, built, folder, say)
-            if built.host is not None:
-                built.host.begin((config.seed + steps_after(config, done)) % 2**31)
-                say("environments on the host begin anew; all else goes on where it was.")
-        else:
-            state, done, seconds = jax.block_until_ready(programs.start(member_keys(config))), 0, 0.0
-        if done > config.num_chunks:
-            raise RunError(f"{folder} is already past total_timesteps={config.preset.total_timesteps}: raise it to go on.")
-        records.write_json(folder / "config.json", config.flat())
+        state, done, clock = _begin(config, folder, built, programs, checkpoints if resume else None, say)
+        files.write_json(folder / "config.json", config.flat())
         # What a killed run reported past its checkpoint comes again.
-        writer = open_writer(str(folder), purge_step=steps_after(config, done) + 1 if resume else None)
+        writer = open_writer(str(folder), purge_step=config.schedule.steps_after(done) + 1 if resume else None)
         opened.callback(writer.close)
-        loop = _Loop(config, folder, programs, checkpoints, writer, on_chunk)
-        state, seconds = loop.run(state, done, seconds, stop)
+        state = _Loop(config, folder, programs, checkpoints, writer, on_chunk).run(state, done, clock, stop)
         returns = final_returns(config, programs, state.agent)
-        return records.finish(config, folder, programs, returns, seconds, time.perf_counter() - began)
+    seconds = {"compile": programs.seconds, "train": clock.total, "wall": time.perf_counter() - began}
+    summary = statistics.summary(config, returns, seconds)
+    if files.curve(folder)[0].size:
+        statistics.plot([folder], folder / "curve.png")
+    files.write_json(folder / "summary.json", summary)
+    return Finished(summary, built.agent, state.agent)
 
 
-def steps_after(config: Config, chunks: int) -> int:
-    """Environment steps of each member after the warm-up and that many chunks."""
-    return config.warm_up_steps + chunks * config.steps_per_chunk
+def _check_folder(config: Config, folder: Path, resume: bool) -> None:
+    if not resume and (folder / "config.json").exists():
+        hint = ", or go on with it by --resume" if any((folder / "checkpoints").glob("*")) else ""
+        raise RunError(f"{folder} already holds a run: choose another --run-dir{hint}.")
+    if resume and not (folder / "checkpoints").is_dir():
+        raise RunError(f"{folder} has no checkpoint to resume from: start it without --resume, in a new folder.")
+    if resume:
+        configs.require_same(configs.load(folder).flat(), config.flat())
+
+
+def _begin(
+    config: Config, folder: Path, built: Built, programs: Programs, checkpoints: Any, say: Callable[[str], None]
+) -> tuple[PyTree, int, files.Clock]:
+    """State, chunks done and time so far: of the newest checkpoint, or, without ``checkpoints``, of the warm-up."""
+    if checkpoints is None:
+        return jax.block_until_ready(programs.start(member_keys(config), {})), 0, files.Clock()
+    state, done, clock = _restore(checkpoints, built, folder, say)
+    if done > config.num_chunks:
+        raise RunError(f"{folder} is already past total_timesteps={config.numbers.total_timesteps}: raise it to go on.")
+    if built.host is not None:
+        built.host.begin((config.seed + config.schedule.steps_after(done)) % 2**31)
+        say("environments on the host begin anew; all else goes on where it was.")
+    return state, done, clock
 
 
 class _Loop(NamedTuple):
@@ -112,36 +135,31 @@ class _Loop(NamedTuple):
     writer: Any
     on_chunk: Callable[[dict[str, Any]], None]
 
-    def run(self, state: PyTree, done: int, seconds: float, stop: list[int]) -> tuple[PyTree, float]:
-        """Chunks ``done`` to the last; ``seconds`` counts training time alone."""
-        config = self.config
-        saved = steps_after(config, done) if done else None
-        for index in range(done, config.num_chunks):
+    def run(self, state: PyTree, done: int, clock: files.Clock, stop: list[int]) -> PyTree:
+        """Chunks ``done`` to the last."""
+        saved = self.config.schedule.steps_after(done) if done else None
+        for chunks in range(done + 1, self.config.num_chunks + 1):
             begin = time.perf_counter()
-            state, chunk_report = self.programs.chunk(state)
-            chunk_report = jax.device_get(chunk_report)
-            elapsed = time.perf_counter() - begin
-            seconds += elapsed
-            steps = steps_after(config, index + 1)
-            _require_finite(config, chunk_report, steps, saved)
-            last = index + 1 == config.num_chunks
-            due = last or (config.evaluate_every and (index + 1) % config.evaluate_every == 0)
-            evaluation = self._evaluate(state.agent, steps) if due else None
-            row = records.row(config, chunk_report, index, steps, seconds, elapsed, evaluation)
-            self._report(row)
-            due = last or bool(stop) or (config.checkpoint_every and (index + 1) % config.checkpoint_every == 0)
-            if due:
-                self._save(steps, state, {"config": config.flat(), "chunks": index + 1, "train_seconds": seconds})
+            state, report = self.programs.chunk(state, {})
+            report = jax.device_get(report)
+            clock.add(time.perf_counter() - begin)
+            steps, last = self.config.schedule.steps_after(chunks), chunks == self.config.num_chunks
+            _require_finite(self.config, report, steps, saved)
+            evaluation = self._evaluate(state.agent, steps) if last or _due(chunks, self.config.evaluate_every) else None
+            self._report(files.row(self.config, report, chunks, clock, evaluation))
+            if last or stop or _due(chunks, self.config.checkpoint_every):
+                record = {"config": self.config.flat(), "chunks": chunks, "train_seconds": clock.total}
+                self._save(steps, state, record)
                 saved = steps
             if stop and not last:
                 name = signal.Signals(stop[0]).name
                 raise Interrupted(
                     f"stopped by {name} at {steps} steps and saved; go on with --resume --run-dir {self.folder}", stop[0]
                 )
-        return state, seconds
+        return state
 
     def _evaluate(self, agent_state: PyTree, steps: int) -> list[float]:
-        returns = self.programs.evaluate(agent_state, evaluation_keys(self.config, DURING, steps))
+        returns = self.programs.evaluate(agent_state, evaluation_keys(self.config, DURING, steps), {})
         return held_out(np.asarray(returns, np.float64)).reshape(self.config.seeds, -1).mean(axis=1).tolist()
 
     def _report(self, row: dict[str, Any]) -> None:
@@ -161,19 +179,23 @@ class _Loop(NamedTuple):
             ) from error
 
 
-def _require_finite(config: Config, chunk_report: train.Report, steps: int, saved: int | None) -> None:
-    first = {name: int(np.min(value)) for name, value in chunk_report.first_bad_step.items()}
-    broken = [name for name, value in chunk_report.finite.items() if not np.all(value)]
-    if min(first.values()) == train.NEVER and not broken:
+def _due(chunks: int, every: int) -> bool:
+    return every > 0 and chunks % every == 0
+
+
+def _require_finite(config: Config, report: Report, steps: int, saved: int | None) -> None:
+    first = {name: int(np.min(value)) for name, value in report.first_bad_step.items()}
+    broken = [name for name, value in report.finite.items() if not np.all(value)]
+    if min(first.values()) == NEVER and not broken:
         return
     # What is collected comes before what is learned from it; a dict that JAX returns is in alphabetical order.
     collected = ("action", "observation", "reward")
     name = min(first, key=lambda name: (first[name], name not in collected))
-    if first[name] == train.NEVER:
-        what, member = f"parameters {broken[0]}", int(np.argmin(chunk_report.finite[broken[0]]))
+    if first[name] == NEVER:
+        what, member = f"parameters {broken[0]}", int(np.argmin(report.finite[broken[0]]))
     else:
-        what, member = name, int(np.argmin(chunk_report.first_bad_step[name]))
-        steps = (first[name] + 1) * config.preset.num_envs
+        what, member = name, int(np.argmin(report.first_bad_step[name]))
+        steps = (first[name] + 1) * config.numbers.num_envs
     what += f" of seed {config.seed + member}" if config.seeds > 1 else ""
     kept = f"the last finite checkpoint, at {saved} steps, is kept" if saved else "no checkpoint had been written yet"
     raise RunError(
@@ -181,15 +203,19 @@ def _require_finite(config: Config, chunk_report: train.Report, steps: int, save
     )
 
 
-def _restore(checkpoints: Any, built: Built, folder: Path, say: Callable[[str], None]) -> tuple[PyTree, int, float]:
+def _restore(
+    checkpoints: Any, built: Built, folder: Path, say: Callable[[str], None]
+) -> tuple[PyTree, int, files.Clock]:
     try:
         steps, state, record = checkpoints.restore(built.state, say)
     except FileNotFoundError as error:
         raise RunError(f"{folder} has {error}: nothing to resume.") from error
-    rows = [row for row in report.read_metrics(folder) if row["env_steps"] <= steps]
-    records.write(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    except ValueError as error:
+        raise RunError(f"{folder}: {error}") from error
+    rows = [row for row in files.read_metrics(folder) if row["env_steps"] <= steps]
+    files.write(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     say(f"resumed at {steps} steps.")
-    return state, record["chunks"], record["train_seconds"]
+    return state, record["chunks"], files.Clock(record["train_seconds"])
 
 
 @contextlib.contextmanager
@@ -224,7 +250,7 @@ class _Background:
     def _load(folder: Path, keep: int) -> tuple[Any, Any]:
         import tensorboardX
 
-        from ddpg_jax.checkpoint import Checkpoints
+        from ddpg_jax.runs.checkpoints import Checkpoints
 
         folder.mkdir(parents=True, exist_ok=True)
         opened = Checkpoints(folder / "checkpoints", keep)

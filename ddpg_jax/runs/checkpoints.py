@@ -14,6 +14,9 @@ import orbax.checkpoint as ocp
 from ddpg_jax import checks
 from ddpg_jax.types import PyTree, is_key
 
+FORMAT = 2
+"""Of what is in a checkpoint; raised where the state of training gets another structure."""
+
 
 class Checkpoints:
     """The checkpoints in a folder, named by environment steps.
@@ -38,7 +41,8 @@ class Checkpoints:
 
     def save(self, step: int, state: PyTree, record: dict[str, Any]) -> None:
         """Save a pytree of arrays (random keys included) and a JSON-able record under ``step``; returns when it is on disk."""
-        args = ocp.args.Composite(state=ocp.args.StandardSave(_storable(state)), record=ocp.args.JsonSave(record))
+        saved = ocp.args.JsonSave(record | {"format": FORMAT})
+        args = ocp.args.Composite(state=ocp.args.StandardSave(_storable(state)), record=saved)
         for damaged in [found for found in self._manager.all_steps() if found >= step]:  # passed over by `restore`
             self._manager.delete(damaged)
         self._manager.save(step, args=args, force=True)
@@ -52,6 +56,7 @@ class Checkpoints:
 
         Raises:
             FileNotFoundError: there is none that can be read.
+            ValueError: it is of another version of this library.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -59,14 +64,23 @@ class Checkpoints:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(_storable, like)
         )
         for step in steps:
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
             try:
-                restored = self._manager.restore(step, args=args)
+                record = self._restored(step, record=ocp.args.JsonRestore())["record"]
+                if (found := record.get("format", 1)) == FORMAT:
+                    state = self._restored(step, state=ocp.args.StandardRestore(target))["state"]
             except Exception as error:  # whatever the storage raises on damaged files
                 report(f"checkpoint {step} is damaged ({checks.first_line(error)}); trying the one before it.")
                 continue
-            return step, _as_it_was(restored["state"], like), restored["record"]
+            if found != FORMAT:
+                raise ValueError(
+                    f"checkpoint {step} has format {found}, of another version of ddpg_jax, where this one reads format {FORMAT}: "
+                    "go on with that version, or train anew in another folder."
+                )
+            return step, _as_it_was(state, like), record
         raise FileNotFoundError("no checkpoint" if not steps else "no checkpoint that can be read")
+
+    def _restored(self, step: int, **items: Any) -> Any:
+        return self._manager.restore(step, args=ocp.args.Composite(**items))
 
     def close(self) -> None:
         """Finish what is being written."""

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ddpg_jax.config import Config
+from ddpg_jax.runs.config import Config
 
 
 class Display:
@@ -20,17 +20,17 @@ class Display:
     def __init__(self, config: Config, folder: Path) -> None:
         self._config = config
         self._folder = folder
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False, soft_wrap=True, force_jupyter=False)  # plain lines in a notebook
         columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
         self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
-        self._total = config.warm_up_steps + config.num_chunks * config.steps_per_chunk
+        self._total = config.schedule.steps_after(config.num_chunks)
         self._task = self._progress.add_task("compiling", total=self._total)
         self._episodes = self._broken = 0.0
         self._begin: tuple[float, int] | None = None
 
     def __enter__(self) -> Display:
         seeds = f", {self._config.seeds} seeds" if self._config.seeds > 1 else ""
-        self.say(f"{self._config.env}, preset {self._config.preset_name}{seeds} -> {self._folder}")
+        self.say(f"{self._config.env}, preset {self._config.preset.name}{seeds} -> {self._folder}")
         self._progress.start()
         return self
 

@@ -1,0 +1,105 @@
+"""The loop for environments on the host: the same learner as on the device, one packed row uploaded per vector step.
+
+While the host steps the environments the device learns: an action is chosen, then the updates of the step before are started,
+then the environments step. So the policy that acts is one round of updates behind that of `ddpg_jax.train`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddpg_jax import rollout
+from ddpg_jax.behaviour import random_actions
+from ddpg_jax.host.loop import Hosted, Loop
+from ddpg_jax.host.programs import compile_all, make_programs
+from ddpg_jax.learner import Report, TrainState, make_learner
+from ddpg_jax.schedule import Schedule
+from ddpg_jax.types import Agent, AgentState, Behaviour, HostEnvironment, Key, Replay, Window, strong
+
+
+class HostTrain(NamedTuple):
+    """Training around host environments; the counterpart of `ddpg_jax.train.Train`, with effects on the environments."""
+
+    init: Callable[[Key], TrainState]
+    """``init(key)``: agent and empty replay. Pure."""
+    warm_up: Callable[[TrainState], TrainState]
+    """Store ``learning_starts`` transitions, fewer where steps are none. Consumes its argument."""
+    chunk: Callable[[TrainState], tuple[TrainState, Report]]
+    """``steps_per_chunk`` environment steps and their updates. Consumes its argument."""
+    schedule: Schedule
+    begin: Callable[[int], None]
+    """``begin(seed)``: reset the environments; running episodes are lost."""
+    compile: Callable[[], None]
+    """Compile everything now, which else happens on first use."""
+
+
+def make_train(
+    agent: Agent,
+    env: HostEnvironment,
+    replay: Replay,
+    behaviour: Behaviour,
+    *,
+    learning_starts: int = 1_000,
+    updates_per_step: int = 1,
+    collect_steps: int = 1,
+    steps_per_chunk: int = 1_000,
+    warm_up: Behaviour | None = None,
+    window: Window | None = None,
+) -> HostTrain:
+    """Compose an agent, host environments, a replay and a behaviour into training; arguments as in `ddpg_jax.train.make_train`.
+
+    In next-step autoreset some steps are none: they take their time in the schedule, and are not stored.
+
+    Raises:
+        ValueError: as there.
+    """
+    schedule = Schedule(
+        num_envs=env.num_envs,
+        learning_starts=learning_starts,
+        updates_per_step=updates_per_step,
+        collect_steps=collect_steps,
+        steps_per_chunk=steps_per_chunk,
+        n_step=1 if window is None else window.length,
+    )
+    learner = make_learner(agent, env, replay, behaviour, window)
+    warming = random_actions() if warm_up is None else warm_up
+
+    def init(key: Key) -> TrainState:
+        agent_key, behaviour_key, key = jax.random.split(key, 3)
+        return learner.init(agent_key, key, _collector(env, behaviour, behaviour_key))
+
+    programs = make_programs(learner, env, behaviour, warming, schedule)
+    loop = Loop(Hosted(env), programs, behaviour, warming, schedule)
+    return HostTrain(init, loop.warm_up, loop.chunk, schedule, loop.begin, lambda: compile_all(programs, init, env))
+
+
+def _collector(env: HostEnvironment, behaviour: Behaviour, key: Key) -> rollout.Collector:
+    """The part of a collector that lives on the device: what the behaviour remembers."""
+    count = env.num_envs
+    return rollout.Collector(
+        env_state=(),
+        observation=(),
+        behaviour=strong(behaviour.init(key, jnp.zeros((count, *env.action.shape), env.action.dtype))),
+        reset=jnp.ones((count,), bool),
+        episode_return=jnp.zeros((count,)),
+        episode_length=jnp.zeros((count,), jnp.int32),
+    )
+
+
+def make_evaluate(agent: Agent, env: HostEnvironment) -> Callable[[AgentState, int], np.ndarray]:
+    """``evaluate(agent_state, seed) -> [E]`` undiscounted returns of one deterministic episode of each environment."""
+    act = jax.jit(agent.act)
+
+    def evaluate(agent_state: AgentState, seed: int) -> np.ndarray:
+        observation, returns, alive = env.reset(seed), np.zeros(env.num_envs), np.ones(env.num_envs, bool)
+        while alive.any():
+            now = env.step(np.asarray(act(agent_state, observation)))
+            returns += np.where(alive, now.reward, 0.0)
+            alive &= ~(now.terminated | now.truncated)
+            observation = now.observation
+        return returns
+
+    return evaluate

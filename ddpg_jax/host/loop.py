@@ -1,0 +1,139 @@
+"""What runs on the host: the environments, and the programs between their steps."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddpg_jax import rollout
+from ddpg_jax.health import NEVER
+from ddpg_jax.host.programs import HostPrograms, Sums
+from ddpg_jax.host.rows import pack
+from ddpg_jax.learner import Report, TrainState, with_behaviour
+from ddpg_jax.schedule import Schedule
+from ddpg_jax.types import Behaviour, HostEnvironment, HostStep, strong
+
+
+class Hosted:
+    """The environments with what is known of them on the host: where they stand, and sums since `clear`."""
+
+    def __init__(self, env: HostEnvironment) -> None:
+        self.env = env
+
+    def begin(self, seed: int) -> jax.Array:
+        """Reset; a row that shows where they stand."""
+        count = self.env.num_envs
+        observation = self.env.reset(seed)
+        self._return, self._length = np.zeros(count), np.zeros(count)
+        self.clear()
+        number, flag = np.zeros(count, np.float32), np.zeros(count, bool)
+        row = {"reward": number, "discount": number, "done": flag, "first": ~flag, "valid": flag}
+        return jax.device_put(pack({**row, "observation": observation, "next_observation": observation}))
+
+    def clear(self, steps: int = 0) -> None:
+        """Begin new sums; the step that comes next is number ``steps``."""
+        self._steps = steps
+        self._ended = np.zeros(3)
+        self._bad = dict.fromkeys(("action", "observation", "reward"), NEVER)
+
+    def step(self, action: np.ndarray) -> jax.Array:
+        """Act; what followed, as a row on the device."""
+        now = self.env.step(action)
+        done = now.terminated | now.truncated
+        self._count(action, now, done)
+        row = {
+            "reward": now.reward,
+            "discount": 1.0 - now.terminated.astype(np.float32),
+            "done": done if self.env.same_step else done | ~now.valid,
+            "first": done if self.env.same_step else ~now.valid,
+            "valid": now.valid,
+            "observation": now.observation,
+            "next_observation": now.next_observation,
+        }
+        return jax.device_put(pack(row))
+
+    def _count(self, action: np.ndarray, now: HostStep, done: np.ndarray) -> None:
+        self._return += np.where(now.valid, now.reward, 0.0)
+        self._length += now.valid
+        self._ended += [done.sum(), self._return[done].sum(), self._length[done].sum()]
+        self._return[done], self._length[done] = 0.0, 0.0
+        watched = {"action": action, "observation": (now.observation, now.next_observation), "reward": now.reward}
+        for name, value in watched.items():
+            leaves = [leaf for leaf in jax.tree.leaves(value) if np.issubdtype(leaf.dtype, np.inexact)]
+            if self._bad[name] == NEVER and not all(np.isfinite(leaf).all() for leaf in leaves):
+                self._bad[name] = self._steps
+        self._steps += 1
+
+    def episodes(self) -> rollout.Episodes:
+        """Sums over the episodes that ended since `clear`."""
+        count, returns, lengths = (jnp.float32(value) for value in self._ended)
+        return rollout.Episodes(count=count, return_sum=returns, length_sum=lengths, broken=jnp.float32(0))
+
+    def bad(self) -> dict[str, Any]:
+        """The first step since `clear` at which each quantity was not finite."""
+        return {name: np.int32(step) for name, step in self._bad.items()}
+
+
+class Loop:
+    """Environments and programs, taking turns."""
+
+    def __init__(
+        self, hosted: Hosted, programs: HostPrograms, behaviour: Behaviour, warming: Behaviour, schedule: Schedule
+    ) -> None:
+        self._hosted, self._programs, self._schedule = hosted, programs, schedule
+        self._behaviour, self._warming = behaviour, warming
+
+    def begin(self, seed: int) -> None:
+        """Reset the environments."""
+        self._row = self._hosted.begin(seed)
+
+    def warm_up(self, state: TrainState) -> TrainState:
+        """See `ddpg_jax.host.HostTrain`."""
+        own = self._warming is self._behaviour
+        acting_key, key = jax.random.split(state.key)
+        acting, env = state.collector.behaviour, self._hosted.env
+        if not own:  # a state of its own, for now
+            action = jnp.zeros((env.num_envs, *env.action.shape), env.action.dtype)
+            acting = strong(self._warming.init(jax.random.fold_in(acting_key, NEVER), action))
+        state, number = dataclasses.replace(state, key=key), jnp.zeros((), jnp.int32)
+        for index in range(self._schedule.warm_up):
+            action, acting, number = self._programs.explore_at_first(acting, state.agent, acting_key, number, self._row)
+            before, executed = self._row, np.asarray(action)
+            self._row = self._hosted.step(executed)
+            store = self._programs.fill if index < self._schedule.filling else self._programs.store
+            state = store(state, before, action, self._row)
+        return with_behaviour(state, acting) if own else state
+
+    def chunk(self, state: TrainState) -> tuple[TrainState, Report]:
+        """See `ddpg_jax.host.HostTrain`."""
+        acting_key, key = jax.random.split(state.key)
+        state, sums = dataclasses.replace(state, key=key), self._programs.no_sums(state)
+        number, before, action = jnp.zeros((), jnp.int32), self._row, None  # no answer yet
+        self._hosted.clear(int(state.steps))
+        for index in range(self._schedule.rounds * self._schedule.collect_steps):
+            behaving, answered = state.collector.behaviour, action
+            action, behaving, number = self._programs.explore(behaving, state.agent, acting_key, number, self._row)
+            state = with_behaviour(state, behaving)
+            executed = np.asarray(action)  # before the state it came from is given away
+            if answered is not None:
+                state, sums = self._take_in(state, sums, index, before, answered)
+            before, self._row = self._row, self._hosted.step(executed)
+        assert action is not None
+        state, sums = self._take_in(state, sums, index + 1, before, action)
+        report = Report(
+            episodes=self._hosted.episodes(),
+            metrics=jax.tree.map(lambda x: x / self._schedule.rounds, sums.metrics),
+            first_bad_step=self._hosted.bad() | sums.bad,
+            finite=self._programs.finite(state.agent),
+        )
+        return state, report
+
+    def _take_in(
+        self, state: TrainState, sums: Sums, steps: int, before: jax.Array, action: jax.Array
+    ) -> tuple[TrainState, Sums]:
+        """The newest row, which is the chunk's step number ``steps``; with it a round may be over."""
+        if steps % self._schedule.collect_steps:
+            return self._programs.store(state, before, action, self._row), sums
+        return self._programs.store_and_learn(state, sums, before, action, self._row)

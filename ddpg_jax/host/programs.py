@@ -1,0 +1,122 @@
+"""What runs on the device while the host steps the environments."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from ddpg_jax.health import NEVER, finite_leaves, first_bad
+from ddpg_jax.host.rows import packed, row_shapes, unpack
+from ddpg_jax.learner import Learner, TrainState
+from ddpg_jax.schedule import Schedule
+from ddpg_jax.types import AgentState, Behaviour, HostEnvironment, Key, Metrics, PyTree, Transition
+
+
+@struct.dataclass
+class Sums:
+    """What a chunk adds up on the device: metrics, and the first vector step at which each was not finite."""
+
+    metrics: Metrics
+    bad: dict[str, jax.Array]
+
+
+class Program:
+    """A jitted function that can be compiled ahead of its first call."""
+
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        self._jitted = jax.jit(function, **options)
+        self._call: Callable[..., Any] = self._jitted
+
+    def compile(self, *shapes: Any) -> None:
+        """Now, for arguments of these shapes."""
+        self._call = self._jitted.lower(*shapes).compile()
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._call(*arguments)
+
+
+class HostPrograms(NamedTuple):
+    """Between two steps of the environments. A row is what `ddpg_jax.host.rows` packs."""
+
+    explore: Program
+    """``(behaviour_state, agent_state, key, number, row) -> (action, behaviour_state, number + 1)``."""
+    explore_at_first: Program
+    fill: Program
+    """``(state, before, action, row) -> state``: take in ``row``, which followed ``action``, the answer to ``before``."""
+    store: Program
+    """The same, and store it."""
+    store_and_learn: Program
+    """``(state, sums, before, action, row) -> (state, sums)``."""
+    no_sums: Program
+    finite: Program
+
+
+def make_programs(
+    learner: Learner, env: HostEnvironment, behaviour: Behaviour, warming: Behaviour, schedule: Schedule
+) -> HostPrograms:
+    """The programs of a `Schedule`; ``warming`` acts at first."""
+    like, updates = row_shapes(env), schedule.updates_per_step
+
+    def store(state: TrainState, before: jax.Array, action: jax.Array, row: jax.Array, store: bool = True) -> TrainState:
+        now = unpack(row, like)
+        transition = Transition(
+            observation=unpack(before, like)["observation"],
+            action=action,
+            reward=now["reward"],
+            discount=now["discount"],
+            next_observation=now["next_observation"],
+            valid=None if env.same_step else now["valid"],
+        )
+        collector = dataclasses.replace(state.collector, reset=now["first"])
+        return learner.take(state, collector, transition, now["done"], store=store)
+
+    def fill(state: TrainState, before: jax.Array, action: jax.Array, row: jax.Array) -> TrainState:
+        return store(state, before, action, row, store=False)
+
+    def learn(state: TrainState, sums: Sums, before: jax.Array, action: jax.Array, row: jax.Array) -> tuple[TrainState, Sums]:
+        state = store(state, before, action, row)
+        keys = jax.random.split(jax.random.fold_in(state.key, state.steps), 2 * updates + 1)
+        state, metrics = learner.learn(state, keys[:-1].reshape(updates, 2))
+        state = learner.adapt(state, keys[-1])
+        bad = jax.tree.map(jnp.minimum, sums.bad, first_bad(metrics, state.steps - 1))
+        return state, Sums(metrics=jax.tree.map(jnp.add, sums.metrics, metrics), bad=bad)
+
+    def no_sums(state: TrainState) -> Sums:
+        shapes = jax.eval_shape(lambda s: learner.learn(s, jax.random.split(s.key, (updates, 2)))[1], state)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return Sums(metrics=zeros, bad={name: jnp.asarray(NEVER, jnp.int32) for name in shapes})
+
+    explore = _explore(behaviour, like)
+    return HostPrograms(
+        explore,
+        explore if warming is behaviour else _explore(warming, like),
+        Program(fill, donate_argnums=0),
+        Program(store, donate_argnums=0),
+        Program(learn, donate_argnums=(0, 1)),
+        Program(no_sums),
+        Program(finite_leaves),
+    )
+
+
+def _explore(acting: Behaviour, like: PyTree) -> Program:
+    def explore(state: PyTree, agent_state: AgentState, key: Key, number: jax.Array, row: jax.Array) -> tuple:
+        seen = unpack(row, like)
+        key = jax.random.fold_in(key, number)
+        return *acting.act(state, agent_state, seen["observation"], key, seen["first"]), number + 1
+
+    return Program(explore)
+
+
+def compile_all(programs: HostPrograms, init: Callable[[Key], TrainState], env: HostEnvironment) -> None:
+    """Compile all that a chunk runs."""
+    state = jax.eval_shape(init, jax.random.key(0))
+    shape = packed(env)
+    action = jax.ShapeDtypeStruct((env.num_envs, *env.action.shape), env.action.dtype)
+    programs.explore.compile(state.collector.behaviour, state.agent, state.key, state.steps, shape)
+    programs.store_and_learn.compile(state, jax.eval_shape(programs.no_sums, state), shape, action, shape)
+    programs.store.compile(state, shape, action, shape)
+    programs.no_sums.compile(state)
+    programs.finite.compile(state.agent)

@@ -1,0 +1,6 @@
+"""Flax modules for actors and critics. Nothing here is required: any object with ``init`` and ``apply`` is a network."""
+
+from ddpg_jax.networks.layers import BatchNorm, Dense, LayerNorm, NoisyDense, uniform_symmetric
+from ddpg_jax.networks.mlp import Actor, Critic, Ensemble, first
+
+__all__ = ["Actor", "BatchNorm", "Critic", "Dense", "Ensemble", "LayerNorm", "NoisyDense", "first", "uniform_symmetric"]

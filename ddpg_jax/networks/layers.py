@@ -1,0 +1,110 @@
+"""Layers and normalisations, as Flax modules."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+Initializer = Callable[..., jax.Array]
+Norm = Callable[[], nn.Module]
+
+
+def uniform_symmetric(bound: float) -> Initializer:
+    """An initialiser that draws from U[-bound, bound] (Lillicrap et al. 2015, section 7, for the final layers)."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class Dense(nn.Module):
+    """A linear layer whose weights and biases are both drawn from U[-1/sqrt(f), 1/sqrt(f)], f the fan-in, or U[-bound, bound].
+
+    Source: Lillicrap et al. 2015, section 7. Differs from ``flax.linen.Dense``: there biases start at zero.
+    """
+
+    features: int
+    bound: float | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        fan_in = x.shape[-1]
+        init = uniform_symmetric(1 / math.sqrt(fan_in) if self.bound is None else self.bound)
+        kernel = self.param("kernel", init, (fan_in, self.features))
+        bias = self.param("bias", init, (self.features,))
+        x = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        return x + jnp.broadcast_to(bias.astype(self.dtype), x.shape)
+
+
+class NoisyDense(nn.Module):
+    """A linear layer with learned noise, ``y = (mu_w + sigma_w * eps_w) x + mu_b + sigma_b * eps_b``, to stand in for `Dense`.
+
+    The noise is factorised, ``eps_w[i, j] = f(eps_i) f(eps_j)`` with ``f(x) = sign(x) sqrt|x|``, one draw for the whole batch,
+    from the collection "noise": drawn anew in every pass that may write it (an agent's update), times its ``active`` in any
+    other, which is 0 (the means alone act, are evaluated and make targets) unless `ddpg_jax.behaviour.noisy_network` explores.
+    ``bound`` is not used: both parameters start as the paper says.
+
+    Source: Fortunato et al. 2018 (arXiv:1706.10295), section 3, equations 9 to 11; sigma_0 = 0.5.
+    """
+
+    features: int
+    bound: float | None = None
+    dtype: jnp.dtype = jnp.float32
+    sigma: float = 0.5
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        fan_in = x.shape[-1]
+        mean, spread = uniform_symmetric(1 / math.sqrt(fan_in)), nn.initializers.constant(self.sigma / math.sqrt(fan_in))
+        kernel, bias = self.param("kernel", mean, (fan_in, self.features)), self.param("bias", mean, (self.features,))
+        kernel_sigma = self.param("kernel_sigma", spread, (fan_in, self.features))
+        bias_sigma = self.param("bias_sigma", spread, (self.features,))
+        key = self.variable("noise", "key", lambda: self.make_rng("params"))
+        active = self.variable("noise", "active", lambda: jnp.zeros(()))
+        scale, (next_key, in_key, out_key) = active.value, jax.random.split(key.value, 3)
+        if self.is_mutable_collection("noise") and not self.is_initializing():
+            scale, key.value = jnp.ones(()), next_key
+        shaped = lambda normal: jnp.sign(normal) * jnp.sqrt(jnp.abs(normal))
+        noise_in, noise_out = shaped(jax.random.normal(in_key, (fan_in, 1))), shaped(jax.random.normal(out_key, bias.shape))
+        kernel = kernel + kernel_sigma * (scale * noise_in * jnp.broadcast_to(noise_out, (1, self.features)))
+        bias = bias + bias_sigma * (scale * noise_out)
+        x = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        return x + jnp.broadcast_to(bias.astype(self.dtype), x.shape)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation; ``Actor(norm=LayerNorm)`` puts it after each hidden layer, before the non-linearity.
+
+    Source: Ba et al. 2016; Plappert et al. 2018, section 4.1.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.LayerNorm(dtype=x.dtype)(x)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation with running statistics; as ``norm`` and ``input_norm`` of both networks it is the paper's.
+
+    A pass that may write the collection "batch_stats" (an agent's losses, and its target critic, which keeps none of it)
+    normalises by the batch's own moments; the losses move the running ones. Any other pass (acting, evaluation, the target
+    actor) normalises by the running ones. A target critic that did so too would differ from the critic in training by a
+    small bias, which bootstrapping multiplies by 1 / (1 - gamma).
+
+    Source: Ioffe and Szegedy 2015; Lillicrap et al. 2015, section 3. The paper states neither the momentum (0.99 here) nor
+    which moments the targets use.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.BatchNorm(use_running_average=not self.is_mutable_collection("batch_stats"), dtype=x.dtype)(x)
+
+
+def normalized(norm: Norm | None, x: jax.Array) -> jax.Array:
+    """``x``, normalised by a layer of this kind; None leaves it alone."""
+    return x if norm is None else norm()(x)

@@ -1,0 +1,54 @@
+"""Named, cited sets of numbers. A new one is a record in a file here; a new file is a line in `PRESETS`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+from ddpg_jax.runs.presets import d4pg, ddpg, lecture, parameter_noise, td3, td3_categorical
+from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
+from ddpg_jax.runs.tasks import TASKS
+
+__all__ = ["PRESETS", "Numbers", "Parts", "Preset", "number_types", "numbers_on"]
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for module in (ddpg, parameter_noise, td3, d4pg, td3_categorical, lecture)
+    for preset in module.PRESETS
+}
+
+
+def number_types() -> dict[str, type]:
+    """Name and type of each number of some preset that the command line may set."""
+    kinds: dict[str, type] = {"int": int, "float": float, "bool": bool}
+    found = {field.name: str(field.type) for preset in PRESETS.values() for field in fields(preset.numbers)}
+    return {name: kinds[kind] for name, kind in found.items() if kind in kinds}
+
+
+def numbers_on(preset: Preset, env: str) -> tuple[Numbers, dict[str, tuple[Any, Any]]]:
+    """The preset's numbers on an environment, and what was replaced there: ``{name: (the preset's, the task's)}``.
+
+    Raises:
+        ValueError: the preset is not for this environment.
+    """
+    if preset.only_for not in (None, env):
+        raise ValueError(
+            f"preset {preset.name!r} is for the environment {preset.only_for!r}, not {env!r}: choose another preset."
+        )
+    known = {field.name for field in fields(preset.numbers)}
+    own = {name: value for name, value in _from_task(preset, env) if name in known}
+    replaced = {name: (old, own[name]) for name in own if (old := getattr(preset.numbers, name)) != own[name]}
+    return replace(preset.numbers, **{**preset.published_for(env), **own}), replaced
+
+
+def _from_task(preset: Preset, env: str) -> Iterator[tuple[str, Any]]:
+    """What a preset takes from a task, the later the stronger."""
+    if env not in TASKS:
+        return
+    task = TASKS[env]
+    if task.numbers and not preset.exact:
+        yield from preset.scaled_down.items()
+        yield from task.numbers.items()
+    if task.support is not None:
+        yield from zip(("v_min", "v_max"), task.support, strict=True)

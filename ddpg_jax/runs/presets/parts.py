@@ -1,0 +1,91 @@
+"""From numbers to the parts of a training run: what the algorithms' own functions have in common.
+
+Parts of the library are reached through the package, which loads them on first use: importing this costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import ddpg_jax
+from ddpg_jax.runs.presets.numbers import Numbers, Parts
+
+if TYPE_CHECKING:
+    from ddpg_jax.networks import Actor, Critic
+    from ddpg_jax.types import Agent, Behaviour, Environment, Replay
+
+
+def actor(numbers: Numbers, env: Environment, **options: Any) -> Actor:
+    """The actor; ``options`` of `ddpg_jax.networks.Actor` go first."""
+    norm = {"norm": ddpg_jax.networks.LayerNorm} if numbers.layer_norm else {}
+    return ddpg_jax.networks.Actor(env.action.shape[-1], numbers.hidden, **norm | options)
+
+
+def critic(numbers: Numbers, *, action_layer: int = 0, **options: Any) -> Critic:
+    """The critic, one of an ensemble; ``options`` of `ddpg_jax.networks.Critic` go first."""
+    layer_norm = ddpg_jax.networks.LayerNorm
+    norm = {"norm": layer_norm, "action_norm": layer_norm} if numbers.layer_norm else {}
+    return ddpg_jax.networks.Critic(numbers.critic_hidden or numbers.hidden, action_layer, **norm | options)
+
+
+def optimizer(numbers: Numbers) -> Callable[..., Any]:
+    """Adam, or AdamW, of both networks."""
+    return ddpg_jax.agents.adam(weight_decay=numbers.weight_decay, max_grad_norm=numbers.max_grad_norm)
+
+
+def actor_rate(numbers: Numbers) -> Any:
+    """The actor's learning rate over its own steps, one to an update of the agent."""
+    return ddpg_jax.agents.annealed(numbers.actor_learning_rate, numbers.anneal_updates // numbers.batches_per_update)
+
+
+def critic_rate(numbers: Numbers) -> Any:
+    """The critic's learning rate over its own steps."""
+    return ddpg_jax.agents.annealed(numbers.critic_learning_rate, numbers.anneal_updates)
+
+
+def gaussian(stddev: float) -> Callable[[Agent], Behaviour]:
+    """Explore by Gaussian noise on actions, clipped to their range."""
+    noise = ddpg_jax.noise
+    return lambda agent: ddpg_jax.behaviour.explore(agent, noise.chain(noise.gaussian(stddev), noise.clip()))
+
+
+def ornstein_uhlenbeck(stddev: float) -> Callable[[Agent], Behaviour]:
+    """Explore by Ornstein-Uhlenbeck noise on actions, clipped to their range."""
+    noise = ddpg_jax.noise
+    return lambda agent: ddpg_jax.behaviour.explore(agent, noise.chain(noise.ornstein_uhlenbeck(stddev), noise.clip()))
+
+
+def assemble(
+    numbers: Numbers, agent: Agent, explore: Callable[[Agent], Behaviour], *, own_warm_up: bool = False
+) -> Parts:
+    """Wrap the agent, and add what is the same for all algorithms.
+
+    Args:
+        numbers: of the run.
+        agent: the algorithm's.
+        explore: makes the behaviour of the wrapped agent.
+        own_warm_up: explore from the first step on, instead of acting at random.
+    """
+    agent = ddpg_jax.agents.scale_rewards(agent, numbers.reward_scale)
+    if numbers.normalize_observations:
+        agent = ddpg_jax.agents.normalize_observations(agent)
+    behaviour = explore(agent)
+    window = ddpg_jax.returns.n_step(numbers.n_step, numbers.gamma) if numbers.n_step > 1 else None
+    return Parts(agent, _replay(numbers), behaviour, behaviour if own_warm_up else None, window)
+
+
+def _replay(numbers: Numbers) -> Replay:
+    import optax
+
+    from ddpg_jax import checks
+
+    rows = numbers.batch_size * numbers.batches_per_update
+    if checks.is_zero(numbers.priority_exponent):
+        return ddpg_jax.replay.uniform(numbers.replay_capacity, rows)
+    batches = numbers.importance_updates // numbers.batches_per_update
+    first: Any = numbers.importance_exponent
+    beta: Any = optax.linear_schedule(first, 1.0, batches)
+    return ddpg_jax.replay.prioritised(
+        numbers.replay_capacity, rows, priority_exponent=numbers.priority_exponent, importance_exponent=beta
+    )

@@ -1,0 +1,118 @@
+"""What is known of single tasks: when they count as solved, what was published, which numbers were found by trying."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Published(NamedTuple):
+    """A return that somebody published."""
+
+    agent: str
+    mean: float
+    std: float | None
+    """Over seeds, where it was given."""
+    steps: int
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One task: an environment, and what belongs to it whatever learns there."""
+
+    env: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the environment, with which the benchmarks make it; the environment's own without."""
+    solved: float | None = None
+    """The mean return of deterministic episodes at which it counts as solved; None where nobody agreed on one."""
+    support: tuple[float, float] | None = None
+    """Ends of a categorical critic's support, in units of discounted return."""
+    published: tuple[Published, ...] = ()
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    """Found by trying, published nowhere: presets that are named after an algorithm take them (`ddpg_jax.runs.presets`)."""
+
+    @property
+    def slug(self) -> str:
+        """The name as part of a file's name."""
+        return self.env.replace("/", "_").replace(":", "_")
+
+
+CLEANRL = "CleanRL's benchmark, JAX, Gymnasium v4, 3 seeds"
+TD3_PAPER = "Fujimoto et al. 2018, table 1 (Gym v1, maximum of the mean over 10 seeds)"
+
+TASKS: dict[str, Task] = {
+    task.env: task
+    for task in (
+        Task(
+            env="pendulum",
+            solved=-200.0,
+            # At most 0 and at least -16.27 a step, 200 steps: -1,409 by Acme's rule, but no state is as bad as that throughout.
+            support=(-1_000.0, 0.0),
+            published=(
+                Published("DDPG", -152.1, None, 20_000, "SB3 zoo, Pendulum-v1"),
+                Published("TD3", -151.9, None, 20_000, "SB3 zoo, Pendulum-v1"),
+            ),
+            numbers={
+                "total_timesteps": 20_000,
+                "batch_size": 64,
+                "replay_capacity": 20_000,
+                "hidden": (64, 64),
+                "actor_learning_rate": 1e-3,
+                "critic_learning_rate": 1e-3,
+            },
+        ),
+        Task(
+            env="brax/inverted_pendulum",
+            solved=950.0,
+            support=(0.0, 100.0),  # 1 a step, for ever: 100
+            numbers={
+                "total_timesteps": 80_000,
+                "num_envs": 8,
+                "updates_per_step": 4,
+                "batch_size": 128,
+                "replay_capacity": 80_000,
+                "hidden": (64, 64),
+                "critic_learning_rate": 1e-3,
+            },
+        ),
+        Task(
+            env="brax/inverted_double_pendulum",
+            solved=8_000.0,
+            support=(0.0, 1_000.0),  # 9.36 a step, for ever: 936 at gamma 0.99, 468 at 0.98
+            numbers={
+                "total_timesteps": 161_000,
+                "num_envs": 8,
+                "updates_per_step": 4,
+                "replay_capacity": 160_000,
+                "hidden": (128, 128),
+                "layer_norm": True,
+                "gamma": 0.98,
+                "n_step": 3,
+                "critic_learning_rate": 1e-3,
+                "anneal_updates": 80_000,
+                "stddev": 0.3,
+            },
+        ),
+        Task(env="brax/halfcheetah", options={"backend": "spring"}),
+        Task(env="brax/hopper"),
+        Task(env="brax/reacher", options={"backend": "spring", "time_limit": 50}),
+        Task(
+            env="gymnasium/HalfCheetah-v5",
+            published=(
+                Published("DDPG", 8_638.6, 1_954.5, 1_000_000, CLEANRL),
+                Published("TD3", 9_345.9, 771.0, 1_000_000, CLEANRL),
+                Published("TD3", 9_636.95, 859.07, 1_000_000, TD3_PAPER),
+            ),
+        ),
+        Task(
+            env="gymnasium/Hopper-v5",
+            published=(
+                Published("DDPG", 1_208.5, 659.2, 1_000_000, CLEANRL),
+                Published("TD3", 2_940.1, 656.0, 1_000_000, CLEANRL),
+                Published("TD3", 3_564.07, 114.74, 1_000_000, TD3_PAPER),
+            ),
+        ),
+    )
+}

@@ -1,0 +1,292 @@
+"""Every number of every preset is seen arriving in the part that it belongs to, and every float may be traced."""
+
+import functools
+from dataclasses import fields, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpg_jax import agents, behaviour, envs, learner, networks, noise, population, replay, returns, train
+from ddpg_jax.runs import build
+from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs.presets import PRESETS, number_types
+from ddpg_jax.schedule import Schedule
+
+# Of each number one that no preset has, within its range.
+CHANGED = {
+    "total_timesteps": 60_000,
+    "num_envs": 2,
+    "learning_starts": 301,
+    "updates_per_step": 7,
+    "batch_size": 17,
+    "replay_capacity": 15_002,
+    "hidden": (11, 12),
+    "critic_hidden": (13, 14),
+    "reward_scale": 0.28125,
+    "gamma": 0.9375,
+    "n_step": 4,
+    "tau": 0.0625,
+    "actor_learning_rate": 0.03125,
+    "critic_learning_rate": 0.0234375,
+    "critic_weight_decay": 0.015625,
+    "weight_decay": 0.01171875,
+    "max_grad_norm": 0.53125,
+    "anneal_updates": 30,
+    "priority_exponent": 0.59375,
+    "importance_exponent": 0.53125,
+    "importance_updates": 36,
+    "stddev": 0.265625,
+    "stddev_low": 0.046875,
+    "stddev_high": 0.296875,
+    "policy_delay": 3,
+    "target_noise": 0.28125,
+    "target_noise_clip": 0.34375,
+    "v_min": -1234.0,
+    "v_max": 1235.0,
+    "num_atoms": 19,
+}
+AGENT = {"paper": "ddpg", "paper-batch-norm": "ddpg", "default": "ddpg", "parameter-noise": "ddpg", "pendulum-lecture": "ddpg"}
+AGENT |= {"td3": "td3", "td3-paper": "td3", "d4pg": "d4pg", "d4pg-paper": "d4pg", "td3-categorical": "td3_categorical"}
+NOISE = {"paper": "ornstein_uhlenbeck", "paper-batch-norm": "ornstein_uhlenbeck", "pendulum-lecture": "ornstein_uhlenbeck"}
+NOISE |= {"td3-categorical": "gaussian_per_episode", "parameter-noise": None}
+
+
+def changed(name, **more):
+    """The preset's numbers, all of them other ones, its switches turned."""
+    numbers = PRESETS[name].numbers
+    known = {field.name for field in fields(numbers)}
+    switches = {field: not getattr(numbers, field) for field in ("layer_norm", "normalize_observations")}
+    values = {field: value for field, value in CHANGED.items() if field in known} | switches | more
+    assert set(values) == known, "a new number wants a line above, and a look at where it goes"
+    return replace(numbers, **values)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """``{name: (positional, keywords, result)}`` of the last call of each factory of the library."""
+    made = {}
+
+    def watch(module, name):
+        factory = getattr(module, name)
+
+        @functools.wraps(factory)
+        def watched(*args, **options):
+            made[name] = (args, options, factory(*args, **options))
+            return made[name][2]
+
+        monkeypatch.setattr(module, name, watched)
+
+    for name in ("ddpg", "td3", "d4pg", "td3_categorical", "adam", "scale_rewards", "normalize_observations"):
+        watch(agents, name)
+    for name in ("gaussian", "ornstein_uhlenbeck", "gaussian_per_episode", "clip"):
+        watch(noise, name)
+    for module, names in ((replay, ("uniform", "prioritised")), (behaviour, ("explore", "parameter_noise"))):
+        for name in names:
+            watch(module, name)
+    watch(returns, "n_step")
+    return made
+
+
+def composed(name, numbers):
+    return PRESETS[name].compose(numbers, envs.make("pendulum", numbers.num_envs))
+
+
+def test_each_preset_is_listed_here():
+    assert set(AGENT) == set(PRESETS)
+    assert set(number_types()) | {"hidden", "critic_hidden"} == {*CHANGED, "layer_norm", "normalize_observations"}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_numbers_of_the_agent(name, calls):
+    numbers = changed(name)
+    composed(name, numbers)
+    (actor, critic), options, _ = calls[AGENT[name]]
+    own = {"policy_delay", "target_noise", "target_noise_clip", "v_min", "v_max"} & {field.name for field in fields(numbers)}
+    for field in ("gamma", "tau", "critic_weight_decay", *own):
+        assert options[field] == CHANGED[field], field
+    assert (actor.hidden, critic.hidden) == ((11, 12), (13, 14))
+    assert critic.num_atoms == (19 if hasattr(numbers, "num_atoms") else None)
+    assert set(calls) & set(AGENT.values()) == {AGENT[name]}, "no other agent is made"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_learning_rates_and_optimiser(name, calls):
+    """Falling from the number to zero over 30 critic steps; the actor makes one where the critic makes ``policy_delay``."""
+    numbers = changed(name)
+    composed(name, numbers)
+    options, delay = calls[AGENT[name]][1], getattr(numbers, "policy_delay", 1)
+    for field, steps in (("actor_learning_rate", 30 // delay), ("critic_learning_rate", 30)):
+        rate = options[field]
+        assert [float(rate(step)) for step in (0, steps // 2, steps, 99)] == pytest.approx(
+            [CHANGED[field], CHANGED[field] / 2, 0, 0], abs=1e-8
+        )
+    assert calls["adam"][1] == {"weight_decay": CHANGED["weight_decay"], "max_grad_norm": CHANGED["max_grad_norm"]}
+    assert options["optimizer"] is calls["adam"][2]
+    constant = replace(numbers, anneal_updates=0)
+    composed(name, constant)
+    assert calls[AGENT[name]][1]["actor_learning_rate"] == CHANGED["actor_learning_rate"]
+    assert calls[AGENT[name]][1]["critic_learning_rate"] == CHANGED["critic_learning_rate"]
+
+
+@pytest.mark.parametrize(("decay", "norm"), [(0.0, 0.0), (0.5, 0.0), (0.0, 0.25), (0.5, 0.25)])
+@pytest.mark.parametrize("traced", [False, True])
+def test_adam_decays_and_clips_as_told(decay, norm, traced):
+    """The first step of Adam is the rate in the gradient's direction; AdamW takes ``decay`` of the parameter away as well."""
+
+    def first_step(decay, norm, scale):
+        optimizer = agents.adam(weight_decay=decay, max_grad_norm=norm)(0.5)
+        params = {"a": jnp.array([2.0, 2.0])}
+        # A second, equal gradient after a first ten times as long shows in Adam's moments whether it was clipped.
+        state = optimizer.init(params)
+        _, state = optimizer.update({"a": scale * jnp.array([0.3, 0.4])}, state, params)
+        return optimizer.update({"a": jnp.array([0.03, 0.04])}, state, params)[0]["a"]
+
+    step = first_step(*(jnp.float32(x) if traced else x for x in (decay, norm)), 10.0)
+    step = jax.jit(first_step)(decay, norm, 10.0) if traced else step
+    first = np.array([0.3, 0.4]) * (10.0 if norm == 0 else norm / 0.5)  # a gradient of length 5 is cut to 0.25
+    second = np.array([0.03, 0.04])
+    mean = (0.9 * 0.1 * first + 0.1 * second) / (1 - 0.9**2)
+    spread = (0.999 * 0.001 * first**2 + 0.001 * second**2) / (1 - 0.999**2)
+    expected = -0.5 * (mean / (np.sqrt(spread) + 1e-8) + decay * 2.0)
+    np.testing.assert_allclose(step, expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_norms_reach_the_networks(name, calls):
+    numbers = changed(name)
+    for layer_norm in (False, True):
+        composed(name, replace(numbers, layer_norm=layer_norm))
+        actor, critic = calls[AGENT[name]][0]
+        layer = networks.LayerNorm if layer_norm else None
+        if name == "paper-batch-norm":
+            layers = (networks.BatchNorm, networks.BatchNorm, networks.BatchNorm, networks.BatchNorm)
+            assert (actor.norm, actor.input_norm, critic.norm, critic.input_norm) == layers
+        else:
+            assert (actor.norm, actor.input_norm, critic.norm, critic.input_norm) == (layer, None, layer, None)
+        assert critic.action_norm is layer
+        assert critic.action_layer == (1 if name in ("paper", "paper-batch-norm") else 0)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_rewards_observations_and_returns(name, calls):
+    numbers = changed(name, normalize_observations=True)
+    parts = composed(name, numbers)
+    inner, scale = calls["scale_rewards"][0]
+    assert (inner, scale) == (calls[AGENT[name]][2], CHANGED["reward_scale"])
+    assert calls["normalize_observations"][0] == (calls["scale_rewards"][2],)
+    assert parts.agent is calls["normalize_observations"][2]
+    assert calls["n_step"][0] == (4, CHANGED["gamma"])
+    assert parts.window is calls["n_step"][2]
+    parts = composed(name, replace(numbers, normalize_observations=False, n_step=1))
+    assert parts.agent is calls["scale_rewards"][2]
+    assert parts.window is None
+    assert composed(name, replace(numbers, n_step=2)).window.length == 2
+    parts = composed(name, replace(numbers, normalize_observations=False, reward_scale=1.0))
+    assert parts.agent is calls[AGENT[name]][2], "nothing is scaled by 1"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_numbers_of_the_replay(name, calls):
+    """beta rises from its first value to 1 over 36 critic batches, of which one sample holds ``policy_delay``."""
+    numbers = changed(name)
+    delay = getattr(numbers, "policy_delay", 1)
+    parts = composed(name, numbers)
+    sizes, options, store = calls["prioritised"]
+    assert sizes == (15_002, 17 * delay)
+    assert options["priority_exponent"] == CHANGED["priority_exponent"]
+    beta = options["importance_exponent"]
+    samples = 36 // delay
+    assert [float(beta(sample)) for sample in (0, samples // 2, samples - 1, samples)] == pytest.approx(
+        [0.53125, (0.53125 + 1) / 2, 1 - (1 - 0.53125) / samples, 1.0]
+    )
+    assert parts.replay is store
+    assert "uniform" not in calls
+    parts = composed(name, replace(numbers, priority_exponent=0.0))
+    assert calls["uniform"][:2] == ((15_002, 17 * delay), {})
+    assert parts.replay is calls["uniform"][2]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_numbers_of_the_noise(name, calls):
+    numbers = changed(name)
+    parts = composed(name, numbers)
+    kind = NOISE.get(name, "gaussian")
+    if kind is None:
+        (agent, env), options, made = calls["parameter_noise"]
+        assert (agent, env.num_envs, options) == (parts.agent, 2, {"stddev": CHANGED["stddev"]})
+    else:
+        agent, _ = calls["explore"][0]
+        made = calls["explore"][2]
+        own = (CHANGED["stddev_low"], CHANGED["stddev_high"]) if kind == "gaussian_per_episode" else (CHANGED["stddev"],)
+        assert calls[kind][0] == own
+        assert ("clip" in calls) == (name != "pendulum-lecture")
+        assert agent is parts.agent, "what explores is the agent with its wrappers"
+    assert set(calls) & {"gaussian", "ornstein_uhlenbeck", "gaussian_per_episode"} == ({kind} - {None})
+    assert parts.behaviour is made
+    first = name in ("paper", "paper-batch-norm", "pendulum-lecture")
+    assert parts.warm_up is (made if first else None)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_numbers_of_the_schedule(name, monkeypatch):
+    """7 critic updates per vector step: with a delay of 3, seven updates of the agent in three vector steps."""
+    given = {field.name: getattr(changed(name), field.name) for field in fields(changed(name))}
+    config = make_config("pendulum", name, **given, steps_per_chunk=120)
+    steps = getattr(config.numbers, "policy_delay", 1)
+    expected = {"num_envs": 2, "learning_starts": 301, "updates_per_step": 7, "collect_steps": steps, "n_step": 4}
+    assert config.schedule == Schedule(steps_per_chunk=120, **expected)
+    assert config.num_chunks == (60_000 - 2 * (3 + 151)) // 120
+    told = []
+    make_train = train.make_train
+    monkeypatch.setattr(train, "make_train", lambda *a, **k: told.append((a, k)) or make_train(*a, **k))
+    build.member_of(config)({})
+    ((agent, env, store, acting), options), (parts) = told[0], config.preset.compose(config.numbers, told[0][0][1])
+    assert (env.num_envs, options.pop("window").length) == (2, 4)
+    assert (options.pop("warm_up") is acting) == (parts.warm_up is not None)
+    names = ("learning_starts", "updates_per_step", "collect_steps", "steps_per_chunk")
+    assert options == {field: getattr(config.schedule, field) for field in names}
+    assert all(part is not None for part in (agent, store))
+
+
+FLOATS = [name for name, kind in number_types().items() if kind is float]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_float_may_be_traced(name):
+    """The whole program of a member, all of its floats unknown when it is traced."""
+    config = make_config("pendulum", name, num_envs=2, replay_capacity=400, hidden=(4,), critic_hidden=(4,), batch_size=6)
+    own = [field for field in FLOATS if hasattr(config.numbers, field)]
+    member = build.member_of(config)
+    numbers = {field: jax.ShapeDtypeStruct((3,), jnp.float32) for field in own}
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 3))
+    people = population.make_population(member)
+    state = jax.eval_shape(people.start, keys, numbers)
+    after, report = jax.eval_shape(people.chunk, state, numbers)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves((state, report)))
+    assert isinstance(after, learner.TrainState)
+
+
+def test_a_traced_number_does_what_a_given_one_does():
+    """Those four that switch something off at 0 or 1, as members of one program and each as a run of its own."""
+    values = {"reward_scale": [1.0, 0.25], "weight_decay": [0.0, 0.3], "max_grad_norm": [0.0, 0.05]}
+    values |= {"priority_exponent": [0.6, 0.3]}
+    sizes = {"hidden": (8,), "batch_size": 8, "replay_capacity": 400, "learning_starts": 40, "total_timesteps": 80}
+    config = make_config("pendulum", "default", **sizes, steps_per_chunk=40, evaluation_episodes=1)
+    keys, numbers = population.members(jax.random.key(3).reshape(1), values)
+    people = population.make_population(build.member_of(config))
+    state = jax.jit(people.start)(keys, numbers)
+    state, _ = jax.jit(people.chunk)(state, numbers)
+    different = []
+    for index in range(2):
+        own = replace(config, numbers=replace(config.numbers, **{field: row[index] for field, row in values.items()}))
+        single = build.member_of(own)({})
+        expected, _ = jax.jit(lambda key, single=single: single.chunk(single.start(key)))(keys[index])
+        ours = jax.tree.map(lambda x, index=index: x[index], state.agent)
+        for part in ("actor", "critic"):
+            params, wanted = getattr(ours, part).params, getattr(expected.agent, part).params
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), params, wanted)
+        different.append(np.concatenate([np.ravel(x) for x in jax.tree.leaves(expected.agent.critic.params)]))
+    assert not np.allclose(*different, atol=1e-3)
