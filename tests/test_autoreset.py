@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ddpg_jax import rollout
-from ddpg_jax.envs import Single, batch, randomized
+from ddpg_jax.envs import Single, View, batch
+from ddpg_jax.envs.randomize import randomized
 from ddpg_jax.types import Behaviour
 
 LIMIT = 5
@@ -172,14 +173,17 @@ def test_bad_numbers_are_named(wrong, text):
 
 def test_what_draws_receives_environment_zero():
     given = []
-    env = batch(counting(), 3, LIMIT, draw=given.append, viewer=lambda states: given.append(states) or "page", fps=7)
+    view = View(given.append, lambda states: given.append(states) or "page", fps=7)
+    env = batch(counting(), 3, LIMIT, view=view)
     state, _ = env.reset(jax.random.key(0))
     trajectory = {"start": np.arange(21).reshape(7, 3), "count": np.zeros((7, 3))}
-    env.draw(state.replace(state=trajectory))
-    assert env.viewer(state.replace(state=trajectory)) == "page"
+    states = rollout.frames(env, state.replace(state=trajectory))
+    env.view.draw(states)
+    assert env.view.viewer(states) == "page"
+    assert len(given) == 2
     for states in given:
         np.testing.assert_array_equal(states["start"], [0, 3, 6, 9, 12, 15, 18])
-    assert (batch(counting(), 3, LIMIT).draw, batch(counting(), 3, LIMIT).viewer, env.fps) == (None, None, 7)
+    assert (batch(counting(), 3, LIMIT).view, env.view.fps) == (View(None, None), 7)
 
 
 def weighing(mass):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpg_jax import envs
+from ddpg_jax import envs, rollout
 from ddpg_jax.envs import brax
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.runs import video
@@ -147,7 +147,7 @@ def test_time_limit_truncates_and_never_terminates():
 
 def test_braxs_viewer_has_the_trajectory_of_environment_zero(pole):
     states = jax.tree.map(lambda x, y: jnp.stack([x, y, x]), pole.start, pole.state)
-    page = pole.env.viewer(states)
+    page = pole.env.view.viewer(rollout.frames(pole.env, states))
     assert "<html>" in page
     (packed,) = re.findall('"(eJ[A-Za-z0-9+/=]{200,})"', page)  # what the viewer draws: zlib, base64
     drawn = json.loads(zlib.decompress(base64.b64decode(packed)))
@@ -162,11 +162,12 @@ def test_braxs_viewer_has_the_trajectory_of_environment_zero(pole):
 def test_frames_are_of_environment_zero_and_moving(pole):
     if not video.has_opengl():
         pytest.skip("this machine has no OpenGL")
-    frames = pole.env.draw(jax.tree.map(lambda x, y: jnp.stack([x, y, x]), pole.start, pole.state))
+    states = jax.tree.map(lambda x, y: jnp.stack([x, y, x]), pole.start, pole.state)
+    frames = pole.env.view.draw(rollout.frames(pole.env, states))
     assert all(frame.shape == (240, 320, 3) and frame.std() > 5 for frame in frames), "not blank"
     assert np.abs(frames[0].astype(int) - frames[1]).max() > 20, "and moving"
     np.testing.assert_array_equal(frames[0], frames[2])
-    assert pole.env.fps == pytest.approx(50)
+    assert pole.env.view.fps == pytest.approx(50)
 
 
 def test_unknown_names_and_backends_are_named():

@@ -32,7 +32,7 @@ def fragile():
     def valid(state, observation, reward):
         return jnp.isfinite(reward) & jnp.all(jnp.isfinite(observation))
 
-    return Single(reset, step, 1, valid)
+    return Single(reset, step, 1, valid=valid)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpg_jax.runs.checkpoints import Checkpoints
+from ddpg_jax.runs.checkpoints import FORMAT, Checkpoints
 from ddpg_jax.types import AgentState, NetworkState, is_key
 
 RECORD = {"chunks": 3, "train_seconds": 0.1, "config": {"env": "pendulum", "env_options": {}, "hidden": [64, 64], "tau": 5e-3}}
@@ -69,7 +69,7 @@ def test_round_trip_is_bitwise(tmp_path, checkpoints, like):
     step, found, record = checkpoints.restore(like())
     assert step == 10
     assert_same(found, state())
-    assert record == RECORD
+    assert record == RECORD | {"format": FORMAT}
     np.testing.assert_array_equal(jax.random.bits(found["key"]), jax.random.bits(state()["key"]))
 
 
@@ -124,7 +124,7 @@ def test_a_partial_newest_is_passed_over(tmp_path, checkpoints, damage):
     checkpoints.save(20, state(20), RECORD)
     damage(tmp_path / "checkpoints")
     step, found, record, said = reopened(tmp_path)
-    assert (step, record) == (10, RECORD)
+    assert (step, record) == (10, RECORD | {"format": FORMAT})
     assert_same(found, state(10))
     if damage in (truncated, no_commit_file):
         (sentence,) = said
@@ -170,5 +170,5 @@ def test_a_failure_while_saving_leaves_those_before(tmp_path, checkpoints, monke
             checkpoints.save(20, state(20), RECORD)
         gc.collect()
     step, found, record, _ = reopened(tmp_path)
-    assert (step, record) == (10, RECORD)
+    assert (step, record) == (10, RECORD | {"format": FORMAT})
     assert_same(found, state(10))

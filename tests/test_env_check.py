@@ -13,7 +13,6 @@ from gymnasium.vector import AutoresetMode
 
 from ddpg_jax import envs
 from ddpg_jax.envs import Single, batch
-from ddpg_jax.envs import gymnasium as adapter
 from ddpg_jax.runs import cli
 
 LIMIT = 12
@@ -165,7 +164,7 @@ def test_gymnasium_on_the_host_has_no_findings(name, mode):
     made = gymnasium.make_vec(
         name, 3, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, max_episode_steps=LIMIT
     )
-    env = adapter.vector(made, LIMIT)
+    env = envs.gymnasium.vector(made, LIMIT)
     assert envs.check(env) == []
     env.close()
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpg_jax import envs
+from ddpg_jax import envs, rollout
 from ddpg_jax.envs import Single, batch
 
 E, LIMIT = 3, 5
@@ -118,6 +118,6 @@ def test_a_wrapped_pendulum_can_still_be_drawn():
         env.reset(jax.random.key(0))[0],
         jax.random.split(jax.random.key(1), 4),
     )
-    frames = env.draw(states)
+    frames = env.view.draw(rollout.frames(env, states))
     assert len(frames) == 4
     assert all(frame.shape == (240, 240, 3) and frame.std() > 1 for frame in frames)

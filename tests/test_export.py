@@ -66,24 +66,22 @@ def policy_of(env, size):
 
 def test_bounds_of_each_dimension():
     gymnasium = pytest.importorskip("gymnasium")
-    from ddpg_jax.envs import gymnasium as adapter
 
     class Slider(gymnasium.Env):
         observation_space = gymnasium.spaces.Box(-1, 1, (3,))
         action_space = gymnasium.spaces.Box(np.float32([-2, 0]), np.float32([2, 10]))
 
     vector = gymnasium.vector.SyncVectorEnv([Slider], autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP)
-    policy = policy_of(adapter.vector(vector), 2)([100.0, -100.0])
+    policy = policy_of(envs.gymnasium.vector(vector), 2)([100.0, -100.0])
     np.testing.assert_allclose(policy.call(np.zeros((5, 3), np.float32)), [[2, 0]] * 5, atol=1e-5)
-    policy = policy_of(adapter.vector(vector), 2)([0.0, 0.0])
+    policy = policy_of(envs.gymnasium.vector(vector), 2)([0.0, 0.0])
     np.testing.assert_allclose(policy.call(np.zeros((2, 3), np.float32)), [[0, 5]] * 2, atol=1e-5)
 
 
 def test_the_lecture_exports_newton_metres():
     preset = config.make_config("pendulum", "pendulum-lecture").preset
-    env = compose.lecture_environment(envs.make("pendulum", 1))
+    env = preset.around(envs.make("pendulum", 1))
     np.testing.assert_allclose(env.native_action(jnp.array([0.5, 1.5, -7.0])), [0.5, 1.5, -2.0])
-    assert preset.adapt is not None
 
 
 def test_platforms():

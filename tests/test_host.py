@@ -18,7 +18,6 @@ from PIL import Image, ImageSequence
 
 from ddpg_jax import agents, envs, health, host, learner, networks, noise, replay, returns
 from ddpg_jax.behaviour import explore
-from ddpg_jax.envs import gymnasium as adapter
 from ddpg_jax.runs import cli
 
 E, LIMIT = 3, 5
@@ -51,7 +50,7 @@ class Counter(gymnasium.Env):
 
 
 def counters(mode, ends=(99, 3, 2)):
-    return adapter.vector(SyncVectorEnv([lambda n=n: Counter(n) for n in ends], autoreset_mode=mode))
+    return envs.gymnasium.vector(SyncVectorEnv([lambda n=n: Counter(n) for n in ends], autoreset_mode=mode))
 
 
 MODES = pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP], ids=lambda mode: mode.value)
@@ -102,7 +101,7 @@ def test_a_termination_at_the_time_limit_is_no_truncation():
 @MODES
 def test_actions_are_scaled_per_dimension_and_clipped(mode):
     vector = SyncVectorEnv([Counter] * 2, autoreset_mode=mode)
-    env = adapter.vector(vector)
+    env = envs.gymnasium.vector(vector)
     env.reset(0)
     for action, executed in (([-1, -1], [-2, 0]), ([1, 1], [2, 10]), ([0, 0.5], [0, 7.5]), ([3, -3], [2, 0])):
         env.step(np.array([action, [0, 0]], np.float32))
@@ -118,7 +117,7 @@ def test_observations_keep_their_structure_and_are_copies():
         def _see(self):
             return {"image": np.full((2, 2), self.steps, np.uint8), "state": np.ones(1) * self.steps, "count": self.steps}
 
-    env = adapter.vector(SyncVectorEnv([Nested] * 2, autoreset_mode=AutoresetMode.SAME_STEP))
+    env = envs.gymnasium.vector(SyncVectorEnv([Nested] * 2, autoreset_mode=AutoresetMode.SAME_STEP))
     kinds = {name: (x.shape, x.dtype) for name, x in env.observation.items()}
     assert kinds == {"image": ((2, 2), np.uint8), "state": ((1,), np.float32), "count": ((), np.int32)}
     first = env.reset(0)
@@ -141,7 +140,7 @@ def test_observations_keep_their_structure_and_are_copies():
 )
 def test_spaces_that_do_not_fit(change, message):
     with pytest.raises(ValueError, match=message):
-        adapter.vector(SyncVectorEnv([type("Odd", (Counter,), change)] * 2, autoreset_mode=AutoresetMode.SAME_STEP))
+        envs.gymnasium.vector(SyncVectorEnv([type("Odd", (Counter,), change)] * 2, autoreset_mode=AutoresetMode.SAME_STEP))
 
 
 def test_names_that_do_not_fit():
@@ -166,7 +165,7 @@ def test_registered_environments(name, mode):
     """Successors, starts, bounds and kinds of ends, over two episodes at random."""
     pytest.importorskip("imageio", reason="MuJoCo v5 needs gymnasium[mujoco]")
     made = gymnasium.make_vec(name, 2, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, max_episode_steps=7)
-    env, random = adapter.vector(made, 7), np.random.default_rng(0)
+    env, random = envs.gymnasium.vector(made, 7), np.random.default_rng(0)
     observation, ends, starts = env.reset(0), 0, []
     for _ in range(30):
         now = env.step(random.uniform(-1, 1, (2, *env.action.shape)).astype(np.float32))
@@ -307,7 +306,7 @@ def test_infinity_is_named_with_its_step():
             observation, _, *rest = super().step(action)
             return observation, float("inf") if (self.episode, self.steps) == (1, 2) else 0.0, *rest
 
-    env = adapter.vector(SyncVectorEnv([Broken] * E, autoreset_mode=AutoresetMode.SAME_STEP))
+    env = envs.gymnasium.vector(SyncVectorEnv([Broken] * E, autoreset_mode=AutoresetMode.SAME_STEP))
     _, _, _, trainer = composed(env)
     _, report = trainer.chunk(begun(trainer))
     # The second step of the second episode is the seventh, number 6; 2 of them were the warm-up.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddpg_jax import envs
+from ddpg_jax import envs, rollout
 from ddpg_jax.envs import pendulum
 
 EPISODE = 200
@@ -139,9 +139,9 @@ def test_the_rod_is_drawn_where_the_angle_is():
     angle = jnp.stack([jnp.array([0.0, jnp.pi, jnp.pi / 2]), jnp.full(3, 1.0)], axis=1)  # environment 1 is not drawn
     states = pendulum.PendulumState(angle=angle, speed=jnp.zeros((3, 2)), torque=jnp.array([[0.0, 0], [2, 0], [-2, 0]]))
     wrapped, _ = env.reset(jax.random.key(0))
-    frames = env.draw(wrapped.replace(state=states))
+    frames = env.view.draw(rollout.frames(env, wrapped.replace(state=states)))
     assert len(frames) == 3
-    assert env.fps == 20
+    assert env.view.fps == 20
     centres = []
     for frame in frames:
         pixels = frame.astype(int)

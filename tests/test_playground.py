@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ddpg_jax import envs
+from ddpg_jax import envs, rollout
 from ddpg_jax.envs import playground
 from ddpg_jax.runs import cli, video
 
@@ -73,7 +73,7 @@ def test_what_cannot_be_downloaded_is_one_sentence(monkeypatch):
 def test_configuration_and_time():
     assert playground.load("PendulumSwingup", {})[0].mjx_model.impl.value == "jax"
     env = envs.make("playground/PendulumSwingup", 2, ctrl_dt=0.05)
-    assert (env.time_limit, env.fps, env.breaks, env.action.shape) == (1000, pytest.approx(20), True, (1,))
+    assert (env.time_limit, env.view.fps, env.breaks, env.action.shape) == (1000, pytest.approx(20), True, (1,))
 
 
 def test_a_simulation_that_becomes_nan_is_begun_anew(compiled):
@@ -113,7 +113,8 @@ def test_frames_are_not_blank_and_move(compiled):
         pytest.skip("this machine has no OpenGL")
     state, _ = compiled.reset(jax.random.key(0))
     later, _ = compiled.step(state, jnp.ones((4, 1)), jax.random.key(1))
-    frames = compiled.draw(jax.tree.map(lambda x, y: jnp.stack([x, y]), state, later))
+    states = jax.tree.map(lambda x, y: jnp.stack([x, y]), state, later)
+    frames = compiled.view.draw(rollout.frames(compiled, states))
     assert all(frame.shape == (240, 320, 3) and frame.std() > 5 for frame in frames), "not blank"
     assert np.abs(frames[0].astype(int) - frames[1]).max() > 5, "and moving"
 

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from ddpg_jax import replay
+from ddpg_jax.replay.prioritised import _descend
 from ddpg_jax.types import Sample, Transition
 
 # A new replay is one row here: ``build(capacity, batch_size) -> Replay``.
@@ -382,7 +383,7 @@ def test_parents_are_the_sums_of_their_children_after_many_writes(capacity):
 
 
 MILLION, WRITTEN = 1_000_000, 250_000
-descend = jax.jit(replay._descend)
+descend = jax.jit(_descend)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ def make_agent(**options):
     return agents.ddpg(actor, critic, **options)
 
 
-def explore(agent):
+def exploring(agent):
     return explore(agent, noise.chain(noise.ornstein_uhlenbeck(0.2), noise.clip()))
 
 
@@ -28,7 +28,7 @@ def make(agent=None, env=None, capacity=CAPACITY, build=replay.uniform, **option
     agent = make_agent() if agent is None else agent
     env = envs.make("pendulum", E, time_limit=13) if env is None else env
     options = {"learning_starts": LEARNING_STARTS, "updates_per_step": UPDATES, "steps_per_chunk": LENGTH * E} | options
-    return train.make_train(agent, env, build(capacity, 8), explore(agent), **options)
+    return train.make_train(agent, env, build(capacity, 8), exploring(agent), **options)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def assert_close(one, other, rtol=1e-4, atol=1e-5):
 def test_chunk_is_the_host_loop(warm, after):
     """The same steps one by one, with the same keys. Within float32's rounding: XLA fuses the two programs differently."""
     agent, env = make_agent(), envs.make("pendulum", E, time_limit=13)
-    behaviour, ring = explore(agent), replay.uniform(CAPACITY, 8)
+    behaviour, ring = exploring(agent), replay.uniform(CAPACITY, 8)
     act, step, add, sample, update = map(jax.jit, (behaviour.act, env.step, ring.add, ring.sample, agent.update))
 
     state = put(warm)
@@ -186,7 +186,7 @@ def host_loop(state, agent, env, ring, behaviour, window, rounds, collect_steps,
 )
 def test_chunk_with_options_is_the_host_loop(build, n_step, collect_steps, updates, adapts):
     agent, env, ring = make_agent(), envs.make("pendulum", E, time_limit=5), build(CAPACITY, 8)
-    behaviour = parameter_noise(agent, env, 0.2, adapt_every=collect_steps) if adapts else explore(agent)
+    behaviour = parameter_noise(agent, env, 0.2, adapt_every=collect_steps) if adapts else exploring(agent)
     window = None if n_step is None else returns.n_step(n_step, 0.99)
     options = {"learning_starts": LEARNING_STARTS, "updates_per_step": updates, "collect_steps": collect_steps}
     rounds = 7
@@ -234,19 +234,19 @@ def telling():
 
 
 def listener():
-    """An agent that acts 0, learns nothing, and writes down what it is told to observe: ``[64, E]`` in its normalizer."""
+    """An agent that acts 0, learns nothing, and writes down what it is told to observe: ``[64, E]`` in a slot."""
 
     def init(key, observation, action):
         networks = [NetworkState(params=jnp.zeros(1), target_params=jnp.zeros(1), opt_state=()) for _ in range(2)]
         heard = (jnp.zeros((64, E)), jnp.zeros((), jnp.int32))
-        return AgentState(actor=networks[0], critic=networks[1], step=jnp.zeros((), jnp.int32), normalizer=heard)
+        return AgentState(actor=networks[0], critic=networks[1], step=jnp.zeros((), jnp.int32), slots={"heard": heard})
 
     def update(state, batch, key, weight=None):
         return state.replace(step=state.step + 1), {"td_error": batch.reward}
 
     def observe(state, observation):
-        heard, count = state.slots["normalizer"]
-        return state.replace(normalizer=(heard.at[count].set(observation[:, 0]), count + 1))
+        heard, count = state.slots["heard"]
+        return state.replace(slots={"heard": (heard.at[count].set(observation[:, 0]), count + 1)})
 
     return Agent(init, lambda state, observation: jnp.zeros((*observation.shape[:-1], 1)), update, observe)
 
@@ -267,7 +267,7 @@ def test_rows_are_right_from_the_first_and_across_the_write_head(build, n):
     begun, warm, end = told(program)
     ring = lambda state: state.replay if build is replay.uniform else state.replay.ring
 
-    assert program.warm_up_steps == (6 + length - 1) * E
+    assert program.schedule.warm_up_steps == (6 + length - 1) * E
     assert (ring(warm).size, ring(warm).position) == (6 * E, 6 * E)
     assert warm.steps == 6 + length - 1
     np.testing.assert_array_equal(ring(warm).storage.observation[:E], begun.collector.observation)  # none was lost at first
@@ -306,9 +306,9 @@ def test_every_collected_observation_is_observed_once_and_no_replayed_one(collec
     options = {"learning_starts": 8 * E, "steps_per_chunk": 12 * E, "collect_steps": collect_steps, "window": window}
     begun, warm, end = told(make(agent, env, capacity=20 * E, updates_per_step=3, **options))
     filling = 0 if window is None else 2
-    assert begun.agent.slots["normalizer"][1] == 0
-    assert warm.agent.slots["normalizer"][1] == warm.steps == 8 + filling
-    heard, count = end.agent.slots["normalizer"]
+    assert begun.agent.slots["heard"][1] == 0
+    assert warm.agent.slots["heard"][1] == warm.steps == 8 + filling
+    heard, count = end.agent.slots["heard"]
     assert count == end.steps == 20 + filling
     assert end.agent.step == 3 * 12 // collect_steps
     np.testing.assert_array_equal(heard[:20].ravel(), end.replay.storage.observation[:, 0])  # every step begins one row
@@ -324,7 +324,7 @@ def test_every_collected_observation_is_observed_once_and_no_replayed_one(collec
 def test_warm_up_stores_uniform_actions_and_makes_no_update(program, warm):
     functions, init, *_ = program
     begun = init(jax.random.key(0))
-    assert functions.warm_up_steps == 32  # 30 rounded up to whole steps of 4 environments
+    assert functions.schedule.warm_up_steps == 32  # 30 rounded up to whole steps of 4 environments
     assert begun.replay.size == 0
     assert warm.replay.size == warm.replay.position == 32
     assert warm.steps == 8
@@ -339,7 +339,7 @@ def test_warm_up_stores_uniform_actions_and_makes_no_update(program, warm):
 def test_warm_up_is_uniform_over_the_whole_range():
     functions = make(learning_starts=2_001, capacity=4_000)
     state = jax.jit(lambda key: functions.warm_up(functions.init(key)))(jax.random.key(0))
-    assert state.replay.size == functions.warm_up_steps == 2_004
+    assert state.replay.size == functions.schedule.warm_up_steps == 2_004
     stored = np.asarray(state.replay.storage.action[:2_004, 0])
     assert stats.kstest(stored, stats.uniform(-1, 2).cdf).pvalue > 0.001
     torque = 2 * stored[:4]  # executed as stored: the first step's speeds, from the first states
@@ -356,7 +356,7 @@ def test_warm_up_takes_another_behaviour():
 
 def test_warm_up_by_the_behaviour_itself_keeps_its_state():
     agent = make_agent()
-    behaviour, env = explore(agent), envs.make("pendulum", E)
+    behaviour, env = exploring(agent), envs.make("pendulum", E)
     functions = train.make_train(agent, env, replay.uniform(CAPACITY, 8), behaviour, learning_starts=30, warm_up=behaviour)
     state = jax.jit(lambda key: functions.warm_up(functions.init(key)))(jax.random.key(0))
     ornstein_uhlenbeck, _ = state.collector.behaviour
