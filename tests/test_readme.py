@@ -18,7 +18,7 @@ SMALL = ["--total-timesteps", "400", "--learning-starts", "100", "--steps-per-ch
 
 
 def test_python_blocks_run(capsys):
-    blocks = [text for kind, text in BLOCKS if kind == "python" and "deserialize" not in text]
+    blocks = [text for kind, text in BLOCKS if kind == "python" and "deserialize" not in text and "runs.train" not in text]
     assert blocks
     for text in blocks:
         small = text.replace("range(19)", "range(2)").replace("key(0), 64)", "key(0), 3)")
@@ -28,6 +28,12 @@ def test_python_blocks_run(capsys):
     printed = [float(line) for line in capsys.readouterr().out.split()]
     assert len(printed) == 2
     assert all(-2000 < value < 0 for value in printed)
+
+
+def test_the_one_line_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (text,) = [text for _, text in BLOCKS if "runs.train" in text]
+    exec(compile(text.replace("5_000", "1_500"), "README.md", "exec"), {})
 
 
 def test_first_python_block_has_twelve_lines():
