@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 from ddpg_jax.runs.presets import d4pg, ddpg, lecture, parameter_noise, td3, td3_categorical
 from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
@@ -21,9 +21,8 @@ PRESETS: dict[str, Preset] = {
 
 def number_types() -> dict[str, type]:
     """Name and type of each number of some preset that the command line may set."""
-    kinds: dict[str, type] = {"int": int, "float": float, "bool": bool}
-    found = {field.name: str(field.type) for preset in PRESETS.values() for field in fields(preset.numbers)}
-    return {name: kinds[kind] for name, kind in found.items() if kind in kinds}
+    found = {name: kind for preset in PRESETS.values() for name, kind in get_type_hints(type(preset.numbers)).items()}
+    return {name: kind for name, kind in found.items() if kind in (int, float, bool)}
 
 
 def numbers_on(preset: Preset, env: str) -> tuple[Numbers, dict[str, tuple[Any, Any]]]:
