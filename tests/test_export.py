@@ -39,7 +39,7 @@ def test_equal_actions_in_a_process_without_this_library(tmp_path, monkeypatch, 
     arguments = [sys.executable, "-c", ALONE, "run/policy.stablehlo", "observations.npy", "actions.npy"]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    _, agent, _, state = playback.load(tmp_path / "run")
+    _, agent, _, state = playback.restored(tmp_path / "run")
     state = state if seeds == 1 else jax.tree.map(lambda x: x[member], state)
     expected = 2.0 * np.asarray(agent.act(state, observations.astype(np.float32)))  # N m
     actions = np.load("actions.npy")

@@ -18,9 +18,6 @@ import numpy as np
 from ddpg_jax.health import NEVER
 from ddpg_jax.learner import Report
 from ddpg_jax.population import Programs
-from ddpg_jax.runs import config as configs
-from ddpg_jax.runs import folder as files
-from ddpg_jax.runs import statistics
 from ddpg_jax.runs.build import (
     DURING,
     Built,
@@ -31,7 +28,9 @@ from ddpg_jax.runs.build import (
     held_out,
     member_keys,
 )
-from ddpg_jax.runs.config import Config, RunError
+from ddpg_jax.runs.config import Config, RunError, load, require_same
+from ddpg_jax.runs.folder import Clock, curve, metrics_row, read_metrics, write, write_json
+from ddpg_jax.runs.statistics import plot, summary
 from ddpg_jax.types import Agent, AgentState, PyTree
 
 
@@ -88,18 +87,18 @@ def run(
         opened.callback(checkpoints.close)
         stop = opened.enter_context(_stop_signals())
         state, done, clock = _begin(config, folder, built, programs, checkpoints if resume else None, say)
-        files.write_json(folder / "config.json", config.flat())
+        write_json(folder / "config.json", config.flat())
         # What a killed run reported past its checkpoint comes again.
         writer = open_writer(str(folder), purge_step=config.schedule.steps_after(done) + 1 if resume else None)
         opened.callback(writer.close)
         state = _Loop(config, folder, programs, checkpoints, writer, on_chunk).run(state, done, clock, stop)
         returns = final_returns(config, programs, state.agent)
     seconds = {"compile": programs.seconds, "train": clock.total, "wall": time.perf_counter() - began}
-    summary = statistics.summary(config, returns, seconds)
-    if files.curve(folder)[0].size:
-        statistics.plot([folder], folder / "curve.png")
-    files.write_json(folder / "summary.json", summary)
-    return Finished(summary, built.agent, state.agent)
+    said = summary(config, returns, seconds)
+    if curve(folder)[0].size:
+        plot([folder], folder / "curve.png")
+    write_json(folder / "summary.json", said)
+    return Finished(said, built.agent, state.agent)
 
 
 def _check_folder(config: Config, folder: Path, resume: bool) -> None:
@@ -109,15 +108,15 @@ def _check_folder(config: Config, folder: Path, resume: bool) -> None:
     if resume and not (folder / "checkpoints").is_dir():
         raise RunError(f"{folder} has no checkpoint to resume from: start it without --resume, in a new folder.")
     if resume:
-        configs.require_same(configs.load(folder).flat(), config.flat())
+        require_same(load(folder).flat(), config.flat())
 
 
 def _begin(
     config: Config, folder: Path, built: Built, programs: Programs, checkpoints: Any, say: Callable[[str], None]
-) -> tuple[PyTree, int, files.Clock]:
+) -> tuple[PyTree, int, Clock]:
     """State, chunks done and time so far: of the newest checkpoint, or, without ``checkpoints``, of the warm-up."""
     if checkpoints is None:
-        return jax.block_until_ready(programs.start(member_keys(config), {})), 0, files.Clock()
+        return jax.block_until_ready(programs.start(member_keys(config), {})), 0, Clock()
     state, done, clock = _restore(checkpoints, built, folder, say)
     if done > config.num_chunks:
         raise RunError(f"{folder} is already past total_timesteps={config.numbers.total_timesteps}: raise it to go on.")
@@ -135,7 +134,7 @@ class _Loop(NamedTuple):
     writer: Any
     on_chunk: Callable[[dict[str, Any]], None]
 
-    def run(self, state: PyTree, done: int, clock: files.Clock, stop: list[int]) -> PyTree:
+    def run(self, state: PyTree, done: int, clock: Clock, stop: list[int]) -> PyTree:
         """Chunks ``done`` to the last."""
         saved = self.config.schedule.steps_after(done) if done else None
         for chunks in range(done + 1, self.config.num_chunks + 1):
@@ -146,7 +145,7 @@ class _Loop(NamedTuple):
             steps, last = self.config.schedule.steps_after(chunks), chunks == self.config.num_chunks
             _require_finite(self.config, report, steps, saved)
             evaluation = self._evaluate(state.agent, steps) if last or _due(chunks, self.config.evaluate_every) else None
-            self._report(files.row(self.config, report, chunks, clock, evaluation))
+            self._report(metrics_row(self.config, report, chunks, clock, evaluation))
             if last or stop or _due(chunks, self.config.checkpoint_every):
                 record = {"config": self.config.flat(), "chunks": chunks, "train_seconds": clock.total}
                 self._save(steps, state, record)
@@ -205,17 +204,17 @@ def _require_finite(config: Config, report: Report, steps: int, saved: int | Non
 
 def _restore(
     checkpoints: Any, built: Built, folder: Path, say: Callable[[str], None]
-) -> tuple[PyTree, int, files.Clock]:
+) -> tuple[PyTree, int, Clock]:
     try:
         steps, state, record = checkpoints.restore(built.state, say)
     except FileNotFoundError as error:
         raise RunError(f"{folder} has {error}: nothing to resume.") from error
     except ValueError as error:
         raise RunError(f"{folder}: {error}") from error
-    rows = [row for row in files.read_metrics(folder) if row["env_steps"] <= steps]
-    files.write(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    rows = [row for row in read_metrics(folder) if row["env_steps"] <= steps]
+    write(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     say(f"resumed at {steps} steps.")
-    return state, record["chunks"], files.Clock(record["train_seconds"])
+    return state, record["chunks"], Clock(record["train_seconds"])
 
 
 @contextlib.contextmanager

@@ -10,26 +10,25 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpg_jax import export as policies
 from ddpg_jax import rollout
 from ddpg_jax.envs import gymnasium
-from ddpg_jax.runs import config as configs
-from ddpg_jax.runs import folder as files
+from ddpg_jax.export import policy
 from ddpg_jax.runs import statistics, video
 from ddpg_jax.runs.build import LATER, build, environment, evaluation_keys, evaluator, held_out
 from ddpg_jax.runs.checkpoints import Checkpoints
-from ddpg_jax.runs.config import Config
+from ddpg_jax.runs.config import Config, load
+from ddpg_jax.runs.folder import write
 from ddpg_jax.types import Agent, AgentState, HostEnvironment
 
 
-def load(folder: Path) -> tuple[Config, Agent, int, AgentState]:
+def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
     """A run's configuration, agent, environment steps at the newest checkpoint, and the agent's state there.
 
     Raises:
         FileNotFoundError: the folder holds no run, or no checkpoint that can be read.
         ValueError: its checkpoints are of another version of this library.
     """
-    config = configs.load(folder)
+    config = load(folder)
     if not (folder / "checkpoints").is_dir():
         raise FileNotFoundError(f"{folder} has no checkpoint: train it first.")
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
@@ -47,7 +46,7 @@ def load(folder: Path) -> tuple[Config, Agent, int, AgentState]:
 
 def evaluate(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
     """Returns of ``episodes`` fresh deterministic episodes for each member of a run."""
-    config, agent, steps, agent_state = load(folder)
+    config, agent, steps, agent_state = restored(folder)
     play = evaluator(config, agent, episodes)
     played = held_out(np.asarray(play(agent_state, evaluation_keys(config, LATER, seed)), np.float64))
     returns = played.reshape(config.seeds, -1)
@@ -71,9 +70,9 @@ def export(folder: Path, path: Path, member: int) -> str:
     Raises:
         ValueError: there is no such member.
     """
-    config, agent, _, agent_state = load(folder)
-    exported = policies.policy(agent, member_state(config, agent_state, member), environment(config, 1))
-    files.write(path, bytes(exported.serialize()))
+    config, agent, _, agent_state = restored(folder)
+    exported = policy(agent, member_state(config, agent_state, member), environment(config, 1))
+    write(path, bytes(exported.serialize()))
     return str(path)
 
 
@@ -104,7 +103,7 @@ def render(folder: Path, path: Path, steps: int | None, seed: int, member: int, 
         ImportError: a library that draws is missing.
     """
     video.use_headless_opengl()
-    config, agent, _, agent_state = load(folder)
+    config, agent, _, agent_state = restored(folder)
     agent_state = member_state(config, agent_state, member)
     path.parent.mkdir(parents=True, exist_ok=True)
     env = environment(config, 1)
@@ -124,7 +123,7 @@ def render(folder: Path, path: Path, steps: int | None, seed: int, member: int, 
     path = path.with_name(f"{path.name}.{form}")
     if form != "html":
         return video.write(picture, path, env.view.fps)
-    files.write(path, picture)
+    write(path, picture)
     return str(path)
 
 
