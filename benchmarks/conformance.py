@@ -21,6 +21,7 @@ from benchmarks import timing
 from ddpg_jax import envs
 from ddpg_jax.envs import brax, gymnasium
 from ddpg_jax.runs import folder
+from ddpg_jax.types import HostEnvironment
 
 PLAYGROUND = (
     "AcrobotSwingup",
@@ -88,7 +89,7 @@ def contestants(num_envs: int, time_limit: int) -> Iterator[tuple[str, Any]]:
             yield f"gymnasium/{name} {mode}", lambda name=name, mode=mode: on_host(name, num_envs, time_limit, mode)
 
 
-def on_host(name: str, num_envs: int, time_limit: int, mode: str) -> gymnasium.HostEnvironment:
+def on_host(name: str, num_envs: int, time_limit: int, mode: str) -> HostEnvironment:
     """One of Gymnasium's, in one of its autoreset modes."""
     import gymnasium as gym
     from gymnasium.vector import AutoresetMode

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from ddpg_jax.runs.tasks import TASKS
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- table: python benchmarks/table.py --write -->\n", "<!-- end of table -->\n"
@@ -18,29 +20,37 @@ def load(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-def learned(name: str, command: str) -> tuple[str, str]:
+def on_tasks(kind: str) -> list[dict[str, Any]]:
+    """The results in ``<kind>_*.json``, each of one task, in the order of the tasks.
+
+    Raises:
+        ValueError: the environment of one is no task.
+    """
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{kind}_*.json"))]
+    return sorted(found, key=lambda result: list(TASKS).index(result["settings"]["env"]))
+
+
+def learned(result: dict[str, Any]) -> tuple[str, str]:
     """A row of `benchmarks/studies/learning.py`."""
-    result = load(f"learning_{name}")
-    returns, wall = result["final_return"], result["wall_seconds"]
-    threshold = result["settings"]["threshold"]
+    settings, returns, wall = (result[name] for name in ("settings", "final_return", "wall_seconds"))
+    backend, threshold = settings["backend"], settings["threshold"]
+    words = ["ddpg-jax train", settings["env"], *(("--backend", backend) if backend else ()), *settings["options"]]
     count = f"{len(result['seeds'])} seeds"
     reached = f"{count}; " if threshold is None else f"{result['reached']} of {count} reach {threshold:,.0f}; "
     return (
-        f"`{' '.join([command, *result['settings']['options']])}`, each seed from the shell, compiled anew",
+        f"`{' '.join(words)}`, each seed from the shell, compiled anew",
         f"{reached}return {returns['mean']:,.1f} ± {returns['std']:,.1f}, worst {returns['min']:,.1f}; "
         f"{wall['min']:.1f} to {wall['max']:.1f} s",
     )
 
 
 def family() -> list[tuple[str, str]]:
-    """Rows of `benchmarks/studies/family.py` on the pendulum and of `benchmarks/family.py`."""
+    """Rows of `benchmarks/studies/family.py` and of `benchmarks/family.py`."""
     speed = load("family")
     rates = [f"{name.upper().replace('_', ' ')} {rate:,.0f}" for name, rate in speed["updates_per_second"].items()]
     ratios, atoms = speed["ratios"], speed["settings"]["num_atoms"]
     return [
-        family_returns("pendulum", "pendulum"),
-        family_returns("brax_inverted_double_pendulum", "brax/inverted_double_pendulum"),
-        family_returns("brax_hopper", "brax/hopper"),
+        *map(family_returns, on_tasks("family")),
         (f"updates/s of every agent, batch 256, 256x256, {atoms} atoms", ", ".join(rates)),
         (
             "prioritised replay: a step at 1e6 rows over one at 1e4; what it adds to an update",
@@ -49,13 +59,13 @@ def family() -> list[tuple[str, str]]:
     ]
 
 
-def family_returns(name: str, task: str) -> tuple[str, str]:
+def family_returns(result: dict[str, Any]) -> tuple[str, str]:
     """A row of `benchmarks/studies/family.py`."""
-    result = load(f"family_{name}")
+    settings = result["settings"]
     means = [f"{agent} {one['interquartile_mean']:,.0f}" for agent, one in result["contestants"].items()]
     first = next(iter(result["contestants"].values()))
     steps = first["env_steps"] // len(first["final_returns"])
-    return f"{task} after {steps:,} steps, {result['settings']['seeds']} seeds, interquartile mean", "; ".join(means)
+    return f"{settings['env']} after {steps:,} steps, {settings['seeds']} seeds, interquartile mean", "; ".join(means)
 
 
 def host_loop(name: str) -> tuple[str, str]:
@@ -99,16 +109,12 @@ def rows() -> list[tuple[str, str]]:
     solved = [value for value in lecture["episodes_until_solved_strict"] if value is not None]
     parts = loop["ratios"]
     return [
-        learned("pendulum", "ddpg-jax train pendulum"),
+        *map(learned, on_tasks("learning")),
         (
             f"`ddpg-jax train pendulum --seeds {many['config']['seeds']}`, one program",
             f"interquartile mean {many['interquartile_mean']:.1f} [{low:.1f}, {high:.1f}], worst "
             f"{min(many['final_returns']):.1f}; {many['updates_per_second']:,.0f} updates/s, {many['wall_seconds']:.0f} s",
         ),
-        learned("brax_inverted_pendulum", "ddpg-jax train brax/inverted_pendulum"),
-        learned("brax_inverted_double_pendulum", "ddpg-jax train brax/inverted_double_pendulum"),
-        learned("gymnasium_HalfCheetah-v5", "ddpg-jax train gymnasium/HalfCheetah-v5"),
-        learned("gymnasium_Hopper-v5", "ddpg-jax train gymnasium/Hopper-v5"),
         (
             "preset `pendulum-lecture`: episodes until the mean of the last 100 exceeds -300",
             f"{len(solved)} of {len(lecture['scores'])} seeds, after {min(solved)} to {max(solved)} episodes",

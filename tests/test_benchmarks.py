@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import pytest
 
+from ddpg_jax.runs.tasks import TASKS
+
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(
     not (ROOT / "benchmarks").is_dir(), reason="the benchmarks are not here: this is not a checkout"
@@ -115,6 +117,13 @@ def test_learning(tmp_path: Path) -> None:
     assert result["random_policy"]["episodes"] == 10
     assert -1_700 < result["random_policy"]["mean"] < -800
     assert result["config"]["total_timesteps"] == 200
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks/results").glob("learning_*.json")), ids=lambda path: path.stem)
+def test_what_was_learned_belongs_to_a_task(path: Path) -> None:
+    """The README's table has a row for each, in the order of the tasks."""
+    env = json.loads(path.read_text())["settings"]["env"]
+    assert path.stem.startswith(f"learning_{TASKS[env].slug}")
 
 
 def test_learning_reports_a_run_that_fails(tmp_path: Path) -> None:

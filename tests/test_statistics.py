@@ -7,6 +7,7 @@ import pytest
 from matplotlib.image import imread
 
 from ddpg_jax.runs import statistics
+from ddpg_jax.runs.folder import curve, read_metrics
 
 
 def make_run(folder, evaluations, seed=0, **config):
@@ -73,18 +74,18 @@ def test_a_last_line_that_was_cut_is_left_out(tmp_path, cut):
     run = make_run(tmp_path / "run", {100: [1.0], 200: [2.0]})
     path = run / "metrics.jsonl"
     whole = path.read_text()
-    assert [row["env_steps"] for row in statistics.read_metrics(run)] == [100, 200]
+    assert [row["env_steps"] for row in read_metrics(run)] == [100, 200]
     path.write_text(whole + whole.splitlines()[0][:-cut])
-    assert [row["env_steps"] for row in statistics.read_metrics(run)] == [100, 200]
+    assert [row["env_steps"] for row in read_metrics(run)] == [100, 200]
 
 
 def test_no_metrics_are_no_rows(tmp_path):
-    assert statistics.read_metrics(tmp_path) == []
+    assert read_metrics(tmp_path) == []
 
 
 def test_curve_holds_the_evaluations(tmp_path):
     run = make_run(tmp_path / "run", {100: None, 200: [1.0, 2.0], 300: None, 400: [3.0, 4.0]})
-    steps, values = statistics.curve(run)
+    steps, values = curve(run)
     np.testing.assert_array_equal(steps, [200, 400])
     np.testing.assert_array_equal(values, [[1.0, 2.0], [3.0, 4.0]])
 
@@ -104,9 +105,10 @@ def drawn(monkeypatch, folders, path):
 
 
 def test_plot_pools_runs_that_differ_only_in_seeds(tmp_path, monkeypatch):
+    said = {"source": "in other words", "replaced": {"tau": [0.005, 0.001]}}  # says where the numbers are from, is none
     runs = [
         make_run(tmp_path / "a", {100: [0.0, 2.0], 200: [4.0, 6.0], 300: [9.0, 9.0]}, seed=0),
-        make_run(tmp_path / "b", {100: [4.0], 200: [8.0]}, seed=2),  # stopped earlier: only shared steps are drawn
+        make_run(tmp_path / "b", {100: [4.0], 200: [8.0]}, seed=2, **said),  # stopped earlier: only shared steps are drawn
         make_run(tmp_path / "c", {100: [1.0], 200: [5.0]}, seed=0, tau=0.5),
     ]
     lines, bands = drawn(monkeypatch, runs, tmp_path / "curves.png")

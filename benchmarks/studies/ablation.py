@@ -19,11 +19,12 @@ import click
 
 from benchmarks.studies import common
 from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs.tasks import TASKS
 
-TASKS: dict[str, dict[str, Any]] = {
-    "pendulum": {},
+OPTIONS: dict[str, dict[str, Any]] = {
+    "pendulum": dict(TASKS["pendulum"].options),
     "brax/inverted_pendulum": {"backend": "spring", "time_limit": 200},
-    "brax/reacher": {"backend": "spring", "time_limit": 50},
+    "brax/reacher": dict(TASKS["brax/reacher"].options),
 }
 # (preset, has targets) of each variant, in the figure's order.
 VARIANTS = {
@@ -36,7 +37,7 @@ STYLES = ({"color": "0.7"}, {"color": "tab:orange"}, {"color": "0.25"}, {"color"
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--task", "tasks", multiple=True, type=click.Choice(list(TASKS)), default=list(TASKS))
+@click.option("--task", "tasks", multiple=True, type=click.Choice(list(OPTIONS)), default=list(OPTIONS))
 @click.option("--seeds", default=10, help="Of each variant.")
 @click.option("--seed", default=0, help="Of the first member.")
 @click.option("--steps", default=15_000, help="Environment steps of each member, with one update each.")
@@ -48,7 +49,7 @@ def main(tasks: tuple[str, ...], seeds: int, seed: int, steps: int, out: Path, *
     """Train all variants on all tasks, and write JSON and, beside it, a picture."""
     begun = time.perf_counter()
     found = {task: ablate(task, seeds, seed, steps, **options) for task in tasks}
-    settings = {"tasks": {task: TASKS[task] for task in tasks}, "seeds": seeds, "seed": seed, "steps": steps, **options}
+    settings = {"tasks": {task: OPTIONS[task] for task in tasks}, "seeds": seeds, "seed": seed, "steps": steps, **options}
     result = {
         "settings": settings,
         "final_return": {task: {name: each["final_return"] for name, each in found[task].items()} for task in tasks},
@@ -71,7 +72,7 @@ def ablate(
         config = make_config(
             task,
             preset,
-            env_options=TASKS[task],
+            env_options=OPTIONS[task],
             seed=seed,
             seeds=seeds,
             total_timesteps=steps,
@@ -80,7 +81,7 @@ def ablate(
             critic_weight_decay=weight_decay,
             evaluation_episodes=episodes,
         )
-        taus = (config.preset.tau, 1.0)
+        taus = (config.numbers.tau, 1.0)
         trained = common.train(config, {"tau": taus})
         for name, (of, targets) in VARIANTS.items():
             if of != preset:
@@ -106,7 +107,7 @@ def draw(found: dict[str, dict[str, Any]], steps: int) -> Any:
     for axis, (task, variants) in zip(axes[0], found.items(), strict=True):
         for (name, each), style in zip(variants.items(), STYLES, strict=True):
             common.draw_curves(axis, each["trained"].steps, each["trained"].curve[each["group"]], name, **style)
-        backend = TASKS[task].get("backend")
+        backend = OPTIONS[task].get("backend")
         axis.set(title=task + (f" ({backend})" if backend else ""), xlabel="environment steps")
     axes[0, 0].set_ylabel("return of deterministic episodes")
     handles, labels = axes[0, 0].get_legend_handles_labels()

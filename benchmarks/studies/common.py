@@ -5,21 +5,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import timing
-from ddpg_jax.runs import build, folder, statistics
+from ddpg_jax import population
+from ddpg_jax.runs import build, folder
 from ddpg_jax.runs.config import Config
-from ddpg_jax.runs.loop import steps_after
+from ddpg_jax.runs.statistics import interquartile_mean, interval
 from ddpg_jax.types import Agent, AgentState
 
 
@@ -40,52 +37,31 @@ class Trained(NamedTuple):
 
 def train(config: Config, vary: Mapping[str, Sequence[float]] | None = None) -> Trained:
     """Train ``config.seeds`` members for each row of ``vary`` (names of a preset's numbers), all in one program."""
-    numbers = {name: jnp.repeat(jnp.array(values, jnp.float32), config.seeds) for name, values in (vary or {}).items()}
-    groups = len(next(iter(vary.values()))) if vary else 1
-    one = replace(config, seeds=1)
-    built = lambda numbers: build.build(replace(one, preset=replace(one.preset, **numbers)))
-    keys = jnp.tile(build.member_keys(config).reshape(-1), groups)
-    start = jax.vmap(lambda key, numbers: built(numbers).start(key))
-    plain = built({})
-    shapes = jax.eval_shape(start, keys, numbers)
+    agent = build.build(config).agent
+    everyone = population.make_population(build.member_of(config))
+    keys, numbers = population.members(build.member_keys(config), vary)
+    groups = keys.size // config.seeds
+    programs = population.compiled(everyone, keys, numbers)
     begin = time.perf_counter()
-    start_it, evaluate, chunk = compiled(
-        (start, (keys, numbers)),
-        (jax.vmap(plain.evaluate), (shapes.agent, keys)),
-        (jax.vmap(lambda state, numbers: built(numbers).chunk(state)), (shapes, numbers)),
-    )
-    compile_seconds, begin = time.perf_counter() - begin, time.perf_counter()
 
     def returns(state: AgentState, stream: int, number: int) -> np.ndarray:
-        fresh = jnp.tile(build.evaluation_keys(config, stream, number).reshape(-1), groups)
-        values = np.asarray(evaluate(state, fresh), np.float64).mean(axis=1).reshape(groups, config.seeds)
+        fresh, _ = population.members(build.evaluation_keys(config, stream, number), vary)
+        values = np.asarray(programs.evaluate(state, fresh, numbers), np.float64).mean(axis=1).reshape(groups, config.seeds)
         if not np.isfinite(values).all():
-            raise click.ClickException(f"{config.env}, preset {config.preset_name}: a return is not finite")
+            raise click.ClickException(f"{config.env}, preset {config.preset.name}: a return is not finite")
         return values
 
-    state = start_it(keys, numbers)
-    steps, curve = [steps_after(config, 0)], [returns(state.agent, build.DURING, 0)]
+    state = programs.start(keys, numbers)
+    steps, curve = [config.schedule.steps_after(0)], [returns(state.agent, build.DURING, 0)]
     for index in range(1, config.num_chunks + 1):
-        state, _ = chunk(state, numbers)
+        state, _ = programs.chunk(state, numbers)
         if index == config.num_chunks or (config.evaluate_every and index % config.evaluate_every == 0):
-            steps.append(steps_after(config, index))
+            steps.append(config.schedule.steps_after(index))
             curve.append(returns(state.agent, build.DURING, index))
-    rounds = -(-programs.FINAL_EPISODES // config.evaluation_episodes)
+    rounds = -(-build.FINAL_EPISODES // config.evaluation_episodes)
     final = np.mean([returns(state.agent, build.FINAL, index) for index in range(rounds)], axis=0)
-    seconds = {"compile": compile_seconds, "train_and_evaluate": time.perf_counter() - begin}
-    return Trained(plain.agent, state.agent, np.array(steps), np.stack(curve, axis=1), final, seconds)
-
-
-def compiled(*programs_and_arguments: tuple[Callable, tuple]) -> list[Any]:
-    """Compile programs side by side; of the last the first argument is donated."""
-    last = len(programs_and_arguments) - 1
-
-    def one(index: int, function: Callable, arguments: tuple) -> Any:
-        return jax.jit(function, donate_argnums=0 if index == last else ()).lower(*arguments).compile()
-
-    with ThreadPoolExecutor() as pool:
-        futures = [pool.submit(one, index, *each) for index, each in enumerate(programs_and_arguments)]
-        return [future.result() for future in futures]
+    seconds = {"compile": programs.seconds, "train_and_evaluate": time.perf_counter() - begin}
+    return Trained(agent, state.agent, np.array(steps), np.stack(curve, axis=1), final, seconds)
 
 
 def shell(cache: Path | None = None) -> dict[str, str]:
@@ -106,12 +82,12 @@ def train_by_command(arguments: list[str], folder: Path, environment: dict[str, 
 def spread(values: Any) -> dict[str, Any]:
     """A figure over seeds: moments, quartiles, extremes, the interquartile mean and its interval, and the values."""
     values = np.asarray(values, np.float64)
-    low, high = statistics.interval(values)
+    low, high = interval(values)
     quartiles = np.percentile(values, [25, 50, 75])
     return {
         "mean": float(values.mean()),
         "std": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
-        "interquartile_mean": float(statistics.interquartile_mean(values)),
+        "interquartile_mean": float(interquartile_mean(values)),
         "interquartile_mean_interval": [float(low), float(high)],
         "quartiles": quartiles.tolist(),
         "interquartile_range": float(quartiles[2] - quartiles[0]),
@@ -123,8 +99,8 @@ def spread(values: Any) -> dict[str, Any]:
 
 def draw_curves(axis: Any, steps: np.ndarray, values: np.ndarray, label: str, **style: Any) -> None:
     """``values: [T, seeds]``: the interquartile mean with its 95 % interval, and the mean, thin and dotted."""
-    (line,) = axis.plot(steps, statistics.interquartile_mean(values), label=label, **style)
-    axis.fill_between(steps, *statistics.interval(values), color=line.get_color(), alpha=0.2, linewidth=0)
+    (line,) = axis.plot(steps, interquartile_mean(values), label=label, **style)
+    axis.fill_between(steps, *interval(values), color=line.get_color(), alpha=0.2, linewidth=0)
     axis.plot(steps, values.mean(axis=-1), color=line.get_color(), lw=0.8, ls=":")
     axis.grid(alpha=0.3)
 

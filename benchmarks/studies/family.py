@@ -19,7 +19,8 @@ if __name__ == "__main__":
 import click
 
 from benchmarks.studies import common
-from ddpg_jax.runs import folder, statistics
+from ddpg_jax.runs.folder import curve, write_json
+from ddpg_jax.runs.statistics import interquartile_mean, interval, plot
 
 COMMON = ("versions", "device")
 SUMMED_UP = ("env_steps", "updates", "compile_seconds", "train_seconds", "wall_seconds", "updates_per_second", "config")
@@ -51,8 +52,8 @@ def main(env: str, contestants: tuple[str, ...], seeds: int, seed: int, options:
             "settings": {"env": env, "seed": seed, "seeds": seeds, "options": options, "contestants": list(contestants)},
             "contestants": {name: {k: v for k, v in one.items() if k not in COMMON} for name, one in found.items()},
         }
-        folder.write_json(out, result)
-        statistics.plot(folders, out.with_suffix(".png"))
+        write_json(out, result)
+        plot(folders, out.with_suffix(".png"))
     click.echo(str(out))
 
 
@@ -60,11 +61,11 @@ def train(arguments: list[str], folder: Path) -> dict[str, Any]:
     """One `ddpg-jax train`: its final returns, their spread, and the curve of every seed."""
     summary = common.train_by_command(arguments, folder, common.shell())
     returns = summary["final_returns"]
-    low, high = statistics.interval(returns)
-    steps, curves = statistics.curve(folder)
+    low, high = interval(returns)
+    steps, curves = curve(folder)
     return {
         "final_returns": returns,
-        "interquartile_mean": float(statistics.interquartile_mean(returns)),
+        "interquartile_mean": float(interquartile_mean(returns)),
         "interval": [float(low), float(high)],
         "std": statistics.pstdev(returns),
         "curve": {"env_steps": steps.tolist(), "evaluation_returns": curves.T.tolist()},

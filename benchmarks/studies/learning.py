@@ -1,6 +1,6 @@
 """What ``ddpg-jax train`` learns on an environment, run from the shell for each seed apart; figures and curves.
 
-    python benchmarks/studies/learning.py pendulum --seeds 10 --threshold -200
+    python benchmarks/studies/learning.py pendulum --seeds 10
     python benchmarks/studies/learning.py brax/halfcheetah --backend spring --seeds 5 --random -- --total-timesteps 200000
 
 Wall clock is what a person waits: start of Python, imports, compilation, training, final evaluation. With ``--cache off``
@@ -24,7 +24,9 @@ import jax.numpy as jnp
 
 from benchmarks.studies import common
 from ddpg_jax import envs, rollout
-from ddpg_jax.runs import folder, statistics
+from ddpg_jax.runs.folder import curve, write_json
+from ddpg_jax.runs.statistics import plot
+from ddpg_jax.runs.tasks import TASKS, Task
 from ddpg_jax.types import Agent, Key, PyTree, TimeStep
 
 STATED = ("seed", "final_return", "wall_seconds", "compile_seconds", "train_seconds")
@@ -37,7 +39,9 @@ COMMON = ("versions", "device", "config")
 @click.option("--backend", default=None, help="Brax's physics, as in `ddpg-jax train`.")
 @click.option("--seeds", default=5, help="Runs, one after the other.")
 @click.option("--first-seed", default=0)
-@click.option("--threshold", type=float, default=None, help="Count the seeds whose final return is at least this.")
+@click.option(
+    "--threshold", type=float, default=None, help="Count the seeds whose final return is at least this. [default: the task's]"
+)
 @click.option("--cache", type=click.Choice(["off", "warm"]), default="off", help="Of compiled programs.")
 @click.option("--random", "with_random", is_flag=True, help="Also measure uniform random actions.")
 @click.option("--episodes", default=100, help="Of the random policy.")
@@ -55,14 +59,16 @@ def main(
     out: Path | None,
 ) -> None:
     """Train on ENV, once for each seed, with OPTIONS of `ddpg-jax train` after a `--`, and write the figures as JSON."""
+    task = TASKS.get(env, Task(env=env))
+    threshold = task.solved if threshold is None else threshold
     physics = {"backend": backend} if backend else {}
-    out = out or Path("benchmarks/results") / f"learning_{'_'.join([*env.split('/'), *physics.values()])}.json"
+    out = out or Path("benchmarks/results") / f"learning_{'_'.join([task.slug, *physics.values()])}.json"
     arguments = [env, *(("--backend", backend) if backend else ()), *options]
     with tempfile.TemporaryDirectory() as temporary:
         runs = [*train_all(arguments, first_seed, seeds, cache, Path(temporary))]
         folders = [Path(temporary) / str(seed) for seed in range(first_seed, first_seed + seeds)]
-        if all(statistics.curve(folder)[0].size for folder in folders):
-            statistics.plot(folders, out.with_suffix(".png"))
+        if all(curve(folder)[0].size for folder in folders):
+            plot(folders, out.with_suffix(".png"))
     shared = {name: runs[0][name] for name in COMMON}
     runs = [{name: value for name, value in run.items() if name not in COMMON} for run in runs]
     result = {
@@ -80,7 +86,7 @@ def main(
     for name in ("final_return", "wall_seconds", "random_policy"):
         if name in result:
             click.echo(f"{name}: " + "  ".join(f"{part} {value:.6g}" for part, value in result[name].items()))
-    folder.write_json(out, result)
+    write_json(out, result)
     click.echo(str(out))
 
 
@@ -100,7 +106,7 @@ def train(arguments: list[str], seed: int, folder: Path, environment: dict[str, 
     begin = time.perf_counter()
     summary = common.train_by_command([*arguments, "--seed", str(seed)], folder, environment)
     wall = time.perf_counter() - begin
-    steps, returns = statistics.curve(folder)
+    steps, returns = curve(folder)
     return {
         "seed": seed,
         "curve": {"env_steps": steps.tolist(), "evaluation_return": returns[:, 0].tolist() if steps.size else []},

@@ -18,7 +18,7 @@ import numpy as np
 from ddpg_jax.runs import folder
 from ddpg_jax.runs.config import make_config
 from ddpg_jax.runs.loop import run
-from ddpg_jax.runs.presets import pendulum_lecture
+from ddpg_jax.runs.presets import PRESETS
 
 LENGTH, WINDOW, THRESHOLD = 200, 100, -300.0
 
@@ -66,7 +66,7 @@ def train(folder: Path, seeds: int, seed: int, episodes: int) -> tuple[np.ndarra
         "pendulum-lecture",
         seed=seed,
         seeds=seeds,
-        total_timesteps=episodes * LENGTH + pendulum_lecture("pendulum").learning_starts,
+        total_timesteps=episodes * LENGTH + PRESETS["pendulum-lecture"].numbers.learning_starts,
         steps_per_chunk=LENGTH,
         evaluate_every=0,
         checkpoint_every=0,
@@ -78,8 +78,8 @@ def train(folder: Path, seeds: int, seed: int, episodes: int) -> tuple[np.ndarra
             raise RuntimeError(f"a chunk held {row['episodes']} episodes instead of one for each seed")
         rows.append(row["episode_return"])
 
-    summary = run(config, folder, on_chunk=keep)
-    return np.array(rows).T, summary
+    finished = run(config, folder, on_chunk=keep)
+    return np.array(rows).T, finished.summary
 
 
 def trailing_mean(scores: np.ndarray) -> np.ndarray:

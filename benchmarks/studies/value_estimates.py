@@ -30,19 +30,20 @@ from ddpg_jax import losses, networks
 from ddpg_jax.agents.actor_critic import variables
 from ddpg_jax.runs import build
 from ddpg_jax.runs.config import Config, make_config
+from ddpg_jax.runs.presets import parts
+from ddpg_jax.runs.presets.d4pg import D4PGNumbers
+from ddpg_jax.runs.presets.td3 import TD3Numbers
+from ddpg_jax.runs.tasks import TASKS
 from ddpg_jax.types import Agent, AgentState, Environment, Key, Network, PyTree
 
 AGENTS = {"DDPG": "default", "TD3": "td3", "D4PG": "d4pg"}
-TASKS: dict[str, dict[str, Any]] = {
-    "pendulum": {},
-    "brax/inverted_pendulum": {},
-}
+NAMES = ("pendulum", "brax/inverted_pendulum")
 TAIL = 1e-3
 POINTS = 2_000
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--task", "tasks", multiple=True, type=click.Choice(list(TASKS)), default=list(TASKS))
+@click.option("--task", "tasks", multiple=True, type=click.Choice(NAMES), default=NAMES)
 @click.option("--seeds", default=5)
 @click.option("--seed", default=0, help="Of the first member.")
 @click.option("--steps", default=10_000, help="Environment steps of each member on Pendulum.")
@@ -55,8 +56,8 @@ def main(
 ) -> None:
     """Train all, compare, and write JSON and, beside it, a picture."""
     begun = time.perf_counter()
-    settings = {"tasks": {task: TASKS[task] for task in tasks}, "presets": AGENTS, "seeds": seeds, "seed": seed, "steps": steps}
-    settings |= {"brax_steps": brax_steps, "window": window, "episodes": episodes, "tail_weight": TAIL}
+    settings = {"tasks": {task: dict(TASKS[task].options) for task in tasks}, "presets": AGENTS, "seeds": seeds, "seed": seed}
+    settings |= {"steps": steps, "brax_steps": brax_steps, "window": window, "episodes": episodes, "tail_weight": TAIL}
     figures: dict[str, dict[str, Any]] = {}
     points: dict[tuple[str, str], tuple[np.ndarray, ...]] = {}
     for task in tasks:
@@ -78,21 +79,22 @@ def main(
 
 def configure(task: str, preset: str, seeds: int, seed: int, steps: int, episodes: int) -> Config:
     """The preset's numbers, for so many steps; learning rates that fall, fall to zero over them."""
-    options: dict[str, Any] = {"env_options": TASKS[task], "seed": seed, "seeds": seeds, "total_timesteps": steps}
+    options: dict[str, Any] = {"env_options": dict(TASKS[task].options), "seed": seed, "seeds": seeds, "total_timesteps": steps}
     options |= {"evaluate_every": 0, "evaluation_episodes": episodes, "learning_starts": min(1_000, steps // 2)}
     config = make_config(task, preset, **options)
-    if config.preset.anneal_updates:
-        updates = steps // config.preset.num_envs * config.preset.updates_per_step
+    if config.numbers.anneal_updates:
+        updates = steps // config.numbers.num_envs * config.numbers.updates_per_step
         config = make_config(task, preset, anneal_updates=updates, **options)
     return config
 
 
 def test(config: Config, trained: common.Trained, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``[seeds, window, episodes]``: estimates, observed returns, and whether the episode had not ended yet."""
-    gamma = config.preset.gamma
+    gamma = config.numbers.gamma
     after = math.ceil(math.log(TAIL) / math.log(gamma))
     unlimited = replace(config, env_options=config.env_options | {"time_limit": window + after + 1})
     env = build.environment(unlimited, config.evaluation_episodes)
+    assert isinstance(env, Environment)
     look = visit(trained.agent, env, estimator(config), gamma, window, after)
     keys = build.evaluation_keys(config, build.LATER, 0).reshape(-1)
     estimated, observed, alive = jax.jit(jax.vmap(look))(trained.state, keys)
@@ -101,15 +103,16 @@ def test(config: Config, trained: common.Trained, window: int) -> tuple[np.ndarr
 
 def estimator(config: Config) -> Callable[[AgentState, PyTree, jax.Array], jax.Array]:
     """``value(agent_state, observation, action)``, any leading axes, for the critics of the presets used here."""
-    preset = config.preset
-    critic: Network = compose.critic(preset)
+    numbers = config.numbers
+    categorical = {"num_atoms": numbers.num_atoms} if isinstance(numbers, D4PGNumbers) else {}
+    critic: Network = parts.critic(numbers, **categorical)
 
     def value(state: AgentState, observation: PyTree, action: jax.Array) -> jax.Array:
         params = variables(state.critic)
-        output = critic.apply(networks.first(params) if preset.policy_delay else params, observation, action)
-        if preset.num_atoms is None or preset.v_min is None or preset.v_max is None:
+        output = critic.apply(networks.first(params) if isinstance(numbers, TD3Numbers) else params, observation, action)
+        if not isinstance(numbers, D4PGNumbers):
             return output
-        return losses.categorical_mean(output, jnp.linspace(preset.v_min, preset.v_max, preset.num_atoms))
+        return losses.categorical_mean(output, jnp.linspace(numbers.v_min, numbers.v_max, numbers.num_atoms))
 
     return value
 
@@ -175,7 +178,7 @@ def draw(figures: dict[str, dict[str, Any]], points: dict[tuple[str, str], tuple
             over = each[name]["overestimation"]
             axis.set_title(f"{name}: Q - return = {over['mean']:.1f} (sd {over['std']:.1f})", fontsize="small")
             axis.grid(alpha=0.3)
-        backend = TASKS[task].get("backend")
+        backend = TASKS[task].options.get("backend")
         row[0].set_ylabel(f"{task.removeprefix('brax/')}{f' ({backend})' if backend else ''}\nestimated Q(s, mu(s))")
     for axis in axes[-1]:
         axis.set_xlabel("observed discounted return")
