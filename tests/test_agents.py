@@ -6,7 +6,17 @@ import numpy as np
 import optax
 import pytest
 
-from ddpg_jax.agents import d4pg, ddpg, normalize_observations, scale_rewards, td3, td3_categorical, track
+from ddpg_jax.agents import (
+    d4pg,
+    ddpg,
+    make_agent,
+    normalize_observations,
+    scale_rewards,
+    td3,
+    td3_categorical,
+    track,
+    with_slot,
+)
 from ddpg_jax.networks import Actor, BatchNorm, Critic, NoisyDense
 from ddpg_jax.types import Transition, is_key
 
@@ -841,6 +851,57 @@ def test_statistics_of_everything_at_once_and_one_by_one():
     assert agent.act(at_once, observed).shape == (12, A)
 
 
+def test_two_stateful_wrappers_compose():
+    """The outer keeps statistics of what it is told, the inner of what the outer shows; both show the agent."""
+    bare, rng = default(small_ddpg), np.random.default_rng(0)
+    inner = normalize_observations(bare, epsilon=0.5, limit=1.0, slot="inner")
+    agent = normalize_observations(inner, epsilon=0.1, limit=3.0, slot="outer")
+    state = start(agent)
+    assert set(state.slots) == {"inner", "outer"}
+    chunks = [rng.normal(5, 2, (n, O)).astype(np.float32) for n in (4, 9)]
+    told, seen = np.zeros((0, O)), np.zeros((0, O))
+    show = lambda x, known, epsilon, limit: np.clip((x - known.mean(0)) / np.sqrt(known.var(0) + epsilon**2), -limit, limit)
+    for chunk in chunks:  # what the outer shows while it learns
+        state, told = jax.jit(agent.observe)(state, chunk), np.concatenate([told, chunk])
+        seen = np.concatenate([seen, show(chunk, told, 0.1, 3.0)])
+    for slot, expected in (("outer", told), ("inner", seen)):
+        statistics = state.slots[slot]
+        assert statistics.count == 13
+        np.testing.assert_allclose(statistics.mean, expected.mean(0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(statistics.squares / 13, expected.var(0), rtol=1e-4)
+    both = lambda x: show(show(x, told, 0.1, 3.0), seen, 0.5, 1.0).astype(np.float32)
+    assert_close(agent.act(state, chunks[0]), bare.act(state, both(chunks[0])), atol=1e-5)
+    batch = some_batch()
+    shown = batch.replace(observation=both(batch.observation), next_observation=both(batch.next_observation))
+    new, expected = (jax.jit(one.update)(state, rows, jax.random.key(1))[0] for one, rows in ((agent, batch), (bare, shown)))
+    assert_close(new, expected, rtol=1e-3, atol=1e-5)
+    assert equal(new.slots, state.slots)
+
+
+@pytest.mark.parametrize("slot", ["normalizer", "mine"])
+def test_a_slot_is_of_one_wrapper(slot):
+    twice = normalize_observations(normalize_observations(default(small_ddpg), slot=slot), slot=slot)
+    with pytest.raises(ValueError, match=f"slot='{slot}' is that of another wrapper around this agent: give this one another"):
+        twice.init(jax.random.key(0), jnp.zeros(O), jnp.zeros(A))
+
+
+def test_an_agent_that_observes_is_told_through_the_wrapper():
+    """It counts what it sees, in a slot of its own; it sees normalised observations."""
+    bare = default(small_ddpg)
+
+    def observe(state, observation):
+        return state.replace(slots=state.slots | {"heard": state.slots["heard"] + jnp.sum(jnp.abs(observation))})
+
+    def init(*arguments):
+        return with_slot(bare.init(*arguments), "heard", jnp.zeros(()))
+
+    agent = normalize_observations(bare._replace(init=init, observe=observe), epsilon=1e-6)
+    observed = np.array([[1.0, 10.0, 100.0], [3.0, 30.0, 300.0]], np.float32)
+    state = jax.jit(agent.observe)(start(agent), observed)
+    np.testing.assert_allclose(state.slots["heard"], 6.0, rtol=1e-5)  # each of the six is one deviation from the mean
+    assert set(state.slots) == {"heard", "normalizer"}
+
+
 def test_scaled_rewards():
     inner, batch, key = default(small_ddpg), some_batch(), jax.random.key(1)
     agent = scale_rewards(inner, 0.25)
@@ -861,6 +922,75 @@ def test_wrappers_hand_on_the_weights(name):
     update, state = jax.jit(agent.update), start(agent)
     loss = lambda weight: update(state, some_batch(), jax.random.key(1), weight)[1]["critic_loss"]
     assert loss(jnp.zeros(B)) == 0 < loss(jnp.ones(B))
+
+
+class Head:
+    """The actor on 4 features, whatever it is shown at first."""
+
+    def init(self, key, _observation):
+        return {"weights": jax.random.normal(key, (4, A))}
+
+    def apply(self, params, features):
+        return jnp.tanh(features @ params["weights"])
+
+
+class EncodingCritic:
+    """Its first layer is the encoder that the actor shares."""
+
+    def init(self, key, _observation, _action):
+        encoder, head = jax.random.split(key)
+        return {"encoder": jax.random.normal(encoder, (O, 4)), "head": jax.random.normal(head, (4 + A,))}
+
+    def encode(self, params, observation):
+        return jnp.tanh(observation @ params["encoder"])
+
+    def apply(self, params, observation, action):
+        return jnp.concatenate([self.encode(params, observation), action], axis=-1) @ params["head"]
+
+
+def test_an_encoder_that_the_critic_trains_and_the_actor_uses():
+    actor, critic, rate = Head(), EncodingCritic(), 0.01
+    given = lambda params, encoder, observation: actor.apply(params, critic.encode(encoder, observation))
+
+    def critic_target(actor_params, critic_params, batch, key):
+        action = given(actor_params, critic_params, batch.next_observation)
+        return batch.reward + 0.9 * batch.discount * critic.apply(critic_params, batch.next_observation, action)
+
+    def critic_loss(params, batch, target):
+        error = target - critic.apply(params, batch.observation, batch.action)
+        return error**2, {"td_error": error}
+
+    def actor_loss(params, critic_params, batch):
+        action = given(params, jax.lax.stop_gradient(critic_params), batch.observation)
+        return -jnp.mean(critic.apply(critic_params, batch.observation, action)), {}
+
+    agent = make_agent(
+        actor,
+        critic,
+        critic_target=critic_target,
+        critic_loss=critic_loss,
+        actor_loss=actor_loss,
+        actor_optimizer=optax.sgd(rate),
+        critic_optimizer=optax.sgd(rate),
+        tau=0.5,
+        act=lambda state, observation: given(state.actor.params, state.critic.params, observation),
+    )
+    state, batch = start(agent), some_batch()
+    new, metrics = jax.jit(agent.update)(state, batch, jax.random.key(1))
+    target = critic_target(state.actor.target_params, state.critic.target_params, batch, None)
+    slope = jax.grad(lambda params: jnp.mean(critic_loss(params, batch, target)[0]))(state.critic.params)
+    taught = jax.tree.map(lambda x, g: x - rate * g, state.critic.params, slope)
+    assert_close(new.critic.params, taught, rtol=1e-4, atol=1e-5)
+    slope = jax.grad(lambda params: actor_loss(params, taught, batch)[0])(state.actor.params)
+    assert_close(new.actor.params, jax.tree.map(lambda x, g: x - rate * g, state.actor.params, slope), atol=1e-5)
+    assert_close(new.critic.target_params, track(taught, state.critic.params, 0.5), atol=1e-5)
+    assert not np.any(new.critic.params["encoder"] == state.critic.params["encoder"])
+    assert metrics["td_error"].shape == (B,)
+    seen = batch.observation
+    expected = np.tanh(np.tanh(seen @ np.asarray(new.critic.params["encoder"])) @ np.asarray(new.actor.params["weights"]))
+    np.testing.assert_allclose(agent.act(new, seen), expected, rtol=1e-4, atol=1e-5)
+    encoder = jax.tree.map(jnp.zeros_like, new.critic.params)
+    np.testing.assert_array_equal(agent.act(new.replace(critic=new.critic.replace(params=encoder)), seen), np.zeros((B, A)))
 
 
 # Learning rates, optimisers, numbers -----------------------------------------------------------------------------------

@@ -79,6 +79,25 @@ def test_each_step_is_what_a_slow_reading_says(fresh):
     assert min(seen.values()) > 20, seen
 
 
+def test_a_state_that_cuts_its_episode_off_truncates_it():
+    """After three steps, if the start was an even number; else the time limit of 5. Termination wins over both."""
+    cuts = lambda state: (state["count"] == 3) & (state["start"] % jnp.uint32(2) == 0)
+    actions = act(8, 200, 0.2)
+    _, steps, _ = play(batch(counting()._replace(truncated=cuts), 8, LIMIT), actions)
+    count, even = steps.next_observation["count"], steps.next_observation["start"] % 2 == 0
+    fails, early, late = actions[..., 0] > 0, (count == 3) & even, count == LIMIT
+    np.testing.assert_array_equal(steps.terminated, fails)
+    np.testing.assert_array_equal(steps.truncated, (early | late) & ~fails)
+    assert min((early & fails).sum(), (early & ~fails).sum(), ((count == 3) & ~even).sum(), (late & ~fails).sum()) > 20
+    # The next step goes on from a fresh start where the episode ended, and from the successor elsewhere.
+    done = steps.terminated | steps.truncated
+    np.testing.assert_array_equal(steps.observation["count"], np.where(done, 0, count))
+    np.testing.assert_array_equal(count[1:], steps.observation["count"][:-1] + 1)
+    np.testing.assert_array_equal(steps.observation["start"] == steps.next_observation["start"], ~done)
+    assert np.all(count[~even] <= LIMIT)
+    assert np.all(count[even] <= 3)
+
+
 def test_discount_is_zero_only_where_terminated():
     num_envs, length = 4, 100
     env = batch(counting(), num_envs, LIMIT)
@@ -219,3 +238,20 @@ def test_every_episode_has_a_system_of_its_own():
     )
     assert len(np.unique(masses)) == 4 * 30 // LIMIT, "one an episode"
     assert np.all((masses >= 1) & (masses < 2))
+
+
+def test_what_a_single_says_of_its_state_is_heard_through_randomisation():
+    """Episodes of 3.5 steps of mass 1 are cut off; masses are 1 and 2, so that is after four steps or two."""
+    told = {"truncated": lambda state: state["at"] >= 3.5, "scene": lambda state: {"ball": state["at"]}}
+    single = randomized(
+        lambda system: weighing(system)._replace(**told),
+        jnp.ones(()),
+        lambda system, keys: (1.0 + jax.vmap(jax.random.bernoulli)(keys).astype(jnp.float32), 0),
+    )
+    env = batch(single, 8, LIMIT)
+    _, steps, final = play(env, np.zeros((40, 8, 1)))
+    mass, at = np.moveaxis(np.asarray(steps.next_observation), -1, 0)
+    np.testing.assert_array_equal(steps.truncated, at >= 3.5)
+    assert {(float(m), float(x)) for m, x in zip(mass[at >= 3.5], at[at >= 3.5], strict=True)} == {(1, 4), (2, 4)}
+    shown = jax.vmap(env.single.scene)(env.single_state(final))
+    np.testing.assert_array_equal(shown["ball"], np.where(steps.truncated[-1], 0, at[-1]))

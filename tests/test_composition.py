@@ -1,5 +1,6 @@
 """The pieces fit into programs that are not ours."""
 
+import functools
 import os
 import random
 import subprocess
@@ -10,10 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
-from ddpg_jax.agents import ddpg
-from ddpg_jax.networks import Actor, Critic
-from ddpg_jax.types import Transition
+from ddpg_jax import envs, noise, replay, rollout, train
+from ddpg_jax.agents import ddpg, normalize_observations, td3
+from ddpg_jax.behaviour import explore
+from ddpg_jax.networks import Actor, BatchNorm, Critic, Dense, NoisyDense
+from ddpg_jax.population import Member, make_population, members
+from ddpg_jax.types import Transition, is_key
 
 B, O, A = 8, 3, 2  # noqa: E741
 
@@ -173,9 +178,11 @@ def test_shard_map_on_the_available_devices():
     check_shard_map()
 
 
-def test_shard_map_on_four_devices():
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
-    code = "import conftest, jax, test_composition as t; assert jax.device_count() == 4; t.check_shard_map(); print('same')"
+def on_devices(count, check):
+    """Call a function of this file in a process that has so many devices."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
+    code = f"import conftest, jax, test_composition; assert jax.device_count() == {count}; test_composition.{check.__name__}()"
+    code += "; print('same')"
     run = subprocess.run(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parent,
@@ -187,3 +194,114 @@ def test_shard_map_on_four_devices():
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.endswith("same\n")
+
+
+def test_shard_map_on_four_devices():
+    on_devices(4, check_shard_map)
+
+
+def check_axis_name():
+    """One update of a batch that is spread over the devices is that of the whole batch, and the state is one for all."""
+    mesh, spec = jax.make_mesh((2,), ("data",)), jax.sharding.PartitionSpec
+    whole, parts = spec(), spec("data")
+    # TD3's two minibatches of 4 are, on two devices, the two halves of each device's 4 rows.
+    halves = np.array([0, 1, 4, 5, 2, 3, 6, 7])
+    batch, key = some_batches(), jax.random.key(1)
+
+    def sharded(function, *arguments):
+        in_specs = (whole, parts, whole)
+        placed = [jax.device_put(x, jax.NamedSharding(mesh, s)) for x, s in zip(arguments, in_specs, strict=True)]
+        mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=(whole, parts))
+        return jax.device_get(jax.jit(mapped)(*placed))
+
+    def update(agent):
+        def function(state, batch, key):
+            state = state if agent.observe is None else agent.observe(state, batch.observation)
+            state, metrics = agent.update(state, batch, key)
+            return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, state), metrics["td_error"]
+
+        return function
+
+    def both(build, order=slice(None)):
+        state = start(build(axis_name=None))
+        ordered = jax.tree.map(lambda x: x[order], batch)
+        given, expected = sharded(update(build(axis_name="data")), state, ordered, key), update(build(axis_name=None))
+        return given, jax.device_get(jax.jit(expected)(state, batch, key))
+
+    def same(given, expected, order=slice(None)):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), given[0], expected[0])
+        np.testing.assert_allclose(given[1], expected[1][order], rtol=1e-5, atol=1e-5)
+
+    def built(algorithm=ddpg, norms=None, dense=Dense, **numbers):
+        # Adam blows up the rounding of a gradient that is almost 0, unless its epsilon is larger.
+        calm = functools.partial(optax.adam, eps=1e-4)
+        actor, critic = Actor(A, hidden=(8,), dense=dense, **norms or {}), Critic(hidden=(8,), **norms or {})
+        return lambda axis_name: algorithm(actor, critic, optimizer=calm, axis_name=axis_name, **numbers)
+
+    same(*both(lambda axis_name: normalize_observations(built()(axis_name), axis_name=axis_name)))
+    same(*both(built(dense=NoisyDense)))  # whose state holds a random key
+    same(*both(built(td3, policy_delay=2, target_noise=0.0), halves), halves)
+    # Batch normalisation sees the rows of each device alone, so that is another update; its statistics are the means over both.
+    (given, _), _ = both(built(norms={"norm": BatchNorm, "input_norm": BatchNorm}))
+    statistics = given.critic.batch_stats["batch_stats"]["BatchNorm_0"]["BatchNorm_0"]
+    np.testing.assert_allclose(statistics["mean"], 0.01 * batch.observation.mean(axis=0), rtol=1e-4, atol=1e-6)
+    spread = np.mean([batch.observation[:4].var(axis=0), batch.observation[4:].var(axis=0)], axis=0)
+    np.testing.assert_allclose(statistics["var"], 0.99 + 0.01 * spread, rtol=1e-4)
+
+
+def test_axis_name_on_two_devices():
+    on_devices(2, check_axis_name)
+
+
+def test_every_seed_with_every_row_of_numbers():
+    keys = jax.random.split(jax.random.key(0), 2)
+    many, numbers = members(keys, {"tau": [0.1, 0.2, 0.3], "gamma": [0.7, 0.8, 0.9]})
+    assert many.shape == (6,)
+    raw = jax.random.key_data
+    np.testing.assert_array_equal(raw(many), np.tile(raw(keys), (3, 1)))
+    np.testing.assert_array_equal(numbers["tau"], np.float32([0.1, 0.1, 0.2, 0.2, 0.3, 0.3]))
+    np.testing.assert_array_equal(numbers["gamma"], np.float32([0.7, 0.7, 0.8, 0.8, 0.9, 0.9]))
+    alone, numbers = members(keys)
+    np.testing.assert_array_equal(raw(alone), raw(keys))
+    assert numbers == {}
+    with pytest.raises(ValueError, match=r"values={'tau': 2, 'gamma': 1}: give equally many values of each number"):
+        members(keys, {"tau": [0.1, 0.2], "gamma": [0.7]})
+    with pytest.raises(ValueError, match="tau=0: must be at least 1"):
+        members(keys, {"tau": []})
+
+
+def test_a_population_is_its_members():
+    """Two seeds with two values of tau; each member is a run of its own. Other numbers are the same program."""
+    env, traces = envs.make("pendulum", 2, time_limit=6), []
+
+    def trained(numbers):
+        traces.append(numbers)
+        agent = small_ddpg(1, tau=numbers["tau"], actor_learning_rate=1e-2)
+        behaviour = explore(agent, noise.gaussian(0.1))
+        trainer = train.make_train(agent, env, replay.uniform(60, 4), behaviour, learning_starts=8, steps_per_chunk=20)
+        return Member(lambda key: trainer.warm_up(trainer.init(key)), trainer.chunk, rollout.make_evaluate(agent, env))
+
+    people = make_population(trained)
+    start, chunk, evaluate = jax.jit(people.start), jax.jit(people.chunk), jax.jit(people.evaluate)
+    keys, numbers = members(jax.random.split(jax.random.key(3), 2), {"tau": [0.01, 0.5]})
+    state, report = chunk(start(keys, numbers), numbers)
+    together = state, report, evaluate(state.agent, keys, numbers)
+    assert (together[2].shape, report.episodes.count.shape) == ((4, 2), (4,))
+    traced = len(traces)
+    chunk(state, {"tau": numbers["tau"] / 2})
+    assert (len(traces), chunk._cache_size()) == (traced, 1)
+
+    alone = make_population(trained, many=False)
+
+    @jax.jit
+    def run(key, tau):
+        state, report = alone.chunk(alone.start(key, {"tau": tau}), {"tau": tau})
+        return state, report, alone.evaluate(state.agent, key, {"tau": tau})
+
+    first, second = jax.random.split(jax.random.key(3), 2)
+    for number, (key, tau) in enumerate([(first, 0.01), (second, 0.01), (first, 0.5), (second, 0.5)]):
+        raw = lambda tree: jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
+        ours, theirs = raw(member(together, number)), raw(run(key, tau))
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), ours, theirs)
+    targets = state.agent.critic.target_params["params"]["Dense_0"]["kernel"]
+    assert len({np.asarray(target).tobytes() for target in targets}) == 4

@@ -7,12 +7,13 @@ import pytest
 
 from ddpg_jax import envs, rollout
 from ddpg_jax.envs import Single, batch
+from ddpg_jax.envs.randomize import randomized
 
 E, LIMIT = 3, 5
 
 
-def counter(terminates_at=99):
-    """Observation ``[start, steps]``, reward ``steps``; terminates after so many steps, truncated after 5."""
+def one_counter(terminates_at=99):
+    """Observation ``[start, steps]``, reward ``steps``; terminates after so many steps. Its scene is a ball at ``steps``."""
 
     def reset(key):
         start = jax.random.uniform(key, ())
@@ -22,7 +23,12 @@ def counter(terminates_at=99):
         state = state + jnp.array([0.0, 1.0])
         return state, state, state[1] + 100 * jnp.clip(action[0], -1.0, 1.0), state[1] >= terminates_at
 
-    return batch(Single(reset, step, 1), E, LIMIT)
+    return Single(reset, step, 1, scene=lambda state: {"ball": state[1]})
+
+
+def counter(terminates_at=99):
+    """``E`` of them, truncated after 5 steps."""
+    return batch(one_counter(terminates_at), E, LIMIT)
 
 
 def play(env, steps, action=0.0):
@@ -109,6 +115,47 @@ def test_sentences_for_what_does_not_fit():
         envs.action_repeat(counter(), 0)
     with pytest.raises(ValueError, match="count=0: must be at least 1"):
         envs.frame_stack(counter(), 0)
+
+
+INSIDE = {
+    "action_repeat": lambda seen: seen,
+    "frame_stack": lambda seen: seen[..., 4:],
+    "time_aware": lambda seen: seen[..., :2],
+    "scale_reward": lambda seen: seen,
+    "map_observation": lambda seen: jnp.stack([seen["start"][..., 0], seen["steps"]], axis=-1),
+    "all": lambda seen: seen[..., 2:4],
+}
+"""The counter's own observation, which is its state, in what each of `WRAPPERS` shows."""
+
+
+@pytest.mark.parametrize("inside", ["plain", "randomized"])
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_the_single_is_reached_through_every_wrapper(name, inside):
+    """Its state is that of the running episode, its step does what the environment's does, its scene shows the state."""
+    single = one_counter()
+    if inside == "randomized":
+        single = randomized(
+            lambda system: one_counter(), jnp.ones(()), lambda system, keys: (jax.vmap(jax.random.uniform)(keys), 0)
+        )
+    env = WRAPPERS[name](batch(single, E, LIMIT))
+    assert env.single is single
+    step, repeats = jax.jit(env.step), 2 if name in ("action_repeat", "all") else 1
+    (state, observation), ended = env.reset(jax.random.key(0)), np.zeros(E, bool)
+    for number in range(7):
+        inner = env.single_state(state)
+        own = inner if inside == "plain" else inner.state
+        np.testing.assert_array_equal(own, INSIDE[name](observation))
+        scene = jax.vmap(env.single.scene)(inner)
+        np.testing.assert_array_equal(scene["ball"], own[:, 1])
+        state, now = step(state, jnp.zeros((E, 1)), jax.random.key(number))
+        for _ in range(repeats):
+            inner, *_ = jax.vmap(env.single.step, in_axes=(0, None, None))(inner, jnp.zeros(1), jax.random.key(number))
+        running = ~(now.terminated | now.truncated)
+        for ours, theirs in zip(jax.tree.leaves(inner), jax.tree.leaves(env.single_state(state)), strict=True):
+            np.testing.assert_array_equal(ours[running], theirs[running])
+        observation = now.observation
+        ended |= ~running
+    assert np.all(ended), "what follows the end of an episode was looked at too"
 
 
 def test_a_wrapped_pendulum_can_still_be_drawn():

@@ -16,9 +16,13 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from PIL import Image, ImageSequence
 
-from ddpg_jax import agents, envs, health, host, learner, networks, noise, replay, returns
+from ddpg_jax import agents, envs, health, host, networks, noise, replay, returns
 from ddpg_jax.behaviour import explore
+from ddpg_jax.host.loop import Hosted
+from ddpg_jax.host.rows import row_shapes, unpack
+from ddpg_jax.learner import make_learner
 from ddpg_jax.runs import cli
+from ddpg_jax.types import Transition
 
 E, LIMIT = 3, 5
 LOW, HIGH = np.array([-2.0, 0.0], np.float32), np.array([2.0, 10.0], np.float32)
@@ -215,7 +219,9 @@ def test_the_ring_holds_what_happened(mode):
     _, _, _, trainer = composed(counters(mode))
     state, report = trainer.chunk(begun(trainer))
     rows = jax.tree.map(lambda x: np.asarray(x)[: int(state.replay.size)], state.replay.storage)
-    assert len(rows.reward) == 36
+    # 12 vector steps, of which all valid steps are stored: in next-step mode those that begin an episode are none.
+    assert len(rows.reward) == sum(map(len, transitions(counters(mode), 12)))
+    assert (len(rows.reward) == 36) == (mode is AutoresetMode.SAME_STEP)
     step = np.array([0, 1])
     np.testing.assert_array_equal(rows.next_observation - rows.observation, np.broadcast_to(step, rows.observation.shape))
     np.testing.assert_array_equal(rows.reward, rows.next_observation[:, 1])
@@ -230,39 +236,77 @@ def test_the_ring_holds_what_happened(mode):
 
 
 @pytest.mark.parametrize("length", [1, 3])
-def test_the_same_transitions_end_in_the_same_parameters(length):
+def test_the_same_transitions_end_in_the_same_parameters(length, monkeypatch):
     """The rows that the host loop stored, fed to the functions of the device loop with the same keys."""
     window = returns.n_step(length, 0.99) if length > 1 else None
     env = counters(AutoresetMode.SAME_STEP)
     agent, behaviour, ring, trainer = composed(env, window=window, steps_per_chunk=15, updates_per_step=2)
-    rows, state = [], begun(trainer)
-    player, step = host._Player, host._Player.step
-    device = jax.tree.map(jnp.copy, state).replace(key=jax.random.split(state.key)[1])
+    rows, step = [], Hosted.step
 
     def recorded(self, action):
-        rows.extend(new := step(self, action))
-        return new
+        rows.append((action, step(self, action)))
+        return rows[-1][1]
 
-    player.step = recorded
-    try:
-        state, _ = trainer.chunk(state)
-    finally:
-        player.step = step
-    learner = learner.make_learner(agent, env, ring, behaviour, window)
+    monkeypatch.setattr(Hosted, "step", recorded)
+    state = begun(trainer)
+    device, warm_up = jax.tree.map(jnp.copy, state).replace(key=jax.random.split(state.key)[1]), len(rows)
+    state, _ = trainer.chunk(state)
+    learner = make_learner(agent, env, ring, behaviour, window)
 
     @jax.jit
-    def one(device, row):
-        transition, done = row
-        device = learner.take(device, device.collector.replace(reset=done), transition)
+    def one(device, before, action, row):
+        now = unpack(row, row_shapes(env))
+        transition = Transition(
+            observation=unpack(before, row_shapes(env))["observation"],
+            action=action,
+            reward=now["reward"],
+            discount=now["discount"],
+            next_observation=now["next_observation"],
+        )
+        device = learner.take(device, device.collector.replace(reset=now["first"]), transition, now["done"])
         keys = jax.random.split(jax.random.fold_in(device.key, device.steps), 5)
         return learner.learn(device, keys[:4].reshape(2, 2))[0]
 
-    for row in rows:
-        device = one(device, row)
-    assert len(rows) == 5
+    for (_, before), (action, row) in itertools.pairwise(rows[warm_up - 1 :]):
+        device = one(device, before, action, row)
+    assert len(rows) == warm_up + 5
     for name in ("actor", "critic"):
         ours, theirs = getattr(state.agent, name), getattr(device.agent, name)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, theirs)
+
+
+class Named(Counter):
+    """Observes its ``ends`` as well, which tells the environments apart."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float64)
+
+    def _see(self):
+        return np.array([self.episode, self.steps, self.ends], np.float64)
+
+
+def test_windows_in_next_step_mode_join_no_two_episodes():
+    """What each environment's steps become in one mode they become in the other; a step that is none is in no window."""
+
+    def stored(mode):
+        env = envs.gymnasium.vector(SyncVectorEnv([lambda n=n: Named(n) for n in (99, 3, 2)], autoreset_mode=mode))
+        trainer = composed(env, window=returns.n_step(3, 0.5))[-1]
+        state, _ = trainer.chunk(begun(trainer))
+        rows = jax.tree.map(lambda x: np.asarray(x)[: int(state.replay.size)], state.replay.storage)
+        whole = np.column_stack([rows.observation, rows.reward, rows.discount, rows.next_observation])
+        return [whole[rows.observation[:, 2] == ends] for ends in (99, 3, 2)]
+
+    same, following = stored(AutoresetMode.SAME_STEP), stored(AutoresetMode.NEXT_STEP)
+    for one, other in zip(same, following, strict=True):
+        np.testing.assert_array_equal(other, one[: len(other)])
+        np.testing.assert_array_equal(other[:, 0], other[:, 5])  # the successor is of the same episode
+        assert len(one) == 12 > len(other) > 7
+        assert len(np.unique(other[:, 0])) > 1
+    # 1 + 2 / 2 + 3 / 4, and it terminates; 2 + 3 / 2; 3; then the next episode's first.
+    np.testing.assert_array_equal(following[1][:4, 3], [2.75, 3.5, 3.0, 2.75])
+    np.testing.assert_array_equal(following[1][:4, 4], [0, 0, 0, 0])
+    # At the time limit: 3 + 4 / 2 + 5 / 4, of three steps; 4 + 5 / 2, of two; 5, of one.
+    np.testing.assert_array_equal(following[0][2:5, 3], [6.25, 6.5, 5.0])
+    np.testing.assert_array_equal(following[0][2:5, 4], [0.25, 0.5, 1.0])
 
 
 def test_it_learns_and_rewards_are_those_of_the_episodes():
@@ -294,8 +338,6 @@ def test_each_program_is_compiled_once(caplog):
 
 
 def test_sizes_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"n-step returns need every step to be a transition: .*SAME_STEP"):
-        composed(counters(AutoresetMode.NEXT_STEP), window=returns.n_step(3, 0.9))
     with pytest.raises(ValueError, match="steps_per_chunk=31: must be a multiple of num_envs=3"):
         composed(counters(AutoresetMode.SAME_STEP), steps_per_chunk=31)
 

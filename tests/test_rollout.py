@@ -10,7 +10,7 @@ import pytest
 from ddpg_jax import agents, envs, networks, noise, replay, rollout, train
 from ddpg_jax.behaviour import explore
 from ddpg_jax.envs import Single, batch
-from ddpg_jax.types import Agent, Behaviour
+from ddpg_jax.types import Agent, Behaviour, Policy
 
 E = 6
 
@@ -208,3 +208,55 @@ def test_trajectory_is_the_states_of_the_deterministic_policy(env, agent):
     np.testing.assert_array_equal(state["count"][1:][went_on], state["count"][:-1][went_on] + 1)
     expected = agent.act(jnp.float32(0.3), jax.tree.map(jnp.asarray, jax.tree.map(lambda x: x[:-1], state)))
     np.testing.assert_allclose(state["action"][1:][went_on], np.asarray(expected)[went_on], rtol=1e-5)
+
+
+def swinging(env):
+    """Sees the pendulum's own state; ``agent_state`` is its gain; every third torque goes the other way, of all it gave."""
+
+    def act(count, gain, env_state, observation, key):
+        angle = env.single_state(env_state).angle
+        action = gain * jnp.sin(angle) * jnp.where(count % 3 == 2, -1.0, 1.0)
+        return action[:, None], count + 1
+
+    return Policy(lambda key, env_state: jnp.zeros(env.single_state(env_state).angle.shape, jnp.int32), act)
+
+
+def swung(env, key, gain, steps):
+    """The same in NumPy from the same starts: angles before each step, and rewards, ``[steps, E]``."""
+    start = env.single_state(env.reset(jax.random.split(key)[0])[0])
+    angle, speed = (np.asarray(x, np.float64) for x in (start.angle, start.speed))
+    angles, rewards = [], []
+    for count in range(steps):
+        torque = 2 * np.clip(gain * np.sin(angle) * (-1 if count % 3 == 2 else 1), -1, 1)
+        wrapped = (angle + np.pi) % (2 * np.pi) - np.pi
+        angles.append(angle)
+        rewards.append(-(wrapped**2 + 0.1 * speed**2 + 0.001 * torque**2))
+        speed = np.clip(speed + (15 * np.sin(angle) + 3 * torque) * 0.05, -8, 8)
+        angle = angle + 0.05 * speed
+    return np.stack(angles), np.stack(rewards)
+
+
+@pytest.mark.parametrize("wrap", [lambda env: env, lambda env: envs.time_aware(envs.frame_stack(env, 2))], ids=["", "wrapped"])
+def test_a_policy_that_sees_the_state_and_remembers(wrap):
+    env = wrap(envs.make("pendulum", 3, time_limit=15))
+    policy, key, gain = swinging(env), jax.random.key(5), 0.7
+    angles, rewards = swung(env, key, gain, 15)
+    returns = jax.jit(rollout.make_evaluate(policy, env))(jnp.float32(gain), key)
+    np.testing.assert_allclose(returns, rewards.sum(axis=0), rtol=1e-4)
+    states = jax.jit(rollout.make_trajectory(policy, env, 15))(jnp.float32(gain), key)
+    np.testing.assert_allclose(env.single_state(states).angle, angles, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(rollout.frames(env, states).angle, env.single_state(states).angle[:, 0])
+    assert np.abs(np.asarray(returns) - swung(env, key, 0.0, 15)[1].sum(axis=0)).min() > 0.1  # its torques matter
+
+
+def test_a_policy_draws_from_a_key_of_its_own_in_every_step():
+    """And from one in the beginning; the environment's starts stay what they are."""
+    env, key = envs.make("pendulum", 2, time_limit=9), jax.random.key(5)
+    begin = lambda key, env_state: jax.random.uniform(key, (2, 1))
+    act = lambda state, agent_state, env_state, observation, key: (jax.random.uniform(key, (2, 1)) * 0.9 * state, state)
+    states = jax.jit(rollout.make_trajectory(Policy(begin, act), env, 20))((), key)
+    torques = np.asarray(states.state.torque)[np.asarray(states.steps) > 0]  # of the step before, in the same episode
+    assert len(np.unique(torques)) == len(torques) == 2 * (20 - 3)
+    still = Policy(lambda key, env_state: (), lambda state, *rest: (jnp.zeros((2, 1)), state))
+    other = jax.jit(rollout.make_trajectory(still, env, 20))((), key)
+    np.testing.assert_array_equal(states.state.angle[::9], other.state.angle[::9])
