@@ -94,8 +94,10 @@ def _make_warm_up(
         keys = jax.random.split(scan_key, (schedule.warm_up, 2))
         for store, part in ((False, keys[: schedule.filling]), (True, keys[schedule.filling :])):
             state = jax.lax.scan(functools.partial(step, store=store), state, part)[0] if len(part) else state
-        if warming is not behaviour:
+        if warming is not behaviour:  # what explores from now on has seen no start: its first step is one
             state = with_behaviour(state, kept)
+            collector = dataclasses.replace(state.collector, reset=jnp.ones_like(state.collector.reset))
+            state = dataclasses.replace(state, collector=collector)
         return strong(dataclasses.replace(state, key=key))
 
     return warm_up

@@ -255,3 +255,19 @@ def test_what_a_single_says_of_its_state_is_heard_through_randomisation():
     assert {(float(m), float(x)) for m, x in zip(mass[at >= 3.5], at[at >= 3.5], strict=True)} == {(1, 4), (2, 4)}
     shown = jax.vmap(env.single.scene)(env.single_state(final))
     np.testing.assert_array_equal(shown["ball"], np.where(steps.truncated[-1], 0, at[-1]))
+
+
+def test_what_is_said_of_a_state_is_said_of_the_episodes_own_system():
+    """Each scene shows the mass that was drawn, 2, and an episode is cut off after that many steps; the plain mass is 1."""
+
+    def using(mass):
+        told = {"truncated": lambda state: state["at"] >= 2 * mass, "scene": lambda state: {"mass": mass}}
+        return weighing(mass)._replace(**told)
+
+    single = randomized(using, jnp.ones(()), lambda system, keys: (jnp.full(keys.shape, 2.0), 0))
+    env = batch(single, 3, LIMIT)
+    _, steps, final = play(env, np.zeros((8, 3, 1)))
+    np.testing.assert_array_equal(jax.vmap(env.single.scene)(env.single_state(final))["mass"], np.full(3, 2.0))
+    at = np.asarray(steps.next_observation)[..., 1]
+    np.testing.assert_array_equal(steps.truncated, at >= 4)
+    assert at.max() == 4

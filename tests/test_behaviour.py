@@ -265,6 +265,22 @@ def test_on_the_host(name, same_step):
         np.testing.assert_allclose(power % 2, 0, atol=1e-2)  # up or down in each of six rounds
 
 
+def test_a_behaviour_that_begins_after_the_warm_up_begins_an_episode():
+    """Random actions fill the replay and stop within episodes: a perturbed policy, unless told so, would be all zeros."""
+    (hosted, _), agent = counting_on_host(True), small_agent(networks.Dense, 1)
+    on_device = batch(counting(), 2, 5)
+    sizes = {"learning_starts": 4, "steps_per_chunk": 8}
+    for env, make in ((hosted, host.make_train), (on_device, train.make_train)):
+        trainer = make(agent, env, replay.uniform(40, 4), noting(parameter_noise(agent, env), 2), **sizes)
+        if env is hosted:
+            trainer.begin(0)
+        state, _ = trainer.chunk(trainer.warm_up(jax.jit(trainer.init)(jax.random.key(0))))
+        _, flags, calls = state.collector.behaviour
+        assert calls == 4
+        assert flags[0].all(), "two steps into episodes of 3 and 5"
+        assert np.abs(np.asarray(state.replay.storage.action[4:8])).min() > 0
+
+
 def test_explore_is_the_agents_action_plus_noise():
     agent = Agent(init=None, act=lambda state, observation: state * observation, update=None)
     link, action, key = noise.ornstein_uhlenbeck(), draw(), jax.random.key(1)

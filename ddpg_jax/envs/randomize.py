@@ -56,12 +56,17 @@ def randomized(single: Callable[[PyTree], Single], system: PyTree, randomize: Ca
         inner, *rest = using(state.system).step(state.state, action, key)
         return RandomizedState(state=inner, system=state.system), *rest
 
-    def inside(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
-        return None if function is None else lambda state, *rest: function(state.state, *rest)
-
     plain = single(system)
-    truncated, valid, scene = (inside(function) for function in (plain.truncated, plain.valid, plain.scene))
-    return Single(reset, step, plain.action_size, truncated, valid, scene)
+
+    def own(name: str) -> Callable[..., Any] | None:
+        """What the environment says with the episode's own system, where it says such a thing."""
+        return (
+            None
+            if getattr(plain, name) is None
+            else lambda state, *rest: getattr(using(state.system), name)(state.state, *rest)
+        )
+
+    return Single(reset, step, plain.action_size, own("truncated"), own("valid"), own("scene"))
 
 
 def one_by_one(states: PyTree) -> list[PyTree]:

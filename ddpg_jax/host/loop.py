@@ -30,7 +30,15 @@ class Hosted:
         self.clear()
         number, flag = np.zeros(count, np.float32), np.zeros(count, bool)
         row = {"reward": number, "discount": number, "done": flag, "first": ~flag, "valid": flag}
-        return jax.device_put(pack({**row, "observation": observation, "next_observation": observation}))
+        return self._put({**row, "observation": observation, "next_observation": observation})
+
+    def _put(self, row: dict[str, Any]) -> jax.Array:
+        self._shown = row
+        return jax.device_put(pack(row))
+
+    def anew(self) -> jax.Array:
+        """The newest row again, for a behaviour that begins here: its first step is the start of an episode to it."""
+        return self._put(self._shown | {"first": np.ones(self.env.num_envs, bool)})
 
     def clear(self, steps: int = 0) -> None:
         """Begin new sums; the step that comes next is number ``steps``."""
@@ -52,7 +60,7 @@ class Hosted:
             "observation": now.observation,
             "next_observation": now.next_observation,
         }
-        return jax.device_put(pack(row))
+        return self._put(row)
 
     def _count(self, action: np.ndarray, now: HostStep, done: np.ndarray) -> None:
         self._return += np.where(now.valid, now.reward, 0.0)
@@ -104,7 +112,10 @@ class Loop:
             self._row = self._hosted.step(executed)
             store = self._programs.fill if index < self._schedule.filling else self._programs.store
             state = store(state, before, action, self._row)
-        return with_behaviour(state, acting) if own else state
+        if own:
+            return with_behaviour(state, acting)
+        self._row = self._hosted.anew()
+        return state
 
     def chunk(self, state: TrainState) -> tuple[TrainState, Report]:
         """See `ddpg_jax.host.HostTrain`."""
