@@ -89,6 +89,14 @@ def test_the_plan_is_of_this_house():
     assert IMPORTS["runs.presets.parts"] >= {"networks", "agents", "noise", "replay", "returns", "behaviour"}, "lazy ones too"
 
 
+@pytest.mark.skipif(not (ROOT.parent / ".git").exists(), reason="this is not a checkout")
+def test_no_file_of_the_package_is_ignored():
+    """What git ignores is in no clone, and in no wheel either."""
+    names = [str(path) for path in FILES.values()]
+    found = subprocess.run(["git", "check-ignore", "--no-index", *names], cwd=ROOT.parent, capture_output=True, text=True)
+    assert (found.stdout, found.returncode) == ("", 1), found.stderr
+
+
 @pytest.mark.parametrize("name", [name for name in FILES if name])
 def test_imports_point_down(name):
     assert refused(name, IMPORTS[name]) == set()

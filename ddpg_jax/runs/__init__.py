@@ -1,0 +1,118 @@
+"""Training runs in folders: from Python by `train`, from a shell by the command ``ddpg-jax``.
+
+    result = ddpg_jax.runs.train("brax/ant", preset="td3", seeds=4)
+    result.summary["final_returns"], result.env_steps, result.returns      # curves [T], [T, seeds]
+    action = result.policy(member=2)(observation)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ddpg_jax.runs.config import Config
+    from ddpg_jax.types import Agent, AgentState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run made; all of it is in ``folder`` too."""
+
+    folder: Path
+    config: Config
+    summary: dict[str, Any]
+    """As ``summary.json``: ``final_returns`` of each member, rates, versions, ..."""
+    metrics: list[dict[str, Any]]
+    """The lines of ``metrics.jsonl``, one for each chunk."""
+    env_steps: np.ndarray
+    """``[T]``: environment steps of each member at each evaluation."""
+    returns: np.ndarray
+    """``[T, seeds]``: mean return of deterministic episodes."""
+    agent: Agent
+    agent_state: AgentState
+    """Trained; of several seeds every leaf has a leading axis."""
+
+    def policy(self, member: int = 0) -> Callable[[Any], Any]:
+        """``action(observation)`` for ``[B, ...]`` of one member, in the environment's own units, compiled.
+
+        Raises:
+            ValueError: there is no such member.
+        """
+        import jax
+
+        from ddpg_jax.runs import build, playback
+
+        state = playback.member_state(self.config, self.agent_state, member)
+        env = build.environment(self.config, 1)
+        return jax.jit(lambda observation: env.native_action(self.agent.act(state, observation)))
+
+
+def train(
+    env: str | None = None,
+    *,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Result:
+    """Train an agent, write everything into a run folder, and return what came of it; ``ddpg-jax train`` is this.
+
+    Args:
+        env: a name that `ddpg_jax.envs.make` knows; None is "pendulum", or with ``resume`` the run's.
+        run_dir: the run's folder; None is a new one under ``runs/``.
+        resume: go on with the run in ``run_dir``; options left out are the run's.
+        progress: show a line for each chunk, or a live one on a terminal.
+        **options: ``preset``, ``seed``, ``seeds``, numbers of the preset such as ``tau``, and the other arguments of
+            `ddpg_jax.runs.config.make_config`.
+
+    Raises:
+        ValueError: a name is unknown or a number out of its range, the folder holds a run already or none to resume, a number
+            became NaN or infinite.
+        ImportError: what the environment needs is not installed.
+        ddpg_jax.runs.loop.Interrupted: SIGINT or SIGTERM; the state is saved.
+    """
+    from ddpg_jax.runs.config import make_config, resumed
+
+    if resume and run_dir is None:
+        raise ValueError("--resume needs --run-dir: the folder of the run to go on with.")
+    if resume:
+        assert run_dir is not None
+        config = resumed(Path(run_dir), options if env is None else {"env": env, **options})
+    else:
+        config = make_config(env or "pendulum", **options)
+    folder = Path(run_dir) if run_dir is not None else _new_folder(config)
+    from ddpg_jax.runs import loop
+    from ddpg_jax.runs.display import Display
+    from ddpg_jax.runs.folder import curve, read_metrics
+
+    with ExitStack() as stack:
+        shown: Any = {"say": lambda text: None}
+        if progress:
+            display = stack.enter_context(Display(config, folder))
+            shown = {"say": display.say, "on_chunk": display.show}
+        finished = loop.run(config, folder, resume=resume, **shown)
+        if progress:
+            display.finish(finished.summary)
+    steps, returns = curve(folder)
+    return Result(
+        folder=folder,
+        config=config,
+        summary=finished.summary,
+        metrics=read_metrics(folder),
+        env_steps=steps,
+        returns=returns,
+        agent=finished.agent,
+        agent_state=finished.agent_state,
+    )
+
+
+def _new_folder(config: Config) -> Path:
+    env = config.env.replace("/", "-").replace(":", "-")
+    return Path("runs") / f"{env}_{config.preset.name}_seed{config.seed}_{time.strftime('%Y%m%d-%H%M%S')}"

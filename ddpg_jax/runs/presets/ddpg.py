@@ -1,0 +1,105 @@
+"""DDPG: today's sizes, the paper, the paper with batch normalisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ddpg_jax
+from ddpg_jax.runs.presets import parts
+from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
+
+if TYPE_CHECKING:
+    from ddpg_jax.networks import Actor, Critic
+    from ddpg_jax.types import Agent, Environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDPGNumbers(Numbers):
+    """The numbers of DDPG."""
+
+    stddev: float = 0.1
+    """Of the noise, in units of the normalised action range."""
+
+
+def make(numbers: Numbers, actor: Actor, critic: Critic) -> Agent:
+    """DDPG with these numbers and networks."""
+    return ddpg_jax.agents.ddpg(
+        actor,
+        critic,
+        gamma=numbers.gamma,
+        tau=numbers.tau,
+        actor_learning_rate=parts.actor_rate(numbers),
+        critic_learning_rate=parts.critic_rate(numbers),
+        critic_weight_decay=numbers.critic_weight_decay,
+        optimizer=parts.optimizer(numbers),
+    )
+
+
+def today(numbers: DDPGNumbers, env: Environment) -> Parts:
+    """Q([s, a]), clipped Gaussian noise."""
+    agent = make(numbers, parts.actor(numbers, env), parts.critic(numbers))
+    return parts.assemble(numbers, agent, parts.gaussian(numbers.stddev))
+
+
+def paper(numbers: DDPGNumbers, env: Environment, **norms: Any) -> Parts:
+    """The action joins Q at its second layer; Ornstein-Uhlenbeck noise from the first step on."""
+    agent = make(numbers, parts.actor(numbers, env, **norms), parts.critic(numbers, action_layer=1, **norms))
+    return parts.assemble(numbers, agent, parts.ornstein_uhlenbeck(numbers.stddev), own_warm_up=True)
+
+
+def paper_batch_norm(numbers: DDPGNumbers, env: Environment) -> Parts:
+    """The same with batch normalisation of the state, of mu and of Q before the action."""
+    batch_norm = ddpg_jax.networks.BatchNorm
+    return paper(numbers, env, norm=batch_norm, input_norm=batch_norm)
+
+
+PAPER = DDPGNumbers(
+    total_timesteps=2_500_000,
+    learning_starts=64,
+    batch_size=64,
+    hidden=(400, 300),
+    tau=0.001,
+    actor_learning_rate=1e-4,
+    critic_learning_rate=1e-3,
+    critic_weight_decay=1e-2,
+    stddev=0.2,
+)
+
+PRESETS = (
+    Preset(
+        name="default",
+        summary="DDPG with the sizes that are in use today.",
+        source=(
+            "Fujimoto et al. 2018, section 6.1, and the authors' OurDDPG.py: 256x256 ReLU, Q([s, a]), N(0, 0.1), tau 0.005, "
+            "batch 256, Adam 3e-4. Ours: 1,000 random steps (25,000 there) and final layers that start in U[-3e-3, 3e-3] "
+            "(fan-in there)."
+        ),
+        numbers=DDPGNumbers(),
+        compose=today,
+    ),
+    Preset(
+        name="paper",
+        summary="Lillicrap et al. 2015, section 7, low-dimensional observations, without batch normalisation.",
+        source=(
+            "Lillicrap et al. 2015 (arXiv:1509.02971), section 7 and Algorithm 1: 400-300, Adam 1e-4 and 1e-3, L2 1e-2 on Q, "
+            "tau 0.001, batch 64, replay 1e6, Ornstein-Uhlenbeck 0.15 and 0.2. The paper states no dt (1 here) and no warm-up "
+            "(updates start with the first full batch)."
+        ),
+        numbers=PAPER,
+        compose=paper,
+        exact=True,
+    ),
+    Preset(
+        name="paper-batch-norm",
+        summary="Lillicrap et al. 2015, section 7, low-dimensional observations, with the paper's batch normalisation.",
+        source=(
+            "Lillicrap et al. 2015 (arXiv:1509.02971), section 3: batch normalisation of the state, of all layers of mu and of "
+            "the layers of Q before the action; all else as preset 'paper'. Momentum is 0.99 (the paper states none); mu's "
+            "hidden layers are normalised, before their non-linearity, its output is not."
+        ),
+        numbers=PAPER,
+        compose=paper_batch_norm,
+        exact=True,
+    ),
+)

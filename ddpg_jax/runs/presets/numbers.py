@@ -1,0 +1,114 @@
+"""The numbers that every algorithm has, and what a preset is; imports no JAX, so that the command line answers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from ddpg_jax.types import Agent, Behaviour, Environment, Replay, Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """The numbers of a training run, but for its seed. Each is an option of ``ddpg-jax train``; floats may be traced.
+
+    An algorithm adds its own in a subclass. Those not explained here are as in `ddpg_jax.agents` and `ddpg_jax.schedule`.
+    """
+
+    total_timesteps: int = 1_000_000
+    num_envs: int = 1
+    learning_starts: int = 1_000
+    updates_per_step: int = 1
+    """Critic updates per vector step."""
+    batch_size: int = 256
+    """Of one critic update."""
+    replay_capacity: int = 1_000_000
+    hidden: tuple[int, ...] = (256, 256)
+    critic_hidden: tuple[int, ...] = ()
+    """Empty is as ``hidden``."""
+    layer_norm: bool = False
+    normalize_observations: bool = False
+    reward_scale: float = 1.0
+    gamma: float = 0.99
+    n_step: int = 1
+    tau: float = 0.005
+    actor_learning_rate: float = 3e-4
+    critic_learning_rate: float = 3e-4
+    critic_weight_decay: float = 0.0
+    """L2 in the critic's gradient."""
+    weight_decay: float = 0.0
+    """Decoupled (AdamW), of both networks."""
+    max_grad_norm: float = 0.0
+    """Global norm to which each network's gradient is clipped; 0 does not clip."""
+    anneal_updates: int = 0
+    """Critic updates over which both learning rates fall linearly to zero; 0 keeps them constant."""
+    priority_exponent: float = 0.0
+    """alpha of prioritised replay; 0 is uniform replay."""
+    importance_exponent: float = 0.4
+    """beta of prioritised replay at the first batch."""
+    importance_updates: int = 100_000
+    """Batches over which beta rises to 1."""
+
+    @property
+    def batches_per_update(self) -> int:
+        """Batches, one for each critic step, that an update of the agent consumes."""
+        return 1
+
+    def check(self) -> None:
+        """Raise ``ValueError`` for numbers that no run can have; what is not looked at here, its part looks at."""
+        from ddpg_jax import checks
+
+        infinity, largest = float("inf"), 2**31 - 1  # rows and steps are int32 on the device
+        for name, widths in (("hidden", self.hidden or (0,)), ("critic_hidden", self.critic_hidden)):
+            if min(widths, default=1) < 1:
+                raise ValueError(f"{name}={widths}: give the width of each hidden layer, each at least 1, for example 256,256.")
+        checks.between(1, infinity, batch_size=self.batch_size, num_envs=self.num_envs, learning_starts=self.learning_starts)
+        checks.between(1, infinity, updates_per_step=self.updates_per_step, n_step=self.n_step)
+        checks.between(1, largest, replay_capacity=self.replay_capacity, total_timesteps=self.total_timesteps)
+        checks.between(1, infinity, importance_updates=self.importance_updates)
+        checks.between(0, infinity, anneal_updates=self.anneal_updates, max_grad_norm=self.max_grad_norm)
+        checks.between(0, infinity, weight_decay=self.weight_decay)
+        checks.positive(reward_scale=self.reward_scale)
+        if self.replay_capacity % self.num_envs:
+            near = max(1, round(self.replay_capacity / self.num_envs)) * self.num_envs
+            raise ValueError(
+                f"replay_capacity={self.replay_capacity} is not a multiple of num_envs={self.num_envs}: choose for example {near}."
+            )
+
+
+class Parts(NamedTuple):
+    """What `ddpg_jax.train.make_train` composes; ``warm_up`` None is uniform random actions."""
+
+    agent: Agent
+    replay: Replay
+    behaviour: Behaviour
+    warm_up: Behaviour | None
+    window: Window | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """An algorithm with numbers of its own: what `ddpg_jax.runs.train` calls by name.
+
+    Presets named after an algorithm are ours, and on some tasks take numbers found by trying (`ddpg_jax.runs.tasks`), which
+    every run says; ``exact`` ones are a publication's numbers, and take nothing from a task but a categorical critic's support.
+    """
+
+    name: str
+    summary: str
+    source: str
+    """Where the numbers are from, and what differs from there."""
+    numbers: Numbers
+    compose: Callable[[Any, Environment], Parts]
+    """``compose(numbers, env)``: the parts of a run."""
+    exact: bool = False
+    scaled_down: Mapping[str, Any] = field(default_factory=dict)
+    """Numbers that replace those above on a task with numbers of its own, before those do."""
+    published_for: Callable[[str], Mapping[str, Any]] = lambda env: {}
+    """``published_for(env)``: what the publication itself has another number for on this environment."""
+    only_for: str | None = None
+    """The only environment that it is for."""
+    around: Callable[[Environment], Environment] | None = None
+    """A wrapper around the environment, also in evaluation."""

@@ -1,0 +1,96 @@
+"""TD3: the sizes of its authors' code, and the paper."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ddpg_jax
+from ddpg_jax.runs.presets import parts
+from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
+
+if TYPE_CHECKING:
+    from ddpg_jax.types import Environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class TD3Numbers(Numbers):
+    """The numbers of TD3."""
+
+    stddev: float = 0.1
+    """Of the exploration noise, in units of the normalised action range."""
+    policy_delay: int = 2
+    target_noise: float = 0.2
+    target_noise_clip: float = 0.5
+
+    @property
+    def batches_per_update(self) -> int:
+        """One for each critic step."""
+        return self.policy_delay
+
+    def check(self) -> None:
+        """As in `Numbers.check`."""
+        from ddpg_jax import checks
+
+        super().check()
+        checks.between(1, float("inf"), policy_delay=self.policy_delay)
+
+
+def compose(numbers: TD3Numbers, env: Environment, **start: Any) -> Parts:
+    """TD3 with clipped Gaussian noise."""
+    agent = ddpg_jax.agents.td3(
+        parts.actor(numbers, env, **start),
+        parts.critic(numbers, **start),
+        gamma=numbers.gamma,
+        tau=numbers.tau,
+        actor_learning_rate=parts.actor_rate(numbers),
+        critic_learning_rate=parts.critic_rate(numbers),
+        critic_weight_decay=numbers.critic_weight_decay,
+        target_noise=numbers.target_noise,
+        target_noise_clip=numbers.target_noise_clip,
+        policy_delay=numbers.policy_delay,
+        optimizer=parts.optimizer(numbers),
+    )
+    return parts.assemble(numbers, agent, parts.gaussian(numbers.stddev))
+
+
+def paper(numbers: TD3Numbers, env: Environment) -> Parts:
+    """The same, with final layers that start like the others."""
+    return compose(numbers, env, final_bound=None)
+
+
+def random_steps(env: str) -> Mapping[str, Any]:
+    """10,000 steps of random actions on HalfCheetah and Ant, 1,000 elsewhere."""
+    long = re.fullmatch(r"(.*[/:])?(halfcheetah|ant)(-v\d+)?", env.lower())
+    return {"learning_starts": 10_000} if long else {}
+
+
+PRESETS = (
+    Preset(
+        name="td3",
+        summary="TD3 with the sizes of its authors' code.",
+        source=(
+            "Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1 and the authors' TD3.py: 256x256, batch 256, Adam 3e-4, tau "
+            "0.005, N(0, 0.1), target noise 0.2 clipped at 0.5, delay 2. Ours: 1,000 random steps (25,000 there) and final "
+            "layers that start in U[-3e-3, 3e-3] (fan-in there)."
+        ),
+        numbers=TD3Numbers(),
+        compose=compose,
+    ),
+    Preset(
+        name="td3-paper",
+        summary="Fujimoto et al. 2018, section 6.1.",
+        source=(
+            "Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1: 400-300, Q([s, a]), Adam 1e-3, batch 100, tau 0.005, delay "
+            "2, target noise 0.2 clipped at 0.5, N(0, 0.1), the whole history in the replay, 10,000 random steps on "
+            "HalfCheetah and Ant and 1,000 elsewhere. All layers start at fan-in, as in the authors' code; gamma 0.99 is from "
+            "there too."
+        ),
+        numbers=TD3Numbers(batch_size=100, hidden=(400, 300), actor_learning_rate=1e-3, critic_learning_rate=1e-3),
+        compose=paper,
+        exact=True,
+        published_for=random_steps,
+    ),
+)

@@ -1,0 +1,100 @@
+"""TD3 with categorical critics on large batches from many environments: the FastTD3 recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import ddpg_jax
+from ddpg_jax.runs.presets import parts
+from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
+
+if TYPE_CHECKING:
+    from ddpg_jax.types import Environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class TD3CategoricalNumbers(Numbers):
+    """The numbers of TD3 with categorical critics."""
+
+    stddev_low: float = 0.001
+    stddev_high: float = 0.4
+    """Each environment draws its noise's stddev anew in each episode, between these."""
+    policy_delay: int = 2
+    target_noise: float = 0.001
+    target_noise_clip: float = 0.5
+    v_min: float = -10.0
+    v_max: float = 10.0
+    num_atoms: int = 101
+
+    @property
+    def batches_per_update(self) -> int:
+        """One for each critic step."""
+        return self.policy_delay
+
+    def check(self) -> None:
+        """As in `Numbers.check`."""
+        from ddpg_jax import checks
+
+        super().check()
+        checks.between(1, float("inf"), policy_delay=self.policy_delay)
+        checks.between(2, float("inf"), num_atoms=self.num_atoms)
+
+
+def compose(numbers: TD3CategoricalNumbers, env: Environment) -> Parts:
+    """TD3 on distributions, Gaussian noise of a spread drawn per episode."""
+    agent = ddpg_jax.agents.td3_categorical(
+        parts.actor(numbers, env),
+        parts.critic(numbers, num_atoms=numbers.num_atoms),
+        v_min=numbers.v_min,
+        v_max=numbers.v_max,
+        gamma=numbers.gamma,
+        tau=numbers.tau,
+        actor_learning_rate=parts.actor_rate(numbers),
+        critic_learning_rate=parts.critic_rate(numbers),
+        critic_weight_decay=numbers.critic_weight_decay,
+        target_noise=numbers.target_noise,
+        target_noise_clip=numbers.target_noise_clip,
+        policy_delay=numbers.policy_delay,
+        optimizer=parts.optimizer(numbers),
+    )
+    noise = ddpg_jax.noise
+    drawn = noise.chain(noise.gaussian_per_episode(numbers.stddev_low, numbers.stddev_high), noise.clip())
+    return parts.assemble(numbers, agent, lambda agent: ddpg_jax.behaviour.explore(agent, drawn))
+
+
+PRESETS = (
+    Preset(
+        name="td3-categorical",
+        summary="TD3 with categorical critics on large batches from a thousand environments: the FastTD3 recipe.",
+        source=(
+            "Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: 1,024 environments, batch 32,768, "
+            "2 updates per step, AdamW 3e-4 with decay 0.1, tau 0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, 0.4) per "
+            "episode, observations normalised. Ours: final layers start in U[-3e-3, 3e-3]."
+        ),
+        numbers=TD3CategoricalNumbers(
+            total_timesteps=50_000_000,
+            num_envs=1_024,
+            learning_starts=10 * 1_024,
+            updates_per_step=2,
+            batch_size=32_768,
+            replay_capacity=10 * 1_024 * 1_024,
+            hidden=(512, 256, 128),
+            critic_hidden=(1_024, 512, 256),
+            normalize_observations=True,
+            gamma=0.97,
+            tau=0.1,
+            weight_decay=0.1,
+        ),
+        compose=compose,
+        scaled_down={
+            "num_envs": 1,
+            "learning_starts": 1_000,
+            "updates_per_step": 1,
+            "critic_hidden": (),
+            "gamma": 0.99,
+            "tau": 0.005,
+            "weight_decay": 0.0,
+        },
+    ),
+)

@@ -1,0 +1,62 @@
+"""Frames turned into files: GIF by Pillow, MP4 by imageio."""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+def use_headless_opengl() -> None:
+    """Without a screen, have MuJoCo draw by the library that is installed; before it is imported, and unless told otherwise."""
+    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        found = [name for name in ("EGL", "OSMesa") if ctypes.util.find_library(name)]
+        if found:
+            os.environ.setdefault("MUJOCO_GL", found[0].lower())
+
+
+def has_opengl() -> bool:
+    """Whether MuJoCo can draw on this machine."""
+    import mujoco
+
+    try:
+        mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 8, 8).render()
+    except Exception:  # each of the ways to OpenGL has its own kind
+        return False
+    return True
+
+
+def write(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
+    """Write ``[H, W, 3]`` uint8 frames to ``path``, which ends in ``.gif`` or ``.mp4``; returns its name.
+
+    Args:
+        frames: at least one.
+        path: replaced where it exists.
+        fps: frames per second; a GIF has at most 50, of more it shows every k-th, at the same speed.
+
+    Raises:
+        ImportError: MP4 without imageio and its FFmpeg.
+    """
+    if path.suffix == ".gif":
+        from PIL import Image
+
+        every = -(-fps // 50)
+        pictures = [Image.fromarray(frame) for frame in frames[:: int(every)]]
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=round(1000 * every / fps), loop=0)
+        return str(path)
+    try:
+        from imageio import v3 as imageio
+
+        with warnings.catch_warnings():  # JAX warns of the fork by which FFmpeg is started; it executes another program at once
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+            imageio.imwrite(path, np.stack(frames), plugin="FFMPEG", fps=float(fps), codec="libx264", macro_block_size=2)
+    except ImportError as error:
+        raise ImportError(
+            f"MP4 needs FFmpeg ({error}): install it with: pip install 'imageio[ffmpeg]', or choose --format gif."
+        ) from error
+    return str(path)
