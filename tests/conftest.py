@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Half the seconds of compiling; how fast the programs are does not matter here, but to the slow learning runs.
+if not os.environ.get("XLA_FLAGS"):
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 
 import jax
 import optax

@@ -23,8 +23,6 @@ pytestmark = pytest.mark.skipif(
 def call(script: str, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """The command as a user starts it, with the tests' cache of compiled programs."""
     quick = {
-        # Half the seconds of compiling; how fast the programs are does not matter here.
-        "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0",
         "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
