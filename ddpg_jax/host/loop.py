@@ -22,7 +22,7 @@ class Hosted:
     def __init__(self, env: HostEnvironment) -> None:
         self.env = env
 
-    def begin(self, seed: int) -> jax.Array:
+    def begin(self, seed: int) -> np.ndarray:
         """Reset; a row that shows where they stand."""
         count = self.env.num_envs
         observation = self.env.reset(seed)
@@ -30,15 +30,15 @@ class Hosted:
         self.clear()
         number, flag = np.zeros(count, np.float32), np.zeros(count, bool)
         row = {"reward": number, "discount": number, "done": flag, "first": ~flag, "valid": flag}
-        return self._put({**row, "observation": observation, "next_observation": observation})
+        return self._packed({**row, "observation": observation, "next_observation": observation})
 
-    def _put(self, row: dict[str, Any]) -> jax.Array:
+    def _packed(self, row: dict[str, Any]) -> np.ndarray:
         self._shown = row
-        return jax.device_put(pack(row))
+        return pack(row)
 
-    def anew(self) -> jax.Array:
+    def anew(self) -> np.ndarray:
         """The newest row again, for a behaviour that begins here: its first step is the start of an episode to it."""
-        return self._put(self._shown | {"first": np.ones(self.env.num_envs, bool)})
+        return self._packed(self._shown | {"first": np.ones(self.env.num_envs, bool)})
 
     def clear(self, steps: int = 0) -> None:
         """Begin new sums; the step that comes next is number ``steps``."""
@@ -46,8 +46,8 @@ class Hosted:
         self._ended = np.zeros(3)
         self._bad = dict.fromkeys(("action", "observation", "reward"), NEVER)
 
-    def step(self, action: np.ndarray) -> jax.Array:
-        """Act; what followed, as a row on the device."""
+    def step(self, action: np.ndarray) -> np.ndarray:
+        """Act; what followed, as a packed row."""
         now = self.env.step(action)
         done = now.terminated | now.truncated
         self._count(action, now, done)
@@ -60,7 +60,7 @@ class Hosted:
             "observation": now.observation,
             "next_observation": now.next_observation,
         }
-        return self._put(row)
+        return self._packed(row)
 
     def _count(self, action: np.ndarray, now: HostStep, done: np.ndarray) -> None:
         self._return += np.where(now.valid, now.reward, 0.0)
@@ -107,9 +107,9 @@ class Loop:
             acting = strong(self._warming.init(jax.random.fold_in(acting_key, NEVER), action))
         state, number = dataclasses.replace(state, key=key), jnp.zeros((), jnp.int32)
         for index in range(self._schedule.warm_up):
-            action, acting, number = self._programs.explore_at_first(acting, state.agent, acting_key, number, self._row)
-            before, executed = self._row, np.asarray(action)
-            self._row = self._hosted.step(executed)
+            explore = self._programs.explore_at_first
+            action, acting, number, before = explore(acting, state.agent, acting_key, number, self._row)
+            self._row = self._hosted.step(np.asarray(action))
             store = self._programs.fill if index < self._schedule.filling else self._programs.store
             state = store(state, before, action, self._row)
         if own:
@@ -121,18 +121,17 @@ class Loop:
         """See `ddpg_jax.host.HostTrain`."""
         acting_key, key = jax.random.split(state.key)
         state, sums = dataclasses.replace(state, key=key), self._programs.no_sums(state)
-        number, before, action = jnp.zeros((), jnp.int32), self._row, None  # no answer yet
+        number, before, action = jnp.zeros((), jnp.int32), None, None  # no answer yet
         self._hosted.clear(int(state.steps))
         for index in range(self._schedule.rounds * self._schedule.collect_steps):
-            behaving, answered = state.collector.behaviour, action
-            action, behaving, number = self._programs.explore(behaving, state.agent, acting_key, number, self._row)
+            behaving, asked, answered = state.collector.behaviour, before, action
+            action, behaving, number, before = self._programs.explore(behaving, state.agent, acting_key, number, self._row)
             state = with_behaviour(state, behaving)
             executed = np.asarray(action)  # before the state it came from is given away
-            if answered is not None:
-                state, sums = self._take_in(state, sums, index, before, answered)
-            before, self._row = self._row, self._hosted.step(executed)
-        assert action is not None
-        state, sums = self._take_in(state, sums, index + 1, before, action)
+            if index:
+                state, sums = self._take_in(state, sums, index, asked, answered, before)
+            self._row = self._hosted.step(executed)
+        state, sums = self._take_in(state, sums, index + 1, before, action, self._row)
         report = Report(
             episodes=self._hosted.episodes(),
             metrics=jax.tree.map(lambda x: x / self._schedule.rounds, sums.metrics),
@@ -142,9 +141,9 @@ class Loop:
         return state, report
 
     def _take_in(
-        self, state: TrainState, sums: Sums, steps: int, before: jax.Array, action: jax.Array
+        self, state: TrainState, sums: Sums, steps: int, before: Any, action: Any, row: Any
     ) -> tuple[TrainState, Sums]:
-        """The newest row, which is the chunk's step number ``steps``; with it a round may be over."""
+        """The chunk's step number ``steps``: ``row`` followed ``action``, the answer to ``before``; a round may be over."""
         if steps % self._schedule.collect_steps:
-            return self._programs.store(state, before, action, self._row), sums
-        return self._programs.store_and_learn(state, sums, before, action, self._row)
+            return self._programs.store(state, before, action, row), sums
+        return self._programs.store_and_learn(state, sums, before, action, row)

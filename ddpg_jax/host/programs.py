@@ -42,7 +42,8 @@ class HostPrograms(NamedTuple):
     """Between two steps of the environments. A row is what `ddpg_jax.host.rows` packs."""
 
     explore: Program
-    """``(behaviour_state, agent_state, key, number, row) -> (action, behaviour_state, number + 1)``."""
+    """``(behaviour_state, agent_state, key, number, row) -> (action, behaviour_state, number + 1, row)``: the row comes
+    from the host, and stays on the device."""
     explore_at_first: Program
     fill: Program
     """``(state, before, action, row) -> state``: take in ``row``, which followed ``action``, the answer to ``before``."""
@@ -105,7 +106,7 @@ def _explore(acting: Behaviour, like: PyTree) -> Program:
     def explore(state: PyTree, agent_state: AgentState, key: Key, number: jax.Array, row: jax.Array) -> tuple:
         seen = unpack(row, like)
         key = jax.random.fold_in(key, number)
-        return *acting.act(state, agent_state, seen["observation"], key, seen["first"]), number + 1
+        return *acting.act(state, agent_state, seen["observation"], key, seen["first"]), number + 1, row
 
     return Program(explore)
 

@@ -1,8 +1,8 @@
 """Training runs in folders: from Python by `train`, from a shell by the command ``ddpg-jax``.
 
-    result = ddpg_jax.runs.train("brax/ant", preset="td3", seeds=4)
-    result.summary["final_returns"], result.env_steps, result.returns      # curves [T], [T, seeds]
-    action = result.policy(member=2)(observation)
+result = ddpg_jax.runs.train("brax/ant", preset="td3", seeds=4)
+result.summary["final_returns"], result.env_steps, result.returns      # curves [T], [T, seeds]
+action = result.policy(member=2)(observation)
 """
 
 from __future__ import annotations

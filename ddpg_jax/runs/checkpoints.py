@@ -73,8 +73,8 @@ class Checkpoints:
                 continue
             if found != FORMAT:
                 raise ValueError(
-                    f"checkpoint {step} has format {found}, of another version of ddpg_jax, where this one reads format {FORMAT}: "
-                    "go on with that version, or train anew in another folder."
+                    f"checkpoint {step} has format {found}, of another version of ddpg_jax, where this one reads "
+                    f"format {FORMAT}: go on with that version, or train anew in another folder."
                 )
             return step, _as_it_was(state, like), record
         raise FileNotFoundError("no checkpoint" if not steps else "no checkpoint that can be read")

@@ -1,4 +1,4 @@
-"""The files of a run: ``metrics.jsonl``, ``summary.json`` and what they depend on. Checkpoints are `ddpg_jax.runs.checkpoints`."""
+"""The files of a run: ``metrics.jsonl``, ``summary.json``, and what they depend on; but for checkpoints."""
 
 from __future__ import annotations
 

@@ -202,9 +202,7 @@ def _require_finite(config: Config, report: Report, steps: int, saved: int | Non
     )
 
 
-def _restore(
-    checkpoints: Any, built: Built, folder: Path, say: Callable[[str], None]
-) -> tuple[PyTree, int, Clock]:
+def _restore(checkpoints: Any, built: Built, folder: Path, say: Callable[[str], None]) -> tuple[PyTree, int, Clock]:
     try:
         steps, state, record = checkpoints.restore(built.state, say)
     except FileNotFoundError as error:

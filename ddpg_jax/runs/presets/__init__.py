@@ -13,9 +13,7 @@ from ddpg_jax.runs.tasks import TASKS
 __all__ = ["PRESETS", "Numbers", "Parts", "Preset", "number_types", "numbers_on"]
 
 PRESETS: dict[str, Preset] = {
-    preset.name: preset
-    for module in (ddpg, parameter_noise, td3, d4pg, td3_categorical, lecture)
-    for preset in module.PRESETS
+    preset.name: preset for module in (ddpg, parameter_noise, td3, d4pg, td3_categorical, lecture) for preset in module.PRESETS
 }
 
 

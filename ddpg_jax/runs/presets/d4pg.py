@@ -64,8 +64,8 @@ PRESETS = (
         source=(
             "Barth-Maron et al. 2018 (arXiv:1804.08617): N = 5, 51 atoms, prioritised replay, many actors; Acme's d4pg for "
             "what the paper's text does not give: support +-150, N(0, 0.2), Adam 3e-4, 256 wide. Ours: targets are averaged "
-            "(tau 0.005), not copied every 100 updates; final layers start in U[-3e-3, 3e-3]; exponents of the priorities as in "
-            "Schaul et al. 2016."
+            "(tau 0.005), not copied every 100 updates; final layers start in U[-3e-3, 3e-3]; exponents of the priorities as "
+            "in Schaul et al. 2016."
         ),
         numbers=D4PGNumbers(),
         compose=compose,

@@ -74,7 +74,8 @@ class Numbers:
         if self.replay_capacity % self.num_envs:
             near = max(1, round(self.replay_capacity / self.num_envs)) * self.num_envs
             raise ValueError(
-                f"replay_capacity={self.replay_capacity} is not a multiple of num_envs={self.num_envs}: choose for example {near}."
+                f"replay_capacity={self.replay_capacity} is not a multiple of num_envs={self.num_envs}: choose for example "
+                f"{near}."
             )
 
 

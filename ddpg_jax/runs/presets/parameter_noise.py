@@ -25,9 +25,7 @@ class ParameterNoiseNumbers(Numbers):
 def compose(numbers: ParameterNoiseNumbers, env: Environment) -> Parts:
     """DDPG that follows a perturbed policy in each episode."""
     agent = ddpg.make(numbers, parts.actor(numbers, env), parts.critic(numbers))
-    return parts.assemble(
-        numbers, agent, lambda agent: ddpg_jax.behaviour.parameter_noise(agent, env, stddev=numbers.stddev)
-    )
+    return parts.assemble(numbers, agent, lambda agent: ddpg_jax.behaviour.parameter_noise(agent, env, stddev=numbers.stddev))
 
 
 PRESETS = (

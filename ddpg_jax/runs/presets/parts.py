@@ -56,9 +56,7 @@ def ornstein_uhlenbeck(stddev: float) -> Callable[[Agent], Behaviour]:
     return lambda agent: ddpg_jax.behaviour.explore(agent, noise.chain(noise.ornstein_uhlenbeck(stddev), noise.clip()))
 
 
-def assemble(
-    numbers: Numbers, agent: Agent, explore: Callable[[Agent], Behaviour], *, own_warm_up: bool = False
-) -> Parts:
+def assemble(numbers: Numbers, agent: Agent, explore: Callable[[Agent], Behaviour], *, own_warm_up: bool = False) -> Parts:
     """Wrap the agent, and add what is the same for all algorithms.
 
     Args:
