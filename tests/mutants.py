@@ -20,11 +20,11 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent
 ROOMS = {
     "losses.py": ["test_losses.py"],
-    "returns.py": ["test_returns.py"],
+    "returns.py": ["test_returns.py", "test_breakdown.py"],
     "noise.py": ["test_noise.py"],
     "behaviour.py": ["test_behaviour.py"],
-    "rollout.py": ["test_rollout.py"],
-    "replay/ring.py": ["test_replay.py"],
+    "rollout.py": ["test_rollout.py", "test_breakdown.py"],
+    "replay/ring.py": ["test_replay.py", "test_breakdown.py"],
     "replay/prioritised.py": ["test_replay.py"],
     "agents/actor_critic.py": ["test_agents.py"],
     "envs/autoreset.py": ["test_autoreset.py"],
