@@ -130,7 +130,8 @@ class Replay(NamedTuple):
     """``add(replay_state, transitions, valid=None)``: store ``[E, ...]`` items, or those where ``valid: [E]``; the oldest
     give way. A replay is added to in one of the two ways throughout."""
     sample: Callable[[PyTree, Key], PyTree]
-    """``sample(replay_state, key)``: a batch with leading axis ``B``, or a `Sample` where ``update`` is given."""
+    """``sample(replay_state, key)``: a batch with leading axis ``B``, or a `Sample` where ``update`` is given. Rows of a batch
+    are exchangeable: what a row is says nothing about its place, so that whoever cuts the batch may cut anywhere."""
     update: Callable[[PyTree, jax.Array, jax.Array], PyTree] | None = None
     """``update(replay_state, rows, td_error)``: take back the errors ``[B]`` of what was sampled."""
 

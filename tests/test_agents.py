@@ -503,8 +503,8 @@ def test_one_weight_is_training_on_that_example_alone(name, chosen):
     twice, twice_metrics = jax.jit(agent.update)(state, batch, key, 2 * weight)
     step = lambda new: jax.tree.map(lambda x, y: x - y, new.critic.params, state.critic.params)
     assert_close(step(twice), jax.tree.map(lambda x: 2 * x, step(new)), rtol=1e-3, atol=1e-5)
-    first_half = slice(B // 2)  # before any minibatch has moved the critic
-    assert_close(twice_metrics["td_error"][first_half], metrics["td_error"][first_half])
+    first = dealt(key, 2)[0][0] if delayed else slice(B)  # before any minibatch has moved the critic
+    assert_close(twice_metrics["td_error"][first], metrics["td_error"][first])
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -549,10 +549,21 @@ def test_td3_without_its_three_additions_is_its_parent(single, twin, decay):
     for seed in range(4):
         batch, key = some_batch(seed), jax.random.key(seed)
         (expected, expected_metrics), (new, metrics) = parent_update(expected, batch, key), update(new, batch, key)
+        expected_metrics["td_error"] = np.abs(expected_metrics["td_error"])  # which has a sign where there is one critic
         assert_close(metrics, expected_metrics)
     assert_close(new.actor, expected.actor, atol=1e-5)
     for name in ("params", "target_params"):
         assert_close(getattr(new.critic, name), repeated(getattr(expected.critic, name)), atol=1e-5)
+
+
+def dealt(key, delay):
+    """Rows of each minibatch, and the keys of their critic steps: of each ``delay`` rows in a row, one to each, in turn."""
+    *keys, deal_key = jax.random.split(key, delay + 1) if delay > 1 else [key, key]
+    first = np.asarray(jax.random.bits(deal_key, (B // delay,), jnp.uint32)) % delay
+    hands = [[] for _ in range(delay)]
+    for row in range(B):
+        hands[(row + first[row // delay]) % delay].append(row)
+    return [np.array(hand) for hand in hands], keys
 
 
 def slow_td3(state, batch, key, *, actor, critic, target, loss, value, delay, gamma=0.9, tau=0.25, rate=0.01, sigma=0.3, c=0.2):
@@ -562,11 +573,9 @@ def slow_td3(state, batch, key, *, actor, critic, target, loss, value, delay, ga
     """
     adam = optax.adam(rate)
     mu, mu_target, mu_opt, qs, q_targets, q_opts = state
-    keys = jax.random.split(key, delay) if delay > 1 else [key]
-    size = B // delay
-    for i in range(delay):
-        part = jax.tree.map(lambda x: x[i * size : (i + 1) * size], batch)  # noqa: B023
-        noise = jnp.clip(sigma * jax.random.normal(keys[i], (size, A)), -c, c)
+    for rows, step_key in zip(*dealt(key, delay), strict=True):
+        part = jax.tree.map(lambda x: x[rows], batch)  # noqa: B023
+        noise = jnp.clip(sigma * jax.random.normal(step_key, (len(rows), A)), -c, c)
         next_action = jnp.clip(actor.apply(mu_target, part.next_observation) + noise, -1, 1)
         y = target([critic.apply(q, part.next_observation, next_action) for q in q_targets], part.reward, gamma * part.discount)
         for k in range(len(qs)):
@@ -657,6 +666,69 @@ def test_a_batch_that_does_not_split(name):
         jax.eval_shape(agent.update, jax.eval_shape(lambda: start(agent)), some_batch(), jax.random.key(1))
 
 
+def recording(delay):
+    """An agent whose td_error, metrics and losses are the ids of the rows that reached them: ``action`` holds an id."""
+    networks = [Actor(1, hidden=(2,)), Critic(hidden=(2,), action_layer=0)]
+    nothing = lambda params: 0.0 * sum(jnp.sum(leaf) for leaf in jax.tree.leaves(params))
+    return make_agent(
+        *networks,
+        critic_target=lambda actor, critic, batch, key: batch.reward,
+        critic_loss=lambda params, batch, target: (nothing(params) + batch.reward, {"td_error": target}),
+        actor_loss=lambda params, critic, batch: (nothing(params), {"seen": batch.reward}),
+        actor_optimizer=optax.sgd(0.0),
+        critic_optimizer=optax.sgd(0.0),
+        tau=0.0,
+        policy_delay=delay,
+    )
+
+
+@pytest.mark.parametrize("delay", [2, 3])
+def test_every_row_is_equally_likely_in_each_minibatch(delay):
+    """Whatever the order: ids rise (a sorted batch), and even and odd ones are two sources that alternate."""
+    size, updates = 24, 2000
+    agent, ids = recording(delay), np.arange(size, dtype=np.float32)
+    batch = Transition(
+        observation=np.zeros((size, 1), np.float32),
+        action=ids[:, None],
+        reward=ids,
+        discount=ids,
+        next_observation=np.zeros((size, 1), np.float32),
+    )
+    state = agent.init(jax.random.key(0), jnp.zeros(1), jnp.zeros(1))
+    keys, weight = jax.random.split(jax.random.key(1), updates), np.where(ids == 5, 1, 0).astype(np.float32)
+    _, metrics = jax.jit(jax.vmap(agent.update, in_axes=(None, None, 0, None)))(state, batch, keys, weight)
+    np.testing.assert_array_equal(metrics["td_error"], np.tile(ids, (updates, 1)))  # in the order of the rows
+    np.testing.assert_allclose(metrics["critic_loss"], 5 / size)  # the weight is that of row 5
+    seen = np.asarray(metrics["seen"]).astype(int)  # of the last minibatch
+    assert seen.shape == (updates, size // delay)
+    assert all(len(set(rows)) == size // delay for rows in seen)
+    # Each row is there in a share 1 / delay of the updates, up to five standard deviations of such a count.
+    often, spread = np.bincount(seen.ravel(), minlength=size) / updates, np.sqrt((1 - 1 / delay) / delay / updates)
+    np.testing.assert_allclose(often, 1 / delay, atol=5 * spread)
+    # And two kinds mix: as many even ones as odd ones, spread at least as the halves of independent draws, never all alike.
+    even = np.sum(seen % 2 == 0, axis=1)
+    assert abs(even.mean() - size / delay / 2) < 5 * even.std() / np.sqrt(updates)
+    assert even.std() < np.sqrt(size / delay) / 2 * 1.1
+    assert len(set(map(tuple, seen))) > updates / 4
+
+
+@pytest.mark.parametrize("name", ["td3", "td3_categorical"])
+def test_errors_of_twin_critics_do_not_cancel(name):
+    """Of critics that err by +10 and -10, or as KL by little and by much, the greater error is what counts."""
+    agent, batch = AGENTS[name](critic_learning_rate=0.0, target_noise=0.0, policy_delay=1), some_batch()
+    batch, state = batch.replace(discount=np.zeros(B, np.float32), reward=np.zeros(B, np.float32)), start(agent)
+    constant = jax.tree.map(jnp.zeros_like, state.critic.params)  # Q_1 = -10 and Q_2 = 10 for a target of 0
+    bias = constant["params"]["Dense_1"]["bias"]
+    bias = jnp.stack([jnp.full(bias.shape[1:], -10.0), jnp.full(bias.shape[1:], 10.0)])
+    if name == "td3_categorical":  # the first says "6" (the last atom) with p = e^9 / (e^9 + 10), the second knows nothing
+        bias = jnp.stack([jnp.zeros(11).at[10].set(9.0), jnp.zeros(11)])
+    constant["params"]["Dense_1"]["bias"] = bias
+    _, metrics = jax.jit(agent.update)(state.replace(critic=state.critic.replace(params=constant)), batch, jax.random.key(0))
+    # All mass of the target is on atom 0, whose log-probability is -log(e^9 + 10) there, and -log(11) here.
+    expected = 10.0 if name == "td3" else np.log(np.exp(9.0) + 10)
+    np.testing.assert_allclose(metrics["td_error"], np.full(B, expected), rtol=1e-5)
+
+
 def test_twin_critics_start_apart():
     params = start(default(small_td3)).critic.params
     kernel = params["params"]["Dense_0"]["kernel"]
@@ -745,7 +817,7 @@ def test_batch_norm_under_twin_critics_and_a_delay():
     agent = small(td3, actor=batch_norm, critic={"action_layer": 1} | batch_norm, depth=2)()
     batch, key = some_batch(), jax.random.key(1)
     new, _ = jax.jit(agent.update)(start(agent), batch, key)
-    means = [np.mean(half, axis=0) for half in np.split(batch.observation, 2)]
+    means = [np.mean(batch.observation[rows], axis=0) for rows in dealt(key, 2)[0]]
     norm = lambda network: network.batch_stats["batch_stats"]["BatchNorm_0"]["BatchNorm_0"]["mean"]
     # Both halves pass the critics, 0.99 * 0.01 m_1 + 0.01 m_2; the last one passes the actor.
     assert_close(norm(new.critic), np.stack([0.0099 * means[0] + 0.01 * means[1]] * 2))

@@ -42,6 +42,8 @@ def ddpg(
         optimizer: ``learning_rate -> optax.GradientTransformation``.
         axis_name: of a mesh axis to average gradients over, see `ddpg_jax.agents.make_agent`.
 
+    ``td_error`` is ``y - Q(s, a)``, with its sign; its mean tells whether Q is too low or too high.
+
     Numbers may be traced: ``vmap`` over hyper-parameters through this factory, or differentiate by them.
 
     Raises:

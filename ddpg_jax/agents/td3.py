@@ -39,7 +39,7 @@ def td3(
         theta' = tau theta + (1 - tau) theta'                                     all targets, once
 
     One update of a batch ``[B]`` consumes ``policy_delay`` minibatches, as `ddpg_jax.agents.make_agent` says. With no noise,
-    one critic and delay 1 it is DDPG.
+    one critic and delay 1 it is DDPG. ``td_error`` is ``max_i |y - Q_i|``, at least 0: errors of opposite sign must not cancel.
 
     Args:
         actor, critic: see `ddpg_jax.networks`; ``critic`` is one critic, the ensemble is made here.
@@ -52,7 +52,8 @@ def td3(
     Raises:
         ValueError: a concrete number is out of its range.
 
-    Source: Fujimoto et al. 2018 (arXiv:1802.09477), Algorithm 1 and section 6.1, from which all defaults are.
+    Source: Fujimoto et al. 2018 (arXiv:1802.09477), Algorithm 1 and section 6.1, from which all defaults are. ``td_error``: the
+    greater of both critics' absolute errors is what Fujimoto et al. 2020 (LAP, arXiv:2007.06049) and its code sample by.
     """
     checks.between(0, 1, gamma=gamma)
     checks.between(0, float("inf"), target_noise=target_noise, target_noise_clip=target_noise_clip)
@@ -68,7 +69,8 @@ def td3(
     def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:
         values, stats = forward(critics, critic_params, batch.observation, batch.action)
         targets = jnp.broadcast_to(target, values.shape)
-        metrics = {"value": jnp.mean(values), "td_error": jnp.mean(targets - values, axis=0), "batch_stats": stats}
+        td_error = jnp.max(jnp.abs(targets - values), axis=0)
+        metrics = {"value": jnp.mean(values), "td_error": td_error, "batch_stats": stats}
         return jnp.sum(losses.squared_error(values, targets), axis=0), metrics
 
     def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Any) -> tuple[jax.Array, Metrics]:

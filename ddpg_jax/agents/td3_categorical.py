@@ -40,6 +40,8 @@ def td3_categorical(
         L      = sum_i 1/B sum H(Y, Z_i(s, a))             policy_delay times, each on its own minibatch
         J      = 1/B sum min_i E[Z_i(s, mu(s))]            once
 
+    ``td_error`` is ``max_i KL(Y || Z_i)``, at least 0, as in `ddpg_jax.agents.td3`.
+
     Args:
         critic: ``critic(observation, action) -> logits [..., l]``; one critic, the ensemble is made here.
         v_min, v_max: as in `ddpg_jax.agents.d4pg`.
@@ -72,7 +74,7 @@ def td3_categorical(
         logits, stats = forward(critics, critic_params, batch.observation, batch.action)
         targets = jnp.broadcast_to(target, logits.shape)
         value = losses.categorical_mean(logits, support(logits))
-        td_error = jnp.mean(losses.categorical_divergence(targets, logits), axis=0)
+        td_error = jnp.max(losses.categorical_divergence(targets, logits), axis=0)
         metrics = {"value": jnp.mean(value), "td_error": td_error, "batch_stats": stats}
         return jnp.sum(losses.categorical_cross_entropy(logits, targets), axis=0), metrics
 

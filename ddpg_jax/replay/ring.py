@@ -9,6 +9,11 @@ from flax import struct
 from ddpg_jax import checks
 from ddpg_jax.types import Key, PyTree, Replay
 
+LARGEST = 2**30
+"""Rows of the largest ring: positions are int32, and a position plus what is added must be one."""
+ONE_WORD = 2**24
+"""Up to so many rows 32 random bits tell them apart: probabilities differ by up to 2^24 / 2^32 = 0.4 %."""
+
 
 @struct.dataclass
 class RingState:
@@ -32,20 +37,33 @@ def uniform(capacity: int, batch_size: int) -> Replay:
         batch_size: number of transitions per sample.
 
     Raises:
-        ValueError: a size is not positive, ``capacity`` is smaller than ``batch_size``, or (from ``add``, when traced)
-            ``capacity`` is not a multiple of n.
+        ValueError: a size is not positive, ``capacity`` is smaller than ``batch_size`` or greater than `LARGEST`, or (from
+            ``add``, when traced) ``capacity`` is not a multiple of n.
 
     Source: Lillicrap et al. 2015, section 3 (finite cache, oldest samples discarded, uniform minibatch).
     """
     init, add = make_ring(capacity, batch_size)
 
     def sample(state: RingState, key: Key) -> PyTree:
-        # One draw modulo the size: rows differ in probability by less than size / 2^32, and it costs half of randint.
-        bits = jax.random.bits(key, (batch_size,), jnp.uint32)
-        rows = (bits % jnp.maximum(state.size, 1).astype(jnp.uint32)).astype(jnp.int32)
+        size = jnp.maximum(state.size, 1).astype(jnp.uint32)
+        rows = _below(size, key, batch_size, exact=capacity > ONE_WORD).astype(jnp.int32)
         return jax.tree.map(lambda buffer: buffer.at[rows].get(mode="promise_in_bounds"), state.storage)
 
     return Replay(init, add, sample)
+
+
+def _below(size: jax.Array, key: Key, count: int, exact: bool) -> jax.Array:
+    """``count`` numbers below ``size``: a 32-bit draw modulo the size, in which they differ in probability by up to size / 2^32.
+
+    With ``exact`` a 64-bit draw times the size, of which the 64 bits behind the point are dropped: they differ by size / 2^64.
+    (``jax.random.randint`` does not help: what it makes of two words is below 2^32 again before it takes the remainder.)
+    """
+    if not exact:
+        return jax.random.bits(key, (count,), jnp.uint32) % size
+    high, low = jax.random.bits(key, (2, count), jnp.uint32)
+    size = jnp.broadcast_to(size, high.shape)
+    carried = high * size + jax.lax.mulhi(low, size) < high * size  # the addition went beyond 2^32
+    return jax.lax.mulhi(high, size) + carried.astype(jnp.uint32)
 
 
 def free_rows(ring: RingState, valid: jax.Array, capacity: int) -> jax.Array:
@@ -61,6 +79,7 @@ def make_ring(capacity: int, batch_size: int) -> tuple[Callable[[PyTree], RingSt
         raise ValueError(
             f"capacity={capacity} is smaller than batch_size={batch_size}: raise the capacity or lower the batch size."
         )
+    checks.between(1, LARGEST, capacity=capacity)
 
     def init(transition: PyTree) -> RingState:
         storage = jax.tree.map(lambda x: jnp.zeros((capacity, *jnp.shape(x)), jnp.result_type(x)), transition)
