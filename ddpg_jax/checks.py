@@ -2,11 +2,20 @@
 
 import difflib
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
+
+Called = TypeVar("Called")
+
+
+class BrokenEnvironment(ValueError):
+    """An environment that raised, or that returned what its contract does not allow; the sentence names it and its function.
+
+    What it raised itself is the ``__cause__``.
+    """
 
 
 def is_known(value: Any) -> bool:
@@ -52,3 +61,23 @@ def first_line(error: BaseException) -> str:
     """The first line of what an exception says, or its kind."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:120]
+
+
+def broken(name: str, what: str, error: BaseException) -> BrokenEnvironment:
+    """The error for an environment called ``name`` whose function ``what`` raised ``error``."""
+    said = f": {first_line(error)}" if str(error).strip() else ""
+    return BrokenEnvironment(f"{name}: {what} raised {type(error).__name__}{said}")
+
+
+def guarded(name: str, what: str, function: Callable[..., Called]) -> Callable[..., Called]:
+    """``function``, which is ``what`` of the environment called ``name``; what it raises becomes a `BrokenEnvironment`."""
+
+    def call(*args: Any, **options: Any) -> Called:
+        try:
+            return function(*args, **options)
+        except BrokenEnvironment:
+            raise
+        except Exception as error:  # whatever the author of an environment thought of
+            raise broken(name, what, error) from error
+
+    return call

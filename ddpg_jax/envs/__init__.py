@@ -8,16 +8,14 @@
 A new family is a file here with ``make(...)`` and a line in `names` and in `make`.
 """
 
-import importlib
-import inspect
 from typing import Any
 
 from ddpg_jax import checks
-from ddpg_jax.envs import brax, gymnasium, pendulum, playground
+from ddpg_jax.envs import brax, gymnasium, own, pendulum, playground
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.check import check
 from ddpg_jax.envs.wrappers import action_repeat, frame_stack, map_observation, scale_reward, time_aware
-from ddpg_jax.types import Environment, Single, View
+from ddpg_jax.types import Single, View
 
 __all__ = [
     "Single",
@@ -48,24 +46,6 @@ FAMILIES = (
 """Names beyond `names`."""
 
 
-def _own(name: str, num_envs: int, options: dict[str, Any]) -> Environment:
-    """What the function called ``module:function`` returns."""
-    module, _, function = name.partition(":")
-    wanted = "give module:function, of a function make(num_envs, **options) that returns a ddpg_jax.types.Environment."
-    try:
-        make = getattr(importlib.import_module(module), function)
-    except (ModuleNotFoundError, AttributeError, ValueError) as error:
-        raise ValueError(f"environment {name!r} could not be imported ({error}): {wanted}") from error
-    try:
-        inspect.signature(make).bind(num_envs, **options)
-    except TypeError as error:
-        raise ValueError(f"environment {name!r} does not take these options: {error}.") from error
-    env = make(num_envs, **options)
-    if not isinstance(env, Environment):
-        raise ValueError(f"environment {name!r} returned {type(env).__name__}: {wanted}")
-    return env
-
-
 def on_host(name: str) -> bool:
     """Whether this name is an environment that is stepped on the host, a `ddpg_jax.types.HostEnvironment`."""
     return name.startswith(gymnasium.PREFIX)
@@ -85,11 +65,12 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # Environment | Host
         An `Environment`; a `ddpg_jax.types.HostEnvironment` where `on_host`.
 
     Raises:
-        ValueError: an unknown name (the nearest known one is named), or an option unknown or out of its range.
+        ValueError: an unknown name (the nearest known one is named), or an option unknown or out of its range; a
+            `ddpg_jax.checks.BrokenEnvironment` where an environment of yours raises, later from its ``reset`` and ``step`` too.
         ImportError: the simulator is not installed.
     """
     if ":" in name and not on_host(name):
-        return _own(name, num_envs, options)
+        return own.make(name, num_envs, **options)
     if "backend" in options and not name.startswith("brax/"):
         raise ValueError(f"{name} has no backend: that is an option of Brax.")
     if on_host(name):

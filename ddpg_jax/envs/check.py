@@ -75,7 +75,7 @@ class _Device:
             after, now = jax.eval_shape(env.step, state, action, key)
         except Exception as error:
             return [f"reset or step cannot be traced by JAX: {type(error).__name__}: {checks.first_line(error)}"]
-        return _shapes(env, observation, now, {"the state after a step": (after, state)})
+        return drift(env, observation, now, {"the state after a step": (after, state)})
 
     def compiles(self) -> list[str]:
         if self._traces > 1:
@@ -90,7 +90,7 @@ class _Host:
 
     def shapes(self) -> list[str]:
         observation = self.reset(0)
-        return _shapes(self._env, observation, self.step(_random_actions(self._env, 0)), {})
+        return drift(self._env, observation, self.step(_random_actions(self._env, 0)))
 
     def compiles(self) -> list[str]:
         return []
@@ -100,22 +100,24 @@ def _random_actions(env: Environment | HostEnvironment, seed: int) -> np.ndarray
     return np.random.default_rng(seed).uniform(-1, 1, (env.num_envs, *env.action.shape)).astype(env.action.dtype)
 
 
-def _shapes(env: Any, observation: PyTree, now: Any, more: dict[str, Any]) -> list[str]:
+def drift(env: Environment | HostEnvironment, observation: PyTree, now: Any, more: dict[str, Any] | None = None) -> list[str]:
+    """Where shapes or dtypes of an observation of ``reset`` and of what a step returned, either of which may be None, are not
+    those that the environment declares; ``more``: names of pairs that must be alike."""
     expected = jax.tree.map(lambda x: jax.ShapeDtypeStruct((env.num_envs, *x.shape), x.dtype), env.observation)
     flags = jax.ShapeDtypeStruct((env.num_envs,), jnp.bool_)
-    wanted = {
-        "the observation of reset": (observation, expected),
-        "observation": (now.observation, expected),
-        "next_observation": (now.next_observation, expected),
-        "reward": (now.reward, jax.ShapeDtypeStruct((env.num_envs,), jnp.float32)),
-        "terminated": (now.terminated, flags),
-        "truncated": (now.truncated, flags),
-        "valid": (now.valid, flags if isinstance(env, HostEnvironment) or env.breaks else None),
-        **more,
-    }
+    wanted = {} if observation is None else {"the observation of reset": (observation, expected)}
+    if now is not None:
+        wanted |= {
+            "observation": (now.observation, expected),
+            "next_observation": (now.next_observation, expected),
+            "reward": (now.reward, jax.ShapeDtypeStruct((env.num_envs,), jnp.float32)),
+            "terminated": (now.terminated, flags),
+            "truncated": (now.truncated, flags),
+            "valid": (now.valid, flags if isinstance(env, HostEnvironment) or env.breaks else None),
+        }
     return [
         f"{name} is {_describe(given)} where {_describe(want)} was declared: shapes and dtypes must not drift"
-        for name, (given, want) in wanted.items()
+        for name, (given, want) in (wanted | (more or {})).items()
         if _describe(given) != _describe(want)
     ]
 
@@ -129,7 +131,7 @@ def _describe(tree: PyTree) -> str:
 def _flat(observation: PyTree) -> np.ndarray:
     """One vector for each environment, ``[E, ...]``."""
     leaves = [np.asarray(x) for x in jax.tree.leaves(observation)]
-    return np.concatenate([x.reshape(len(x), -1).astype(np.float32) for x in leaves], axis=1)
+    return np.concatenate([x.reshape(len(x), -1).astype(np.float64) for x in leaves], axis=1)
 
 
 def _play(env: Environment | HostEnvironment, runner: _Runner, steps: int, seed: int) -> dict[str, np.ndarray]:
@@ -179,7 +181,7 @@ def _ends(env: Environment | HostEnvironment, played: dict[str, np.ndarray]) -> 
     if not isinstance(env, HostEnvironment) and np.any(invalid & (terminated | ~truncated)):
         findings.append("a step that is not valid is terminated, or not truncated: it ends its episode, as a truncation")
     if env.time_limit is None:
-        return findings
+        return [*findings, "no time limit is known, and an evaluation plays whole episodes: register it with max_episode_steps"]
     lengths, ends = _lengths(done, terminated, played["counts"])
     longest = max(lengths.max(initial=0), _running(done, played["counts"]).max())
     if longest > env.time_limit:

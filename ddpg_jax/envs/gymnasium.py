@@ -1,60 +1,127 @@
-"""Gymnasium's vector environments, stepped on the host: the same contract as on the device, in NumPy."""
+"""Gymnasium's environments, stepped on the host: the same contract as on the device, in NumPy."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import importlib
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ddpg_jax import checks
 from ddpg_jax.envs import quiet
-from ddpg_jax.types import HostEnvironment, HostStep
+from ddpg_jax.envs.copies import copies
+from ddpg_jax.envs.vector import vector
+from ddpg_jax.types import HostEnvironment
+
+__all__ = ["PREFIX", "film", "make", "vector"]
 
 PREFIX = "gymnasium/"
+COPIES = 100_000
+"""More in one process are a slip of the pen."""
+EXTRAS = {
+    "gymnasium.envs.mujoco": "mujoco",
+    "mujoco": "mujoco",
+    "imageio": "mujoco",
+    "pygame": "classic-control",
+    "Box2D": "box2d",
+    "ale_py": "atari",
+}
+"""Which of Gymnasium's extras brings a module."""
 
 
-def make(name: str, num_envs: int, *, time_limit: int | None = None, **options: Any) -> HostEnvironment:
-    """``num_envs`` copies of a registered environment, in one process.
+def make(
+    name: str, num_envs: int, *, time_limit: int | None = None, wrappers: Sequence[Callable[[Any], Any]] = (), **options: Any
+) -> HostEnvironment:
+    """``num_envs`` copies of a registered environment, stepped in turn in this process (`ddpg_jax.envs.copies`).
 
     Args:
         name: an id such as ``HalfCheetah-v5``, or ``module:id`` to import the module that registers it first.
         num_envs: E, at least 1.
         time_limit: steps after which an episode is truncated; None is the registered one.
-        **options: handed to ``gymnasium.make_vec``, for the environment's constructor.
+        wrappers: of Gymnasium, put around each copy, the first innermost.
+        **options: handed to ``gymnasium.make``, for the environment's constructor. Gymnasium's own checks of what is returned
+            are off unless ``disable_env_checker`` is False.
 
     Raises:
-        ValueError: an unknown id (the nearest known one is named), or spaces that do not fit (see `vector`).
+        ValueError: an unknown id (the nearest known one is named), a number out of its range, or spaces that do not fit
+            (`ddpg_jax.envs.spaces`); a `ddpg_jax.checks.BrokenEnvironment` where the environment's own code raised.
         ImportError: what the environment needs is not installed.
     """
     import gymnasium
-    from gymnasium.vector import AutoresetMode
 
-    checks.between(1, float("inf"), num_envs=num_envs, **({} if time_limit is None else {"time_limit": time_limit}))
+    checks.between(1, COPIES, num_envs=num_envs)
+    checks.between(1, float("inf"), **({} if time_limit is None else {"time_limit": time_limit}))
+    _register(name)
     limit: dict[str, Any] = {} if time_limit is None else {"max_episode_steps": time_limit}
+    given = {"disable_env_checker": True} | limit | options
+
+    def all_of_them() -> list[Any]:
+        made = [gymnasium.make(name, **given) for _ in range(num_envs)]
+        return [functools.reduce(lambda env, wrapper: wrapper(env), wrappers, env) for env in made]
+
+    made = _made(name, all_of_them, given)
+    first = made[0]
+    for other in made[1:]:
+        if (other.observation_space, other.action_space) != (first.observation_space, first.action_space):
+            raise checks.BrokenEnvironment(f"{PREFIX}{name}: two copies differ in their spaces, which must be the same.")
+    close = lambda: [env.close() for env in made]
+    return copies(made, PREFIX + name, time_limit or _limit(first), first.observation_space, first.action_space, close)
+
+
+def _limit(env: Any) -> int | None:
+    """The registered time limit of an environment, if any."""
+    return (env.spec and env.spec.max_episode_steps) or None
+
+
+def _register(name: str) -> None:
+    """Import what stands before the colon, which registers the id after it."""
+    module, colon, known_as = name.rpartition(":")
+    if not known_as or ":" in module or bool(colon) != bool(module):
+        raise ValueError(
+            f"{PREFIX}{name} is no id: give gymnasium/<id>, for example gymnasium/Pendulum-v1, or gymnasium/<module>:<id>."
+        )
+    if module:
+        _made(name, lambda: importlib.import_module(module), {}, f"importing {module}")
+
+
+def _made(name: str, make: Callable[[], Any], options: dict[str, Any], what: str = "make") -> Any:
+    """Call ``make`` in silence; what goes wrong is one sentence."""
+    import gymnasium
+
     try:
         with quiet.quiet():
-            env = gymnasium.make_vec(
-                name,
-                num_envs,
-                vectorization_mode="sync",
-                vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-                **limit,
-                **options,
-            )
-    except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
-        raise ImportError(
-            f"{name} needs more than Gymnasium itself ({error}); install: pip install 'gymnasium[mujoco]'"
-        ) from error
+            return make()
+    except (ModuleNotFoundError, gymnasium.error.DependencyNotInstalled) as error:
+        raise _missing(name, error) from error
+    except ImportError as error:
+        raise ImportError(f"{PREFIX}{name} could not be imported: {checks.first_line(error)}") from error
     except gymnasium.error.UnregisteredEnv as error:
+        if name.rpartition(":")[2] in gymnasium.registry:  # it is another one that the constructor asks for
+            raise checks.broken(PREFIX + name, what, error) from error
         where = "Gymnasium's ids are in gymnasium.registry."
         raise checks.nearest("environment", name, gymnasium.registry, where, PREFIX) from error
-    except TypeError as error:
-        raise ValueError(f"{PREFIX}{name} does not take these options: {error}.") from error
-    return vector(env, time_limit or (env.spec.max_episode_steps if env.spec else None))
+    except gymnasium.error.Error as error:
+        raise ValueError(f"{PREFIX}{name} cannot be made: {checks.first_line(error)}") from error
+    except Exception as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown and unknown[1] in options:
+            raise ValueError(f"{PREFIX}{name} does not take these options: it has no {unknown[1]!r}.") from error
+        raise checks.broken(PREFIX + name, what, error) from error
+
+
+def _missing(name: str, error: BaseException) -> ImportError:
+    """The error for a module that is not installed: one of an extra of Gymnasium's, or any other."""
+    cause = error if isinstance(error, ModuleNotFoundError) else error.__cause__
+    module = getattr(cause, "name", None) or ""
+    extra = next((extra for start, extra in EXTRAS.items() if f"{module}.".startswith(f"{start}.")), None)
+    if extra:
+        return ImportError(f"{name} needs more than Gymnasium itself ({error}); install: pip install 'gymnasium[{extra}]'")
+    if isinstance(error, ModuleNotFoundError) and module:
+        return ImportError(f"{PREFIX}{name} needs the module {module!r}, which is not installed and not in the working folder.")
+    return ImportError(f"{PREFIX}{name} needs more than is installed: {checks.first_line(error)}")
 
 
 def film(
@@ -80,116 +147,3 @@ def film(
     if not drawn:
         raise ValueError(f"{PREFIX}{name} draws no pictures.")
     return drawn, env.fps
-
-
-def vector(env: Any, time_limit: int | None = None) -> HostEnvironment:
-    """Any ``gymnasium.vector.VectorEnv`` in same-step or next-step autoreset mode.
-
-    Actions are scaled per dimension from [-1, 1] to the bounds of the action space, and clipped there.
-
-    Args:
-        env: the vector environment; it is closed by ``close``.
-        time_limit: for information; what truncates is the environment itself.
-
-    Raises:
-        ValueError: the action space is not a bounded, one-dimensional Box, an observation space is of a kind that has
-            no array, or the autoreset mode is disabled.
-    """
-    from gymnasium.vector import AutoresetMode
-
-    mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
-    if mode is AutoresetMode.DISABLED:
-        raise ValueError("this vector environment does not reset itself: make it with AutoresetMode.SAME_STEP or NEXT_STEP.")
-    low, high = _bounds(env.single_action_space)
-    same_step, count = mode is AutoresetMode.SAME_STEP, env.num_envs
-    begins = np.zeros(count, bool)  # next-step: which environments ignore the next action
-    scale = functools.partial(_scale, ((high - low) / 2, (high + low) / 2))
-
-    def reset(seed: int) -> Any:
-        begins[:] = False
-        return _cast(env.reset(seed=seed)[0])
-
-    def step(action: np.ndarray) -> HostStep:
-        # An actor that became NaN is for the training loop to report; a simulator may not survive it.
-        scaled = scale(np, np.nan_to_num(action).astype(np.float64)).astype(env.single_action_space.dtype)
-        raw, reward, terminated, truncated, info = env.step(scaled)
-        valid = ~begins
-        observation = _cast(raw)
-        done = (terminated | truncated) & valid
-        following = observation
-        if same_step:
-            ended = info.get("_final_obs", np.zeros(count, bool))
-            following = _with_final(observation, info["final_obs"], ended) if ended.any() else observation
-        else:
-            begins[:] = done
-        return HostStep(
-            observation, reward.astype(np.float32), terminated & valid, (truncated & ~terminated) & valid, following, valid
-        )
-
-    return HostEnvironment(
-        reset,
-        step,
-        env.close,
-        count,
-        observation=_shape(env.single_observation_space),
-        action=jax.ShapeDtypeStruct(low.shape, np.dtype(np.float32)),
-        time_limit=time_limit,
-        same_step=same_step,
-        native_action=functools.partial(scale, jnp),
-        draw=lambda: (env.render() or (None,))[0] if env.render_mode else None,
-        fps=float(env.metadata.get("render_fps") or 30),
-    )
-
-
-def _scale(parts: tuple[np.ndarray, np.ndarray], xp: Any, action: Any) -> Any:
-    """From [-1, 1] to half a range around its middle, in NumPy or JAX."""
-    half, middle = (xp.broadcast_to(xp.asarray(part, action.dtype), action.shape) for part in parts)
-    return xp.clip(action, -1.0, 1.0) * half + middle
-
-
-def _bounds(space: Any) -> tuple[np.ndarray, np.ndarray]:
-    from gymnasium.spaces import Box
-
-    if not isinstance(space, Box):
-        raise ValueError(
-            f"the action space is {space}, but a deterministic policy gradient needs continuous actions: choose an environment "
-            "whose action space is a Box."
-        )
-    if len(space.shape) != 1:
-        raise ValueError(f"the action space has shape {space.shape}: flatten it to one dimension by a Gymnasium wrapper.")
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    if not np.all(np.isfinite(low) & np.isfinite(high)):
-        raise ValueError(
-            f"the action space {space} has no bounds to scale to: wrap it by gymnasium.wrappers.RescaleAction or ClipAction."
-        )
-    return low, high
-
-
-def _shape(space: Any) -> Any:
-    from gymnasium import spaces
-
-    if isinstance(space, spaces.Dict):
-        return {name: _shape(part) for name, part in space.items()}
-    if isinstance(space, spaces.Box | spaces.MultiBinary | spaces.Discrete | spaces.MultiDiscrete):
-        return jax.ShapeDtypeStruct(space.shape, _dtype(space.dtype))
-    raise ValueError(
-        f"the observation space {space} is no Box and no Dict of them: flatten it by gymnasium.wrappers.FlattenObservation."
-    )
-
-
-def _dtype(dtype: Any) -> np.dtype:
-    dtype = np.dtype(dtype)
-    return np.dtype({8: {"f": "float32", "i": "int32"}}.get(dtype.itemsize, {}).get(dtype.kind, dtype))
-
-
-def _cast(observation: Any) -> Any:
-    """A copy (Gymnasium may write the next observation into the same array), float64 as float32."""
-    return jax.tree.map(lambda x: np.array(x, _dtype(np.asarray(x).dtype)), observation)
-
-
-def _with_final(observation: Any, final: np.ndarray, ended: np.ndarray) -> Any:
-    """The observations, those of environments that ended replaced by the last of the old episode."""
-    following = jax.tree.map(np.copy, observation)
-    for index in np.flatnonzero(ended):
-        jax.tree.map(lambda rows, last, index=index: rows.__setitem__(index, last), following, final[index])
-    return following

@@ -13,11 +13,13 @@ import numpy as np
 
 from ddpg_jax import rollout
 from ddpg_jax.behaviour import random_actions
-from ddpg_jax.host.loop import Hosted, Loop
+from ddpg_jax.host.loop import EVALUATION, Hosted, Loop, Stopped, heed, interrupted, never, seed_of
 from ddpg_jax.host.programs import compile_all, make_programs
 from ddpg_jax.learner import Report, TrainState, make_learner
 from ddpg_jax.schedule import Schedule
 from ddpg_jax.types import Agent, AgentState, Behaviour, HostEnvironment, Key, Replay, Window, strong
+
+__all__ = ["HostTrain", "Stopped", "interrupted", "make_evaluate", "make_train"]
 
 
 class HostTrain(NamedTuple):
@@ -31,7 +33,8 @@ class HostTrain(NamedTuple):
     """``steps_per_chunk`` environment steps and their updates. Consumes its argument."""
     schedule: Schedule
     begin: Callable[[int], None]
-    """``begin(seed)``: reset the environments; running episodes are lost."""
+    """``begin(seed)``: reset the environments, before all else and on a state that was restored. Running episodes are cut
+    (`interrupted`, which the next ``warm_up`` or ``chunk`` applies): their returns and lengths are in no report."""
     compile: Callable[[], None]
     """Compile everything now, which else happens on first use."""
 
@@ -48,13 +51,18 @@ def make_train(
     steps_per_chunk: int = 1_000,
     warm_up: Behaviour | None = None,
     window: Window | None = None,
+    stopped: Callable[[], bool] = never,
 ) -> HostTrain:
     """Compose an agent, host environments, a replay and a behaviour into training; arguments as in `ddpg_jax.train.make_train`.
 
     In next-step autoreset some steps are none: they take their time in the schedule, and are not stored.
 
+    Args:
+        stopped: looked at before each vector step, in the warm-up and in chunks; True abandons it, by `Stopped`. The state
+            that it consumed is gone: go on from one that was saved.
+
     Raises:
-        ValueError: as there.
+        ValueError: as there; from ``warm_up`` and ``chunk`` where the environments have not begun.
     """
     schedule = Schedule(
         num_envs=env.num_envs,
@@ -72,7 +80,7 @@ def make_train(
         return learner.init(agent_key, key, _collector(env, behaviour, behaviour_key))
 
     programs = make_programs(learner, env, behaviour, warming, schedule)
-    loop = Loop(Hosted(env), programs, behaviour, warming, schedule)
+    loop = Loop(Hosted(env), programs, behaviour, warming, schedule, stopped)
     return HostTrain(init, loop.warm_up, loop.chunk, schedule, loop.begin, lambda: compile_all(programs, init, env))
 
 
@@ -89,17 +97,39 @@ def _collector(env: HostEnvironment, behaviour: Behaviour, key: Key) -> rollout.
     )
 
 
-def make_evaluate(agent: Agent, env: HostEnvironment) -> Callable[[AgentState, int], np.ndarray]:
-    """``evaluate(agent_state, seed) -> [E]`` undiscounted returns of one deterministic episode of each environment."""
-    act = jax.jit(agent.act)
+def make_evaluate(
+    agent: Agent, env: HostEnvironment, *, stopped: Callable[[], bool] = never
+) -> Callable[[AgentState, int], np.ndarray]:
+    """``evaluate(agent_state, seed) -> [E]`` undiscounted returns of one deterministic episode of each environment.
+
+    No episode begins as one of training, whatever the seeds (`ddpg_jax.host.loop.seed_of`).
+
+    Args:
+        agent: its deterministic action is taken.
+        env: with a time limit: an evaluation runs until the last first episode has ended.
+        stopped: looked at before each vector step; True abandons the evaluation, by `Stopped`.
+
+    Raises:
+        ValueError: no time limit is known; from ``evaluate`` where an episode lasts longer than it.
+    """
+    limit, act = env.time_limit, jax.jit(agent.act)
+    if limit is None:
+        raise ValueError(
+            "the environment has no time limit that is known, and an evaluation plays whole episodes: give it one (time_limit, "
+            "or --time-limit), or register it with max_episode_steps."
+        )
 
     def evaluate(agent_state: AgentState, seed: int) -> np.ndarray:
-        observation, returns, alive = env.reset(seed), np.zeros(env.num_envs), np.ones(env.num_envs, bool)
-        while alive.any():
+        observation = env.reset(seed_of(EVALUATION, seed))
+        returns, alive = np.zeros(env.num_envs), np.ones(env.num_envs, bool)
+        for _ in range(limit):
+            heed(stopped)
             now = env.step(np.asarray(act(agent_state, observation)))
             returns += np.where(alive, now.reward, 0.0)
             alive &= ~(now.terminated | now.truncated)
             observation = now.observation
-        return returns
+            if not alive.any():
+                return returns
+        raise ValueError(f"an episode of an evaluation went on beyond the environment's time limit of {limit} steps.")
 
     return evaluate

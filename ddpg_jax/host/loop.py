@@ -1,6 +1,7 @@
 """What runs on the host: the environments, and the programs between their steps."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,6 +16,45 @@ from ddpg_jax.learner import Report, TrainState, with_behaviour
 from ddpg_jax.schedule import Schedule
 from ddpg_jax.types import Behaviour, HostEnvironment, HostStep, strong
 
+TRAINING, EVALUATION = 0, 1
+
+
+class Stopped(Exception):
+    """A loop on the host was asked to stop, and did before its work was done: what it had begun is lost."""
+
+
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
+def heed(stopped: Callable[[], bool]) -> None:
+    """Look whether to stop.
+
+    Raises:
+        Stopped: so it is.
+    """
+    if stopped():
+        raise Stopped("stopped before it was done")
+
+
+def seed_of(stream: int, seed: int) -> int:
+    """The seed of a stream, `TRAINING` or `EVALUATION`: no two streams, and no two seeds of one, have it in common."""
+    return 2 * seed + stream
+
+
+def interrupted(state: TrainState) -> TrainState:
+    """Training whose running episodes are cut here, as by a time limit, because the environments begin anew.
+
+    Of a window (`ddpg_jax.returns`) the newest steps become the last of their episodes: multi-step returns end there and
+    bootstrap from what truly followed, so that no row joins an old episode to a new one. Everything else stays; what is lost
+    are the returns and lengths of the episodes that are cut.
+    """
+    if not hasattr(state.window, "done"):
+        return state
+    done = state.window.done.at[-1:].set(True)
+    return dataclasses.replace(state, window=dataclasses.replace(state.window, done=done))
+
 
 class Hosted:
     """The environments with what is known of them on the host: where they stand, and sums since `clear`."""
@@ -25,7 +65,7 @@ class Hosted:
     def begin(self, seed: int) -> np.ndarray:
         """Reset; a row that shows where they stand."""
         count = self.env.num_envs
-        observation = self.env.reset(seed)
+        observation = self.env.reset(seed_of(TRAINING, seed))
         self._return, self._length = np.zeros(count), np.zeros(count)
         self.clear()
         number, flag = np.zeros(count, np.float32), np.zeros(count, bool)
@@ -88,17 +128,34 @@ class Loop:
     """Environments and programs, taking turns."""
 
     def __init__(
-        self, hosted: Hosted, programs: HostPrograms, behaviour: Behaviour, warming: Behaviour, schedule: Schedule
+        self,
+        hosted: Hosted,
+        programs: HostPrograms,
+        behaviour: Behaviour,
+        warming: Behaviour,
+        schedule: Schedule,
+        stopped: Callable[[], bool],
     ) -> None:
-        self._hosted, self._programs, self._schedule = hosted, programs, schedule
+        self._hosted, self._programs, self._schedule, self._stopped = hosted, programs, schedule, stopped
         self._behaviour, self._warming = behaviour, warming
+        self._row: Any = None
+        self._anew = False
 
     def begin(self, seed: int) -> None:
         """Reset the environments."""
-        self._row = self._hosted.begin(seed)
+        self._row, self._anew = self._hosted.begin(seed), True
+
+    def _ready(self, state: TrainState) -> TrainState:
+        """The state to go on from, once the environments have begun."""
+        if self._row is None:
+            raise ValueError("the environments have not begun: call begin(seed) before warm_up and chunk.")
+        if self._anew:
+            state, self._anew = interrupted(state), False
+        return state
 
     def warm_up(self, state: TrainState) -> TrainState:
         """See `ddpg_jax.host.HostTrain`."""
+        state = self._ready(state)
         own = self._warming is self._behaviour
         acting_key, key = jax.random.split(state.key)
         acting, env = state.collector.behaviour, self._hosted.env
@@ -108,6 +165,7 @@ class Loop:
         state, number = dataclasses.replace(state, key=key), jnp.zeros((), jnp.int32)
         for index in range(self._schedule.warm_up):
             explore = self._programs.explore_at_first
+            heed(self._stopped)
             action, acting, number, before = explore(acting, state.agent, acting_key, number, self._row)
             self._row = self._hosted.step(np.asarray(action))
             store = self._programs.fill if index < self._schedule.filling else self._programs.store
@@ -119,11 +177,13 @@ class Loop:
 
     def chunk(self, state: TrainState) -> tuple[TrainState, Report]:
         """See `ddpg_jax.host.HostTrain`."""
+        state = self._ready(state)
         acting_key, key = jax.random.split(state.key)
         state, sums = dataclasses.replace(state, key=key), self._programs.no_sums(state)
         number, before, action = jnp.zeros((), jnp.int32), None, None  # no answer yet
         self._hosted.clear(int(state.steps))
         for index in range(self._schedule.rounds * self._schedule.collect_steps):
+            heed(self._stopped)
             behaving, asked, answered = state.collector.behaviour, before, action
             action, behaving, number, before = self._programs.explore(behaving, state.agent, acting_key, number, self._row)
             state = with_behaviour(state, behaving)

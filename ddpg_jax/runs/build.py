@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from ddpg_jax.types import Agent, AgentState, Environment, HostEnvironment, PyTr
 FINAL_EPISODES = 100
 # Streams of evaluation keys, folded into a member's seed.
 DURING, FINAL, LATER = 0x7E570, 0x7E571, 0x7E572
+# And of the beginnings of environments on the host.
+BEGINNING = 0x7E573
 
 
 class Built(NamedTuple):
@@ -49,14 +52,14 @@ def member_keys(config: Config) -> jax.Array:
     return jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
 
 
-def build(config: Config) -> Built:
-    """Compose a configuration's functions.
+def build(config: Config, stopped: Callable[[], bool] = lambda: False) -> Built:
+    """Compose a configuration's functions; ``stopped`` is looked at in each step on the host (`ddpg_jax.host.Stopped`).
 
     Raises:
         ValueError: a part refuses its numbers, or the replay does not fit into memory.
     """
     if envs.on_host(config.env):
-        built = _build_on_host(config)
+        built = _build_on_host(config, stopped)
     else:
         population = make_population(member_of(config), many=config.seeds > 1)
         state = jax.eval_shape(population.start, member_keys(config), {})
@@ -98,31 +101,39 @@ def _make_train(make: Callable, config: Config, parts: Parts, env: Any) -> Any:
     )
 
 
-def _build_on_host(config: Config) -> Built:
+def _build_on_host(config: Config, stopped: Callable[[], bool]) -> Built:
     if config.seeds > 1:
         raise ValueError(f"seeds={config.seeds}: environments on the host are trained one seed at a time; start several runs.")
     env = environment(config, config.numbers.num_envs)
     parts = _parts(config, env)
-    trainer = _make_train(host.make_train, config, parts, env)
+    trainer = _make_train(functools.partial(host.make_train, stopped=stopped), config, parts, env)
     init = jax.jit(lambda key: strong(trainer.init(key)))
 
     def start(key: jax.Array, numbers: Numbers) -> TrainState:
-        trainer.begin(config.seed)
+        trainer.begin(host_seed(evaluation_keys(config, BEGINNING, 0)))
         return trainer.warm_up(init(key))
 
-    play = evaluator(config, parts.agent, config.evaluation_episodes)
+    play = evaluator(config, parts.agent, config.evaluation_episodes, stopped)
     population = Population(start, lambda state, numbers: trainer.chunk(state), lambda state, key, numbers: play(state, key))
     return Built(parts.agent, population, jax.eval_shape(init, member_keys(config)), trainer)
 
 
-def evaluator(config: Config, agent: Agent, episodes: int) -> Callable[[AgentState, jax.Array], Any]:
-    """``evaluate(agent_state, keys) -> returns`` of that many deterministic episodes of each member."""
+def host_seed(key: jax.Array) -> int:
+    """A seed for environments on the host, of all bits of a key."""
+    return int.from_bytes(np.asarray(jax.random.key_data(key)).tobytes(), "little")
+
+
+def evaluator(
+    config: Config, agent: Agent, episodes: int, stopped: Callable[[], bool] = lambda: False
+) -> Callable[[AgentState, jax.Array], Any]:
+    """``evaluate(agent_state, keys) -> returns`` of that many deterministic episodes of each member; on the host ``stopped`` is
+    looked at in each step (`ddpg_jax.host.make_evaluate`)."""
     env = environment(config, episodes)
     if isinstance(env, Environment):
         evaluate = rollout.make_evaluate(agent, env)
         return jax.jit(jax.vmap(evaluate) if config.seeds > 1 else evaluate)
-    play = host.make_evaluate(agent, env)
-    return lambda agent_state, key: play(agent_state, int(jax.random.bits(key) >> 1))
+    play = host.make_evaluate(agent, env, stopped=stopped)
+    return lambda agent_state, key: play(agent_state, host_seed(key))
 
 
 def _check_memory(config: Config, replay: PyTree) -> None:

@@ -19,6 +19,7 @@ from ddpg_jax.health import NEVER
 from ddpg_jax.learner import Report
 from ddpg_jax.population import Programs
 from ddpg_jax.runs.build import (
+    BEGINNING,
     DURING,
     Built,
     build,
@@ -26,6 +27,7 @@ from ddpg_jax.runs.build import (
     evaluation_keys,
     final_returns,
     held_out,
+    host_seed,
     member_keys,
 )
 from ddpg_jax.runs.config import Config, RunError, load, require_same
@@ -121,7 +123,7 @@ def _begin(
     if done > config.num_chunks:
         raise RunError(f"{folder} is already past total_timesteps={config.numbers.total_timesteps}: raise it to go on.")
     if built.host is not None:
-        built.host.begin((config.seed + config.schedule.steps_after(done)) % 2**31)
+        built.host.begin(host_seed(evaluation_keys(config, BEGINNING, config.schedule.steps_after(done))))
         say("environments on the host begin anew; all else goes on where it was.")
     return state, done, clock
 

@@ -1,0 +1,85 @@
+"""Environments on the device that a user wrote: made by ``module:function``, and watched where they are traced."""
+
+import importlib
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from ddpg_jax import checks
+from ddpg_jax.envs.check import drift
+from ddpg_jax.types import Environment, Key, PyTree, TimeStep
+
+WANTED = "give module:function, of a function make(num_envs, **options) that returns a ddpg_jax.types.Environment."
+
+
+def make(name: str, num_envs: int, **options: Any) -> Environment:
+    """What the function called ``module:function`` returns, `watched`.
+
+    Raises:
+        ValueError: there is no such function, it does not take these options, or returns something else; a
+            `ddpg_jax.checks.BrokenEnvironment` where it raises.
+        ImportError: its module needs another that is not installed.
+    """
+    function = _function(name)
+    try:
+        inspect.signature(function).bind(num_envs, **options)
+    except TypeError as error:
+        raise ValueError(f"environment {name!r} does not take these options: {error}.") from error
+    env = checks.guarded(name, name.partition(":")[2], function)(num_envs, **options)
+    if not isinstance(env, Environment):
+        raise ValueError(f"environment {name!r} returned {type(env).__name__}: {WANTED}")
+    if env.num_envs != num_envs:
+        raise checks.BrokenEnvironment(f"{name}: it has {env.num_envs} environments where num_envs={num_envs} was asked.")
+    return watched(name, env)
+
+
+def _function(name: str) -> Callable[..., Any]:
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        if error.name and not f"{module}.".startswith(f"{error.name}."):
+            raise ImportError(f"{name} needs the module {error.name!r}, which is not installed.") from error
+        raise ValueError(f"environment {name!r} could not be imported ({error}): {WANTED}") from error
+    except (AttributeError, ValueError, TypeError) as error:
+        raise ValueError(f"environment {name!r} could not be imported ({checks.first_line(error)}): {WANTED}") from error
+    except Exception as error:
+        raise checks.broken(name, f"importing {module}", error) from error
+    if not callable(found):
+        raise ValueError(f"environment {name!r} is a {type(found).__name__}: {WANTED}")
+    return found
+
+
+def watched(name: str, env: Environment) -> Environment:
+    """The same, whose ``reset`` and ``step`` raise `ddpg_jax.checks.BrokenEnvironment`, when they are traced, for whatever goes
+    wrong in them, and where shapes or dtypes are not those declared.
+
+    Raises:
+        BrokenEnvironment: there is nothing to see, or nothing to choose.
+    """
+    empty = {"observation": env.observation, "action": env.action}
+    for what, shapes in empty.items():
+        leaves = jax.tree.leaves(shapes)
+        if not leaves or not all(math.prod(leaf.shape) for leaf in leaves):
+            raise checks.BrokenEnvironment(f"{name}: the {what} holds no number ({shapes}): there is nothing to learn.")
+    if len(env.action.shape) != 1:
+        raise checks.BrokenEnvironment(f"{name}: the action has shape {env.action.shape}: it must be one vector, [A].")
+
+    def right(what: str, observation: PyTree, now: TimeStep | None) -> None:
+        for found in drift(env, observation, now):
+            raise checks.BrokenEnvironment(f"{name}: {what}: {found}.")
+
+    def reset(key: Key) -> tuple[PyTree, PyTree]:
+        state, observation = env.reset(key)
+        right("reset", observation, None)
+        return state, observation
+
+    def step(state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, TimeStep]:
+        new, now = env.step(state, action, key)
+        right("step", None, now)
+        return new, now
+
+    return env._replace(reset=checks.guarded(name, "reset", reset), step=checks.guarded(name, "step", step))
