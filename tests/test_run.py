@@ -414,17 +414,17 @@ def test_a_total_that_is_past_changes_nothing(tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):
-    saves = []
-    save = Checkpoints.save
+    write = Checkpoints._write
 
-    def full_at_the_second(self, step, state, record):
-        saves.append(step)
-        if len(saves) == 2:
-            raise OSError(28, "No space left on device")
-        save(self, step, state, record)
+    def full_at_the_second(self, step, *arguments):
+        if step == 400:
+            monkeypatch.setattr(self._manager, "save", lambda *args, **options: 1 / 0)
+        write(self, step, *arguments)
 
-    monkeypatch.setattr(Checkpoints, "save", full_at_the_second)
-    with pytest.raises(RunError, match=r"checkpoint at 400 steps could not be written .*No space left.* before it are intact"):
+    monkeypatch.setattr(Checkpoints, "_write", full_at_the_second)
+    with pytest.raises(
+        RunError, match=r"checkpoint .*/400 could not be written .*: [\d,]+ bytes are needed, .* before it are intact"
+    ):
         loop.run(small(checkpoint_every=1, evaluate_every=0), tmp_path / "run")
     assert restored(tmp_path / "run")[0] == WARM_UP + STEPS
 
@@ -434,7 +434,7 @@ def test_a_checkpoint_of_another_version_is_refused_in_a_sentence(tmp_path, monk
     loop.run(small(total_timesteps=WARM_UP + STEPS, evaluate_every=0), tmp_path / "run", say=lambda text: None)
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     monkeypatch.undo()
-    told = r"checkpoint 300 has format 1, of another version of ddpg_jax, .* format 2: go on with that version, or train anew"
+    told = r"checkpoint 300 has format 1, of another version of ddpg_jax, .* format 3: go on with that version, or train anew"
     with pytest.raises(RunError, match=told):
         loop.run(small(), tmp_path / "run", resume=True, say=lambda text: None)
     with pytest.raises(ValueError, match=told):

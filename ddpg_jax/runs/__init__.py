@@ -67,7 +67,8 @@ def train(
     Args:
         env: a name that `ddpg_jax.envs.make` knows; None is "pendulum", or with ``resume`` the run's.
         run_dir: the run's folder; None is a new one under ``runs/``.
-        resume: go on with the run in ``run_dir``; options left out are the run's.
+        resume: go on with the run in ``run_dir``, from its newest checkpoint or, where it has none yet, from the start; options
+            left out are the run's.
         progress: show a line for each chunk, or a live one on a terminal.
         **options: ``preset``, ``seed``, ``seeds``, numbers of the preset such as ``tau``, and the other arguments of
             `ddpg_jax.runs.config.make_config`.
@@ -76,7 +77,7 @@ def train(
         ValueError: a name is unknown or a number out of its range, the folder holds a run already or none to resume, a number
             became NaN or infinite.
         ImportError: what the environment needs is not installed.
-        ddpg_jax.runs.loop.Interrupted: SIGINT or SIGTERM; the state is saved.
+        ddpg_jax.runs.terminal.Interrupted: SIGINT or SIGTERM; the state is saved.
     """
     from ddpg_jax.runs.config import make_config, resumed
 
@@ -87,12 +88,16 @@ def train(
         config = resumed(Path(run_dir), options if env is None else {"env": env, **options})
     else:
         config = make_config(env or "pendulum", **options)
-    folder = Path(run_dir) if run_dir is not None else _new_folder(config)
-    from ddpg_jax.runs import loop
+    from ddpg_jax.runs import claim, loop
     from ddpg_jax.runs.display import Display
     from ddpg_jax.runs.folder import curve, read_metrics
 
     with ExitStack() as stack:
+        if run_dir is not None:
+            folder = Path(run_dir)
+        else:
+            folder, made = claim.make_new(_name(config))
+            stack.callback(claim.remove_empty, made)  # of a run that is refused
         shown: Any = {"say": lambda text: None}
         if progress:
             display = stack.enter_context(Display(config, folder))
@@ -113,6 +118,6 @@ def train(
     )
 
 
-def _new_folder(config: Config) -> Path:
+def _name(config: Config) -> Path:
     env = config.env.replace("/", "-").replace(":", "-")
     return Path("runs") / f"{env}_{config.preset.name}_seed{config.seed}_{time.strftime('%Y%m%d-%H%M%S')}"

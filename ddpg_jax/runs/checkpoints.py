@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
 import logging
+import shutil
+import warnings
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from ddpg_jax import checks
+from ddpg_jax.runs.config import RunError
+from ddpg_jax.runs.folder import unwritten
 from ddpg_jax.types import PyTree, is_key
 
-FORMAT = 2
-"""Of what is in a checkpoint; raised where the state of training gets another structure."""
+FORMAT = 3
+"""Of what is in a checkpoint; raised where the state of training or how it is stored gets another structure."""
 
 
 class Checkpoints:
     """The checkpoints in a folder, named by environment steps.
 
     A checkpoint is visible only when it is complete: a crash or a full disk while saving leaves the ones before it intact.
+    Each holds the state as one array of bytes, and a record that names its leaves, digests it, and is digested itself: what
+    is restored is what was saved, in every byte.
 
     Args:
         folder: created when first saved to.
@@ -30,22 +41,69 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int = 2, *, read_only: bool = False) -> None:
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of what these options mean
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else keep,
             enable_async_checkpointing=False,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         )
+        # What Orbax and its event loop say of a failure is said here, in a sentence.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", r"coroutine '\w*CheckpointHandler.* was never awaited", RuntimeWarning)
+        self._folder = folder
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
+        self._pending: Future[None] | None = None
 
     def save(self, step: int, state: PyTree, record: dict[str, Any]) -> None:
-        """Save a pytree of arrays (random keys included) and a JSON-able record under ``step``; returns when it is on disk."""
-        saved = ocp.args.JsonSave(record | {"format": FORMAT})
-        args = ocp.args.Composite(state=ocp.args.StandardSave(_storable(state)), record=saved)
-        for damaged in [found for found in self._manager.all_steps() if found >= step]:  # passed over by `restore`
-            self._manager.delete(damaged)
-        self._manager.save(step, args=args, force=True)
+        """Save a pytree of arrays (random keys included) and a JSON-able record under ``step``, in the background.
+
+        What is saved is copied first, so ``state`` may be given away at once. One is written at a time: this waits for the
+        one before.
+
+        Raises:
+            RunError: the one before could not be written, or memory is too small for the copy.
+        """
+        self.wait()
+        try:
+            data = _packed(state)
+        except MemoryError as error:
+            raise RunError(f"the checkpoint at {step} steps finds no memory ({error}). Those before it are intact.") from error
+        self._pending = self._writer.submit(self._write, step, data, _specification(state), record)
+
+    def wait(self, *, until_done: bool = True) -> None:
+        """Until what is being written is on disk; or else only ask.
+
+        Raises:
+            RunError: it could not be written.
+        """
+        if self._pending is not None and (until_done or self._pending.done()):
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def _write(self, step: int, data: np.ndarray, leaves: list, record: dict[str, Any]) -> None:
+        about = {"format": FORMAT, "step": step, "record": record, "leaves": leaves, "state": _digest(data)}
+        about |= {"seal": _seal(about)}
+        args = ocp.args.Composite(state=ocp.args.ArraySave(data), about=ocp.args.JsonSave(about))
+        try:
+            for damaged in [found for found in self._steps() if found >= step]:  # passed over by `restore`
+                self._manager.delete(damaged)
+            self._manager.save(step, args=args, force=True)
+        except Exception as error:  # whatever the storage raises, a full disk among it
+            for half in self._folder.glob(f"{step}.*-tmp*"):
+                shutil.rmtree(half, ignore_errors=True)
+            told = unwritten(self._folder / str(step), error, data.nbytes)
+            raise RunError(f"the checkpoint {told} Those before it are intact.") from error
+
+    def are_none(self) -> bool:
+        """Whether there is none, not even a damaged one."""
+        self.wait()
+        return not self._steps()
+
+    def _steps(self) -> set[int]:
+        """Of the checkpoints that are there now; another process may add and remove some."""
+        self._manager.reload()
+        return set(self._manager.all_steps())
 
     def restore(self, like: PyTree, report: Callable[[str], None] = print) -> tuple[int, PyTree, dict[str, Any]]:
         """The newest checkpoint that can be read, as ``(step, state, record)``.
@@ -56,51 +114,106 @@ class Checkpoints:
 
         Raises:
             FileNotFoundError: there is none that can be read.
-            ValueError: it is of another version of this library.
+            ValueError: the newest is of another version of this library, or of another state than ``like``.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        target = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(_storable, like)
-        )
-        for step in steps:
+        self.wait()
+        damaged: set[int] = set()
+        while left := self._steps() - damaged:
+            step = max(left)
             try:
-                record = self._restored(step, record=ocp.args.JsonRestore())["record"]
-                if (found := record.get("format", 1)) == FORMAT:
-                    state = self._restored(step, state=ocp.args.StandardRestore(target))["state"]
+                about = self._about(step)
+                data = self._bytes(step, about["state"]) if about["format"] == FORMAT else None
             except Exception as error:  # whatever the storage raises on damaged files
-                report(f"checkpoint {step} is damaged ({checks.first_line(error)}); trying the one before it.")
+                now = self._steps() - damaged
+                if now and step == max(now):  # else it was rotated away while it was read
+                    damaged.add(step)
+                    report(f"checkpoint {step} is damaged ({checks.first_line(error)}); trying the one before it.")
                 continue
-            if found != FORMAT:
+            if data is None:
                 raise ValueError(
-                    f"checkpoint {step} has format {found}, of another version of ddpg_jax, where this one reads "
+                    f"checkpoint {step} has format {about['format']}, of another version of ddpg_jax, where this one reads "
                     f"format {FORMAT}: go on with that version, or train anew in another folder."
                 )
-            return step, _as_it_was(state, like), record
-        raise FileNotFoundError("no checkpoint" if not steps else "no checkpoint that can be read")
+            _require_same(step, about["leaves"], _specification(like))
+            return step, _unpacked(data, like), about["record"]
+        raise FileNotFoundError("no checkpoint that can be read" if damaged else "no checkpoint")
+
+    def _about(self, step: int) -> dict[str, Any]:
+        """What is stored beside a state; of formats before 3, which had no seal, the number of the format alone."""
+        if (self._folder / str(step) / "record").is_dir():
+            return {"format": self._restored(step, record=ocp.args.JsonRestore())["record"].get("format", 1)}
+        about = self._restored(step, about=ocp.args.JsonRestore())["about"]
+        if about.pop("seal") != _seal(about) or about["step"] != step:
+            raise ValueError("its record is not as it was written")
+        return about
+
+    def _bytes(self, step: int, digest: str) -> np.ndarray:
+        restore = ocp.args.ArrayRestore(restore_args=ocp.RestoreArgs(restore_type=np.ndarray))
+        data = np.asarray(self._restored(step, state=restore)["state"])
+        if data.dtype != np.uint8 or _digest(data) != digest:
+            raise ValueError("its state is not as it was written")
+        return data
 
     def _restored(self, step: int, **items: Any) -> Any:
         return self._manager.restore(step, args=ocp.args.Composite(**items))
 
     def close(self) -> None:
-        """Finish what is being written."""
+        """Finish what is being written; `wait` says whether it was."""
+        self._writer.shutdown()
         self._manager.close()
 
 
-def _storable(tree: PyTree) -> PyTree:
-    """What Orbax takes: keys as their data, and of an array without elements, which it refuses, one that stands for it."""
-
-    def one(x: jax.Array) -> jax.Array:
-        x = jax.random.key_data(x) if is_key(x) else x
-        return x if x.size else jnp.zeros((1,), x.dtype)
-
-    return jax.tree.map(one, tree)
+def _digest(data: Any) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def _as_it_was(tree: PyTree, like: PyTree) -> PyTree:
-    def one(x: jax.Array, y: Any) -> jax.Array:
-        stored = jax.eval_shape(jax.random.key_data, y) if is_key(y) else y
-        x = x if y.size else jnp.zeros(stored.shape, x.dtype)
-        return jax.random.wrap_key_data(x) if is_key(y) else x
+def _seal(about: dict[str, Any]) -> str:
+    """A digest of JSON-able data, whatever the order of its keys and the spaces between."""
+    return _digest(json.dumps(about, sort_keys=True).encode())
 
-    return jax.tree.map(one, tree, like)
+
+def _data(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
+
+
+def _specification(tree: PyTree) -> list[list]:
+    """``[name, dtype, shape]`` of every leaf."""
+    return [[jax.tree_util.keystr(path), str(x.dtype), list(x.shape)] for path, x in jax.tree.leaves_with_path(tree)]
+
+
+def _require_same(step: int, found: list[list], wanted: list[list]) -> None:
+    if found == wanted:
+        return
+    there, here = next(pair for pair in itertools.zip_longest(found, wanted) if pair[0] != pair[1])
+    raise ValueError(
+        f"checkpoint {step} is of another training state than this configuration's: {_said(there)} there, {_said(here)} here. "
+        "Go on with the version and the config.json that it was written by."
+    )
+
+
+def _said(leaf: list | None) -> str:
+    return "nothing more" if leaf is None else f"{leaf[0]} is {leaf[1]}{leaf[2]}"
+
+
+def _packed(tree: PyTree) -> np.ndarray:
+    """A copy of every leaf's bytes, one after the other."""
+    leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(jax.tree.map(_data, tree)))]
+    data, end = np.empty(sum(leaf.nbytes for leaf in leaves), np.uint8), 0
+    for leaf in leaves:
+        begin, end = end, end + leaf.nbytes
+        data[begin:end] = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
+    return data
+
+
+def _unpacked(data: np.ndarray, like: PyTree) -> PyTree:
+    """The arrays that `_packed` copied; ``like`` has their structure, shapes and dtypes."""
+    end = 0
+
+    def one(leaf: Any) -> jax.Array:
+        nonlocal end
+        stored = jax.eval_shape(_data, leaf)
+        begin, end = end, end + stored.size * stored.dtype.itemsize
+        array = jnp.array(data[begin:end].view(stored.dtype).reshape(stored.shape), copy=True)
+        return jax.random.wrap_key_data(array) if is_key(leaf) else array
+
+    return jax.tree.map(one, like)

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ddpg_jax import __version__, runs
+from ddpg_jax.runs import terminal
 from ddpg_jax.runs.config import make_config
 from ddpg_jax.runs.presets import PRESETS, number_types
 
@@ -38,7 +39,22 @@ class Widths(click.ParamType):
             self.fail(f"{value!r} is not a list of widths: give whole numbers separated by commas, as 256,256.", param, ctx)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """Whatever ends a command ends it in one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; a signal is exit code 130 or 143."""
+        try:
+            with terminal.ending():
+                return super().invoke(ctx)
+        except terminal.Interrupted as stop:
+            terminal.say(str(stop))
+            sys.exit(128 + stop.signal)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """Deterministic policy gradients in JAX: whole training runs as one compiled program."""
@@ -85,13 +101,7 @@ def train(env: str | None, run_dir: Path | None, resume: bool, **options: Any) -
     env_options = {name: given.pop(name) for name in ("backend", "time_limit", "action_repeat") if name in given}
     given |= {"env_options": env_options} if env_options else {}
     _use_compilation_cache()
-    from ddpg_jax.runs.loop import Interrupted
-
-    try:
-        _guard(lambda: runs.train(env, run_dir=run_dir, resume=resume, **given))
-    except Interrupted as stop:
-        click.echo(str(stop))
-        sys.exit(128 + stop.signal)
+    _guard(lambda: runs.train(env, run_dir=run_dir, resume=resume, **given))
 
 
 def _guard(call: Callable[[], Any], errors: tuple[type[Exception], ...] = (ValueError, ImportError, OSError)) -> Any:
@@ -100,6 +110,10 @@ def _guard(call: Callable[[], Any], errors: tuple[type[Exception], ...] = (Value
         return call()
     except errors as error:
         raise BadInput(str(error)) from error
+
+
+def _answer(text: str) -> None:
+    _guard(lambda: terminal.answer(text))
 
 
 @main.command()
@@ -111,7 +125,7 @@ def evaluate(run: Path, episodes: int, seed: int) -> None:
     _use_compilation_cache()
     from ddpg_jax.runs import playback
 
-    click.echo(json.dumps(_guard(lambda: playback.evaluate(run, episodes, seed))))
+    _answer(json.dumps(_guard(lambda: playback.evaluate(run, episodes, seed))))
 
 
 @main.command()
@@ -126,7 +140,7 @@ def render(run: Path, out: Path | None, steps: int | None, seed: int, member: in
     _use_compilation_cache()
     from ddpg_jax.runs import playback
 
-    click.echo(_guard(lambda: playback.render(run, out or run / "episode", steps, seed, member, form)))
+    _answer(_guard(lambda: playback.render(run, out or run / "episode", steps, seed, member, form)))
 
 
 @main.command()
@@ -138,7 +152,7 @@ def export(run: Path, out: Path | None, member: int) -> None:
     _use_compilation_cache()
     from ddpg_jax.runs import playback
 
-    click.echo(_guard(lambda: playback.export(run, out or run / "policy.stablehlo", member)))
+    _answer(_guard(lambda: playback.export(run, out or run / "policy.stablehlo", member)))
 
 
 @main.command()
@@ -154,7 +168,7 @@ def plot(folders: tuple[Path, ...], out: Path) -> None:
         statistics.plot(folders, out)
 
     _guard(draw)
-    click.echo(str(out))
+    _answer(str(out))
 
 
 @main.command()
@@ -162,7 +176,7 @@ def envs() -> None:
     """List the environments."""
     from ddpg_jax import envs
 
-    click.echo("\n".join([*envs.names(), *envs.FAMILIES]))
+    _answer("\n".join([*envs.names(), *envs.FAMILIES]))
 
 
 @main.command()
@@ -178,7 +192,7 @@ def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
 
     given = {name: value for name, value in options.items() if value is not None}
     findings = _guard(lambda: envs.check(envs.make(env, num_envs, **given), steps=steps))
-    click.echo("\n".join(findings) or "no findings")
+    _answer("\n".join(findings) or "no findings")
     sys.exit(1 if findings else 0)
 
 
@@ -190,7 +204,7 @@ def presets() -> None:
     own = ", ".join(name for name, task in TASKS.items() if task.numbers)
     for name, preset in PRESETS.items():
         takes = "" if preset.exact else f" Some tasks have numbers of their own, which replace these: {own}."
-        click.echo(f"{name}\n    {preset.summary}\n    {preset.source}{takes}\n")
+        _answer(f"{name}\n    {preset.summary}\n    {preset.source}{takes}\n")
 
 
 def _use_compilation_cache() -> None:

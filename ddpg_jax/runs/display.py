@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ddpg_jax.runs.config import Config
+from ddpg_jax.runs.folder import mean
+from ddpg_jax.runs.terminal import Tolerant
+
+SHARE = 0.05
+"""Of the whole time, from which on what evaluations or checkpoints took is said."""
 
 
 class Display:
@@ -20,7 +26,8 @@ class Display:
     def __init__(self, config: Config, folder: Path) -> None:
         self._config = config
         self._folder = folder
-        self._console = Console(highlight=False, soft_wrap=True, force_jupyter=False)  # plain lines in a notebook
+        stream: Any = sys.stdout and Tolerant(sys.stdout)  # training goes on where nobody reads
+        self._console = Console(file=stream, highlight=False, soft_wrap=True, force_jupyter=False)  # plain lines in a notebook
         columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
         self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._total = config.schedule.steps_after(config.num_chunks)
@@ -73,13 +80,20 @@ class Display:
         self.say(f"final return: {text}")
         self.say(
             f"{summary['wall_seconds']:.1f} s, of which compile {summary['compile_seconds']:.1f} s and training "
-            f"{summary['train_seconds']:.1f} s; {summary['updates_per_second']:,.0f} updates/s"
+            f"{summary['train_seconds']:.1f} s{self._others(summary)}; {summary['updates_per_second']:,.0f} updates/s"
         )
         self.say(f"look at it: ddpg-jax render {self._folder}")
 
     def _return(self, row: dict[str, Any]) -> str:
-        values = row["evaluation_return"] or row["episode_return"]
-        return "-" if values is None else f"{np.mean(values):.1f}"
+        value = mean(row["evaluation_return"] or row["episode_return"])
+        return "-" if value is None else f"{value:.1f}"
+
+    def _others(self, summary: dict[str, Any]) -> str:
+        """What else took a share of the time that matters."""
+        seconds = {
+            name: summary[f"{key}_seconds"] for name, key in (("evaluations", "evaluation"), ("checkpoints", "checkpoint"))
+        }
+        return "".join(f", {name} {value:.1f} s" for name, value in seconds.items() if value > SHARE * summary["wall_seconds"])
 
     def _left(self, now: float, steps: int) -> str:
         assert self._begin is not None

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib.metadata
 import json
+import math
 import os
 import platform
+import shutil
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ddpg_jax import checks
+from ddpg_jax.runs.config import RunError
 
 if TYPE_CHECKING:
     from ddpg_jax.learner import Report
@@ -28,21 +37,23 @@ class Clock:
 
 
 def metrics_row(config: Config, report: Report, chunks: int, clock: Clock, evaluation: list[float] | None) -> dict[str, Any]:
-    """A line of ``metrics.jsonl`` after so many chunks: lists have one value per seed; rates are over all seeds."""
+    """A line of ``metrics.jsonl`` after so many chunks: lists have one value per seed; rates are over all seeds.
+
+    A seed of which no episode ended in the chunk has None for the means over episodes.
+    """
     schedule, episodes = config.schedule, report.episodes
     counts = np.reshape(episodes.count, -1)
 
-    def mean(total: Any) -> list[float] | None:
-        values = np.reshape(total, -1)
-        return None if not counts.all() else (values / counts).tolist()
+    def over_episodes(total: Any) -> list[float | None]:
+        return [float(x / count) if count else None for x, count in zip(np.reshape(total, -1), counts, strict=True)]
 
     updates = updates_in(config, 1)
     return {
         "env_steps": schedule.steps_after(chunks),
         "updates": chunks * updates,
         "episodes": counts.tolist(),
-        "episode_return": mean(episodes.return_sum),
-        "episode_length": mean(episodes.length_sum),
+        "episode_return": over_episodes(episodes.return_sum),
+        "episode_length": over_episodes(episodes.length_sum),
         "broken_episodes": np.reshape(episodes.broken, -1).tolist(),
         **{name: np.reshape(value, -1).tolist() for name, value in report.metrics.items()},
         "evaluation_return": evaluation,
@@ -57,22 +68,54 @@ def updates_in(config: Config, chunks: int) -> int:
     return chunks * (config.schedule.steps_per_chunk // config.numbers.num_envs) * config.numbers.updates_per_step
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's ``metrics.jsonl``; a last line that a kill cut short is left out."""
+def read_metrics(folder: Path, say: Callable[[str], None] = lambda text: None) -> list[dict[str, Any]]:
+    """The lines of a run's ``metrics.jsonl`` in the order of their steps, of each step the last one.
+
+    Args:
+        folder: the run's.
+        say: told, in one sentence, how many lines are damaged and so left out. A last one that a kill cut short is not.
+    """
     path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    rows = []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    *lines, rest = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+    rows = [_row(line) for line in lines if line.strip()]
+    if damaged := rows.count(None):
+        say(f"{path}: {damaged} of {len(rows)} lines are damaged and are passed over.")
+    by_step = {row["env_steps"]: row for row in (*rows, _row(rest)) if row is not None}
+    return [by_step[steps] for steps in sorted(by_step)]
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """A line of ``metrics.jsonl``; None where it is damaged."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # not JSON, or not UTF-8
+        return None
+    if not isinstance(row, dict) or "evaluation_return" not in row:
+        return None
+    steps, returns = row.get("env_steps"), row["evaluation_return"]
+    known = type(steps) is int and 0 <= steps < 2**63
+    return (
+        row
+        if known and (returns is None or (isinstance(returns, list) and returns and all(map(_is_number, returns))))
+        else None
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def mean(value: Any) -> float | None:
+    """Of what a line of ``metrics.jsonl`` holds: of the numbers alone, where some seeds have none; None if none has one."""
+    numbers = list(filter(_is_number, value if isinstance(value, list) else [value]))
+    return float(np.mean(numbers)) if numbers else None
 
 
 def curve(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """``(env_steps [T], evaluation returns [T, seeds])`` of a run."""
+    """``(env_steps [T], evaluation returns [T, seeds])`` of a run; of lines that differ in their seeds, those of the most."""
     rows = [row for row in read_metrics(folder) if row["evaluation_return"] is not None]
+    seeds = Counter(len(row["evaluation_return"]) for row in rows).most_common(1)
+    rows = [row for row in rows if len(row["evaluation_return"]) == seeds[0][0]]
     return np.array([row["env_steps"] for row in rows]), np.array([row["evaluation_return"] for row in rows], np.float64)
 
 
@@ -102,8 +145,30 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Replace a file atomically: readers and crashes see the old text or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Replace a file atomically: readers and crashes see the old text or the new one.
+
+    Raises:
+        RunError: the disk does not take it.
+    """
+    data = content.encode() if isinstance(content, str) else content
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise unwritten(path, error, len(data)) from error
+
+
+def unwritten(path: Path, error: BaseException, size: int) -> RunError:
+    """What to say of a file of ``size`` bytes that could not be written."""
+    known = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)]
+    # Storage below Python buries the system's reason in pages.
+    reason = next((reason for reason in known if reason in str(error)), checks.first_line(error))
+    try:
+        free = f", {shutil.disk_usage(path.parent).free:,} are free there"
+    except OSError:
+        free = ""
+    return RunError(f"{path} could not be written ({reason}): {size:,} bytes are needed{free}.")

@@ -1,14 +1,11 @@
-"""A training run in a folder: compile, train in chunks, report, checkpoint, resume."""
+"""A training run in a folder: compile, train in chunks, save, report, resume."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +15,7 @@ import numpy as np
 from ddpg_jax.health import NEVER
 from ddpg_jax.learner import Report
 from ddpg_jax.population import Programs
+from ddpg_jax.runs import terminal
 from ddpg_jax.runs.build import (
     BEGINNING,
     DURING,
@@ -30,18 +28,14 @@ from ddpg_jax.runs.build import (
     host_seed,
     member_keys,
 )
-from ddpg_jax.runs.config import Config, RunError, load, require_same
-from ddpg_jax.runs.folder import Clock, curve, metrics_row, read_metrics, write, write_json
+from ddpg_jax.runs.claim import claimed
+from ddpg_jax.runs.config import Config, RunError
+from ddpg_jax.runs.folder import Clock, curve, metrics_row, read_metrics, write_json
+from ddpg_jax.runs.log import Log
+from ddpg_jax.runs.start import Background, begun, check_folder, restore
 from ddpg_jax.runs.statistics import plot, summary
+from ddpg_jax.runs.terminal import Interrupted
 from ddpg_jax.types import Agent, AgentState, PyTree
-
-
-class Interrupted(Exception):
-    """A run that was asked to stop and has saved; ``signal`` is the number of what asked."""
-
-    def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
-        self.signal = number
 
 
 class Finished(NamedTuple):
@@ -58,68 +52,81 @@ def run(
     *,
     resume: bool = False,
     on_chunk: Callable[[dict[str, Any]], None] = lambda row: None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = terminal.say,
 ) -> Finished:
-    """Train as configured, in ``folder``.
+    """Train as configured, in ``folder``, which no other run may use meanwhile.
 
     Args:
         config: see `ddpg_jax.runs.config.make_config`.
         folder: receives ``config.json``, ``metrics.jsonl``, TensorBoard events, ``checkpoints/``, ``curve.png`` and
             ``summary.json``.
-        resume: go on from the newest checkpoint in ``folder``.
+        resume: go on from the newest checkpoint in ``folder``; where there is none yet, begin anew.
         on_chunk: told each line of ``metrics.jsonl`` as it is written.
         say: told sentences for the user.
 
     Raises:
-        RunError: the folder holds a run already or none to resume, memory is too small, or a number became NaN or infinite.
+        RunError: the folder holds a run already, or none to resume, or is in use; memory or disk is too small; a number
+            became NaN or infinite.
         Interrupted: SIGINT or SIGTERM; the state is saved.
     """
     began = time.perf_counter()
-    _check_folder(config, folder, resume)
-    if config.note:
-        say(config.note)
-    try:
-        built = build(config)
-    except (ValueError, TypeError, ImportError) as error:
-        raise RunError(str(error)) from error
-    tools = _Background(folder, config.keep)
-    programs = compile_programs(built, config)
-    checkpoints, open_writer = tools.result()
     with contextlib.ExitStack() as opened:
-        opened.callback(checkpoints.close)
-        stop = opened.enter_context(_stop_signals())
+        stop = opened.enter_context(terminal.stopping())
+        opened.enter_context(claimed(folder))
+        check_folder(config, folder, resume)
+        if config.note:
+            say(config.note)
+        try:
+            built = build(config)
+        except (ValueError, TypeError, ImportError) as error:
+            raise RunError(str(error)) from error
+        if not resume:
+            opened.enter_context(begun(config, folder))
+        tools = Background(folder, config.keep)
+        opened.callback(tools.close)
+        programs = compile_programs(built, config)
+        checkpoints = tools.result()
+        _end_if(stop, "before the first step", folder)
         state, done, clock = _begin(config, folder, built, programs, checkpoints if resume else None, say)
+        _end_if(stop, "before the first chunk", folder)
         write_json(folder / "config.json", config.flat())
-        # What a killed run reported past its checkpoint comes again.
-        writer = open_writer(str(folder), purge_step=config.schedule.steps_after(done) + 1 if resume else None)
-        opened.callback(writer.close)
-        state = _Loop(config, folder, programs, checkpoints, writer, on_chunk).run(state, done, clock, stop)
-        returns = final_returns(config, programs, state.agent)
-    seconds = {"compile": programs.seconds, "train": clock.total, "wall": time.perf_counter() - began}
-    said = summary(config, returns, seconds)
-    if curve(folder)[0].size:
-        plot([folder], folder / "curve.png")
-    write_json(folder / "summary.json", said)
+        log = Log(folder)
+        opened.callback(log.close)
+        loop = _Loop(config, folder, programs, checkpoints, log, on_chunk, stop, {"evaluation": 0.0, "checkpoint": 0.0})
+        if resume:
+            loop.catch_up(state.agent, done)
+        state = loop.run(state, done, clock)
+        returns = loop.final(state.agent)
+        seconds = {"compile": programs.seconds, "train": clock.total, **loop.seconds, "wall": time.perf_counter() - began}
+        said = summary(config, returns, seconds)
+        write_json(folder / "summary.json", said)
+        _draw(folder, say)
     return Finished(said, built.agent, state.agent)
 
 
-def _check_folder(config: Config, folder: Path, resume: bool) -> None:
-    if not resume and (folder / "config.json").exists():
-        hint = ", or go on with it by --resume" if any((folder / "checkpoints").glob("*")) else ""
-        raise RunError(f"{folder} already holds a run: choose another --run-dir{hint}.")
-    if resume and not (folder / "checkpoints").is_dir():
-        raise RunError(f"{folder} has no checkpoint to resume from: start it without --resume, in a new folder.")
-    if resume:
-        require_same(load(folder).flat(), config.flat())
+def _end_if(stop: list[int], when: str, folder: Path) -> None:
+    if stop:
+        name = signal.Signals(stop[0]).name
+        raise Interrupted(f"stopped by {name} {when}; go on with --resume --run-dir {folder}", stop[0])
+
+
+def _draw(folder: Path, say: Callable[[str], None]) -> None:
+    """The picture of a run that is saved and done; that it cannot be drawn costs nothing else."""
+    try:
+        if curve(folder)[0].size:
+            plot([folder], folder / "curve.png")
+    except Exception as error:  # of a library that draws, or of the disk
+        say(f"{folder / 'curve.png'} could not be drawn ({error}); all else is there.")
 
 
 def _begin(
     config: Config, folder: Path, built: Built, programs: Programs, checkpoints: Any, say: Callable[[str], None]
 ) -> tuple[PyTree, int, Clock]:
-    """State, chunks done and time so far: of the newest checkpoint, or, without ``checkpoints``, of the warm-up."""
-    if checkpoints is None:
+    """State, chunks done and time so far: of the newest checkpoint, or, where there is none, of the warm-up."""
+    restored = None if checkpoints is None else restore(checkpoints, built, folder, say)
+    if restored is None:
         return jax.block_until_ready(programs.start(member_keys(config), {})), 0, Clock()
-    state, done, clock = _restore(checkpoints, built, folder, say)
+    state, done, clock = restored
     if done > config.num_chunks:
         raise RunError(f"{folder} is already past total_timesteps={config.numbers.total_timesteps}: raise it to go on.")
     if built.host is not None:
@@ -133,51 +140,102 @@ class _Loop(NamedTuple):
     folder: Path
     programs: Programs
     checkpoints: Any
-    writer: Any
+    log: Log
     on_chunk: Callable[[dict[str, Any]], None]
+    stop: list[int]
+    seconds: dict[str, float]
+    """Of evaluations, and of waiting for checkpoints."""
 
-    def run(self, state: PyTree, done: int, clock: Clock, stop: list[int]) -> PyTree:
-        """Chunks ``done`` to the last."""
-        saved = self.config.schedule.steps_after(done) if done else None
+    def catch_up(self, agent_state: PyTree, done: int) -> None:
+        """Report again what was reported up to ``done`` chunks, with the evaluation that a kill kept from the last line."""
+        rows = read_metrics(self.folder)
+        if rows and rows[-1]["evaluation_return"] is None and self._is_evaluated(done):
+            rows[-1] |= {"evaluation_return": self._evaluate(agent_state, done)}
+            self.on_chunk(rows[-1])
+        self.log.anew(rows)
+
+    def run(self, state: PyTree, done: int, clock: Clock) -> PyTree:
+        """Chunks ``done`` to the last. Each is saved before anything is done with it that may fail."""
+        saved = self._steps(done) if done else None
         for chunks in range(done + 1, self.config.num_chunks + 1):
             begin = time.perf_counter()
             state, report = self.programs.chunk(state, {})
             report = jax.device_get(report)
             clock.add(time.perf_counter() - begin)
-            steps, last = self.config.schedule.steps_after(chunks), chunks == self.config.num_chunks
-            _require_finite(self.config, report, steps, saved)
-            evaluation = self._evaluate(state.agent, steps) if last or _due(chunks, self.config.evaluate_every) else None
-            self._report(metrics_row(self.config, report, chunks, clock, evaluation))
-            if last or stop or _due(chunks, self.config.checkpoint_every):
-                record = {"config": self.config.flat(), "chunks": chunks, "train_seconds": clock.total}
-                self._save(steps, state, record)
-                saved = steps
-            if stop and not last:
-                name = signal.Signals(stop[0]).name
-                raise Interrupted(
-                    f"stopped by {name} at {steps} steps and saved; go on with --resume --run-dir {self.folder}", stop[0]
-                )
+            steps, last = self._steps(chunks), chunks == self.config.num_chunks
+            self._require_sound(report, steps, saved)
+            row = metrics_row(self.config, report, chunks, clock, None)
+            record = {"config": self.config.flat(), "chunks": chunks, "train_seconds": clock.total, "row": row}
+            if last or self.stop or _due(chunks, self.config.checkpoint_every):
+                saved = self._save(steps, state, record)
+            try:
+                self._report(row | {"evaluation_return": self._evaluate(state.agent, chunks)})
+                if not last:
+                    _end_if(self.stop, f"at {steps} steps and saved", self.folder)
+            except (Exception, Interrupted):
+                if saved != steps:
+                    self._save(steps, state, record)
+                self._written()
+                raise
+        self._written()
         return state
 
-    def _evaluate(self, agent_state: PyTree, steps: int) -> list[float]:
-        returns = self.programs.evaluate(agent_state, evaluation_keys(self.config, DURING, steps), {})
-        return held_out(np.asarray(returns, np.float64)).reshape(self.config.seeds, -1).mean(axis=1).tolist()
+    def final(self, agent_state: PyTree) -> np.ndarray:
+        """Returns of the final evaluation; all is saved before."""
+
+        def evaluate(*arguments: Any) -> np.ndarray:
+            _end_if(self.stop, "with everything trained and saved", self.folder)
+            returns = np.asarray(self.programs.evaluate(*arguments))
+            _end_if(self.stop, "with everything trained and saved", self.folder)
+            return returns
+
+        with self._timed("evaluation"):
+            return final_returns(self.config, self.programs._replace(evaluate=evaluate), agent_state)
+
+    def _steps(self, chunks: int) -> int:
+        return self.config.schedule.steps_after(chunks)
+
+    def _is_evaluated(self, chunks: int) -> bool:
+        return chunks == self.config.num_chunks or _due(chunks, self.config.evaluate_every)
+
+    def _evaluate(self, agent_state: PyTree, chunks: int) -> list[float] | None:
+        """None where it is not due, or is broken off: then `catch_up` makes up for it."""
+        if self.stop or not self._is_evaluated(chunks):
+            return None
+        keys = evaluation_keys(self.config, DURING, self._steps(chunks))
+        with self._timed("evaluation"):
+            returns = np.asarray(self.programs.evaluate(agent_state, keys, {}), np.float64)
+        return None if self.stop else held_out(returns).reshape(self.config.seeds, -1).mean(axis=1).tolist()
 
     def _report(self, row: dict[str, Any]) -> None:
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        for name, value in row.items():
-            if name != "env_steps" and value is not None:
-                self.writer.add_scalar(name, np.mean(value), row["env_steps"])
+        self.log.add(row)
         self.on_chunk(row)
 
-    def _save(self, steps: int, state: PyTree, record: dict[str, Any]) -> None:
+    def _require_sound(self, report: Report, steps: int, saved: int | None) -> None:
+        """The numbers are finite, and what was written up to now is written."""
+        self._written(until_done=False)
         try:
+            _require_finite(self.config, report, steps, saved)
+        except RunError:
+            self._written()  # what the sentence says is kept
+            raise
+
+    def _save(self, steps: int, state: PyTree, record: dict[str, Any]) -> int:
+        with self._timed("checkpoint"):
             self.checkpoints.save(steps, state, record)
-        except Exception as error:  # whatever the storage raises, a full disk among it
-            raise RunError(
-                f"the checkpoint at {steps} steps could not be written ({error}); those before it are intact."
-            ) from error
+        return steps
+
+    def _written(self, *, until_done: bool = True) -> None:
+        with self._timed("checkpoint"):
+            self.checkpoints.wait(until_done=until_done)
+
+    @contextlib.contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[what] += time.perf_counter() - begin
 
 
 def _due(chunks: int, every: int) -> bool:
@@ -202,61 +260,3 @@ def _require_finite(config: Config, report: Report, steps: int, saved: int | Non
     raise RunError(
         f"{what} became NaN or infinite at step {steps}; {kept}. Lower the learning rates or look at the environment."
     )
-
-
-def _restore(checkpoints: Any, built: Built, folder: Path, say: Callable[[str], None]) -> tuple[PyTree, int, Clock]:
-    try:
-        steps, state, record = checkpoints.restore(built.state, say)
-    except FileNotFoundError as error:
-        raise RunError(f"{folder} has {error}: nothing to resume.") from error
-    except ValueError as error:
-        raise RunError(f"{folder}: {error}") from error
-    rows = [row for row in read_metrics(folder) if row["env_steps"] <= steps]
-    write(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    say(f"resumed at {steps} steps.")
-    return state, record["chunks"], Clock(record["train_seconds"])
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """A list that receives SIGINT or SIGTERM; a second one of them interrupts at once."""
-    received: list[int] = []
-
-    def handle(number: int, frame: Any) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class _Background:
-    """Import and open what writes to disk while XLA compiles."""
-
-    def __init__(self, folder: Path, keep: int) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=1)
-        self._future = self._pool.submit(self._load, folder, keep)
-
-    @staticmethod
-    def _load(folder: Path, keep: int) -> tuple[Any, Any]:
-        import tensorboardX
-
-        from ddpg_jax.runs.checkpoints import Checkpoints
-
-        folder.mkdir(parents=True, exist_ok=True)
-        opened = Checkpoints(folder / "checkpoints", keep)
-        import matplotlib.figure  # noqa: F401
-
-        return opened, tensorboardX.SummaryWriter
-
-    def result(self) -> tuple[Any, Any]:
-        self._pool.shutdown()
-        return self._future.result()
