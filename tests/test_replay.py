@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from ddpg_jax import replay
-from ddpg_jax.replay.prioritised import _descend
+from ddpg_jax.replay.prioritised import FANOUT, _descend
 from ddpg_jax.types import Sample, Transition
 
 # A new replay is one row here: ``build(capacity, batch_size) -> Replay``.
@@ -183,6 +183,7 @@ def test_vmap_is_the_loop(build):
         (10, -1, "batch_size=-1: must be at least 1"),
         (7, 8, "capacity=7 .*batch_size=8"),
         (0, 1, "capacity=0"),
+        (2**30 + 1, 1, "capacity=1073741825: must be between 1 and 1073741824"),
     ],
 )
 def test_sizes_out_of_range(build, capacity, batch_size, message):
@@ -269,18 +270,33 @@ def test_frequencies_follow_the_priorities(capacity, alpha):
 def test_one_sample_of_each_segment():
     # 64 equal rows, 16 segments: segment i is rows 4 i to 4 i + 3.
     link, state = prioritised(np.ones(64), 16)
-    rows = draws(link, state, 300) - 1
+    rows = np.sort(draws(link, state, 300) - 1, axis=1)
     np.testing.assert_array_equal(rows // 4, np.tile(np.arange(16), (300, 1)))
     assert len(np.unique(rows)) == 64
 
     # Unequal ones: row r covers [begin_r, end_r) of the total, segment i of 16 covers [i, i + 1) total / 16.
     priorities = np.random.default_rng(0).integers(20, 100, 77)
     link, state = prioritised(priorities, 16)
-    rows, end, width = draws(link, state, 300) - 1, np.cumsum(priorities), priorities.sum() / 16
+    rows, end, width = np.sort(draws(link, state, 300) - 1, axis=1), np.cumsum(priorities), priorities.sum() / 16
     begin, slack = end - priorities, 1e-3
     assert np.all(end[rows] > np.arange(16) * width - slack)
     assert np.all(begin[rows] < (np.arange(16) + 1) * width + slack)
     assert len(np.unique(rows)) == 77
+
+
+@every_replay
+@pytest.mark.parametrize("batch_size", [2, 16, 23])
+def test_rows_of_a_batch_are_exchangeable(build, batch_size):
+    """What a row is says nothing about its place in the batch: each place is as likely to hold the lower ids as any other."""
+    link = build(64, batch_size)
+    seen, count = draws(link, fill(link, np.arange(1, 65).reshape(-1, 8)), 3000), 3000
+    # Ids 1 to 64: mean 32.5, variance (64^2 - 1) / 12 = 341; at one place in 3000 batches, five standard deviations.
+    np.testing.assert_allclose(seen.mean(axis=0), 32.5, atol=5 * np.sqrt(341.25 / count))
+    # Of two places the first holds the lower id as often as not; ties count half.
+    lower = [np.mean(seen[:, i] < seen[:, j]) + np.mean(seen[:, i] == seen[:, j]) / 2 for i, j in ((0, 1), (0, -1))]
+    np.testing.assert_allclose(lower, 0.5, atol=5 * np.sqrt(0.25 / count))
+    # The order is drawn anew in each batch.
+    assert len({tuple(np.argsort(row, kind="stable")) for row in seen}) >= min(2, math.factorial(batch_size))
 
 
 @pytest.mark.parametrize("written", [45, 77, 100], ids=["partly filled", "full", "wrapped"])
@@ -312,7 +328,7 @@ def test_weight_and_leaf_by_hand():
         # (4 P)^-1 over its maximum: the smaller leaf over each.
         expected = (sampled.rows.min() + 1) / (np.asarray(sampled.rows) + 1)
         np.testing.assert_allclose(sampled.weight, expected, rtol=1e-6)
-        seen.add(tuple(sampled.rows.tolist()))
+        seen.add(tuple(sorted(sampled.rows.tolist())))
     assert seen <= {(a, b) for a in (0, 1, 2) for b in (2, 3)}
     assert len(seen) > 3
 
@@ -325,7 +341,7 @@ def test_importance_exponent_follows_the_number_of_samples():
     sample, seen = jax.jit(link.sample), []
     for _ in range(4):
         sampled = next(x for x in (sample(state, jax.random.key(i)) for i in range(100)) if set(x.rows.tolist()) == {0, 1})
-        seen.append(float(sampled.weight[1]))
+        seen.append(float(np.min(sampled.weight)))
         state = link.update(state, sampled.rows, jnp.array([1.0, 4.0])[sampled.rows])
     np.testing.assert_allclose(seen, 0.25 ** np.array([0.4, 0.7, 1.0, 1.0]), rtol=1e-5)
 
@@ -383,7 +399,12 @@ def test_parents_are_the_sums_of_their_children_after_many_writes(capacity):
 
 
 MILLION, WRITTEN = 1_000_000, 250_000
-descend = jax.jit(_descend)
+
+
+@jax.jit
+def at(levels, shares):
+    """The rows at these shares of the whole: segments without width."""
+    return _descend(levels, shares, shares, jnp.zeros((len(levels), shares.size)))
 
 
 @pytest.fixture(scope="module")
@@ -399,7 +420,7 @@ def test_a_million_equal_rows_are_sampled_evenly(million):
     sampled = sample(state, jax.random.key(0))
     np.testing.assert_array_equal(sampled.batch, sampled.rows + 1)
     # Segment i of 4096 is 250,000 / 4096 = 61.04 rows: exactly its own, up to one row of rounding.
-    segment = (np.asarray(sampled.rows) + 0.5) * 4096 / WRITTEN
+    segment = (np.sort(sampled.rows) + 0.5) * 4096 / WRITTEN
     np.testing.assert_allclose(segment, np.arange(4096) + 0.5, atol=0.5 + 1.5 / 61)
     assert stats.kstest(segment % 1, "uniform").pvalue > 1e-3
 
@@ -422,29 +443,86 @@ def test_never_a_row_of_priority_zero_or_one_not_written(million, positive, seed
         assert np.all(sampled.weight >= 0)
 
     # The edges: nothing, all, a little more than all; and just before and after each of the sums that the root holds.
-    total, sums = np.float32(jnp.sum(state.levels[-1])), np.cumsum(np.asarray(state.levels[-1][0]))
-    beyond = total * (1 + np.float32(1e-6))
-    edges = np.array([0, total, beyond, *sums, *np.nextafter(sums, np.float32(0)), *np.nextafter(sums, beyond)], np.float32)
-    found, priorities = descend(state.levels, edges)
+    sums = np.cumsum(np.asarray(state.levels[-1][0]))
+    shares, beyond = sums / sums[-1], np.float32(1 + 1e-6)
+    edges = np.array([0, 1, beyond, *shares, *np.nextafter(shares, np.float32(0)), *np.nextafter(shares, beyond)], np.float32)
+    found, priorities = at(state.levels, edges)
     assert np.all(errors[np.minimum(found, WRITTEN - 1)] != 0)
     assert np.all(found < WRITTEN)
     np.testing.assert_array_equal(priorities, np.abs(errors[found]))
     assert found[0] == rows.min()
-    # Each lies where the running sum, in float64, passes its mass; float32 tells 1e-6 of the total apart.
-    upto, slack = np.cumsum(np.abs(errors).astype(np.float64)), 3e-6 * total
-    assert np.all(upto[found] >= edges - slack)
-    assert np.all(upto[found] - priorities <= edges + slack)
+    # Each lies where the running sum, in float64, passes its share; float32 tells 1e-6 of the total apart.
+    upto = np.cumsum(np.abs(errors).astype(np.float64)) / np.sum(np.abs(errors), dtype=np.float64)
+    assert np.all(upto[found] >= edges - 3e-6)
+    assert np.all(upto[found] - priorities / np.sum(np.abs(errors), dtype=np.float64) <= edges + 3e-6)
 
 
 @pytest.mark.parametrize("capacity", [5, 32, 40, 1100])
 def test_the_last_row_with_data_is_reached_and_none_beyond_it(capacity):
-    """``_descend`` on whole numbers: row r is found from its own mass r up to, but not with, r + 1."""
-    _, state = prioritised(np.ones(capacity - 2), 1, capacity=capacity)
-    whole = np.arange(capacity - 2, dtype=np.float32)
-    for mass in (whole, whole + np.float32(0.5)):
-        np.testing.assert_array_equal(descend(state.levels, mass)[0], np.arange(capacity - 2))
-    beyond = np.float32([capacity - 2, (capacity - 2) * (1 + 1e-6), 2 * capacity])
-    np.testing.assert_array_equal(descend(state.levels, beyond)[0], [capacity - 3] * 3)
+    """Of r equal rows, row i is what lies from share i / r up to (i + 1) / r; looked for a little inside."""
+    written = capacity - 2
+    _, state = prioritised(np.ones(written), 1, capacity=capacity)
+    for inside in (1e-3, 0.5, 1 - 1e-3):
+        shares = ((np.arange(written) + inside) / written).astype(np.float32)
+        np.testing.assert_array_equal(at(state.levels, shares)[0], np.arange(written))
+    np.testing.assert_array_equal(at(state.levels, np.float32([1, 1 + 1e-6, 2]))[0], [written - 1] * 3)
+
+
+def huge_tree(rows, leaf):
+    """Levels of a tree over ``rows`` rows with priorities ``leaf(row)``, the sums of each level from the one below."""
+    leaves = leaf(jnp.arange(-(-rows // FANOUT) * FANOUT, dtype=jnp.int32)).reshape(-1, FANOUT)
+    levels = [leaves]
+    while levels[-1].shape[0] > 1:
+        sums = jnp.sum(levels[-1], axis=1)
+        levels.append(jnp.pad(sums, (0, -len(sums) % FANOUT)).reshape(-1, FANOUT))
+    return tuple(levels)
+
+
+@pytest.mark.parametrize(
+    ("rows", "draws"), [(33_000_000, 300_000), pytest.param(100_000_000, 2_000_000, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize(("batch_size", "odd"), [(1, 1.0), (4096, 10.0)], ids=["equal", "unequal, in segments"])
+def test_probabilities_are_right_to_one_percent_whatever_the_capacity(rows, draws, batch_size, odd):
+    """Rows modulo 2, modulo 32 and in 64 bins; odd rows have the priority ``odd``, even ones 1."""
+    leaf = lambda row: jnp.where(row < rows, jnp.where(row % 2 == 1, odd, 1.0), 0.0)
+    levels, draws = jax.jit(lambda: huge_tree(rows, leaf))(), draws // batch_size * batch_size
+    low = jnp.tile(jnp.arange(batch_size, dtype=jnp.float32), draws // batch_size) / batch_size
+    uniforms = jax.random.uniform(jax.random.key(0), (len(levels), draws))
+    found, priorities = map(np.asarray, jax.jit(_descend)(levels, low, low + 1 / batch_size, uniforms))
+    assert found.max() < rows
+    np.testing.assert_array_equal(priorities, np.asarray(leaf(found)))
+    shares = np.array([1, odd]) / (1 + odd)
+
+    def right(counts, share):  # 1 %, and what chance adds: four standard deviations of a count
+        np.testing.assert_allclose(counts, draws * share, rtol=0.01, atol=4 * np.sqrt(draws * np.max(share)))
+
+    right(np.bincount(found % 2), shares)
+    right(np.bincount(found % 32), np.tile(shares, 16) / 16)
+    right(np.bincount(found.astype(np.int64) * 64 // rows), np.full(64, 1 / 64))
+    # No row comes more often than chance has it, of a Poisson count with the mean of the more likely ones.
+    hits = np.unique(found, return_counts=True)[1]
+    assert hits.max() <= stats.poisson.ppf(1 - 1e-9, draws * 2 * shares.max() / rows) + 1
+
+
+@pytest.mark.parametrize("size", [3, 2**24 + 1, 100_000_000, replay.ring.LARGEST])
+def test_exact_draws_below_a_size_are_a_long_multiplication(size):
+    """Python's integers: (64-bit draw x size) / 2^64, rounded down; so probabilities differ by size / 2^64."""
+    key = jax.random.key(size)
+    high, low = np.asarray(jax.random.bits(key, (2, 5000), jnp.uint32)).astype(object)
+    found = replay.ring._below(jnp.uint32(size), key, 5000, exact=True)
+    np.testing.assert_array_equal(found, ((high * 2**32 + low) * size >> 64).astype(np.int64))
+
+
+def test_uniform_draws_are_right_to_one_percent_at_a_hundred_million_rows():
+    """The rows that 2^32 modulo the size would favour by 2.4 % (43 against 42 of 2^32 words) make 0.94967 of all."""
+    size, count = 100_000_000, 4_000_000
+    link, favoured = replay.uniform(size, count), 2**32 % size
+    state = replay.ring.RingState(
+        storage=jnp.arange(size, dtype=jnp.int32) < favoured, position=jnp.int32(0), size=jnp.int32(size)
+    )
+    batch, share = jax.jit(link.sample)(state, jax.random.key(1)), favoured / size
+    # Five standard deviations are 0.0005; one word's bias is 43 * 0.94967 / (43 * 0.94967 + 42 * 0.05033) - 0.94967 = 0.0011.
+    assert abs(np.mean(batch) - share) < 5 * np.sqrt(share * (1 - share) / count)
 
 
 def prioritised_run(link, errors, key):
