@@ -13,7 +13,7 @@ import numpy as np
 
 from ddpg_jax.checks import BrokenEnvironment, guarded
 from ddpg_jax.envs import spaces
-from ddpg_jax.envs.actions import scaled
+from ddpg_jax.envs.actions import Actions, scaled
 from ddpg_jax.types import HostEnvironment, HostStep
 
 
@@ -97,19 +97,24 @@ def copies(
         reward = spaces.cast(reward, np.float32, f"{name}: step returned a reward")
         return HostStep(seen.whole(shown), reward, terminated, truncated, seen.whole(following), np.ones(count, bool))
 
-    return HostEnvironment(
-        reset,
-        step,
+    close, draw = (
         guarded(name, "close", close),
-        count,
-        observation=seen.shape,
-        action=jax.ShapeDtypeStruct((actions.size,), np.dtype(np.float32)),
-        time_limit=time_limit,
-        same_step=True,
-        native_action=actions.native,
-        draw=guarded(name, "render", lambda: envs[0].render() if envs[0].render_mode else None),
-        fps=float(envs[0].metadata.get("render_fps") or 30),
+        guarded(name, "render", lambda: envs[0].render() if envs[0].render_mode else None),
     )
+    return HostEnvironment(
+        reset, step, close, count, time_limit=time_limit, same_step=True, draw=draw, fps=fps(envs[0]), **declared(seen, actions)
+    )
+
+
+def declared(seen: Rows, actions: Actions) -> dict[str, Any]:
+    """What a `HostEnvironment` says of its observations and actions."""
+    action = jax.ShapeDtypeStruct((actions.size,), np.dtype(np.float32))
+    return {"observation": seen.shape, "action": action, "native_action": actions.native}
+
+
+def fps(env: Any) -> float:
+    """Steps per second of an environment's own time, as far as it says."""
+    return float((env.metadata or {}).get("render_fps") or 30)
 
 
 def parts(answer: Any, count: int, where: str) -> Any:
@@ -129,7 +134,7 @@ def _read(answer: Any, name: str) -> tuple[Any, float, bool, bool]:
 
 
 def _number(given: Any, where: str) -> float:
-    if type(given) is float:
+    if isinstance(given, float):
         return given
     value = spaces.array(given)
     if value.shape or value.dtype.kind not in "fiub":
@@ -138,8 +143,8 @@ def _number(given: Any, where: str) -> float:
 
 
 def _flag(given: Any, which: str, where: str) -> bool:
-    if given is True or given is False:
-        return given
+    if isinstance(given, bool | np.bool_):
+        return bool(given)
     value = spaces.array(given)
     if value.shape or value.dtype.kind not in "iub" or value not in (0, 1):
         raise BrokenEnvironment(f"{where} returned as {which} {given!r}: it must be True or False.")

@@ -58,17 +58,18 @@ def make(
     limit: dict[str, Any] = {} if time_limit is None else {"max_episode_steps": time_limit}
     given = {"disable_env_checker": True} | limit | options
 
-    def all_of_them() -> list[Any]:
+    def all_of_them() -> list[tuple[Any, Any, Any]]:
         made = [gymnasium.make(name, **given) for _ in range(num_envs)]
-        return [functools.reduce(lambda env, wrapper: wrapper(env), wrappers, env) for env in made]
+        made = [functools.reduce(lambda env, wrapper: wrapper(env), wrappers, env) for env in made]
+        return [(env, env.observation_space, env.action_space) for env in made]
 
     made = _made(name, all_of_them, given)
-    first = made[0]
-    for other in made[1:]:
-        if (other.observation_space, other.action_space) != (first.observation_space, first.action_space):
-            raise checks.BrokenEnvironment(f"{PREFIX}{name}: two copies differ in their spaces, which must be the same.")
-    close = lambda: [env.close() for env in made]
-    return copies(made, PREFIX + name, time_limit or _limit(first), first.observation_space, first.action_space, close)
+    first, *spaces = made[0]
+    if any(others != spaces for _, *others in made):
+        raise checks.BrokenEnvironment(f"{PREFIX}{name}: two copies differ in their spaces, which must be the same.")
+    envs = [env for env, *_ in made]
+    close = lambda: [env.close() for env in envs]
+    return copies(envs, PREFIX + name, time_limit or _limit(first), *spaces, close)
 
 
 def _limit(env: Any) -> int | None:

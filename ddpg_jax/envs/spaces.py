@@ -122,7 +122,7 @@ def cast(given: np.ndarray, dtype: Any, where: str) -> np.ndarray:
         fitted = given.astype(dtype)
     lost = fitted != given if fitted.dtype.kind in "iu" else np.isinf(fitted) & np.isfinite(given)
     if lost.any():
-        raise BrokenEnvironment(f"{where} with {given[lost][0]:.8g} in it, beyond {np.dtype(dtype)}: scale it down.")
+        raise BrokenEnvironment(f"{where} with {given[lost][0]} in it, beyond {np.dtype(dtype)}: scale it down.")
     return fitted
 
 

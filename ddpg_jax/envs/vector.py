@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from ddpg_jax.checks import BrokenEnvironment, guarded
 from ddpg_jax.envs import spaces
 from ddpg_jax.envs.actions import scaled
-from ddpg_jax.envs.copies import Rows, copies, parts, words
+from ddpg_jax.envs.copies import Rows, copies, declared, fps, parts, words
 from ddpg_jax.types import HostEnvironment, HostStep
 
 
@@ -70,25 +69,22 @@ def vector(env: Any, time_limit: int | None = None) -> HostEnvironment:
             _put_final(seen, following, info, np.flatnonzero(done), name)
         elif not same_step:
             begins[:] = done
-        numbers = np.empty(count, np.float32)
-        given = spaces.array(reward)
-        given = given.astype(np.float64) if given.dtype.kind in "iub" else given
-        spaces.put(numbers, given, f"{name}: step returned rewards")
+        numbers = _numbers(reward, count, name)
         return HostStep(seen.whole(shown), numbers, terminated, truncated & ~terminated, seen.whole(following), valid)
 
+    close = guarded(name, "close", env.close)
+    draw = guarded(name, "render", lambda: (env.render() or (None,))[0] if env.render_mode else None)
+    own = declared(seen, actions)
     return HostEnvironment(
-        reset,
-        step,
-        guarded(name, "close", env.close),
-        count,
-        observation=seen.shape,
-        action=jax.ShapeDtypeStruct((actions.size,), np.dtype(np.float32)),
-        time_limit=time_limit,
-        same_step=same_step,
-        native_action=actions.native,
-        draw=guarded(name, "render", lambda: (env.render() or (None,))[0] if env.render_mode else None),
-        fps=float(env.metadata.get("render_fps") or 30),
+        reset, step, close, count, time_limit=time_limit, same_step=same_step, draw=draw, fps=fps(env), **own
     )
+
+
+def _numbers(given: Any, count: int, name: str) -> np.ndarray:
+    numbers, given = np.empty(count, np.float32), spaces.array(given)
+    given = given.astype(np.float64) if given.dtype.kind in "iub" else given
+    spaces.put(numbers, given, f"{name}: step returned rewards")
+    return numbers
 
 
 def _flags(given: Any, count: int, name: str) -> np.ndarray:

@@ -146,7 +146,7 @@ class Loop:
         self._row, self._anew = self._hosted.begin(seed), True
 
     def _ready(self, state: TrainState) -> TrainState:
-        """The state to go on from, once the environments have begun."""
+        """The state to go on from, once the environments have begun; running episodes of it are cut where they began anew."""
         if self._row is None:
             raise ValueError("the environments have not begun: call begin(seed) before warm_up and chunk.")
         if self._anew:
