@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import numpy as np
 from ddpg_jax import envs, host, rollout, train
 from ddpg_jax.learner import TrainState
 from ddpg_jax.population import Member, Numbers, Population, Programs, compiled, make_population
+from ddpg_jax.runs import fits
 from ddpg_jax.runs.config import Config, RunError
 from ddpg_jax.runs.presets import Parts
 from ddpg_jax.types import Agent, AgentState, Environment, HostEnvironment, PyTree, strong
@@ -37,8 +37,15 @@ class Built(NamedTuple):
 
 
 def environment(config: Config, num_envs: int) -> Environment | HostEnvironment:
-    """The run's environment, with as many copies as asked."""
+    """The run's environment, with as many copies as asked.
+
+    Raises:
+        ValueError: it is unknown, refuses its options, or is nothing that the presets' networks can act in.
+    """
     env = envs.make(config.env, num_envs=num_envs, **config.env_options)
+    fits.require_vector(config.env, env)
+    if ":" in config.env and isinstance(env, Environment):  # the user's own
+        fits.require_contract(config.env, env)
     return env if config.preset.around is None else config.preset.around(env)
 
 
@@ -53,7 +60,7 @@ def build(config: Config) -> Built:
     """Compose a configuration's functions.
 
     Raises:
-        ValueError: a part refuses its numbers, or the replay does not fit into memory.
+        ValueError: a part refuses its numbers, or the state does not fit into memory.
     """
     if envs.on_host(config.env):
         built = _build_on_host(config)
@@ -61,7 +68,7 @@ def build(config: Config) -> Built:
         population = make_population(member_of(config), many=config.seeds > 1)
         state = jax.eval_shape(population.start, member_keys(config), {})
         built = Built(_parts(config, environment(config, config.numbers.num_envs)).agent, population, state)
-    _check_memory(config, built.state.replay)
+    fits.require_memory(fits.parts_of(config, built.state))
     return built
 
 
@@ -119,24 +126,12 @@ def evaluator(config: Config, agent: Agent, episodes: int) -> Callable[[AgentSta
     """``evaluate(agent_state, keys) -> returns`` of that many deterministic episodes of each member."""
     env = environment(config, episodes)
     if isinstance(env, Environment):
+        one = fits.size(jax.eval_shape(env.reset, jax.random.key(0)))
+        fits.require_memory([fits.Part("environments of the evaluation", config.seeds * one, "the number of episodes")])
         evaluate = rollout.make_evaluate(agent, env)
         return jax.jit(jax.vmap(evaluate) if config.seeds > 1 else evaluate)
     play = host.make_evaluate(agent, env)
     return lambda agent_state, key: play(agent_state, int(jax.random.bits(key) >> 1))
-
-
-def _check_memory(config: Config, replay: PyTree) -> None:
-    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(replay))
-    stats = jax.devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        free = stats["bytes_limit"] - stats["bytes_in_use"]
-    else:
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > 0.9 * free:
-        raise ValueError(
-            f"the replay needs {needed:,} bytes (replay_capacity={config.numbers.replay_capacity:,}, seeds={config.seeds}) "
-            f"but the {jax.devices()[0].platform} has {free:,} in all: lower --replay-capacity or --seeds."
-        )
 
 
 def compile_programs(built: Built, config: Config) -> Programs:

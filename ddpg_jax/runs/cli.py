@@ -190,7 +190,7 @@ def presets() -> None:
     own = ", ".join(name for name, task in TASKS.items() if task.numbers)
     for name, preset in PRESETS.items():
         takes = "" if preset.exact else f" Some tasks have numbers of their own, which replace these: {own}."
-        click.echo(f"{name}\n    {preset.summary}\n    {preset.source}{takes}\n")
+        click.echo(f"{name}\n    {preset.summary}\n    {preset.cites}{takes}\n")
 
 
 def _use_compilation_cache() -> None:
