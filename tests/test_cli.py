@@ -21,10 +21,11 @@ from ddpg_jax import envs
 from ddpg_jax.runs import display, loop
 from ddpg_jax.runs.build import build
 from ddpg_jax.runs.checkpoints import Checkpoints
-from ddpg_jax.runs.cli import _use_compilation_cache, main
+from ddpg_jax.runs.cli import main
 from ddpg_jax.runs.config import DERIVED, make_config
 from ddpg_jax.runs.folder import read_metrics
 from ddpg_jax.runs.presets import number_types
+from ddpg_jax.runs.program import use_compilation_cache
 
 STEPS = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100, "batch_size": 16}
 OPTIONS = {**STEPS, "evaluation_episodes": 5, "checkpoint_every": 1}
@@ -647,7 +648,7 @@ def test_where_programs_are_cached(monkeypatch, variables, expected):
     before = {name: getattr(jax.config, name) for name in names}
     try:
         jax.config.update("jax_compilation_cache_dir", "unchanged")
-        _use_compilation_cache()
+        use_compilation_cache()
         assert jax.config.jax_compilation_cache_dir == expected
         assert jax.config.jax_enable_compilation_cache == (variables["DDPG_JAX_CACHE"].lower() != "off")
     finally:

@@ -116,7 +116,7 @@ def make_config(
     """
     own = {"env": env, "preset": preset, "env_options": env_options or {}, "seed": seed, "seeds": seeds, "keep": keep}
     own |= {"evaluate_every": evaluate_every, "evaluation_episodes": evaluation_episodes, "checkpoint_every": checkpoint_every}
-    own = {name: exact(name, value, OWN[name]) for name, value in own.items()}
+    own = {name: exact(name, value, OWN[name]) for name, value in own.items()} | {"env_options": options_of(own["env_options"])}
     if steps_per_chunk is not None:
         steps_per_chunk = exact("steps_per_chunk", steps_per_chunk, int)
     _check_own(**own)
@@ -138,6 +138,25 @@ OWN = get_type_hints(make_config) | {"env_options": dict, "steps_per_chunk": int
 del OWN["given"], OWN["return"]
 
 
+def options_of(given: dict[str, Any]) -> dict[str, Any]:
+    """Options of an environment, those that any may have checked.
+
+    Raises:
+        ValueError: one is out of its range.
+    """
+    from ddpg_jax import checks
+
+    options = exact("env_options", given, dict)
+    for name, (kind, largest) in ENV_OPTIONS.items():
+        if name in options:
+            options[name] = value = exact(name, options[name], kind)
+            if largest is not None:
+                checks.between(1, largest, **{name: value})
+    if taken := {"name", "num_envs"} & set(options):
+        raise ValueError(f"env_options has {min(taken)!r}: that is no option of an environment; leave it out.")
+    return options
+
+
 def _check_own(**own: Any) -> None:
     """The ranges of what is no number of a preset."""
     from ddpg_jax import checks
@@ -147,13 +166,6 @@ def _check_own(**own: Any) -> None:
     checks.between(1, 1_000_000, **{name: own[name] for name in ("seeds", "evaluation_episodes", "keep")})
     checks.between(0, LARGEST, **{name: own[name] for name in ("evaluate_every", "checkpoint_every")})
     checks.between(0, LARGEST - own["seeds"], seed=own["seed"])
-    for name, (kind, largest) in ENV_OPTIONS.items():
-        if name in own["env_options"]:
-            own["env_options"][name] = value = exact(name, own["env_options"][name], kind)
-            if largest is not None:
-                checks.between(1, largest, **{name: value})
-    if taken := {"name", "num_envs"} & set(own["env_options"]):
-        raise ValueError(f"env_options has {min(taken)!r}: that is no option of an environment; leave it out.")
 
 
 def _check_steps(config: Config) -> None:

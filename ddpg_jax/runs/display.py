@@ -20,7 +20,7 @@ class Display:
     def __init__(self, config: Config, folder: Path) -> None:
         self._config = config
         self._folder = folder
-        self._console = Console(highlight=False, soft_wrap=True, force_jupyter=False)  # plain lines in a notebook
+        self._console = Console(highlight=False, soft_wrap=True, force_jupyter=False, emoji=False)  # plain lines in a notebook
         columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
         self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._total = config.schedule.steps_after(config.num_chunks)

@@ -52,7 +52,9 @@ def require_vector(name: str, env: Environment | HostEnvironment) -> None:
             f"dimension): {remedy}, or compose networks of your own in Python (README)."
         )
     if len(shape) != 1 or 0 in shape:
-        raise RunError(f"{name} takes actions of shape {shape}, but the presets' actors give one vector with an element at least.")
+        raise RunError(
+            f"{name} takes actions of shape {shape}, but the presets' actors give one vector with an element at least."
+        )
 
 
 def _described(observation: PyTree) -> str:
@@ -127,6 +129,19 @@ def parts_of(config: Config, state: PyTree) -> list[Part]:
         Part("random keys of the warm-up", KEY_BYTES * seeds * schedule.warm_up * 2, "--learning-starts or --seeds"),
         Part("random keys of a round", KEY_BYTES * seeds * round_keys, "--updates-per-step or --seeds"),
     ]
+
+
+def require_playable(name: str, env: Environment | HostEnvironment, steps: int) -> None:
+    """Refuse what cannot be played for so many steps and kept.
+
+    Raises:
+        RunError: there are too many copies for the host, or the memory is too small.
+    """
+    if isinstance(env, HostEnvironment):
+        checks.between(1, MOST_ON_HOST, **{"environments on the host": env.num_envs})
+    kept = 2 * steps * env.num_envs * size(env.observation)
+    state = 0 if isinstance(env, HostEnvironment) else size(jax.eval_shape(env.reset, jax.random.key(0)))
+    require_memory([Part("what is seen", kept, "--steps or --num-envs"), Part("environments", state, "--num-envs")])
 
 
 def _evaluation(config: Config, state: PyTree) -> int:
