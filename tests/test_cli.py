@@ -47,9 +47,8 @@ def refused(result: Result, *parts: str) -> str:
     assert result.exit_code == 2, (result.output, result.exception)
     assert isinstance(result.exception, SystemExit)
     assert "Traceback" not in result.output
-    usage = ("Usage: ", "Try 'main ")
-    (sentence,) = [line for line in result.stderr.splitlines() if line and not line.startswith(usage)]
-    assert sentence.startswith("Error: ")
+    (sentence,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(result.stderr.splitlines()) <= 2, "told of what was passed over, perhaps"
     for part in parts:
         assert part in sentence
     return sentence
@@ -100,7 +99,7 @@ def newest(folder: Path) -> tuple[int, list[np.ndarray]]:
         (["train", "--tua", "0.1"], ["No such option '--tua'", "Did you mean '--tau'?"]),
         (["train", "--critic-lr", "0.1"], ["No such option '--critic-lr'", "'--critic-learning-rate'"]),
         (["trian"], ["No such command 'trian'", "Did you mean 'train'?"]),
-        (["train", "--tau", "fast"], ["'--tau'", "'fast' is not a valid float"]),
+        (["train", "--tau", "fast"], ["tau='fast': must be a finite number"]),
         (["train", "--backend", "spring"], ["backend"]),
         (["train", "brax/ant", "--backend", "sprin"], ["unknown Brax backend 'sprin'", "spring"]),
         (["train", "brax/ant", "--preset", "pendulum-lecture"], ["'pendulum-lecture' is for the environment 'pendulum'"]),
@@ -130,8 +129,8 @@ POSITIVE = ["num-envs", "seeds", "total-timesteps", "learning-starts", "updates-
     ],
 )
 def test_numbers_out_of_range(option, value):
-    name = option.replace("-", "_")
-    refused(invoke("train", f"--{option}", value), f"{name}={value}: must be ")
+    name, value = option.replace("-", "_"), repr(value) if value == "nan" else value
+    refused(invoke("train", f"--{option}", str(value).strip("'")), f"{name}={value}: must be ")
     assert not os.listdir()
 
 
@@ -153,7 +152,7 @@ def test_a_replay_beyond_the_memory(monkeypatch):
     monkeypatch.setattr(loop, "compile_programs", lambda *arguments: pytest.fail("it was compiled"))
     before = len(jax.live_arrays())
     sentence = refused(invoke("train", *words(replay_capacity=10**9, seeds=1000)), "--replay-capacity", "--seeds", "cpu has")
-    needed = int(re.search(r"needs ([\d,]+) bytes", sentence)[1].replace(",", ""))
+    needed = int(re.search(r"of which the replay \(replay_capacity=1,000,000,000, seeds=1000\) ([\d,]+)", sentence)[1].replace(",", ""))
     # Nine float32 per transition: twice 3 of observation, action, reward, discount. And two counters.
     assert needed == 1000 * (10**9 * 9 * 4 + 8)
     assert len(jax.live_arrays()) <= before + 2, "nothing but keys is allocated"
@@ -179,14 +178,14 @@ def test_a_damaged_configuration(copy):
         refused(invoke(*command, copy), "config.json is damaged")
 
 
-@pytest.mark.parametrize("value", ["99999999999999999999", "-1"])
-def test_seeds_out_of_range(value):
-    refused(invoke("train", f"--seed={value}"), f"seed={value}: must be between 0 and")
+@pytest.mark.parametrize(("value", "said"), [("9e30", "'9e30': must be less than 2**63"), ("-1", "-1: must be between 0 and")])
+def test_seeds_out_of_range(value, said):
+    refused(invoke("train", f"--seed={value}"), f"seed={said}")
 
 
 @pytest.mark.parametrize("value", ["64;64", "64,", "wide"])
 def test_hidden_is_a_list_of_widths(value):
-    refused(invoke("train", "--hidden", value), f"'{value}' is not a list of widths", "256,256")
+    refused(invoke("train", "--hidden", value), f"hidden='{value}': must be whole numbers separated by commas", "256,256")
 
 
 def test_plot_names_the_folder_that_holds_no_run(copy):
@@ -586,10 +585,11 @@ def test_plain_lines_where_there_is_no_terminal(trained):
     folder, output = trained
     lines = output.splitlines()
     assert lines[0] == f"pendulum, preset default -> {folder}"
+    assert lines[1].startswith("preset default is not all as cited: 1,000 random steps (25,000 there); final layers start in U")
     assert re.match(
-        r"numbers found by trying on pendulum replace the preset's: .*replay_capacity 20000 \(preset: 1000000\)", lines[1]
+        r"numbers found by trying on pendulum replace the preset's: .*replay_capacity 20000 \(preset: 1000000\)", lines[2]
     )
-    lines = lines[1:]
+    lines = lines[2:]
     chunks = [line for line in lines if re.match(LINE, line)]
     assert [line.split("/")[0] for line in chunks] == ["300", "400", "500", "600"]
     assert [re.search(r"(\d+) episodes", line)[1] for line in chunks] == ["2", "4", "6", "8"]
@@ -635,7 +635,7 @@ def test_a_live_line_on_a_terminal(monkeypatch, capsys):
         ({"DDPG_JAX_CACHE": "off"}, "unchanged"),
         ({"DDPG_JAX_CACHE": "OFF"}, "unchanged"),
         ({"DDPG_JAX_CACHE": "here"}, "here"),
-        ({"DDPG_JAX_CACHE": "", "XDG_CACHE_HOME": "xdg"}, "xdg/ddpg_jax/xla"),
+        ({"DDPG_JAX_CACHE": "", "XDG_CACHE_HOME": "/tmp/xdg"}, "/tmp/xdg/ddpg_jax/xla"),
         ({"DDPG_JAX_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/home/someone"}, "/home/someone/.cache/ddpg_jax/xla"),
         ({"DDPG_JAX_CACHE": "here", "JAX_COMPILATION_CACHE_DIR": "there"}, "here"),
         ({"DDPG_JAX_CACHE": "", "JAX_COMPILATION_CACHE_DIR": "there"}, "unchanged"),
@@ -696,5 +696,5 @@ def test_action_repeat_shortens_episodes_and_is_kept(tmp_path):
     assert json.loads((folder / "config.json").read_text())["env_options"] == {"time_limit": 20, "action_repeat": 4}
     assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["episode_length"] == [5.0]
     refused(
-        invoke("train", "pendulum", "--action-repeat", 0, "--run-dir", tmp_path / "no"), "action_repeat=0: must be at least 1"
+        invoke("train", "pendulum", "--action-repeat", 0, "--run-dir", tmp_path / "no"), "action_repeat=0: must be between 1 and 1000"
     )

@@ -44,8 +44,6 @@ def environment(config: Config, num_envs: int) -> Environment | HostEnvironment:
     """
     env = envs.make(config.env, num_envs=num_envs, **config.env_options)
     fits.require_vector(config.env, env)
-    if ":" in config.env and isinstance(env, Environment):  # the user's own
-        fits.require_contract(config.env, env)
     return env if config.preset.around is None else config.preset.around(env)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from ddpg_jax import checks
 from ddpg_jax.runs.values import RunError
@@ -63,46 +62,6 @@ def _described(observation: PyTree) -> str:
     if not isinstance(observation, jax.ShapeDtypeStruct):
         return f"a {type(observation).__name__}"
     return f"an observation of shape {observation.shape}" if observation.shape else "a single number (shape ())"
-
-
-def require_contract(name: str, env: Environment) -> None:
-    """Refuse an environment of the user's own, on the device, that raises or gives back what it should not.
-
-    Raises:
-        RunError: which function did what.
-    """
-    key, count = jax.random.key(0), env.num_envs
-    many = lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype)
-    state, observation = _pair(name, "reset", env.reset, key)
-    after, now = _pair(name, "step", env.step, state, many(env.action), key)
-    wanted, flags = jax.tree.map(many, env.observation), jax.ShapeDtypeStruct((count,), jnp.bool_)
-    for what, given, want in (
-        ("reset gives an observation of", observation, wanted),
-        ("step gives an observation of", getattr(now, "observation", None), wanted),
-        ("step gives a next_observation of", getattr(now, "next_observation", None), wanted),
-        ("step gives a reward of", getattr(now, "reward", None), jax.ShapeDtypeStruct((count,), jnp.float32)),
-        ("step gives terminated of", getattr(now, "terminated", None), flags),
-        ("step gives truncated of", getattr(now, "truncated", None), flags),
-        ("step gives a state of", after, state),
-    ):
-        if _kinds(given) != _kinds(want):
-            raise RunError(f"{name}: {what} {_said(given)} where {_said(want)} belongs; `ddpg-jax check {name}` looks closer.")
-
-
-def _pair(name: str, what: str, function: Any, *arguments: Any) -> Any:
-    try:
-        first, second = jax.eval_shape(function, *arguments)
-    except Exception as error:  # whatever the user's code raises
-        raise RunError(f"{name}: {what} raised {type(error).__name__}: {checks.first_line(error)}") from error
-    return first, second
-
-
-def _kinds(tree: PyTree) -> Any:
-    return jax.tree.structure(tree), [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]
-
-
-def _said(tree: PyTree) -> str:
-    return ", ".join(f"{x.dtype}{list(x.shape)}" for x in jax.tree.leaves(tree)[:8]) or "nothing"
 
 
 def size(tree: PyTree) -> int:

@@ -63,7 +63,7 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
     except click.ClickException as error:
         raise BadInput(_short(error.format_message())) from error
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(130)  # 128 and the number of the signal, as shells have it
     except BrokenPipeError:
         raise  # whoever read our output has read enough: click ends quietly
     except (click.exceptions.Exit, click.Abort):
@@ -71,7 +71,6 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
     except Exception as error:
         if meta.get(TRACEBACK) or os.environ.get(TRACEBACK, "0") not in ("", "0"):
             traceback.print_exception(error)
-        _forget_output(error)
         raise BadInput(_short(sentence(error))) from error
 
 
@@ -98,16 +97,6 @@ def _short(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST * 2 // 3]} ... {text[-LONGEST // 3 :]}"
 
 
-def _forget_output(error: Exception) -> None:
-    """Standard output that takes nothing must not be tried again when Python ends."""
-    if isinstance(error, OSError) and error.filename is None:
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            try:
-                sys.stdout.flush()
-            except OSError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 class Setting(click.ParamType):
     """A number, or widths, as `ddpg_jax.runs.values.exact` takes them; its range is looked at where it is used."""
 
@@ -118,9 +107,9 @@ class Setting(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Also ``1e5`` to 100,000, and ``256,256`` to ``(256, 256)``."""
         try:
-            return exact(self.name, value, self.kind)
+            return exact(self.name if param is None or param.name is None else param.name, value, self.kind)
         except ValueError as error:
-            self.fail(str(error).replace(f"{self.name}=", "", 1).replace(": must be", " is not", 1), param, ctx)
+            raise click.UsageError(str(error)) from error
 
 
 class Whole(click.IntRange):
