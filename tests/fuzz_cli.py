@@ -21,10 +21,10 @@ if __name__ == "__main__":
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     sys.path[:0] = [str(HERE.parent), str(HERE)]
 
-from click.testing import CliRunner
+from click.testing import CliRunner  # noqa: E402
 
-from ddpg_jax.runs import cli
-from ddpg_jax.runs.presets import PRESETS, number_types
+from ddpg_jax.runs import cli  # noqa: E402
+from ddpg_jax.runs.presets import PRESETS, number_types  # noqa: E402
 
 LIMIT = 60
 """Seconds that a line may take."""
@@ -36,8 +36,28 @@ ENVS = (
     *["pendulum"] * 6,
     *[f"fuzz_environments:{name}" for name in OWN],
     *[f"gymnasium/fuzz_environments:Fuzz{name}-v0" for name in HOST],
-    *["gymnasium/Pendulum-v1", "gymnasium/Taxi-v3", "gymnasium/CartPole-v1", "gymnasium/", "gymnasium/a/b/c:d:e", "gymnasium/A-v"],
-    *["brax/nothing", "brax/", "playground/nothing", "a:b:c", ":", "a:", ":b", "os:getcwd", "json:nothing", "", " ", "ünï/çode"],
+    *[
+        "gymnasium/Pendulum-v1",
+        "gymnasium/Taxi-v3",
+        "gymnasium/CartPole-v1",
+        "gymnasium/",
+        "gymnasium/a/b/c:d:e",
+        "gymnasium/A-v",
+    ],
+    *[
+        "brax/nothing",
+        "brax/",
+        "playground/nothing",
+        "a:b:c",
+        ":",
+        "a:",
+        ":b",
+        "os:getcwd",
+        "json:nothing",
+        "",
+        " ",
+        "ünï/çode",
+    ],
     *["pendulum\n", "-", "x" * 5_000, "../../etc/passwd", "\x00", "%s{}", "[bold]x[/bold]", "🐍"],
 )
 NUMBERS = ("0", "1", "2", "7", "-1", "1e5", "1.5", "-0.5", "0.5", "nan", "inf", "-inf", "", " ", "abc", "ünï", "2147483647")
@@ -47,7 +67,19 @@ WIDTHS = ("8", "8,8", "4,2,1", "", ",", "8,", "0", "-1", "8;8", "1e1,8", "100000
 WIDTHS += (",".join("1" * 500), "1000000,1000000", "9" * 100)
 PLACES = ("new", "a/b/c", "/dev/null/x", "/proc/x", "/", ".", "..", "", " ", "ünï çode", "x" * 300, "a:b:c", "[red]", "file")
 PLACES += ("file/x", "/dev/full", "/nonexistent/x", "-x", "new.", "loop", "unwritable/x", "run", "damaged-0")
-NAMES = ("default", "paper", "td3", "d4pg", "td3-categorical", "parameter-noise", "pendulum-lecture", "papr", "", "DEFAULT", "💥")
+NAMES = (
+    "default",
+    "paper",
+    "td3",
+    "d4pg",
+    "td3-categorical",
+    "parameter-noise",
+    "pendulum-lecture",
+    "papr",
+    "",
+    "DEFAULT",
+    "💥",
+)
 SMALL = {"--total-timesteps": "60", "--learning-starts": "20", "--steps-per-chunk": "20", "--batch-size": "4", "--hidden": "4"}
 SMALL |= {"--evaluation-episodes": "2", "--replay-capacity": "64", "--time-limit": "5", "--checkpoint-every": "0"}
 WHOLE = ("--seed", "--seeds", "--time-limit", "--action-repeat", "--steps-per-chunk", "--evaluate-every")
@@ -88,7 +120,9 @@ class Lines:
         make = self._random.choice([self._train] * 6 + [self._run] * 4 + [self._check, self._plot, self._words])
         line = make()
         if self._random.random() < 0.05:
-            line.insert(self._random.randrange(len(line) + 1), self._random.choice(["--help", "--traceback", "--x", "", "--", "-"]))
+            line.insert(
+                self._random.randrange(len(line) + 1), self._random.choice(["--help", "--traceback", "--x", "", "--", "-"])
+            )
         return line
 
     def _any(self, values: tuple[str, ...] | list[str]) -> str:
@@ -129,7 +163,9 @@ class Lines:
 
     def _check(self) -> list[str]:
         line = ["check", self._any(ENVS), "--steps", "12", "--num-envs", "2"]
-        return line + ([self._any(["--num-envs", "--steps", "--time-limit"]), self._any(NUMBERS)] if self._random.random() < 0.5 else [])
+        return line + (
+            [self._any(["--num-envs", "--steps", "--time-limit"]), self._any(NUMBERS)] if self._random.random() < 0.5 else []
+        )
 
     def _plot(self) -> list[str]:
         folders = [self._folder() for _ in range(self._any([0, 1, 1, 2]))]

@@ -152,7 +152,9 @@ def test_a_replay_beyond_the_memory(monkeypatch):
     monkeypatch.setattr(loop, "compile_programs", lambda *arguments: pytest.fail("it was compiled"))
     before = len(jax.live_arrays())
     sentence = refused(invoke("train", *words(replay_capacity=10**9, seeds=1000)), "--replay-capacity", "--seeds", "cpu has")
-    needed = int(re.search(r"of which the replay \(replay_capacity=1,000,000,000, seeds=1000\) ([\d,]+)", sentence)[1].replace(",", ""))
+    needed = int(
+        re.search(r"of which the replay \(replay_capacity=1,000,000,000, seeds=1000\) ([\d,]+)", sentence)[1].replace(",", "")
+    )
     # Nine float32 per transition: twice 3 of observation, action, reward, discount. And two counters.
     assert needed == 1000 * (10**9 * 9 * 4 + 8)
     assert len(jax.live_arrays()) <= before + 2, "nothing but keys is allocated"
@@ -696,5 +698,183 @@ def test_action_repeat_shortens_episodes_and_is_kept(tmp_path):
     assert json.loads((folder / "config.json").read_text())["env_options"] == {"time_limit": 20, "action_repeat": 4}
     assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["episode_length"] == [5.0]
     refused(
-        invoke("train", "pendulum", "--action-repeat", 0, "--run-dir", tmp_path / "no"), "action_repeat=0: must be between 1 and 1000"
+        invoke("train", "pendulum", "--action-repeat", 0, "--run-dir", tmp_path / "no"),
+        "action_repeat=0: must be between 1 and 1000",
     )
+
+
+# The last line of defence
+
+
+def test_each_command_has_traceback():
+    for name, command in main.commands.items():
+        assert any("--traceback" in option.opts for option in command.params), name
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("wings"), "this is a bug of ddpg_jax or of what it builds on: KeyError: 'wings'; run again with --traceback"),
+        (AssertionError(), "this is a bug of ddpg_jax or of what it builds on: AssertionError: AssertionError; run again"),
+        (ValueError(), "this is a bug of ddpg_jax or of what it builds on: ValueError"),
+        (ValueError("two\nlines"), "Error: two lines"),
+        (OSError(28, "No space left on device", "x"), "Error: x: no space left on device."),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes.\nMore"), "Error: the memory is exhausted (RES"),
+        (ValueError("x" * 100_000), "xxx ... xxx"),
+    ],
+)
+def test_whatever_is_raised_is_one_sentence(monkeypatch, error, said):
+    def raises(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("ddpg_jax.runs.train", raises)
+    sentence = refused(invoke("train"), said)
+    assert len(sentence) < 1_100
+    for arguments, variable in ((["--traceback"], "0"), ([], "1")):
+        monkeypatch.setenv("DDPG_JAX_TRACEBACK", variable)
+        result = invoke("train", *arguments)
+        assert result.exit_code == 2
+        assert "Traceback (most recent call last)" in result.stderr
+        assert "in raises" in result.stderr
+        assert result.stderr.splitlines()[-1] == sentence
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--bogus"], ["train", "--bogus"], ["bogus"], ["evaluate"], ["plot"], ["evaluate", "a", "b"]]
+)
+def test_wrong_words_are_one_line(arguments):
+    result = invoke(*arguments)
+    refused(result)
+    assert len(result.stderr.splitlines()) == 1, "no block of usage"
+
+
+def test_nothing_at_all_is_help():
+    result = invoke()
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("Usage: ")
+
+
+def test_no_device(monkeypatch, trained):
+    """What JAX raises by itself: an AssertionError without a word."""
+
+    def devices():
+        raise AssertionError
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    for arguments in (
+        ["train"],
+        ["evaluate", trained[0]],
+        ["render", trained[0]],
+        ["export", trained[0]],
+        ["check", "pendulum"],
+    ):
+        refused(invoke(*arguments), "JAX finds no device with JAX_PLATFORMS=cuda (AssertionError): unset JAX_PLATFORMS")
+    assert not os.listdir()
+
+
+def test_numbers_in_other_clothes():
+    flat = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ddpg_jax.runs.train", lambda env, **options: flat.update(options))
+        assert invoke("train", "--total-timesteps", "1e5", "--tau", "1e-2", "--hidden", "6.4e1,64").exit_code == 0
+    assert (flat["total_timesteps"], flat["tau"], flat["hidden"]) == (100_000, 0.01, (64, 64))
+
+
+# Files of commands
+
+
+@pytest.mark.parametrize(
+    ("given", "written"), [("noext", "noext.png"), (".png", ".png.png"), ("a/b.PDF", "a/b.PDF"), ("c.svg", "c.svg")]
+)
+def test_plot_prints_the_file_that_it_wrote(trained, given, written):
+    result = invoke("plot", trained[0], "--out", given)
+    assert (result.exit_code, result.stdout) == (0, f"{written}\n"), result.output
+    assert Path(written).stat().st_size > 1_000
+    assert [str(path) for path in Path().rglob("*") if path.is_file()] == [written]
+
+
+def test_plot_refuses_what_is_no_picture(trained):
+    refused(invoke("plot", trained[0], "--out", "x.exe"), "x.exe ends in .exe", "png")
+    assert not os.listdir()
+
+
+@pytest.mark.parametrize("place", ["/dev/null/x", "folder", "file/x", "x" * 300, ""])
+@pytest.mark.parametrize("command", ["plot", "render", "export"])
+def test_where_no_file_can_be_made(trained, monkeypatch, command, place):
+    from ddpg_jax.runs import playback
+
+    monkeypatch.setattr(playback, "restored", lambda folder: pytest.fail("it was restored"))
+    Path("folder").mkdir()
+    Path("folder.gif").mkdir()
+    Path("file").touch()
+    before = sorted(os.listdir())
+    if (command, place) == ("plot", "folder"):
+        place = "folder.gif"
+    refused(invoke(command, trained[0], f"--out={place}"), place[:100])
+    assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize("value", [10**12, "1e18", 0, "nan", 20_000])
+def test_films_have_an_end(trained, value):
+    refused(invoke("render", trained[0], "--steps", value))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["evaluate", "--episodes", 10**18], "--episodes"),
+        (["evaluate", "--episodes", 1_000_000], "lower the number of episodes"),
+        (["check", "pendulum", "--num-envs", 10**12], "--num-envs"),
+        (["check", "pendulum", "--num-envs", 1_000_000], "lower --steps or --num-envs"),
+        (["check", "pendulum", "--time-limit", 10**18], "time_limit=1000000000000000000: must be between 1 and 100000000"),
+        (["train", "pendulum", "--time-limit", 2**31], "time_limit=2147483648: must be between 1 and 100000000"),
+        (["train", "gymnasium/Pendulum-v1", "--evaluation-episodes", 100_000], "environments on the host=100000"),
+    ],
+)
+def test_sizes_of_other_commands(trained, monkeypatch, arguments, part):
+    from ddpg_jax.runs import fits
+
+    monkeypatch.setattr(fits, "_free", lambda: 10**7)
+    if arguments[0] == "evaluate":
+        arguments = ["evaluate", trained[0], *arguments[1:]]
+    refused(invoke(*arguments), part)
+
+
+@pytest.mark.parametrize("case", ["no home", "a file", "unwritable", "relative"])
+def test_no_place_for_a_cache(monkeypatch, tmp_path, case):
+    """Go on without one, and without a word."""
+    monkeypatch.setenv("DDPG_JAX_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("MPLCONFIGDIR", "")
+    monkeypatch.delenv("MPLCONFIGDIR")
+    (tmp_path / "file").touch()
+
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    if case in ("no home", "relative"):
+        monkeypatch.setattr(Path, "home", nobody)
+    if case == "relative":
+        monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    if case == "a file":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    if case == "unwritable":
+        monkeypatch.setenv("DDPG_JAX_CACHE", "/proc/none")
+    before = {name: getattr(jax.config, name) for name in ("jax_compilation_cache_dir", "jax_enable_compilation_cache")}
+    try:
+        use_compilation_cache()
+        assert not jax.config.jax_enable_compilation_cache
+        assert jax.config.jax_compilation_cache_dir == before["jax_compilation_cache_dir"]
+        assert ("MPLCONFIGDIR" in os.environ) == (case in ("no home", "relative"))
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+    assert not Path("here").exists()
+
+
+def test_a_name_between_colons_is_no_picture(capsys):
+    config = make_config("pendulum", **OPTIONS)
+    with display.Display(config, Path("a:dog:c [red]")):
+        pass
+    assert "a:dog:c [red]" in capsys.readouterr().out

@@ -42,6 +42,7 @@ def environment(config: Config, num_envs: int) -> Environment | HostEnvironment:
     Raises:
         ValueError: it is unknown, refuses its options, or is nothing that the presets' networks can act in.
     """
+    fits.require_few(config.env, num_envs)
     env = envs.make(config.env, num_envs=num_envs, **config.env_options)
     fits.require_vector(config.env, env)
     return env if config.preset.around is None else config.preset.around(env)

@@ -21,6 +21,7 @@ from ddpg_jax.runs.values import LARGEST
 SEED = Whole(0, LARGEST)
 MANY = Whole(1, 1_000_000)
 MEMBER = Whole(0, LARGEST)
+INTEGER = Setting(int)
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,7 +48,7 @@ def _number_options(command: Callable) -> Callable:
     return command
 
 
-def _option(flag: str, help: str, kind: Any = Setting(int)) -> Callable[[Callable], Callable]:
+def _option(flag: str, help: str, kind: Any = INTEGER) -> Callable[[Callable], Callable]:
     """An option that `make_config` takes, with its default."""
     default = inspect.signature(make_config).parameters[flag.removeprefix("--").replace("-", "_")].default
     shown = "1/20 of the run" if default is None else default
@@ -163,9 +164,10 @@ def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
     from ddpg_jax.runs import config, fits
 
     given = config.options_of({name: value for name, value in options.items() if value is not None})
+    fits.require_few(env, num_envs)
     made = envs.make(env, num_envs, **given)
     steps = steps or 2 * (made.time_limit or 1_000) + 10
-    fits.require_playable(env, made, steps)
+    fits.require_playable(made, steps)
     findings = envs.check(made, steps=steps)
     click.echo("\n".join(findings) or "no findings")
     sys.exit(1 if findings else 0)

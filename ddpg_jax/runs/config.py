@@ -114,7 +114,8 @@ def make_config(
     Raises:
         ValueError: an unknown preset, a number that it does not have, or one of another type or out of its range.
     """
-    own = {"env": env, "preset": preset, "env_options": env_options or {}, "seed": seed, "seeds": seeds, "keep": keep}
+    own: dict[str, Any] = {"env": env, "preset": preset, "seed": seed, "seeds": seeds, "keep": keep}
+    own |= {"env_options": {} if env_options is None else env_options}
     own |= {"evaluate_every": evaluate_every, "evaluation_episodes": evaluation_episodes, "checkpoint_every": checkpoint_every}
     own = {name: exact(name, value, OWN[name]) for name, value in own.items()} | {"env_options": options_of(own["env_options"])}
     if steps_per_chunk is not None:

@@ -7,11 +7,11 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 
-from ddpg_jax import checks
+from ddpg_jax import checks, envs
 from ddpg_jax.runs.values import RunError
 from ddpg_jax.types import Environment, HostEnvironment, PyTree
 
@@ -31,14 +31,22 @@ class Part(NamedTuple):
     lower: str
 
 
+def require_few(name: str, num_envs: int) -> None:
+    """Refuse more copies of an environment than the host can make.
+
+    Raises:
+        ValueError: there are too many.
+    """
+    if envs.on_host(name):
+        checks.between(1, MOST_ON_HOST, **{"environments on the host": num_envs})
+
+
 def require_vector(name: str, env: Environment | HostEnvironment) -> None:
     """Refuse what the presets' networks cannot take.
 
     Raises:
         RunError: an observation is not one vector of numbers, or an action has no element.
     """
-    if isinstance(env, HostEnvironment):
-        checks.between(1, MOST_ON_HOST, **{"environments on the host": env.num_envs})
     observation, shape = env.observation, tuple(env.action.shape)
     if not isinstance(observation, jax.ShapeDtypeStruct) or len(observation.shape) != 1 or 0 in observation.shape:
         remedy = (
@@ -90,14 +98,12 @@ def parts_of(config: Config, state: PyTree) -> list[Part]:
     ]
 
 
-def require_playable(name: str, env: Environment | HostEnvironment, steps: int) -> None:
-    """Refuse what cannot be played for so many steps and kept.
+def require_playable(env: Environment | HostEnvironment, steps: int) -> None:
+    """Refuse what cannot be played by `ddpg_jax.envs.check` for so many steps, and kept.
 
     Raises:
-        RunError: there are too many copies for the host, or the memory is too small.
+        RunError: the memory is too small.
     """
-    if isinstance(env, HostEnvironment):
-        checks.between(1, MOST_ON_HOST, **{"environments on the host": env.num_envs})
     kept = 2 * steps * env.num_envs * size(env.observation)
     state = 0 if isinstance(env, HostEnvironment) else size(jax.eval_shape(env.reset, jax.random.key(0)))
     require_memory([Part("what is seen", kept, "--steps or --num-envs"), Part("environments", state, "--num-envs")])

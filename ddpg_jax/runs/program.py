@@ -28,7 +28,7 @@ class BadInput(click.ClickException):
 
 
 class Program(click.Group):
-    """Commands of which each has ``--traceback``, and ends in one sentence and exit code 2 where it cannot do what it should."""
+    """Commands that each have ``--traceback``, and end in one sentence and exit code 2 where they cannot do their work."""
 
     def command(self, *args: Any, **kwargs: Any) -> Any:
         """As click's, with the option that all have."""
@@ -58,8 +58,9 @@ class Program(click.Group):
 def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
     try:
         yield
-    except click.exceptions.NoArgsIsHelpError:
-        raise  # the help itself
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())  # the help itself
+        sys.exit(0)
     except click.ClickException as error:
         raise BadInput(_short(error.format_message())) from error
     except KeyboardInterrupt:
@@ -87,8 +88,8 @@ def sentence(error: Exception) -> str:
     if isinstance(error, ValueError | ImportError | OSError) and str(error).strip():
         return str(error)
     return (
-        f"this is a bug of ddpg_jax or of what it builds on: {type(error).__name__}: {checks.first_line(error)}; run again with "
-        "--traceback for all of it."
+        f"this is a bug of ddpg_jax or of what it builds on: {type(error).__name__}: {checks.first_line(error)}; run again "
+        "with --traceback for all of it."
     )
 
 
@@ -104,7 +105,7 @@ class Setting(click.ParamType):
         self.kind = kind
         self.name = {int: "integer", float: "float", tuple: "widths"}[kind]
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
         """Also ``1e5`` to 100,000, and ``256,256`` to ``(256, 256)``."""
         try:
             return exact(self.name if param is None or param.name is None else param.name, value, self.kind)
@@ -145,7 +146,7 @@ def require_device() -> None:
 
 
 def use_compilation_cache() -> None:
-    """Keep XLA's compiled programs between runs; ``DDPG_JAX_CACHE`` names the folder, or ``off``. Without a place, go on without."""
+    """Keep XLA's compiled programs between runs, where there is a place for them; ``DDPG_JAX_CACHE`` names it, or ``off``."""
     import jax
 
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its own cache is of no concern

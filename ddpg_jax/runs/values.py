@@ -21,7 +21,7 @@ class RunError(ValueError):
 def exact(name: str, value: Any, kind: Any) -> Any:
     """The value as a ``kind``: int, float, bool, str, dict, or a tuple of whole numbers.
 
-    NumPy's and JAX's scalars are taken, and numbers in other clothes where they are the same: ``1e5`` and ``"1e5"`` for 100,000.
+    NumPy's and JAX's scalars are taken, and numbers in other clothes where nothing is lost: ``"1e5"`` is 100,000.
 
     Raises:
         ValueError: it is none, or is not finite; ``name`` says of what.

@@ -38,8 +38,8 @@ PRESETS = (
             "U[-3e-3, 3e-3] as in OpenAI's baselines; 1e6 steps."
         ),
         ours=(
-            "as preset 'default' 256x256, Adam 3e-4, tau 0.005, batch 256, an update a step after 1,000 random ones (baselines: "
-            "1e-4 and 1e-3, 0.01, 64, one in two steps, L2 1e-2 on Q, observations normalised)."
+            "as preset 'default' 256x256, Adam 3e-4, tau 0.005, batch 256, an update a step after 1,000 random ones "
+            "(baselines: 1e-4 and 1e-3, 0.01, 64, one in two steps, L2 1e-2 on Q, observations normalised)."
         ),
         numbers=ParameterNoiseNumbers(),
         compose=compose,

@@ -85,8 +85,8 @@ PRESETS = (
         source=(
             "Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1: 400-300, Q([s, a]), Adam 1e-3, batch 100, tau 0.005, delay "
             "2, target noise 0.2 clipped at 0.5, N(0, 0.1), the whole history of 1e6 steps in the replay, 10,000 random steps "
-            "on HalfCheetah and Ant and 1,000 elsewhere. All layers start at fan-in, as in the authors' code; gamma 0.99 is from "
-            "there too."
+            "on HalfCheetah and Ant and 1,000 elsewhere. All layers start at fan-in, as in the authors' code; gamma 0.99 is "
+            "from there too."
         ),
         numbers=TD3Numbers(batch_size=100, hidden=(400, 300), actor_learning_rate=1e-3, critic_learning_rate=1e-3),
         compose=paper,
