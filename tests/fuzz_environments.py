@@ -84,7 +84,7 @@ class Host(gymnasium.Env):
     def __init__(self, space, broken=""):
         self.observation_space, self.broken = space, broken
 
-    def reset(self, *, seed=None, options=None):
+    def reset(self, *, seed=None, options=None):  # noqa: ARG002
         """Begin."""
         super().reset(seed=seed)
         self.observation_space.seed(seed)
@@ -92,7 +92,7 @@ class Host(gymnasium.Env):
             raise OSError("no such device")
         return self.observation_space.sample(), {}
 
-    def step(self, action):
+    def step(self, action):  # noqa: ARG002
         """Go on."""
         if self.broken == "step":
             raise RuntimeError("device lost")
