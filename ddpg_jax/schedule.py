@@ -84,7 +84,9 @@ def rounds_of(updates_per_step: int, batches_per_update: int) -> tuple[int, int]
     return ratio.numerator, ratio.denominator
 
 
-def whole_chunk(steps: int, num_envs: int, collect_steps: int) -> int:
-    """The largest ``steps_per_chunk`` of whole rounds that is at most ``steps``; at least one round."""
-    whole = num_envs * collect_steps
-    return max(1, steps // whole) * whole
+def even_chunk(rounds: int) -> int:
+    """Rounds per chunk, such that 10 to 40 whole chunks leave as little as can be of so many rounds; about 19 where that is
+    equal, and at least one round."""
+    sizes = {max(1, rounds // count) for count in range(10, 41)}
+    few = {size for size in sizes if rounds // size <= 40}
+    return min(few, key=lambda size: (rounds % size, abs(rounds // size - 19), size))

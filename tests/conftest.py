@@ -47,7 +47,7 @@ optax.tree.bias_correction = _promoting(optax.tree.bias_correction)
 def one_cache() -> Iterator[None]:
     """The command's own cache of compiled programs stays out of the way of the tests'."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_use_compilation_cache", lambda: None)
+        patch.setattr(cli, "use_compilation_cache", lambda: None)
         yield
 
 

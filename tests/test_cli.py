@@ -21,10 +21,11 @@ from ddpg_jax import envs
 from ddpg_jax.runs import display, loop
 from ddpg_jax.runs.build import build
 from ddpg_jax.runs.checkpoints import Checkpoints
-from ddpg_jax.runs.cli import _use_compilation_cache, main
+from ddpg_jax.runs.cli import main
 from ddpg_jax.runs.config import DERIVED, make_config
 from ddpg_jax.runs.folder import read_metrics
 from ddpg_jax.runs.presets import number_types
+from ddpg_jax.runs.program import use_compilation_cache
 
 STEPS = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100, "batch_size": 16}
 OPTIONS = {**STEPS, "evaluation_episodes": 5, "checkpoint_every": 1}
@@ -46,9 +47,8 @@ def refused(result: Result, *parts: str) -> str:
     assert result.exit_code == 2, (result.output, result.exception)
     assert isinstance(result.exception, SystemExit)
     assert "Traceback" not in result.output
-    usage = ("Usage: ", "Try 'main ")
-    (sentence,) = [line for line in result.stderr.splitlines() if line and not line.startswith(usage)]
-    assert sentence.startswith("Error: ")
+    (sentence,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(result.stderr.splitlines()) <= 2, "told of what was passed over, perhaps"
     for part in parts:
         assert part in sentence
     return sentence
@@ -99,7 +99,7 @@ def newest(folder: Path) -> tuple[int, list[np.ndarray]]:
         (["train", "--tua", "0.1"], ["No such option '--tua'", "Did you mean '--tau'?"]),
         (["train", "--critic-lr", "0.1"], ["No such option '--critic-lr'", "'--critic-learning-rate'"]),
         (["trian"], ["No such command 'trian'", "Did you mean 'train'?"]),
-        (["train", "--tau", "fast"], ["'--tau'", "'fast' is not a valid float"]),
+        (["train", "--tau", "fast"], ["tau='fast': must be a finite number"]),
         (["train", "--backend", "spring"], ["backend"]),
         (["train", "brax/ant", "--backend", "sprin"], ["unknown Brax backend 'sprin'", "spring"]),
         (["train", "brax/ant", "--preset", "pendulum-lecture"], ["'pendulum-lecture' is for the environment 'pendulum'"]),
@@ -129,8 +129,8 @@ POSITIVE = ["num-envs", "seeds", "total-timesteps", "learning-starts", "updates-
     ],
 )
 def test_numbers_out_of_range(option, value):
-    name = option.replace("-", "_")
-    refused(invoke("train", f"--{option}", value), f"{name}={value}: must be ")
+    name, value = option.replace("-", "_"), repr(value) if value == "nan" else value
+    refused(invoke("train", f"--{option}", str(value).strip("'")), f"{name}={value}: must be ")
     assert not os.listdir()
 
 
@@ -152,7 +152,9 @@ def test_a_replay_beyond_the_memory(monkeypatch):
     monkeypatch.setattr(loop, "compile_programs", lambda *arguments: pytest.fail("it was compiled"))
     before = len(jax.live_arrays())
     sentence = refused(invoke("train", *words(replay_capacity=10**9, seeds=1000)), "--replay-capacity", "--seeds", "cpu has")
-    needed = int(re.search(r"needs ([\d,]+) bytes", sentence)[1].replace(",", ""))
+    needed = int(
+        re.search(r"of which the replay \(replay_capacity=1,000,000,000, seeds=1000\) ([\d,]+)", sentence)[1].replace(",", "")
+    )
     # Nine float32 per transition: twice 3 of observation, action, reward, discount. And two counters.
     assert needed == 1000 * (10**9 * 9 * 4 + 8)
     assert len(jax.live_arrays()) <= before + 2, "nothing but keys is allocated"
@@ -178,14 +180,14 @@ def test_a_damaged_configuration(copy):
         refused(invoke(*command, copy), "config.json is damaged")
 
 
-@pytest.mark.parametrize("value", ["99999999999999999999", "-1"])
-def test_seeds_out_of_range(value):
-    refused(invoke("train", f"--seed={value}"), f"seed={value}: must be between 0 and")
+@pytest.mark.parametrize(("value", "said"), [("9e30", "'9e30': must be less than 2**63"), ("-1", "-1: must be between 0 and")])
+def test_seeds_out_of_range(value, said):
+    refused(invoke("train", f"--seed={value}"), f"seed={said}")
 
 
 @pytest.mark.parametrize("value", ["64;64", "64,", "wide"])
 def test_hidden_is_a_list_of_widths(value):
-    refused(invoke("train", "--hidden", value), f"'{value}' is not a list of widths", "256,256")
+    refused(invoke("train", "--hidden", value), f"hidden='{value}': must be whole numbers separated by commas", "256,256")
 
 
 def test_plot_names_the_folder_that_holds_no_run(copy):
@@ -585,10 +587,11 @@ def test_plain_lines_where_there_is_no_terminal(trained):
     folder, output = trained
     lines = output.splitlines()
     assert lines[0] == f"pendulum, preset default -> {folder}"
+    assert lines[1].startswith("preset default is not all as cited: 1,000 random steps (25,000 there); final layers start in U")
     assert re.match(
-        r"numbers found by trying on pendulum replace the preset's: .*replay_capacity 20000 \(preset: 1000000\)", lines[1]
+        r"numbers found by trying on pendulum replace the preset's: .*replay_capacity 20000 \(preset: 1000000\)", lines[2]
     )
-    lines = lines[1:]
+    lines = lines[2:]
     chunks = [line for line in lines if re.match(LINE, line)]
     assert [line.split("/")[0] for line in chunks] == ["300", "400", "500", "600"]
     assert [re.search(r"(\d+) episodes", line)[1] for line in chunks] == ["2", "4", "6", "8"]
@@ -634,7 +637,7 @@ def test_a_live_line_on_a_terminal(monkeypatch, capsys):
         ({"DDPG_JAX_CACHE": "off"}, "unchanged"),
         ({"DDPG_JAX_CACHE": "OFF"}, "unchanged"),
         ({"DDPG_JAX_CACHE": "here"}, "here"),
-        ({"DDPG_JAX_CACHE": "", "XDG_CACHE_HOME": "xdg"}, "xdg/ddpg_jax/xla"),
+        ({"DDPG_JAX_CACHE": "", "XDG_CACHE_HOME": "/tmp/xdg"}, "/tmp/xdg/ddpg_jax/xla"),
         ({"DDPG_JAX_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/home/someone"}, "/home/someone/.cache/ddpg_jax/xla"),
         ({"DDPG_JAX_CACHE": "here", "JAX_COMPILATION_CACHE_DIR": "there"}, "here"),
         ({"DDPG_JAX_CACHE": "", "JAX_COMPILATION_CACHE_DIR": "there"}, "unchanged"),
@@ -647,7 +650,7 @@ def test_where_programs_are_cached(monkeypatch, variables, expected):
     before = {name: getattr(jax.config, name) for name in names}
     try:
         jax.config.update("jax_compilation_cache_dir", "unchanged")
-        _use_compilation_cache()
+        use_compilation_cache()
         assert jax.config.jax_compilation_cache_dir == expected
         assert jax.config.jax_enable_compilation_cache == (variables["DDPG_JAX_CACHE"].lower() != "off")
     finally:
@@ -695,5 +698,183 @@ def test_action_repeat_shortens_episodes_and_is_kept(tmp_path):
     assert json.loads((folder / "config.json").read_text())["env_options"] == {"time_limit": 20, "action_repeat": 4}
     assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["episode_length"] == [5.0]
     refused(
-        invoke("train", "pendulum", "--action-repeat", 0, "--run-dir", tmp_path / "no"), "action_repeat=0: must be at least 1"
+        invoke("train", "pendulum", "--action-repeat", 0, "--run-dir", tmp_path / "no"),
+        "action_repeat=0: must be between 1 and 1000",
     )
+
+
+# The last line of defence
+
+
+def test_each_command_has_traceback():
+    for name, command in main.commands.items():
+        assert any("--traceback" in option.opts for option in command.params), name
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("wings"), "this is a bug of ddpg_jax or of what it builds on: KeyError: 'wings'; run again with --traceback"),
+        (AssertionError(), "this is a bug of ddpg_jax or of what it builds on: AssertionError: AssertionError; run again"),
+        (ValueError(), "this is a bug of ddpg_jax or of what it builds on: ValueError"),
+        (ValueError("two\nlines"), "Error: two lines"),
+        (OSError(28, "No space left on device", "x"), "Error: x: no space left on device."),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes.\nMore"), "Error: the memory is exhausted (RES"),
+        (ValueError("x" * 100_000), "xxx ... xxx"),
+    ],
+)
+def test_whatever_is_raised_is_one_sentence(monkeypatch, error, said):
+    def raises(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("ddpg_jax.runs.train", raises)
+    sentence = refused(invoke("train"), said)
+    assert len(sentence) < 1_100
+    for arguments, variable in ((["--traceback"], "0"), ([], "1")):
+        monkeypatch.setenv("DDPG_JAX_TRACEBACK", variable)
+        result = invoke("train", *arguments)
+        assert result.exit_code == 2
+        assert "Traceback (most recent call last)" in result.stderr
+        assert "in raises" in result.stderr
+        assert result.stderr.splitlines()[-1] == sentence
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--bogus"], ["train", "--bogus"], ["bogus"], ["evaluate"], ["plot"], ["evaluate", "a", "b"]]
+)
+def test_wrong_words_are_one_line(arguments):
+    result = invoke(*arguments)
+    refused(result)
+    assert len(result.stderr.splitlines()) == 1, "no block of usage"
+
+
+def test_nothing_at_all_is_help():
+    result = invoke()
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("Usage: ")
+
+
+def test_no_device(monkeypatch, trained):
+    """What JAX raises by itself: an AssertionError without a word."""
+
+    def devices():
+        raise AssertionError
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    for arguments in (
+        ["train"],
+        ["evaluate", trained[0]],
+        ["render", trained[0]],
+        ["export", trained[0]],
+        ["check", "pendulum"],
+    ):
+        refused(invoke(*arguments), "JAX finds no device with JAX_PLATFORMS=cuda (AssertionError): unset JAX_PLATFORMS")
+    assert not os.listdir()
+
+
+def test_numbers_in_other_clothes():
+    flat = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ddpg_jax.runs.train", lambda env, **options: flat.update(options))
+        assert invoke("train", "--total-timesteps", "1e5", "--tau", "1e-2", "--hidden", "6.4e1,64").exit_code == 0
+    assert (flat["total_timesteps"], flat["tau"], flat["hidden"]) == (100_000, 0.01, (64, 64))
+
+
+# Files of commands
+
+
+@pytest.mark.parametrize(
+    ("given", "written"), [("noext", "noext.png"), (".png", ".png.png"), ("a/b.PDF", "a/b.PDF"), ("c.svg", "c.svg")]
+)
+def test_plot_prints_the_file_that_it_wrote(trained, given, written):
+    result = invoke("plot", trained[0], "--out", given)
+    assert (result.exit_code, result.stdout) == (0, f"{written}\n"), result.output
+    assert Path(written).stat().st_size > 1_000
+    assert [str(path) for path in Path().rglob("*") if path.is_file()] == [written]
+
+
+def test_plot_refuses_what_is_no_picture(trained):
+    refused(invoke("plot", trained[0], "--out", "x.exe"), "x.exe ends in .exe", "png")
+    assert not os.listdir()
+
+
+@pytest.mark.parametrize("place", ["/dev/null/x", "folder", "file/x", "x" * 300, ""])
+@pytest.mark.parametrize("command", ["plot", "render", "export"])
+def test_where_no_file_can_be_made(trained, monkeypatch, command, place):
+    from ddpg_jax.runs import playback
+
+    monkeypatch.setattr(playback, "restored", lambda folder: pytest.fail("it was restored"))
+    Path("folder").mkdir()
+    Path("folder.gif").mkdir()
+    Path("file").touch()
+    before = sorted(os.listdir())
+    if (command, place) == ("plot", "folder"):
+        place = "folder.gif"
+    refused(invoke(command, trained[0], f"--out={place}"), place[:100])
+    assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize("value", [10**12, "1e18", 0, "nan", 20_000])
+def test_films_have_an_end(trained, value):
+    refused(invoke("render", trained[0], "--steps", value))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["evaluate", "--episodes", 10**18], "--episodes"),
+        (["evaluate", "--episodes", 1_000_000], "lower the number of episodes"),
+        (["check", "pendulum", "--num-envs", 10**12], "--num-envs"),
+        (["check", "pendulum", "--num-envs", 1_000_000], "lower --steps or --num-envs"),
+        (["check", "pendulum", "--time-limit", 10**18], "time_limit=1000000000000000000: must be between 1 and 100000000"),
+        (["train", "pendulum", "--time-limit", 2**31], "time_limit=2147483648: must be between 1 and 100000000"),
+        (["train", "gymnasium/Pendulum-v1", "--evaluation-episodes", 100_000], "environments on the host=100000"),
+    ],
+)
+def test_sizes_of_other_commands(trained, monkeypatch, arguments, part):
+    from ddpg_jax.runs import fits
+
+    monkeypatch.setattr(fits, "_free", lambda: 10**7)
+    if arguments[0] == "evaluate":
+        arguments = ["evaluate", trained[0], *arguments[1:]]
+    refused(invoke(*arguments), part)
+
+
+@pytest.mark.parametrize("case", ["no home", "a file", "unwritable", "relative"])
+def test_no_place_for_a_cache(monkeypatch, tmp_path, case):
+    """Go on without one, and without a word."""
+    monkeypatch.setenv("DDPG_JAX_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("MPLCONFIGDIR", "")
+    monkeypatch.delenv("MPLCONFIGDIR")
+    (tmp_path / "file").touch()
+
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    if case in ("no home", "relative"):
+        monkeypatch.setattr(Path, "home", nobody)
+    if case == "relative":
+        monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    if case == "a file":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    if case == "unwritable":
+        monkeypatch.setenv("DDPG_JAX_CACHE", "/proc/none")
+    before = {name: getattr(jax.config, name) for name in ("jax_compilation_cache_dir", "jax_enable_compilation_cache")}
+    try:
+        use_compilation_cache()
+        assert not jax.config.jax_enable_compilation_cache
+        assert jax.config.jax_compilation_cache_dir == before["jax_compilation_cache_dir"]
+        assert ("MPLCONFIGDIR" in os.environ) == (case in ("no home", "relative"))
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+    assert not Path("here").exists()
+
+
+def test_a_name_between_colons_is_no_picture(capsys):
+    config = make_config("pendulum", **OPTIONS)
+    with display.Display(config, Path("a:dog:c [red]")):
+        pass
+    assert "a:dog:c [red]" in capsys.readouterr().out

@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import assume, settings
+from hypothesis import given as drawn
+from hypothesis import strategies as st
 
 from ddpg_jax.runs.build import environment
 from ddpg_jax.runs.config import DERIVED, FREE, from_flat, load, make_config, resumed
@@ -240,7 +243,8 @@ def test_ours_take_the_tasks_numbers_and_say_so_and_exact_ones_only_a_support(na
         assert f"{field} {new} (preset: {old})" in config.note
     flat = config.flat()
     assert set(flat["replaced"]) == changed
-    assert flat["source"] == f"{preset.source} {config.note}".strip()
+    said = [line for line in config.note.splitlines() if line.startswith("numbers found by trying")]
+    assert flat["source"] == " ".join([preset.cites, *said])
 
 
 def test_what_was_given_is_not_said_to_be_the_tasks():
@@ -251,7 +255,7 @@ def test_what_was_given_is_not_said_to_be_the_tasks():
 
 def test_without_a_task_nothing_is_replaced():
     config = make_config("brax/ant", "td3")
-    assert (config.replaced, config.note) == ({}, "")
+    assert (config.replaced, "numbers found by trying" in config.note) == ({}, False)
     assert config.numbers == PRESETS["td3"].numbers
 
 
@@ -289,9 +293,8 @@ def test_d4pg_paper():
         ({"total_timesteps": 700, "learning_starts": 200, "steps_per_chunk": 100}, 200, 5),
         # 10 in steps of 4 environments: 12; (100 - 12) // 8 = 11.
         ({"total_timesteps": 100, "learning_starts": 10, "steps_per_chunk": 8, "num_envs": 4}, 12, 11),
-        # A chunk is (2000 - 100) // 19 = 100 steps: 19 of them.
+        # 1,900 rounds of one step are 19 chunks of 100; 475 of four steps are 19 chunks of 25 rounds.
         ({"total_timesteps": 2_000, "learning_starts": 100}, 100, 19),
-        # (2000 - 100) // 4 // 19 * 4 = 100 steps.
         ({"total_timesteps": 2_000, "learning_starts": 100, "num_envs": 4}, 100, 19),
     ],
 )
@@ -314,9 +317,15 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
         *[({name: 0}, f"^{name}=0: must be") for name in sorted(COUNTS)],
         *[({name: -1}, f"^{name}=-1: must be") for name in ("seed", "evaluate_every", "checkpoint_every", "anneal_updates")],
         ({"seed": 2**31 - 1}, "^seed=2147483647: must be between 0 and 2147483646"),
-        ({"total_timesteps": 2**31}, "^total_timesteps=2147483648: must be"),
-        ({"policy_delay": 0, "preset": "td3"}, "^policy_delay=0: must be at least 1"),
-        ({"num_atoms": 1, "preset": "d4pg", "total_timesteps": 9_000}, "^num_atoms=1: must be at least 2"),
+        ({"total_timesteps": 2**62 + 1}, "^total_timesteps=4611686018427387905: must be"),
+        ({"total_timesteps": 2**31}, "makes 2147483648 vector steps .* must be less than 2147483647"),
+        # 2**30 vector steps of 8 environments, each with 4 updates.
+        (
+            {"total_timesteps": 2**33, "num_envs": 8, "steps_per_chunk": 80, "updates_per_step": 4},
+            " updates of the agent: must be less than",
+        ),
+        ({"policy_delay": 0, "preset": "td3"}, "^policy_delay=0: must be between 1 and 1000"),
+        ({"num_atoms": 1, "preset": "d4pg", "total_timesteps": 9_000}, "^num_atoms=1: must be between 2 and"),
         ({"num_atoms": 51}, "preset 'default' has no num_atoms: it is a number of d4pg, d4pg-paper, td3-categorical"),
         ({"critic_hidden": (0,)}, "^critic_hidden=.0,.: give the width"),
         ({"hidden": ()}, "^hidden=.*: give the width"),
@@ -363,3 +372,154 @@ def test_resumed_takes_what_may_change_and_refuses_the_rest(tmp_path):
     for given, told in (({"tau": 0.1}, "tau .run: 0.5, given: 0.1."), ({"num_atoms": 51}, "num_atoms .run: none, given: 51.")):
         with pytest.raises(ValueError, match=told):
             resumed(tmp_path, given)
+
+
+# Values in other clothes
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "taken"),
+    [
+        ("total_timesteps", np.int64(5_000), 5_000),
+        ("total_timesteps", 1e5, 100_000),
+        ("total_timesteps", "1e5", 100_000),
+        ("total_timesteps", jnp.int32(5_000), 5_000),
+        ("batch_size", np.float32(32), 32),
+        ("steps_per_chunk", np.int32(50), 50),
+        ("seed", "7", 7),
+        ("tau", 1, 1.0),
+        ("tau", "5e-1", 0.5),
+        ("tau", np.float32(0.5), 0.5),
+        ("layer_norm", np.bool_(True), True),
+        ("hidden", np.array([8, 4]), (8, 4)),
+        ("hidden", [np.int64(8), 4.0], (8, 4)),
+        ("hidden", "8,4", (8, 4)),
+        ("env_options", {"time_limit": np.int64(9)}, {"time_limit": 9}),
+        ("env_options", {"time_limit": 9.0, "bounds": (1, 2)}, {"time_limit": 9, "bounds": [1, 2]}),
+    ],
+)
+def test_what_is_exact_is_taken(name, given, taken):
+    flat = make_config("pendulum", **SHORT | {name: given}).flat()
+    expected = list(taken) if isinstance(taken, tuple) else taken
+    assert (flat[name], type(flat[name])) == (expected, type(expected))
+
+
+WHOLE, REAL = "must be a whole number", "must be a finite number"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        *[(name, bad, WHOLE) for name in ("seed", "seeds", "keep", "batch_size") for bad in (1.5, True, "abc", "", None, [1])],
+        *[("total_timesteps", bad, WHOLE) for bad in (float("nan"), float("inf"), "1e999", np.array([5]), 1 + 2j, b"5")],
+        *[("tau", bad, REAL) for bad in (float("nan"), "inf", 10**400, "1e400", True, None, "0,5", 4e38, np.zeros(1))],
+        pytest.param("total_timesteps", 10**5_000, "total_timesteps=a very long number: must be less than", id="long"),
+        ("layer_norm", 1, "must be True or False"),
+        ("layer_norm", "yes", "must be True or False"),
+        *[("hidden", bad, "whole numbers separated by commas") for bad in (64, None, "8;8", (8.5,), (True,), [[8]], {"a": 1})],
+        ("hidden", (8,) * 65, "at most 64 layers"),
+        ("hidden", (10**12,), "at most 64 layers of a width of at most 1000000"),
+        ("n_step", 10**9, "must be between 1 and 1000"),
+        ("updates_per_step", 10**18, "must be between 1 and 2147483647"),
+        ("evaluation_episodes", 10**18, "must be between 1 and 1000000"),
+        *[("env_options", bad, "a dict of options") for bad in ("time_limit", [9], {1: 2}, {"a": float("nan")}, {"a": len})],
+        ("env_options", {"time_limit": 10**18}, "time_limit=1000000000000000000: must be between 1 and 100000000"),
+        ("env_options", {"time_limit": 2.5}, "time_limit=2.5: must be a whole number"),
+        ("env_options", {"backend": 3}, "backend=3: must be a name"),
+        ("env_options", {"num_envs": 3}, "env_options has 'num_envs'"),
+        *[("env", bad, "env=.*: must be a name") for bad in (5, None, "", "a\nb")],
+        *[("preset", bad, "preset=.*: must be a name") for bad in (5, None, "")],
+    ],
+)
+def test_what_is_not_exact_is_refused_in_a_sentence(name, given, message):
+    with pytest.raises(ValueError, match=message) as refusal:
+        make_config(**{"env": "pendulum", **SHORT, name: given})
+    said = str(refusal.value)
+    assert said.count("\n") == 0
+    assert len(said) < 200
+
+
+# What is trained is what was asked
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@drawn(
+    total=st.integers(2_000, 10**12),
+    num_envs=st.integers(1, 4_096),
+    starts=st.integers(1, 1_000),
+    updates=st.integers(1, 9),
+    delay=st.integers(1, 5),
+)
+def test_chunks_fill_the_steps(total, num_envs, starts, updates, delay):
+    """Ten to forty chunks, of which the rest is less than forty rounds: k chunks of whole rounds leave less than k of them."""
+    assume(total // num_envs < 2**31 // 9)
+    sizes = {"num_envs": num_envs, "replay_capacity": 10_000 * num_envs, "updates_per_step": updates, "policy_delay": delay}
+    try:
+        config = make_config("brax/ant", "td3", total_timesteps=total, learning_starts=starts, **sizes)
+    except ValueError as error:
+        assume("ends before the first update" not in str(error))
+        raise
+    left, schedule = total - config.trained_timesteps, config.schedule
+    assert 0 <= left < schedule.steps_per_round * 40
+    assert left < schedule.steps_per_chunk
+    assert (f"trains {config.trained_timesteps} of the {total} steps" in config.note) == (left > 0)
+    rounds = schedule.chunks(total) * schedule.rounds
+    assert min(rounds, 10) <= config.num_chunks <= 40
+
+
+@pytest.mark.parametrize(
+    ("total", "chunk", "trained"),
+    [(100_000, 30_000, 91_000), (100_000, None, 100_000), (91_000, 30_000, 91_000), (20_000, None, 20_000)],
+)
+def test_how_many_steps_are_trained_is_said(total, chunk, trained):
+    """1,000 of warm-up; three chunks of 30,000 are 91,000 steps."""
+    config = make_config("brax/ant", total_timesteps=total, steps_per_chunk=chunk)
+    assert (config.trained_timesteps, config.flat()["trained_timesteps"]) == (trained, trained)
+    assert (f"trains {trained} of the {total} steps: " in config.note) == (trained < total)
+
+
+# A damaged config.json
+
+
+def damaged(**fields):
+    return json.dumps(make_config("pendulum", **SHORT).flat() | fields)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("null", "it holds None where an object is"),
+        ("[1]", r"it holds \[1\] where an object is"),
+        ("{}", "it lacks env"),
+        ('{"env": "pendulum"}', "it lacks preset"),
+        (damaged(env_options=None), "env_options=None: must be a dict"),
+        ('{"env": "pendulum", "preset": "default"}', "it lacks "),
+        ("[" * 100_000, "nested too deeply"),
+        (b"\xff\xfe{}", "codec can't decode"),
+        (damaged(tau=None), "tau=None: must be a finite number"),
+        (damaged(tau=float("nan")), "tau=nan: must be a finite number"),
+        (damaged(tau=[]), "tau=.*: must be a finite number"),
+        (damaged(batch_size=1.5), "batch_size=1.5: must be a whole number"),
+        (damaged(hidden=None), "hidden=None: must be whole numbers"),
+        (damaged(hidden=[8, "x"]), "hidden=.*: must be whole numbers"),
+        (damaged(seed={}), "seed={}: must be a whole number"),
+        (damaged(steps_per_chunk=None), "steps_per_chunk=None: must be a whole number"),
+        (damaged(env_options=[]), "env_options=.*: must be a dict"),
+        (damaged(env=7), "env=7: must be a name"),
+        (damaged(preset=["default"]), "preset=.*: must be a name"),
+        (damaged(wings=2), "has no wings"),
+    ],
+)
+def test_a_damaged_configuration_is_one_sentence(tmp_path, content, message):
+    (tmp_path / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=rf"config\.json is damaged \(.*{message}.*\): restore it") as refusal:
+        load(tmp_path)
+    assert str(refusal.value).count("\n") == 0
+
+
+@pytest.mark.parametrize("name", sorted(set(make_config("pendulum").flat()) - set(DERIVED)))
+def test_a_configuration_lacks_nothing(tmp_path, name):
+    whole = make_config("pendulum", **SHORT).flat()
+    (tmp_path / "config.json").write_text(json.dumps({key: value for key, value in whole.items() if key != name}))
+    with pytest.raises(ValueError, match=f"it lacks {name}"):
+        load(tmp_path)

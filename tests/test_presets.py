@@ -290,3 +290,179 @@ def test_a_traced_number_does_what_a_given_one_does():
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), params, wanted)
         different.append(np.concatenate([np.ravel(x) for x in jax.tree.leaves(expected.agent.critic.params)]))
     assert not np.allclose(*different, atol=1e-3)
+
+
+# Where each number is from
+
+PAPER_DDPG = {  # Lillicrap et al. 2015, section 7, Algorithm 1, caption of table 1
+    "total_timesteps": 2_500_000,
+    "num_envs": 1,  # Algorithm 1
+    "learning_starts": 64,  # not stated: the first full batch
+    "updates_per_step": 1,  # Algorithm 1
+    "batch_size": 64,
+    "replay_capacity": 1_000_000,
+    "hidden": (400, 300),
+    "gamma": 0.99,
+    "tau": 0.001,
+    "actor_learning_rate": 1e-4,
+    "critic_learning_rate": 1e-3,
+    "critic_weight_decay": 1e-2,
+    "stddev": 0.2,
+}
+PAPER_TD3 = {  # Fujimoto et al. 2018, section 6.1
+    "total_timesteps": 1_000_000,  # table 1
+    "num_envs": 1,
+    "learning_starts": 1_000,  # all but HalfCheetah and Ant
+    "updates_per_step": 1,
+    "batch_size": 100,
+    "replay_capacity": 1_000_000,  # the entire history
+    "hidden": (400, 300),
+    "gamma": 0.99,  # the authors' code
+    "tau": 0.005,
+    "actor_learning_rate": 1e-3,
+    "critic_learning_rate": 1e-3,
+    "policy_delay": 2,
+    "target_noise": 0.2,
+    "target_noise_clip": 0.5,
+    "stddev": 0.1,
+}
+CODE_TD3 = PAPER_TD3 | {  # the authors' TD3.py and main.py
+    "batch_size": 256,
+    "hidden": (256, 256),
+    "actor_learning_rate": 3e-4,
+    "critic_learning_rate": 3e-4,
+}
+ACME = {  # D4PGConfig, builder and networks; N and the 32 actors are the paper's
+    "num_envs": 32,
+    "learning_starts": 1_000,  # min_replay_size
+    "updates_per_step": 32 * 32 // 256,  # samples_per_insert 32, of a batch of 256, for 32 steps
+    "batch_size": 256,
+    "replay_capacity": 1_000_000,
+    "hidden": (300, 200),
+    "critic_hidden": (400, 300),
+    "gamma": 0.99,
+    "n_step": 5,
+    "actor_learning_rate": 1e-4,
+    "critic_learning_rate": 1e-4,
+    "max_grad_norm": 40.0,
+    "num_atoms": 51,
+    "v_min": -150.0,
+    "v_max": 150.0,
+    "stddev": 0.3,
+    "priority_exponent": 0.6,  # Schaul et al. 2016, proportional
+    "importance_exponent": 1.0,  # the paper's 1 / (R p)
+}
+SOURCES = {
+    "paper": PAPER_DDPG,
+    "paper-batch-norm": PAPER_DDPG,
+    "td3-paper": PAPER_TD3,
+    "td3": CODE_TD3,
+    "default": {name: value for name, value in CODE_TD3.items() if "target" not in name and name != "policy_delay"},
+    "d4pg-paper": ACME,
+    "d4pg": ACME  # and its runnable example
+    | {"actor_learning_rate": 3e-4, "critic_learning_rate": 3e-4, "stddev": 0.2, "hidden": (256,) * 3, "critic_hidden": ()}
+    | {"importance_exponent": 0.4},  # Schaul et al. 2016, proportional
+    "td3-categorical": {  # Seo et al. 2025, their hyperparams.py for MuJoCo Playground
+        "num_envs": 1_024,
+        "learning_starts": 10 * 1_024,
+        "updates_per_step": 2,
+        "batch_size": 32_768,
+        "replay_capacity": 10 * 1_024 * 1_024,
+        "hidden": (512, 256, 128),
+        "critic_hidden": (1_024, 512, 256),
+        "normalize_observations": True,
+        "gamma": 0.97,
+        "tau": 0.1,
+        "actor_learning_rate": 3e-4,
+        "critic_learning_rate": 3e-4,
+        "weight_decay": 0.1,
+        "policy_delay": 2,
+        "target_noise": 0.001,
+        "target_noise_clip": 0.5,
+        "stddev_low": 0.001,
+        "stddev_high": 0.4,
+        "num_atoms": 101,
+        "v_min": -10.0,
+        "v_max": 10.0,
+    },
+    "parameter-noise": {  # Plappert et al. 2018, section 4.1, and OpenAI's baselines
+        "layer_norm": True,
+        "stddev": 0.2,
+        "gamma": 0.99,
+        "replay_capacity": 1_000_000,
+        "batch_size": 64,
+        "tau": 0.01,
+        "actor_learning_rate": 1e-4,
+        "critic_learning_rate": 1e-3,
+        "critic_weight_decay": 1e-2,
+        "normalize_observations": True,
+    },
+    "pendulum-lecture": PAPER_DDPG
+    | {"total_timesteps": 1_000 * 200 + 64, "replay_capacity": 10_000, "hidden": (64, 64)}
+    | {"actor_learning_rate": 1e-3, "critic_weight_decay": 0.0},
+}
+# Numbers that are not the source's, and the words in `ours` that say so.
+OURS = {
+    "d4pg": {"hidden": "2 layers (3", "updates_per_step": "32 updates for 32 steps (4)", "max_grad_norm": "no clipping"},
+    "parameter-noise": {
+        "batch_size": "batch 256",
+        "tau": "tau 0.005",
+        "actor_learning_rate": "Adam 3e-4",
+        "critic_learning_rate": "Adam 3e-4",
+        "critic_weight_decay": "L2 1e-2 on Q",
+        "normalize_observations": "observations normalised",
+    },
+}
+# What no number says: of each preset the words that say it.
+BESIDE = {
+    "default": ["1,000 random steps (25,000 there)", "final layers start in U[-3e-3, 3e-3]"],
+    "td3": ["1,000 random steps (25,000 there)", "final layers start in U[-3e-3, 3e-3]"],
+    "d4pg": [
+        "tau 0.005 (copied",
+        "final layers start in U[-3e-3, 3e-3]",
+        "layer normalisation",
+        "beta is 1 after 100,000 batches",
+    ],
+    "d4pg-paper": ["tau 0.01 (copied", "dQ/da not clipped", "no layer normalisation", "all layers start at fan-in"],
+    "td3-categorical": ["final layers start in U[-3e-3, 3e-3]", "float32"],
+    "parameter-noise": ["1,000 random ones", "256x256"],
+    "pendulum-lecture": ["all episodes are played"],
+    "paper": [],
+    "paper-batch-norm": [],
+    "td3-paper": [],
+}
+SILENT = {"reward_scale": 1.0, "importance_updates": 100_000, "anneal_updates": 0, "n_step": 1, "critic_hidden": ()}
+SILENT |= {"layer_norm": False, "normalize_observations": False, "critic_weight_decay": 0.0, "weight_decay": 0.0}
+SILENT |= {"max_grad_norm": 0.0, "priority_exponent": 0.0, "importance_exponent": 0.4}
+"""Switched off: no source speaks of it."""
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_number_is_its_sources_or_said_to_be_ours(name):
+    preset, source, ours = PRESETS[name], SOURCES[name], OURS.get(name, {})
+    for field in fields(preset.numbers):
+        value = getattr(preset.numbers, field.name)
+        if field.name in ours:
+            assert source[field.name] != value, f"{field.name} is the source's after all"
+            assert ours[field.name] in preset.ours, field.name
+        elif field.name in source:
+            assert value == source[field.name], field.name
+        elif field.name in SILENT:
+            assert value == SILENT[field.name], field.name
+        else:
+            assert field.name in {"total_timesteps", "tau", "num_envs", "learning_starts", "updates_per_step", "hidden"}, (
+                field.name
+            )
+            assert not preset.exact or field.name in {"total_timesteps", "tau"}, field.name
+    for words in BESIDE[name]:
+        assert words in preset.ours, words
+    assert bool(preset.ours) == bool(BESIDE[name])
+    assert preset.cites == (f"{preset.source} Ours: {preset.ours}" if preset.ours else preset.source)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_run_says_at_its_start_what_is_ours(name):
+    config = make_config("pendulum", name, total_timesteps=100_000_000)
+    first = f"preset {name} is not all as cited: {PRESETS[name].ours}"
+    assert config.note.startswith(first) if PRESETS[name].ours else "as cited" not in config.note
+    assert PRESETS[name].ours in config.flat()["source"]

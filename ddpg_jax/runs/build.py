@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ import numpy as np
 from ddpg_jax import envs, host, rollout, train
 from ddpg_jax.learner import TrainState
 from ddpg_jax.population import Member, Numbers, Population, Programs, compiled, make_population
+from ddpg_jax.runs import fits
 from ddpg_jax.runs.config import Config, RunError
 from ddpg_jax.runs.presets import Parts
 from ddpg_jax.types import Agent, AgentState, Environment, HostEnvironment, PyTree, strong
@@ -40,8 +40,14 @@ class Built(NamedTuple):
 
 
 def environment(config: Config, num_envs: int) -> Environment | HostEnvironment:
-    """The run's environment, with as many copies as asked."""
+    """The run's environment, with as many copies as asked.
+
+    Raises:
+        ValueError: it is unknown, refuses its options, or is nothing that the presets' networks can act in.
+    """
+    fits.require_few(config.env, num_envs)
     env = envs.make(config.env, num_envs=num_envs, **config.env_options)
+    fits.require_vector(config.env, env)
     return env if config.preset.around is None else config.preset.around(env)
 
 
@@ -56,7 +62,7 @@ def build(config: Config, stopped: Callable[[], bool] = lambda: False) -> Built:
     """Compose a configuration's functions; ``stopped`` is looked at in each step on the host (`ddpg_jax.host.Stopped`).
 
     Raises:
-        ValueError: a part refuses its numbers, or the replay does not fit into memory.
+        ValueError: a part refuses its numbers, or the state does not fit into memory.
     """
     if envs.on_host(config.env):
         built = _build_on_host(config, stopped)
@@ -64,7 +70,7 @@ def build(config: Config, stopped: Callable[[], bool] = lambda: False) -> Built:
         population = make_population(member_of(config), many=config.seeds > 1)
         state = jax.eval_shape(population.start, member_keys(config), {})
         built = Built(_parts(config, environment(config, config.numbers.num_envs)).agent, population, state)
-    _check_memory(config, built.state.replay)
+    fits.require_memory(fits.parts_of(config, built.state))
     return built
 
 
@@ -130,24 +136,12 @@ def evaluator(
     looked at in each step (`ddpg_jax.host.make_evaluate`)."""
     env = environment(config, episodes)
     if isinstance(env, Environment):
+        one = fits.size(jax.eval_shape(env.reset, jax.random.key(0)))
+        fits.require_memory([fits.Part("environments of the evaluation", config.seeds * one, "the number of episodes")])
         evaluate = rollout.make_evaluate(agent, env)
         return jax.jit(jax.vmap(evaluate) if config.seeds > 1 else evaluate)
     play = host.make_evaluate(agent, env, stopped=stopped)
     return lambda agent_state, key: play(agent_state, host_seed(key))
-
-
-def _check_memory(config: Config, replay: PyTree) -> None:
-    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(replay))
-    stats = jax.devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        free = stats["bytes_limit"] - stats["bytes_in_use"]
-    else:
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > 0.9 * free:
-        raise ValueError(
-            f"the replay needs {needed:,} bytes (replay_capacity={config.numbers.replay_capacity:,}, seeds={config.seeds}) "
-            f"but the {jax.devices()[0].platform} has {free:,} in all: lower --replay-capacity or --seeds."
-        )
 
 
 def compile_programs(built: Built, config: Config) -> Programs:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from ddpg_jax.runs.presets import PRESETS, Numbers, Preset, numbers_on
+from ddpg_jax.runs.values import LARGEST, RunError, exact, shown
 
 if TYPE_CHECKING:
     from ddpg_jax.schedule import Schedule
 
-
-class RunError(ValueError):
-    """A run that cannot start or go on; the message is one sentence for the user."""
-
+__all__ = ["DERIVED", "FREE", "Config", "RunError", "from_flat", "load", "make_config", "require_same", "resumed"]
 
 # May differ between a run and its continuation: they change no bit of what is trained.
 FREE = ("total_timesteps", "evaluate_every", "evaluation_episodes", "checkpoint_every", "keep")
 # Said in ``config.json``, and known without it.
-DERIVED = ("source", "replaced")
+DERIVED = ("source", "replaced", "trained_timesteps")
+# What an option of any environment may be.
+ENV_OPTIONS = {"time_limit": (int, 100_000_000), "action_repeat": (int, 1_000), "backend": (str, None)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,24 @@ class Config:
         return self.schedule.chunks(self.numbers.total_timesteps)
 
     @property
+    def trained_timesteps(self) -> int:
+        """Environment steps of each member, warm-up and whole chunks: at most ``total_timesteps``."""
+        return self.schedule.steps_after(self.num_chunks)
+
+    @property
     def note(self) -> str:
+        """What is to be known at the start, a sentence on a line: what is not as cited, and what is not as asked for."""
+        asked, chunk = self.numbers.total_timesteps, self.schedule.steps_per_chunk
+        short = (
+            f"trains {self.trained_timesteps} of the {asked} steps: what is left of them is no whole chunk of {chunk}."
+            if self.trained_timesteps < asked
+            else ""
+        )
+        ours = self.preset.ours and f"preset {self.preset.name} is not all as cited: {self.preset.ours}"
+        return "\n".join(filter(None, (ours, self._changes, short)))
+
+    @property
+    def _changes(self) -> str:
         """What the task replaced in the preset, as a sentence; empty where that is nothing."""
         changes = ", ".join(f"{name} {new} (preset: {old})" for name, (old, new) in self.replaced.items())
         return changes and f"numbers found by trying on {self.env} replace the preset's: {changes}."
@@ -58,8 +76,9 @@ class Config:
         data = {
             "env": self.env,
             "preset": self.preset.name,
-            "source": " ".join(filter(None, (self.preset.source, self.note))),
+            "source": " ".join(filter(None, (self.preset.cites, self._changes))),
             "replaced": self.replaced,
+            "trained_timesteps": self.trained_timesteps,
             **{name: getattr(self, name) for name in own},
             "steps_per_chunk": self.schedule.steps_per_chunk,
             **{field.name: getattr(self.numbers, field.name) for field in fields(self.numbers)},
@@ -86,56 +105,94 @@ def make_config(
     Args:
         env, preset: names; env_options: see `ddpg_jax.envs.make`.
         seed, seeds: train ``seeds`` independent members with the seeds ``seed, seed + 1, ...`` in one program.
-        steps_per_chunk: environment steps between two reports; None is about a twentieth of the run.
+        steps_per_chunk: environment steps between two reports; None is about a twentieth of the run, such that chunks fill it.
         evaluate_every, checkpoint_every: in chunks; 0 is never but at the end.
         evaluation_episodes: episodes per evaluation.
         keep: checkpoints kept.
         **given: replace the preset's numbers (`ddpg_jax.runs.presets.Numbers` and what the algorithm adds).
 
     Raises:
-        ValueError: an unknown preset, a number that it does not have, or one out of its range.
+        ValueError: an unknown preset, a number that it does not have, or one of another type or out of its range.
+    """
+    own: dict[str, Any] = {"env": env, "preset": preset, "seed": seed, "seeds": seeds, "keep": keep}
+    own |= {"env_options": {} if env_options is None else env_options}
+    own |= {"evaluate_every": evaluate_every, "evaluation_episodes": evaluation_episodes, "checkpoint_every": checkpoint_every}
+    own = {name: exact(name, value, OWN[name]) for name, value in own.items()} | {"env_options": options_of(own["env_options"])}
+    if steps_per_chunk is not None:
+        steps_per_chunk = exact("steps_per_chunk", steps_per_chunk, int)
+    _check_own(**own)
+    chosen = PRESETS[own.pop("preset")]
+    numbers, replaced = numbers_on(chosen, own["env"])
+    numbers = _with(numbers, given, chosen.name)
+    config = Config(
+        preset=chosen,
+        numbers=numbers,
+        replaced={name: both for name, both in replaced.items() if getattr(numbers, name) == both[1]},
+        schedule=_schedule(numbers, steps_per_chunk),
+        **own,
+    )
+    _check_steps(config)
+    return config
+
+
+OWN = get_type_hints(make_config) | {"env_options": dict, "steps_per_chunk": int}
+del OWN["given"], OWN["return"]
+
+
+def options_of(given: dict[str, Any]) -> dict[str, Any]:
+    """Options of an environment, those that any may have checked.
+
+    Raises:
+        ValueError: one is out of its range.
     """
     from ddpg_jax import checks
 
-    if preset not in PRESETS:
-        raise checks.nearest("preset", preset, PRESETS, "`ddpg-jax presets` lists all.")
-    numbers, replaced = numbers_on(PRESETS[preset], env)
-    numbers = _with(numbers, given, preset)
-    checks.between(1, float("inf"), seeds=seeds, evaluation_episodes=evaluation_episodes, keep=keep)
-    checks.between(0, float("inf"), evaluate_every=evaluate_every, checkpoint_every=checkpoint_every)
-    checks.between(0, 2**31 - 1 - seeds, seed=seed)
-    config = Config(
-        env=env,
-        preset=PRESETS[preset],
-        numbers=numbers,
-        replaced={name: both for name, both in replaced.items() if getattr(numbers, name) == both[1]},
-        env_options=env_options or {},
-        seed=seed,
-        seeds=seeds,
-        schedule=_schedule(numbers, steps_per_chunk),
-        evaluate_every=evaluate_every,
-        evaluation_episodes=evaluation_episodes,
-        checkpoint_every=checkpoint_every,
-        keep=keep,
-    )
+    options = exact("env_options", given, dict)
+    for name, (kind, largest) in ENV_OPTIONS.items():
+        if name in options:
+            options[name] = value = exact(name, options[name], kind)
+            if largest is not None:
+                checks.between(1, largest, **{name: value})
+    if taken := {"name", "num_envs"} & set(options):
+        raise ValueError(f"env_options has {min(taken)!r}: that is no option of an environment; leave it out.")
+    return options
+
+
+def _check_own(**own: Any) -> None:
+    """The ranges of what is no number of a preset."""
+    from ddpg_jax import checks
+
+    if own["preset"] not in PRESETS:
+        raise checks.nearest("preset", own["preset"], PRESETS, "`ddpg-jax presets` lists all.")
+    checks.between(1, 1_000_000, **{name: own[name] for name in ("seeds", "evaluation_episodes", "keep")})
+    checks.between(0, LARGEST, **{name: own[name] for name in ("evaluate_every", "checkpoint_every")})
+    checks.between(0, LARGEST - own["seeds"], seed=own["seed"])
+
+
+def _check_steps(config: Config) -> None:
+    """There is a first chunk, and what is counted on the device in int32 is not more than that holds."""
+    total, schedule = config.numbers.total_timesteps, config.schedule
     if config.num_chunks < 1:
-        first, chunk = config.schedule.warm_up_steps, config.schedule.steps_per_chunk
+        first, chunk = schedule.warm_up_steps, schedule.steps_per_chunk
         raise ValueError(
-            f"total_timesteps={numbers.total_timesteps} ends before the first update: it must be at least {first + chunk}, "
+            f"total_timesteps={total} ends before the first update: it must be at least {first + chunk}, "
             f"the warm-up ({first}) and one chunk ({chunk})."
         )
-    return config
+    updates = config.num_chunks * schedule.rounds * schedule.updates_per_step
+    counted = {"vector steps (total_timesteps / num_envs)": total // schedule.num_envs, "updates of the agent": updates}
+    for what, count in counted.items():
+        if count >= LARGEST:
+            raise ValueError(f"total_timesteps={total} makes {count} {what}: must be less than {LARGEST}.")
 
 
 def _with(numbers: Numbers, given: dict[str, Any], preset: str) -> Numbers:
     """The numbers, some replaced by those given, and all of them checked."""
-    known = {field.name for field in fields(numbers)}
+    known = get_type_hints(type(numbers))
     if absent := [name for name in given if name not in known]:
         having = [name for name, other in PRESETS.items() if absent[0] in {field.name for field in fields(other.numbers)}]
         where = f"it is a number of {', '.join(having)}" if having else "no preset has it"
         raise ValueError(f"preset {preset!r} has no {absent[0]}: {where}.")
-    numbers = replace(numbers, **given)
-    numbers = replace(numbers, hidden=tuple(numbers.hidden), critic_hidden=tuple(numbers.critic_hidden))
+    numbers = dataclasses.replace(numbers, **{name: exact(name, value, known[name]) for name, value in given.items()})
     numbers.check()
     return numbers
 
@@ -144,17 +201,18 @@ def _schedule(numbers: Numbers, steps_per_chunk: int | None) -> Schedule:
     from ddpg_jax import schedule
 
     updates, collect_steps = schedule.rounds_of(numbers.updates_per_step, numbers.batches_per_update)
-    if steps_per_chunk is None:
-        twentieth = (numbers.total_timesteps - numbers.learning_starts) // 19
-        steps_per_chunk = schedule.whole_chunk(twentieth, numbers.num_envs, collect_steps)
-    return schedule.Schedule(
+    one_round = schedule.Schedule(
         num_envs=numbers.num_envs,
         learning_starts=numbers.learning_starts,
         updates_per_step=updates,
         collect_steps=collect_steps,
-        steps_per_chunk=steps_per_chunk,
+        steps_per_chunk=numbers.num_envs * collect_steps,
         n_step=numbers.n_step,
     )
+    if steps_per_chunk is None:
+        rounds = one_round.chunks(numbers.total_timesteps)
+        steps_per_chunk = one_round.steps_per_round * schedule.even_chunk(rounds)
+    return dataclasses.replace(one_round, steps_per_chunk=steps_per_chunk)
 
 
 def resumed(folder: Path, given: dict[str, Any]) -> Config:
@@ -165,6 +223,8 @@ def resumed(folder: Path, given: dict[str, Any]) -> Config:
         RunError: fields differ that may not.
     """
     saved = load(folder).flat()
+    kinds = OWN | {name: kind for preset in PRESETS.values() for name, kind in get_type_hints(type(preset.numbers)).items()}
+    given = {name: exact(name, value, kinds[name]) if name in kinds else value for name, value in given.items()}
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
     if "env_options" in given:
         given["env_options"] = saved["env_options"] | given["env_options"]
@@ -183,9 +243,18 @@ def load(folder: Path) -> Config:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no run (it has no config.json): give the folder that `ddpg-jax train` made.")
     try:
-        return from_flat(json.loads(path.read_text()))
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError(f"it holds {shown(data)} where an object is")
+        preset = PRESETS.get(str(data.get("preset")))
+        numbers = () if preset is None else [field.name for field in fields(preset.numbers)]
+        if absent := [name for name in (*OWN, *numbers) if name not in data]:
+            raise ValueError(f"it lacks {absent[0]}")
+        return from_flat(data | {name: exact(name, data[name], kind) for name, kind in OWN.items()})
+    except RecursionError as error:
+        raise ValueError(f"{path} is damaged (it is nested too deeply): restore it, or start a new run.") from error
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): restore it, or start a new run.") from error
+        raise ValueError(f"{path} is damaged ({str(error).rstrip('.')}): restore it, or start a new run.") from error
 
 
 def from_flat(data: dict[str, Any]) -> Config:

@@ -27,7 +27,8 @@ class Display:
         self._config = config
         self._folder = folder
         stream: Any = sys.stdout and Tolerant(sys.stdout)  # training goes on where nobody reads
-        self._console = Console(file=stream, highlight=False, soft_wrap=True, force_jupyter=False)  # plain lines in a notebook
+        plain: Any = {"highlight": False, "emoji": False, "soft_wrap": True, "force_jupyter": False}  # in a notebook too
+        self._console = Console(file=stream, **plain)
         columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
         self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._total = config.schedule.steps_after(config.num_chunks)

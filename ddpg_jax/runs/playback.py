@@ -13,12 +13,15 @@ import numpy as np
 from ddpg_jax import rollout
 from ddpg_jax.envs import gymnasium
 from ddpg_jax.export import policy
-from ddpg_jax.runs import statistics, video
+from ddpg_jax.runs import fits, out, statistics, video
 from ddpg_jax.runs.build import LATER, build, environment, evaluation_keys, evaluator, held_out
 from ddpg_jax.runs.checkpoints import Checkpoints
 from ddpg_jax.runs.config import Config, load
 from ddpg_jax.runs.folder import write
 from ddpg_jax.types import Agent, AgentState, HostEnvironment
+
+MOST_FRAMES = 10_000
+"""Of a film."""
 
 
 def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
@@ -70,6 +73,7 @@ def export(folder: Path, path: Path, member: int) -> str:
     Raises:
         ValueError: there is no such member.
     """
+    path = out.target(path)
     config, agent, _, agent_state = restored(folder)
     exported = policy(agent, member_state(config, agent_state, member), environment(config, 1))
     write(path, bytes(exported.serialize()))
@@ -103,10 +107,12 @@ def render(folder: Path, path: Path, steps: int | None, seed: int, member: int, 
         ImportError: a library that draws is missing.
     """
     video.use_headless_opengl()
+    out.target(path.with_name(f"{path.name}.{form or 'gif'}") if path.name else path)
     config, agent, _, agent_state = restored(folder)
     agent_state = member_state(config, agent_state, member)
-    path.parent.mkdir(parents=True, exist_ok=True)
     env = environment(config, 1)
+    if (steps or env.time_limit or 0) > MOST_FRAMES:
+        raise ValueError(f"an episode may last {env.time_limit} steps, a film at most {MOST_FRAMES}: give fewer --steps.")
     if isinstance(env, HostEnvironment):
         if form == "html":
             raise ValueError(f"{config.env} has no HTML viewer: choose --format gif or mp4.")
@@ -118,7 +124,10 @@ def render(folder: Path, path: Path, steps: int | None, seed: int, member: int, 
     look: Callable[[Any], Any] | None = env.view.viewer if form == "html" else env.view.draw
     if look is None:
         raise ValueError(f"{config.env} cannot be drawn as {form}.")
-    played = jax.jit(rollout.make_trajectory(agent, env, steps or env.time_limit))(agent_state, jax.random.key(seed))
+    trajectory = rollout.make_trajectory(agent, env, steps or env.time_limit)
+    states = jax.eval_shape(trajectory, agent_state, jax.random.key(seed))
+    fits.require_memory([fits.Part("what is drawn", fits.size(states), "--steps")])
+    played = jax.jit(trajectory)(agent_state, jax.random.key(seed))
     picture = _drawn(lambda: look(rollout.frames(env, played)))
     path = path.with_name(f"{path.name}.{form}")
     if form != "html":

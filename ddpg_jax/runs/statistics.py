@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpg_jax.runs.folder import curve, device, updates_in, versions
+from ddpg_jax.runs import out
+from ddpg_jax.runs.config import DERIVED
+from ddpg_jax.runs.folder import curve, device, updates_in, versions, write
 
 if TYPE_CHECKING:
     from ddpg_jax.runs.config import Config
@@ -72,13 +75,20 @@ def summary(config: Config, returns: np.ndarray, seconds: dict[str, float]) -> d
     return said
 
 
-def plot(folders: Sequence[Path], path: Path) -> None:
+def plot(folders: Sequence[Path], path: Path) -> str:
     """Draw evaluation returns against environment steps: a line per configuration, with the interval over its seeds.
 
     Runs that differ only in their seeds are one line, over the steps that all of them evaluated.
 
+    Args:
+        folders: of the runs.
+        path: ``.png`` where it has no suffix.
+
+    Returns:
+        The file written.
+
     Raises:
-        ValueError: no run holds an evaluation.
+        ValueError: no run holds an evaluation, or the file cannot be made.
     """
     # The object-oriented interface: it has no global state, so it may run in a thread.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -87,10 +97,14 @@ def plot(folders: Sequence[Path], path: Path) -> None:
     groups: dict[str, list[Path]] = {}
     for folder in folders:
         config = json.loads((folder / "config.json").read_text())
-        label = {name: value for name, value in config.items() if name not in ("seed", "seeds", "source", "replaced")}
+        label = {name: value for name, value in config.items() if name not in ("seed", "seeds", *DERIVED)}
         groups.setdefault(json.dumps(label, sort_keys=True), []).append(folder)
     figure = Figure(figsize=(6.4, 4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    known = sorted(FigureCanvasAgg(figure).get_supported_filetypes())
+    path = path if path.suffix else path.with_name(f"{path.name}.png") if path.name else path
+    if path.name and path.suffix[1:].lower() not in known:
+        raise ValueError(f"{path} ends in {path.suffix}, which is no kind of picture: choose one of {', '.join(known)}.")
+    path = out.target(path)
     axes = figure.add_subplot(xlabel="environment steps (per seed)", ylabel="return of deterministic episodes")
     widest = 0
     for group, members in groups.items():
@@ -113,5 +127,7 @@ def plot(folders: Sequence[Path], path: Path) -> None:
     axes.legend(fontsize="small")
     if widest > 1:
         axes.set_title("interquartile mean and its 95 % bootstrap interval", fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:].lower())
+    write(path, picture.getvalue())
+    return str(path)

@@ -42,6 +42,7 @@ def write(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
     Raises:
         ImportError: MP4 without imageio and its FFmpeg.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".gif":
         from PIL import Image
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
 from ddpg_jax.runs.presets import parts
-from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
+from ddpg_jax.runs.presets.numbers import MOST_ATOMS, Numbers, Parts, Preset
 
 if TYPE_CHECKING:
     from ddpg_jax.types import Environment
@@ -32,7 +32,7 @@ class D4PGNumbers(Numbers):
         from ddpg_jax import checks
 
         super().check()
-        checks.between(2, float("inf"), num_atoms=self.num_atoms)
+        checks.between(2, MOST_ATOMS, num_atoms=self.num_atoms)
 
 
 def compose(numbers: D4PGNumbers, env: Environment, **start: Any) -> Parts:
@@ -63,9 +63,13 @@ PRESETS = (
         summary="D4PG: categorical critic, 5-step returns, prioritised replay, many environments.",
         source=(
             "Barth-Maron et al. 2018 (arXiv:1804.08617): N = 5, 51 atoms, prioritised replay, many actors; Acme's d4pg for "
-            "what the paper's text does not give: support +-150, N(0, 0.2), Adam 3e-4, 256 wide. Ours: targets are averaged "
-            "(tau 0.005), not copied every 100 updates; final layers start in U[-3e-3, 3e-3]; exponents of the priorities as "
-            "in Schaul et al. 2016."
+            "what the paper's text does not give: support +-150, N(0, 0.2), Adam 3e-4, 256 wide, gamma 0.99, batch 256, replay "
+            "1e6, 1,000 steps before the first update; Schaul et al. 2016 for the priorities: alpha 0.6, beta from 0.4 to 1."
+        ),
+        ours=(
+            "targets averaged, tau 0.005 (copied every 100 updates there); 2 layers (3, with layer normalisation); 32 updates "
+            "for 32 steps (4); no clipping of gradients (at a norm of 40, dQ/da at 1); final layers start in U[-3e-3, 3e-3] "
+            "(the actor's near 1e-4); beta is 1 after 100,000 batches (at the end)."
         ),
         numbers=D4PGNumbers(),
         compose=compose,
@@ -77,10 +81,15 @@ PRESETS = (
             "Barth-Maron et al. 2018 (arXiv:1804.08617): N = 5, prioritised replay and 32 actors, as in its headline results. "
             "The paper's other numbers are not to be had; they are those of Acme's D4PGConfig: 51 atoms on +-150, 300-200 and "
             "400-300, Adam 1e-4, batch 256, N(0, 0.3), gradients clipped at a norm of 40, 32 samples per inserted step (4 "
-            "updates for 32 steps), replay 1e6. Exponents of the priorities as in Schaul et al. 2016. Differs from both: "
-            "targets are averaged (tau 0.01), not copied every 100 updates; dQ/da is not clipped; no layer normalisation."
+            "updates for 32 steps), gamma 0.99, replay 1e6, 1,000 steps before the first update. Priorities have the alpha 0.6 "
+            "of Schaul et al. 2016, weights are the paper's 1 / (R p) over the batch's greatest; 1e6 steps."
+        ),
+        ours=(
+            "targets averaged, tau 0.01 (copied every 100 updates there); dQ/da not clipped (at 1); no layer normalisation "
+            "(in all networks); all layers start at fan-in (the actor's last near 1e-4)."
         ),
         numbers=D4PGNumbers(
+            importance_exponent=1.0,
             updates_per_step=4,
             hidden=(300, 200),
             critic_hidden=(400, 300),

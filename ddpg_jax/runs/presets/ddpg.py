@@ -72,9 +72,9 @@ PRESETS = (
         summary="DDPG with the sizes that are in use today.",
         source=(
             "Fujimoto et al. 2018, section 6.1, and the authors' OurDDPG.py: 256x256 ReLU, Q([s, a]), N(0, 0.1), tau 0.005, "
-            "batch 256, Adam 3e-4. Ours: 1,000 random steps (25,000 there) and final layers that start in U[-3e-3, 3e-3] "
-            "(fan-in there)."
+            "gamma 0.99, batch 256, Adam 3e-4, replay 1e6, 1e6 steps."
         ),
+        ours="1,000 random steps (25,000 there); final layers start in U[-3e-3, 3e-3] (at fan-in there).",
         numbers=DDPGNumbers(),
         compose=today,
     ),
@@ -83,8 +83,9 @@ PRESETS = (
         summary="Lillicrap et al. 2015, section 7, low-dimensional observations, without batch normalisation.",
         source=(
             "Lillicrap et al. 2015 (arXiv:1509.02971), section 7 and Algorithm 1: 400-300, Adam 1e-4 and 1e-3, L2 1e-2 on Q, "
-            "tau 0.001, batch 64, replay 1e6, Ornstein-Uhlenbeck 0.15 and 0.2. The paper states no dt (1 here) and no warm-up "
-            "(updates start with the first full batch)."
+            "gamma 0.99, tau 0.001, batch 64, replay 1e6, Ornstein-Uhlenbeck 0.15 and 0.2, final layers from U[-3e-3, 3e-3] "
+            "and the others at fan-in, at most 2.5e6 steps. The paper states no dt (1 here) and no warm-up (updates start with "
+            "the first full batch)."
         ),
         numbers=PAPER,
         compose=paper,

@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from ddpg_jax.types import Agent, Behaviour, Environment, Replay, Window
 
+WIDEST, MOST_LAYERS = 1_000_000, 64
+LONGEST_WINDOW = 1_000
+"""Of multi-step returns: a window is unrolled, and a thousand steps take XLA a minute and a half."""
+LONGEST_DELAY, MOST_ATOMS = 1_000, 1_000_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
@@ -59,17 +64,25 @@ class Numbers:
     def check(self) -> None:
         """Raise ``ValueError`` for numbers that no run can have; what is not looked at here, its part looks at."""
         from ddpg_jax import checks
+        from ddpg_jax.runs import values
 
-        infinity, largest = float("inf"), 2**31 - 1  # rows and steps are int32 on the device
+        infinity, largest = float("inf"), values.LARGEST
         for name, widths in (("hidden", self.hidden or (0,)), ("critic_hidden", self.critic_hidden)):
             if min(widths, default=1) < 1:
-                raise ValueError(f"{name}={widths}: give the width of each hidden layer, each at least 1, for example 256,256.")
-        checks.between(1, infinity, batch_size=self.batch_size, num_envs=self.num_envs, learning_starts=self.learning_starts)
-        checks.between(1, infinity, updates_per_step=self.updates_per_step, n_step=self.n_step)
-        checks.between(1, largest, replay_capacity=self.replay_capacity, total_timesteps=self.total_timesteps)
-        checks.between(1, infinity, importance_updates=self.importance_updates)
-        checks.between(0, infinity, anneal_updates=self.anneal_updates, max_grad_norm=self.max_grad_norm)
-        checks.between(0, infinity, weight_decay=self.weight_decay)
+                raise ValueError(
+                    f"{name}={values.shown(widths)}: give the width of each hidden layer, each at least 1, for example 256,256."
+                )
+            if len(widths) > MOST_LAYERS or max(widths, default=1) > WIDEST:
+                raise ValueError(
+                    f"{name}={values.shown(widths)}: must be at most {MOST_LAYERS} layers of a width of at most {WIDEST} each."
+                )
+        checks.between(1, largest, batch_size=self.batch_size, num_envs=self.num_envs, learning_starts=self.learning_starts)
+        checks.between(1, largest, updates_per_step=self.updates_per_step, replay_capacity=self.replay_capacity)
+        checks.between(1, LONGEST_WINDOW, n_step=self.n_step)
+        checks.between(1, values.STEPS_LARGEST, total_timesteps=self.total_timesteps)
+        checks.between(1, largest, importance_updates=self.importance_updates)
+        checks.between(0, largest, anneal_updates=self.anneal_updates)
+        checks.between(0, infinity, max_grad_norm=self.max_grad_norm, weight_decay=self.weight_decay)
         checks.positive(reward_scale=self.reward_scale)
         if self.replay_capacity % self.num_envs:
             near = max(1, round(self.replay_capacity / self.num_envs)) * self.num_envs
@@ -100,10 +113,12 @@ class Preset:
     name: str
     summary: str
     source: str
-    """Where the numbers are from, and what differs from there."""
+    """Where the numbers are from."""
     numbers: Numbers
     compose: Callable[[Any, Environment], Parts]
     """``compose(numbers, env)``: the parts of a run."""
+    ours: str = ""
+    """Which numbers are not from there, with those that are there; each run says it at its start."""
     exact: bool = False
     scaled_down: Mapping[str, Any] = field(default_factory=dict)
     """Numbers that replace those above on a task with numbers of its own, before those do."""
@@ -113,3 +128,8 @@ class Preset:
     """The only environment that it is for."""
     around: Callable[[Environment], Environment] | None = None
     """A wrapper around the environment, also in evaluation."""
+
+    @property
+    def cites(self) -> str:
+        """`source` and `ours`, as one text."""
+        return f"{self.source} Ours: {self.ours}" if self.ours else self.source

@@ -34,7 +34,12 @@ PRESETS = (
         summary="DDPG that explores in parameter space.",
         source=(
             "Plappert et al. 2018 (arXiv:1706.01905), section 3 and appendix C: adaptive parameter noise, delta 0.2, alpha "
-            "1.01, every 50 steps, layer normalisation in both networks. Ours: sizes, rates and starts as preset 'default'."
+            "1.01, layer normalisation in both networks; every 50 updates, gamma 0.99, replay 1e6 and final layers from "
+            "U[-3e-3, 3e-3] as in OpenAI's baselines; 1e6 steps."
+        ),
+        ours=(
+            "as preset 'default' 256x256, Adam 3e-4, tau 0.005, batch 256, an update a step after 1,000 random ones "
+            "(baselines: 1e-4 and 1e-3, 0.01, 64, one in two steps, L2 1e-2 on Q, observations normalised)."
         ),
         numbers=ParameterNoiseNumbers(),
         compose=compose,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
 from ddpg_jax.runs.presets import parts
-from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
+from ddpg_jax.runs.presets.numbers import LONGEST_DELAY, Numbers, Parts, Preset
 
 if TYPE_CHECKING:
     from ddpg_jax.types import Environment
@@ -35,7 +35,7 @@ class TD3Numbers(Numbers):
         from ddpg_jax import checks
 
         super().check()
-        checks.between(1, float("inf"), policy_delay=self.policy_delay)
+        checks.between(1, LONGEST_DELAY, policy_delay=self.policy_delay)
 
 
 def compose(numbers: TD3Numbers, env: Environment, **start: Any) -> Parts:
@@ -73,9 +73,9 @@ PRESETS = (
         summary="TD3 with the sizes of its authors' code.",
         source=(
             "Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1 and the authors' TD3.py: 256x256, batch 256, Adam 3e-4, tau "
-            "0.005, N(0, 0.1), target noise 0.2 clipped at 0.5, delay 2. Ours: 1,000 random steps (25,000 there) and final "
-            "layers that start in U[-3e-3, 3e-3] (fan-in there)."
+            "0.005, gamma 0.99, N(0, 0.1), target noise 0.2 clipped at 0.5, delay 2, replay 1e6, 1e6 steps."
         ),
+        ours="1,000 random steps (25,000 there); final layers start in U[-3e-3, 3e-3] (at fan-in there).",
         numbers=TD3Numbers(),
         compose=compose,
     ),
@@ -84,9 +84,9 @@ PRESETS = (
         summary="Fujimoto et al. 2018, section 6.1.",
         source=(
             "Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1: 400-300, Q([s, a]), Adam 1e-3, batch 100, tau 0.005, delay "
-            "2, target noise 0.2 clipped at 0.5, N(0, 0.1), the whole history in the replay, 10,000 random steps on "
-            "HalfCheetah and Ant and 1,000 elsewhere. All layers start at fan-in, as in the authors' code; gamma 0.99 is from "
-            "there too."
+            "2, target noise 0.2 clipped at 0.5, N(0, 0.1), the whole history of 1e6 steps in the replay, 10,000 random steps "
+            "on HalfCheetah and Ant and 1,000 elsewhere. All layers start at fan-in, as in the authors' code; gamma 0.99 is "
+            "from there too."
         ),
         numbers=TD3Numbers(batch_size=100, hidden=(400, 300), actor_learning_rate=1e-3, critic_learning_rate=1e-3),
         compose=paper,

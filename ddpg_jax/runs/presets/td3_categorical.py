@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import ddpg_jax
 from ddpg_jax.runs.presets import parts
-from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
+from ddpg_jax.runs.presets.numbers import LONGEST_DELAY, MOST_ATOMS, Numbers, Parts, Preset
 
 if TYPE_CHECKING:
     from ddpg_jax.types import Environment
@@ -37,8 +37,8 @@ class TD3CategoricalNumbers(Numbers):
         from ddpg_jax import checks
 
         super().check()
-        checks.between(1, float("inf"), policy_delay=self.policy_delay)
-        checks.between(2, float("inf"), num_atoms=self.num_atoms)
+        checks.between(1, LONGEST_DELAY, policy_delay=self.policy_delay)
+        checks.between(2, MOST_ATOMS, num_atoms=self.num_atoms)
 
 
 def compose(numbers: TD3CategoricalNumbers, env: Environment) -> Parts:
@@ -69,8 +69,13 @@ PRESETS = (
         summary="TD3 with categorical critics on large batches from a thousand environments: the FastTD3 recipe.",
         source=(
             "Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: 1,024 environments, batch 32,768, "
-            "2 updates per step, AdamW 3e-4 with decay 0.1, tau 0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, 0.4) per "
-            "episode, observations normalised. Ours: final layers start in U[-3e-3, 3e-3]."
+            "2 updates per step, delay 2, AdamW 3e-4 with decay 0.1, tau 0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, "
+            "0.4) per episode, target noise 0.001 clipped at 0.5, actor 512-256-128, critics 1,024-512-256, 10,240 steps of "
+            "each environment in the replay, the first update after 10, observations normalised."
+        ),
+        ours=(
+            "final layers start in U[-3e-3, 3e-3] (the actor's from N(0, 0.01), the critics' at fan-in there); float32 "
+            "(bfloat16 there); 5e7 steps."
         ),
         numbers=TD3CategoricalNumbers(
             total_timesteps=50_000_000,

@@ -1,0 +1,140 @@
+"""Whether a run can be: networks fit the environment, and all of its state the memory. Known before anything is compiled."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+
+from ddpg_jax import checks, envs
+from ddpg_jax.runs.values import RunError
+from ddpg_jax.types import Environment, HostEnvironment, PyTree
+
+if TYPE_CHECKING:
+    from ddpg_jax.runs.config import Config
+
+KEY_BYTES = 8
+MOST_ON_HOST = 10_000
+"""Copies of an environment on the host: each is a Python object with a simulator of its own."""
+
+
+class Part(NamedTuple):
+    """Bytes of a part of a run, and the options that make it smaller."""
+
+    what: str
+    needed: int
+    lower: str
+
+
+def require_few(name: str, num_envs: int) -> None:
+    """Refuse more copies of an environment than the host can make.
+
+    Raises:
+        ValueError: there are too many.
+    """
+    if envs.on_host(name):
+        checks.between(1, MOST_ON_HOST, **{"environments on the host": num_envs})
+
+
+def require_vector(name: str, env: Environment | HostEnvironment) -> None:
+    """Refuse what the presets' networks cannot take.
+
+    Raises:
+        RunError: an observation is not one vector of numbers, or an action has no element.
+    """
+    observation, shape = env.observation, tuple(env.action.shape)
+    if not isinstance(observation, jax.ShapeDtypeStruct) or len(observation.shape) != 1 or 0 in observation.shape:
+        remedy = (
+            "wrap it by gymnasium.wrappers.FlattenObservation"
+            if isinstance(env, HostEnvironment)
+            else "turn it into one by ddpg_jax.envs.map_observation"
+        )
+        raise RunError(
+            f"{name} shows {_described(observation)}, but the presets' networks take one vector of numbers (a Box of one "
+            f"dimension): {remedy}, or compose networks of your own in Python (README)."
+        )
+    if len(shape) != 1 or 0 in shape:
+        raise RunError(
+            f"{name} takes actions of shape {shape}, but the presets' actors give one vector with an element at least."
+        )
+
+
+def _described(observation: PyTree) -> str:
+    if isinstance(observation, dict):
+        return f"a dict of {', '.join(map(str, observation)) or 'nothing'}"
+    if not isinstance(observation, jax.ShapeDtypeStruct):
+        return f"a {type(observation).__name__}"
+    return f"an observation of shape {observation.shape}" if observation.shape else "a single number (shape ())"
+
+
+def size(tree: PyTree) -> int:
+    """Bytes of a pytree of arrays or shapes."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def parts_of(config: Config, state: PyTree) -> list[Part]:
+    """What a run holds at once, at the least; ``state``: the shapes of its training state."""
+    numbers, schedule, seeds = config.numbers, config.schedule, config.seeds
+    rows = numbers.batch_size * numbers.batches_per_update
+    wide = sum(numbers.hidden) + sum(numbers.critic_hidden or numbers.hidden) + getattr(numbers, "num_atoms", 1)
+    batch = seeds * numbers.batch_size * 4 * wide + size(state.replay) * rows // numbers.replay_capacity
+    round_keys = 2 * schedule.collect_steps + 2 * schedule.updates_per_step
+    capacity = f"replay_capacity={numbers.replay_capacity:,}, seeds={seeds}"
+    return [
+        Part(f"the replay ({capacity})", size(state.replay), "--replay-capacity or --seeds"),
+        Part("networks and their optimisers", size(state.agent), "--hidden, --critic-hidden or --seeds"),
+        Part("environments", size(state.collector), "--num-envs or --seeds"),
+        Part("the window of multi-step returns", size(state.window), "--n-step, --num-envs or --seeds"),
+        Part("environments of the evaluation", _evaluation(config, state), "--evaluation-episodes or --seeds"),
+        Part("a batch", batch, "--batch-size, --hidden or --seeds"),
+        Part("random keys of a chunk", KEY_BYTES * seeds * schedule.rounds * round_keys, "--steps-per-chunk"),
+        Part("random keys of the warm-up", KEY_BYTES * seeds * schedule.warm_up * 2, "--learning-starts or --seeds"),
+        Part("random keys of a round", KEY_BYTES * seeds * round_keys, "--updates-per-step or --seeds"),
+    ]
+
+
+def require_playable(env: Environment | HostEnvironment, steps: int) -> None:
+    """Refuse what cannot be played by `ddpg_jax.envs.check` for so many steps, and kept.
+
+    Raises:
+        RunError: the memory is too small.
+    """
+    kept = 2 * steps * env.num_envs * size(env.observation)
+    state = 0 if isinstance(env, HostEnvironment) else size(jax.eval_shape(env.reset, jax.random.key(0)))
+    require_memory([Part("what is seen", kept, "--steps or --num-envs"), Part("environments", state, "--num-envs")])
+
+
+def _evaluation(config: Config, state: PyTree) -> int:
+    return size(state.collector) // config.numbers.num_envs * config.evaluation_episodes
+
+
+def require_memory(parts: Iterable[Part]) -> None:
+    """Refuse what this machine cannot hold.
+
+    Raises:
+        RunError: which part is the largest, and what to lower.
+    """
+    parts = list(parts)
+    total, largest, free = sum(part.needed for part in parts), max(parts, key=lambda part: part.needed), _free()
+    if total > 0.9 * free:
+        raise RunError(
+            f"this needs {total:,} bytes, of which {largest.what} {largest.needed:,}, but the "
+            f"{jax.devices()[0].platform} has {free:,} in all: lower {largest.lower}."
+        )
+
+
+def _free() -> int:
+    """Of the first device, or of the machine, or of the share of it that this process may have."""
+    stats = jax.devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+            limits.append(int(Path(path).read_text()))
+    return min(limits)

@@ -1,0 +1,25 @@
+"""Where a command writes its file: looked at before anything is computed for it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def target(path: Path) -> Path:
+    """The path, if a file can be written there; makes nothing.
+
+    Raises:
+        ValueError: it is a folder, or in a place where none can be made.
+    """
+    try:
+        if not path.name or path.is_dir():
+            raise ValueError(f"{path} is a folder: give the name of a file.")
+        existing = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+        if not existing.is_dir():
+            raise ValueError(f"{path} cannot be written: {existing} is no folder; give another place.")
+        if not os.access(path if path.exists() else existing, os.W_OK):
+            raise ValueError(f"{path} cannot be written: {existing} may not be written to; give another place.")
+    except OSError as error:  # a name too long, a circle of links
+        raise ValueError(f"{str(path)[:200]} cannot be written ({error.strerror}): give another place.") from error
+    return path

@@ -1,0 +1,106 @@
+"""Values as Python, a shell or a file gives them, made what a setting is; what would lose something by that is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, get_origin
+
+LARGEST = 2**31 - 1
+"""Rows, steps of an environment and updates are int32 on the device."""
+STEPS_LARGEST = 2**62
+"""Environment steps over all environments never go there."""
+FLOAT_LARGEST = 3.4028234663852886e38  # of float32
+SHOWN = 60
+
+
+class RunError(ValueError):
+    """A run that cannot start or go on; the message is one sentence for the user."""
+
+
+def exact(name: str, value: Any, kind: Any) -> Any:
+    """The value as a ``kind``: int, float, bool, str, dict, or a tuple of whole numbers.
+
+    NumPy's and JAX's scalars are taken, and numbers in other clothes where nothing is lost: ``"1e5"`` is 100,000.
+
+    Raises:
+        ValueError: it is none, or is not finite; ``name`` says of what.
+    """
+    convert, wanted = _KINDS[get_origin(kind) or kind]
+    try:
+        if getattr(value, "shape", None) == () and hasattr(value, "item"):
+            value = value.item()
+        found = convert(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{name}={shown(value)}: must be {wanted}.") from error
+    if kind is int and abs(found) >= 2**63:
+        raise ValueError(f"{name}={shown(value)}: must be less than 2**63 in size.")
+    return found
+
+
+def shown(value: Any) -> str:
+    """A value as it stands in a sentence: on one line, and not long."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        text = "a very long number"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            value = float(value)
+    whole = int(value)
+    if whole != value:
+        raise ValueError
+    return whole
+
+
+def _real(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError
+    number = float(value)
+    if not abs(number) <= FLOAT_LARGEST:
+        raise ValueError
+    return number
+
+
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError
+    return value
+
+
+def _widths(value: Any) -> tuple[int, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    return tuple(_integer(part.item() if hasattr(part, "item") else part) for part in parts)
+
+
+def _options(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        raise ValueError
+    try:
+        return json.loads(json.dumps(value, default=lambda part: part.item(), allow_nan=False))
+    except (AttributeError, RecursionError) as error:
+        raise ValueError from error
+
+
+_KINDS: dict[Any, tuple[Callable[[Any], Any], str]] = {
+    int: (_integer, "a whole number"),
+    float: (_real, "a finite number"),
+    bool: (_switch, "True or False"),
+    str: (_text, "a name"),
+    tuple: (_widths, "whole numbers separated by commas, as 256,256"),
+    dict: (_options, "a dict of options by name, of what JSON can hold"),
+}
