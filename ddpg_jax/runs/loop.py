@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from ddpg_jax.health import NEVER
+from ddpg_jax.host import Stopped
 from ddpg_jax.learner import Report
 from ddpg_jax.population import Programs
 from ddpg_jax.runs import terminal
@@ -77,7 +78,7 @@ def run(
         if config.note:
             say(config.note)
         try:
-            built = build(config)
+            built = build(config, lambda: bool(stop))
         except (ValueError, TypeError, ImportError) as error:
             raise RunError(str(error)) from error
         if not resume:
@@ -87,7 +88,8 @@ def run(
         programs = compile_programs(built, config)
         checkpoints = tools.result()
         _end_if(stop, "before the first step", folder)
-        state, done, clock = _begin(config, folder, built, programs, checkpoints if resume else None, say)
+        with contextlib.suppress(Stopped):  # by the signal that is looked at next
+            state, done, clock = _begin(config, folder, built, programs, checkpoints if resume else None, say)
         _end_if(stop, "before the first chunk", folder)
         write_json(folder / "config.json", config.flat())
         log = Log(folder)
@@ -185,7 +187,8 @@ class _Loop(NamedTuple):
 
         def evaluate(*arguments: Any) -> np.ndarray:
             _end_if(self.stop, "with everything trained and saved", self.folder)
-            returns = np.asarray(self.programs.evaluate(*arguments))
+            with contextlib.suppress(Stopped):
+                returns = np.asarray(self.programs.evaluate(*arguments))
             _end_if(self.stop, "with everything trained and saved", self.folder)
             return returns
 
@@ -203,7 +206,7 @@ class _Loop(NamedTuple):
         if self.stop or not self._is_evaluated(chunks):
             return None
         keys = evaluation_keys(self.config, DURING, self._steps(chunks))
-        with self._timed("evaluation"):
+        with self._timed("evaluation"), contextlib.suppress(Stopped):
             returns = np.asarray(self.programs.evaluate(agent_state, keys, {}), np.float64)
         return None if self.stop else held_out(returns).reshape(self.config.seeds, -1).mean(axis=1).tolist()
 
