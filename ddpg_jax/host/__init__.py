@@ -58,8 +58,8 @@ def make_train(
     In next-step autoreset some steps are none: they take their time in the schedule, and are not stored.
 
     Args:
-        stopped: looked at before each vector step, in the warm-up and in chunks; True abandons it, by `Stopped`. The state
-            that it consumed is gone: go on from one that was saved.
+        stopped: looked at before each vector step of the warm-up; True abandons it, by `Stopped`, and the state that it
+            consumed is gone. A chunk goes on to its end, so that there is a state to save.
 
     Raises:
         ValueError: as there; from ``warm_up`` and ``chunk`` where the environments have not begun.

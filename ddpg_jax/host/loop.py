@@ -183,7 +183,6 @@ class Loop:
         number, before, action = jnp.zeros((), jnp.int32), None, None  # no answer yet
         self._hosted.clear(int(state.steps))
         for index in range(self._schedule.rounds * self._schedule.collect_steps):
-            heed(self._stopped)
             behaving, asked, answered = state.collector.behaviour, before, action
             action, behaving, number, before = self._programs.explore(behaving, state.agent, acting_key, number, self._row)
             state = with_behaviour(state, behaving)
