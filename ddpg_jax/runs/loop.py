@@ -16,7 +16,6 @@ import jax
 import numpy as np
 
 from ddpg_jax.health import NEVER
-from ddpg_jax.learner import Report
 from ddpg_jax.population import Programs
 from ddpg_jax.runs.build import (
     DURING,
@@ -116,7 +115,9 @@ def _begin(
 ) -> tuple[PyTree, int, Clock]:
     """State, chunks done and time so far: of the newest checkpoint, or, without ``checkpoints``, of the warm-up."""
     if checkpoints is None:
-        return jax.block_until_ready(programs.start(member_keys(config), {})), 0, Clock()
+        state = jax.block_until_ready(programs.start(member_keys(config), {}))
+        _require_finite(config, state.first_bad_step, {}, config.schedule.warm_up_steps, None)
+        return state, 0, Clock()
     state, done, clock = _restore(checkpoints, built, folder, say)
     if done > config.num_chunks:
         raise RunError(f"{folder} is already past total_timesteps={config.numbers.total_timesteps}: raise it to go on.")
@@ -143,7 +144,7 @@ class _Loop(NamedTuple):
             report = jax.device_get(report)
             clock.add(time.perf_counter() - begin)
             steps, last = self.config.schedule.steps_after(chunks), chunks == self.config.num_chunks
-            _require_finite(self.config, report, steps, saved)
+            _require_finite(self.config, report.first_bad_step, report.finite, steps, saved)
             evaluation = self._evaluate(state.agent, steps) if last or _due(chunks, self.config.evaluate_every) else None
             self._report(metrics_row(self.config, report, chunks, clock, evaluation))
             if last or stop or _due(chunks, self.config.checkpoint_every):
@@ -182,18 +183,21 @@ def _due(chunks: int, every: int) -> bool:
     return every > 0 and chunks % every == 0
 
 
-def _require_finite(config: Config, report: Report, steps: int, saved: int | None) -> None:
-    first = {name: int(np.min(value)) for name, value in report.first_bad_step.items()}
-    broken = [name for name, value in report.finite.items() if not np.all(value)]
+def _require_finite(
+    config: Config, first_bad_step: dict[str, Any], finite: dict[str, Any], steps: int, saved: int | None
+) -> None:
+    """Both as of a `Report`, at so many steps; the last checkpoint is at ``saved``."""
+    first = {name: int(np.min(value)) for name, value in first_bad_step.items()}
+    broken = [name for name, value in finite.items() if not np.all(value)]
     if min(first.values()) == NEVER and not broken:
         return
     # What is collected comes before what is learned from it; a dict that JAX returns is in alphabetical order.
     collected = ("action", "observation", "reward")
     name = min(first, key=lambda name: (first[name], name not in collected))
     if first[name] == NEVER:
-        what, member = f"parameters {broken[0]}", int(np.argmin(report.finite[broken[0]]))
+        what, member = f"parameters {broken[0]}", int(np.argmin(finite[broken[0]]))
     else:
-        what, member = name, int(np.argmin(report.first_bad_step[name]))
+        what, member = name, int(np.argmin(first_bad_step[name]))
         steps = (first[name] + 1) * config.numbers.num_envs
     what += f" of seed {config.seed + member}" if config.seeds > 1 else ""
     kept = f"the last finite checkpoint, at {saved} steps, is kept" if saved else "no checkpoint had been written yet"
