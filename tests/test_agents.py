@@ -921,7 +921,9 @@ def test_statistics_of_everything_at_once_and_one_by_one():
         one_by_one = observe(one_by_one, row[None])
     at_once = observe(start(agent), observed)
     one, other = one_by_one.slots["normalizer"], at_once.slots["normalizer"]
-    assert_close([x.value for x in (one.count, one.mean, one.squares)], [x.value for x in (other.count, other.mean, other.squares)])
+    assert_close(
+        [x.value for x in (one.count, one.mean, one.squares)], [x.value for x in (other.count, other.mean, other.squares)]
+    )
     np.testing.assert_allclose(other.squares.value, 12 * observed.var(0), rtol=1e-5)
     assert agent.act(at_once, observed).shape == (12, A)
 
