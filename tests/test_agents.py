@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from ddpg_jax.agents import (
+    annealed,
     d4pg,
     ddpg,
     make_agent,
@@ -921,9 +922,8 @@ def test_statistics_of_everything_at_once_and_one_by_one():
         one_by_one = observe(one_by_one, row[None])
     at_once = observe(start(agent), observed)
     one, other = one_by_one.slots["normalizer"], at_once.slots["normalizer"]
-    assert_close(
-        [x.value for x in (one.count, one.mean, one.squares)], [x.value for x in (other.count, other.mean, other.squares)]
-    )
+    for name in ("count", "mean", "squares"):
+        assert_close(getattr(one, name).value, getattr(other, name).value)
     np.testing.assert_allclose(other.squares.value, 12 * observed.var(0), rtol=1e-5)
     assert agent.act(at_once, observed).shape == (12, A)
 
@@ -1135,6 +1135,13 @@ def test_a_schedule_is_the_rate_it_names():
         assert_close((after.actor.params, after.critic.params), (expected.actor.params, expected.critic.params))
 
 
+@pytest.mark.parametrize("rate", [-1e-3, float("nan"), float("inf")])
+@pytest.mark.parametrize("updates", [0, 100])
+def test_a_rate_that_falls_is_checked_like_one_that_does_not(rate, updates):
+    with pytest.raises(ValueError, match=f"^learning_rate={rate}: must be"):
+        annealed(rate, updates)
+
+
 @pytest.mark.parametrize("name", ["ddpg", "td3"])
 def test_gradients_are_clipped_by_their_global_norm(name):
     def clipped(rate):
@@ -1171,6 +1178,13 @@ def test_gradients_are_clipped_by_their_global_norm(name):
             (name, {"v_min": low, "v_max": high}, f"v_min={low}, v_max={high}: v_min must be less than v_max")
             for name in ("d4pg", "td3_categorical")
             for low, high in ((1.0, 1.0), (2.0, -2.0), (0.0, float("nan")))
+        ),
+        *((name, {"v_max": float("inf")}, "v_max=inf: must be a finite number") for name in ("d4pg", "td3_categorical")),
+        *(
+            (name, {rate: bad}, f"{rate}={bad}: must be ")
+            for name in ("ddpg", "d4pg")
+            for rate in ("actor_learning_rate", "critic_learning_rate", "critic_weight_decay")
+            for bad in (float("inf"), float("nan"))
         ),
     ],
 )

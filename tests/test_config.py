@@ -315,6 +315,18 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
         *[({name: -1}, f"^{name}=-1: must be") for name in ("seed", "evaluate_every", "checkpoint_every", "anneal_updates")],
         ({"seed": 2**31 - 1}, "^seed=2147483647: must be between 0 and 2147483646"),
         ({"total_timesteps": 2**31}, "^total_timesteps=2147483648: must be"),
+        # What reaches a schedule is checked before it does; with prioritised replay or annealing and without.
+        *(
+            ({name: value, "priority_exponent": alpha, "anneal_updates": 1000}, f"^{name}={value}: must be")
+            for alpha in (0.0, 0.6)
+            for name, values in (
+                ("importance_exponent", (5, -0.1, float("nan"))),
+                ("actor_learning_rate", (-1e-3, float("nan"), float("inf"))),
+                ("critic_learning_rate", (-1e-3, float("nan"), float("inf"))),
+            )
+            for value in values
+        ),
+        *(({"priority_exponent": value}, f"^priority_exponent={value}: must be between 0 and 1") for value in (5, float("nan"))),
         ({"policy_delay": 0, "preset": "td3"}, "^policy_delay=0: must be at least 1"),
         ({"num_atoms": 1, "preset": "d4pg", "total_timesteps": 9_000}, "^num_atoms=1: must be at least 2"),
         ({"num_atoms": 51}, "preset 'default' has no num_atoms: it is a number of d4pg, d4pg-paper, td3-categorical"),

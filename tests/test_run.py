@@ -513,8 +513,8 @@ def broken(first: dict[str, int], finite: dict[str, bool]) -> learner.Report:
     ],
 )
 def test_the_first_quantity_that_is_not_finite_is_named(first, finite, saved, message):
+    report = broken(first, finite)
     with pytest.raises(RunError, match=message):
-        report = broken(first, finite)
         loop._require_finite(small(num_envs=4), report.first_bad_step, report.finite, 999, saved)
 
 

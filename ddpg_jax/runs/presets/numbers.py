@@ -69,7 +69,9 @@ class Numbers:
         checks.between(1, largest, replay_capacity=self.replay_capacity, total_timesteps=self.total_timesteps)
         checks.between(1, infinity, importance_updates=self.importance_updates)
         checks.between(0, infinity, anneal_updates=self.anneal_updates, max_grad_norm=self.max_grad_norm)
-        checks.between(0, infinity, weight_decay=self.weight_decay)
+        checks.at_least_zero(weight_decay=self.weight_decay, actor_learning_rate=self.actor_learning_rate)
+        checks.at_least_zero(critic_learning_rate=self.critic_learning_rate)
+        checks.between(0, 1, priority_exponent=self.priority_exponent, importance_exponent=self.importance_exponent)
         checks.positive(reward_scale=self.reward_scale)
         if self.replay_capacity % self.num_envs:
             near = max(1, round(self.replay_capacity / self.num_envs)) * self.num_envs
