@@ -14,6 +14,7 @@ ROOT = Path(ddpg_jax.__file__).parent
 # From the ground up: a room may import what lies on floors below its own, and nothing else. What is not here is refused.
 FLOORS = (
     ("types", "checks"),
+    ("sums",),
     ("losses", "returns", "noise", "networks", "replay"),
     ("agents", "behaviour", "envs"),
     ("rollout", "schedule", "health"),

@@ -9,7 +9,8 @@ from scipy import stats
 from ddpg_jax import agents, envs, health, networks, noise, replay, returns, rollout, train
 from ddpg_jax.behaviour import explore, parameter_noise, random_actions
 from ddpg_jax.envs import Single, batch
-from ddpg_jax.types import Agent, AgentState, NetworkState, Transition
+from ddpg_jax.schedule import Schedule
+from ddpg_jax.types import Agent, AgentState, Environment, NetworkState, TimeStep, Transition
 
 E, LENGTH, UPDATES, CAPACITY = 4, 25, 2, 200
 LEARNING_STARTS = 30  # 8 vector steps, 32 transitions
@@ -503,6 +504,72 @@ def test_reports_are_finite_scalars_of_fixed_shape(program, warm, after):
 def test_bad_numbers_are_named(wrong, text):
     with pytest.raises(ValueError, match=text):
         make(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "vector_steps"),
+    [
+        ({"num_envs": 1}, 2**31 - 1),
+        ({"num_envs": 16_384}, 2**31 - 1),  # 2^45 environment steps
+        ({"num_envs": 4, "learning_starts": 40, "updates_per_step": 2}, 10 + 2**30 - 1),  # 2^31 - 2 updates; 10 warm up
+        ({"num_envs": 1, "learning_starts": 8, "collect_steps": 5, "n_step": 3}, 10 + (2**31 - 1 - 10) // 5 * 5),
+    ],
+)
+def test_the_longest_run_is_what_int32_counts(numbers, vector_steps):
+    schedule = Schedule(**{"learning_starts": 1, "steps_per_chunk": 20 * numbers["num_envs"]} | numbers)
+    assert schedule.longest == vector_steps * schedule.num_envs
+    rounds = schedule.chunks(schedule.longest) * schedule.rounds
+    assert schedule.warm_up + rounds * schedule.collect_steps < 2**31
+    assert rounds * schedule.updates_per_step < 2**31
+
+
+def huge_then_ones():
+    """Episodes of one step, of which the second earns 2^26, and every other 1. The first is the warm-up."""
+
+    def reset(key):
+        return jnp.zeros((1,), jnp.int32), jnp.zeros((1, 1))
+
+    def step(count, action, key):
+        ended = jnp.ones((1,), bool)
+        time_step = TimeStep(
+            observation=jnp.zeros((1, 1)),
+            reward=jnp.where(count == 1, jnp.float32(2**26), 1.0),
+            terminated=ended,
+            truncated=~ended,
+            next_observation=jnp.zeros((1, 1)),
+        )
+        return count + 1, time_step
+
+    number = jax.ShapeDtypeStruct((1,), jnp.float32)
+    return Environment(reset, step, 1, observation=number, action=number, time_limit=1)
+
+
+def test_sums_of_a_chunk_lose_nothing():
+    """2^26 and 63 times 1: a float32 alone, whose steps are 8 there, would stay at 2^26."""
+    agent = listener()
+
+    def update(state, batch, key, weight=None):
+        metric = jnp.where(state.step == 0, jnp.float32(2**26), 1.0)
+        return state.replace(step=state.step + 1), {"td_error": batch.reward, "metric": metric}
+
+    agent = agent._replace(update=update, observe=None)
+    functions = make(agent, huge_then_ones(), capacity=64, learning_starts=1, updates_per_step=1, steps_per_chunk=64)
+    _, report = jax.jit(functions.chunk)(jax.jit(functions.warm_up)(functions.init(jax.random.key(0))))
+    assert report.episodes.count == report.episodes.length_sum == 64
+    assert report.episodes.return_sum == np.float32(2**26 + 63)
+    assert report.metrics["metric"] == np.float32((2**26 + 63) / 64)
+
+
+def test_what_is_not_finite_in_the_warm_up_is_named_with_its_step():
+    """Of the 8 vector steps of the warm-up the fifth, number 4, shows NaN; learning begins after it."""
+    functions = make(env=batch(breaking(5), E, 1000), steps_per_chunk=2 * E)
+    warm = jax.jit(functions.warm_up)(functions.init(jax.random.key(0)))
+    assert warm.first_bad_step == {"observation": 4, "action": health.NEVER, "reward": health.NEVER}
+    _, report = jax.jit(functions.chunk)(warm)
+    assert report.first_bad_step["observation"] == 4
+    assert report.first_bad_step["action"] == 9  # after the update of the first round, which is step 8
+    starting = batch(breaking(0)._replace(reset=lambda key: (jnp.zeros(()), jnp.full((1,), jnp.nan))), E, 1000)
+    assert make(env=starting).init(jax.random.key(0)).first_bad_step["observation"] == 0
 
 
 def primitives(jaxpr):

@@ -92,7 +92,7 @@ def _collector(env: HostEnvironment, behaviour: Behaviour, key: Key) -> rollout.
         observation=(),
         behaviour=strong(behaviour.init(key, jnp.zeros((count, *env.action.shape), env.action.dtype))),
         reset=jnp.ones((count,), bool),
-        episode_return=jnp.zeros((count,)),
+        episode_return=jnp.zeros((count,), jnp.float32),
         episode_length=jnp.zeros((count,), jnp.int32),
     )
 

@@ -66,6 +66,7 @@ def prioritised(
     if not callable(importance_exponent):
         checks.between(0, 1, importance_exponent=importance_exponent)
     beta = importance_exponent if callable(importance_exponent) else lambda samples: importance_exponent
+    exponent = lambda samples: jnp.asarray(beta(samples), jnp.float32)
 
     def init(transition: PyTree) -> PrioritisedState:
         rows, levels = capacity, list[jax.Array]()
@@ -91,7 +92,7 @@ def prioritised(
         rows, priorities = _descend(state.levels, segment / batch_size, (segment + 1) / batch_size, uniforms)
         batch = jax.tree.map(lambda buffer: buffer.at[rows].get(mode="promise_in_bounds"), state.ring.storage)
         # (N P)^-beta over its maximum: N and the total cancel.
-        weight = (jnp.min(priorities) / jnp.maximum(priorities, jnp.finfo(jnp.float32).tiny)) ** beta(state.samples)
+        weight = (jnp.min(priorities) / jnp.maximum(priorities, jnp.finfo(jnp.float32).tiny)) ** exponent(state.samples)
         return Sample(batch=batch, weight=weight, rows=rows)
 
     def update(state: PrioritisedState, rows: jax.Array, td_error: jax.Array) -> PrioritisedState:
