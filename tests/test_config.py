@@ -328,7 +328,7 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
         ({"num_atoms": 1, "preset": "d4pg", "total_timesteps": 9_000}, "^num_atoms=1: must be between 2 and"),
         # What reaches a schedule is checked before it does; with prioritised replay or annealing and without.
         *(
-            ({name: value, "priority_exponent": alpha, "anneal_updates": 1000}, f"^{name}={value}: must be")
+            ({name: value, "priority_exponent": alpha, "anneal_updates": 1000}, f"^{name}={float(value)}: must be")
             for alpha in (0.0, 0.6)
             for name, values in (
                 ("importance_exponent", (5, -0.1, float("nan"))),
@@ -338,7 +338,7 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
             for value in values
         ),
         *(
-            ({"priority_exponent": value}, f"^priority_exponent={value}: must be between 0 and 1")
+            ({"priority_exponent": value}, f"^priority_exponent={float(value)}: must be")
             for value in (5, float("nan"))
         ),
         ({"num_atoms": 51}, "preset 'default' has no num_atoms: it is a number of d4pg, d4pg-paper, td3-categorical"),
