@@ -318,7 +318,7 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
         *[({name: -1}, f"^{name}=-1: must be") for name in ("seed", "evaluate_every", "checkpoint_every", "anneal_updates")],
         ({"seed": 2**31 - 1}, "^seed=2147483647: must be between 0 and 2147483646"),
         ({"total_timesteps": 2**62 + 1}, "^total_timesteps=4611686018427387905: must be"),
-        ({"total_timesteps": 2**31 + 10}, "^total_timesteps=2147483658: must be at most 21474836.. here, .* 32 bits"),
+        ({"total_timesteps": 2**31 + 10}, "^total_timesteps=2147483658: must be at most 21474836.. here, .* int32"),
         # 2**31 - 1 updates, 4 of them in a vector step of 8 environments, after 100 random steps: 104 + 8 * (2**29 - 1).
         (
             {"total_timesteps": 2**33, "num_envs": 8, "steps_per_chunk": 80, "updates_per_step": 4},
@@ -337,10 +337,7 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
             )
             for value in values
         ),
-        *(
-            ({"priority_exponent": value}, f"^priority_exponent={float(value)}: must be")
-            for value in (5, float("nan"))
-        ),
+        *(({"priority_exponent": value}, f"^priority_exponent={float(value)}: must be") for value in (5, float("nan"))),
         ({"num_atoms": 51}, "preset 'default' has no num_atoms: it is a number of d4pg, d4pg-paper, td3-categorical"),
         ({"critic_hidden": (0,)}, "^critic_hidden=.0,.: give the width"),
         ({"hidden": ()}, "^hidden=.*: give the width"),

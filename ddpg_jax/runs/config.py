@@ -180,7 +180,7 @@ def _check_steps(config: Config) -> None:
         )
     if total > schedule.longest:
         raise ValueError(
-            f"total_timesteps={total}: must be at most {schedule.longest} here: vector steps and updates are counted in 32 bits."
+            f"total_timesteps={total}: must be at most {schedule.longest} here: vector steps and updates are counted in int32."
         )
 
 

@@ -125,7 +125,7 @@ def _begin(
     config: Config, folder: Path, built: Built, programs: Programs, checkpoints: Any, say: Callable[[str], None]
 ) -> tuple[PyTree, int, Clock]:
     """State, chunks done and time so far: of the newest checkpoint, or, where there is none, of the warm-up."""
-    restored = None if checkpoints is None else restore(checkpoints, built, folder, say)
+    restored = None if checkpoints is None else restore(config, checkpoints, built, folder, say)
     if restored is None:
         state = jax.block_until_ready(programs.start(member_keys(config), {}))
         _require_finite(config, state.first_bad_step, {}, config.schedule.warm_up_steps, None)
