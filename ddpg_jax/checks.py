@@ -48,7 +48,7 @@ def positive(**values: Any) -> None:
 
 
 def below(equal: bool = False, /, **values: Any) -> None:
-    """Raise ``ValueError`` unless the two concrete numbers, named as the user gave them, are finite and rise, or do not fall."""
+    """Raise ``ValueError`` unless the two concrete numbers, named as given, are finite and rise, or at least do not fall."""
     (low, a), (high, b) = values.items()
     if is_known(a) and is_known(b) and not np.all(np.asarray(a) <= np.asarray(b) if equal else np.asarray(a) < np.asarray(b)):
         raise ValueError(f"{low}={a}, {high}={b}: {low} must {'not be greater' if equal else 'be less'} than {high}.")

@@ -326,7 +326,10 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
             )
             for value in values
         ),
-        *(({"priority_exponent": value}, f"^priority_exponent={value}: must be between 0 and 1") for value in (5, float("nan"))),
+        *(
+            ({"priority_exponent": value}, f"^priority_exponent={value}: must be between 0 and 1")
+            for value in (5, float("nan"))
+        ),
         ({"policy_delay": 0, "preset": "td3"}, "^policy_delay=0: must be at least 1"),
         ({"num_atoms": 1, "preset": "d4pg", "total_timesteps": 9_000}, "^num_atoms=1: must be at least 2"),
         ({"num_atoms": 51}, "preset 'default' has no num_atoms: it is a number of d4pg, d4pg-paper, td3-categorical"),
