@@ -291,7 +291,7 @@ def test_rates_are_without_the_warm_up(monkeypatch, tmp_path):
             """A warm-up that is under way: `jax.block_until_ready` waits for it."""
 
             def __init__(self, state):
-                self.state = state
+                self.state, self.first_bad_step = state, state.first_bad_step
 
             def block_until_ready(self):
                 waited.append(True)

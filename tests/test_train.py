@@ -577,10 +577,10 @@ def test_what_is_not_finite_in_the_warm_up_is_named_with_its_step():
 class Ledger:
     """A network that acts and values 0, and carries how often each of ``CAPACITY`` rows was shown to its loss."""
 
-    def init(self, key, *inputs):  # noqa: ARG002
+    def init(self, *_):
         return {"params": {"w": jnp.zeros(())}, "shown": {"count": jnp.zeros(CAPACITY, jnp.int32)}}
 
-    def apply(self, variables, observation, *action, mutable=False):  # noqa: ARG002
+    def apply(self, variables, observation, *action):
         shape = observation.shape[:-1] if action else (*observation.shape[:-1], 1)
         return variables["params"]["w"] + jnp.zeros(shape)
 
