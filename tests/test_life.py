@@ -329,7 +329,7 @@ def shown_by_tensorboard(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def test_tensorboard_lacks_no_line_after_a_kill(tmp_path):
     """A checkpoint at step 20. Of its line TensorBoard was not told, but of step 30, which comes again."""
-    rows = [{"env_steps": steps, "evaluation_return": [float(steps), None]} for steps in (10, 20, 30)]
+    rows = [{"env_steps": steps, "episode_return": [float(steps), None], "evaluation_return": None} for steps in (10, 20, 30)]
     with contextlib.closing(Log(tmp_path)) as first:
         first.add(rows[0])
         first.add(rows[2])
@@ -339,7 +339,7 @@ def test_tensorboard_lacks_no_line_after_a_kill(tmp_path):
         second.anew(rows[:2])
         second.add(rows[2])
     assert len(list(tmp_path.glob("*tfevents*"))) == 2
-    assert shown_by_tensorboard(tmp_path) == {"evaluation_return": [(10, 10.0), (20, 20.0), (30, 30.0)]}
+    assert shown_by_tensorboard(tmp_path) == {"episode_return": [(10, 10.0), (20, 20.0), (30, 30.0)]}
     assert read_metrics(tmp_path) == rows
 
 
@@ -357,7 +357,8 @@ def test_a_reader_that_leaves(tmp_path):
     small = {"total-timesteps": 300, "learning-starts": 100, "steps-per-chunk": 100, "batch-size": 8, "hidden": "8,8"}
     words = [word for name, value in small.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "ddpg_jax.runs.cli", "train", "--time-limit", "20", "--run-dir", tmp_path / "run", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    env = {**os.environ, "DDPG_JAX_CACHE": str(jax.config.jax_compilation_cache_dir)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline().startswith("pendulum, preset default")
