@@ -1,0 +1,106 @@
+"""``metrics.jsonl``: what is written of each chunk, and what can be read of a file that was damaged."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from ddpg_jax import learner, rollout
+from ddpg_jax.runs import statistics
+from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs.folder import Clock, curve, mean, metrics_row, read_metrics, write_json
+
+
+def row(steps, returns=None, **more):
+    return {"env_steps": steps, "evaluation_return": returns, **more}
+
+
+def written(folder, *lines: bytes):
+    (folder / "metrics.jsonl").write_bytes(b"\n".join(lines))
+    return folder
+
+
+GOOD = [json.dumps(row(steps, [float(-steps)])).encode() for steps in (10, 20, 30)]
+
+
+def test_a_seed_without_an_episode_hides_no_other(tmp_path):
+    """Three members of 4 chunks of 100 steps: two episodes of returns 3 and 5, none, one of 7."""
+    config = make_config("pendulum", total_timesteps=1_400, learning_starts=1_000, steps_per_chunk=100, seeds=3)
+    episodes = rollout.Episodes(
+        count=np.float32([2, 0, 1]),
+        return_sum=np.float32([8, 0, 7]),
+        length_sum=np.float32([30, 0, 9]),
+        broken=np.float32([0, 1, 0]),
+    )
+    report = learner.Report(episodes=episodes, metrics={}, first_bad_step={}, finite={})
+    clock = Clock()
+    clock.add(2.0)
+    found = metrics_row(config, report, 1, clock, None)
+    assert found["episode_return"] == [4.0, None, 7.0]
+    assert found["episode_length"] == [15.0, None, 9.0]
+    assert found["broken_episodes"] == [0.0, 1.0, 0.0]
+    assert mean(found["episode_return"]) == 5.5
+    text = json.dumps(found, allow_nan=False)
+    assert read_metrics(written(tmp_path, text.encode(), b"")) == [json.loads(text)]
+    nobody = dataclasses.replace(report, episodes=rollout.Episodes(*np.zeros((4, 3), np.float32)))
+    assert metrics_row(config, nobody, 1, clock, None)["episode_return"] == [None] * 3
+    assert mean([None] * 3) is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"5",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"{}",
+        b'{"env_steps": 15}',
+        b'{"evaluation_return": [1.0]}',
+        b'{"env_steps": "15", "evaluation_return": [1.0]}',
+        b'{"env_steps": -15, "evaluation_return": [1.0]}',
+        b'{"env_steps": true, "evaluation_return": [1.0]}',
+        b'{"env_steps": 1e999, "evaluation_return": [1.0]}',
+        b'{"env_steps": 15, "evaluation_return": 1.0}',
+        b'{"env_steps": 15, "evaluation_return": []}',
+        b'{"env_steps": 15, "evaluation_return": [null]}',
+        b'{"env_steps": 15, "evaluation_return": [NaN]}',
+        b'{"env_steps": 15, "evaluation_return": [[1.0]]}',
+        b'{"env_steps": 15, "evalu',
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b"\x00" * 50,
+    ],
+)
+def test_a_damaged_line_hides_no_good_one(tmp_path, damage):
+    said: list[str] = []
+    found = read_metrics(written(tmp_path, GOOD[0], damage, GOOD[1], GOOD[2], b""), said.append)
+    assert [line["env_steps"] for line in found] == [10, 20, 30]
+    assert said == [f"{tmp_path / 'metrics.jsonl'}: 1 of 4 lines are damaged and are passed over."]
+    steps, returns = curve(tmp_path)
+    assert steps.tolist() == [10, 20, 30]
+    assert returns.tolist() == [[-10.0], [-20.0], [-30.0]]
+
+
+def test_a_last_line_that_a_kill_cut_is_no_damage(tmp_path):
+    said: list[str] = []
+    assert len(read_metrics(written(tmp_path, *GOOD, GOOD[0][:-3]), said.append)) == 3
+    assert len(read_metrics(written(tmp_path, *GOOD), said.append)) == 3, "a last line needs no end"
+    assert not said
+    assert read_metrics(tmp_path / "nowhere") == []
+
+
+def test_steps_that_come_again_and_out_of_order(tmp_path):
+    """The last of each counts; lines of another number of seeds are left out of the curve."""
+    again = json.dumps(row(20, [5.0])).encode()
+    other = json.dumps(row(40, [5.0, 6.0])).encode()
+    unevaluated = json.dumps(row(25)).encode()
+    folder = written(tmp_path, GOOD[2], GOOD[1], other, again, unevaluated, GOOD[0], b"")
+    assert [line["env_steps"] for line in read_metrics(folder)] == [10, 20, 25, 30, 40]
+    steps, returns = curve(folder)
+    assert steps.tolist() == [10, 20, 30]
+    assert returns.tolist() == [[-10.0], [5.0], [-30.0]]
+    write_json(folder / "config.json", {"env": "pendulum", "preset": "default", "seed": 0, "seeds": 1})
+    statistics.plot([folder], folder / "curve.png")
+    assert (folder / "curve.png").stat().st_size > 1_000
