@@ -87,7 +87,9 @@ def batch(
         starts.reset,
         step,
         num_envs,
-        observation=jax.eval_shape(_single_precision, observation),
+        observation=jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), jax.eval_shape(_single_precision, observation)
+        ),
         action=jax.ShapeDtypeStruct((single.action_size,), jnp.float32),
         time_limit=time_limit,
         breaks=single.valid is not None,

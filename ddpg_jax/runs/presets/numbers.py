@@ -77,7 +77,8 @@ class Numbers:
                     f"{name}={values.shown(widths)}: must be at most {MOST_LAYERS} layers of a width of at most {WIDEST} each."
                 )
         checks.between(1, largest, batch_size=self.batch_size, num_envs=self.num_envs, learning_starts=self.learning_starts)
-        checks.between(1, largest, updates_per_step=self.updates_per_step, replay_capacity=self.replay_capacity)
+        checks.between(1, largest, updates_per_step=self.updates_per_step)
+        checks.between(1, values.ROWS_LARGEST, replay_capacity=self.replay_capacity)
         checks.between(1, LONGEST_WINDOW, n_step=self.n_step)
         checks.between(1, values.STEPS_LARGEST, total_timesteps=self.total_timesteps)
         checks.between(1, largest, importance_updates=self.importance_updates)
