@@ -202,6 +202,10 @@ def test_a_run_without_a_checkpoint(copy, emptied):
         (copy / "checkpoints").mkdir()
     refused(invoke("evaluate", copy), "has no checkpoint: train it first")
     refused(invoke("render", copy), "has no checkpoint: train it first")
+    before = (copy / "metrics.jsonl").read_text()
+    refused(invoke("train", "--resume", "--run-dir", copy), "has no checkpoint any more")
+    assert (copy / "metrics.jsonl").read_text() == before, "of a run that ended nothing is thrown away"
+    (copy / "summary.json").unlink()
     result = invoke("train", "--resume", "--run-dir", copy)
     assert result.exit_code == 0, result.output
     assert "has no checkpoint yet: its run begins anew." in result.output
