@@ -23,6 +23,9 @@ from ddpg_jax.runs.config import RunError
 from ddpg_jax.runs.folder import unwritten
 from ddpg_jax.types import PyTree, is_key
 
+# What Orbax says of a failure, in pages, is said here in a sentence; a level would be undone by others who set it.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+
 FORMAT = 3
 """Of what is in a checkpoint; raised where the state of training or how it is stored gets another structure."""
 
@@ -47,8 +50,6 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         )
-        # What Orbax and its event loop say of a failure is said here, in a sentence.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", r"coroutine '\w*CheckpointHandler.* was never awaited", RuntimeWarning)
         self._folder = folder
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
