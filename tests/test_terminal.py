@@ -19,7 +19,7 @@ IN_PYTHON = "print('ready', flush=True); time.sleep(30)"
 
 def child(body: str, within: str = "contextlib.nullcontext()") -> subprocess.Popen:
     code = f"""
-import contextlib, hashlib, sys, time
+import contextlib, gc, hashlib, sys, time
 from ddpg_jax.runs import terminal
 try:
     with terminal.ending(), {within} as stop:
@@ -50,6 +50,23 @@ def ended(process: subprocess.Popen, *numbers: int) -> tuple[int, str, str]:
 @pytest.mark.parametrize("number", terminal.SIGNALS)
 def test_a_signal_ends_a_command_in_a_line(number):
     assert ended(child(IN_PYTHON), number) == (128 + number, f"stopped by {number.name}.\n", "")
+
+
+def test_a_signal_ends_what_does_not_return_to_python():
+    """After a second; there is no run to save."""
+    assert ended(child(IN_C), signal.SIGTERM) == (143, "", "stopped by SIGTERM.\n")
+
+
+def test_a_signal_is_not_lost_in_a_callback():
+    """What is raised there, as in JAX's own at each garbage collection, Python only reports."""
+    body = "gc.callbacks.append(lambda *about: time.sleep(0.01)); print('ready', flush=True)\n        while True: gc.collect()"
+    assert ended(child(body), signal.SIGINT)[::2] in [(130, ""), (130, "stopped by SIGINT.\n")]
+
+
+def test_a_signal_that_was_lost_is_told_to_the_run_that_began_meanwhile():
+    lost = "try: time.sleep(30)\n        except terminal.Interrupted: pass"
+    run = "with terminal.stopping() as stop:\n            while not stop: time.sleep(0.01)\n        print(stop)"
+    assert ended(child(f"print('ready', flush=True)\n        {lost}\n        {run}"), signal.SIGINT) == (0, "[2]\n", "")
 
 
 def test_a_second_signal_ends_what_does_not_return_to_python():
