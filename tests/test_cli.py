@@ -605,7 +605,8 @@ def test_plain_lines_where_there_is_no_terminal(trained):
     assert all(re.search(r"  \d+ s left$", line) for line in chunks[1:])
     assert chunks[-1].endswith("  0 s left")
     assert re.match(r"final return: -\d+\.\d \+- \d+\.\d over 100 episodes", lines[5])
-    assert re.match(r"\d+\.\d s, of which compile \d+\.\d s and training \d+\.\d s; [\d,]+ updates/s", lines[6])
+    others = r"(, (evaluation|checkpoint)s \d+\.\d s)*"  # where they take their share, as on a busy machine
+    assert re.match(rf"\d+\.\d s, of which compile \d+\.\d s and training \d+\.\d s{others}; [\d,]+ updates/s", lines[6])
     assert lines[7:] == [f"look at it: ddpg-jax render {folder}"]
     assert "\x1b" not in output
 
