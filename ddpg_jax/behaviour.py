@@ -134,7 +134,7 @@ def _renewed(state: ParameterNoiseState, online: PyTree, key: Key, reset: jax.Ar
     count = reset.shape[0]
     fresh = _unit_noise(draw_key, online)
     pool = jax.tree.map(lambda x, new: x.at[state.step % count].set(new), state.pool, fresh)
-    rotation = jax.random.randint(rotation_key, (), 0, count)
+    rotation = jax.random.randint(rotation_key, (), 0, count, jnp.int32)
 
     def renew(kept: jax.Array, x: jax.Array, noise: jax.Array) -> jax.Array:
         start = x[None] + state.stddev * jnp.roll(noise, rotation, axis=0)

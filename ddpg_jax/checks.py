@@ -36,6 +36,19 @@ def between(low: float, high: float, /, **values: Any) -> None:
             raise ValueError(f"{name}={value}: must be {allowed}.")
 
 
+def finite(**values: Any) -> None:
+    """Raise ``ValueError`` if a concrete number or array among ``values`` is infinite or is not a number."""
+    for name, value in values.items():
+        if is_known(value) and not np.all(np.isfinite(np.asarray(value, np.float64))):
+            raise ValueError(f"{name}={value}: must be a finite number.")
+
+
+def at_least_zero(**values: Any) -> None:
+    """Raise ``ValueError`` if a concrete number or array among ``values`` is negative, infinite or not a number."""
+    between(0, float("inf"), **values)
+    finite(**values)
+
+
 def positive(**values: Any) -> None:
     """Raise ``ValueError`` if a concrete number or array among ``values`` is not greater than 0."""
     for name, value in values.items():
@@ -44,10 +57,11 @@ def positive(**values: Any) -> None:
 
 
 def below(equal: bool = False, /, **values: Any) -> None:
-    """Raise ``ValueError`` unless the two concrete numbers, named as the user gave them, rise, or at least do not fall."""
+    """Raise ``ValueError`` unless two concrete numbers, named as the user gave them, are finite and rise, or do not fall."""
     (low, a), (high, b) = values.items()
     if is_known(a) and is_known(b) and not np.all(np.asarray(a) <= np.asarray(b) if equal else np.asarray(a) < np.asarray(b)):
         raise ValueError(f"{low}={a}, {high}={b}: {low} must {'not be greater' if equal else 'be less'} than {high}.")
+    finite(**values)
 
 
 def nearest(kind: str, name: str, known: Iterable[str], where: str, prefix: str = "") -> ValueError:

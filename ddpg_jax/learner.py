@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import rollout
+from ddpg_jax.health import first_bad
 from ddpg_jax.types import (
     Agent,
     AgentState,
@@ -29,7 +30,8 @@ from ddpg_jax.types import (
 class TrainState:
     """All that training needs to go on. ``steps``: vector steps taken, so ``steps * num_envs`` environment steps (int32).
 
-    ``window`` holds the steps that are not yet whole multi-step transitions, if any.
+    ``window`` holds the steps that are not yet whole multi-step transitions, if any. ``first_bad_step``: for what is collected,
+    the vector step at which it first was not finite, in the warm-up or after it, or `ddpg_jax.health.NEVER`.
     """
 
     agent: AgentState
@@ -37,6 +39,7 @@ class TrainState:
     collector: rollout.Collector
     key: Key
     steps: jax.Array
+    first_bad_step: dict[str, jax.Array]
     window: PyTree = ()
 
 
@@ -45,7 +48,7 @@ class Report:
     """What one chunk reports, of fixed shape.
 
     ``episodes``: sums over episodes that ended. ``metrics``: means over the chunk's updates.
-    ``first_bad_step``: for each quantity, the vector step at which it first was not finite, or `ddpg_jax.health.NEVER`.
+    ``first_bad_step``: as of `TrainState`, with the metrics of this chunk beside what is collected.
     ``finite``: for each array of the agent's parameters, whether it is finite now.
     """
 
@@ -85,6 +88,9 @@ def make_learner(
                 collector=collector,
                 key=key,
                 steps=jnp.zeros((), jnp.int32),
+                first_bad_step=first_bad(
+                    {"action": (), "observation": collector.observation, "reward": ()}, jnp.zeros((), jnp.int32)
+                ),
                 window=() if window is None else window.init(batched),
             )
         )

@@ -94,7 +94,7 @@ def ornstein_uhlenbeck(
 
     Source: Uhlenbeck and Ornstein 1930; Lillicrap et al. 2015, section 7 (theta 0.15, sigma 0.2).
     """
-    checks.between(0, float("inf"), theta=theta, dt=dt)
+    checks.at_least_zero(theta=theta, dt=dt)
     scale = _schedule(stddev)
 
     def init(key: Key, action: jax.Array) -> OrnsteinUhlenbeckState:
@@ -140,7 +140,7 @@ def chain(*noises: Noise) -> Noise:
 def _schedule(stddev: Scale) -> Callable[[jax.Array], jax.Array | float]:
     if callable(stddev):
         return stddev
-    checks.between(0, float("inf"), stddev=stddev)
+    checks.at_least_zero(stddev=stddev)
     return lambda step: stddev
 
 

@@ -53,7 +53,7 @@ def begin(env: Environment, behaviour: Behaviour, key: Key) -> Collector:
         observation=observation,
         behaviour=behaviour.init(behaviour_key, jnp.zeros((count, *env.action.shape), env.action.dtype)),
         reset=jnp.ones((count,), bool),
-        episode_return=jnp.zeros((count,)),
+        episode_return=jnp.zeros((count,), jnp.float32),
         episode_length=jnp.zeros((count,), jnp.int32),
     )
 
@@ -100,7 +100,7 @@ def absorb(collector: Collector, action: jax.Array, time_step: TimeStep) -> tupl
     episodes = Episodes(
         count=jnp.sum(whole, dtype=jnp.float32),
         return_sum=jnp.sum(jnp.where(whole, episode_return, 0.0)),
-        length_sum=jnp.sum(jnp.where(whole, episode_length, 0)).astype(jnp.float32),
+        length_sum=jnp.sum(jnp.where(whole, episode_length, 0).astype(jnp.float32)),
         broken=jnp.sum(done & ~whole, dtype=jnp.float32),
     )
     collector = dataclasses.replace(
@@ -168,7 +168,7 @@ def make_evaluate(policy: Agent | Policy, env: Environment) -> Callable[[AgentSt
             return env_state, time_step.observation, returns, alive & ~done, key, steps + 1, policy_state
 
         alive, steps = jnp.ones((env.num_envs,), bool), jnp.zeros((), jnp.int32)
-        carry = (env_state, observation, jnp.zeros((env.num_envs,)), alive, loop_key, steps, policy_state)
+        carry = (env_state, observation, jnp.zeros((env.num_envs,), jnp.float32), alive, loop_key, steps, policy_state)
         _, _, returns, alive, *_ = jax.lax.while_loop(running, step, carry)
         return jnp.where(alive, jnp.nan, returns) if env.breaks else returns
 

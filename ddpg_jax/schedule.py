@@ -5,6 +5,8 @@ from fractions import Fraction
 
 from ddpg_jax import checks
 
+_LARGEST = 2**31 - 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -67,6 +69,12 @@ class Schedule:
     def warm_up_steps(self) -> int:
         """Environment steps before the first chunk."""
         return self.warm_up * self.num_envs
+
+    @property
+    def longest(self) -> int:
+        """Environment steps of the longest run, whole chunks or not: the device counts vector steps and updates in int32."""
+        rounds = min((_LARGEST - self.warm_up) // self.collect_steps, _LARGEST // self.updates_per_step)
+        return self.warm_up_steps + rounds * self.steps_per_round
 
     def chunks(self, total_timesteps: int) -> int:
         """Whole chunks that fit into so many environment steps after the warm-up."""

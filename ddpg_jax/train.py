@@ -13,7 +13,8 @@ from ddpg_jax.behaviour import random_actions
 from ddpg_jax.health import NEVER, finite_leaves, first_bad
 from ddpg_jax.learner import Learner, Report, TrainState, make_learner, with_behaviour
 from ddpg_jax.schedule import Schedule
-from ddpg_jax.types import Agent, Behaviour, Environment, Key, Replay, Window, strong
+from ddpg_jax.sums import accumulate, nothing
+from ddpg_jax.types import Agent, Behaviour, Environment, Key, Replay, Transition, Window, strong
 
 
 class Train(NamedTuple):
@@ -83,7 +84,7 @@ def _make_warm_up(
 
     def step(state: TrainState, keys: Key, *, store: bool) -> tuple[TrainState, None]:
         collector, transition, _ = collect(state.collector, state.agent, keys[0], keys[1])
-        return learner.take(state, collector, transition, collector.reset, store=store), None
+        return _watched(learner.take(state, collector, transition, collector.reset, store=store), transition), None
 
     def warm_up(state: TrainState) -> TrainState:
         start_key, scan_key, key = jax.random.split(state.key, 3)
@@ -103,31 +104,35 @@ def _make_warm_up(
     return warm_up
 
 
+def _watched(state: TrainState, transition: Transition) -> TrainState:
+    """The state after a step, which remembers the first one where something collected was not finite."""
+    collected = {
+        "observation": (transition.next_observation, state.collector.observation),
+        "action": transition.action,
+        "reward": transition.reward,
+    }
+    bad = jax.tree.map(jnp.minimum, state.first_bad_step, first_bad(collected, state.steps - 1))
+    return dataclasses.replace(state, first_bad_step=bad)
+
+
 def _make_chunk(
     env: Environment, behaviour: Behaviour, learner: Learner, schedule: Schedule
 ) -> Callable[[TrainState], tuple[TrainState, Report]]:
     collect = rollout.collect(env, behaviour)
     acting_keys, learning_keys = 2 * schedule.collect_steps, 2 * schedule.updates_per_step
 
-    def step(state: TrainState, keys: Key) -> tuple[TrainState, tuple]:
+    def step(state: TrainState, keys: Key) -> tuple[TrainState, rollout.Episodes]:
         collector, transition, episodes = collect(state.collector, state.agent, keys[0], keys[1])
-        state = learner.take(state, collector, transition, collector.reset)
-        watched = {
-            "observation": (transition.next_observation, state.collector.observation),
-            "action": transition.action,
-            "reward": transition.reward,
-        }
-        return state, (episodes, first_bad(watched, state.steps - 1))
+        return _watched(learner.take(state, collector, transition, collector.reset), transition), episodes
 
     def one_round(state: TrainState, keys: Key) -> tuple[TrainState, tuple]:
-        """``collect_steps`` vector steps and their updates; sums, and the first step at which a quantity was not finite."""
+        """``collect_steps`` vector steps and their updates; sums, and the steps at which metrics were not finite."""
         last = state.steps + schedule.collect_steps - 1
         acting, learning, adapting = keys[:acting_keys], keys[acting_keys:][:learning_keys], keys[acting_keys + learning_keys :]
-        state, (episodes, bad) = jax.lax.scan(step, state, acting.reshape(schedule.collect_steps, 2))
-        episodes, bad = jax.tree.map(jnp.sum, episodes), jax.tree.map(jnp.min, bad)
+        state, episodes = jax.lax.scan(step, state, acting.reshape(schedule.collect_steps, 2))
         state, metrics = learner.learn(state, learning.reshape(schedule.updates_per_step, 2))
         state = state if behaviour.adapt is None else learner.adapt(state, adapting[0])
-        return state, (episodes, metrics, bad | first_bad(metrics, last))
+        return state, ((jax.tree.map(jnp.sum, episodes), metrics), first_bad(metrics, last))
 
     def chunk(state: TrainState) -> tuple[TrainState, Report]:
         scan_key, key = jax.random.split(state.key)
@@ -135,17 +140,20 @@ def _make_chunk(
         keys = jax.random.split(scan_key, (schedule.rounds, acting_keys + learning_keys + (behaviour.adapt is not None)))
 
         def add(carry: tuple, keys: Key) -> tuple[tuple, None]:
-            state, (episodes, metrics, bad) = carry
-            state, new = one_round(state, keys)
-            episodes, metrics = jax.tree.map(jnp.add, (episodes, metrics), new[:2])
-            return (state, (episodes, metrics, jax.tree.map(jnp.minimum, bad, new[2]))), None
+            state, sums, bad = carry
+            state, (new, new_bad) = one_round(state, keys)
+            return (state, accumulate(sums, new), jax.tree.map(jnp.minimum, bad, new_bad)), None
 
         state = dataclasses.replace(state, key=key)
-        _, (episodes, metrics, bad) = jax.eval_shape(one_round, state, keys[0])
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (episodes, metrics))
+        _, (shapes, bad) = jax.eval_shape(one_round, state, keys[0])
         never = jax.tree.map(lambda x: jnp.full(x.shape, NEVER, x.dtype), bad)
-        (state, (episodes, metrics, bad)), _ = jax.lax.scan(add, (state, (*zeros, never)), keys)
-        metrics = jax.tree.map(lambda x: x / schedule.rounds, metrics)
-        return state, Report(episodes=episodes, metrics=metrics, first_bad_step=bad, finite=finite_leaves(state.agent))
+        (state, sums, bad), _ = jax.lax.scan(add, (state, nothing(shapes), never), keys)
+        episodes, metrics = sums.value
+        return state, Report(
+            episodes=episodes,
+            metrics=jax.tree.map(lambda x: x / schedule.rounds, metrics),
+            first_bad_step=state.first_bad_step | bad,
+            finite=finite_leaves(state.agent),
+        )
 
     return chunk

@@ -225,7 +225,7 @@ class HostEnvironment(NamedTuple):
     """``num_envs`` environments on the host, with automatic reset; actions are in [-1, 1] per dimension."""
 
     reset: Callable[[int], Any]
-    """``reset(seed) -> observation [E, ...]``."""
+    """``reset(seed) -> observation [E, ...]``; any non-negative integer."""
     step: Callable[[np.ndarray], HostStep]
     """``step(action [E, A]) -> HostStep``."""
     close: Callable[[], None]

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from ddpg_jax.agents import (
+    annealed,
     d4pg,
     ddpg,
     make_agent,
@@ -17,7 +18,9 @@ from ddpg_jax.agents import (
     track,
     with_slot,
 )
+from ddpg_jax.agents.wrappers import RunningStatistics
 from ddpg_jax.networks import Actor, BatchNorm, Critic, NoisyDense
+from ddpg_jax.sums import Total
 from ddpg_jax.types import Transition, is_key
 
 B, O, A = 8, 3, 2  # noqa: E741
@@ -888,10 +891,10 @@ def test_normalised_observations():
         state = jax.jit(agent.observe)(state, chunk)
     every = jax.tree.map(lambda *x: np.concatenate(x).astype(np.float64), *chunks)
     statistics = state.slots["normalizer"]
-    assert statistics.count == 70
+    assert statistics.count.value == 70
     for name in every:
-        np.testing.assert_allclose(statistics.mean[name], every[name].mean(0), rtol=1e-6)
-        np.testing.assert_allclose(statistics.squares[name] / 70, every[name].var(0), rtol=2e-2, atol=1e-6)
+        np.testing.assert_allclose(statistics.mean.value[name], every[name].mean(0), rtol=1e-6)
+        np.testing.assert_allclose(statistics.squares.value[name] / 70, every[name].var(0), rtol=1e-4, atol=1e-6)
 
     def normal(x, name):
         scale = np.sqrt(every[name].var(0) + 0.1**2)
@@ -918,9 +921,36 @@ def test_statistics_of_everything_at_once_and_one_by_one():
     for row in observed:
         one_by_one = observe(one_by_one, row[None])
     at_once = observe(start(agent), observed)
-    assert_close(one_by_one.slots["normalizer"], at_once.slots["normalizer"], rtol=1e-5)
-    np.testing.assert_allclose(at_once.slots["normalizer"].squares, 12 * observed.var(0), rtol=1e-5)
+    one, other = one_by_one.slots["normalizer"], at_once.slots["normalizer"]
+    for name in ("count", "mean", "squares"):
+        assert_close(getattr(one, name).value, getattr(other, name).value)
+    np.testing.assert_allclose(other.squares.value, 12 * observed.var(0), rtol=1e-5)
     assert agent.act(at_once, observed).shape == (12, A)
+
+
+@pytest.mark.parametrize(("seen", "envs", "steps"), [(2**33, 16_384, 300), (2**24, 1, 40_000)])
+def test_statistics_go_on_after_billions_of_observations(seen, envs, steps):
+    """Mean 1000 and variance 1 so far, set by hand; then observations of 1001 and 1005, as many of each."""
+    agent = default(AGENTS["ddpg normalize_observations"])
+    state, number = start(agent), lambda x: Total(value=jnp.float32(x), rest=jnp.float32(0))
+    vector = lambda x: Total(value=jnp.full(O, x, jnp.float32), rest=jnp.zeros(O))
+    statistics = RunningStatistics(count=number(seen), mean=vector(1000), squares=vector(seen))
+    state = state.replace(slots={"normalizer": statistics})
+    columns = jnp.tile(jnp.array([1001.0, 1005.0])[:, None], (1, O))
+
+    def observe(state, step):
+        shown = jnp.tile(columns, (envs // 2, 1)) if envs > 1 else columns[step % 2][None]
+        return agent.observe(state, shown), None
+
+    state, _ = jax.jit(lambda state: jax.lax.scan(observe, state, jnp.arange(steps)))(state)
+    found = jax.tree.map(lambda x: np.asarray(x, np.float64), state.slots["normalizer"])
+    exact = lambda total: total.value + total.rest
+    added = envs * steps
+    assert exact(found.count) == seen + added
+    # Pooled: the mean moves by 3 times the share of the new ones; deviations are 2^2 within and 3^2 n m / (n + m) between them.
+    np.testing.assert_allclose(exact(found.mean) - 1000, 3 * added / (seen + added), rtol=1e-3)
+    new = exact(found.squares) - seen
+    np.testing.assert_allclose(new, 4 * added + 9 * seen * added / (seen + added), rtol=1e-3)
 
 
 def test_two_stateful_wrappers_compose():
@@ -938,9 +968,9 @@ def test_two_stateful_wrappers_compose():
         seen = np.concatenate([seen, show(chunk, told, 0.1, 3.0)])
     for slot, expected in (("outer", told), ("inner", seen)):
         statistics = state.slots[slot]
-        assert statistics.count == 13
-        np.testing.assert_allclose(statistics.mean, expected.mean(0), rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(statistics.squares / 13, expected.var(0), rtol=1e-4)
+        assert statistics.count.value == 13
+        np.testing.assert_allclose(statistics.mean.value, expected.mean(0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(statistics.squares.value / 13, expected.var(0), rtol=1e-4)
     both = lambda x: show(show(x, told, 0.1, 3.0), seen, 0.5, 1.0).astype(np.float32)
     assert_close(agent.act(state, chunks[0]), bare.act(state, both(chunks[0])), atol=1e-5)
     batch = some_batch()
@@ -1105,6 +1135,13 @@ def test_a_schedule_is_the_rate_it_names():
         assert_close((after.actor.params, after.critic.params), (expected.actor.params, expected.critic.params))
 
 
+@pytest.mark.parametrize("rate", [-1e-3, float("nan"), float("inf")])
+@pytest.mark.parametrize("updates", [0, 100])
+def test_a_rate_that_falls_is_checked_like_one_that_does_not(rate, updates):
+    with pytest.raises(ValueError, match=f"^learning_rate={rate}: must be"):
+        annealed(rate, updates)
+
+
 @pytest.mark.parametrize("name", ["ddpg", "td3"])
 def test_gradients_are_clipped_by_their_global_norm(name):
     def clipped(rate):
@@ -1141,6 +1178,13 @@ def test_gradients_are_clipped_by_their_global_norm(name):
             (name, {"v_min": low, "v_max": high}, f"v_min={low}, v_max={high}: v_min must be less than v_max")
             for name in ("d4pg", "td3_categorical")
             for low, high in ((1.0, 1.0), (2.0, -2.0), (0.0, float("nan")))
+        ),
+        *((name, {"v_max": float("inf")}, "v_max=inf: must be a finite number") for name in ("d4pg", "td3_categorical")),
+        *(
+            (name, {rate: bad}, f"{rate}={bad}: must be ")
+            for name in ("ddpg", "d4pg")
+            for rate in ("actor_learning_rate", "critic_learning_rate", "critic_weight_decay")
+            for bad in (float("inf"), float("nan"))
         ),
     ],
 )

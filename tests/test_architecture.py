@@ -14,6 +14,7 @@ ROOT = Path(ddpg_jax.__file__).parent
 # From the ground up: a room may import what lies on floors below its own, and nothing else. What is not here is refused.
 FLOORS = (
     ("types", "checks"),
+    ("sums",),
     ("losses", "returns", "noise", "networks", "replay"),
     ("agents", "behaviour", "envs"),
     ("rollout", "schedule", "health"),
@@ -141,9 +142,9 @@ def test_there_is_no_circle():
 
 
 def test_rooms_and_arrows():
-    """19 rooms and 53 arrows; more want a reason."""
-    assert len(FLOOR) <= 19
-    assert len(ARROWS) <= 53
+    """20 rooms and 58 arrows; more want a reason. The last: `sums`, and the five rooms that add up."""
+    assert len(FLOOR) <= 20
+    assert len(ARROWS) <= 58
 
 
 def test_importing_the_package_imports_no_simulator():

@@ -145,7 +145,7 @@ def test_ablation(tmp_path: Path) -> None:
     assert len(curves) == 4
     for name, each in curves.items():
         assert each["steps"][0] == 64
-        assert len(each["steps"]) == len(each["returns"]) == 20
+        assert len(each["steps"]) == len(each["returns"]) == 23  # 176 steps are 22 chunks of 8; and the start
         assert all(len(row) == 2 for row in each["returns"])
         assert all(-2_000 < value < -100 for value in final[name]["values"])
         assert final[name]["mean"] == pytest.approx(sum(final[name]["values"]) / 2)

@@ -15,6 +15,7 @@ import pytest
 
 from ddpg_jax import envs, noise, replay, rollout, train
 from ddpg_jax.agents import ddpg, normalize_observations, td3
+from ddpg_jax.agents.actor_critic import _dealt
 from ddpg_jax.behaviour import explore
 from ddpg_jax.networks import Actor, BatchNorm, Critic, Dense, NoisyDense
 from ddpg_jax.population import Member, make_population, members
@@ -204,9 +205,11 @@ def check_axis_name():
     """One update of a batch that is spread over the devices is that of the whole batch, and the state is one for all."""
     mesh, spec = jax.make_mesh((2,), ("data",)), jax.sharding.PartitionSpec
     whole, parts = spec(), spec("data")
-    # TD3's two minibatches of 4 are, on two devices, the two halves of each device's 4 rows.
-    halves = np.array([0, 1, 4, 5, 2, 3, 6, 7])
     batch, key = some_batches(), jax.random.key(1)
+    # The order in which both devices, who deal their 4 rows alike, have TD3's two minibatches of all 8 rows.
+    halves, deal_key = np.zeros(B, int), jax.random.split(key, 3)[-1]
+    for own, all_rows in zip(*(_dealt(deal_key, size, 2)[0] for size in (B // 2, B)), strict=True):
+        halves[np.concatenate([own, B // 2 + own])] = all_rows
 
     def sharded(function, *arguments):
         in_specs = (whole, parts, whole)

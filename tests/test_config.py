@@ -11,6 +11,8 @@ from hypothesis import assume, settings
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
+from ddpg_jax.replay import ring
+from ddpg_jax.runs import values
 from ddpg_jax.runs.build import environment
 from ddpg_jax.runs.config import DERIVED, FREE, from_flat, load, make_config, resumed
 from ddpg_jax.runs.presets import PRESETS, number_types
@@ -318,14 +320,26 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
         *[({name: -1}, f"^{name}=-1: must be") for name in ("seed", "evaluate_every", "checkpoint_every", "anneal_updates")],
         ({"seed": 2**31 - 1}, "^seed=2147483647: must be between 0 and 2147483646"),
         ({"total_timesteps": 2**62 + 1}, "^total_timesteps=4611686018427387905: must be"),
-        ({"total_timesteps": 2**31}, "makes 2147483648 vector steps .* must be less than 2147483647"),
-        # 2**30 vector steps of 8 environments, each with 4 updates.
+        ({"total_timesteps": 2**31 + 10}, "^total_timesteps=2147483658: must be at most 2147483647 here: .* in int32"),
+        # 2**31 - 1 updates, 4 of them in a vector step of 8 environments, after 100 random steps: 104 + 8 * (2**29 - 1).
         (
             {"total_timesteps": 2**33, "num_envs": 8, "steps_per_chunk": 80, "updates_per_step": 4},
-            " updates of the agent: must be less than",
+            "^total_timesteps=8589934592: must be at most 42949[0-9]+ here",
         ),
         ({"policy_delay": 0, "preset": "td3"}, "^policy_delay=0: must be between 1 and 1000"),
         ({"num_atoms": 1, "preset": "d4pg", "total_timesteps": 9_000}, "^num_atoms=1: must be between 2 and"),
+        # What reaches a schedule is checked before it does; with prioritised replay or annealing and without.
+        *(
+            ({name: value, "priority_exponent": alpha, "anneal_updates": 1000}, f"^{name}={float(value)}: must be")
+            for alpha in (0.0, 0.6)
+            for name, values in (
+                ("importance_exponent", (5, -0.1, float("nan"))),
+                ("actor_learning_rate", (-1e-3, float("nan"), float("inf"))),
+                ("critic_learning_rate", (-1e-3, float("nan"), float("inf"))),
+            )
+            for value in values
+        ),
+        *(({"priority_exponent": value}, f"^priority_exponent={float(value)}: must be") for value in (5, float("nan"))),
         ({"num_atoms": 51}, "preset 'default' has no num_atoms: it is a number of d4pg, d4pg-paper, td3-categorical"),
         ({"critic_hidden": (0,)}, "^critic_hidden=.0,.: give the width"),
         ({"hidden": ()}, "^hidden=.*: give the width"),
@@ -523,3 +537,9 @@ def test_a_configuration_lacks_nothing(tmp_path, name):
     (tmp_path / "config.json").write_text(json.dumps({key: value for key, value in whole.items() if key != name}))
     with pytest.raises(ValueError, match=f"it lacks {name}"):
         load(tmp_path)
+
+
+def test_the_largest_replay_is_the_rings():
+    assert values.ROWS_LARGEST == ring.LARGEST
+    with pytest.raises(ValueError, match=r"^replay_capacity=1073741825: must be between 1 and 1073741824"):
+        make_config("pendulum", replay_capacity=2**30 + 1)

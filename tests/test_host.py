@@ -356,6 +356,47 @@ def test_infinity_is_named_with_its_step():
     assert int(report.first_bad_step["observation"]) == health.NEVER
 
 
+def test_what_is_not_finite_in_the_warm_up_stays_named():
+    class Broken(Counter):
+        def step(self, action):
+            observation, _, *rest = super().step(action)
+            return observation, float("nan") if (self.episode, self.steps) == (0, 2) else 0.0, *rest
+
+    class BrokenAtFirst(Counter):
+        def reset(self, **options):
+            observation, info = super().reset(**options)
+            return observation * np.nan, info
+
+    for kind, quantity, step in ((Broken, "reward", 1), (BrokenAtFirst, "observation", 0)):  # of vector steps 0 and 1
+        env = envs.gymnasium.vector(SyncVectorEnv([kind] * E, autoreset_mode=AutoresetMode.SAME_STEP))
+        _, _, _, trainer = composed(env)
+        state = begun(trainer)
+        assert int(state.first_bad_step[quantity]) == step
+        state, report = trainer.chunk(state)
+        assert int(report.first_bad_step[quantity]) == int(state.first_bad_step[quantity]) == step
+
+
+def test_sums_of_a_chunk_on_the_host_lose_nothing():
+    """Returns of 2^26 and then of ones, which float32 alone would lose."""
+
+    class Huge(Counter):
+        def step(self, action):
+            observation, *_ = super().step(action)
+            return observation, 2.0**26 if self.episode == 2 else 1.0, True, False, {}
+
+    env = envs.gymnasium.vector(SyncVectorEnv([Huge] * 1, autoreset_mode=AutoresetMode.SAME_STEP))
+    agent = small_agent()
+
+    def update(state, batch, key, weight=None):
+        metric = jnp.where(state.step == 0, jnp.float32(2**26), 1.0)
+        return state.replace(step=state.step + 1), {"td_error": batch.reward, "metric": metric}
+
+    *_, trainer = composed(env, agent._replace(update=update), learning_starts=2, steps_per_chunk=16)
+    _, report = trainer.chunk(begun(trainer))
+    assert (report.episodes.count, report.episodes.return_sum) == (16, np.float32(2**26 + 15))
+    assert report.metrics["metric"] == np.float32((2**26 + 15) / 16)
+
+
 # The command
 
 

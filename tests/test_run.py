@@ -21,11 +21,12 @@ from matplotlib.image import imread
 
 import ddpg_jax
 from ddpg_jax import health, learner, rollout
+from ddpg_jax.envs import batch
 from ddpg_jax.runs import build, checkpoints, loop, playback
 from ddpg_jax.runs.checkpoints import Checkpoints
 from ddpg_jax.runs.config import Config, RunError, make_config
 from ddpg_jax.runs.folder import read_metrics
-from ddpg_jax.types import is_key
+from ddpg_jax.types import Single, is_key
 
 CHUNKS, STEPS, WARM_UP, SEED = 40, 100, 200, 3
 TOTAL = WARM_UP + CHUNKS * STEPS
@@ -290,7 +291,7 @@ def test_rates_are_without_the_warm_up(monkeypatch, tmp_path):
             """A warm-up that is under way: `jax.block_until_ready` waits for it."""
 
             def __init__(self, state):
-                self.state = state
+                self.state, self.first_bad_step = state, state.first_bad_step
 
             def block_until_ready(self):
                 waited.append(True)
@@ -512,9 +513,25 @@ def broken(first: dict[str, int], finite: dict[str, bool]) -> learner.Report:
     ],
 )
 def test_the_first_quantity_that_is_not_finite_is_named(first, finite, saved, message):
+    report = broken(first, finite)
     with pytest.raises(RunError, match=message):
-        loop._require_finite(small(num_envs=4), broken(first, finite), 999, saved)
+        loop._require_finite(small(num_envs=4), report.first_bad_step, report.finite, 999, saved)
 
 
 def test_finite_numbers_pass():
-    loop._require_finite(small(), broken({}, {"actor": True}), 999, None)
+    report = broken({}, {"actor": True})
+    loop._require_finite(small(), report.first_bad_step, report.finite, 999, None)
+
+
+def breaks_at_the_third_step(num_envs):
+    """A device environment whose third reward is NaN."""
+    step = lambda count, action, key: (count + 1, count[None], jnp.where(count == 2, jnp.nan, 1.0), jnp.zeros((), bool))
+    return batch(Single(lambda key: (jnp.zeros(()), jnp.zeros(1)), step, 1), num_envs, 50)
+
+
+def test_a_warm_up_that_is_not_finite_ends_the_run_before_it_learns(tmp_path):
+    config = make_config(f"{__name__}:{breaks_at_the_third_step.__name__}", **OPTIONS | {"num_envs": 4, "hidden": (4,)})
+    sentence = r"^reward became NaN or infinite at step 12; no checkpoint had been written yet"  # 3 vector steps of 4
+    with pytest.raises(RunError, match=sentence):
+        loop.run(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()

@@ -3,21 +3,24 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import stats
 
 from ddpg_jax import agents, envs, health, networks, noise, replay, returns, rollout, train
 from ddpg_jax.behaviour import explore, parameter_noise, random_actions
 from ddpg_jax.envs import Single, batch
-from ddpg_jax.types import Agent, AgentState, NetworkState, Transition
+from ddpg_jax.learner import make_learner
+from ddpg_jax.schedule import Schedule
+from ddpg_jax.types import Agent, AgentState, Environment, NetworkState, TimeStep, Transition
 
 E, LENGTH, UPDATES, CAPACITY = 4, 25, 2, 200
 LEARNING_STARTS = 30  # 8 vector steps, 32 transitions
 
 
-def make_agent(**options):
+def make_agent(algorithm=agents.ddpg, **options):
     actor, critic = networks.Actor(1, hidden=(16,)), networks.Critic(hidden=(16,), action_layer=0)
-    return agents.ddpg(actor, critic, **options)
+    return algorithm(actor, critic, **options)
 
 
 def exploring(agent):
@@ -180,12 +183,12 @@ def host_loop(state, agent, env, ring, behaviour, window, rounds, collect_steps,
 
 
 @pytest.mark.parametrize(
-    ("build", "n_step", "collect_steps", "updates", "adapts"),
-    [(replay.uniform, None, 2, 1, False), (replay.prioritised, 3, 2, 3, True)],
-    ids=["two steps, one update", "prioritised, n-step, parameter noise"],
+    ("algorithm", "build", "n_step", "collect_steps", "updates", "adapts"),
+    [(agents.ddpg, replay.uniform, None, 2, 1, False), (agents.td3, replay.prioritised, 3, 2, 3, True)],
+    ids=["two steps, one update", "a policy delay, prioritised, n-step, parameter noise"],
 )
-def test_chunk_with_options_is_the_host_loop(build, n_step, collect_steps, updates, adapts):
-    agent, env, ring = make_agent(), envs.make("pendulum", E, time_limit=5), build(CAPACITY, 8)
+def test_chunk_with_options_is_the_host_loop(algorithm, build, n_step, collect_steps, updates, adapts):
+    agent, env, ring = make_agent(algorithm), envs.make("pendulum", E, time_limit=5), build(CAPACITY, 8)
     behaviour = parameter_noise(agent, env, 0.2, adapt_every=collect_steps) if adapts else exploring(agent)
     window = None if n_step is None else returns.n_step(n_step, 0.99)
     options = {"learning_starts": LEARNING_STARTS, "updates_per_step": updates, "collect_steps": collect_steps}
@@ -503,6 +506,137 @@ def test_reports_are_finite_scalars_of_fixed_shape(program, warm, after):
 def test_bad_numbers_are_named(wrong, text):
     with pytest.raises(ValueError, match=text):
         make(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "vector_steps"),
+    [
+        ({"num_envs": 1}, 2**31 - 1),
+        ({"num_envs": 16_384}, 2**31 - 1),  # 2^45 environment steps
+        ({"num_envs": 4, "learning_starts": 40, "updates_per_step": 2}, 10 + 2**30 - 1),  # 2^31 - 2 updates; 10 warm up
+        ({"num_envs": 1, "learning_starts": 8, "collect_steps": 5, "n_step": 3}, 10 + (2**31 - 1 - 10) // 5 * 5),
+    ],
+)
+def test_the_longest_run_is_what_int32_counts(numbers, vector_steps):
+    schedule = Schedule(**{"learning_starts": 1, "steps_per_chunk": 20 * numbers["num_envs"]} | numbers)
+    assert schedule.longest == vector_steps * schedule.num_envs
+    rounds = schedule.chunks(schedule.longest) * schedule.rounds
+    assert schedule.warm_up + rounds * schedule.collect_steps < 2**31
+    assert rounds * schedule.updates_per_step < 2**31
+
+
+def huge_then_ones():
+    """Episodes of one step, of which the second earns 2^26, and every other 1. The first is the warm-up."""
+
+    def reset(key):
+        return jnp.zeros((1,), jnp.int32), jnp.zeros((1, 1))
+
+    def step(count, action, key):
+        ended = jnp.ones((1,), bool)
+        time_step = TimeStep(
+            observation=jnp.zeros((1, 1)),
+            reward=jnp.where(count == 1, jnp.float32(2**26), 1.0),
+            terminated=ended,
+            truncated=~ended,
+            next_observation=jnp.zeros((1, 1)),
+        )
+        return count + 1, time_step
+
+    number = jax.ShapeDtypeStruct((1,), jnp.float32)
+    return Environment(reset, step, 1, observation=number, action=number, time_limit=1)
+
+
+def test_sums_of_a_chunk_lose_nothing():
+    """2^26 and 63 times 1: a float32 alone, whose steps are 8 there, would stay at 2^26."""
+    agent = listener()
+
+    def update(state, batch, key, weight=None):
+        metric = jnp.where(state.step == 0, jnp.float32(2**26), 1.0)
+        return state.replace(step=state.step + 1), {"td_error": batch.reward, "metric": metric}
+
+    agent = agent._replace(update=update, observe=None)
+    functions = make(agent, huge_then_ones(), capacity=64, learning_starts=1, updates_per_step=1, steps_per_chunk=64)
+    _, report = jax.jit(functions.chunk)(jax.jit(functions.warm_up)(functions.init(jax.random.key(0))))
+    assert report.episodes.count == report.episodes.length_sum == 64
+    assert report.episodes.return_sum == np.float32(2**26 + 63)
+    assert report.metrics["metric"] == np.float32((2**26 + 63) / 64)
+
+
+def test_what_is_not_finite_in_the_warm_up_is_named_with_its_step():
+    """Of the 8 vector steps of the warm-up the fifth, number 4, shows NaN; learning begins after it."""
+    functions = make(env=batch(breaking(5), E, 1000), steps_per_chunk=2 * E)
+    warm = jax.jit(functions.warm_up)(functions.init(jax.random.key(0)))
+    assert warm.first_bad_step == {"observation": 4, "action": health.NEVER, "reward": health.NEVER}
+    _, report = jax.jit(functions.chunk)(warm)
+    assert report.first_bad_step["observation"] == 4
+    assert report.first_bad_step["action"] == 9  # after the update of the first round, which is step 8
+    starting = batch(breaking(0)._replace(reset=lambda key: (jnp.zeros(()), jnp.full((1,), jnp.nan))), E, 1000)
+    assert make(env=starting).init(jax.random.key(0)).first_bad_step["observation"] == 0
+
+
+class Ledger:
+    """A network that acts and values 0, and carries how often each of ``CAPACITY`` rows was shown to its loss."""
+
+    def init(self, *_):
+        return {"params": {"w": jnp.zeros(())}, "shown": {"count": jnp.zeros(CAPACITY, jnp.int32)}}
+
+    def apply(self, variables, observation, *action):
+        shape = observation.shape[:-1] if action else (*observation.shape[:-1], 1)
+        return variables["params"]["w"] + jnp.zeros(shape)
+
+
+def ledger(delay):
+    """An agent that writes down which rows reach each network; row r, of reward r, errs by 1 + r mod 5."""
+
+    def shown(params, batch):
+        return {"batch_stats": {"shown": {"count": params["shown"]["count"].at[batch.reward.astype(jnp.int32)].add(1)}}}
+
+    nothing = lambda params: 0.0 * params["params"]["w"]
+    return agents.make_agent(
+        Ledger(),
+        Ledger(),
+        critic_target=lambda actor, critic, batch, key: 1 + batch.reward % 5,
+        critic_loss=lambda params, batch, target: (nothing(params) + target, {"td_error": target, **shown(params, batch)}),
+        actor_loss=lambda params, critic, batch: (nothing(params), shown(params, batch)),
+        actor_optimizer=optax.sgd(0.0),
+        critic_optimizer=optax.sgd(0.0),
+        tau=0.0,
+        policy_delay=delay,
+    )
+
+
+@pytest.mark.parametrize("delay", [1, 2, 3])
+@pytest.mark.parametrize("build", [replay.uniform, replay.prioritised])
+def test_every_row_reaches_the_actor_as_often_as_it_is_sampled(build, delay):
+    """Through the learner, whatever the replay and the delay; and errors come back to the rows that they are of."""
+    agent, size, updates, warming = ledger(delay), 12, 1500, 300
+    env = envs.make("pendulum", 1)
+    learner = make_learner(agent, env, build(CAPACITY, size), exploring(agent), None)
+    functions = make(agent, env, build=lambda capacity, _: build(capacity, size), steps_per_chunk=1)
+    rows = jnp.arange(CAPACITY, dtype=jnp.float32)
+
+    @jax.jit
+    def run(key):
+        state = functions.init(key)
+        column = jnp.tile(rows[:, None], (1, 3))
+        stored = Transition(observation=column, action=rows[:, None], reward=rows, discount=rows, next_observation=column)
+        state = state.replace(replay=build(CAPACITY, size).add(state.replay, stored))
+        keys = jax.random.split(key, (warming + updates, 2))
+        before, _ = learner.learn(state, keys[:warming])  # until each row has been shown and has its own priority
+        return before, learner.learn(before, keys[warming:])[0]
+
+    before, after = run(jax.random.key(0))
+    counts = lambda state, network: np.asarray(getattr(state.agent, network).batch_stats["shown"]["count"])
+    actor, critic = (counts(after, name) - counts(before, name) for name in ("actor", "critic"))
+    assert (actor.sum(), critic.sum()) == (updates * size // delay, updates * size)
+    share = np.full(CAPACITY, 1 / CAPACITY)
+    if build is replay.prioritised:
+        priority = (1 + np.arange(CAPACITY) % 5 + 1e-6) ** 0.6
+        np.testing.assert_allclose(np.asarray(after.replay.levels[0]).ravel()[:CAPACITY], priority, rtol=1e-5)
+        share = priority / priority.sum()
+    for found in (actor, critic):
+        expected = found.sum() * share  # at least 18: five standard deviations of a Poisson count
+        assert np.all(np.abs(found - expected) < 5 * np.sqrt(expected))
 
 
 def primitives(jaxpr):

@@ -55,7 +55,7 @@ def d4pg(
     checks.below(v_min=v_min, v_max=v_max)
 
     def support(logits: jax.Array) -> jax.Array:
-        return jnp.linspace(v_min, v_max, logits.shape[-1])
+        return jnp.linspace(v_min, v_max, logits.shape[-1], dtype=logits.dtype)
 
     def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
         del key  # D4PG's target is deterministic

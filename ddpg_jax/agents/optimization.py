@@ -35,8 +35,8 @@ def optimizers(
         ValueError: a concrete number is negative.
     """
     rates = {"actor_learning_rate": actor_learning_rate, "critic_learning_rate": critic_learning_rate}
-    checks.between(0, float("inf"), **{name: rate for name, rate in rates.items() if not callable(rate)})
-    checks.between(0, float("inf"), critic_weight_decay=critic_weight_decay)
+    checks.at_least_zero(**{name: rate for name, rate in rates.items() if not callable(rate)})
+    checks.at_least_zero(critic_weight_decay=critic_weight_decay)
     return {
         "actor_optimizer": optimizer(actor_learning_rate),
         "critic_optimizer": optax.chain(l2(critic_weight_decay), optimizer(critic_learning_rate)),
@@ -55,7 +55,8 @@ def adam(
     Raises:
         ValueError: a concrete number is negative.
     """
-    checks.between(0, float("inf"), weight_decay=weight_decay, max_grad_norm=max_grad_norm)
+    checks.at_least_zero(weight_decay=weight_decay)
+    checks.between(0, float("inf"), max_grad_norm=max_grad_norm)
 
     def make(learning_rate: Rate) -> optax.GradientTransformation:
         rate: Any = learning_rate
@@ -69,6 +70,11 @@ def adam(
 
 
 def annealed(learning_rate: float | jax.Array, updates: int) -> Rate:
-    """A learning rate that falls linearly to 0 over that many of the network's own steps; 0 steps keep it constant."""
+    """A learning rate that falls linearly to 0 over that many of the network's own steps; 0 steps keep it constant.
+
+    Raises:
+        ValueError: a concrete number is negative.
+    """
+    checks.at_least_zero(learning_rate=learning_rate, updates=updates)
     rate: Any = learning_rate
     return optax.linear_schedule(rate, 0.0, updates) if updates else rate

@@ -60,7 +60,7 @@ def td3_categorical(
     critics = Ensemble(critic, num_critics)
 
     def support(logits: jax.Array) -> jax.Array:
-        return jnp.linspace(v_min, v_max, logits.shape[-1])
+        return jnp.linspace(v_min, v_max, logits.shape[-1], dtype=logits.dtype)
 
     def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
         next_action = actor.apply(actor_target_params, batch.next_observation)

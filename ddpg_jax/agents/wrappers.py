@@ -10,16 +10,17 @@ from flax import struct
 
 from ddpg_jax import checks
 from ddpg_jax.agents.actor_critic import averaged
+from ddpg_jax.sums import Total, accumulate, nothing
 from ddpg_jax.types import Agent, AgentState, Key, Metrics, PyTree, Transition
 
 
 @struct.dataclass
 class RunningStatistics:
-    """Count (float32 scalar), mean and sum of squared deviations of every observation component so far."""
+    """Count, mean and sum of squared deviations of every observation component so far, right for more than 2^40 of them."""
 
-    count: jax.Array
-    mean: PyTree
-    squares: PyTree
+    count: Total
+    mean: Total
+    squares: Total
 
 
 def with_slot(state: AgentState, slot: str, value: PyTree) -> AgentState:
@@ -66,17 +67,19 @@ def normalize_observations(
     checks.positive(epsilon=epsilon, limit=limit)
 
     def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:
-        zeros = lambda: jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), jnp.float32), observation)
-        statistics = RunningStatistics(count=jnp.zeros((), jnp.float32), mean=zeros(), squares=zeros())
-        return with_slot(agent.init(key, zeros(), action), slot, statistics)
+        statistics = RunningStatistics(count=nothing(0.0), mean=nothing(observation), squares=nothing(observation))
+        return with_slot(agent.init(key, nothing(observation).value, action), slot, statistics)
 
     def normalize(statistics: RunningStatistics, observation: PyTree) -> PyTree:
-        def one(x: jax.Array, mean: jax.Array, squares: jax.Array) -> jax.Array:
-            variance = jnp.where(statistics.count > 0, squares / jnp.maximum(statistics.count, 1.0), 1.0)
-            scale = jnp.broadcast_to(jnp.sqrt(variance + epsilon**2), x.shape)
-            return jnp.clip((x - jnp.broadcast_to(mean, x.shape)) / scale, -limit, limit)
+        count = statistics.count.value
 
-        return jax.tree.map(one, observation, statistics.mean, statistics.squares)
+        def one(x: jax.Array, mean: jax.Array, squares: jax.Array) -> jax.Array:
+            variance = jnp.where(count > 0, squares / jnp.maximum(count, 1.0), 1.0)
+            scale = jnp.broadcast_to(jnp.sqrt(variance + epsilon**2), x.shape)
+            shifted = x.astype(jnp.float32) - jnp.broadcast_to(mean, x.shape)
+            return jnp.clip(shifted / scale, -limit, limit)
+
+        return jax.tree.map(one, observation, statistics.mean.value, statistics.squares.value)
 
     def observe(state: AgentState, observation: PyTree) -> AgentState:
         state = _updated(state, slot, _merged(state.slots[slot], observation, axis_name))
@@ -96,17 +99,23 @@ def _merged(statistics: RunningStatistics, observation: PyTree, axis_name: str |
     """The statistics with one more vector step ``[E, ...]``, of all shards where there is an axis."""
     total = (lambda x: x) if axis_name is None else lambda x: jax.lax.psum(x, axis_name)
     added = total(float(jax.tree.leaves(observation)[0].shape[0]))
-    count = statistics.count + added
-
-    def merge(x: jax.Array, mean: jax.Array, squares: jax.Array) -> tuple[jax.Array, jax.Array]:
-        new_mean = averaged(jnp.mean(x, axis=0), axis_name)
-        delta = new_mean - mean
-        deviations = total(jnp.sum(jnp.square(x - new_mean[None]), axis=0))
-        return mean + delta * (added / count), squares + deviations + jnp.square(delta) * (statistics.count * added / count)
-
-    merged = jax.tree.map(merge, observation, statistics.mean, statistics.squares)
-    mean, squares = jax.tree.transpose(jax.tree.structure(observation), jax.tree.structure((0, 0)), merged)
-    return RunningStatistics(count=count, mean=mean, squares=squares)
+    count = accumulate(statistics.count, added)
+    share = added / count.value
+    # Around the mean so far, which is near: differences of large numbers would lose what the sums below keep.
+    shifted = jax.tree.map(
+        lambda x, mean, rest: x.astype(jnp.float32) - mean[None] - rest[None],
+        observation,
+        statistics.mean.value,
+        statistics.mean.rest,
+    )
+    delta = averaged(jax.tree.map(lambda x: jnp.mean(x, axis=0), shifted), axis_name)
+    within = jax.tree.map(lambda x, mean: total(jnp.sum(jnp.square(x - mean[None]), axis=0)), shifted, delta)
+    between = jax.tree.map(lambda delta: jnp.square(delta) * (statistics.count.value * share), delta)
+    return RunningStatistics(
+        count=count,
+        mean=accumulate(statistics.mean, jax.tree.map(lambda delta: delta * share, delta)),
+        squares=accumulate(accumulate(statistics.squares, within), between),
+    )
 
 
 def scale_rewards(agent: Agent, scale: float | jax.Array) -> Agent:

@@ -58,6 +58,7 @@ def batch(
         keys = jax.random.split(step_key, num_envs)
         stepped = jax.vmap(single.step)(env_state.state, action, keys)
         state, next_observation, reward, terminated = strong(stepped)
+        next_observation = _single_precision(next_observation)
         steps = env_state.steps + 1
         pool, (start_state, start_observation), cursor = starts.draw(env_state, start_key)
         terminated, truncated = terminated.astype(bool), steps >= time_limit
@@ -86,7 +87,9 @@ def batch(
         starts.reset,
         step,
         num_envs,
-        observation=jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), observation),
+        observation=jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), jax.eval_shape(_single_precision, observation)
+        ),
         action=jax.ShapeDtypeStruct((single.action_size,), jnp.float32),
         time_limit=time_limit,
         breaks=single.valid is not None,
@@ -106,7 +109,8 @@ class _Starts(NamedTuple):
 
 def _starts(single: Single, num_envs: int, fresh: int) -> _Starts:
     def begin(key: Key, count: int) -> tuple[PyTree, PyTree]:
-        return strong(jax.vmap(single.reset)(jax.random.split(key, count)))
+        state, observation = strong(jax.vmap(single.reset)(jax.random.split(key, count)))
+        return state, _single_precision(observation)
 
     def reset(key: Key) -> tuple[BatchState, PyTree]:
         if fresh == num_envs:  # every step draws a whole new pool: none is carried
@@ -125,11 +129,16 @@ def _starts(single: Single, num_envs: int, fresh: int) -> _Starts:
         drawn = begin(draw_key, fresh)
         write = lambda pool, new: jax.lax.dynamic_update_slice_in_dim(pool, new, env_state.cursor, axis=0)
         pool = jax.tree.map(write, env_state.pool, drawn)
-        rotation = jax.random.randint(rotation_key, (), 0, num_envs)
-        rows = (jnp.arange(num_envs) + rotation) % num_envs
+        rotation = jax.random.randint(rotation_key, (), 0, num_envs, jnp.int32)
+        rows = (jnp.arange(num_envs, dtype=jnp.int32) + rotation) % num_envs
         return pool, jax.tree.map(lambda x: x[rows], pool), (env_state.cursor + fresh) % num_envs
 
     return _Starts(reset, draw)
+
+
+def _single_precision(observation: PyTree) -> PyTree:
+    """What agents see, in float32 also where JAX computes in 64 bits (``JAX_ENABLE_X64``)."""
+    return jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.float64 else x, observation)
 
 
 def select(condition: jax.Array, new: Any, old: Any) -> Any:

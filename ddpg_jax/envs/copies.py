@@ -97,13 +97,9 @@ def copies(
         reward = spaces.cast(reward, np.float32, f"{name}: step returned a reward")
         return HostStep(seen.whole(shown), reward, terminated, truncated, seen.whole(following), np.ones(count, bool))
 
-    close, draw = (
-        guarded(name, "close", close),
-        guarded(name, "render", lambda: envs[0].render() if envs[0].render_mode else None),
-    )
-    return HostEnvironment(
-        reset, step, close, count, time_limit=time_limit, same_step=True, draw=draw, fps=fps(envs[0]), **declared(seen, actions)
-    )
+    close, own = guarded(name, "close", close), declared(seen, actions)
+    draw = guarded(name, "render", lambda: envs[0].render() if envs[0].render_mode else None)
+    return HostEnvironment(reset, step, close, count, time_limit=time_limit, same_step=True, draw=draw, fps=fps(envs[0]), **own)
 
 
 def declared(seen: Rows, actions: Actions) -> dict[str, Any]:

@@ -69,7 +69,8 @@ def make(
         raise checks.BrokenEnvironment(f"{PREFIX}{name}: two copies differ in their spaces, which must be the same.")
     envs = [env for env, *_ in made]
     close = lambda: [env.close() for env in envs]
-    return copies(envs, PREFIX + name, time_limit or _limit(first), *spaces, close)
+    observation_space, action_space = spaces
+    return copies(envs, PREFIX + name, time_limit or _limit(first), observation_space, action_space, close)
 
 
 def _limit(env: Any) -> int | None:

@@ -36,8 +36,8 @@ def torque(action: jax.Array) -> jax.Array:
 
 def reset(key: Key) -> tuple[PendulumState, jax.Array]:
     """Angle from U[-pi, pi], speed from U[-1, 1] rad/s."""
-    high = jnp.array([jnp.pi, 1.0])
-    angle, speed = jax.random.uniform(key, (2,), minval=-high, maxval=high)
+    high = jnp.array([jnp.pi, 1.0], jnp.float32)
+    angle, speed = jax.random.uniform(key, (2,), jnp.float32, minval=-high, maxval=high)
     state = PendulumState(angle=angle, speed=speed, torque=jnp.zeros_like(angle))
     return state, observe(state)
 

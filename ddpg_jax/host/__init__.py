@@ -58,8 +58,8 @@ def make_train(
     In next-step autoreset some steps are none: they take their time in the schedule, and are not stored.
 
     Args:
-        stopped: looked at before each vector step, in the warm-up and in chunks; True abandons it, by `Stopped`. The state
-            that it consumed is gone: go on from one that was saved.
+        stopped: looked at before each vector step of the warm-up; True abandons it, by `Stopped`, and the state that it
+            consumed is gone. A chunk goes on to its end, so that there is a state to save.
 
     Raises:
         ValueError: as there; from ``warm_up`` and ``chunk`` where the environments have not begun.
@@ -92,7 +92,7 @@ def _collector(env: HostEnvironment, behaviour: Behaviour, key: Key) -> rollout.
         observation=(),
         behaviour=strong(behaviour.init(key, jnp.zeros((count, *env.action.shape), env.action.dtype))),
         reset=jnp.ones((count,), bool),
-        episode_return=jnp.zeros((count,)),
+        episode_return=jnp.zeros((count,), jnp.float32),
         episode_length=jnp.zeros((count,), jnp.int32),
     )
 

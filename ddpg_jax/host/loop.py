@@ -67,6 +67,7 @@ class Hosted:
         count = self.env.num_envs
         observation = self.env.reset(seed_of(TRAINING, seed))
         self._return, self._length = np.zeros(count), np.zeros(count)
+        self._bad = dict.fromkeys(("action", "observation", "reward"), NEVER)
         self.clear()
         number, flag = np.zeros(count, np.float32), np.zeros(count, bool)
         row = {"reward": number, "discount": number, "done": flag, "first": ~flag, "valid": flag}
@@ -84,7 +85,6 @@ class Hosted:
         """Begin new sums; the step that comes next is number ``steps``."""
         self._steps = steps
         self._ended = np.zeros(3)
-        self._bad = dict.fromkeys(("action", "observation", "reward"), NEVER)
 
     def step(self, action: np.ndarray) -> np.ndarray:
         """Act; what followed, as a packed row."""
@@ -107,7 +107,8 @@ class Hosted:
         self._length += now.valid
         self._ended += [done.sum(), self._return[done].sum(), self._length[done].sum()]
         self._return[done], self._length[done] = 0.0, 0.0
-        watched = {"action": action, "observation": (now.observation, now.next_observation), "reward": now.reward}
+        seen = (self._shown["observation"], now.observation, now.next_observation)
+        watched = {"action": action, "observation": seen, "reward": now.reward}
         for name, value in watched.items():
             leaves = [leaf for leaf in jax.tree.leaves(value) if np.issubdtype(leaf.dtype, np.inexact)]
             if self._bad[name] == NEVER and not all(np.isfinite(leaf).all() for leaf in leaves):
@@ -119,9 +120,10 @@ class Hosted:
         count, returns, lengths = (jnp.float32(value) for value in self._ended)
         return rollout.Episodes(count=count, return_sum=returns, length_sum=lengths, broken=jnp.float32(0))
 
-    def bad(self) -> dict[str, Any]:
-        """The first step since `clear` at which each quantity was not finite."""
-        return {name: np.int32(step) for name, step in self._bad.items()}
+    def watched(self, state: TrainState) -> TrainState:
+        """The state, which remembers the first step where something collected was not finite."""
+        bad = {name: jnp.minimum(before, self._bad[name]) for name, before in state.first_bad_step.items()}
+        return dataclasses.replace(state, first_bad_step=bad)
 
 
 class Loop:
@@ -170,6 +172,7 @@ class Loop:
             self._row = self._hosted.step(np.asarray(action))
             store = self._programs.fill if index < self._schedule.filling else self._programs.store
             state = store(state, before, action, self._row)
+        state = self._hosted.watched(state)
         if own:
             return with_behaviour(state, acting)
         self._row = self._hosted.anew()
@@ -183,7 +186,6 @@ class Loop:
         number, before, action = jnp.zeros((), jnp.int32), None, None  # no answer yet
         self._hosted.clear(int(state.steps))
         for index in range(self._schedule.rounds * self._schedule.collect_steps):
-            heed(self._stopped)
             behaving, asked, answered = state.collector.behaviour, before, action
             action, behaving, number, before = self._programs.explore(behaving, state.agent, acting_key, number, self._row)
             state = with_behaviour(state, behaving)
@@ -192,10 +194,11 @@ class Loop:
                 state, sums = self._take_in(state, sums, index, asked, answered, before)
             self._row = self._hosted.step(executed)
         state, sums = self._take_in(state, sums, index + 1, before, action, self._row)
+        state = self._hosted.watched(state)
         report = Report(
             episodes=self._hosted.episodes(),
-            metrics=jax.tree.map(lambda x: x / self._schedule.rounds, sums.metrics),
-            first_bad_step=self._hosted.bad() | sums.bad,
+            metrics=jax.tree.map(lambda x: x / self._schedule.rounds, sums.metrics.value),
+            first_bad_step=state.first_bad_step | sums.bad,
             finite=self._programs.finite(state.agent),
         )
         return state, report

@@ -12,14 +12,15 @@ from ddpg_jax.health import NEVER, finite_leaves, first_bad
 from ddpg_jax.host.rows import packed, row_shapes, unpack
 from ddpg_jax.learner import Learner, TrainState
 from ddpg_jax.schedule import Schedule
-from ddpg_jax.types import AgentState, Behaviour, HostEnvironment, Key, Metrics, PyTree, Transition
+from ddpg_jax.sums import Total, accumulate, nothing
+from ddpg_jax.types import AgentState, Behaviour, HostEnvironment, Key, PyTree, Transition
 
 
 @struct.dataclass
 class Sums:
     """What a chunk adds up on the device: metrics, and the first vector step at which each was not finite."""
 
-    metrics: Metrics
+    metrics: Total
     bad: dict[str, jax.Array]
 
 
@@ -83,12 +84,11 @@ def make_programs(
         state, metrics = learner.learn(state, keys[:-1].reshape(updates, 2))
         state = learner.adapt(state, keys[-1])
         bad = jax.tree.map(jnp.minimum, sums.bad, first_bad(metrics, state.steps - 1))
-        return state, Sums(metrics=jax.tree.map(jnp.add, sums.metrics, metrics), bad=bad)
+        return state, Sums(metrics=accumulate(sums.metrics, metrics), bad=bad)
 
     def no_sums(state: TrainState) -> Sums:
         shapes = jax.eval_shape(lambda s: learner.learn(s, jax.random.split(s.key, (updates, 2)))[1], state)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return Sums(metrics=zeros, bad={name: jnp.asarray(NEVER, jnp.int32) for name in shapes})
+        return Sums(metrics=nothing(shapes), bad={name: jnp.asarray(NEVER, jnp.int32) for name in shapes})
 
     explore = _explore(behaviour, like)
     return HostPrograms(

@@ -53,7 +53,7 @@ def uniform(capacity: int, batch_size: int) -> Replay:
 
 
 def _below(size: jax.Array, key: Key, count: int, exact: bool) -> jax.Array:
-    """``count`` numbers below ``size``: a 32-bit draw modulo the size; they differ in probability by up to size / 2^32.
+    """``count`` numbers below ``size``: 32-bit draws modulo the size, in which probabilities differ by up to size / 2^32.
 
     With ``exact`` a 64-bit draw times the size, of which the 64 bits behind the point are dropped: they differ by size / 2^64.
     (``jax.random.randint`` does not help: what it makes of two words is below 2^32 again before it takes the remainder.)

@@ -41,15 +41,15 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int = 2, *, read_only: bool = False) -> None:
+        # What Orbax and its event loop say of a failure is said here, in a sentence.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", r"coroutine '\w*CheckpointHandler.* was never awaited", RuntimeWarning)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else keep,
             enable_async_checkpointing=False,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         )
-        # What Orbax and its event loop say of a failure is said here, in a sentence.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
-        warnings.filterwarnings("ignore", r"coroutine '\w*CheckpointHandler.* was never awaited", RuntimeWarning)
         self._folder = folder
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")

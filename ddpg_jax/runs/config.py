@@ -178,11 +178,10 @@ def _check_steps(config: Config) -> None:
             f"total_timesteps={total} ends before the first update: it must be at least {first + chunk}, "
             f"the warm-up ({first}) and one chunk ({chunk})."
         )
-    updates = config.num_chunks * schedule.rounds * schedule.updates_per_step
-    counted = {"vector steps (total_timesteps / num_envs)": total // schedule.num_envs, "updates of the agent": updates}
-    for what, count in counted.items():
-        if count >= LARGEST:
-            raise ValueError(f"total_timesteps={total} makes {count} {what}: must be less than {LARGEST}.")
+    if total > schedule.longest:
+        raise ValueError(
+            f"total_timesteps={total}: must be at most {schedule.longest} here: vector steps and updates are counted in int32."
+        )
 
 
 def _with(numbers: Numbers, given: dict[str, Any], preset: str) -> Numbers:

@@ -125,9 +125,11 @@ def _begin(
     config: Config, folder: Path, built: Built, programs: Programs, checkpoints: Any, say: Callable[[str], None]
 ) -> tuple[PyTree, int, Clock]:
     """State, chunks done and time so far: of the newest checkpoint, or, where there is none, of the warm-up."""
-    restored = None if checkpoints is None else restore(checkpoints, built, folder, say)
+    restored = None if checkpoints is None else restore(config, checkpoints, built, folder, say)
     if restored is None:
-        return jax.block_until_ready(programs.start(member_keys(config), {})), 0, Clock()
+        state = jax.block_until_ready(programs.start(member_keys(config), {}))
+        _require_finite(config, state.first_bad_step, {}, config.schedule.warm_up_steps, None)
+        return state, 0, Clock()
     state, done, clock = restored
     if done > config.num_chunks:
         raise RunError(f"{folder} is already past total_timesteps={config.numbers.total_timesteps}: raise it to go on.")
@@ -218,7 +220,7 @@ class _Loop(NamedTuple):
         """The numbers are finite, and what was written up to now is written."""
         self._written(until_done=False)
         try:
-            _require_finite(self.config, report, steps, saved)
+            _require_finite(self.config, report.first_bad_step, report.finite, steps, saved)
         except RunError:
             self._written()  # what the sentence says is kept
             raise
@@ -245,18 +247,21 @@ def _due(chunks: int, every: int) -> bool:
     return every > 0 and chunks % every == 0
 
 
-def _require_finite(config: Config, report: Report, steps: int, saved: int | None) -> None:
-    first = {name: int(np.min(value)) for name, value in report.first_bad_step.items()}
-    broken = [name for name, value in report.finite.items() if not np.all(value)]
+def _require_finite(
+    config: Config, first_bad_step: dict[str, Any], finite: dict[str, Any], steps: int, saved: int | None
+) -> None:
+    """Both as of a `Report`, at so many steps; the last checkpoint is at ``saved``."""
+    first = {name: int(np.min(value)) for name, value in first_bad_step.items()}
+    broken = [name for name, value in finite.items() if not np.all(value)]
     if min(first.values()) == NEVER and not broken:
         return
     # What is collected comes before what is learned from it; a dict that JAX returns is in alphabetical order.
     collected = ("action", "observation", "reward")
     name = min(first, key=lambda name: (first[name], name not in collected))
     if first[name] == NEVER:
-        what, member = f"parameters {broken[0]}", int(np.argmin(report.finite[broken[0]]))
+        what, member = f"parameters {broken[0]}", int(np.argmin(finite[broken[0]]))
     else:
-        what, member = name, int(np.argmin(report.first_bad_step[name]))
+        what, member = name, int(np.argmin(first_bad_step[name]))
         steps = (first[name] + 1) * config.numbers.num_envs
     what += f" of seed {config.seed + member}" if config.seeds > 1 else ""
     kept = f"the last finite checkpoint, at {saved} steps, is kept" if saved else "no checkpoint had been written yet"

@@ -16,7 +16,7 @@ from ddpg_jax.export import policy
 from ddpg_jax.runs import fits, out, statistics, video
 from ddpg_jax.runs.build import LATER, build, environment, evaluation_keys, evaluator, held_out
 from ddpg_jax.runs.checkpoints import Checkpoints
-from ddpg_jax.runs.config import Config, load
+from ddpg_jax.runs.config import Config, load, require_same
 from ddpg_jax.runs.folder import write
 from ddpg_jax.types import Agent, AgentState, HostEnvironment
 
@@ -29,7 +29,7 @@ def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
 
     Raises:
         FileNotFoundError: the folder holds no run, or no checkpoint that can be read.
-        ValueError: its checkpoints are of another version of this library.
+        ValueError: its checkpoints are of another version of this library, or of another configuration.
     """
     config = load(folder)
     if not (folder / "checkpoints").is_dir():
@@ -37,13 +37,14 @@ def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     built = build(config)
     try:
-        steps, state, _ = checkpoints.restore(built.state, lambda text: print(text, file=sys.stderr))
+        steps, state, record = checkpoints.restore(built.state, lambda text: print(text, file=sys.stderr))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder} has {error}: train it first.") from error
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     finally:
         checkpoints.close()
+    require_same(record["config"], config.flat())
     return config, built.agent, steps, state.agent
 
 

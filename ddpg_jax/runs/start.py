@@ -53,7 +53,9 @@ def begun(config: Config, folder: Path) -> Iterator[None]:
         raise
 
 
-def restore(checkpoints: Any, built: Built, folder: Path, say: Callable[[str], None]) -> tuple[PyTree, int, Clock] | None:
+def restore(
+    config: Config, checkpoints: Any, built: Built, folder: Path, say: Callable[[str], None]
+) -> tuple[PyTree, int, Clock] | None:
     """State, chunks done and time so far; ``metrics.jsonl`` then ends there. None: nothing was saved yet."""
     if checkpoints.are_none():
         say(f"{folder} has no checkpoint yet: its run begins anew.")
@@ -65,6 +67,7 @@ def restore(checkpoints: Any, built: Built, folder: Path, say: Callable[[str], N
         raise RunError(f"{folder} has {error}: nothing to resume.") from error
     except ValueError as error:
         raise RunError(f"{folder}: {error}") from error
+    require_same(record["config"], config.flat())
     rows = [row for row in read_metrics(folder, say) if row["env_steps"] <= steps]
     # A kill may have come between the checkpoint and its line; that it was evaluated is known from there alone.
     evaluation = rows.pop()["evaluation_return"] if rows and rows[-1]["env_steps"] == steps else None

@@ -8,6 +8,8 @@ from typing import Any, get_origin
 
 LARGEST = 2**31 - 1
 """Rows, steps of an environment and updates are int32 on the device."""
+ROWS_LARGEST = 2**30
+"""Of a replay: as `ddpg_jax.replay.ring.LARGEST`, known without importing JAX."""
 STEPS_LARGEST = 2**62
 """Environment steps over all environments never go there."""
 FLOAT_LARGEST = 3.4028234663852886e38  # of float32

@@ -66,7 +66,7 @@ class Numbers:
         from ddpg_jax import checks
         from ddpg_jax.runs import values
 
-        infinity, largest = float("inf"), values.LARGEST
+        largest = values.LARGEST
         for name, widths in (("hidden", self.hidden or (0,)), ("critic_hidden", self.critic_hidden)):
             if min(widths, default=1) < 1:
                 raise ValueError(
@@ -77,12 +77,15 @@ class Numbers:
                     f"{name}={values.shown(widths)}: must be at most {MOST_LAYERS} layers of a width of at most {WIDEST} each."
                 )
         checks.between(1, largest, batch_size=self.batch_size, num_envs=self.num_envs, learning_starts=self.learning_starts)
-        checks.between(1, largest, updates_per_step=self.updates_per_step, replay_capacity=self.replay_capacity)
+        checks.between(1, largest, updates_per_step=self.updates_per_step)
+        checks.between(1, values.ROWS_LARGEST, replay_capacity=self.replay_capacity)
         checks.between(1, LONGEST_WINDOW, n_step=self.n_step)
         checks.between(1, values.STEPS_LARGEST, total_timesteps=self.total_timesteps)
         checks.between(1, largest, importance_updates=self.importance_updates)
         checks.between(0, largest, anneal_updates=self.anneal_updates)
-        checks.between(0, infinity, max_grad_norm=self.max_grad_norm, weight_decay=self.weight_decay)
+        checks.at_least_zero(max_grad_norm=self.max_grad_norm, weight_decay=self.weight_decay)
+        checks.at_least_zero(actor_learning_rate=self.actor_learning_rate, critic_learning_rate=self.critic_learning_rate)
+        checks.between(0, 1, priority_exponent=self.priority_exponent, importance_exponent=self.importance_exponent)
         checks.positive(reward_scale=self.reward_scale)
         if self.replay_capacity % self.num_envs:
             near = max(1, round(self.replay_capacity / self.num_envs)) * self.num_envs

@@ -1,0 +1,368 @@
+"""How a run lives and dies: its folder is its own, and whatever ends it, what was there is there when it goes on."""
+
+import contextlib
+import functools
+import itertools
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from ddpg_jax import host
+from ddpg_jax.runs import build, claim, loop, playback, terminal
+from ddpg_jax.runs.checkpoints import Checkpoints
+from ddpg_jax.runs.config import RunError, make_config
+from ddpg_jax.runs.folder import read_metrics
+from ddpg_jax.runs.log import Log
+from ddpg_jax.types import is_key
+
+TIMES = {"train_seconds", "env_steps_per_second", "updates_per_second"}
+WARM_UP, STEPS, CHUNKS = 40, 50, 5
+DEVICE = {"total_timesteps": WARM_UP + 2 + CHUNKS * STEPS, "n_step": 3, "priority_exponent": 0.6}
+HOST = {"total_timesteps": WARM_UP + 2 + 3 * STEPS, "n_step": 3}
+
+
+def tiny(env: str = "pendulum", **options):
+    """Episodes of 25 steps, three to a row, by priorities."""
+    sizes = {"hidden": (8, 8), "batch_size": 8, "learning_starts": WARM_UP, "steps_per_chunk": STEPS, "replay_capacity": 500}
+    looks = {"evaluation_episodes": 2, "checkpoint_every": 1, "keep": 9, "seed": 5}
+    own = DEVICE if env == "pendulum" else HOST
+    return make_config(env, env_options={"time_limit": 25}, **sizes | looks | own | options)
+
+
+class Killed(BaseException):
+    """Ends a run as a kill does: nobody catches it."""
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(monkeypatch, once):
+    """All runs here are of one configuration, but for what changes no program."""
+    monkeypatch.setattr(loop, "compile_programs", once)
+
+
+@pytest.fixture(scope="module")
+def once():
+    compile_programs = loop.compile_programs
+    cached = functools.cache(lambda: compile_programs(build.build(tiny()), tiny()))
+    return lambda built, config: cached() if built.host is None else compile_programs(built, config)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, once):
+    """A run that ended by itself."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "compile_programs", once)
+        loop.run(tiny(), folder, say=lambda text: None)
+    return folder
+
+
+def go(folder: Path, config=None, **options) -> list[str]:
+    said: list[str] = []
+    loop.run(config or tiny(), folder, say=said.append, **options)
+    return said
+
+
+def stored(folder: Path, config=None):
+    opened = Checkpoints(folder / "checkpoints", read_only=True)
+    step, state, record = opened.restore(build.build(config or tiny()).state, lambda text: pytest.fail(text))
+    opened.close()
+    return step, state, record
+
+
+def lines(folder: Path) -> list[dict]:
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in read_metrics(folder)]
+
+
+def assert_same(folder: Path, expected: Path):
+    """State, metrics and final returns, in every bit."""
+    (step, found, _), (last, wanted, _) = stored(folder), stored(expected)
+    assert step == last
+    for (path, a), b in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(wanted), strict=True):
+        a, b = (np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in (a, b))
+        assert a.tobytes() == b.tobytes(), jax.tree_util.keystr(path)
+    assert lines(folder) == lines(expected)
+    final = [json.loads((x / "summary.json").read_text())["final_returns"] for x in (folder, expected)]
+    assert final[0] == final[1]
+
+
+def interposed(monkeypatch, name: str, at: int, act):
+    """Before call number ``at`` of a program, ``act()``; counted over evaluations alike."""
+    made = loop.compile_programs
+
+    def with_interposed(built, config):
+        programs, calls = made(built, config), itertools.count()
+        call = getattr(programs, name)
+
+        def called(*arguments):
+            if next(calls) == at:
+                act()
+            return call(*arguments)
+
+        return programs._replace(**{name: called})
+
+    monkeypatch.setattr(loop, "compile_programs", with_interposed)
+
+
+def raiser(error: BaseException):
+    def act():
+        raise error
+
+    return act
+
+
+# The folder
+
+
+def test_a_folder_is_one_runs_at_a_time(tmp_path, undisturbed):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    with claim.claimed(tmp_path / "run"):
+        for resume in (False, True):
+            with pytest.raises(RunError, match=rf"is in use by another run \(process {os.getpid()}\): wait for its end, or"):
+                go(tmp_path / "run", resume=resume)
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+    go(tmp_path / "run", resume=True)  # it is free again
+    assert not (tmp_path / "run" / claim.LOCK).exists()
+
+
+def test_a_kill_lets_go_of_the_folder(tmp_path):
+    code = "import sys, time; from pathlib import Path; from ddpg_jax.runs.claim import claimed\n"
+    code += "with claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path / "run"], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RunError, match=rf"in use by another run \(process {holder.pid}\)"), claim.claimed(tmp_path / "run"):
+            pass
+        holder.kill()
+        holder.wait()
+    with claim.claimed(tmp_path / "run"):
+        pass
+
+
+def test_runs_of_one_second_have_folders_of_their_own(tmp_path):
+    found = [claim.make_new(tmp_path / "runs" / "pendulum")[0].name for _ in range(3)]
+    assert found == ["pendulum", "pendulum-2", "pendulum-3"]
+
+
+@pytest.mark.parametrize("place", ["/dev/null/run", "file/run", "file"])
+def test_a_folder_that_cannot_be_is_found_out_first(tmp_path, monkeypatch, place):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(loop, "build", lambda *arguments: pytest.fail("nothing is built for it"))
+    with pytest.raises(RunError, match=r"run folder .* cannot be made \(.*\): choose another --run-dir"):
+        go(tmp_path / place)
+    assert os.listdir(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_run_that_is_refused_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "build", lambda *arguments: (_ for _ in ()).throw(ValueError("no such environment")))
+    with pytest.raises(RunError, match="no such environment"):
+        go(tmp_path / "runs" / "deep" / "run")
+    assert not os.listdir(tmp_path)
+
+
+# Kills, errors and signals
+
+
+def test_killed_before_the_first_checkpoint(tmp_path, monkeypatch, undisturbed):
+    with monkeypatch.context() as patch:
+        interposed(patch, "start", 0, raiser(Killed()))
+        with pytest.raises(Killed):
+            go(tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == tiny().flat()
+    with pytest.raises(RunError, match="already holds a run: choose another --run-dir, or go on with it by --resume"):
+        go(tmp_path / "run")
+    said = go(tmp_path / "run", resume=True)
+    assert f"{tmp_path / 'run'} has no checkpoint yet: its run begins anew." in said
+    assert_same(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.parametrize("killed", range(1, CHUNKS))
+def test_killed_after_any_chunk(tmp_path, undisturbed, killed):
+    """As if the newest checkpoint were of that chunk, and the lines of one more had been written, the last in half."""
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed, folder)
+    for path in (folder / "checkpoints").iterdir():
+        if path.name.isdigit() and int(path.name) > WARM_UP + 2 + killed * STEPS:
+            shutil.rmtree(path)
+    rows = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(rows[: killed + 1])[:-7])
+    (folder / "summary.json").unlink()
+    assert f"resumed at {WARM_UP + 2 + killed * STEPS} steps." in go(folder, resume=True)
+    assert_same(folder, undisturbed)
+
+
+@pytest.mark.parametrize(("error", "every"), [(RuntimeError("the simulator is lost"), 0), (Killed(), 1), (Killed(), 0)])
+def test_an_evaluation_that_fails_loses_no_chunk(tmp_path, monkeypatch, undisturbed, error, every):
+    """The third chunk's. A kill loses it where no checkpoint was due."""
+    with monkeypatch.context() as patch:
+        interposed(patch, "evaluate", 2, raiser(error))
+        with pytest.raises(type(error)):
+            go(tmp_path / "run", tiny(checkpoint_every=every))
+    if every or not isinstance(error, Killed):
+        assert stored(tmp_path / "run")[0] == WARM_UP + 2 + 3 * STEPS
+    go(tmp_path / "run", resume=True)
+    assert_same(tmp_path / "run", undisturbed)
+
+
+def test_a_final_evaluation_that_fails(tmp_path, monkeypatch, undisturbed):
+    with monkeypatch.context() as patch:
+        interposed(patch, "evaluate", CHUNKS, raiser(RuntimeError("lost")))
+        with pytest.raises(RuntimeError, match="lost"):
+            go(tmp_path / "run")
+    assert lines(tmp_path / "run") == lines(undisturbed)
+    go(tmp_path / "run", resume=True)
+    assert_same(tmp_path / "run", undisturbed)
+
+
+def test_lines_that_cannot_be_written(tmp_path, monkeypatch, undisturbed):
+    """The disk is full of a sudden: the chunk is saved, though no checkpoint was due."""
+    write = Path.open
+
+    def full(self, mode="r", *arguments, **options):
+        if self.name == "metrics.jsonl" and mode == "a" and len(read_metrics(self.parent)) == 2:
+            raise OSError(28, "No space left on device")
+        return write(self, mode, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(RunError, match=r"metrics.jsonl could not be written \(No space left on device\): [\d,]+ bytes are"):
+            go(tmp_path / "run", tiny(checkpoint_every=0))
+    assert stored(tmp_path / "run")[0] == WARM_UP + 2 + 3 * STEPS
+    go(tmp_path / "run", resume=True)
+    assert_same(tmp_path / "run", undisturbed)
+
+
+def test_a_picture_that_cannot_be_drawn(tmp_path, monkeypatch, undisturbed):
+    monkeypatch.setattr(loop, "plot", lambda *arguments: raiser(ValueError("no fonts"))())
+    assert any("curve.png could not be drawn (no fonts)" in text for text in go(tmp_path / "run"))
+    assert_same(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "when", "number"),
+    [
+        ("start", 0, "before", signal.SIGTERM),
+        ("chunk", 1, "at", signal.SIGTERM),
+        ("chunk", 2, "at", signal.SIGINT),
+        ("evaluate", 1, "at", signal.SIGINT),
+    ],
+)
+def test_a_signal_anywhere(tmp_path, monkeypatch, undisturbed, name, at, when, number):
+    with monkeypatch.context() as patch:
+        interposed(patch, name, at, lambda: signal.raise_signal(number))
+        with pytest.raises(terminal.Interrupted, match=rf"stopped by {number.name} {when} .*; go on with --resume") as stopped:
+            go(tmp_path / "run")
+    assert stopped.value.signal == number
+    go(tmp_path / "run", resume=True)
+    assert_same(tmp_path / "run", undisturbed)
+
+
+def test_a_signal_between_two_steps_on_the_host(tmp_path, monkeypatch):
+    """The warm-up and evaluations are left, a chunk is ended and saved."""
+    config = tiny("gymnasium/Pendulum-v1")
+    taken = itertools.count(1)
+    step = host.loop.heed
+
+    def heed(stopped):
+        if next(taken) == WARM_UP // 2:
+            signal.raise_signal(signal.SIGTERM)
+        step(stopped)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(host.loop, "heed", heed)
+        with pytest.raises(terminal.Interrupted, match="stopped by SIGTERM before the first chunk"):
+            go(tmp_path / "run", config)
+    assert next(taken) == WARM_UP // 2 + 1, "at once"
+    taken = itertools.count(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(host, "heed", heed)
+        patch.setattr(sys.modules["ddpg_jax.host"], "heed", heed)
+        with pytest.raises(terminal.Interrupted, match=rf"stopped by SIGTERM at {WARM_UP + 2 + STEPS} steps and saved"):
+            go(tmp_path / "run", config, resume=True)
+    assert stored(tmp_path / "run", config)[0] == WARM_UP + 2 + STEPS
+    assert "environments on the host begin anew; all else goes on where it was." in go(tmp_path / "run", config, resume=True)
+    assert [row["env_steps"] for row in read_metrics(tmp_path / "run")] == [WARM_UP + 2 + n * STEPS for n in (1, 2, 3)]
+    assert all(row["evaluation_return"] for row in read_metrics(tmp_path / "run"))
+
+
+def test_a_configuration_that_is_not_the_checkpoints(tmp_path, undisturbed):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    data = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps(data | {"tau": 0.5}))
+    told = r"made with another configuration: tau \(run: 0.005, given: 0.5\)"
+    with pytest.raises(RunError, match=told):
+        go(tmp_path / "run", tiny(tau=0.5), resume=True)
+    with pytest.raises(RunError, match=told):
+        playback.evaluate(tmp_path / "run", 1, 0)
+
+
+# What is shown
+
+
+def shown_by_tensorboard(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Points by name: files in the order of their names; a session that starts drops what was there from its step on."""
+    from tensorboardX.proto import event_pb2
+
+    points: dict[str, list[tuple[int, float]]] = {}
+    for path in sorted(folder.glob("*tfevents*")):
+        data = path.read_bytes()
+        while data:  # length, its checksum, the event, its checksum
+            (length,) = struct.unpack("<Q", data[:8])
+            event = event_pb2.Event.FromString(data[12 : 12 + length])
+            data = data[16 + length :]
+            if event.session_log.status == event_pb2.SessionLog.START:
+                points = {name: [point for point in old if point[0] < event.step] for name, old in points.items()}
+            for value in event.summary.value:
+                points.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return points
+
+
+def test_tensorboard_lacks_no_line_after_a_kill(tmp_path):
+    """A checkpoint at step 20. Of its line TensorBoard was not told, but of step 30, which comes again."""
+    rows = [{"env_steps": steps, "episode_return": [float(steps), None], "evaluation_return": None} for steps in (10, 20, 30)]
+    with contextlib.closing(Log(tmp_path)) as first:
+        first.add(rows[0])
+        first.add(rows[2])
+    (path,) = tmp_path.glob("*tfevents*")
+    path.rename(tmp_path / "events.out.tfevents.1.killed")
+    with contextlib.closing(Log(tmp_path)) as second:
+        second.anew(rows[:2])
+        second.add(rows[2])
+    assert len(list(tmp_path.glob("*tfevents*"))) == 2
+    assert shown_by_tensorboard(tmp_path) == {"episode_return": [(10, 10.0), (20, 20.0), (30, 30.0)]}
+    assert read_metrics(tmp_path) == rows
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_training_does_not_need_to_be_seen(tmp_path, monkeypatch):
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        loop.run(tiny(), tmp_path / "run")
+        terminal.say("nobody reads this")
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_reader_that_leaves(tmp_path):
+    """As ``ddpg-jax train ... | head -1``."""
+    small = {"total-timesteps": 300, "learning-starts": 100, "steps-per-chunk": 100, "batch-size": 8, "hidden": "8,8"}
+    words = [word for name, value in small.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "ddpg_jax.runs.cli", "train", "--time-limit", "20", "--run-dir", tmp_path / "run", *words]
+    env = {**os.environ, "DDPG_JAX_CACHE": str(jax.config.jax_compilation_cache_dir)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("pendulum, preset default")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["env_steps"] == 300
