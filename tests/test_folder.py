@@ -1,15 +1,20 @@
-"""``metrics.jsonl``: what is written of each chunk, and what can be read of a file that was damaged."""
+"""A run's folder and its ``metrics.jsonl``: what is written of each chunk, and what can be read of a file that was damaged."""
 
 import dataclasses
+import errno
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ddpg_jax import learner, rollout
-from ddpg_jax.runs import statistics
-from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs import claim, start, statistics
+from ddpg_jax.runs.config import RunError, make_config
+from ddpg_jax.runs.display import Display
 from ddpg_jax.runs.folder import Clock, curve, mean, metrics_row, read_metrics, write_json
+from ddpg_jax.runs.log import Log, write_lines
 
 
 def row(steps, returns=None, **more):
@@ -24,7 +29,7 @@ def written(folder, *lines: bytes):
 GOOD = [json.dumps(row(steps, [float(-steps)])).encode() for steps in (10, 20, 30)]
 
 
-def test_a_seed_without_an_episode_hides_no_other(tmp_path):
+def test_a_seed_without_an_episode_hides_no_other(tmp_path, capsys):
     """Three members of 4 chunks of 100 steps: two episodes of returns 3 and 5, none, one of 7."""
     config = make_config("pendulum", total_timesteps=1_400, learning_starts=1_000, steps_per_chunk=100, seeds=3)
     episodes = rollout.Episodes(
@@ -46,6 +51,11 @@ def test_a_seed_without_an_episode_hides_no_other(tmp_path):
     nobody = dataclasses.replace(report, episodes=rollout.Episodes(*np.zeros((4, 3), np.float32)))
     assert metrics_row(config, nobody, 1, clock, None)["episode_return"] == [None] * 3
     assert mean([None] * 3) is None
+    with Display(config, tmp_path) as shown:
+        shown.show(found)
+        shown.show(metrics_row(config, nobody, 2, clock, None))
+    said = capsys.readouterr().out.splitlines()
+    assert ["return 5.5" in said[1], "return -" in said[2]] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +77,9 @@ def test_a_seed_without_an_episode_hides_no_other(tmp_path):
         b'{"env_steps": 15, "evaluation_return": [null]}',
         b'{"env_steps": 15, "evaluation_return": [NaN]}',
         b'{"env_steps": 15, "evaluation_return": [[1.0]]}',
+        b'{"env_steps": 15, "evaluation_return": [1' + b"0" * 400 + b"]}",  # no float is as large
+        b'{"env_steps": 1' + b"0" * 5_000 + b', "evaluation_return": [1.0]}',
+        b'{"env_steps": 15.5, "evaluation_return": [1.0]}',
         b'{"env_steps": 15, "evalu',
         b"\xff\xfe\x00",
         b"[" * 100_000,
@@ -104,3 +117,45 @@ def test_steps_that_come_again_and_out_of_order(tmp_path):
     write_json(folder / "config.json", {"env": "pendulum", "preset": "default", "seed": 0, "seeds": 1})
     statistics.plot([folder], folder / "curve.png")
     assert (folder / "curve.png").stat().st_size > 1_000
+
+
+# Where nothing can be written
+
+
+@pytest.mark.parametrize("place", ["file", "file/run", "/dev/null/x", "x" * 300, "new/" + "x" * 300, "new/" + "x" * 300 + "/y"])
+def test_a_folder_that_cannot_be_made_leaves_nothing(tmp_path, place):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunError, match=r"^the run folder .* cannot be made \(.+\): choose another --run-dir\.$"):
+        claim.claimed(tmp_path / place).__enter__()
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "summary.json", "curve.png", "checkpoints"])
+def test_what_is_in_the_way_of_a_file(tmp_path, name, resume):
+    if name == "checkpoints":
+        (tmp_path / name).write_text("mine")
+    else:
+        (tmp_path / name).mkdir()
+    config = make_config("pendulum", total_timesteps=1_400, steps_per_chunk=100)
+    with pytest.raises(RunError, match=rf"{name} is .*in the way of .*: choose another --run-dir"):
+        start.check_folder(config, tmp_path, resume)
+
+
+def full(*arguments, **options):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_line_that_finds_no_space(tmp_path, monkeypatch):
+    log = Log(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(RunError, match=r"metrics\.jsonl could not be written \(No space left on device\): \d+ bytes are"):
+            log.add(row(10))
+    log.close()
+    write_lines(tmp_path, [row(10)])
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(RunError, match=r"metrics\.jsonl could not be written \(No space left on device\)"):
+        write_lines(tmp_path, [])
+    assert read_metrics(tmp_path) == [row(10)], "replaced as a whole or not at all"
+    assert not list(tmp_path.glob("*.partial"))

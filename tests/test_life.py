@@ -10,14 +10,20 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import gymnasium
 import jax
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ddpg_jax import host
-from ddpg_jax.runs import build, claim, loop, playback, terminal
+from ddpg_jax import host, runs
+from ddpg_jax.runs import build, claim, cli, loop, playback, terminal
 from ddpg_jax.runs.checkpoints import Checkpoints
 from ddpg_jax.runs.config import RunError, make_config
 from ddpg_jax.runs.folder import read_metrics
@@ -42,26 +48,55 @@ class Killed(BaseException):
     """Ends a run as a kill does: nobody catches it."""
 
 
-@pytest.fixture(autouse=True)
-def compiled_once(monkeypatch, once):
-    """All runs here are of one configuration, but for what changes no program."""
-    monkeypatch.setattr(loop, "compile_programs", once)
+class Ids(gymnasium.Env):
+    """Observation ``[episode, step]``, no episode twice in this process; never ends by itself; each reward is 1."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,))
+    action_space = spaces.Box(-1, 1, (1,))
+    numbers = itertools.count()
+
+    def reset(self, *, seed=None, options=None):  # noqa: ARG002
+        super().reset(seed=seed)
+        self.id, self.steps = next(self.numbers), 0
+        return np.array([self.id, 0], np.float32), {}
+
+    def step(self, action):  # noqa: ARG002
+        self.steps += 1
+        return np.array([self.id, self.steps], np.float32), 1.0, False, False, {}
 
 
-@pytest.fixture(scope="module")
+class Prepared:
+    """What is built and compiled once for all runs of an environment; ``stopped`` is the newest run's."""
+
+    def __init__(self, env: str) -> None:
+        self.stopped = lambda: False
+        self.built = build.build(tiny(env), lambda: self.stopped())
+        self.programs = build.compile_programs(self.built, tiny(env))
+
+
+@pytest.fixture(scope="module", autouse=True)
 def once():
-    compile_programs = loop.compile_programs
-    cached = functools.cache(lambda: compile_programs(build.build(tiny()), tiny()))
-    return lambda built, config: cached() if built.host is None else compile_programs(built, config)
+    """All runs here of an environment are of one configuration, but for what changes no program."""
+    prepared = functools.cache(Prepared)
+
+    def built(config, stopped):
+        ready = prepared(config.env)
+        ready.stopped = stopped
+        return ready.built
+
+    gymnasium.register("Ids-v0", Ids)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "build", built)
+        patch.setattr(loop, "compile_programs", lambda built, config: prepared(config.env).programs)
+        yield
+    del gymnasium.registry["Ids-v0"]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, once):
+def undisturbed(tmp_path_factory):
     """A run that ended by itself."""
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "compile_programs", once)
-        loop.run(tiny(), folder, say=lambda text: None)
+    loop.run(tiny(), folder, say=lambda text: None)
     return folder
 
 
@@ -73,7 +108,7 @@ def go(folder: Path, config=None, **options) -> list[str]:
 
 def stored(folder: Path, config=None):
     opened = Checkpoints(folder / "checkpoints", read_only=True)
-    step, state, record = opened.restore(build.build(config or tiny()).state, lambda text: pytest.fail(text))
+    step, state, record = opened.restore(loop.build(config or tiny(), lambda: False).state, lambda text: pytest.fail(text))
     opened.close()
     return step, state, record
 
@@ -248,23 +283,33 @@ def test_a_picture_that_cannot_be_drawn(tmp_path, monkeypatch, undisturbed):
     assert_same(tmp_path / "run", undisturbed)
 
 
+ENDED = "with everything trained and saved"
+
+
 @pytest.mark.parametrize(
-    ("name", "at", "when", "number"),
+    ("name", "at", "told", "number"),
     [
-        ("start", 0, "before", signal.SIGTERM),
-        ("chunk", 1, "at", signal.SIGTERM),
-        ("chunk", 2, "at", signal.SIGINT),
-        ("evaluate", 1, "at", signal.SIGINT),
+        ("start", 0, "before the first chunk", signal.SIGTERM),
+        ("chunk", 1, f"at {WARM_UP + 2 + 2 * STEPS} steps and saved", signal.SIGTERM),
+        ("evaluate", 1, f"at {WARM_UP + 2 + 2 * STEPS} steps and saved", signal.SIGINT),
+        ("chunk", CHUNKS - 1, ENDED, signal.SIGINT),
+        ("evaluate", CHUNKS - 1, ENDED, signal.SIGTERM),
+        ("evaluate", CHUNKS + 7, ENDED, signal.SIGINT),
     ],
 )
-def test_a_signal_anywhere(tmp_path, monkeypatch, undisturbed, name, at, when, number):
+def test_a_signal_to_the_command_is_a_line_and_an_exit_code(tmp_path, monkeypatch, undisturbed, number, name, at, told):
+    """Wherever it comes, also in the final evaluation; where no checkpoint is due, too."""
+    folder, config = tmp_path / "run", tiny(checkpoint_every=0)
+    monkeypatch.setattr("ddpg_jax.runs.config.make_config", lambda *arguments, **options: config)
     with monkeypatch.context() as patch:
         interposed(patch, name, at, lambda: signal.raise_signal(number))
-        with pytest.raises(terminal.Interrupted, match=rf"stopped by {number.name} {when} .*; go on with --resume") as stopped:
-            go(tmp_path / "run")
-    assert stopped.value.signal == number
-    go(tmp_path / "run", resume=True)
-    assert_same(tmp_path / "run", undisturbed)
+        result = CliRunner().invoke(cli.main, ["train", "--run-dir", str(folder)])
+    assert (result.exit_code, result.stderr) == (128 + number, "")
+    assert result.stdout.splitlines()[-1] == f"stopped by {number.name} {told}; go on with --resume --run-dir {folder}"
+    assert result.stdout.count("stopped by") == 1
+    monkeypatch.undo()
+    go(folder, resume=True)
+    assert_same(folder, undisturbed)
 
 
 def test_a_signal_between_two_steps_on_the_host(tmp_path, monkeypatch):
@@ -306,6 +351,73 @@ def test_a_configuration_that_is_not_the_checkpoints(tmp_path, undisturbed):
         playback.evaluate(tmp_path / "run", 1, 0)
 
 
+def test_what_may_change_is_no_other_configuration(tmp_path, undisturbed):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    data = json.loads((tmp_path / "run" / "config.json").read_text())
+    free = {"keep": 5, "evaluate_every": 3, "total_timesteps": 1_000, "source": "elsewhere"}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(data | free))
+    assert playback.restored(tmp_path / "run")[2] == WARM_UP + 2 + CHUNKS * STEPS
+
+
+# Cut anywhere
+
+
+@settings(max_examples=3, deadline=None, derandomize=True, database=None)
+@given(cuts=st.sets(st.integers(1, CHUNKS - 1), min_size=1, max_size=3))
+def test_cut_anywhere_it_is_one_run(tmp_path_factory, undisturbed, cuts):
+    folder = tmp_path_factory.mktemp("cut") / "run"
+    for index, cut in enumerate([*sorted(cuts), CHUNKS]):
+        go(folder, tiny(total_timesteps=WARM_UP + 2 + cut * STEPS), resume=index > 0)
+    assert_same(folder, undisturbed)
+
+
+@settings(max_examples=2, deadline=None, derandomize=True, database=None)
+@given(cut=st.integers(1, 2))
+def test_cut_anywhere_no_row_joins_two_episodes(tmp_path_factory, cut):
+    """On the host, where environments begin anew: what was stored stays, and no row reaches across the cut."""
+    folder, config = tmp_path_factory.mktemp("cut") / "run", tiny("gymnasium/Ids-v0")
+    steps = WARM_UP + 2 + cut * STEPS
+    go(folder, tiny("gymnasium/Ids-v0", total_timesteps=steps))
+    before = stored(folder, config)[1].replay.storage
+    go(folder, config, resume=True)
+    after = stored(folder, config)[1].replay.storage
+    rows = steps - 2  # the newest two steps are in the window yet
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert np.asarray(old)[:rows].tobytes() == np.asarray(new)[:rows].tobytes()
+    count = WARM_UP + 3 * STEPS
+    begin, end = np.asarray(after.observation)[:count], np.asarray(after.next_observation)[:count]
+    np.testing.assert_array_equal(begin[:, 0], end[:, 0], "of one episode")
+    length = (end - begin)[:, 1]
+    assert length[rows : rows + 2].tolist() == [2, 1], "cut as by a time limit"
+    # Rewards are 1: k steps have the sum of gamma^i over i < k, and bootstrap with gamma^(k - 1).
+    np.testing.assert_allclose(np.asarray(after.reward)[:count], (1 - 0.99**length) / (1 - 0.99), rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(after.discount)[:count], 0.99 ** (length - 1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("damage", [b"5", b"\xff\xfe"], ids=str)
+def test_a_damaged_line_is_passed_over_on_resuming(tmp_path, undisturbed, damage):
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed, folder)
+    shutil.rmtree(folder / "checkpoints" / str(WARM_UP + 2 + CHUNKS * STEPS))
+    text = (folder / "metrics.jsonl").read_bytes().split(b"\n")
+    (folder / "metrics.jsonl").write_bytes(b"\n".join([text[0], damage, *text[2:]]))
+    said = go(folder, resume=True)
+    assert f"{folder / 'metrics.jsonl'}: 1 of {CHUNKS} lines are damaged and are passed over." in said
+    assert lines(folder) == lines(undisturbed)[:1] + lines(undisturbed)[2:]
+    assert stored(folder)[0] == WARM_UP + 2 + CHUNKS * STEPS
+
+
+def test_a_last_line_without_its_numbers_comes_from_the_checkpoint(tmp_path, undisturbed):
+    """Also to the display, which shows it again where its evaluation is made up for."""
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed, folder)
+    text = (folder / "metrics.jsonl").read_text().splitlines()
+    text[-1] = json.dumps({"env_steps": WARM_UP + 2 + CHUNKS * STEPS, "evaluation_return": None})
+    (folder / "metrics.jsonl").write_text("\n".join(text) + "\n")
+    runs.train(run_dir=folder, resume=True)
+    assert_same(folder, undisturbed)
+
+
 # What is shown
 
 
@@ -343,6 +455,33 @@ def test_tensorboard_lacks_no_line_after_a_kill(tmp_path):
     assert read_metrics(tmp_path) == rows
 
 
+@pytest.mark.parametrize("kept", [0.5, 1.0])
+def test_tensorboard_shows_a_resumed_run_once(tmp_path, undisturbed, kept):
+    """Whatever a kill left of its file, also an event cut in half."""
+    folder, steps = tmp_path / "run", [WARM_UP + 2 + chunks * STEPS for chunks in range(1, CHUNKS + 1)]
+    shutil.copytree(undisturbed, folder)
+    shutil.rmtree(folder / "checkpoints" / str(steps[-1]))
+    (path,) = folder.glob("*tfevents*")
+    data = path.read_bytes()
+    path.unlink()
+    # TensorBoard reads no further in a file where an event is cut: the reader here is spared that.
+    ends = list(itertools.takewhile(lambda end: end <= kept * len(data), ends_of_events(data)))
+    (folder / "events.out.tfevents.1.killed").write_bytes(data[: ends[-1]])
+    go(folder, resume=True)
+    found = shown_by_tensorboard(folder)
+    for name in ("critic_loss", "episode_return", "evaluation_return"):
+        expected = [(row["env_steps"], np.mean(row[name])) for row in read_metrics(folder)]
+        assert [step for step, _ in expected] == steps
+        np.testing.assert_allclose(found[name], expected, rtol=1e-6)
+
+
+def ends_of_events(data: bytes):
+    end = 0
+    while end <= len(data):
+        yield end
+        end += 16 + int.from_bytes(data[end : end + 8], "little")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
 def test_training_does_not_need_to_be_seen(tmp_path, monkeypatch):
     with open("/dev/full", "w", buffering=1) as full:
@@ -365,4 +504,38 @@ def test_a_reader_that_leaves(tmp_path):
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["env_steps"] == 300
+
+
+TWICE = """
+import os, signal, time
+from ddpg_jax.runs import cli, loop
+def forever(*arguments):
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)
+    time.sleep(60)
+loop.build = forever
+cli.main()
+"""
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_at_once(tmp_path):
+    begin = time.monotonic()
+    command = [sys.executable, "-c", TWICE, "train", "--run-dir", str(tmp_path / "run")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert time.monotonic() - begin < 50, "not after the sleep"
+    assert (run.returncode, run.stderr) == (128 + signal.SIGTERM, "stopped at once by SIGTERM.\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_the_command_on_a_full_disk(tmp_path):
+    small = "--total-timesteps 300 --learning-starts 100 --steps-per-chunk 100 --batch-size 8 --hidden 8,8 --time-limit 20"
+    env = {**os.environ, "DDPG_JAX_CACHE": str(jax.config.jax_compilation_cache_dir)}
+    command = [sys.executable, "-m", "ddpg_jax.runs.cli", "train", "--run-dir", tmp_path / "run", *small.split()]
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=env)
+    assert (run.returncode, run.stderr) == (0, "")
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["env_steps"] == 300

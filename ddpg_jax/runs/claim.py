@@ -50,8 +50,8 @@ def make_new(name: Path) -> tuple[Path, list[Path]]:
 
 def remove_empty(folders: list[Path]) -> None:
     """Remove folders, innermost first, up to one that holds something."""
-    with contextlib.suppress(OSError):
-        for folder in folders:
+    for folder in folders:
+        with contextlib.suppress(OSError):  # one whose name is too long was never made; those around it were
             folder.rmdir()
 
 

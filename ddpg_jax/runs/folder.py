@@ -6,10 +6,10 @@ import contextlib
 import errno
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -102,7 +102,7 @@ def _row(line: bytes) -> dict[str, Any] | None:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # no NaN; JSON's integers have no end
 
 
 def mean(value: Any) -> float | None:

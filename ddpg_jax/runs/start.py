@@ -22,15 +22,15 @@ def check_folder(config: Config, folder: Path, resume: bool) -> None:
         RunError: something is.
     """
     checkpoints = folder / "checkpoints"
+    for name in ("config.json", "metrics.jsonl", "summary.json", "curve.png"):
+        if (folder / name).is_dir():
+            raise RunError(f"{folder / name} is a folder, in the way of the file of that name: choose another --run-dir.")
     if not resume and (folder / "config.json").exists():
         raise RunError(f"{folder} already holds a run: choose another --run-dir, or go on with it by --resume.")
     if not resume and (read_metrics(folder) or (checkpoints.is_dir() and any(checkpoints.iterdir()))):
         raise RunError(f"{folder} holds what a run left, but no config.json: choose another --run-dir.")
     if checkpoints.exists() and not checkpoints.is_dir():
         raise RunError(f"{checkpoints} is in the way of the folder of that name: choose another --run-dir.")
-    for name in ("config.json", "metrics.jsonl", "summary.json", "curve.png"):
-        if (folder / name).is_dir():
-            raise RunError(f"{folder / name} is a folder, in the way of the file of that name: choose another --run-dir.")
     if resume:
         require_same(load(folder).flat(), config.flat())
 
@@ -71,9 +71,9 @@ def restore(
         raise RunError(f"{folder}: {error}") from error
     require_same(record["config"], config.flat())
     rows = [row for row in read_metrics(folder, say) if row["env_steps"] <= steps]
-    if not rows or rows[-1]["env_steps"] < steps:  # a kill came between the checkpoint and its line
-        rows.append(record["row"])
-    write_lines(folder, rows)
+    # A kill may have come between the checkpoint and its line; that it was evaluated is known from there alone.
+    evaluation = rows.pop()["evaluation_return"] if rows and rows[-1]["env_steps"] == steps else None
+    write_lines(folder, [*rows, record["row"] | {"evaluation_return": evaluation}])
     say(f"resumed at {steps} steps.")
     return state, record["chunks"], Clock(record["train_seconds"])
 
