@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import jax
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from events import events
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -423,19 +423,14 @@ def test_a_last_line_without_its_numbers_comes_from_the_checkpoint(tmp_path, und
 
 def shown_by_tensorboard(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Points by name: files in the order of their names; a session that starts drops what was there from its step on."""
-    from tensorboardX.proto import event_pb2
+    from tensorboardX.proto.event_pb2 import SessionLog
 
     points: dict[str, list[tuple[int, float]]] = {}
-    for path in sorted(folder.glob("*tfevents*")):
-        data = path.read_bytes()
-        while data:  # length, its checksum, the event, its checksum
-            (length,) = struct.unpack("<Q", data[:8])
-            event = event_pb2.Event.FromString(data[12 : 12 + length])
-            data = data[16 + length :]
-            if event.session_log.status == event_pb2.SessionLog.START:
-                points = {name: [point for point in old if point[0] < event.step] for name, old in points.items()}
-            for value in event.summary.value:
-                points.setdefault(value.tag, []).append((event.step, value.simple_value))
+    for event in events(folder):
+        if event.session_log.status == SessionLog.START:
+            points = {name: [point for point in old if point[0] < event.step] for name, old in points.items()}
+        for value in event.summary.value:
+            points.setdefault(value.tag, []).append((event.step, value.simple_value))
     return points
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_config import PAPER
 
 from ddpg_jax import agents, behaviour, envs, learner, networks, noise, population, replay, returns, train
 from ddpg_jax.runs import build
@@ -294,21 +295,7 @@ def test_a_traced_number_does_what_a_given_one_does():
 
 # Where each number is from
 
-PAPER_DDPG = {  # Lillicrap et al. 2015, section 7, Algorithm 1, caption of table 1
-    "total_timesteps": 2_500_000,
-    "num_envs": 1,  # Algorithm 1
-    "learning_starts": 64,  # not stated: the first full batch
-    "updates_per_step": 1,  # Algorithm 1
-    "batch_size": 64,
-    "replay_capacity": 1_000_000,
-    "hidden": (400, 300),
-    "gamma": 0.99,
-    "tau": 0.001,
-    "actor_learning_rate": 1e-4,
-    "critic_learning_rate": 1e-3,
-    "critic_weight_decay": 1e-2,
-    "stddev": 0.2,
-}
+PAPER_DDPG = PAPER | {"learning_starts": 64}  # not stated: the first full batch
 PAPER_TD3 = {  # Fujimoto et al. 2018, section 6.1
     "total_timesteps": 1_000_000,  # table 1
     "num_envs": 1,

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from events import events
 from matplotlib.image import imread
 
 import ddpg_jax
@@ -159,17 +159,10 @@ def test_metrics_have_a_line_per_chunk(finished, seeds):
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """``{tag: [(step, value)]}`` of the TensorBoard events in a folder."""
-    from tensorboardX.proto import event_pb2
-
     found = collections.defaultdict(list)
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        data = path.read_bytes()
-        while data:  # length, its checksum, the event, its checksum
-            (length,) = struct.unpack("<Q", data[:8])
-            event = event_pb2.Event.FromString(data[12 : 12 + length])
-            data = data[16 + length :]
-            for value in event.summary.value:
-                found[value.tag].append((event.step, value.simple_value))
+    for event in events(folder):
+        for value in event.summary.value:
+            found[value.tag].append((event.step, value.simple_value))
     return found
 
 

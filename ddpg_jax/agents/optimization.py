@@ -32,7 +32,7 @@ def optimizers(
     """The optimisers that `make_agent` takes; ``optimizer(learning_rate)`` makes each, the critic's after `l2`.
 
     Raises:
-        ValueError: a concrete number is negative.
+        ValueError: a concrete number is negative, or not finite.
     """
     rates = {"actor_learning_rate": actor_learning_rate, "critic_learning_rate": critic_learning_rate}
     checks.at_least_zero(**{name: rate for name, rate in rates.items() if not callable(rate)})
@@ -53,7 +53,7 @@ def adam(
         max_grad_norm: global norm to which the gradient is clipped; 0 does not clip.
 
     Raises:
-        ValueError: a concrete number is negative.
+        ValueError: a concrete number is negative, or not finite.
     """
     checks.at_least_zero(weight_decay=weight_decay)
     checks.between(0, float("inf"), max_grad_norm=max_grad_norm)
@@ -73,7 +73,7 @@ def annealed(learning_rate: float | jax.Array, updates: int) -> Rate:
     """A learning rate that falls linearly to 0 over that many of the network's own steps; 0 steps keep it constant.
 
     Raises:
-        ValueError: a concrete number is negative.
+        ValueError: a concrete number is negative, or not finite.
     """
     checks.at_least_zero(learning_rate=learning_rate, updates=updates)
     rate: Any = learning_rate

@@ -59,7 +59,8 @@ def member_keys(config: Config) -> jax.Array:
 
 
 def build(config: Config, stopped: Callable[[], bool] = lambda: False) -> Built:
-    """Compose a configuration's functions; ``stopped`` is looked at in each step on the host (`ddpg_jax.host.Stopped`).
+    """Compose a configuration's functions; on the host ``stopped`` is looked at in each step of the warm-up and of evaluations
+    (`ddpg_jax.host.Stopped`).
 
     Raises:
         ValueError: a part refuses its numbers, or the state does not fit into memory.
