@@ -1,6 +1,7 @@
 """Checkpoints: every bit comes back, and what breaks while saving costs at most the newest."""
 
 import gc
+import logging
 import os
 import re
 import shutil
@@ -365,6 +366,21 @@ def test_one_that_is_rotated_away_is_not_damaged(tmp_path, two, monkeypatch):
     reader.close()
     assert (step, said) == (30, [])
     assert_same(found, state(30))
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.ERROR])
+def test_readers_say_nothing_of_their_own(tmp_path, two, capfd, level):
+    """Whatever level others set, as simulators do when they are imported."""
+    path = shutil.copytree(two, tmp_path / "checkpoints") / "20" / "_CHECKPOINT_METADATA"
+    path.write_text("{")
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        outcome(tmp_path / "checkpoints")
+    finally:
+        logger.setLevel(before)
+    assert capfd.readouterr() == ("", "")
 
 
 # In the background

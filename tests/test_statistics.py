@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from ddpg_jax.learner import Report
+from ddpg_jax.rollout import Episodes
 from ddpg_jax.runs import statistics
-from ddpg_jax.runs.folder import curve, read_metrics
+from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs.folder import Clock, curve, mean, metrics_row, read_metrics
 
 
 def make_run(folder, evaluations, seed=0, **config):
@@ -77,6 +80,68 @@ def test_a_last_line_that_was_cut_is_left_out(tmp_path, cut):
     assert [row["env_steps"] for row in read_metrics(run)] == [100, 200]
     path.write_text(whole + whole.splitlines()[0][:-cut])
     assert [row["env_steps"] for row in read_metrics(run)] == [100, 200]
+
+
+BAD = [
+    b"5",
+    b"null",
+    b"[]",
+    b'"text"',
+    b"{",
+    b'{"env_steps": 150}',
+    b'{"evaluation_return": [1.0]}',
+    b'{"env_steps": "150", "evaluation_return": null}',
+    b'{"env_steps": true, "evaluation_return": null}',
+    b'{"env_steps": -1, "evaluation_return": null}',
+    b'{"env_steps": 1e3, "evaluation_return": null}',
+    b'{"env_steps": 99999999999999999999, "evaluation_return": null}',
+    b'{"env_steps": 150, "evaluation_return": 5}',
+    b'{"env_steps": 150, "evaluation_return": []}',
+    b'{"env_steps": 150, "evaluation_return": [NaN]}',
+    b'{"env_steps": 150, "evaluation_return": ["1"]}',
+    b'{"env_steps": 150, "evaluation_return": {"0": 1.0}}',
+    b"\xff\xfe\x00",
+    b"[" * 100_000,
+    bytes(50),
+]
+
+
+@pytest.mark.parametrize("bad", [*BAD, b"\n".join(BAD)], ids=[*map(str, range(len(BAD))), "all"])
+def test_damaged_lines_hide_no_good_ones(tmp_path, bad):
+    run, said = make_run(tmp_path / "run", {100: [1.0], 200: [2.0]}), []
+    path = run / "metrics.jsonl"
+    first, second = path.read_bytes().splitlines()
+    path.write_bytes(first + b"\n" + bad + b"\n" + second + b"\n")
+    assert [row["env_steps"] for row in read_metrics(run, said.append)] == [100, 200]
+    count = len(bad.split(b"\n"))
+    assert said == [f"{path}: {count} of {count + 2} lines are damaged and are passed over."]
+    statistics.plot([run], tmp_path / "curves.png")
+
+
+def test_repeated_and_unordered_steps_and_other_seeds(tmp_path):
+    """Of each step the last line; of evaluations of other lengths those that are most."""
+    run = make_run(tmp_path / "run", {200: [2.0, 2.0], 300: [3.0, 3.0], 250: [9.0], 100: [1.0, 1.0]})
+    path, again = run / "metrics.jsonl", make_run(tmp_path / "again", {200: [5.0, 6.0]}) / "metrics.jsonl"
+    path.write_text(path.read_text() + again.read_text())
+    steps, values = curve(run)
+    assert steps.tolist() == [100, 200, 300]
+    assert values.tolist() == [[1.0, 1.0], [5.0, 6.0], [3.0, 3.0]]
+    statistics.plot([run, run], tmp_path / "curves.png")
+
+
+def test_a_seed_without_an_episode_hides_no_other():
+    """Three seeds with 2, 0 and 1 episodes: 10 over 2, none, 3 over 1."""
+    config = make_config("pendulum", seeds=3, total_timesteps=3_000, learning_starts=1_000, steps_per_chunk=1_000)
+    count, sums = np.array([2.0, 0.0, 1.0]), np.array([10.0, 0.0, 3.0])
+    episodes = Episodes(count=count, return_sum=sums, length_sum=4 * sums, broken=np.zeros(3))
+    clock = Clock()
+    clock.add(1.0)
+    row = metrics_row(config, Report(episodes=episodes, metrics={}, first_bad_step={}, finite={}), 1, clock, None)
+    assert json.loads(json.dumps(row)) == row
+    assert row["episode_return"] == [5.0, None, 3.0]
+    assert row["episode_length"] == [20.0, None, 12.0]
+    assert mean(row["episode_return"]) == 4.0
+    assert mean([None, None]) is None
 
 
 def test_no_metrics_are_no_rows(tmp_path):

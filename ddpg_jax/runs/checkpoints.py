@@ -23,6 +23,9 @@ from ddpg_jax.runs.config import RunError
 from ddpg_jax.runs.folder import unwritten
 from ddpg_jax.types import PyTree, is_key
 
+# What Orbax says of a failure, in pages, is said here in a sentence; a level would be undone by others who set it.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+
 FORMAT = 3
 """Of what is in a checkpoint; raised where the state of training or how it is stored gets another structure."""
 
@@ -41,8 +44,6 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int = 2, *, read_only: bool = False) -> None:
-        # What Orbax and its event loop say of a failure is said here, in a sentence.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", r"coroutine '\w*CheckpointHandler.* was never awaited", RuntimeWarning)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else keep,

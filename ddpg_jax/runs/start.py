@@ -58,6 +58,8 @@ def restore(
 ) -> tuple[PyTree, int, Clock] | None:
     """State, chunks done and time so far; ``metrics.jsonl`` then ends there. None: nothing was saved yet."""
     if checkpoints.are_none():
+        if (folder / "summary.json").exists():  # somebody removed them, and wants to keep the rest
+            raise RunError(f"{folder} holds a run that ended and has no checkpoint any more: nothing to resume.")
         say(f"{folder} has no checkpoint yet: its run begins anew.")
         write_lines(folder, [])
         return None

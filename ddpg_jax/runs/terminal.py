@@ -10,11 +10,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TOGETHER = 0.1
 """Seconds within which two signals are one: `timeout` and some launchers send theirs twice."""
+GRACE = 1.0
+"""Seconds that a command without a run may take to end by itself."""
+_running: list[list[int]] = []
+"""What `stopping` has handed out: while there is one, a first signal is its business."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -38,18 +42,26 @@ def stopping() -> Iterator[list[int]]:
         elif time.monotonic() - since[0] > TOGETHER:
             raise KeyboardInterrupt
 
-    with _handled(handle):
-        yield received
+    _running.append(received)
+    try:
+        with _handled(handle):
+            yield received
+    finally:
+        _running.remove(received)
 
 
 @contextlib.contextmanager
 def ending() -> Iterator[None]:
-    """For a command: SIGINT or SIGTERM raises `Interrupted`, a second one ends the process at once, whatever it is doing."""
+    """For a command: SIGINT or SIGTERM raises `Interrupted`; a second one ends the process at once, whatever it is doing.
+
+    So does the first, after `GRACE`, where there is no run to save: what is raised is lost in callbacks of libraries, and
+    does not reach what is not Python.
+    """
 
     def handle(number: int, frame: Any) -> None:
         raise Interrupted(f"stopped by {signal.Signals(number).name}.", number)
 
-    with _second_ends(), _handled(handle):
+    with _watched(), _handled(handle):
         yield
 
 
@@ -72,33 +84,51 @@ def _handled(handle: Callable[[int, Any], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _second_ends() -> Iterator[None]:
+def _watched() -> Iterator[None]:
     """Python's own handlers wait while XLA compiles or computes; the bytes that signals write to a socket do not."""
     if not _is_main_thread():
         yield
         return
     read, write = socket.socketpair()
     write.setblocking(False)
-    before = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_count, args=(read,), daemon=True).start()
+    before, told = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False), sys.unraisablehook
+    sys.unraisablehook = lambda lost: None if isinstance(lost.exc_value, Interrupted) else told(lost)
+    threading.Thread(target=_watch, args=(read,), daemon=True).start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
+        sys.unraisablehook = told
         write.close()
 
 
-def _count(read: socket.socket) -> None:
-    first = None
+def _watch(read: socket.socket) -> None:
+    """End the process by the second signal, or some time after the first; leave when the other end is closed."""
+    first = last = 0
+    since = time.monotonic()
     with read:
-        while numbers := read.recv(64):
-            number = next((number for number in numbers if number in SIGNALS), None)
-            if number is None:
+        while True:
+            try:
+                numbers = read.recv(64)
+            except TimeoutError:
+                if not _running:
+                    _leave(first, "")
+                _running[-1].append(first)  # lost before the run began
+                read.settimeout(None)
                 continue
-            if first is not None and time.monotonic() - first > TOGETHER:
-                os.write(2, f"stopped at once by {signal.Signals(number).name}.\n".encode())
-                os._exit(128 + number)
-            first = first or time.monotonic()
+            if not numbers:
+                return
+            last = next((number for number in numbers if number in SIGNALS), 0)
+            if last and not first:
+                first, since = last, time.monotonic()
+                read.settimeout(None if _running else GRACE)
+            elif last and time.monotonic() - since > TOGETHER:
+                _leave(last, " at once")
+
+
+def _leave(number: int, how: str) -> NoReturn:
+    os.write(2, f"stopped{how} by {signal.Signals(number).name}.\n".encode())
+    os._exit(128 + number)
 
 
 def mute(stream: TextIO) -> None:
