@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ddpg_jax import learner, rollout
-from ddpg_jax.runs import claim, start, statistics
+from ddpg_jax.runs import claim, out, start, statistics
 from ddpg_jax.runs.config import RunError, make_config
 from ddpg_jax.runs.display import Display
 from ddpg_jax.runs.folder import Clock, curve, mean, metrics_row, read_metrics, write_json
@@ -159,3 +159,10 @@ def test_a_line_that_finds_no_space(tmp_path, monkeypatch):
         write_lines(tmp_path, [])
     assert read_metrics(tmp_path) == [row(10)], "replaced as a whole or not at all"
     assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+def test_a_device_is_not_replaced_by_a_file():
+    with pytest.raises(ValueError, match="/dev/full is no ordinary file, and would be replaced by one: give another name"):
+        out.target(Path("/dev/full"))
+    assert Path("/dev/full").is_char_device()

@@ -10,11 +10,13 @@ def target(path: Path) -> Path:
     """The path, if a file can be written there; makes nothing.
 
     Raises:
-        ValueError: it is a folder, or in a place where none can be made.
+        ValueError: it is a folder or a device, or in a place where none can be made.
     """
     try:
         if not path.name or path.is_dir():
             raise ValueError(f"{path} is a folder: give the name of a file.")
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is no ordinary file, and would be replaced by one: give another name.")
         existing = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
         if not existing.is_dir():
             raise ValueError(f"{path} cannot be written: {existing} is no folder; give another place.")
