@@ -7,9 +7,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import gymnasium
@@ -295,6 +297,22 @@ def test_a_picture_that_cannot_be_drawn(tmp_path, monkeypatch, undisturbed):
     monkeypatch.setattr(loop, "plot", lambda *arguments: raiser(ValueError("no fonts"))())
     assert any("curve.png could not be drawn (no fonts)" in text for text in go(tmp_path / "run"))
     assert_same(tmp_path / "run", undisturbed)
+
+
+def test_a_signal_that_was_lost_is_told_to_a_run_that_has_begun(monkeypatch):
+    """What was raised went into a callback, and the run began before the watcher had looked."""
+    monkeypatch.setattr(terminal, "GRACE", 0.05)
+    read, write = socket.socketpair()
+    with terminal.stopping() as stop, write:
+        watcher = threading.Thread(target=terminal._watch, args=(read,), daemon=True)
+        watcher.start()
+        write.send(bytes([signal.SIGTERM]))
+        watcher.join(1.0)
+        assert stop == [signal.SIGTERM]
+        signal.raise_signal(signal.SIGTERM)  # Python's turn comes late: it is the same signal, no second one
+        assert stop == [signal.SIGTERM]
+    watcher.join(10)
+    assert not watcher.is_alive()
 
 
 ENDED = "with everything trained and saved"
