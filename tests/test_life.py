@@ -7,9 +7,11 @@ import json
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import gymnasium
@@ -205,6 +207,21 @@ def test_a_run_that_is_refused_leaves_nothing(tmp_path, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
+def test_a_run_that_is_refused_takes_nobodys_files(tmp_path, monkeypatch):
+    """Neither those that were there, nor those that came meanwhile, as the output of a shell."""
+
+    def fails(*arguments):
+        (tmp_path / "run" / "out.txt").write_text("of the shell")
+        raise ValueError("the simulator is lost")
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    interposed(monkeypatch, "start", 0, fails)
+    with pytest.raises(ValueError, match="the simulator is lost"):
+        go(tmp_path / "run")
+    assert sorted(os.listdir(tmp_path / "run")) == ["notes.txt", "out.txt"]
+
+
 # Kills, errors and signals
 
 
@@ -281,6 +298,22 @@ def test_a_picture_that_cannot_be_drawn(tmp_path, monkeypatch, undisturbed):
     monkeypatch.setattr(loop, "plot", lambda *arguments: raiser(ValueError("no fonts"))())
     assert any("curve.png could not be drawn (no fonts)" in text for text in go(tmp_path / "run"))
     assert_same(tmp_path / "run", undisturbed)
+
+
+def test_a_signal_that_was_lost_is_told_to_a_run_that_has_begun(monkeypatch):
+    """What was raised went into a callback, and the run began before the watcher had looked."""
+    monkeypatch.setattr(terminal, "GRACE", 0.05)
+    read, write = socket.socketpair()
+    with terminal.stopping() as stop, write:
+        watcher = threading.Thread(target=terminal._watch, args=(read,), daemon=True)
+        watcher.start()
+        write.send(bytes([signal.SIGTERM]))
+        watcher.join(1.0)
+        assert stop == [signal.SIGTERM]
+        signal.raise_signal(signal.SIGTERM)  # Python's turn comes late: it is the same signal, no second one
+        assert stop == [signal.SIGTERM]
+    watcher.join(10)
+    assert not watcher.is_alive()
 
 
 ENDED = "with everything trained and saved"
@@ -500,28 +533,6 @@ def test_a_reader_that_leaves(tmp_path):
         assert process.stderr.read() == ""
     assert process.returncode == 0
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["env_steps"] == 300
-
-
-TWICE = """
-import os, signal, time
-from ddpg_jax.runs import cli, loop
-def forever(*arguments):
-    for _ in range(2):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.5)
-    time.sleep(60)
-loop.build = forever
-cli.main()
-"""
-
-
-@pytest.mark.slow
-def test_a_second_signal_ends_at_once(tmp_path):
-    begin = time.monotonic()
-    command = [sys.executable, "-c", TWICE, "train", "--run-dir", str(tmp_path / "run")]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert time.monotonic() - begin < 50, "not after the sleep"
-    assert (run.returncode, run.stderr) == (128 + signal.SIGTERM, "stopped at once by SIGTERM.\n")
 
 
 @pytest.mark.slow

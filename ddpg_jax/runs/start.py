@@ -48,8 +48,9 @@ def begun(config: Config, folder: Path) -> Iterator[None]:
             if checkpoints.is_dir():
                 checkpoints.rmdir()  # the end of this, if there is one
             if not read_metrics(folder):
-                for path in set(folder.iterdir()) - before:
-                    path.unlink()
+                ours = {folder / "config.json", folder / "metrics.jsonl", *folder.glob("events.out.tfevents.*")}
+                for path in ours - before:  # others may have put something here meanwhile
+                    path.unlink(missing_ok=True)
         raise
 
 

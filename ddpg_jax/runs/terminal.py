@@ -33,12 +33,12 @@ class Interrupted(KeyboardInterrupt):
 def stopping() -> Iterator[list[int]]:
     """A list that receives SIGINT or SIGTERM; a second one of them interrupts as soon as Python has its turn."""
     received: list[int] = []
-    since = [0.0]
+    since: list[float] = []
 
     def handle(number: int, frame: Any) -> None:
-        if not received:
-            received.append(number)
-            since[0] = time.monotonic()
+        if not since:
+            since.append(time.monotonic())
+            received[:] = received or [number]  # `_watch` may have told it before Python had its turn
         elif time.monotonic() - since[0] > TOGETHER:
             raise KeyboardInterrupt
 
@@ -113,7 +113,7 @@ def _watch(read: socket.socket) -> None:
             except TimeoutError:
                 if not _running:
                     _leave(first, "")
-                _running[-1].append(first)  # lost before the run began
+                _running[-1][:] = _running[-1] or [first]  # it may have been lost before the run began
                 read.settimeout(None)
                 continue
             if not numbers:
@@ -121,7 +121,7 @@ def _watch(read: socket.socket) -> None:
             last = next((number for number in numbers if number in SIGNALS), 0)
             if last and not first:
                 first, since = last, time.monotonic()
-                read.settimeout(None if _running else GRACE)
+                read.settimeout(GRACE)
             elif last and time.monotonic() - since > TOGETHER:
                 _leave(last, " at once")
 
