@@ -12,7 +12,7 @@ from ddpg_jax.behaviour import explore
 from ddpg_jax.envs import Single, batch
 from ddpg_jax.runs import build
 from ddpg_jax.runs.config import RunError
-from ddpg_jax.types import Transition
+from ddpg_jax.types import TimeStep, Transition
 
 E, LIMIT, BREAKS_AT = 4, 6, 3
 
@@ -171,6 +171,31 @@ def test_training_goes_on_and_counts_what_broke(n):
     assert np.isfinite(jax.tree.leaves(jax.device_get(state.replay.storage))[0]).all()
     values = jax.jit(rollout.make_evaluate(agent, env))(state.agent, jax.random.key(1))
     assert set(np.asarray(values).tolist()) == {21.0}, "what broke is played again"
+
+
+@pytest.mark.parametrize(
+    ("breaks", "value"), [((rollout.TRIES - 1) * LIMIT, float(LIMIT)), ((rollout.TRIES - 1) * LIMIT + 1, None)]
+)
+def test_an_evaluation_waits_as_long_as_it_says(breaks, value):
+    """So many steps break down, and then an episode of ``LIMIT`` steps holds out: within ``TRIES`` time limits, or just not."""
+
+    def step(count, action, key):
+        valid = jnp.full((1,), count >= breaks)
+        now = TimeStep(
+            observation=jnp.zeros((1, 2)),
+            reward=jnp.where(valid, 1.0, 0.0),
+            terminated=jnp.zeros(1, bool),
+            truncated=~valid | (count + 1 >= breaks + LIMIT),
+            next_observation=jnp.zeros((1, 2)),
+            valid=valid,
+        )
+        return count + 1, now
+
+    env = batch(fragile(), 1, LIMIT)._replace(reset=lambda key: (jnp.zeros((), jnp.int32), jnp.zeros((1, 2))), step=step)
+    agent = agents.ddpg(networks.Actor(1, hidden=(8,)), networks.Critic(hidden=(8,), action_layer=0))
+    state = agent.init(jax.random.key(0), jnp.zeros(2), jnp.zeros(1))
+    (found,) = jax.jit(rollout.make_evaluate(agent, env))(state, jax.random.key(1)).tolist()
+    assert found == value or (value is None and np.isnan(found))
 
 
 def test_an_evaluation_that_never_holds_out_comes_to_an_end():

@@ -356,6 +356,19 @@ def test_infinity_is_named_with_its_step():
     assert int(report.first_bad_step["observation"]) == health.NEVER
 
 
+def test_a_metric_that_is_not_finite_is_named_with_its_first_step():
+    def update(state, batch, key, weight=None):
+        bad = (state.step == 3) | (state.step == 5)
+        metrics = {"td_error": batch.reward, "metric": jnp.where(bad, jnp.inf, 1.0), "good": jnp.float32(1)}
+        return state.replace(step=state.step + 1), metrics
+
+    *_, trainer = composed(counters(AutoresetMode.SAME_STEP), small_agent()._replace(update=update))
+    _, report = trainer.chunk(begun(trainer))
+    # Vector steps 0 and 1 are the warm-up; update number k follows vector step 2 + k.
+    assert {name: int(report.first_bad_step[name]) for name in ("metric", "good")} == {"metric": 5, "good": health.NEVER}
+    assert report.metrics["good"] == 1
+
+
 def test_what_is_not_finite_in_the_warm_up_stays_named():
     class Broken(Counter):
         def step(self, action):
@@ -458,6 +471,37 @@ def test_a_film_shows_what_moves(quick):
     assert len(frames) > 2
     assert all(frame.std() > 1 for frame in frames), "not blank"
     assert np.abs(frames[0] - frames[-1]).max() > 20, "and moving"
+
+
+class Drawn(Counter):
+    """Ends after 3 steps; its picture is the number of the step."""
+
+    render_mode = "rgb_array"
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+
+    def __init__(self, render_mode=None):  # noqa: ARG002
+        super().__init__(ends=3)
+
+    def render(self):
+        return np.full((2, 2, 3), self.steps, np.uint8)
+
+
+@pytest.mark.parametrize(("steps", "shown"), [(None, [0, 1, 2]), (2, [0, 1, 2]), (4, [0, 1, 2, 0, 1])])
+def test_a_film_is_an_episode_or_as_long_as_asked(steps, shown):
+    """What a reset shows is a frame; the step that ends an episode shows the next one's start, which is not part of it."""
+    gymnasium.register("Drawn-v0", Drawn, max_episode_steps=LIMIT)
+    seen = []
+
+    def act(observation):
+        seen.append(observation.shape)
+        return np.zeros((1, 2), np.float32)
+
+    try:
+        frames, fps = envs.gymnasium.film("Drawn-v0", act, steps, 0)
+    finally:
+        del gymnasium.registry["Drawn-v0"]
+    assert ([int(frame[0, 0, 0]) for frame in frames], fps) == (shown, 30.0)
+    assert set(seen) == {(1, 2)}, "one environment"
 
 
 @pytest.mark.parametrize(

@@ -207,6 +207,9 @@ def test_the_module_that_is_missing_is_the_one_named(module, registered):
             envs.make(name, 1)
         assert "mujoco" not in str(found.value)
         assert name in str(found.value)
+    with pytest.raises(ImportError, match="needs more than is installed: no water") as found:
+        envs.make(registered(Plain), 1, making=gymnasium.error.DependencyNotInstalled("no water"))
+    assert "None" not in str(found.value)
     with pytest.raises(ValueError, match="environment 'pondless:make' could not be imported"):
         envs.make("pondless:make", 1)
 
