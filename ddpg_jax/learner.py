@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import rollout
-from ddpg_jax.health import first_bad
+from ddpg_jax.health import NEVER, first_bad
+from ddpg_jax.sums import Stacked, Total, accumulate, nothing, stacked, unstacked
 from ddpg_jax.types import (
     Agent,
     AgentState,
@@ -58,6 +59,31 @@ class Report:
     finite: dict[str, jax.Array]
 
 
+@struct.dataclass
+class Sums:
+    """What a chunk adds up on the device. ``total``: of `Stacked` scalars; ``bad``: the first vector step at which each of them
+    was not finite, or `ddpg_jax.health.NEVER`."""
+
+    total: Total
+    bad: Stacked
+
+
+def no_sums(like: Stacked) -> Sums:
+    """Nothing added up yet, of scalars like these (or their shapes)."""
+    return Sums(total=nothing(like), bad=jax.tree.map(lambda x: jnp.full(x.shape, NEVER, jnp.int32), like))
+
+
+def add_up(sums: Sums, new: Stacked, step: jax.Array) -> Sums:
+    """The sums with ``new``, of vector step ``step``, added."""
+    first = lambda bad, x: jnp.minimum(bad, jnp.where(jnp.isfinite(x), NEVER, step))
+    return Sums(total=accumulate(sums.total, new), bad=jax.tree.map(first, sums.bad, new))
+
+
+def added_up(sums: Sums) -> tuple[PyTree, PyTree]:
+    """The scalars' sums, and the first vector step at which each was not finite."""
+    return unstacked(sums.total.value), unstacked(sums.bad)
+
+
 class Learner(NamedTuple):
     """Functions of a `TrainState`, for `ddpg_jax.train` and `ddpg_jax.host` alike."""
 
@@ -65,8 +91,8 @@ class Learner(NamedTuple):
     """``init(agent_key, key, collector)``: agent and empty replay around a collector that begins."""
     take: Callable[..., TrainState]
     """``take(state, collector, transition, done, store=True)``: take in a step, which ended the episodes ``done: [E]``."""
-    learn: Callable[[TrainState, Key], tuple[TrainState, Metrics]]
-    """``learn(state, keys)``: an update for each pair of ``keys: [updates, 2]``; metrics are means over them."""
+    learn: Callable[[TrainState, Key], tuple[TrainState, Stacked]]
+    """``learn(state, keys)``: an update for each pair of ``keys: [updates, 2]``; metrics are means over them, `Stacked`."""
     adapt: Callable[[TrainState, Key], TrainState]
     """``adapt(state, key)``: let the behaviour look at a replayed batch, if it learns from one how far to explore."""
 
@@ -131,20 +157,22 @@ def with_behaviour(state: TrainState, behaviour: PyTree) -> TrainState:
     return dataclasses.replace(state, collector=dataclasses.replace(state.collector, behaviour=behaviour))
 
 
-def _make_learn(agent: Agent, replay: Replay) -> Callable[[TrainState, Key], tuple[TrainState, Metrics]]:
-    def uniformly(agent_state: AgentState, keys: Key, replay_state: PyTree) -> tuple[AgentState, Metrics]:
-        agent_state, metrics = agent.update(agent_state, replay.sample(replay_state, keys[0]), keys[1])
-        return agent_state, jax.tree.map(jnp.mean, metrics)
+def _make_learn(agent: Agent, replay: Replay) -> Callable[[TrainState, Key], tuple[TrainState, Stacked]]:
+    means = lambda metrics: stacked(jax.tree.map(jnp.mean, metrics))
 
-    def by_priority(carry: tuple[AgentState, PyTree], keys: Key) -> tuple[tuple[AgentState, PyTree], Metrics]:
+    def uniformly(agent_state: AgentState, keys: Key, replay_state: PyTree) -> tuple[AgentState, Stacked]:
+        agent_state, metrics = agent.update(agent_state, replay.sample(replay_state, keys[0]), keys[1])
+        return agent_state, means(metrics)
+
+    def by_priority(carry: tuple[AgentState, PyTree], keys: Key) -> tuple[tuple[AgentState, PyTree], Stacked]:
         agent_state, replay_state = carry
         sampled = replay.sample(replay_state, keys[0])
         agent_state, metrics = agent.update(agent_state, sampled.batch, keys[1], sampled.weight)
         assert replay.update is not None
         replay_state = replay.update(replay_state, sampled.rows, metrics["td_error"])
-        return (agent_state, replay_state), jax.tree.map(jnp.mean, metrics)
+        return (agent_state, replay_state), means(metrics)
 
-    def learn(state: TrainState, keys: Key) -> tuple[TrainState, Metrics]:
+    def learn(state: TrainState, keys: Key) -> tuple[TrainState, Stacked]:
         if replay.update is None:  # the replay is not written to here, and stays out of the carry
             step = lambda agent_state, keys: uniformly(agent_state, keys, state.replay)
             agent_state, metrics = jax.lax.scan(step, state.agent, keys)
@@ -152,6 +180,6 @@ def _make_learn(agent: Agent, replay: Replay) -> Callable[[TrainState, Key], tup
         else:
             (agent_state, replay_state), metrics = jax.lax.scan(by_priority, (state.agent, state.replay), keys)
             state = dataclasses.replace(state, agent=agent_state, replay=replay_state)
-        return state, jax.tree.map(jnp.mean, metrics)
+        return state, jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics)
 
     return learn

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from ddpg_jax import rollout
 from ddpg_jax.behaviour import random_actions
-from ddpg_jax.health import NEVER, finite_leaves, first_bad
-from ddpg_jax.learner import Learner, Report, TrainState, make_learner, with_behaviour
+from ddpg_jax.health import finite_leaves, first_bad
+from ddpg_jax.learner import Learner, Report, Sums, TrainState, add_up, added_up, make_learner, no_sums, with_behaviour
 from ddpg_jax.schedule import Schedule
-from ddpg_jax.sums import accumulate, nothing
+from ddpg_jax.sums import Stacked, stacked, unstacked
 from ddpg_jax.types import Agent, Behaviour, Environment, Key, Replay, Transition, Window, strong
 
 
@@ -125,30 +125,29 @@ def _make_chunk(
         collector, transition, episodes = collect(state.collector, state.agent, keys[0], keys[1])
         return _watched(learner.take(state, collector, transition, collector.reset), transition), episodes
 
-    def one_round(state: TrainState, keys: Key) -> tuple[TrainState, tuple]:
-        """``collect_steps`` vector steps and their updates; sums, and the steps at which metrics were not finite."""
-        last = state.steps + schedule.collect_steps - 1
+    def one_round(state: TrainState, keys: Key) -> tuple[TrainState, Stacked]:
+        """``collect_steps`` vector steps and their updates; sums over episodes, means of metrics."""
         acting, learning, adapting = keys[:acting_keys], keys[acting_keys:][:learning_keys], keys[acting_keys + learning_keys :]
         state, episodes = jax.lax.scan(step, state, acting.reshape(schedule.collect_steps, 2))
         state, metrics = learner.learn(state, learning.reshape(schedule.updates_per_step, 2))
         state = state if behaviour.adapt is None else learner.adapt(state, adapting[0])
-        return state, ((jax.tree.map(jnp.sum, episodes), metrics), first_bad(metrics, last))
+        return state, stacked((jax.tree.map(jnp.sum, episodes), unstacked(metrics)))
 
     def chunk(state: TrainState) -> tuple[TrainState, Report]:
         scan_key, key = jax.random.split(state.key)
         # All keys of the chunk in one wide kernel: [rounds, (acting, stepping) per vector step, 2 per update, adapting].
         keys = jax.random.split(scan_key, (schedule.rounds, acting_keys + learning_keys + (behaviour.adapt is not None)))
 
-        def add(carry: tuple, keys: Key) -> tuple[tuple, None]:
-            state, sums, bad = carry
-            state, (new, new_bad) = one_round(state, keys)
-            return (state, accumulate(sums, new), jax.tree.map(jnp.minimum, bad, new_bad)), None
+        def add(carry: tuple[TrainState, Sums], keys: Key) -> tuple[tuple[TrainState, Sums], None]:
+            state, sums = carry
+            last = state.steps + schedule.collect_steps - 1
+            state, new = one_round(state, keys)
+            return (state, add_up(sums, new, last)), None
 
         state = dataclasses.replace(state, key=key)
-        _, (shapes, bad) = jax.eval_shape(one_round, state, keys[0])
-        never = jax.tree.map(lambda x: jnp.full(x.shape, NEVER, x.dtype), bad)
-        (state, sums, bad), _ = jax.lax.scan(add, (state, nothing(shapes), never), keys)
-        episodes, metrics = sums.value
+        shapes = jax.eval_shape(one_round, state, keys[0])[1]
+        (state, sums), _ = jax.lax.scan(add, (state, no_sums(shapes)), keys)
+        (episodes, metrics), (_, bad) = added_up(sums)
         return state, Report(
             episodes=episodes,
             metrics=jax.tree.map(lambda x: x / schedule.rounds, metrics),

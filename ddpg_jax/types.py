@@ -121,6 +121,19 @@ class Noise(NamedTuple):
     """``apply(noise_state, action, key, reset)``: ``reset: [E]`` is True where an episode begins with this action."""
 
 
+class Storage(NamedTuple):
+    """How the transitions of a replay lie in memory, apart from how they are drawn. Its states have ``size``, rows with data,
+    and ``position``, the row written next."""
+
+    init: Callable[[PyTree], Any]
+    """As of `Replay`."""
+    add: Callable[..., Any]
+    """As of `Replay`."""
+    get: Callable[[Any, jax.Array], PyTree]
+    """``get(storage_state, rows)``: the transitions in these rows, ``[B]``."""
+    capacity: int
+
+
 class Replay(NamedTuple):
     """Experience replay that lives on the device."""
 

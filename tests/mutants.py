@@ -25,6 +25,7 @@ ROOMS = {
     "behaviour.py": ["test_behaviour.py"],
     "rollout.py": ["test_rollout.py", "test_breakdown.py"],
     "replay/ring.py": ["test_replay.py", "test_breakdown.py"],
+    "replay/rows.py": ["test_replay.py", "test_breakdown.py"],
     "replay/prioritised.py": ["test_replay.py"],
     "agents/actor_critic.py": ["test_agents.py"],
     "envs/autoreset.py": ["test_autoreset.py"],

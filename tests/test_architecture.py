@@ -142,7 +142,7 @@ def test_there_is_no_circle():
 
 
 def test_rooms_and_arrows():
-    """20 rooms and 58 arrows; more want a reason. The last: `sums`, and the five rooms that add up."""
+    """20 rooms and 58 arrows; more want a reason. The last: `sums`, and the four rooms that add up."""
     assert len(FLOOR) <= 20
     assert len(ARROWS) <= 58
 

@@ -11,6 +11,7 @@ from scipy import stats
 
 from ddpg_jax import replay
 from ddpg_jax.replay.prioritised import FANOUT, _descend
+from ddpg_jax.replay.rows import LARGEST
 from ddpg_jax.types import Sample, Transition
 
 # A new replay is one row here: ``build(capacity, batch_size) -> Replay``.
@@ -504,7 +505,7 @@ def test_probabilities_are_right_to_one_percent_whatever_the_capacity(rows, draw
     assert hits.max() <= stats.poisson.ppf(1 - 1e-9, draws * 2 * shares.max() / rows) + 1
 
 
-@pytest.mark.parametrize("size", [3, 2**24 + 1, 100_000_000, replay.ring.LARGEST])
+@pytest.mark.parametrize("size", [3, 2**24 + 1, 100_000_000, LARGEST])
 def test_exact_draws_below_a_size_are_a_long_multiplication(size):
     """Python's integers: (64-bit draw x size) / 2^64, rounded down; so probabilities differ by size / 2^64."""
     key = jax.random.key(size)
@@ -517,9 +518,8 @@ def test_uniform_draws_are_right_to_one_percent_at_a_hundred_million_rows():
     """The rows that 2^32 modulo the size would favour by 2.4 % (43 against 42 of 2^32 words) make 0.94967 of all."""
     size, count = 100_000_000, 4_000_000
     link, favoured = replay.uniform(size, count), 2**32 % size
-    state = replay.ring.RingState(
-        storage=jnp.arange(size, dtype=jnp.int32) < favoured, position=jnp.int32(0), size=jnp.int32(size)
-    )
+    stored = {"bool": (jnp.arange(size, dtype=jnp.int32) < favoured)[:, None]}
+    state = link.init(jnp.zeros((), bool)).replace(rows=stored, size=jnp.int32(size))
     batch, share = jax.jit(link.sample)(state, jax.random.key(1)), favoured / size
     # Five standard deviations are 0.0005; one word's bias is 43 * 0.94967 / (43 * 0.94967 + 42 * 0.05033) - 0.94967 = 0.0011.
     assert abs(np.mean(batch) - share) < 5 * np.sqrt(share * (1 - share) / count)

@@ -93,18 +93,17 @@ def make(num_envs, *, time_limit=9):
 '''
 REPLAY = '''"""The newest transitions alone."""
 
-import jax
 import jax.numpy as jnp
 
-from ddpg_jax.replay.ring import make_ring
+from ddpg_jax.replay.rows import rows
 from ddpg_jax.types import Replay
 
 
 def newest(capacity, batch_size):
     """A ring whose sample is its newest rows."""
-    init, add = make_ring(capacity, batch_size)
-    rows = lambda state: (state.position - 1 - jnp.arange(batch_size)) % capacity
-    return Replay(init, add, lambda state, key: jax.tree.map(lambda x: x[rows(state)], state.storage))
+    ring = rows(capacity)
+    newest = lambda state: (state.position - 1 - jnp.arange(batch_size)) % capacity
+    return Replay(ring.init, ring.add, lambda state, key: ring.get(state, newest(state)))
 '''
 NOISE = """
 

@@ -111,7 +111,7 @@ def make_agent(
             rows, places = _dealt(keys[-1], batch.reward.shape[0], policy_delay)
             parts = jax.tree.map(lambda x: jnp.asarray(x).at[rows].get(mode="promise_in_bounds"), (batch, weight))
             step = lambda critic, inputs: critic_step(state, critic, *inputs)
-            critic_state, critic_metrics = jax.lax.scan(step, state.critic, (*parts, keys[:-1]))
+            critic_state, critic_metrics = jax.lax.scan(step, state.critic, (*parts, keys[:-1]), unroll=min(policy_delay, 4))
             td_error = critic_metrics.pop("td_error").reshape(-1)[places]
             critic_metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), critic_metrics) | {"td_error": td_error}
             batch = jax.tree.map(lambda x: x[-1], parts[0])

@@ -10,9 +10,9 @@ import numpy as np
 
 from ddpg_jax import rollout
 from ddpg_jax.health import NEVER
-from ddpg_jax.host.programs import HostPrograms, Sums
+from ddpg_jax.host.programs import HostPrograms
 from ddpg_jax.host.rows import pack
-from ddpg_jax.learner import Report, TrainState, with_behaviour
+from ddpg_jax.learner import Report, Sums, TrainState, added_up, with_behaviour
 from ddpg_jax.schedule import Schedule
 from ddpg_jax.types import Behaviour, HostEnvironment, HostStep, strong
 
@@ -194,11 +194,11 @@ class Loop:
                 state, sums = self._take_in(state, sums, index, asked, answered, before)
             self._row = self._hosted.step(executed)
         state, sums = self._take_in(state, sums, index + 1, before, action, self._row)
-        state = self._hosted.watched(state)
+        state, (metrics, bad) = self._hosted.watched(state), added_up(sums)
         report = Report(
             episodes=self._hosted.episodes(),
-            metrics=jax.tree.map(lambda x: x / self._schedule.rounds, sums.metrics.value),
-            first_bad_step=state.first_bad_step | sums.bad,
+            metrics=jax.tree.map(lambda x: x / self._schedule.rounds, metrics),
+            first_bad_step=state.first_bad_step | bad,
             finite=self._programs.finite(state.agent),
         )
         return state, report

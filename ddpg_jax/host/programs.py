@@ -5,23 +5,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-from flax import struct
 
-from ddpg_jax.health import NEVER, finite_leaves, first_bad
+from ddpg_jax.health import finite_leaves
 from ddpg_jax.host.rows import packed, row_shapes, unpack
-from ddpg_jax.learner import Learner, TrainState
+from ddpg_jax.learner import Learner, Sums, TrainState, add_up, no_sums
 from ddpg_jax.schedule import Schedule
-from ddpg_jax.sums import Total, accumulate, nothing
 from ddpg_jax.types import AgentState, Behaviour, HostEnvironment, Key, PyTree, Transition
-
-
-@struct.dataclass
-class Sums:
-    """What a chunk adds up on the device: metrics, and the first vector step at which each was not finite."""
-
-    metrics: Total
-    bad: dict[str, jax.Array]
 
 
 class Program:
@@ -83,12 +72,10 @@ def make_programs(
         keys = jax.random.split(jax.random.fold_in(state.key, state.steps), 2 * updates + 1)
         state, metrics = learner.learn(state, keys[:-1].reshape(updates, 2))
         state = learner.adapt(state, keys[-1])
-        bad = jax.tree.map(jnp.minimum, sums.bad, first_bad(metrics, state.steps - 1))
-        return state, Sums(metrics=accumulate(sums.metrics, metrics), bad=bad)
+        return state, add_up(sums, metrics, state.steps - 1)
 
-    def no_sums(state: TrainState) -> Sums:
-        shapes = jax.eval_shape(lambda s: learner.learn(s, jax.random.split(s.key, (updates, 2)))[1], state)
-        return Sums(metrics=nothing(shapes), bad={name: jnp.asarray(NEVER, jnp.int32) for name in shapes})
+    def nothing(state: TrainState) -> Sums:
+        return no_sums(jax.eval_shape(lambda s: learner.learn(s, jax.random.split(s.key, (updates, 2)))[1], state))
 
     explore = _explore(behaviour, like)
     return HostPrograms(
@@ -97,7 +84,7 @@ def make_programs(
         Program(fill, donate_argnums=0),
         Program(store, donate_argnums=0),
         Program(learn, donate_argnums=(0, 1)),
-        Program(no_sums),
+        Program(nothing),
         Program(finite_leaves),
     )
 

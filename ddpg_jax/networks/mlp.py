@@ -110,7 +110,9 @@ class Ensemble(NamedTuple):
         return jax.vmap(lambda key: self.network.init(key, *inputs))(jax.random.split(key, self.size))
 
     def apply(self, params: PyTree, /, *inputs: Any, **options: Any) -> Any:
-        return jax.vmap(lambda params: self.network.apply(params, *inputs, **options))(params)
+        # Inputs are repeated, which XLA does not carry out: shared ones would make it transpose the weights of the first layer.
+        inputs = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.size, *jnp.shape(x))), inputs)
+        return jax.vmap(lambda params, inputs: self.network.apply(params, *inputs, **options))(params, inputs)
 
 
 def first(params: PyTree) -> PyTree:

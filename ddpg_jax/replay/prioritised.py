@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.replay.ring import RingState, free_rows, make_ring
-from ddpg_jax.types import Key, PyTree, Replay, Sample
+from ddpg_jax.replay.ring import stored
+from ddpg_jax.replay.rows import RingState, free_rows, rows
+from ddpg_jax.types import Key, PyTree, Replay, Sample, Storage
 
 
 @struct.dataclass
@@ -34,6 +35,7 @@ def prioritised(
     priority_exponent: float | jax.Array = 0.6,
     importance_exponent: float | jax.Array | Callable[[jax.Array], jax.Array] = 0.4,
     epsilon: float | jax.Array = 1e-6,
+    storage: Callable[[int], Storage] = rows,
 ) -> Replay:
     """A ring of the last ``capacity`` transitions, sampled in proportion to priorities.
 
@@ -49,7 +51,7 @@ def prioritised(
     node's sum, and P(i) to the sum of such errors over ``log_32 capacity`` levels.
 
     Args:
-        capacity, batch_size: as in `uniform`.
+        capacity, batch_size, storage: as in `uniform`.
         priority_exponent: alpha in [0, 1]; 0 is uniform.
         importance_exponent: beta in [0, 1], or a schedule ``samples -> beta`` of the number of batches sampled so far
             (``optax.linear_schedule(0.4, 1.0, updates)``).
@@ -60,7 +62,7 @@ def prioritised(
 
     Source: Schaul et al. 2016 (arXiv:1511.05952), section 3.3 (proportional), 3.4, Algorithm 1 and appendix B.2.1.
     """
-    init_ring, add_ring = make_ring(capacity, batch_size)
+    ring = stored(capacity, batch_size, storage)
     checks.between(0, 1, priority_exponent=priority_exponent)
     checks.between(0, float("inf"), epsilon=epsilon)
     if not callable(importance_exponent):
@@ -69,12 +71,12 @@ def prioritised(
     exponent = lambda samples: jnp.asarray(beta(samples), jnp.float32)
 
     def init(transition: PyTree) -> PrioritisedState:
-        rows, levels = capacity, list[jax.Array]()
-        while not levels or rows > 1:
-            rows = -(-rows // FANOUT)
-            levels.append(jnp.zeros((rows, FANOUT), jnp.float32))
+        nodes, levels = capacity, list[jax.Array]()
+        while not levels or nodes > 1:
+            nodes = -(-nodes // FANOUT)
+            levels.append(jnp.zeros((nodes, FANOUT), jnp.float32))
         one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.int32)
-        return PrioritisedState(ring=init_ring(transition), levels=tuple(levels), maximum=one, samples=zero)
+        return PrioritisedState(ring=ring.init(transition), levels=tuple(levels), maximum=one, samples=zero)
 
     def add(state: PrioritisedState, transitions: PyTree, valid: jax.Array | None = None) -> PrioritisedState:
         if valid is None:
@@ -83,17 +85,16 @@ def prioritised(
             rows = free_rows(state.ring, valid, capacity)
         priorities = jnp.full(rows.shape, state.maximum)
         levels = _write(state.levels, rows, priorities)
-        return dataclasses.replace(state, ring=add_ring(state.ring, transitions, valid), levels=levels)
+        return dataclasses.replace(state, ring=ring.add(state.ring, transitions, valid), levels=levels)
 
     def sample(state: PrioritisedState, key: Key) -> Sample:
         words = jax.random.bits(key, (1 + len(state.levels), batch_size), jnp.uint32)  # one draw, one kernel
         segment = _shuffled(words[0]).astype(jnp.float32)  # rows of a batch are exchangeable
         uniforms = (words[1:] >> 8).astype(jnp.float32) * 2.0**-24
         rows, priorities = _descend(state.levels, segment / batch_size, (segment + 1) / batch_size, uniforms)
-        batch = jax.tree.map(lambda buffer: buffer.at[rows].get(mode="promise_in_bounds"), state.ring.storage)
         # (N P)^-beta over its maximum: N and the total cancel.
         weight = (jnp.min(priorities) / jnp.maximum(priorities, jnp.finfo(jnp.float32).tiny)) ** exponent(state.samples)
-        return Sample(batch=batch, weight=weight, rows=rows)
+        return Sample(batch=ring.get(state.ring, rows), weight=weight, rows=rows)
 
     def update(state: PrioritisedState, rows: jax.Array, td_error: jax.Array) -> PrioritisedState:
         priorities = (jnp.abs(td_error) + epsilon) ** priority_exponent

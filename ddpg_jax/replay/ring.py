@@ -1,30 +1,20 @@
-"""A ring written in place, and uniform sampling from it; both cost O(batch) at any capacity."""
+"""Uniform sampling, at a cost of O(batch) whatever the capacity."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import Key, PyTree, Replay
+from ddpg_jax.replay.rows import rows
+from ddpg_jax.types import Key, PyTree, Replay, Storage
 
-LARGEST = 2**30
-"""Rows of the largest ring: positions are int32, and a position plus what is added must be one."""
 ONE_WORD = 2**24
 """Up to so many rows 32 random bits tell them apart: probabilities differ by up to 2^24 / 2^32 = 0.4 %."""
 
 
-@struct.dataclass
-class RingState:
-    """``storage``: leaves ``[capacity, ...]``; ``position``: the row written next; ``size``: rows with data."""
-
-    storage: PyTree
-    position: jax.Array
-    size: jax.Array
-
-
-def uniform(capacity: int, batch_size: int) -> Replay:
+def uniform(capacity: int, batch_size: int, *, storage: Callable[[int], Storage] = rows) -> Replay:
     """A ring of the last ``capacity`` transitions, sampled uniformly with replacement.
 
     ``add`` takes ``[n, ...]`` transitions; n must divide ``capacity``, so that one contiguous write never wraps. Where some of
@@ -35,21 +25,21 @@ def uniform(capacity: int, batch_size: int) -> Replay:
     Args:
         capacity: number of transitions kept.
         batch_size: number of transitions per sample.
+        storage: how they lie in memory: `rows`, or with options, ``functools.partial(rows, observation_dtype=jnp.bfloat16)``.
 
     Raises:
-        ValueError: a size is not positive, ``capacity`` is smaller than ``batch_size`` or greater than `LARGEST`, or (from
-            ``add``, when traced) ``capacity`` is not a multiple of n.
+        ValueError: a size is not positive, ``capacity`` is smaller than ``batch_size`` or greater than `rows` can hold, or
+            (from ``add``, when traced) ``capacity`` is not a multiple of n.
 
     Source: Lillicrap et al. 2015, section 3 (finite cache, oldest samples discarded, uniform minibatch).
     """
-    init, add = make_ring(capacity, batch_size)
+    ring = stored(capacity, batch_size, storage)
 
-    def sample(state: RingState, key: Key) -> PyTree:
+    def sample(state: Any, key: Key) -> PyTree:
         size = jnp.maximum(state.size, 1).astype(jnp.uint32)
-        rows = _below(size, key, batch_size, exact=capacity > ONE_WORD).astype(jnp.int32)
-        return jax.tree.map(lambda buffer: buffer.at[rows].get(mode="promise_in_bounds"), state.storage)
+        return ring.get(state, _below(size, key, batch_size, exact=capacity > ONE_WORD).astype(jnp.int32))
 
-    return Replay(init, add, sample)
+    return Replay(ring.init, ring.add, sample)
 
 
 def _below(size: jax.Array, key: Key, count: int, exact: bool) -> jax.Array:
@@ -66,45 +56,11 @@ def _below(size: jax.Array, key: Key, count: int, exact: bool) -> jax.Array:
     return jax.lax.mulhi(high, size) + carried.astype(jnp.uint32)
 
 
-def free_rows(ring: RingState, valid: jax.Array, capacity: int) -> jax.Array:
-    """Where each valid one of ``[n]`` new items goes, without gaps; the others beyond all rows."""
-    rows = (ring.position + jnp.cumsum(valid, dtype=jnp.int32) - 1) % capacity
-    return jnp.where(valid, rows, jnp.iinfo(jnp.int32).max)
-
-
-def make_ring(capacity: int, batch_size: int) -> tuple[Callable[[PyTree], RingState], Callable[..., RingState]]:
-    """``init`` and ``add`` of a ring, its sizes checked."""
+def stored(capacity: int, batch_size: int, storage: Callable[[int], Storage]) -> Storage:
+    """The storage, its size checked against that of a batch."""
     checks.between(1, float("inf"), batch_size=batch_size)
     if capacity < batch_size:
         raise ValueError(
             f"capacity={capacity} is smaller than batch_size={batch_size}: raise the capacity or lower the batch size."
         )
-    checks.between(1, LARGEST, capacity=capacity)
-
-    def init(transition: PyTree) -> RingState:
-        storage = jax.tree.map(lambda x: jnp.zeros((capacity, *jnp.shape(x)), jnp.result_type(x)), transition)
-        # Two buffers, not one twice: the state is donated.
-        return RingState(storage=storage, position=jnp.zeros((), jnp.int32), size=jnp.zeros((), jnp.int32))
-
-    def add(state: RingState, transitions: PyTree, valid: jax.Array | None = None) -> RingState:
-        count = jax.tree.leaves(transitions)[0].shape[0]
-        if count == 0 or capacity % count:
-            raise ValueError(
-                f"capacity={capacity} is not a multiple of the {count} transitions added at once: "
-                f"choose for example {max(1, capacity // max(count, 1)) * count}."
-            )
-
-        def write(buffer: jax.Array, items: jax.Array) -> jax.Array:
-            if valid is None:
-                return jax.lax.dynamic_update_slice_in_dim(buffer, items.astype(buffer.dtype), state.position, axis=0)
-            return buffer.at[rows].set(items.astype(buffer.dtype), mode="drop")
-
-        rows = None if valid is None else free_rows(state, valid, capacity)
-        added = count if valid is None else jnp.sum(valid, dtype=jnp.int32)
-        return RingState(
-            storage=jax.tree.map(write, state.storage, transitions),
-            position=(state.position + added) % capacity,
-            size=jnp.minimum(state.size + added, capacity),
-        )
-
-    return init, add
+    return storage(capacity)

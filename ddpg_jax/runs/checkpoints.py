@@ -26,7 +26,7 @@ from ddpg_jax.types import PyTree, is_key
 # What Orbax says of a failure, in pages, is said here in a sentence; a level would be undone by others who set it.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
-FORMAT = 3
+FORMAT = 4
 """Of what is in a checkpoint; raised where the state of training or how it is stored gets another structure."""
 
 
