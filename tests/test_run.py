@@ -526,3 +526,12 @@ def test_a_warm_up_that_is_not_finite_ends_the_run_before_it_learns(tmp_path):
     with pytest.raises(RunError, match=sentence):
         loop.run(config, tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_the_environments_of_an_evaluation_are_weighed_for_all_seeds(monkeypatch):
+    weighed = []
+    monkeypatch.setattr(build.fits, "require_memory", lambda parts: weighed.append(parts[0].needed))
+    for seeds in (1, 3):
+        config = make_config("pendulum", seeds=seeds)
+        build.evaluator(config, None, 4)
+    assert weighed[1] == 3 * weighed[0] > 0
