@@ -3,15 +3,17 @@
 import jax
 import jax.numpy as jnp
 
+from ddpg_jax.sums import Stacked, stacked
 from ddpg_jax.types import AgentState, PyTree
 
 NEVER = jnp.iinfo(jnp.int32).max
 """The step at which something became NaN or infinite that never did."""
 
 
-def first_bad(watched: dict[str, PyTree], step: jax.Array) -> dict[str, jax.Array]:
+def first_bad(watched: dict[str, PyTree], step: jax.Array) -> Stacked:
     """``step`` for each of the named values that is not finite, `NEVER` for the others."""
-    return {name: jnp.where(finite(value), NEVER, step) for name, value in watched.items()}
+    fine = stacked({name: finite(value) for name, value in watched.items()}, bool)
+    return jax.tree.map(lambda fine: jnp.where(fine, NEVER, step), fine)
 
 
 def finite(tree: PyTree) -> jax.Array:

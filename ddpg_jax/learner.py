@@ -31,8 +31,8 @@ from ddpg_jax.types import (
 class TrainState:
     """All that training needs to go on. ``steps``: vector steps taken, so ``steps * num_envs`` environment steps (int32).
 
-    ``window`` holds the steps that are not yet whole multi-step transitions, if any. ``first_bad_step``: for what is collected,
-    the vector step at which it first was not finite, in the warm-up or after it, or `ddpg_jax.health.NEVER`.
+    ``window`` holds the steps that are not yet whole multi-step transitions, if any. ``bad``: for what is collected, the vector
+    step at which it first was not finite, in the warm-up or after it, or `ddpg_jax.health.NEVER`.
     """
 
     agent: AgentState
@@ -40,8 +40,13 @@ class TrainState:
     collector: rollout.Collector
     key: Key
     steps: jax.Array
-    first_bad_step: dict[str, jax.Array]
+    bad: Stacked
     window: PyTree = ()
+
+    @property
+    def first_bad_step(self) -> dict[str, jax.Array]:
+        """``bad``, by the name of what is collected: action, observation and reward."""
+        return unstacked(self.bad)
 
 
 @struct.dataclass
@@ -75,8 +80,10 @@ def no_sums(like: Stacked) -> Sums:
 
 def add_up(sums: Sums, new: Stacked, step: jax.Array) -> Sums:
     """The sums with ``new``, of vector step ``step``, added."""
+    total = accumulate(sums.total, new)
+    # A sum is not finite from the first number on that is not: XLA makes one kernel of both.
     first = lambda bad, x: jnp.minimum(bad, jnp.where(jnp.isfinite(x), NEVER, step))
-    return Sums(total=accumulate(sums.total, new), bad=jax.tree.map(first, sums.bad, new))
+    return Sums(total=total, bad=jax.tree.map(first, sums.bad, total.value))
 
 
 def added_up(sums: Sums) -> tuple[PyTree, PyTree]:
@@ -114,9 +121,7 @@ def make_learner(
                 collector=collector,
                 key=key,
                 steps=jnp.zeros((), jnp.int32),
-                first_bad_step=first_bad(
-                    {"action": (), "observation": collector.observation, "reward": ()}, jnp.zeros((), jnp.int32)
-                ),
+                bad=first_bad({"action": (), "observation": collector.observation, "reward": ()}, jnp.zeros((), jnp.int32)),
                 window=() if window is None else window.init(batched),
             )
         )

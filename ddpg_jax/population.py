@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ddpg_jax import checks
+from ddpg_jax import checks, compiling
 from ddpg_jax.learner import Report, TrainState
 from ddpg_jax.types import AgentState, Key
 
@@ -97,10 +97,10 @@ def compiled(population: Population, keys: Key, numbers: Numbers) -> Programs:
     state = jax.eval_shape(population.start, keys, numbers)
     with ThreadPoolExecutor() as pool:
 
-        def submit(function: Callable, *args: Any, **options: Any) -> Future:
-            return pool.submit(jax.jit(function, **options).lower(*args).compile)
+        def submit(wanted: compiling.Options, function: Callable, *args: Any, **options: Any) -> Future:
+            return pool.submit(compiling.jit(function, wanted, **options).lower(*args).compile)
 
-        chunk = submit(population.chunk, state, numbers, donate_argnums=0)
-        start = submit(population.start, keys, numbers)
-        evaluate = submit(population.evaluate, state.agent, keys, numbers)
+        chunk = submit(compiling.OFTEN, population.chunk, state, numbers, donate_argnums=0)
+        start = submit(compiling.SELDOM, population.start, keys, numbers)
+        evaluate = submit(compiling.SELDOM, population.evaluate, state.agent, keys, numbers)
         return Programs(start.result(), chunk.result(), evaluate.result(), time.perf_counter() - begin)

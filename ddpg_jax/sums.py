@@ -56,15 +56,15 @@ class Stacked:
     structure: Any = struct.field(pytree_node=False)
 
 
-def stacked(scalars: PyTree) -> Stacked:
-    """A pytree of scalars as one float32 vector."""
+def stacked(scalars: PyTree, dtype: Any = jnp.float32) -> Stacked:
+    """A pytree of scalars as one vector of this dtype."""
     leaves, structure = jax.tree.flatten(scalars)
-    places, values = jnp.arange(len(leaves)), jnp.zeros(len(leaves), jnp.float32)
+    places, values = jnp.arange(len(leaves)), jnp.zeros(len(leaves), dtype)
     for place, x in enumerate(leaves):  # XLA fuses this with what follows; a concatenation is a kernel for each use
-        values = jnp.where(places == place, jnp.asarray(x, jnp.float32), values)
+        values = jnp.where(places == place, jnp.asarray(x, dtype), values)
     return Stacked(values=values, structure=structure)
 
 
 def unstacked(vector: Stacked) -> PyTree:
-    """The pytree again."""
-    return jax.tree.unflatten(vector.structure, list(vector.values))
+    """The pytree again, its leaves ``[...]``."""
+    return jax.tree.unflatten(vector.structure, [vector.values[..., place] for place in range(vector.values.shape[-1])])

@@ -111,8 +111,8 @@ def _watched(state: TrainState, transition: Transition) -> TrainState:
         "action": transition.action,
         "reward": transition.reward,
     }
-    bad = jax.tree.map(jnp.minimum, state.first_bad_step, first_bad(collected, state.steps - 1))
-    return dataclasses.replace(state, first_bad_step=bad)
+    bad = jax.tree.map(jnp.minimum, state.bad, first_bad(collected, state.steps - 1))
+    return dataclasses.replace(state, bad=bad)
 
 
 def _make_chunk(

@@ -5,13 +5,16 @@ import getpass
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Half the seconds of compiling; how fast the programs are does not matter here, but to the slow learning runs.
+# A third of the seconds of compiling; how fast the programs are does not matter here, but to the slow learning runs.
 if not os.environ.get("XLA_FLAGS"):
     os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    if version("jaxlib").startswith("0.10."):  # later ones do not know it, and end the process
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 import jax
 import optax

@@ -14,6 +14,7 @@ from ddpg_jax.host.programs import HostPrograms
 from ddpg_jax.host.rows import pack
 from ddpg_jax.learner import Report, Sums, TrainState, added_up, with_behaviour
 from ddpg_jax.schedule import Schedule
+from ddpg_jax.sums import stacked
 from ddpg_jax.types import Behaviour, HostEnvironment, HostStep, strong
 
 TRAINING, EVALUATION = 0, 1
@@ -122,8 +123,8 @@ class Hosted:
 
     def watched(self, state: TrainState) -> TrainState:
         """The state, which remembers the first step where something collected was not finite."""
-        bad = {name: jnp.minimum(before, self._bad[name]) for name, before in state.first_bad_step.items()}
-        return dataclasses.replace(state, first_bad_step=bad)
+        bad = jax.tree.map(jnp.minimum, state.bad, stacked(self._bad, jnp.int32))
+        return dataclasses.replace(state, bad=bad)
 
 
 class Loop:

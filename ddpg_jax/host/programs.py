@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from ddpg_jax import compiling
 from ddpg_jax.health import finite_leaves
 from ddpg_jax.host.rows import packed, row_shapes, unpack
 from ddpg_jax.learner import Learner, Sums, TrainState, add_up, no_sums
@@ -17,7 +18,7 @@ class Program:
     """A jitted function that can be compiled ahead of its first call."""
 
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
-        self._jitted = jax.jit(function, **options)
+        self._jitted = compiling.jit(function, compiling.OFTEN, **options)
         self._call: Callable[..., Any] = self._jitted
 
     def compile(self, *shapes: Any) -> None:

@@ -10,6 +10,8 @@ from flax import linen as nn
 
 Initializer = Callable[..., jax.Array]
 Norm = Callable[[], nn.Module]
+NARROW = 16
+"""Outputs of a layer from which on a CPU's products of that many columns are fast."""
 
 
 def uniform_symmetric(bound: float) -> Initializer:
@@ -37,8 +39,21 @@ class Dense(nn.Module):
         init = uniform_symmetric(1 / math.sqrt(fan_in) if self.bound is None else self.bound)
         kernel = self.param("kernel", init, (fan_in, self.features))
         bias = self.param("bias", init, (self.features,))
-        x = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        x = _product(x.astype(self.dtype), kernel.astype(self.dtype))
         return x + jnp.broadcast_to(bias.astype(self.dtype), x.shape)
+
+
+def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """``x @ kernel``. Of a few outputs a CPU is given the kernel transposed: its gradient is then a product with few rows
+    instead of few columns, a tenth of the time (an update of DDPG, 256 wide: 1.08 times as fast)."""
+    if kernel.shape[1] >= NARROW:
+        return x @ kernel
+
+    def transposed(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        kernel = jax.lax.optimization_barrier(kernel.T)  # else XLA turns it back
+        return jax.lax.dot_general(x, kernel, (((x.ndim - 1,), (1,)), ((), ())))
+
+    return jax.lax.platform_dependent(x, kernel, cpu=transposed, default=jnp.matmul)
 
 
 class NoisyDense(nn.Module):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpg_jax import envs, host, rollout, train
+from ddpg_jax import compiling, envs, host, rollout, train
 from ddpg_jax.learner import TrainState
 from ddpg_jax.population import Member, Numbers, Population, Programs, compiled, make_population
 from ddpg_jax.runs import fits
@@ -140,7 +140,7 @@ def evaluator(
         one = fits.size(jax.eval_shape(env.reset, jax.random.key(0)))
         fits.require_memory([fits.Part("environments of the evaluation", config.seeds * one, "the number of episodes")])
         evaluate = rollout.make_evaluate(agent, env)
-        return jax.jit(jax.vmap(evaluate) if config.seeds > 1 else evaluate)
+        return compiling.jit(jax.vmap(evaluate) if config.seeds > 1 else evaluate, compiling.SELDOM)
     play = host.make_evaluate(agent, env, stopped=stopped)
     return lambda agent_state, key: play(agent_state, host_seed(key))
 
