@@ -1,4 +1,4 @@
-"""What XLA is told about programs for a CPU: options that it knows, and gradients that are those of JAX without XLA's fusions."""
+"""What XLA is told about programs for a CPU: options that it knows; and gradients are those of JAX without its fusions."""
 
 import jax
 import jax.numpy as jnp
