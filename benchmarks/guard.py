@@ -88,15 +88,21 @@ def main(only: str | None, write: bool, path: Path) -> None:
 
 
 def _require_version(kept: dict[str, Any], path: Path) -> None:
-    """Refuse to compare what different compilers made."""
+    """Compare only what the same compiler made.
+
+    Raises:
+        click.UsageError: the kept figures are of another jaxlib, or there are none.
+    """
     here, there = importlib.metadata.version("jaxlib"), kept.get("versions", {}).get("jaxlib")
     if here != there:
         raise click.UsageError(f"{path.name} was made with jaxlib {there}, and here is {here}: the figures cannot be compared.")
 
 
 def _write(path: Path, kept: dict[str, Any], found: dict[str, Figures]) -> None:
-    figures = kept.get("figures", {}) | found
-    folder.write_json(path, {**timing.context(), "command": "python benchmarks/guard.py --write", "figures": figures})
+    context = timing.context()
+    same = kept.get("versions", {}).get("jaxlib") == context["versions"]["jaxlib"]
+    figures = (kept["figures"] if same else {}) | found
+    folder.write_json(path, {**context, "command": "python benchmarks/guard.py --write", "figures": figures})
     for name in figures.keys() - found.keys():
         click.echo(f"The figures of {name} are the old ones, as its compiler is not here or was not asked for.")
     click.echo(str(path))

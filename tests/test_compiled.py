@@ -29,6 +29,12 @@ PARTS = """
   ROOT %flat = f32[8]{0} bitcast(%copied)
 }
 
+%fused_copy_and_add (d: f32[4]) -> f32[4] {
+  %d = f32[4]{0} parameter(0)
+  %e = f32[4]{0} copy(%d)
+  ROOT %f = f32[4]{0} add(%d, %e)
+}
+
 %condition (state: (s32[], f32[4])) -> pred[] {
   %state = (s32[], /*index=1*/f32[4]{0}) parameter(0)
   %i = s32[] get-tuple-element(%state), index=0
@@ -109,6 +115,13 @@ def test_a_program_without_a_loop() -> None:
     assert hlo.read(text).count() == 1
 
 
+def test_the_busiest_loop_launches_most_in_all_its_passes() -> None:
+    body, entry = "  %one = f32[4]{0} negate(%s)", f"  %often = (s32[], f32[4]{{0}}) {LOOP.format(body='%inner', trips=4)}"
+    assert hlo.busiest(program(body, entry)).trips == 10  # of 1, where the other has 4 of 2
+    entry = entry.replace('"4"', '"6"')
+    assert hlo.busiest(program(body, entry)).trips == 6
+
+
 def test_names_of_memory_launch_nothing() -> None:
     free = (
         "get-tuple-element(%s), index=1",
@@ -126,11 +139,12 @@ def test_fusions_that_only_copy() -> None:
     body = (
         "  %copied = f32[8]{0} fusion(%s), kind=kLoop, calls=%fused_copy\n"
         "  %added = f32[4]{0} fusion(%s, %s), kind=kLoop, calls=%fused_add\n"
+        "  %both = f32[4]{0} fusion(%s), kind=kLoop, calls=%fused_copy_and_add\n"
         "  %moved = (f32[4]{0:S(1)}, f32[4]{0}, u32[]{:S(2)}) copy-start(%added)\n"
         "  %there = f32[4]{0:S(1)} copy-done(%moved)"
     )
     loop = hlo.busiest(program(body))
-    assert (loop.count(), loop.copied()) == (3, 2)
+    assert (loop.count(), loop.copied()) == (4, 2)
     assert [one.label for one in loop.copies] == ["copied", "moved"]
 
 
