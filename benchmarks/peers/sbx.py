@@ -70,7 +70,7 @@ def main(agent: str, out: Path | None, repetitions: int, **sizes: int) -> None:
     click.echo(f"ratio of medians {result['ratio_of_medians']:.3f}, of pairs {min(pairs):.3f} to {max(pairs):.3f}\n{out}")
 
 
-class _Still(gymnasium.Env):
+class Still(gymnasium.Env):
     """An environment that costs nothing and never ends; only its shapes matter."""
 
     def __init__(self, observations: int, actions: int) -> None:
@@ -94,7 +94,7 @@ def _sbx(
     """A call that makes ``steps`` updates, and the seconds of the first, which compiles."""
     model = algorithm(
         "MlpPolicy",
-        _Still(observations, actions),
+        Still(observations, actions),
         policy_kwargs={"net_arch": [hidden, hidden]},
         buffer_size=capacity,
         learning_starts=capacity,

@@ -1,0 +1,128 @@
+"""What XLA makes of the programs for accelerators that are not here: kernels of an update, copies, bytes, collectives.
+
+    python benchmarks/compiled.py                                       # for an H100
+    python benchmarks/compiled.py --device v5e --only ddpg,td3 --list   # the kernels too
+    python benchmarks/compiled.py --only sbx_ddpg,sbx_td3               # where sbx-rl is installed
+
+Networks of 256 units keep a GPU waiting for launches, so what decides there is how many kernels an update has. An update is one
+step of the actor and as many critic steps as the policy delay, for all members of a vmap together. What is counted is one pass
+through the loop that launches most. Written as ``53 + 2 x (42)``: 53 in its body, and 42 in a loop in it that runs twice.
+"""
+
+import importlib.metadata
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import click
+
+from benchmarks import accelerators, hlo, timing
+from benchmarks.accelerators import ACCELERATORS, Compiled, MissingError
+from benchmarks.peers.updates import PEERS
+from benchmarks.programs import DEFAULT, OURS, Program
+from ddpg_jax.runs import folder
+
+PROGRAMS = OURS | PEERS
+HEAD = "program                  kernels copies /env step    temporary        aliased             of compile here  structure"
+
+
+@click.command()
+@click.option("--device", type=click.Choice(list(ACCELERATORS)), default="h100", show_default=True)
+@click.option("--only", default=None, help="Programs by name, with commas between. [default: few of each kind, and the peers]")
+@click.option("--list", "listed", is_flag=True, help="Print each kernel with what JAX called it.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="[default: benchmarks/results/compiled_DEVICE.json]")
+def main(device: str, only: str | None, listed: bool, out: Path | None) -> None:
+    """Compile, print a table, and put each program's figures into the JSON, beside those of other runs."""
+    out = out or Path(f"benchmarks/results/compiled_{device}.json")
+    accelerators.only_cpu()
+    names = _named(only) if only else [*DEFAULT, *(name for name in PEERS if not _missing(name))]
+    place = accelerators.place_on(device)
+    click.echo(HEAD)
+    for name in names:
+        done = accelerators.compiled(PROGRAMS[name].lower, place)
+        row = figures(PROGRAMS[name], done)
+        click.echo(line(name, row))
+        if listed:
+            click.echo("\n".join(kernels(hlo.busiest(done.program))))
+        _keep(out, device, name, row)
+    for sentence in () if only else filter(None, map(_missing, PEERS)):
+        click.echo(sentence)
+    click.echo(str(out))
+
+
+def figures(program: Program, done: Compiled) -> dict[str, Any]:
+    """Kernels and copies of an update, and bytes of the whole program."""
+    loop = hlo.busiest(done.program)
+    count = sum(loop.count(pick) for pick in program.passes)
+    return {
+        "kernels_per_update": count / program.updates,
+        "kernels_per_env_step": count / program.env_steps if program.env_steps else None,
+        "structure": str(loop),
+        "copies_per_update": sum(loop.copied(pick) for pick in program.passes) / program.updates,
+        "collectives": loop.collectives,
+        "bytes": done.bytes,
+        "compile_seconds_here": done.seconds,
+    }
+
+
+def line(name: str, row: dict[str, Any]) -> str:
+    """The figures for a person."""
+    sizes, steps = row["bytes"], row["kernels_per_env_step"]
+    each = "" if steps is None else f"{steps:.3g}"
+    text = f"{name:24} {row['kernels_per_update']:7g} {row['copies_per_update']:6g} {each:>9} "
+    text += f"{sizes['temporary']:12,} {sizes['aliased']:14,} {sizes['argument']:14,} {row['compile_seconds_here']:10.1f} s"
+    return f"{text}  {row['structure']} {row['collectives'] or ''}".rstrip()
+
+
+def kernels(loop: hlo.Loop, indent: str = "  ") -> list[str]:
+    """A line for each kernel of a loop's body and of what is in it."""
+    lines = [f"{indent}{one.operation} {one.label} {one.shape} {one.name}" for one in loop.kernels]
+    for inner in loop.loops:
+        lines += [f"{indent}{'?' if inner.trips is None else inner.trips} times:", *kernels(inner, indent + "  ")]
+    for branches in loop.conditionals:
+        for branch in branches:
+            lines += [f"{indent}or:", *kernels(branch, indent + "  ")]
+    return lines
+
+
+def _named(only: str) -> list[str]:
+    """The programs that are asked for."""
+    names = only.split(",")
+    if unknown := [name for name in names if name not in PROGRAMS]:
+        raise click.UsageError(f"There is no program {', '.join(map(repr, unknown))}; there are {', '.join(PROGRAMS)}.")
+    for name in names:
+        if sentence := _missing(name):
+            raise MissingError(sentence)
+    return names
+
+
+def _missing(name: str) -> str:
+    needs = PROGRAMS[name].needs
+    if needs is None or accelerators.installed(needs[0]):
+        return ""
+    return f"{name} needs a package that is missing: pip install {needs[1]}"
+
+
+def _keep(out: Path, device: str, name: str, row: dict[str, Any]) -> None:
+    kept = json.loads(out.read_text()) if out.is_file() else {}
+    context = timing.context()
+    if needs := PROGRAMS[name].needs:
+        package = needs[1].split()[0]
+        context["versions"][package] = importlib.metadata.version(package)
+    command = f"python benchmarks/compiled.py --device {device} --only {name}"
+    row = {**row, "command": command, "versions": context["versions"], "compiled_on": context["device"]}
+    programs = kept.get("programs", {}) | {name: row}
+    ordered = {each: programs[each] for each in sorted(programs, key=_place)}
+    folder.write_json(out, {"accelerator": ACCELERATORS[device].about, "programs": ordered})
+
+
+def _place(name: str) -> tuple[int, str]:
+    return (list(PROGRAMS).index(name) if name in PROGRAMS else len(PROGRAMS), name)
+
+
+if __name__ == "__main__":
+    main()
