@@ -258,7 +258,7 @@ def test_member_of_many_is_the_single_run(finished, member):
     single = finished(seed=SEED + member, total_timesteps=WARM_UP + 2 * STEPS, checkpoint_every=0).told
     for row, expected in zip(many, single, strict=True):
         for name in ("episode_return", "critic_loss", "actor_loss", "value", "evaluation_return"):
-            np.testing.assert_allclose(row[name][member], expected[name][0], rtol=1e-4, err_msg=name)
+            np.testing.assert_allclose(row[name][member], expected[name][0], rtol=1e-3, err_msg=name)
     others = [value for i, value in enumerate(many[0]["critic_loss"]) if i != member]
     assert not np.isclose(others, many[0]["critic_loss"][member], rtol=1e-3).any(), "members differ"
 
@@ -426,7 +426,7 @@ def test_a_checkpoint_of_another_version_is_refused_in_a_sentence(tmp_path, monk
     loop.run(small(total_timesteps=WARM_UP + STEPS, evaluate_every=0), tmp_path / "run", say=lambda text: None)
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     monkeypatch.undo()
-    told = r"checkpoint 300 has format 1, of another version of ddpg_jax, .* format 3: go on with that version, or train anew"
+    told = r"checkpoint 300 has format 1, of another version of ddpg_jax, .* format 4: go on with that version, or train anew"
     with pytest.raises(RunError, match=told):
         loop.run(small(), tmp_path / "run", resume=True, say=lambda text: None)
     with pytest.raises(ValueError, match=told):
