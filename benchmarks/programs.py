@@ -1,0 +1,125 @@
+"""The programs that several benchmarks time: updates of every agent as the loop runs them, and whole loops."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import timing
+from ddpg_jax import agents, learner, networks, noise, replay, rollout, train
+from ddpg_jax.behaviour import explore
+from ddpg_jax.runs.timing import Part
+from ddpg_jax.types import Agent, Environment, Key, PyTree, Replay, Transition, strong
+
+POLICY_DELAY = 2
+NUM_ATOMS = 51
+
+
+class Made(NamedTuple):
+    """An agent, and how many batches one of its updates consumes: a critic step on each."""
+
+    agent: Agent
+    batches: int
+
+
+def _ddpg(actor: networks.Actor, critic: networks.Critic) -> Made:
+    return Made(agents.ddpg(actor, critic, critic_weight_decay=0.0), 1)
+
+
+def _td3(actor: networks.Actor, critic: networks.Critic) -> Made:
+    return Made(agents.td3(actor, critic, policy_delay=POLICY_DELAY), POLICY_DELAY)
+
+
+def _d4pg(actor: networks.Actor, critic: networks.Critic) -> Made:
+    return Made(agents.d4pg(actor, critic.clone(num_atoms=NUM_ATOMS)), 1)
+
+
+def _td3_categorical(actor: networks.Actor, critic: networks.Critic) -> Made:
+    made = agents.td3_categorical(actor, critic.clone(num_atoms=NUM_ATOMS), policy_delay=POLICY_DELAY)
+    return Made(made, POLICY_DELAY)
+
+
+AGENTS: dict[str, Callable[[networks.Actor, networks.Critic], Made]] = {
+    "ddpg": _ddpg,
+    "td3": _td3,
+    "d4pg": _d4pg,
+    "td3_categorical": _td3_categorical,
+}
+
+
+def agent_of(name: str, actions: int, widths: Sequence[int], dtype: Any = jnp.float32) -> Made:
+    """The agent called so, both networks of these widths and computed in this dtype."""
+    actor, critic = networks.Actor(actions, widths, dtype=dtype), networks.Critic(widths, action_layer=0, dtype=dtype)
+    return AGENTS[name](actor, critic)
+
+
+def shapes(observations: int, actions: int) -> Transition:
+    """Of a transition with so many numbers."""
+    return timing.shaped(jax.ShapeDtypeStruct((observations,), jnp.float32), jax.ShapeDtypeStruct((actions,), jnp.float32))
+
+
+def learning(agent: Agent, store: Replay, like: Transition, rows: int) -> Part:
+    """One update as the loop runs it: a batch is sampled from ``rows`` stored ones, learned from, and its report added up."""
+    behaviour = explore(agent, noise.gaussian(0.1))
+    seen: Any = (like.observation, like.action)
+    env = Environment(lambda key: ((), jnp.zeros((1, *seen[0].shape))), _never, 1, seen[0], seen[1], time_limit=1)
+    functions = learner.make_learner(agent, env, store, behaviour, None)
+
+    def init(key: Key) -> PyTree:
+        agent_key, begin_key, fill_key, key = jax.random.split(key, 4)
+        state = functions.init(agent_key, key, rollout.begin(env, behaviour, begin_key))
+        state = dataclasses.replace(state, replay=timing.filled(store, fill_key, like, rows))
+        report = jax.eval_shape(functions.learn, state, jax.random.split(key, (1, 2)))[1]
+        return state, learner.no_sums(report)
+
+    def step(state: PyTree, keys: Key) -> tuple[PyTree, PyTree]:
+        train_state, sums = state
+        train_state, report = functions.learn(train_state, keys)
+        return (train_state, learner.add_up(sums, report, train_state.steps)), ()
+
+    return init, step
+
+
+def _never(*_: Any) -> Any:
+    raise NotImplementedError("only the shapes of this environment are used")
+
+
+def updates(
+    name: str,
+    *,
+    batch_size: int,
+    hidden: int,
+    iterations: int,
+    members: int = 1,
+    observations: int = 17,
+    actions: int = 6,
+    capacity: int = 20_000,
+    dtype: Any = jnp.float32,
+) -> timing.Contestant:
+    """``iterations`` critic steps of each member, and what belongs to them, in one call."""
+    made, like = agent_of(name, actions, (hidden, hidden), dtype), shapes(observations, actions)
+    rows = max(capacity, batch_size * made.batches)
+    part = learning(made.agent, replay.uniform(rows, batch_size * made.batches), like, rows)
+    keys = jax.random.split(jax.random.key(0), members) if members > 1 else jax.random.key(0)
+    return timing.scanned(*part, max(1, iterations // made.batches), keys, keys_each=(1, 2))
+
+
+def loop(
+    agent: Agent, env: Environment, *, capacity: int, batch_size: int, updates_per_step: int, iterations: int, keys: Key
+) -> timing.Contestant:
+    """``iterations`` rounds of the whole loop, from a full replay; ``keys``: one, or one per seed to vmap over."""
+    ring, like = replay.uniform(capacity, batch_size), timing.shaped(env.observation, env.action)
+    behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
+    trainer = train.make_train(
+        agent, env, ring, behaviour, updates_per_step=updates_per_step, steps_per_chunk=iterations * env.num_envs
+    )
+
+    def start(key: Key) -> learner.TrainState:
+        init_key, fill_key = jax.random.split(key)
+        state = trainer.init(init_key)
+        return strong(dataclasses.replace(state, replay=timing.filled(ring, fill_key, like, capacity)))
+
+    over = jax.vmap if keys.ndim else lambda function: function
+    return timing.Contestant(over(trainer.chunk), jax.jit(over(start))(keys))
