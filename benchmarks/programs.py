@@ -86,24 +86,27 @@ def _never(*_: Any) -> Any:
     raise NotImplementedError("only the shapes of this environment are used")
 
 
-def updates(
+def part_of(
     name: str,
     *,
     batch_size: int,
     hidden: int,
-    iterations: int,
-    members: int = 1,
     observations: int = 17,
     actions: int = 6,
     capacity: int = 20_000,
     dtype: Any = jnp.float32,
-) -> timing.Contestant:
-    """``iterations`` critic steps of each member, and what belongs to them, in one call."""
+) -> tuple[Part, int]:
+    """An agent's update (`learning`), from a full replay, and how many batches it consumes: a critic step on each."""
     made, like = agent_of(name, actions, (hidden, hidden), dtype), shapes(observations, actions)
     rows = max(capacity, batch_size * made.batches)
-    part = learning(made.agent, replay.uniform(rows, batch_size * made.batches), like, rows)
+    return learning(made.agent, replay.uniform(rows, batch_size * made.batches), like, rows), made.batches
+
+
+def updates(name: str, *, iterations: int, members: int = 1, **sizes: Any) -> timing.Contestant:
+    """``iterations`` critic steps of each member, and what belongs to them, in one call; sizes as of `part_of`."""
+    part, batches = part_of(name, **sizes)
     keys = jax.random.split(jax.random.key(0), members) if members > 1 else jax.random.key(0)
-    return timing.scanned(*part, max(1, iterations // made.batches), keys, keys_each=(1, 2))
+    return timing.scanned(*part, max(1, iterations // batches), keys, keys_each=(1, 2))
 
 
 def loop(

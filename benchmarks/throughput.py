@@ -7,7 +7,6 @@ contestant scans equally many iterations, in turns with the others; replays are 
 that samples reach all rows, but for one large ring that holds as few rows as the small one.
 """
 
-import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,10 @@ if __name__ == "__main__":
 import click
 import jax
 
-from benchmarks import timing
-from ddpg_jax import agents, envs, learner, networks, noise, replay, train
-from ddpg_jax.behaviour import explore
+from benchmarks import programs, timing
+from ddpg_jax import agents, envs, networks, replay
 from ddpg_jax.runs import folder, parts
-from ddpg_jax.types import Agent, Environment, Key, Transition, strong
+from ddpg_jax.types import Environment, Transition
 
 SMALL = 10_000
 """Capacity of the replay that the large one is compared with."""
@@ -92,28 +90,20 @@ def compete(
         "replay_small": stored(small, small),
         "replay_same_rows": stored(large, small),
         "replay": stored(large, large),
-        "loop": _loop(agent, env, large, batch_size, updates_per_step, iterations, keys),
+        "loop": programs.loop(
+            agent,
+            env,
+            capacity=large,
+            batch_size=batch_size,
+            updates_per_step=updates_per_step,
+            iterations=iterations,
+            keys=keys,
+        ),
     }
 
 
 def _like(env: Environment) -> Transition:
     return timing.shaped(env.observation, env.action)
-
-
-def _loop(
-    agent: Agent, env: Environment, capacity: int, batch_size: int, updates: int, iterations: int, keys: Key
-) -> timing.Contestant:
-    ring = replay.uniform(capacity, batch_size)
-    behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
-    trainer = train.make_train(agent, env, ring, behaviour, updates_per_step=updates, steps_per_chunk=iterations * env.num_envs)
-
-    def start(key: Key) -> learner.TrainState:
-        init_key, fill_key = jax.random.split(key)
-        state = trainer.init(init_key)
-        return strong(dataclasses.replace(state, replay=timing.filled(ring, fill_key, _like(env), capacity)))
-
-    over = jax.vmap if keys.ndim else lambda function: function
-    return timing.Contestant(over(trainer.chunk), jax.jit(over(start))(keys))
 
 
 def summarise(seconds: dict[str, list[float]], sizes: dict[str, int]) -> dict[str, Any]:

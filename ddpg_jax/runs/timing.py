@@ -67,7 +67,7 @@ def scanned(
     return Contestant(over(run), jax.jit(over(start))(keys))
 
 
-def alternate(contestants: Mapping[str, Callable[[], None]], repetitions: int) -> dict[str, list[float]]:
+def alternate(contestants: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, list[float]]:
     """Seconds of each call: all contestants in turns, every second round backwards, after one call each that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for call in contestants.values():
