@@ -1,6 +1,7 @@
 """What a run's profile says, and that the run does not notice it; what the matrix products of an update are."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,12 @@ def test_products_alone_are_computed_in_every_step(dtype: Any) -> None:
     (_, outputs) = step(state, jax.random.key(0))
     assert [(x.shape, x.dtype) for x in outputs] == 2 * [((4, 2), dtype)]
     compiled = jax.jit(timing.repeated(step, 7)).lower(state, jax.random.key(0)).compile()
-    text = compiled.as_text()
-    entry = text[text.index("ENTRY") :]
-    assert text.count(" dot(") == 4
-    assert " dot(" not in entry
+    where = {block.split(" ")[0]: block for block in re.split(r"\n\n", compiled.as_text())}
+    products = [name for name, block in where.items() if " dot(" in block]  # fusions
+    callers = [
+        name for one in products for name, block in where.items() if re.search(rf"calls={re.escape(one)}\b(?![.])", block)
+    ]
+    entry = next(block for name, block in where.items() if name == "ENTRY")
+    (body,) = re.findall(r" while\(.*body=(%[\w.]+)", entry)
+    assert sum(block.count(" dot(") for block in where.values()) == 4
+    assert set(callers) == {body}
