@@ -22,8 +22,8 @@ import click
 
 from benchmarks import accelerators, hlo, timing
 from benchmarks.accelerators import ACCELERATORS, Compiled, MissingError
+from benchmarks.lowered import DEFAULT, OURS, Program
 from benchmarks.peers.updates import PEERS
-from benchmarks.programs import DEFAULT, OURS, Program
 from ddpg_jax.runs import folder
 
 PROGRAMS = OURS | PEERS

@@ -18,7 +18,7 @@ if __name__ == "__main__":
 
 import click
 
-from benchmarks import accelerators, hlo, programs, timing
+from benchmarks import accelerators, hlo, lowered, timing
 from ddpg_jax.runs import folder
 
 KEPT = Path(__file__).parent / "results" / "guard.json"
@@ -32,7 +32,7 @@ def cpu() -> Figures:
     """Of small updates, for the CPU that this runs on."""
     found, place = {}, accelerators.place_over(None)
     for name in AGENTS:
-        lower = lambda place, name=name: programs.update(name, place, width=64, batch_size=64, capacity=10_000)
+        lower = lambda place, name=name: lowered.update(name, place, width=64, batch_size=64, capacity=10_000)
         done = accelerators.compiled(lower, place)
         loop = hlo.busiest(done.program)
         found[name] = {
@@ -48,7 +48,7 @@ def h100() -> Figures:
     """Of the updates that `benchmarks/compiled.py` compiles."""
     found, place = {}, accelerators.place_on("h100")
     for name in AGENTS:
-        loop = hlo.busiest(accelerators.compiled(programs.OURS[name].lower, place).program)
+        loop = hlo.busiest(accelerators.compiled(lowered.OURS[name].lower, place).program)
         found[name] = {"kernels": loop.count(), "copies": loop.copied()}
     return found
 

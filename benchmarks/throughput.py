@@ -7,7 +7,6 @@ contestant scans equally many iterations, in turns with the others; replays are 
 that samples reach all rows, but for one large ring that holds as few rows as the small one.
 """
 
-import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,10 @@ if __name__ == "__main__":
 import click
 import jax
 
-from benchmarks import timing
-from ddpg_jax import agents, envs, learner, networks, noise, replay, train
-from ddpg_jax.behaviour import explore
-from ddpg_jax.runs import folder
-from ddpg_jax.types import Agent, Environment, Key, PyTree, Transition, strong
+from benchmarks import programs, timing
+from ddpg_jax import agents, envs, networks, replay
+from ddpg_jax.runs import folder, parts
+from ddpg_jax.types import Environment, Transition
 
 SMALL = 10_000
 """Capacity of the replay that the large one is compared with."""
@@ -81,72 +79,31 @@ def compete(
     def only(init: Any, step: Any) -> timing.Contestant:
         return timing.scanned(init, step, iterations, keys)
 
+    def stored(capacity: int, rows: int) -> timing.Contestant:
+        ring = replay.uniform(capacity, batch_size)
+        return only(*parts.storing(ring, _like(env), rows, num_envs, samples=updates_per_step))
+
+    init, update = parts.updating(agent, replay.uniform(batch_size, batch_size), _like(env))
     return {
-        "env": only(env.reset, lambda state, key: _act_randomly(env, state, key)),
-        "update": only(*_update(agent, env, batch_size, updates_per_step)),
-        "replay_small": only(*_replay(env, small, small, batch_size, updates_per_step)),
-        "replay_same_rows": only(*_replay(env, large, small, batch_size, updates_per_step)),
-        "replay": only(*_replay(env, large, large, batch_size, updates_per_step)),
-        "loop": _loop(agent, env, large, batch_size, updates_per_step, iterations, keys),
+        "env": only(*parts.stepping(env)),
+        "update": only(init, timing.repeated(update, updates_per_step)),
+        "replay_small": stored(small, small),
+        "replay_same_rows": stored(large, small),
+        "replay": stored(large, large),
+        "loop": programs.loop(
+            agent,
+            env,
+            capacity=large,
+            batch_size=batch_size,
+            updates_per_step=updates_per_step,
+            iterations=iterations,
+            keys=keys,
+        ),
     }
 
 
 def _like(env: Environment) -> Transition:
     return timing.shaped(env.observation, env.action)
-
-
-def _act_randomly(env: Environment, state: PyTree, key: Key) -> tuple[PyTree, PyTree]:
-    action_key, env_key = jax.random.split(key)
-    env_state, _ = state
-    action = jax.random.uniform(action_key, (env.num_envs, *env.action.shape), env.action.dtype, -1.0, 1.0)
-    env_state, time_step = env.step(env_state, action, env_key)
-    return (env_state, time_step.observation), time_step
-
-
-def _update(agent: Agent, env: Environment, batch_size: int, updates: int) -> tuple[Any, Any]:
-    def init(key: Key) -> PyTree:
-        agent_key, data_key = jax.random.split(key)
-        batch = timing.transitions(data_key, _like(env), batch_size)
-        return agent.init(agent_key, *jax.tree.map(lambda x: x[0], (batch.observation, batch.action))), batch
-
-    def step(state: PyTree, key: Key) -> tuple[PyTree, PyTree]:
-        agent_state, batch = state
-        agent_state, metrics = jax.lax.scan(lambda s, k: agent.update(s, batch, k), agent_state, jax.random.split(key, updates))
-        return (agent_state, batch), metrics
-
-    return init, step
-
-
-def _replay(env: Environment, capacity: int, rows: int, batch_size: int, samples: int) -> tuple[Any, Any]:
-    """Add and sample; ``rows`` hold data at the start: few rows stay in the caches, a full large ring does not fit."""
-    ring = replay.uniform(capacity, batch_size)
-
-    def init(key: Key) -> PyTree:
-        fill_key, new_key = jax.random.split(key)
-        return timing.filled(ring, fill_key, _like(env), rows), timing.transitions(new_key, _like(env), env.num_envs)
-
-    def step(state: PyTree, key: Key) -> tuple[PyTree, PyTree]:
-        ring_state, new = state
-        ring_state = ring.add(ring_state, new)
-        return (ring_state, new), [ring.sample(ring_state, k) for k in jax.random.split(key, samples)]
-
-    return init, step
-
-
-def _loop(
-    agent: Agent, env: Environment, capacity: int, batch_size: int, updates: int, iterations: int, keys: Key
-) -> timing.Contestant:
-    ring = replay.uniform(capacity, batch_size)
-    behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
-    trainer = train.make_train(agent, env, ring, behaviour, updates_per_step=updates, steps_per_chunk=iterations * env.num_envs)
-
-    def start(key: Key) -> learner.TrainState:
-        init_key, fill_key = jax.random.split(key)
-        state = trainer.init(init_key)
-        return strong(dataclasses.replace(state, replay=timing.filled(ring, fill_key, _like(env), capacity)))
-
-    over = jax.vmap if keys.ndim else lambda function: function
-    return timing.Contestant(over(trainer.chunk), jax.jit(over(start))(keys))
 
 
 def summarise(seconds: dict[str, list[float]], sizes: dict[str, int]) -> dict[str, Any]:

@@ -305,3 +305,60 @@ def test_sbx_that_is_missing_is_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "pip install sbx-rl" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_accelerator(tmp_path: Path) -> None:
+    """The part of updates at toy size: every measurement is in the JSON, or left out by the budget of time."""
+    for minutes, measured in (("7", 2), ("0", 0)):
+        done = call("accelerator.py", "updates", "--toy", "--out", str(tmp_path), "--minutes", minutes)
+        assert done.returncode == 0, done.stderr
+        result = json.loads((tmp_path / "accelerator_updates.json").read_text())
+        assert len(result["measured"]) == measured
+        assert len(result["measured"]) + len(result["left_out"]) == 2
+        for one in result["measured"]:
+            seconds = one["seconds_per_call"]["ddpg_jax"]["median"]
+            assert one["updates_per_second"]["ddpg_jax"] == pytest.approx(4 / seconds)
+            assert one["counts"]["rounds"] == 4
+
+
+@pytest.mark.parametrize(("script", "word"), [("accelerator.py", "part"), ("suite.py", "name")])
+def test_unknown_names_are_one_sentence(script: str, word: str) -> None:
+    done = call(script, "updates", "nonsense")
+    assert done.returncode == 2
+    assert f"unknown {word} 'nonsense'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_predicted() -> None:
+    """10 kernels of 2.5 us and 8 us of the loop are 33 us; 4 rounds in 264 us are twice that."""
+    check(
+        "from benchmarks.accelerator import _row\n"
+        "one = {'settings': {'agent': 'ddpg', 'dtype': 'float32', 'batch_size': 256, 'hidden': 256}, 'counts': {'rounds': 4},\n"
+        "       'seconds_per_call': {'ddpg_jax': {'median': 264e-6}}}\n"
+        "row = _row(one, {'ddpg': 10})\n"
+        "assert abs(row['predicted_seconds'] - 33e-6) < 1e-9 and abs(row['measured_over_predicted'] - 2) < 1e-6, row\n"
+        "assert _row(one, {}) is None\n"
+    )
+
+
+def test_updates(tmp_path: Path) -> None:
+    sizes = ("--agent", "td3", "--batch-size", "4", "--hidden", "8", "--updates", "4", "--repetitions", "2")
+    result = measure(tmp_path, "updates.py", *sizes)
+    (one,) = result["measured"]
+    rates = {name: each["median"] for name, each in one["updates_per_second"].items()}
+    assert one["products_over_update"] == pytest.approx(rates["ddpg_jax"] / rates["products"])
+    assert one["flops_of_products"] > 0
+
+
+def test_startup(tmp_path: Path) -> None:
+    seconds = measure(tmp_path, "startup.py", "--repetitions", "1")["seconds"]
+    assert 0 < seconds["python"]["median"] < seconds["import_train"]["median"]
+
+
+def test_suite_lists_what_it_runs() -> None:
+    """Each a script that is there; under an hour in all."""
+    done = call("suite.py", "--list")
+    *lines, total = done.stdout.splitlines()
+    assert all((ROOT / line.split(" python ")[1].split()[0]).is_file() for line in lines)
+    assert len(lines) >= 10
+    assert 0 < float(total.split()[0]) < 60

@@ -25,12 +25,10 @@ import gymnasium
 import jax
 import numpy as np
 
-from benchmarks import timing
-from ddpg_jax import agents, networks, replay
+from benchmarks import programs, timing
 from ddpg_jax.runs import folder
-from ddpg_jax.types import Key, PyTree
 
-DELAY = {"ddpg": 1, "td3": 2}
+DELAY = {"ddpg": 1, "td3": programs.POLICY_DELAY}
 
 
 @click.command()
@@ -43,31 +41,48 @@ DELAY = {"ddpg": 1, "td3": 2}
 @click.option("--steps", default=1_000, show_default=True, help="Gradient steps per call.")
 @click.option("--repetitions", default=7, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="[default: benchmarks/results/sbx_AGENT.json]")
-def main(agent: str, out: Path | None, repetitions: int, **sizes: int) -> None:
+def main(agent: str, out: Path | None, repetitions: int, steps: int, **sizes: int) -> None:
     """Measure both and write medians and ratios as JSON."""
-    try:
-        import sbx
-    except ImportError as error:
-        raise click.ClickException(f"SBX could not be imported ({error}); install it with: pip install sbx-rl") from error
-    theirs, first_call = _sbx({"ddpg": sbx.DDPG, "td3": sbx.TD3}[agent], **sizes)
-    ours = _ours(agent, **sizes)
-    seconds = timing.alternate({"sbx": theirs, "ddpg_jax": ours}, repetitions)
-    rates = {name: [sizes["steps"] / value for value in values] for name, values in seconds.items()}
-    pairs = [our / their for our, their in zip(rates["ddpg_jax"], rates["sbx"], strict=True)]
+    version = imported().__version__
+    contestants = {"sbx": Theirs(agent, steps=steps, **sizes), "ddpg_jax": programs.updates(agent, iterations=steps, **sizes)}
+    rates = beside(contestants, steps, repetitions)
     result = {
         **timing.context(),
-        "sbx_version": sbx.__version__,
-        "settings": {"agent": agent, "policy_delay": DELAY[agent], "repetitions": repetitions, **sizes},
-        "compile_seconds": {"ddpg_jax": ours.compile_seconds, "sbx_first_call": first_call},
-        "updates_per_second": {name: timing.spread(values) for name, values in rates.items()},
-        "ratio_of_medians": statistics.median(rates["ddpg_jax"]) / statistics.median(rates["sbx"]),
-        "pair_ratios": pairs,
+        "sbx_version": version,
+        "settings": {"agent": agent, "policy_delay": DELAY[agent], "repetitions": repetitions, "steps": steps, **sizes},
+        **rates,
     }
     out = out or Path(f"benchmarks/results/sbx_{agent}.json")
     folder.write_json(out, result)
     for name, values in result["updates_per_second"].items():
         click.echo(f"{name:9} {values['median']:8,.0f} updates/s [{values['min']:,.0f}, {values['max']:,.0f}]")
+    pairs = result["pair_ratios"]
     click.echo(f"ratio of medians {result['ratio_of_medians']:.3f}, of pairs {min(pairs):.3f} to {max(pairs):.3f}\n{out}")
+
+
+def beside(contestants: dict[str, Any], steps: int, repetitions: int) -> dict[str, Any]:
+    """Rates of "ddpg_jax", "sbx" and whoever else takes part, in turns, ``steps`` updates a call; ours over SBX's."""
+    seconds = timing.alternate(contestants, repetitions)
+    rates = {name: [steps / value for value in values] for name, values in seconds.items()}
+    return {
+        "compile_seconds": {name: call.compile_seconds for name, call in contestants.items()},
+        "updates_per_second": {name: timing.spread(values) for name, values in rates.items()},
+        "ratio_of_medians": statistics.median(rates["ddpg_jax"]) / statistics.median(rates["sbx"]),
+        "pair_ratios": [our / their for our, their in zip(rates["ddpg_jax"], rates["sbx"], strict=True)],
+    }
+
+
+def imported() -> Any:
+    """SBX.
+
+    Raises:
+        click.ClickException: it is not installed.
+    """
+    try:
+        import sbx
+    except ImportError as error:
+        raise click.ClickException(f"SBX could not be imported ({error}); install it with: pip install sbx-rl") from error
+    return sbx
 
 
 class Still(gymnasium.Env):
@@ -88,49 +103,37 @@ class Still(gymnasium.Env):
         return self._random.standard_normal(self.observation_space.shape, np.float32)
 
 
-def _sbx(
-    algorithm: Any, *, observations: int, actions: int, hidden: int, batch_size: int, capacity: int, steps: int
-) -> tuple[Any, float]:
-    """A call that makes ``steps`` updates, and the seconds of the first, which compiles."""
-    model = algorithm(
-        "MlpPolicy",
-        Still(observations, actions),
-        policy_kwargs={"net_arch": [hidden, hidden]},
-        buffer_size=capacity,
-        learning_starts=capacity,
-    )
-    model.learn(capacity)
+class Theirs:
+    """A call makes ``steps`` updates of SBX's agent; ``compile_seconds`` are those of the first call, which compiles."""
 
-    def call() -> None:
-        model.train(steps, batch_size)
-        jax.block_until_ready((model.policy.actor_state, model.policy.qf_state))
+    def __init__(
+        self,
+        agent: str,
+        *,
+        hidden: int,
+        batch_size: int,
+        steps: int,
+        observations: int = 17,
+        actions: int = 6,
+        capacity: int = 20_000,
+    ) -> None:
+        sbx = imported()
+        self._sizes = (steps, batch_size)
+        self._model = {"ddpg": sbx.DDPG, "td3": sbx.TD3}[agent](
+            "MlpPolicy",
+            Still(observations, actions),
+            policy_kwargs={"net_arch": [hidden, hidden]},
+            buffer_size=capacity,
+            learning_starts=capacity,
+        )
+        self._model.learn(capacity)
+        begin = time.perf_counter()
+        self()
+        self.compile_seconds = time.perf_counter() - begin
 
-    begin = time.perf_counter()
-    call()
-    return call, time.perf_counter() - begin
-
-
-def _ours(
-    name: str, *, observations: int, actions: int, hidden: int, batch_size: int, capacity: int, steps: int
-) -> timing.Contestant:
-    widths, delay = (hidden, hidden), DELAY[name]
-    make = {"ddpg": agents.ddpg, "td3": agents.td3}[name]
-    agent = make(networks.Actor(actions, widths), networks.Critic(widths, action_layer=0), critic_weight_decay=0.0)
-    ring = replay.uniform(capacity, batch_size * delay)
-    like = timing.shaped(jax.ShapeDtypeStruct((observations,), np.float32), jax.ShapeDtypeStruct((actions,), np.float32))
-
-    def init(key: Key) -> PyTree:
-        agent_key, fill_key = jax.random.split(key)
-        example = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
-        return agent.init(agent_key, example.observation, example.action), timing.filled(ring, fill_key, like, capacity)
-
-    def step(state: PyTree, key: Key) -> tuple[PyTree, PyTree]:
-        agent_state, rows = state
-        sample_key, update_key = jax.random.split(key)
-        agent_state, metrics = agent.update(agent_state, ring.sample(rows, sample_key), update_key)
-        return (agent_state, rows), metrics
-
-    return timing.scanned(init, step, steps // delay, jax.random.key(0))
+    def __call__(self) -> None:
+        self._model.train(*self._sizes)
+        jax.block_until_ready((self._model.policy.actor_state, self._model.policy.qf_state))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.accelerators import Place
-from benchmarks.programs import ACTIONS, DELAY, OBSERVATIONS, Program
+from benchmarks.lowered import ACTIONS, OBSERVATIONS, Program
+from benchmarks.programs import POLICY_DELAY
 
 STEPS = 100
 
@@ -54,7 +55,7 @@ def rejax(place: Place, *, width: int = 256, batch_size: int = 256) -> jax.stage
     """
     from rejax import TD3
 
-    made = TD3.create(env="Pendulum-v1", num_envs=1, batch_size=batch_size, policy_delay=DELAY["td3"], buffer_size=1_000_000)
+    made = TD3.create(env="Pendulum-v1", num_envs=1, batch_size=batch_size, policy_delay=POLICY_DELAY, buffer_size=1_000_000)
     algorithm = made.replace(
         actor=made.actor.clone(hidden_layer_sizes=(width, width), activation=jax.nn.relu),
         critic=made.critic.clone(hidden_layer_sizes=(width, width), activation=jax.nn.relu),
@@ -69,5 +70,5 @@ PEERS = {
     "sbx_ddpg": Program(functools.partial(sbx, "ddpg"), needs=_SBX),
     # Its actor learns in every second pass.
     "sbx_td3": Program(functools.partial(sbx, "td3"), passes=(max, min), needs=_SBX),
-    "rejax_td3_pendulum_1": Program(rejax, env_steps=DELAY["td3"], needs=_REJAX),
+    "rejax_td3_pendulum_1": Program(rejax, env_steps=POLICY_DELAY, needs=_REJAX),
 }

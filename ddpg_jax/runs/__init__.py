@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ddpg_jax.runs.config import Config
+    from ddpg_jax.runs.loop import Finished
     from ddpg_jax.types import Agent, AgentState
 
 
@@ -60,6 +61,7 @@ def train(
     run_dir: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
+    profile: bool = False,
     **options: Any,
 ) -> Result:
     """Train an agent, write everything into a run folder, and return what came of it; ``ddpg-jax train`` is this.
@@ -70,6 +72,8 @@ def train(
         resume: go on with the run in ``run_dir``, from its newest checkpoint or, where it has none yet, from the start; options
             left out are the run's.
         progress: show a line for each chunk, or a live one on a terminal.
+        profile: trace a few chunks into ``profile/`` of the run's folder, and when it has ended time their parts, say what
+            share of a chunk each takes and write it there (`ddpg_jax.runs.profile`); what is trained is the same.
         **options: ``preset``, ``seed``, ``seeds``, numbers of the preset such as ``tau``, and the other arguments of
             `ddpg_jax.runs.config.make_config`.
 
@@ -90,7 +94,6 @@ def train(
         config = make_config(env or "pendulum", **options)
     from ddpg_jax.runs import claim, loop
     from ddpg_jax.runs.display import Display
-    from ddpg_jax.runs.folder import curve, read_metrics
 
     with ExitStack() as stack:
         if run_dir is not None:
@@ -102,9 +105,22 @@ def train(
         if progress:
             display = stack.enter_context(Display(config, folder))
             shown = {"say": display.say, "on_chunk": display.show}
+        if profile:
+            from ddpg_jax.runs.profile import Profile
+
+            profiled = stack.enter_context(Profile(config, folder / "profile"))
+            shown["watch"] = profiled.watch
         finished = loop.run(config, folder, resume=resume, **shown)
         if progress:
             display.finish(finished.summary)
+        if profile:
+            profiled.report(shown["say"])
+    return _result(config, folder, finished)
+
+
+def _result(config: Config, folder: Path, finished: Finished) -> Result:
+    from ddpg_jax.runs.folder import curve, read_metrics
+
     steps, returns = curve(folder)
     return Result(
         folder=folder,

@@ -70,7 +70,7 @@ def build(config: Config, stopped: Callable[[], bool] = lambda: False) -> Built:
     else:
         population = make_population(member_of(config), many=config.seeds > 1)
         state = jax.eval_shape(population.start, member_keys(config), {})
-        built = Built(_parts(config, environment(config, config.numbers.num_envs)).agent, population, state)
+        built = Built(compose(config, environment(config, config.numbers.num_envs)).agent, population, state)
     fits.require_memory(fits.parts_of(config, built.state))
     return built
 
@@ -81,7 +81,7 @@ def member_of(config: Config) -> Callable[[Numbers], Member]:
     assert isinstance(played, Environment)
 
     def member(numbers: Numbers) -> Member:
-        parts = _parts(config, env, **numbers)
+        parts = compose(config, env, **numbers)
         trainer = _make_train(train.make_train, config, parts, env)
         start = lambda key: trainer.warm_up(trainer.init(key))
         return Member(start, trainer.chunk, rollout.make_evaluate(parts.agent, played))
@@ -89,7 +89,8 @@ def member_of(config: Config) -> Callable[[Numbers], Member]:
     return member
 
 
-def _parts(config: Config, env: Any, **replaced: Any) -> Parts:
+def compose(config: Config, env: Any, **replaced: Any) -> Parts:
+    """The run's agent, replay and behaviour in such an environment, with some of its numbers replaced."""
     return config.preset.compose(dataclasses.replace(config.numbers, **replaced), env)
 
 
@@ -112,7 +113,7 @@ def _build_on_host(config: Config, stopped: Callable[[], bool]) -> Built:
     if config.seeds > 1:
         raise ValueError(f"seeds={config.seeds}: environments on the host are trained one seed at a time; start several runs.")
     env = environment(config, config.numbers.num_envs)
-    parts = _parts(config, env)
+    parts = compose(config, env)
     trainer = _make_train(functools.partial(host.make_train, stopped=stopped), config, parts, env)
     init = jax.jit(lambda key: strong(trainer.init(key)))
 

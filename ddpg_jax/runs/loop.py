@@ -54,6 +54,7 @@ def run(
     resume: bool = False,
     on_chunk: Callable[[dict[str, Any]], None] = lambda row: None,
     say: Callable[[str], None] = terminal.say,
+    watch: Callable[[Programs], Programs] = lambda programs: programs,
 ) -> Finished:
     """Train as configured, in ``folder``, which no other run may use meanwhile.
 
@@ -64,6 +65,7 @@ def run(
         resume: go on from the newest checkpoint in ``folder``; where there is none yet, begin anew.
         on_chunk: told each line of ``metrics.jsonl`` as it is written.
         say: told sentences for the user.
+        watch: put around the compiled programs, to look on.
 
     Raises:
         RunError: the folder holds a run already, or none to resume, or is in use; memory or disk is too small; a number
@@ -85,7 +87,7 @@ def run(
             opened.enter_context(begun(config, folder))
         tools = Background(folder, config.keep)
         opened.callback(tools.close)
-        programs = compile_programs(built, config)
+        programs = watch(compile_programs(built, config))
         checkpoints = tools.result()
         _end_if(stop, "before the first step", folder)
         with contextlib.suppress(Stopped):  # by the signal that is looked at next

@@ -1,0 +1,138 @@
+"""Our programs for `benchmarks/compiled.py`: the update of every agent as the loop runs it, and the whole loop."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from benchmarks import hlo, programs
+from benchmarks.accelerators import Place
+from ddpg_jax import envs, noise, replay, train
+from ddpg_jax.behaviour import explore
+from ddpg_jax.types import Key, PyTree, Replay
+
+OBSERVATIONS, ACTIONS = 17, 6
+
+
+class Program(NamedTuple):
+    """What to compile, and what its busiest loop does.
+
+    Attributes:
+        lower: traces and lowers it, for shapes placed by its argument.
+        updates: made in the passes through the loop that are counted; each of as many critic steps as the delay.
+        env_steps: taken in them.
+        passes: which branch of the conditionals runs, for each pass that is counted.
+        needs: a module that has to be installed, and what to give to ``pip install``, the package first.
+    """
+
+    lower: Callable[[Place], jax.stages.Lowered]
+    updates: int = 1
+    env_steps: int = 0
+    passes: tuple[hlo.Pick, ...] = (max,)
+    needs: tuple[str, str] | None = None
+
+
+def update(
+    name: str,
+    place: Place,
+    *,
+    width: int = 256,
+    batch_size: int = 256,
+    capacity: int = 100_000,
+    ring: Callable[[int, int], Replay] = replay.uniform,
+    members: int = 0,
+    iterations: int = 100,
+) -> jax.stages.Lowered:
+    """Updates in a scan, with sampling and the sums that are reported, and nothing of an environment.
+
+    Args:
+        name: of the agent.
+        place: where the shapes are.
+        width: of the two hidden layers.
+        batch_size: of a critic step.
+        capacity: of the replay.
+        ring: makes the replay.
+        members: by vmap; 0 is one without.
+        iterations: of the scan.
+    """
+    sizes = {"batch_size": batch_size, "hidden": width, "capacity": capacity}
+    (init, step), _ = programs.part_of(name, observations=OBSERVATIONS, actions=ACTIONS, store=ring, **sizes)
+
+    def run(state: PyTree) -> PyTree:
+        inner, key = state
+        key, scan_key = jax.random.split(key)
+        keys = jax.random.split(scan_key, (iterations, 1, 2))
+        return jax.lax.scan(lambda inner, keys: (step(inner, keys)[0], None), inner, keys)[0], key
+
+    return _lowered(run, lambda key: (init(key), key), members, place)
+
+
+def loop(
+    name: str,
+    env_name: str,
+    num_envs: int,
+    place: Place,
+    *,
+    width: int = 256,
+    batch_size: int = 256,
+    capacity: int = 1_000_000,
+    collect_steps: int = 1,
+    rounds: int = 100,
+) -> jax.stages.Lowered:
+    """A chunk of training: act, step, add, sample, update and what is reported, an update a round.
+
+    Args:
+        name: of the agent.
+        env_name: as of `ddpg_jax.envs.make`; Brax with its spring physics.
+        num_envs: environments.
+        place: where the shapes are.
+        width: of the two hidden layers.
+        batch_size: of a critic step.
+        capacity: of the replay, made a multiple of ``num_envs``.
+        collect_steps: vector steps in a round.
+        rounds: in the chunk.
+    """
+    env = envs.make(env_name, num_envs, **({"backend": "spring"} if env_name.startswith("brax/") else {}))
+    agent, batches = programs.agent_of(name, env.action.shape[-1], (width, width))
+    behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
+    ring = replay.uniform(-(-capacity // num_envs) * num_envs, batch_size * batches)
+    steps = rounds * collect_steps * num_envs
+    trainer = train.make_train(agent, env, ring, behaviour, collect_steps=collect_steps, steps_per_chunk=steps)
+    return _lowered(trainer.chunk, trainer.init, 0, place)
+
+
+def _lowered(run: Callable[[PyTree], PyTree], init: Callable[[Key], PyTree], members: int, place: Place) -> jax.stages.Lowered:
+    """``run`` with its state donated, as the loop is."""
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), members) if members else jax.random.key(0))
+    over = jax.vmap if members else lambda function: function
+    return jax.jit(over(run), donate_argnums=0).lower(place(jax.eval_shape(over(init), keys)))
+
+
+def _whole(name: str, env_name: str, num_envs: int, **sizes: Any) -> Program:
+    env_steps = num_envs * sizes.get("collect_steps", 1)
+    return Program(functools.partial(loop, name, env_name, num_envs, **sizes), env_steps=env_steps)
+
+
+def _scales(name: str, env_name: str, **sizes: Any) -> dict[str, Program]:
+    slug = env_name.replace("/", "_").lower()
+    counts = (1, 16, 256, 2_048, 4_096, 16_384)
+    return {f"{name}_{slug}_{count}": _whole(name, env_name, count, **sizes) for count in counts}
+
+
+OURS = {
+    **{name: Program(functools.partial(update, name)) for name in programs.AGENTS},
+    **{f"{name}_prioritised": Program(functools.partial(update, name, ring=replay.prioritised)) for name in ("ddpg", "td3")},
+    **{f"{name}_64_members": Program(functools.partial(update, name, members=64, capacity=10_000)) for name in programs.AGENTS},
+    "ddpg_2048_members": Program(functools.partial(update, "ddpg", members=2_048, capacity=1_000)),
+    **_scales("ddpg", "pendulum"),
+    "td3_pendulum_1": _whole("td3", "pendulum", 1, collect_steps=2),
+    **_scales("td3", "brax/ant", batch_size=8_192),
+    **_scales("td3", "brax/halfcheetah"),
+    **_scales("td3", "playground/CheetahRun"),
+}
+DEFAULT = (
+    *(name for name in OURS if name in programs.AGENTS or name.endswith(("_prioritised", "_members"))),
+    *("ddpg_pendulum_1", "ddpg_pendulum_2048", "td3_pendulum_1", "td3_brax_ant_2048"),
+)
+"""What is compiled where nothing is asked for by name: 2 minutes on two cores."""

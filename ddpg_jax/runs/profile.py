@@ -1,0 +1,169 @@
+"""Where the time of a run goes: a trace of a few chunks, and what their parts take alone beside what a chunk takes.
+
+It looks on and measures afterwards: what the run computes is the same with and without it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpg_jax.population import Programs
+from ddpg_jax.runs import build, folder, parts, timing
+from ddpg_jax.runs.config import Config
+from ddpg_jax.types import HostEnvironment
+
+TRACED = 2
+"""Chunks in the trace, the first ones; fewer where none would be left that are not slowed down by it."""
+REPETITIONS = 5
+CALL_SECONDS = 0.2
+"""About what a timed call of all parts is to take."""
+MOST = 1_000
+"""Rounds in one such call."""
+
+
+class Profile:
+    """A context around a run: `watch` its programs, and `report` when it has ended."""
+
+    def __init__(self, config: Config, place: Path) -> None:
+        self._config, self._folder = config, place
+        self._left = min(TRACED, max(1, config.num_chunks - 1))
+        self._tracing = False
+        self._seconds: dict[bool, list[float]] = {True: [], False: []}
+
+    def __enter__(self) -> Profile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._end()
+
+    def watch(self, programs: Programs) -> Programs:
+        """The programs, the first chunks traced and each one timed."""
+
+        def chunk(*arguments: Any) -> Any:
+            if self._left and not self._tracing:
+                options = jax.profiler.ProfileOptions()
+                options.python_tracer_level = 0
+                jax.profiler.start_trace(self._folder, profiler_options=options)
+                self._tracing = True
+            begin = time.perf_counter()
+            made = jax.block_until_ready(programs.chunk(*arguments))
+            self._seconds[self._tracing].append(time.perf_counter() - begin)
+            self._left -= self._tracing
+            if not self._left:
+                self._end()
+            return made
+
+        return programs._replace(chunk=chunk)
+
+    def _end(self) -> None:
+        if self._tracing:
+            self._tracing = False
+            jax.profiler.stop_trace()
+
+    def report(self, say: Callable[[str], None]) -> None:
+        """Time the parts, say the shares, and write them into ``shares.json`` beside the trace."""
+        chunks = self._seconds[False] or self._seconds[True]
+        if not chunks:
+            say("no chunk was left to train: there is nothing to profile.")
+            return
+        traced = f"trace of {len(self._seconds[True])} chunks, for TensorBoard or Perfetto: {self._folder}"
+        say(f"{traced}; timing the parts of one ...")
+        found = {
+            "device": folder.device(),
+            "versions": folder.versions(),
+            "chunks": len(chunks),
+            "chunks_were_traced": not self._seconds[False],
+            **shares(self._config, statistics.median(chunks)),
+        }
+        folder.write_json(self._folder / "shares.json", found)
+        say(sentences(found))
+
+
+def shares(config: Config, chunk_seconds: float) -> dict[str, Any]:
+    """Seconds of a round, of its parts alone, and what share of the round these are.
+
+    A round: ``collect_steps`` steps of all environments, what they add to the replay, and ``updates_per_step`` updates, of all
+    seeds. The rest is acting, drawing keys and adding up reports; less than nothing where parts alone run worse than together.
+    """
+    schedule = config.schedule
+    seconds = chunk_seconds / schedule.rounds
+    iterations = int(np.clip(CALL_SECONDS / seconds, 1, min(MOST, schedule.rounds)))
+    contestants, operations = _contestants(config, iterations)
+    timed = timing.alternate(contestants, REPETITIONS)
+    each = {name: statistics.median(values) / iterations for name, values in timed.items()}
+    each["environment"] *= schedule.collect_steps
+    each["update"], each["products"] = (schedule.updates_per_step * each[name] for name in ("update", "products"))
+    alone = {name: each[name] / seconds for name in ("environment", "replay", "update")}
+    return {
+        "seconds_per_round": seconds,
+        "rounds_timed": iterations * REPETITIONS,
+        "seconds_alone": each,
+        "shares": alone | {"rest": 1 - sum(alone.values())},
+        "products_over_update": each["products"] / each["update"],
+        "products_flops": operations * schedule.updates_per_step * config.seeds,
+        "overlapping": isinstance(build.environment(config, 1), HostEnvironment),
+    }
+
+
+def _contestants(config: Config, iterations: int) -> tuple[dict[str, Callable[[], None]], int]:
+    """One environment step, a round's use of the replay, one update, its matrix products; and how many operations those are."""
+    env = build.environment(config, config.numbers.num_envs)
+    made, schedule = build.compose(config, env), config.schedule
+    like = timing.shaped(env.observation, env.action)
+    rows = _rows(config)
+    update = parts.updating(made.agent, made.replay, like)
+    products, operations = parts.multiplying(update)
+    device = {
+        "replay": parts.storing(made.replay, like, rows, env.num_envs, schedule.collect_steps, schedule.updates_per_step),
+        "update": update,
+        "products": products,
+    }
+    if not isinstance(env, HostEnvironment):
+        device = {"environment": parts.stepping(env)} | device
+    keys = build.member_keys(config)
+    contestants: dict[str, Callable[[], None]] = {
+        name: timing.scanned(*part, iterations, keys) for name, part in device.items()
+    }
+    if isinstance(env, HostEnvironment):
+        contestants["environment"] = _on_host(env, iterations)
+    return contestants, operations
+
+
+def _rows(config: Config) -> int:
+    """Rows that the run's replay holds at its end, as one block of them can be stored: a divisor of its capacity."""
+    capacity = config.numbers.replay_capacity
+    held = max(1, min(capacity, config.trained_timesteps))
+    return next(rows for rows in range(held, 0, -1) if capacity % rows == 0)
+
+
+def _on_host(env: HostEnvironment, steps: int) -> Callable[[], None]:
+    random = np.random.default_rng(0)
+    actions = random.uniform(-1.0, 1.0, (steps, env.num_envs, *env.action.shape)).astype(env.action.dtype)
+    env.reset(0)
+
+    def call() -> None:
+        for action in actions:
+            env.step(action)
+
+    return call
+
+
+def sentences(found: dict[str, Any]) -> str:
+    """The shares for a person."""
+    shares, micro = found["shares"], 1e6 * found["seconds_per_round"]
+    listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    traced = ", slowed down by the trace" if found["chunks_were_traced"] else ""
+    overlapping = " The host steps the environments while the device learns: shares overlap." if found["overlapping"] else ""
+    return (
+        f"a round takes {micro:,.0f} us in the run (median of {found['chunks']} chunks{traced}); its parts alone: {listed} "
+        f"(acting, keys, reports).{overlapping}\n"
+        f"matrix products alone take {found['products_over_update']:.0%} of an update's time."
+    )
