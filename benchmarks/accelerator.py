@@ -226,7 +226,7 @@ def predict(out: Path, results: Path) -> None:
 
 def kernels(compiled: dict[str, Any]) -> dict[str, int]:
     """Kernels of an update, by the program's name."""
-    return {name: one["kernels"] for name, one in compiled["programs"].items() if "kernels" in one}
+    return {name: one["kernels_per_update"] for name, one in compiled["programs"].items()}
 
 
 def _row(one: dict[str, Any], known: dict[str, int]) -> dict[str, Any] | None:
