@@ -108,3 +108,12 @@ def test_products_alone_are_computed_in_every_step(dtype: Any) -> None:
     (body,) = re.findall(r" while\(.*body=(%[\w.]+)", entry)
     assert sum(block.count(" dot(") for block in where.values()) == 4
     assert set(callers) == {body}
+
+
+def test_branches_count_once_where_they_cost_the_same() -> None:
+    factors = jnp.ones((4, 8)), jnp.ones((8, 2))
+    turned = lambda a, b: (b.T @ a.T).T
+    either = lambda other: lambda a, b: jax.lax.cond(a[0, 0] > 0, jnp.matmul, other, a, b)
+    assert limit.flops(limit.products(either(turned), *factors)) == 2 * 4 * 8 * 2
+    with pytest.raises(ValueError, match="branches of a cond have products of different sizes"):
+        limit.products(either(lambda a, b: jnp.zeros((4, 2))), *factors)

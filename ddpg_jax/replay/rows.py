@@ -118,14 +118,15 @@ def pack(tree: PyTree, layout: Layout) -> dict[str, jax.Array]:
 
 
 def unpack(rows: dict[str, jax.Array], layout: Layout) -> PyTree:
-    """The leaves ``[n, ...]`` again, in their own dtypes."""
+    """The leaves ``[n, ...]`` again, in their own dtypes; of members as well, ``[M, n, ...]``."""
     leaves: list[Any] = [None] * len(layout.shapes)
     for name, places in _groups(layout).items():
         column = 0
         for i in places:
             width = math.prod(layout.shapes[i])
-            part = rows[name][:, column : column + width]
-            leaves[i], column = part.reshape(len(part), *layout.shapes[i]).astype(layout.dtypes[i]), column + width
+            part = rows[name][..., column : column + width]
+            leaves[i] = part.reshape(*part.shape[:-1], *layout.shapes[i]).astype(layout.dtypes[i])
+            column += width
     return jax.tree.unflatten(layout.structure, leaves)
 
 

@@ -47,7 +47,8 @@ def products(function: Callable[..., Any], *arguments: Any) -> list[Product]:
     """The matrix products of ``function(*arguments)`` in their order, each as often as computed; arguments may be shapes.
 
     Raises:
-        ValueError: one is in a branch or in a loop whose length is not known before it runs.
+        ValueError: one is in a branch, unless all branches have products of as many operations, or in a loop whose length is
+            not known before it runs.
     """
     return list(_products(jax.make_jaxpr(function)(*arguments).jaxpr))
 
@@ -57,10 +58,15 @@ def _products(jaxpr: Any) -> Iterator[Product]:
         if equation.primitive is jax.lax.dot_general_p:
             left, right = ((x.aval.shape, x.aval.dtype) for x in equation.invars)
             yield Product(left, right, **{name: equation.params[name] for name in Product._fields[2:]})
-        for inner in jaxprs_in_params(equation.params):
+        inside = list(jaxprs_in_params(equation.params))
+        if equation.primitive.name == "cond":  # as where a device has a product of its own: `jax.lax.platform_dependent`
+            inside, others = inside[-1:], inside
+            if len({flops(list(_products(branch))) for branch in others}) > 1:
+                raise ValueError("branches of a cond have products of different sizes: which of them runs is not known.")
+        for inner in inside:
             found = list(_products(inner))
-            if found and equation.primitive.name in ("while", "cond"):
-                raise ValueError(f"a matrix product is inside a {equation.primitive.name}: how often it runs is not known.")
+            if found and equation.primitive.name == "while":
+                raise ValueError("a matrix product is inside a while: how often it runs is not known.")
             yield from found * (equation.params["length"] if equation.primitive.name == "scan" else 1)
 
 
