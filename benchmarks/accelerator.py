@@ -70,7 +70,7 @@ def points_of_members(toy: bool) -> Iterator[Point]:
 
 def points_of_loop(env: str, options: dict[str, Any], hidden: int, toy: bool) -> Iterator[Point]:
     """The whole loop of TD3, one update of two batches a round, by the number of environments."""
-    counts, iterations = ((4,), 4) if toy else ((1, 4_096, 256, 16_384, 16, 1_024), 100)
+    counts, iterations = ((4,), 4) if toy else ((4_096, 1, 16_384, 256, 16, 1_024), 100)
     for dtype in ("float32",) if toy else ("float32", "bfloat16"):
         for num_envs in counts:
             batch_size = 4 if toy else min(8_192, max(256, 2 * num_envs))
@@ -146,8 +146,8 @@ PARTS = {
         "brax",
     ),
 }
-PREDICTED = "predicted"
-NAMES = (*PARTS, PREDICTED)
+KERNELS, PREDICTED = "kernels", "predicted"
+NAMES = (*PARTS, KERNELS, PREDICTED)
 
 
 def measure(name: str, out: Path, minutes: float, toy: bool) -> None:
@@ -206,6 +206,31 @@ def sentence(found: dict[str, Any]) -> str:
     return f"{what}: {', '.join(rates)}; compile {found['compile_seconds']['ddpg_jax']:.1f} s"
 
 
+def trace(out: Path, toy: bool) -> None:
+    """Which kernels the update of each agent runs at the usual sizes, and how long each of them takes."""
+    from benchmarks import kernels, programs, timing
+    from ddpg_jax.runs import folder
+
+    sizes, rounds = ({"batch_size": 4, "hidden": 8}, 2) if toy else (BASE, 100)
+    result: dict[str, Any] = {
+        **timing.context(),
+        "part": KERNELS,
+        "toy": toy,
+        "rounds": rounds,
+        "settings": sizes,
+        "agents": {},
+    }
+    for name in programs.AGENTS:
+        batches = 2 if name.startswith("td3") else 1
+        call = programs.updates(name, iterations=rounds * batches, **sizes)
+        call()
+        result["agents"][name] = found = kernels.run(call)
+        folder.write_json(out, result)
+        count, seconds = (sum(one[key] for one in found) / rounds for key in ("count", "seconds"))
+        click.echo(f"{name:16} {count:6.1f} kernels a round, {1e6 * seconds:7.1f} us of them (some side by side)")
+    click.echo(str(out))
+
+
 def predict(out: Path, results: Path) -> None:
     """Beside each measured update at the usual sizes, what the number of its kernels predicts."""
     from benchmarks import timing
@@ -260,7 +285,12 @@ def main(parts: tuple[str, ...], listed: bool, toy: bool, minutes: float, out: P
             click.echo(name)
             continue
         path = out / f"accelerator_{name}.json"
-        predict(path, RESULTS) if name == PREDICTED else measure(name, path, minutes, toy)
+        if name == PREDICTED:
+            predict(path, RESULTS)
+        elif name == KERNELS:
+            trace(path, toy)
+        else:
+            measure(name, path, minutes, toy)
 
 
 if __name__ == "__main__":

@@ -111,13 +111,27 @@ def updates(name: str, *, iterations: int, members: int = 1, **sizes: Any) -> ti
 
 
 def loop(
-    agent: Agent, env: Environment, *, capacity: int, batch_size: int, updates_per_step: int, iterations: int, keys: Key
+    agent: Agent,
+    env: Environment,
+    *,
+    capacity: int,
+    batch_size: int,
+    updates_per_step: int,
+    iterations: int,
+    keys: Key,
+    collect_steps: int = 1,
 ) -> timing.Contestant:
-    """``iterations`` rounds of the whole loop, from a full replay; ``keys``: one, or one per seed to vmap over."""
+    """``iterations`` vector steps of the whole loop, from a full replay; ``keys``: one, or one per seed to vmap over."""
     ring, like = replay.uniform(capacity, batch_size), timing.shaped(env.observation, env.action)
     behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
     trainer = train.make_train(
-        agent, env, ring, behaviour, updates_per_step=updates_per_step, steps_per_chunk=iterations * env.num_envs
+        agent,
+        env,
+        ring,
+        behaviour,
+        updates_per_step=updates_per_step,
+        collect_steps=collect_steps,
+        steps_per_chunk=iterations * env.num_envs,
     )
 
     def start(key: Key) -> learner.TrainState:

@@ -51,6 +51,7 @@ RECORDS = {
         2,
         "sbx",
     ),
+    "rejax_loop": Record("benchmarks/peers/rejax_loop.py", "rejax_loop", 6, "rejax"),
     "throughput": Record("benchmarks/throughput.py", "throughput", 4),
     "throughput_cartpole": Record(
         "benchmarks/throughput.py --env playground/CartpoleSwingup --out benchmarks/results/throughput_cartpole.json",
@@ -65,7 +66,7 @@ RECORDS = {
 }
 PEERS = {
     "sbx": ("sbx-rl", "gymnasium[classic-control,mujoco]>=1.2"),
-    "rejax": ("rejax", "gymnax"),
+    "rejax": ("rejax", "gymnax<1"),
     "sb3": ("stable-baselines3",),
 }
 """What is installed beside this project into each environment."""

@@ -103,6 +103,54 @@ def beside_sbx(agent: str) -> tuple[str, str]:
     )
 
 
+def solving() -> tuple[str, str]:
+    """The row of `benchmarks/peers/solve.py`."""
+    result = load("solve_pendulum")
+    settings = result["settings"]
+    word = lambda name, seconds: f"{name} {'not by all' if seconds is None else f'{seconds:.1f}'}"
+    each = [
+        f"{cache} cache: " + ", ".join(word(name, seconds) for name, seconds in found.items())
+        for cache, found in result["median_seconds"].items()
+    ]
+    return (
+        f"pendulum solved (a mean return of {settings['threshold']:g}), seconds from the shell, median of {settings['seeds']} seeds",
+        "; ".join(each),
+    )
+
+
+def beside_rejax() -> list[tuple[str, str]]:
+    """Rows of `benchmarks/peers/rejax_loop.py`, one for each environment."""
+    result = load("rejax_loop")
+    found: dict[str, list[str]] = {}
+    for one in result["measured"]:
+        ours, theirs = (one["vector_steps_per_second"][name]["median"] for name in ("ddpg_jax", "rejax"))
+        found.setdefault(one["env"], []).append(f"{one['num_envs']}: {ours:,.0f} against {theirs:,.0f} ({one['ratio']:.2f})")
+    sizes = result["settings"]
+    what = f"one critic step each, batch {sizes['batch_size']}, {sizes['hidden']} wide, beside rejax's TD3 in one run, by environments"
+    return [(f"vector steps/s on {env}, {what}", "; ".join(each)) for env, each in found.items()]
+
+
+def on_an_accelerator() -> list[tuple[str, str]]:
+    """Rows of `benchmarks/accelerator.py`: at the usual sizes, and the largest that were measured."""
+    updates, members = load("accelerator_updates"), load("accelerator_members")
+    usual = [one for one in updates["measured"] if one["settings"]["batch_size"] == one["settings"]["hidden"] == 256]
+    rates = lambda one: ", ".join(f"{who} {rate:,.0f}" for who, rate in one["updates_per_second"].items())
+    each = [f"{one['settings']['agent']}: {rates(one)}" for one in usual if one["settings"]["dtype"] == "float32"]
+    many = max(
+        (one for one in members["measured"] if "error" not in one), key=lambda one: one["updates_per_second"]["ddpg_jax"]
+    )
+    settings = many["settings"]
+    device = updates["device"].split(" x1 ")[0]
+    return [
+        (f"{device}: updates/s, batch 256, 256x256, one agent", "; ".join(each)),
+        (
+            f"{device}: updates/s of {settings['members']:,} agents in one program, batch {settings['batch_size']}, "
+            f"{settings['hidden']}x{settings['hidden']}",
+            f"{many['updates_per_second']['ddpg_jax']:,.0f}",
+        ),
+    ]
+
+
 def rows() -> list[tuple[str, str]]:
     many, loop, lecture = (load(name) for name in ("pendulum_32_seeds", "throughput", "pendulum_lecture"))
     low, high = many["interquartile_mean_interval"]
@@ -122,6 +170,9 @@ def rows() -> list[tuple[str, str]]:
         *family(),
         *(beside_sbx(agent) for agent in ("ddpg", "td3")),
         *(host_loop(name) for name in ("sbx_loop", "sbx_loop_small")),
+        *beside_rejax(),
+        solving(),
+        *on_an_accelerator(),
         *(loop_over_parts(name) for name in ("throughput", "throughput_cartpole", "throughput_cheetah")),
         (
             "add and sample at capacity 1e6 over 1e4: equally many rows stored, and both rings full",

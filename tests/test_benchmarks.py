@@ -299,11 +299,13 @@ def test_sbx(tmp_path: Path, agent: str) -> None:
     assert result["pair_ratios"] == pytest.approx([a / b for a, b in zip(rates[0]["values"], rates[1]["values"], strict=True)])
 
 
-@pytest.mark.skipif(importlib.util.find_spec("sbx") is not None, reason="SBX is installed")
-def test_sbx_that_is_missing_is_one_sentence(tmp_path: Path) -> None:
-    done = call("peers/sbx.py", cwd=tmp_path)
+@pytest.mark.parametrize(("script", "module", "package"), [("sbx", "sbx", "sbx-rl"), ("rejax_loop", "rejax", "rejax")])
+def test_a_peer_that_is_missing_is_one_sentence(tmp_path: Path, script: str, module: str, package: str) -> None:
+    if importlib.util.find_spec(module) is not None:
+        pytest.skip(f"{module} is installed")
+    done = call(f"peers/{script}.py", cwd=tmp_path)
     assert done.returncode == 1
-    assert "pip install sbx-rl" in done.stderr
+    assert f"pip install {package}" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -327,6 +329,21 @@ def test_unknown_names_are_one_sentence(script: str, word: str) -> None:
     assert done.returncode == 2
     assert f"unknown {word} 'nonsense'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_kernels_of_a_trace() -> None:
+    """Of a trace of two threads of one GPU, of which one is a stream, and of the host."""
+    check(
+        "from benchmarks.kernels import listed\n"
+        "name = lambda kind, pid, name, **more: {'ph': 'M', 'name': kind, 'pid': pid, 'args': {'name': name}, **more}\n"
+        "ran = lambda name, pid, tid, micros: {'ph': 'X', 'name': name, 'pid': pid, 'tid': tid, 'ts': 0, 'dur': micros}\n"
+        "events = [name('process_name', 1, '/device:GPU:0'), name('process_name', 2, '/host:CPU'),\n"
+        "          name('thread_name', 1, 'Stream #7(Compute)', tid=3), name('thread_name', 1, 'XLA Ops', tid=4),\n"
+        "          ran('add', 1, 3, 2.0), ran('dot', 1, 3, 5.0), ran('add', 1, 3, 1.0), ran('dot', 1, 4, 9.0), ran('add', 2, 3, 9.0)]\n"
+        "first, second = listed(events)\n"
+        "assert (first['name'], first['count'], second['name'], second['count']) == ('dot', 1, 'add', 2)\n"
+        "assert abs(first['seconds'] - 5e-6) + abs(second['seconds'] - 3e-6) < 1e-12\n"
+    )
 
 
 def test_predicted() -> None:
