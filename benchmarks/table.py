@@ -113,7 +113,7 @@ def solving() -> tuple[str, str]:
         for cache, found in result["median_seconds"].items()
     ]
     return (
-        f"pendulum solved (a mean return of {settings['threshold']:g}), seconds from the shell, median of {settings['seeds']} seeds",
+        f"pendulum solved (mean return {settings['threshold']:g}): seconds from the shell, median of {settings['seeds']} seeds",
         "; ".join(each),
     )
 
@@ -126,7 +126,7 @@ def beside_rejax() -> list[tuple[str, str]]:
         ours, theirs = (one["vector_steps_per_second"][name]["median"] for name in ("ddpg_jax", "rejax"))
         found.setdefault(one["env"], []).append(f"{one['num_envs']}: {ours:,.0f} against {theirs:,.0f} ({one['ratio']:.2f})")
     sizes = result["settings"]
-    what = f"one critic step each, batch {sizes['batch_size']}, {sizes['hidden']} wide, beside rejax's TD3 in one run, by environments"
+    what = f"an update each, batch {sizes['batch_size']}, {sizes['hidden']} wide, beside rejax's TD3, by environments"
     return [(f"vector steps/s on {env}, {what}", "; ".join(each)) for env, each in found.items()]
 
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpg_jax import agents, compiling, networks
+from ddpg_jax import agents, compiling, envs, host, networks, noise, replay
+from ddpg_jax.behaviour import explore
 from ddpg_jax.types import Transition
 
 
@@ -66,3 +67,17 @@ def test_an_update_is_the_one_of_eager_mode(own_flags, wanted):
         eager, _ = agent.update(state, batch, jax.random.key(1))
     for fused, plain in zip(jax.tree.leaves(compiled), jax.tree.leaves(eager), strict=True):
         np.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_loops_compile_as_they_do_outside_of_tests(own_flags):
+    """With options of their own, which no test's flags forbid: JAX refuses to trace a function that has some."""
+    env = envs.make("gymnasium/Pendulum-v1", 1)
+    agent = agents.ddpg(networks.Actor(1, (4,)), networks.Critic((4,), action_layer=0))
+    trainer = host.make_train(
+        agent, env, replay.uniform(40, 4), explore(agent, noise.gaussian(0.1)), learning_starts=6, steps_per_chunk=10
+    )
+    trainer.compile()
+    trainer.begin(0)
+    state, report = trainer.chunk(trainer.warm_up(jax.jit(trainer.init)(jax.random.key(0))))
+    assert state.steps == 16
+    assert np.isfinite(report.metrics["critic_loss"])

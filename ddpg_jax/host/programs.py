@@ -18,12 +18,17 @@ class Program:
     """A jitted function that can be compiled ahead of its first call."""
 
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        self._function = function
         self._jitted = compiling.jit(function, compiling.OFTEN, **options)
         self._call: Callable[..., Any] = self._jitted
 
     def compile(self, *shapes: Any) -> None:
         """Now, for arguments of these shapes."""
         self._call = self._jitted.lower(*shapes).compile()
+
+    def shapes(self, *shapes: Any) -> Any:
+        """Of what it returns; JAX refuses to trace the jitted function, which has options of its own."""
+        return jax.eval_shape(self._function, *shapes)
 
     def __call__(self, *arguments: Any) -> Any:
         return self._call(*arguments)
@@ -105,7 +110,7 @@ def compile_all(programs: HostPrograms, init: Callable[[Key], TrainState], env: 
     shape = packed(env)
     action = jax.ShapeDtypeStruct((env.num_envs, *env.action.shape), env.action.dtype)
     programs.explore.compile(state.collector.behaviour, state.agent, state.key, state.steps, shape)
-    programs.store_and_learn.compile(state, jax.eval_shape(programs.no_sums, state), shape, action, shape)
+    programs.store_and_learn.compile(state, programs.no_sums.shapes(state), shape, action, shape)
     programs.store.compile(state, shape, action, shape)
     programs.no_sums.compile(state)
     programs.finite.compile(state.agent)
