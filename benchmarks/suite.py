@@ -33,7 +33,7 @@ class Record(NamedTuple):
 SBX = "benchmarks/peers/sbx.py --agent"
 RECORDS = {
     "startup": Record("benchmarks/startup.py", "startup", 0.5),
-    "updates": Record("benchmarks/updates.py", "updates", 14, "sbx"),
+    "updates": Record("benchmarks/updates.py --batch-size 64 --batch-size 256 --batch-size 1024", "updates", 6, "sbx"),
     "updates_flags": Record(
         f"benchmarks/updates.py --batch-size 64 --batch-size 256 --hidden 64 --hidden 256 --xla-flags={NO_FUSIONS}",
         "updates_flags",
@@ -53,6 +53,12 @@ RECORDS = {
     ),
     "rejax_loop": Record("benchmarks/peers/rejax_loop.py", "rejax_loop", 6, "rejax"),
     "throughput": Record("benchmarks/throughput.py", "throughput", 4),
+    "throughput_pendulum": Record(
+        "benchmarks/throughput.py --env pendulum --num-envs 1 --hidden 64 --batch-size 64 --iterations 5000 "
+        "--out benchmarks/results/throughput_pendulum.json",
+        "throughput_pendulum",
+        2,
+    ),
     "throughput_cartpole": Record(
         "benchmarks/throughput.py --env playground/CartpoleSwingup --out benchmarks/results/throughput_cartpole.json",
         "throughput_cartpole",
