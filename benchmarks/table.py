@@ -148,26 +148,7 @@ def on_an_accelerator() -> list[tuple[str, str]]:
             f"{settings['hidden']}x{settings['hidden']}",
             f"{many['updates_per_second']['ddpg_jax']:,.0f}",
         ),
-        *map(reached, ("ant", "halfcheetah")),
     ]
-
-
-def reached(name: str) -> tuple[str, str]:
-    """A row of a part of `benchmarks/accelerator.py` that learns until a return is reached."""
-    result = load(f"accelerator_reach_{name}")
-    (found,) = result["measured"]
-    each = [
-        f"{one['return']:,.0f} after {one['seconds']:.0f} s, {one['train_seconds']:.0f} s of it training "
-        f"(published {one['published_seconds']:.0f} s)"
-        for one in found["reached"]
-        if one["reached"]
-    ]
-    config, device = found["config"], result["device"].split(" x1 ")[0]
-    return (
-        f"{device}: `ddpg-jax train {config['env']} --preset {config['preset']}`, one seed, from nothing, compilation and "
-        f"evaluations included; beside it {found['reached'][0]['published']}",
-        "; ".join(each),
-    )
 
 
 def rows() -> list[tuple[str, str]]:
