@@ -1,4 +1,4 @@
-"""Environment steps per second of our compiled loop and of rejax's TD3, whole rounds, alternately in one process.
+"""Vector steps per second of our compiled loop and of rejax's TD3, whole rounds, alternately in one process.
 
     pip install rejax "gymnax<1"
     python benchmarks/peers/rejax_loop.py
