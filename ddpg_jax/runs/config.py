@@ -43,7 +43,7 @@ class Config:
     checkpoint_every: int
     keep: int
     vary: dict[str, list[Any]]
-    """What members have of their own, ``{name: [seeds]}``: floats of the preset, and ``seed``; for the others it is ``seed + i``."""
+    """What members have of their own, ``{name: [seeds]}``: floats of the preset, and ``seed`` where it is not ``seed + i``."""
     evolve: dict[str, Any]
     """How members evolve (`ddpg_jax.runs.members.checked_evolve`); empty where they do not."""
 
@@ -117,7 +117,7 @@ def make_config(
         evaluate_every, checkpoint_every: in chunks; 0 is never but at the end.
         evaluation_episodes: episodes per evaluation.
         keep: checkpoints kept.
-        vary, evolve: what single members have of their own, and how they evolve, see `Config`; `ddpg_jax.runs.sweep` makes both.
+        vary, evolve: what members have of their own, and how they evolve, see `Config`; `ddpg_jax.runs.sweep` makes both.
         **given: replace the preset's numbers (`ddpg_jax.runs.presets.Numbers` and what the algorithm adds).
 
     Raises:

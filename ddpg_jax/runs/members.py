@@ -56,11 +56,3 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]
 def numbers_of(vary: Mapping[str, list[Any]], member: int) -> dict[str, float]:
     """What one member has instead of the run's own numbers."""
     return {name: values[member] for name, values in vary.items() if name != "seed"}
-
-
-def called(config: Any, member: int) -> str:
-    """A member as it stands in a sentence; of a run with one seed the empty text."""
-    if config.vary:
-        numbers = ", ".join(f"{name} {value:g}" for name, value in numbers_of(config.vary, member).items())
-        return f"member {member} ({numbers})"
-    return f"seed {config.seed + member}" if config.seeds > 1 else ""
