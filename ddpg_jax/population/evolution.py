@@ -31,8 +31,8 @@ class Range(NamedTuple):
 
 @struct.dataclass
 class Evolving:
-    """``members``: their states, ``[M]``; ``numbers``: what each trains with now, ``[M]``; ``fitness: [M]``, -inf where there is
-    none; ``key``: what evolution draws from."""
+    """``members``: their states, ``[M]``; ``numbers``: what each trains with now, ``[M]``; ``fitness: [M]``, -inf where
+    there is none; ``key``: what evolution draws from."""
 
     members: TrainState
     numbers: dict[str, jax.Array]

@@ -119,7 +119,7 @@ def sweep(env: str | None, sets: tuple[str, ...], pbt: bool, **options: Any) -> 
     runs.sweep(env, {name: values for name, _, values in split}, **given)
 
 
-sweep.params += [option for option in train.params if option.name not in ("env", "profile")]
+sweep.params += [option for option in train.params if option.name not in ("env", "profile", "traceback")]
 
 
 @main.command()

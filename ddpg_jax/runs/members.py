@@ -36,6 +36,8 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]
     Raises:
         ValueError: something is missing, unknown or out of its range.
     """
+    from ddpg_jax import checks
+
     given = exact("evolve", evolve, dict)
     if not given:
         return {}
@@ -49,6 +51,8 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]
         raise ValueError("evolution needs at least two members: raise --draws.")
     numbers = EVOLUTION | given
     numbers = {name: exact(name, value, type(EVOLUTION[name])) for name, value in numbers.items()}
+    checks.between(0, 0.5, fraction=numbers["fraction"])
+    checks.between(0, 1, change=numbers["change"], resample=numbers["resample"])
     found = {name: [exact(name, low, float), exact(name, high, float), bool(log)] for name, (low, high, log) in ranges.items()}
     return {"ranges": found, **numbers}
 

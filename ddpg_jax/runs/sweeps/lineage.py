@@ -24,8 +24,8 @@ def write(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def lineage(run: Path, names: list[str]) -> dict[str, Any]:
     """Of a run whose members evolve: ``env_steps [T]`` at the ends of its chunks, and ``[T][M]`` of each ``parent`` (whose
-    state a member had at the chunk's beginning), ``return`` at its end and ``numbers`` during it; and of the member that is best at
-    the end ``ancestors [T]``: in whose place each of its chunks was trained."""
+    state a member had at the chunk's beginning), ``return`` at its end and ``numbers`` during it; and of the
+    member that is best at the end ``ancestors [T]``: in whose place each of its chunks was trained."""
     rows = read_metrics(run)
     made: dict[str, Any] = {"env_steps": [row["env_steps"] for row in rows]}
     made |= {name: [row[name] for row in rows] for name in ("parent", "return")}

@@ -99,9 +99,15 @@ def make_plan(
     apart = set(spaces) if envs.on_host(env) else {name for name in spaces if kinds[name] is not float}
     if evolve is not None:
         options = options | {"evolve": {**evolve, "ranges": _ranges(spaces, apart, env)}}
-    parts = _parts(env, options, members, apart, memory, together=evolve is not None)
+    parts = [_pinned(env, part) for part in _parts(env, options, members, apart, memory, together=evolve is not None)]
     shown_values = {name: given if isinstance(given, str) else spaces[name] for name, given in values.items()}
-    return Plan(env, options, shown_values, draws, members, list(parts))
+    return Plan(env, options, shown_values, draws, members, parts)
+
+
+def _pinned(env: str, part: Part) -> Part:
+    """The part, whose chunks stay what they are also where the sweep is to go on for longer."""
+    config = make_config(env, **part.options)
+    return part._replace(options=part.options | {"steps_per_chunk": config.schedule.steps_per_chunk})
 
 
 def _kind(name: str, kinds: Mapping[str, Any], common: Config) -> Any:
