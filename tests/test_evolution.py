@@ -96,7 +96,8 @@ def test_who_broke_down_is_replaced_first_and_a_worse_one_never_copied():
 
 
 def test_numbers_are_moved_or_drawn_within_their_ranges():
-    count, key = 20_000, jax.random.key(3)
+    count = 20_000
+    key = jax.random.split(jax.random.key(3), count)
     numbers = {"rate": jnp.full(count, 0.1), "shift": jnp.full(count, 0.5), "other": jnp.arange(count)}
     moved = jax.device_get(_changed(numbers, RANGES, 0.2, 0.0, key))
     np.testing.assert_allclose(np.unique(moved["rate"]), [0.08, 0.12], rtol=1e-6)
@@ -109,7 +110,7 @@ def test_numbers_are_moved_or_drawn_within_their_ranges():
     np.testing.assert_allclose(np.quantile(drawn["shift"], [0, 0.25, 0.5, 1]), [-1, -0.5, 0, 1], atol=0.03)
     some = jax.device_get(_changed(numbers, RANGES, 0.2, 0.25, key))["rate"]
     assert abs(1 - np.isin(some, moved["rate"]).mean() - 0.25) < 0.02
-    ends = jax.device_get(_changed({"rate": jnp.full(9, 10.0), "shift": jnp.full(9, -1.0)}, RANGES, 0.2, 0.0, key))
+    ends = jax.device_get(_changed({"rate": jnp.full(9, 10.0), "shift": jnp.full(9, -1.0)}, RANGES, 0.2, 0.0, key[:9]))
     assert ends["rate"].max() == 10
     assert ends["shift"].min() == -1
 

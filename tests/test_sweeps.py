@@ -395,3 +395,11 @@ def test_a_damaged_plan_is_said(tmp_path):
     (tmp_path / outcome.NAME).write_text('{"env": "pendulum"}')
     with pytest.raises(ValueError, match=r"sweep\.json is damaged"):
         outcome.read(tmp_path)
+
+
+def test_a_run_is_not_begun_in_a_sweep(swept):
+    made, _ = swept
+    for words in (["train", "pendulum"], ["train", "--resume"]):
+        done = CliRunner().invoke(cli.main, [*words, "--run-dir", str(made.folder)])
+        assert done.exit_code == 2
+        assert "sweep" in done.output or "holds no run" in done.output

@@ -136,7 +136,8 @@ def text(value: Any) -> str:
 def require_options(plan: Mapping[str, Any], given: Mapping[str, Any], free: tuple[str, ...]) -> None:
     """Raise ``ValueError`` where a sweep is to go on with other options than it was begun with."""
     for name, value in given.items():
-        if name not in free and plan["options"].get(name, "none") != value:
+        same = plan["options"].get(name, "none") == (list(value) if isinstance(value, tuple) else value)
+        if name not in free and not same:
             raise ValueError(
                 f"this sweep was made with another configuration: {name} (sweep: {plan['options'].get(name, 'none')}, given: "
                 f"{shown(value)}). Leave it out, or start a new sweep."

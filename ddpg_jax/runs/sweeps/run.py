@@ -90,7 +90,7 @@ def _resumed(
     if run_dir is None:
         raise ValueError("--resume needs --run-dir: the folder of the sweep to go on with.")
     data = outcome.read(Path(run_dir))
-    if values or options.keys() & {"draws", "evolve", "memory"} or env not in (None, data["env"]):
+    if values or options.keys() & {"draws", "evolve", "memory", "seeds"} or env not in (None, data["env"]):
         raise ValueError("a sweep goes on with the members that it was begun with: leave out what chooses them.")
     outcome.require_options(data, options, FREE)
     return Path(run_dir), Plan.of(data), {name: value for name, value in options.items() if name in FREE}
