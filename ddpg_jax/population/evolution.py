@@ -31,7 +31,7 @@ class Range(NamedTuple):
 
 @struct.dataclass
 class Evolving:
-    """All ``[M]``: states of ``members``, the ``numbers`` they train with, ``fitness`` (-inf: none), ``key`` of their evolution."""
+    """All ``[M]``: states of ``members``, ``numbers`` they train with, ``fitness`` (-inf: none), ``key`` of their evolution."""
 
     members: TrainState
     numbers: dict[str, jax.Array]
