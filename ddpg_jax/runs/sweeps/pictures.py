@@ -143,7 +143,7 @@ def _heat_map(names: list[str], found: list[dict[str, Any]]) -> Any:
         mean = outcome.mean_of(each["returns"])
         cells[down.index(each["numbers"][names[0]]), right.index(each["numbers"][names[1]])] = mean
     cells[~np.isfinite(cells)] = np.nan
-    figure = canvas(1.8 + 0.75 * len(right), 1.2 + 0.55 * len(down))
+    figure = canvas(2.6 + 0.75 * len(right), max(3.2, 1.2 + 0.55 * len(down)))
     axes = figure.add_subplot(xlabel=names[1], ylabel=names[0])
     axes.set_facecolor(BROKEN)
     image = axes.imshow(cells, cmap=COLOURS, aspect="auto", origin="lower")
