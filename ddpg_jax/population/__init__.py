@@ -35,8 +35,9 @@ class Member(NamedTuple):
 class Population(NamedTuple):
     """The same of ``M`` members, or of one where the keys are a single key. Jit `chunk` with its state donated."""
 
-    start: Callable[[Key, Numbers], TrainState]
-    chunk: Callable[[TrainState, Numbers], tuple[TrainState, Report]]
+    start: Callable[[Key, Numbers], Any]
+    """The state is a `TrainState`, or holds more than one (`ddpg_jax.population.evolution`); it has an ``agent``."""
+    chunk: Callable[[Any, Numbers], tuple[Any, Report]]
     evaluate: Callable[[AgentState, Key, Numbers], jax.Array]
 
 

@@ -130,8 +130,8 @@ def _copied(members: TrainState, replaced: jax.Array, parents: jax.Array, copy_r
     def one(i: jax.Array, tree: PyTree) -> PyTree:
         return jax.tree.map(lambda x: x.at[replaced[i]].set(x[parents[i]]), tree)
 
-    kept = {"key": members.key} | ({} if copy_replay else {"replay": members.replay})
-    moved = dataclasses.replace(members, **dict.fromkeys(kept, ()))
+    kept: dict[str, PyTree] = {"key": members.key} | ({} if copy_replay else {"replay": members.replay})
+    moved = members.replace(**dict.fromkeys(kept, ()))  # type: ignore[attr-defined]
     return dataclasses.replace(jax.lax.fori_loop(0, replaced.size, one, moved), **kept)
 
 

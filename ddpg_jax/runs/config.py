@@ -135,7 +135,8 @@ def make_config(
     numbers = _with(numbers, given, chosen.name)
     varied = checked_vary(vary or {}, own["seeds"], get_type_hints(type(numbers)))
     for member in range(own["seeds"] if varied else 0):
-        dataclasses.replace(numbers, **numbers_of(varied, member)).check()
+        each: dict[str, Any] = numbers_of(varied, member)
+        dataclasses.replace(numbers, **each).check()
     config = Config(
         preset=chosen,
         vary=varied,

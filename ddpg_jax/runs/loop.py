@@ -210,7 +210,7 @@ class _Loop(NamedTuple):
     def _is_evaluated(self, chunks: int) -> bool:
         return chunks == self.config.num_chunks or _due(chunks, self.config.evaluate_every)
 
-    def _evaluate(self, agent_state: PyTree, chunks: int) -> list[float] | None:
+    def _evaluate(self, agent_state: PyTree, chunks: int) -> list[float | None] | None:
         """None where it is not due, or is broken off: then `catch_up` makes up for it."""
         if self.stop or not self._is_evaluated(chunks):
             return None

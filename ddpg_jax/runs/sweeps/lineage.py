@@ -63,7 +63,8 @@ def _panel(axis: Any, made: dict[str, Any], values: np.ndarray, colour: Any) -> 
     from matplotlib.collections import LineCollection
 
     steps, parents = made["env_steps"], made["parent"]
-    lines, copies = [], []
+    lines: list[list[tuple[float, float]]] = []
+    copies: list[list[tuple[float, float]]] = []
     for time in range(1, len(steps)):
         for member, parent in enumerate(parents[time]):
             line = [(steps[time - 1], values[time - 1][parent]), (steps[time], values[time][member])]

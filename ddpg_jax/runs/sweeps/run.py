@@ -111,7 +111,7 @@ class _Programs:
         self._built: Any = None
         self._programs: Programs | None = None
 
-    def build(self, config: Config, stopped: Callable[[], bool]) -> build.Built:
+    def built(self, config: Config, stopped: Callable[[], bool]) -> build.Built:
         """As `ddpg_jax.runs.build.build`."""
         if envs.on_host(config.env):
             return build.build(config, stopped)
@@ -145,8 +145,8 @@ def _train(
             display = stack.enter_context(Display(config, run))
             shown = {"say": display.say, "on_chunk": display.show}
         try:
-            made = {"build": programs.build, "compile_programs": programs.compile_programs}
-            loop.run(config, run, resume=begun, **made, **shown)
+            shown |= {"build": programs.built, "compile_programs": programs.compile_programs}
+            loop.run(config, run, resume=begun, **shown)
         except Interrupted as stop:
             raise Interrupted(str(stop).replace(str(run), str(folder)), stop.signal) from stop
 
