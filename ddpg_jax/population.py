@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from ddpg_jax import checks, compiling
 from ddpg_jax.learner import Report, TrainState
-from ddpg_jax.types import AgentState, Key
+from ddpg_jax.types import AgentState, Key, PyTree
 
 Numbers = Mapping[str, jax.Array]
 """What differs between members, by name: scalars of one member, ``[M]`` of many."""
@@ -38,6 +38,16 @@ class Population(NamedTuple):
     start: Callable[[Key, Numbers], TrainState]
     chunk: Callable[[TrainState, Numbers], tuple[TrainState, Report]]
     evaluate: Callable[[AgentState, Key, Numbers], jax.Array]
+    place: "Place | None" = None
+    """Where keys, numbers and states lie, of one that is spread over devices (`ddpg_jax.sharding.spread`)."""
+
+
+class Place(NamedTuple):
+    """``state`` and ``members``: shapes, to the same with their shardings; ``put``: keys or numbers, to where they belong."""
+
+    state: Callable[[TrainState], TrainState]
+    members: Callable[[PyTree], PyTree]
+    put: Callable[[PyTree], PyTree]
 
 
 def make_population(member: Callable[[Numbers], Member], *, many: bool = True) -> Population:
@@ -95,6 +105,9 @@ def compiled(population: Population, keys: Key, numbers: Numbers) -> Programs:
     """Compile each program once, side by side: XLA works outside Python's lock. `chunk` is given its state."""
     begin = time.perf_counter()
     state = jax.eval_shape(population.start, keys, numbers)
+    place = population.place
+    if place is not None:
+        state, keys, numbers = place.state(state), place.members(keys), place.members(numbers)
     with ThreadPoolExecutor() as pool:
 
         def submit(wanted: compiling.Options, function: Callable, *args: Any, **options: Any) -> Future:
@@ -103,4 +116,15 @@ def compiled(population: Population, keys: Key, numbers: Numbers) -> Programs:
         chunk = submit(compiling.OFTEN, population.chunk, state, numbers, donate_argnums=0)
         start = submit(compiling.SELDOM, population.start, keys, numbers)
         evaluate = submit(compiling.SELDOM, population.evaluate, state.agent, keys, numbers)
-        return Programs(start.result(), chunk.result(), evaluate.result(), time.perf_counter() - begin)
+        made = Programs(start.result(), chunk.result(), evaluate.result(), time.perf_counter() - begin)
+    return made if place is None else _placing(made, place.put)
+
+
+def _placing(made: Programs, put: Callable[[PyTree], PyTree]) -> Programs:
+    """The programs, given keys and numbers from wherever they lie."""
+    return Programs(
+        lambda keys, numbers: made.start(put(keys), put(numbers)),
+        lambda state, numbers: made.chunk(state, put(numbers)),
+        lambda agent_state, keys, numbers: made.evaluate(agent_state, put(keys), put(numbers)),
+        made.seconds,
+    )
