@@ -15,7 +15,8 @@ import numpy as np
 from ddpg_jax import compiling, envs, host, rollout, train
 from ddpg_jax.learner import TrainState
 from ddpg_jax.population import Member, Numbers, Population, Programs, compiled, make_population
-from ddpg_jax.runs import fits
+from ddpg_jax.population.evolution import Range, evolving
+from ddpg_jax.runs import fits, members
 from ddpg_jax.runs.config import Config, RunError
 from ddpg_jax.runs.presets import Parts
 from ddpg_jax.types import Agent, AgentState, Environment, HostEnvironment, PyTree, strong
@@ -52,10 +53,15 @@ def environment(config: Config, num_envs: int) -> Environment | HostEnvironment:
 
 
 def member_keys(config: Config) -> jax.Array:
-    """One key, or ``[seeds]`` of them; member i of a run with seed s is the run with seed s + i."""
-    if config.seeds == 1:
-        return jax.random.key(config.seed)
-    return jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
+    """One key, or ``[seeds]`` of them; member i of a run with seed s is the run with seed s + i, if it has none of its own."""
+    seeds = config.vary.get("seed", range(config.seed, config.seed + config.seeds))
+    return jax.random.key(seeds[0]) if config.seeds == 1 else jax.vmap(jax.random.key)(jnp.array(seeds))
+
+
+def member_numbers(config: Config) -> dict[str, jax.Array]:
+    """The numbers that members have of their own, ``[seeds]`` each, or scalars of a run with one."""
+    numbers = {name: jnp.array(values, jnp.float32) for name, values in config.vary.items() if name != "seed"}
+    return {name: values[0] for name, values in numbers.items()} if config.seeds == 1 else numbers
 
 
 def build(config: Config, stopped: Callable[[], bool] = lambda: False) -> Built:
@@ -67,12 +73,24 @@ def build(config: Config, stopped: Callable[[], bool] = lambda: False) -> Built:
     """
     if envs.on_host(config.env):
         built = _build_on_host(config, stopped)
-    else:
-        population = make_population(member_of(config), many=config.seeds > 1)
-        state = jax.eval_shape(population.start, member_keys(config), {})
-        built = Built(compose(config, environment(config, config.numbers.num_envs)).agent, population, state)
-    fits.require_memory(fits.parts_of(config, built.state))
-    return built
+        fits.require_memory(fits.parts_of(config, built.state))
+        return built
+    env = environment(config, config.numbers.num_envs)
+    for member in range(config.seeds if config.vary else 0):
+        compose(config, env, **members.numbers_of(config.vary, member))  # refuses what is out of its range
+    population = make_population(member_of(config), many=config.seeds > 1)
+    state = jax.eval_shape(population.start, member_keys(config), member_numbers(config))
+    fits.require_memory(fits.parts_of(config, state))
+    if config.evolve:
+        population = _evolving(config, population)
+        state = jax.eval_shape(population.start, member_keys(config), member_numbers(config))
+    return Built(compose(config, env).agent, population, state)
+
+
+def _evolving(config: Config, population: Population) -> Population:
+    options = dict(config.evolve)
+    ranges = {name: Range(*each) for name, each in options.pop("ranges").items()}
+    return evolving(population, ranges, **options)
 
 
 def member_of(config: Config) -> Callable[[Numbers], Member]:
@@ -110,7 +128,7 @@ def _make_train(make: Callable, config: Config, parts: Parts, env: Any) -> Any:
 
 
 def _build_on_host(config: Config, stopped: Callable[[], bool]) -> Built:
-    if config.seeds > 1:
+    if config.seeds > 1 or config.vary:
         raise ValueError(f"seeds={config.seeds}: environments on the host are trained one seed at a time; start several runs.")
     env = environment(config, config.numbers.num_envs)
     parts = compose(config, env)
@@ -149,7 +167,7 @@ def evaluator(
 def compile_programs(built: Built, config: Config) -> Programs:
     """Compile each program of a run once."""
     if built.host is None:
-        return compiled(built.population, member_keys(config), {})
+        return compiled(built.population, member_keys(config), member_numbers(config))
     begin = time.perf_counter()
     built.host.compile()
     return Programs(*built.population, time.perf_counter() - begin)
@@ -164,13 +182,13 @@ def evaluation_keys(config: Config, stream: int, number: int) -> jax.Array:
     return (jax.vmap(derive) if config.seeds > 1 else derive)(member_keys(config))
 
 
-def held_out(returns: np.ndarray) -> np.ndarray:
-    """The returns of an evaluation, all of them numbers.
+def held_out(returns: np.ndarray, config: Config) -> np.ndarray:
+    """The returns of an evaluation, all of them numbers; where members differ, those of one at least.
 
     Raises:
-        RunError: one of them is NaN.
+        RunError: they are NaN.
     """
-    if np.isnan(returns).any():
+    if (np.all if config.vary else np.any)(np.isnan(returns)):
         raise RunError(
             "a return of an evaluation is not a number: the simulation broke down, and where such episodes are begun anew it "
             "did so every time. Look at the environment; the checkpoints are intact."
@@ -180,9 +198,9 @@ def held_out(returns: np.ndarray) -> np.ndarray:
 
 def final_returns(config: Config, programs: Programs, agent_state: AgentState) -> np.ndarray:
     """``[seeds, >= 100]`` returns of fresh deterministic episodes that no evaluation before has seen."""
-    rounds = -(-FINAL_EPISODES // config.evaluation_episodes)
+    rounds, numbers = -(-FINAL_EPISODES // config.evaluation_episodes), member_numbers(config)
     parts = [
-        np.asarray(programs.evaluate(agent_state, evaluation_keys(config, FINAL, index), {})).reshape(config.seeds, -1)
+        np.asarray(programs.evaluate(agent_state, evaluation_keys(config, FINAL, index), numbers)).reshape(config.seeds, -1)
         for index in range(rounds)
     ]
-    return held_out(np.concatenate(parts, axis=1)[:, :FINAL_EPISODES].astype(np.float64))
+    return held_out(np.concatenate(parts, axis=1)[:, :FINAL_EPISODES].astype(np.float64), config)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from ddpg_jax.runs.members import checked_evolve, checked_vary, numbers_of
 from ddpg_jax.runs.presets import PRESETS, Numbers, Preset, numbers_on
 from ddpg_jax.runs.values import LARGEST, RunError, exact, shown
 
@@ -41,6 +42,10 @@ class Config:
     evaluation_episodes: int
     checkpoint_every: int
     keep: int
+    vary: dict[str, list[Any]]
+    """What members have of their own, ``{name: [seeds]}``: floats of the preset, and ``seed``; for the others it is ``seed + i``."""
+    evolve: dict[str, Any]
+    """How members evolve (`ddpg_jax.runs.members.checked_evolve`); empty where they do not."""
 
     @property
     def num_chunks(self) -> int:
@@ -82,6 +87,7 @@ class Config:
             **{name: getattr(self, name) for name in own},
             "steps_per_chunk": self.schedule.steps_per_chunk,
             **{field.name: getattr(self.numbers, field.name) for field in fields(self.numbers)},
+            **{name: value for name, value in (("vary", self.vary), ("evolve", self.evolve)) if value},
         }
         return json.loads(json.dumps(data))
 
@@ -98,6 +104,8 @@ def make_config(
     evaluation_episodes: int = 20,
     checkpoint_every: int = 5,
     keep: int = 2,
+    vary: dict[str, list[Any]] | None = None,
+    evolve: dict[str, Any] | None = None,
     **given: Any,
 ) -> Config:
     """The configuration of a run: a preset with some numbers replaced.
@@ -109,6 +117,7 @@ def make_config(
         evaluate_every, checkpoint_every: in chunks; 0 is never but at the end.
         evaluation_episodes: episodes per evaluation.
         keep: checkpoints kept.
+        vary, evolve: what single members have of their own, and how they evolve, see `Config`; `ddpg_jax.runs.sweep` makes both.
         **given: replace the preset's numbers (`ddpg_jax.runs.presets.Numbers` and what the algorithm adds).
 
     Raises:
@@ -124,8 +133,13 @@ def make_config(
     chosen = PRESETS[own.pop("preset")]
     numbers, replaced = numbers_on(chosen, own["env"])
     numbers = _with(numbers, given, chosen.name)
+    varied = checked_vary(vary or {}, own["seeds"], get_type_hints(type(numbers)))
+    for member in range(own["seeds"] if varied else 0):
+        dataclasses.replace(numbers, **numbers_of(varied, member)).check()
     config = Config(
         preset=chosen,
+        vary=varied,
+        evolve=checked_evolve(evolve or {}, varied),
         numbers=numbers,
         replaced={name: both for name, both in replaced.items() if getattr(numbers, name) == both[1]},
         schedule=_schedule(numbers, steps_per_chunk),
@@ -136,7 +150,8 @@ def make_config(
 
 
 OWN = get_type_hints(make_config) | {"env_options": dict, "steps_per_chunk": int}
-del OWN["given"], OWN["return"]
+for _name in ("given", "return", "vary", "evolve"):
+    del OWN[_name]
 
 
 def options_of(given: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ddpg_jax.health import NEVER
 from ddpg_jax.host import Stopped
 from ddpg_jax.learner import Report
 from ddpg_jax.population import Programs
-from ddpg_jax.runs import terminal
+from ddpg_jax.runs import members, terminal
 from ddpg_jax.runs.build import (
     BEGINNING,
     DURING,
@@ -28,10 +28,11 @@ from ddpg_jax.runs.build import (
     held_out,
     host_seed,
     member_keys,
+    member_numbers,
 )
 from ddpg_jax.runs.claim import claimed
 from ddpg_jax.runs.config import Config, RunError
-from ddpg_jax.runs.folder import Clock, curve, metrics_row, read_metrics, write_json
+from ddpg_jax.runs.folder import Clock, curve, metrics_row, plain, read_metrics, write_json
 from ddpg_jax.runs.log import Log
 from ddpg_jax.runs.start import Background, begun, check_folder, restore
 from ddpg_jax.runs.statistics import plot, summary
@@ -55,6 +56,8 @@ def run(
     on_chunk: Callable[[dict[str, Any]], None] = lambda row: None,
     say: Callable[[str], None] = terminal.say,
     watch: Callable[[Programs], Programs] = lambda programs: programs,
+    build: Callable[[Config, Callable[[], bool]], Built] = build,
+    compile_programs: Callable[[Built, Config], Programs] = compile_programs,
 ) -> Finished:
     """Train as configured, in ``folder``, which no other run may use meanwhile.
 
@@ -66,6 +69,7 @@ def run(
         on_chunk: told each line of ``metrics.jsonl`` as it is written.
         say: told sentences for the user.
         watch: put around the compiled programs, to look on.
+        build, compile_programs: of `ddpg_jax.runs.build`; a sweep has those that use what it compiled before.
 
     Raises:
         RunError: the folder holds a run already, or none to resume, or is in use; memory or disk is too small; a number
@@ -104,7 +108,8 @@ def run(
         seconds = {"compile": programs.seconds, "train": clock.total, **loop.seconds, "wall": time.perf_counter() - began}
         said = summary(config, returns, seconds)
         write_json(folder / "summary.json", said)
-        _draw(folder, say)
+        if not config.vary:
+            _draw(folder, say)
     return Finished(said, built.agent, state.agent)
 
 
@@ -129,7 +134,7 @@ def _begin(
     """State, chunks done and time so far: of the newest checkpoint, or, where there is none, of the warm-up."""
     restored = None if checkpoints is None else restore(config, checkpoints, built, folder, say)
     if restored is None:
-        state = jax.block_until_ready(programs.start(member_keys(config), {}))
+        state = jax.block_until_ready(programs.start(member_keys(config), member_numbers(config)))
         _require_finite(config, state.first_bad_step, {}, config.schedule.warm_up_steps, None)
         return state, 0, Clock()
     state, done, clock = restored
@@ -162,10 +167,10 @@ class _Loop(NamedTuple):
 
     def run(self, state: PyTree, done: int, clock: Clock) -> PyTree:
         """Chunks ``done`` to the last. Each is saved before anything is done with it that may fail."""
-        saved = self._steps(done) if done else None
+        saved, numbers = self._steps(done) if done else None, member_numbers(self.config)
         for chunks in range(done + 1, self.config.num_chunks + 1):
             begin = time.perf_counter()
-            state, report = self.programs.chunk(state, {})
+            state, report = self.programs.chunk(state, numbers)
             report = jax.device_get(report)
             clock.add(time.perf_counter() - begin)
             steps, last = self._steps(chunks), chunks == self.config.num_chunks
@@ -211,8 +216,8 @@ class _Loop(NamedTuple):
             return None
         keys = evaluation_keys(self.config, DURING, self._steps(chunks))
         with self._timed("evaluation"), contextlib.suppress(Stopped):
-            returns = np.asarray(self.programs.evaluate(agent_state, keys, {}), np.float64)
-        return None if self.stop else held_out(returns).reshape(self.config.seeds, -1).mean(axis=1).tolist()
+            returns = np.asarray(self.programs.evaluate(agent_state, keys, member_numbers(self.config)), np.float64)
+        return None if self.stop else plain(held_out(returns, self.config).reshape(self.config.seeds, -1).mean(axis=1))
 
     def _report(self, row: dict[str, Any]) -> None:
         self.log.add(row)
@@ -253,6 +258,8 @@ def _require_finite(
     config: Config, first_bad_step: dict[str, Any], finite: dict[str, Any], steps: int, saved: int | None
 ) -> None:
     """Both as of a `Report`, at so many steps; the last checkpoint is at ``saved``."""
+    if config.vary and not np.all(_broken(first_bad_step, finite)):
+        return  # the others go on
     first = {name: int(np.min(value)) for name, value in first_bad_step.items()}
     broken = [name for name, value in finite.items() if not np.all(value)]
     if min(first.values()) == NEVER and not broken:
@@ -265,8 +272,14 @@ def _require_finite(
     else:
         what, member = name, int(np.argmin(first_bad_step[name]))
         steps = (first[name] + 1) * config.numbers.num_envs
-    what += f" of seed {config.seed + member}" if config.seeds > 1 else ""
+    what += f" of {named}" if (named := members.called(config, member)) else ""
     kept = f"the last finite checkpoint, at {saved} steps, is kept" if saved else "no checkpoint had been written yet"
     raise RunError(
         f"{what} became NaN or infinite at step {steps}; {kept}. Lower the learning rates or look at the environment."
     )
+
+
+def _broken(first_bad_step: dict[str, Any], finite: dict[str, Any]) -> np.ndarray:
+    """Of each member, whether one of its numbers became NaN or infinite."""
+    found = [np.asarray(step) != NEVER for step in first_bad_step.values()]
+    return np.any(np.stack([*found, *(~np.asarray(fine) for fine in finite.values())]), axis=0)

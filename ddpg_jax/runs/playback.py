@@ -17,7 +17,7 @@ from ddpg_jax.runs import fits, out, statistics, video
 from ddpg_jax.runs.build import LATER, build, environment, evaluation_keys, evaluator, held_out
 from ddpg_jax.runs.checkpoints import Checkpoints
 from ddpg_jax.runs.config import Config, load, require_same
-from ddpg_jax.runs.folder import write
+from ddpg_jax.runs.folder import plain, write
 from ddpg_jax.types import Agent, AgentState, HostEnvironment
 
 MOST_FRAMES = 10_000
@@ -48,12 +48,17 @@ def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
     return config, built.agent, steps, state.agent
 
 
-def evaluate(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
-    """Returns of ``episodes`` fresh deterministic episodes for each member of a run."""
+def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) -> dict[str, Any]:
+    """Returns of ``episodes`` fresh deterministic episodes for each member of a run, or for one.
+
+    Raises:
+        ValueError: there is no such member.
+    """
     config, agent, steps, agent_state = restored(folder)
+    require_member(config, member or 0)
     play = evaluator(config, agent, episodes)
-    played = held_out(np.asarray(play(agent_state, evaluation_keys(config, LATER, seed)), np.float64))
-    returns = played.reshape(config.seeds, -1)
+    played = held_out(np.asarray(play(agent_state, evaluation_keys(config, LATER, seed)), np.float64), config)
+    returns = played.reshape(config.seeds, -1)[slice(None) if member is None else [member]]
     means = returns.mean(axis=1)
     return {
         "run": str(folder),
@@ -61,11 +66,17 @@ def evaluate(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
         "env_steps": steps,
         "episodes": episodes,
         "seed": seed,
-        "mean_return": float(means.mean()),
-        "returns": means.tolist(),
-        "return_std": returns.std(axis=1).tolist(),
-        "interquartile_mean": float(statistics.interquartile_mean(means)),
+        **({} if member is None else {"member": member}),
+        **spread_of(means),
+        "return_std": plain(returns.std(axis=1)),
     }
+
+
+def spread_of(means: np.ndarray) -> dict[str, Any]:
+    """What is said of a return of each member; those that are NaN are in no mean."""
+    known = means[np.isfinite(means)]
+    mean, middle = (float(known.mean()), float(statistics.interquartile_mean(known))) if known.size else (None, None)
+    return {"mean_return": mean, "returns": plain(means), "interquartile_mean": middle}
 
 
 def export(folder: Path, path: Path, member: int) -> str:
@@ -87,9 +98,14 @@ def member_state(config: Config, agent_state: AgentState, member: int) -> AgentS
     Raises:
         ValueError: there is no such member.
     """
+    require_member(config, member)
+    return agent_state if config.seeds == 1 else jax.tree.map(lambda x: x[member], agent_state)
+
+
+def require_member(config: Config, member: int) -> None:
+    """Raise ``ValueError`` where a run has no such member."""
     if member >= config.seeds:
         raise ValueError(f"member={member}: this run has {config.seeds} member(s), numbered from 0.")
-    return agent_state if config.seeds == 1 else jax.tree.map(lambda x: x[member], agent_state)
 
 
 def render(folder: Path, path: Path, steps: int | None, seed: int, member: int, form: str | None = None) -> str:
