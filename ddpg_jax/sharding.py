@@ -23,7 +23,7 @@ from ddpg_jax import checks
 from ddpg_jax.learner import Report, TrainState
 from ddpg_jax.population import Member, Numbers, Place, Population, make_population
 from ddpg_jax.train import of_shard
-from ddpg_jax.types import AgentState, Key, PyTree
+from ddpg_jax.types import AgentState, Key, PyTree, is_key
 
 MEMBERS, DATA = "members", "data"
 """The axes of a mesh."""
@@ -97,19 +97,16 @@ def state_spec(shards: int, many: bool) -> TrainState:
     """How a state lies on a mesh: a ``jax.sharding.PartitionSpec`` for each of its parts."""
     lead = (MEMBERS,) if many else ()
     part = PartitionSpec(*lead, DATA) if shards > 1 else PartitionSpec(*lead)
-    return TrainState(
-        agent=PartitionSpec(*lead), replay=part, collector=part, key=part, steps=part, bad=part, window=part
-    )  # type: ignore[arg-type]
+    return TrainState(agent=PartitionSpec(*lead), replay=part, collector=part, key=part, steps=part, bad=part, window=part)  # type: ignore[arg-type]
 
 
-def shapes(member: Callable[[Numbers], Member], shards: int, keys: Key, numbers: Numbers, *, many: bool = True) -> TrainState:
-    """Shapes of the state of `spread`, whatever devices there are."""
+def start_of_shards(member: Callable[[Numbers], Member], shards: int, *, many: bool = True) -> Callable:
+    """``start(keys, numbers)`` as of `spread`, without any device: for the shapes of its state."""
     start = make_population(member, many=many).start
     if shards == 1:
-        return jax.eval_shape(start, keys, numbers)
+        return start
     out: Any = jax.tree.map(lambda spec: int(many) if DATA in spec else None, state_spec(shards, many))
-    mapped = jax.vmap(start, in_axes=None, out_axes=out, axis_name=DATA, axis_size=shards)  # type: ignore[arg-type]
-    return jax.eval_shape(mapped, keys, numbers)
+    return jax.vmap(start, in_axes=None, out_axes=out, axis_name=DATA, axis_size=shards)  # type: ignore[arg-type]
 
 
 def _place(mesh: Mesh, many: bool) -> Place:
@@ -118,20 +115,32 @@ def _place(mesh: Mesh, many: bool) -> Place:
     def lying(x: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
-    return Place(
-        lambda state: jax.tree.map(lying, state, shardings(mesh, state, many=many)),
-        lambda tree: jax.tree.map(lambda x: lying(x, members), tree),
-        lambda tree: jax.device_put(tree, members),
-    )
+    def state(tree: PyTree) -> PyTree:
+        """Of training, or of what has such a state in it; the rest of that is one for all."""
+        is_state = lambda x: isinstance(x, TrainState)
+        whole = NamedSharding(mesh, PartitionSpec())
+        one = lambda x: jax.tree.map(lying, x, shardings(mesh, x, many=many)) if is_state(x) else lying(x, whole)
+        return jax.tree.map(one, tree, is_leaf=is_state)
+
+    return Place(state, lambda tree: jax.tree.map(lambda x: lying(x, members), tree), lambda tree: put(tree, members))
+
+
+def put(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    """Small arrays that every process has, random keys among them, laid out so."""
+
+    def one(x: jax.Array) -> jax.Array:
+        whole = np.asarray(jax.random.key_data(x) if is_key(x) else x)
+        array = jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+        return jax.random.wrap_key_data(array) if is_key(x) else array
+
+    return jax.tree.map(one, tree)
 
 
 def shardings(mesh: Mesh, state: TrainState, *, many: bool = True) -> TrainState:
     """The ``NamedSharding`` of each leaf of a state (or its shapes) on a mesh."""
     spec = state_spec(mesh.shape[DATA], many)
     is_spec = lambda x: isinstance(x, PartitionSpec)
-    return jax.tree.map(
-        lambda one, part: jax.tree.map(lambda _: NamedSharding(mesh, one), part), spec, state, is_leaf=is_spec
-    )
+    return jax.tree.map(lambda one, part: jax.tree.map(lambda _: NamedSharding(mesh, one), part), spec, state, is_leaf=is_spec)
 
 
 def _with_shards(state: TrainState, shards: int, many: bool) -> TrainState:

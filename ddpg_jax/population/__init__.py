@@ -45,7 +45,7 @@ class Population(NamedTuple):
 class Place(NamedTuple):
     """``state`` and ``members``: shapes, to the same with their shardings; ``put``: keys or numbers, to where they belong."""
 
-    state: Callable[[TrainState], TrainState]
+    state: Callable[[PyTree], PyTree]
     members: Callable[[PyTree], PyTree]
     put: Callable[[PyTree], PyTree]
 
@@ -108,13 +108,15 @@ def compiled(population: Population, keys: Key, numbers: Numbers) -> Programs:
     place = population.place
     if place is not None:
         state, keys, numbers = place.state(state), place.members(keys), place.members(numbers)
+    lying = {} if place is None else {"out_shardings": jax.tree.map(lambda x: x.sharding, state)}
+    both = {name: (tree, None) for name, tree in lying.items()}
     with ThreadPoolExecutor() as pool:
 
         def submit(wanted: compiling.Options, function: Callable, *args: Any, **options: Any) -> Future:
             return pool.submit(compiling.jit(function, wanted, **options).lower(*args).compile)
 
-        chunk = submit(compiling.OFTEN, population.chunk, state, numbers, donate_argnums=0)
-        start = submit(compiling.SELDOM, population.start, keys, numbers)
+        chunk = submit(compiling.OFTEN, population.chunk, state, numbers, donate_argnums=0, **both)
+        start = submit(compiling.SELDOM, population.start, keys, numbers, **lying)
         evaluate = submit(compiling.SELDOM, population.evaluate, state.agent, keys, numbers)
         made = Programs(start.result(), chunk.result(), evaluate.result(), time.perf_counter() - begin)
     return made if place is None else _placing(made, place.put)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 import click
 
 from ddpg_jax import __version__, runs
+from ddpg_jax.runs import hosts
 from ddpg_jax.runs.config import make_config
 from ddpg_jax.runs.presets import PRESETS, number_types
 from ddpg_jax.runs.program import Program, Setting, Whole, require_device, use_compilation_cache
@@ -56,6 +58,24 @@ def _option(flag: str, help: str, kind: Any = INTEGER) -> Callable[[Callable], C
     return click.option(flag, type=kind, default=None, help=f"{help} [default: {shown}]")
 
 
+def _place_options(command: Callable) -> Callable:
+    """Where a run is trained: on which devices, and with which other processes. The command is given the processes as one
+    `ddpg_jax.runs.hosts.Asked`, and has to `join` them before it uses JAX."""
+
+    @click.option(
+        "--devices", type=INTEGER, help="Of all processes. [default: as many as divide members, or environments and batch]"
+    )
+    @click.option("--mesh", help="Devices on each axis, as members=4,data=2. [default: members first]")
+    @click.option("--coordinator", help="HOST:PORT of process 0, where several train together. [default: the cluster's]")
+    @click.option("--num-processes", type=MANY, help="[default: the cluster's, else 1]")
+    @click.option("--process-id", type=SEED, help="Of this one, from 0. [default: the cluster's]")
+    @functools.wraps(command)
+    def placed(coordinator: str | None, num_processes: int | None, process_id: int | None, **options: Any) -> Any:
+        return command(processes=hosts.Asked(coordinator, num_processes, process_id), **options)
+
+    return placed
+
+
 @main.command()
 @click.argument("env", required=False)
 @_option("--preset", "A name that `ddpg-jax presets` lists.", str)
@@ -64,6 +84,7 @@ def _option(flag: str, help: str, kind: Any = INTEGER) -> Callable[[Callable], C
 @_option("--seeds", "Independent members, trained in one program.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir; options left out are the run's.")
 @click.option("--profile", is_flag=True, help="Trace a few chunks into RUN-DIR/profile, and say what share each part takes.")
+@_place_options
 @click.option("--backend", default=None, help="Brax's physics: generalized, positional, spring or mjx.")
 @click.option("--time-limit", type=Setting(int), default=None, help="Steps per episode. [default: the environment's]")
 @click.option(
@@ -79,13 +100,14 @@ def _option(flag: str, help: str, kind: Any = INTEGER) -> Callable[[Callable], C
 )
 @click.option("--critic-hidden", type=Setting(tuple), default=None, help="The same, of the critic. [default: the preset's]")
 @_number_options
-def train(env: str | None, run_dir: Path | None, resume: bool, profile: bool, **options: Any) -> None:
+def train(env: str | None, run_dir: Path | None, resume: bool, profile: bool, processes: hosts.Asked, **options: Any) -> None:
     """Train an agent on ENV (pendulum) and write everything into a run folder."""
     given = {name: value for name, value in options.items() if value is not None}
     env_options = {name: given.pop(name) for name in ("backend", "time_limit", "action_repeat") if name in given}
     given |= {"env_options": env_options} if env_options else {}
+    hosts.join(processes, run_dir)
     _begin()
-    runs.train(env, run_dir=run_dir, resume=resume, profile=profile, **given)
+    runs.train(env, run_dir=run_dir, resume=resume, profile=profile, progress=hosts.is_first(), **given)
 
 
 @main.command()
