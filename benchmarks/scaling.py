@@ -166,11 +166,20 @@ def table(found: dict[str, Any]) -> str:
     percent = lambda row, kind, n: f"{row[kind][str(n)]:.0%}" if str(n) in row[kind] else "-"
     for row in found["rows"]:
         cells = [row["task"], f"{row['num_envs']:,}, {row['batch_size']:,}"]
-        cells += [f"{row['env_steps_per_second']:,.0f}", f"{row['updates_per_second']:,.0f}", f"{sum(row['all_reduced_bytes']):,}"]
+        cells += [
+            f"{row['env_steps_per_second']:,.0f}",
+            f"{row['updates_per_second']:,.0f}",
+            f"{sum(row['all_reduced_bytes']):,}",
+        ]
         cells += [percent(row, kind, n) for kind in ("weak", "strong") for n in COUNTS]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "Members of a population reduce nothing between them: spread over devices their efficiency is that of one device,"]
-    lines += ["but for the report of a chunk. A small share waits for launches and for latency: split a run only where its round"]
+    lines += [
+        "",
+        "Members of a population reduce nothing between them: spread over devices their efficiency is that of one device,",
+    ]
+    lines += [
+        "but for the report of a chunk. A small share waits for launches and for latency: split a run only where its round"
+    ]
     return "\n".join([*lines, "takes long beside its all-reduces.", ""])
 
 

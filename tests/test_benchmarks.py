@@ -362,3 +362,24 @@ def test_suite_lists_what_it_runs() -> None:
     assert all((ROOT / line.split(" python ")[1].split()[0]).is_file() for line in lines)
     assert len(lines) >= 10
     assert 0 < float(total.split()[0]) < 60
+
+
+def test_members(tmp_path: Path) -> None:
+    sizes = ("--members", "4", "--hidden", "8", "--batch-size", "4", "--updates", "8", "--repetitions", "2")
+    (one,) = measure(tmp_path, "members.py", *sizes)["measured"]
+    rates = {way: each["median"] for way, each in one["updates_per_second"].items()}
+    assert set(rates) == {"one", "vmap", "loop_1", "vmap_2_devices", "loop_1_2_devices"}
+    assert one["over_one"]["loop_1_2_devices"] == pytest.approx(rates["loop_1_2_devices"] / rates["one"])
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pbt(tmp_path: Path) -> None:
+    sizes = ("--members", "3", "--repetitions", "1", "--steps", "320")
+    result = measure(tmp_path, "studies/pbt.py", *sizes)
+    (both,) = result["repetitions"]
+    assert both["with"]["began_with"] == both["without"]["began_with"]
+    assert both["with"]["curve"][0] == both["without"]["curve"][0]  # nobody has a parent yet
+    assert result["summary"]["with"]["mean"] == [pytest.approx(sum(both["with"]["final"]) / 3)]
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    again = measure(tmp_path, "studies/pbt.py", *sizes)
+    assert again["repetitions"] == result["repetitions"]  # of what is kept, without training

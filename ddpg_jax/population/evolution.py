@@ -18,7 +18,7 @@ from ddpg_jax.population import Numbers, Population
 from ddpg_jax.types import AgentState, Key, PyTree
 
 EVOLUTION = 0xE701
-"""Folded into the first member's key."""
+"""Folded into a member's key: what its evolution draws from."""
 
 
 class Range(NamedTuple):
@@ -31,8 +31,7 @@ class Range(NamedTuple):
 
 @struct.dataclass
 class Evolving:
-    """``members``: their states, ``[M]``; ``numbers``: what each trains with now, ``[M]``; ``fitness: [M]``, -inf where a member
-    has none; ``key``: what evolution draws from."""
+    """All ``[M]``: states of ``members``, ``numbers`` they train with, ``fitness`` (-inf: none), ``key`` of their evolution."""
 
     members: TrainState
     numbers: dict[str, jax.Array]
@@ -82,8 +81,8 @@ def evolving(
     Raises:
         ValueError: a number is out of its range, or a range is none.
 
-    Source: Jaderberg et al. 2017 (arXiv:1711.09846), sections 3 and 4.1: truncation selection of 20 %, factors 1.2 and 0.8.
-    Differs from the paper: numbers on a linear scale are moved, not multiplied, and all are kept in their ranges.
+    Source: Jaderberg et al. 2017 (arXiv:1711.09846): truncation selection of 20 %, factors 1.2 and 0.8. Differs from the paper:
+    numbers on a linear scale are moved, not multiplied, and all are kept in their ranges.
     """
     checks.between(0, 0.5, fraction=fraction)
     checks.between(0, 1, resample=resample, change=change)
@@ -94,31 +93,33 @@ def evolving(
 
     def start(keys: Key, numbers: Numbers) -> Evolving:
         fitness = jnp.full(keys.shape, -jnp.inf, jnp.float32)
-        return Evolving(population.start(keys, numbers), dict(numbers), fitness, jax.random.fold_in(keys[0], EVOLUTION))
+        own = jax.vmap(lambda key: jax.random.fold_in(key, EVOLUTION))(keys)
+        return Evolving(population.start(keys, numbers), dict(numbers), fitness, own)
 
     def chunk(state: Evolving, numbers: Numbers) -> tuple[Evolving, Report]:
         del numbers  # those of the state are newer
-        select_key, change_key, play_key, key = jax.random.split(state.key, 4)
-        replaced, parents = _selected(state.fitness, fraction, select_key)
+        select_keys, change_keys, play_keys, keys = jax.vmap(lambda key: jax.random.split(key, 4))(state.key).T
+        replaced, parents = _selected(state.fitness, fraction, select_keys)
         members = _copied(state.members, replaced, parents[replaced], copy_replay)
         taken = {name: value[parents] for name, value in state.numbers.items()}
-        own, changed = parents == jnp.arange(parents.size), _changed(taken, ranges, change, resample, change_key)
+        own, changed = parents == jnp.arange(parents.size), _changed(taken, ranges, change, resample, change_keys)
         numbers = {name: jnp.where(own, value, changed[name]) for name, value in state.numbers.items()}
         members, report = population.chunk(members, numbers)
-        returns = jnp.mean(population.evaluate(members.agent, jnp.broadcast_to(play_key, parents.shape), numbers), axis=1)
+        same = jnp.broadcast_to(play_keys[0], parents.shape)
+        returns = jnp.mean(population.evaluate(members.agent, same, numbers), axis=1)
         fitness = jnp.where(jnp.isfinite(returns), returns, -jnp.inf)
         metrics = report.metrics | numbers | {"return": returns, "parent": parents}
-        return Evolving(members, numbers, fitness, key), dataclasses.replace(report, metrics=metrics)
+        return Evolving(members, numbers, fitness, keys), dataclasses.replace(report, metrics=metrics)
 
     return population._replace(start=start, chunk=chunk)
 
 
-def _selected(fitness: jax.Array, fraction: float, key: Key) -> tuple[jax.Array, jax.Array]:
+def _selected(fitness: jax.Array, fraction: float, keys: Key) -> tuple[jax.Array, jax.Array]:
     """The worst ``[K]``, and of each member ``[M]`` whose state it is to have: for most its own."""
     count = max(1, round(fraction * fitness.size))
     order = jnp.argsort(fitness)
     worst, best = order[:count], order[-count:]
-    drawn = best[jax.random.randint(key, (count,), 0, count)]
+    drawn = best[jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(keys[worst])]
     taken = jnp.where(fitness[drawn] > fitness[worst], drawn, worst)
     return worst, jnp.arange(fitness.size).at[worst].set(taken)
 
@@ -134,16 +135,15 @@ def _copied(members: TrainState, replaced: jax.Array, parents: jax.Array, copy_r
     return dataclasses.replace(jax.lax.fori_loop(0, replaced.size, one, moved), **kept)
 
 
-def _changed(numbers: Numbers, ranges: Mapping[str, Range], change: float, resample: float, key: Key) -> Numbers:
+def _changed(numbers: Numbers, ranges: Mapping[str, Range], change: float, resample: float, keys: Key) -> Numbers:
     """Every member's numbers, those with a range moved or drawn anew."""
 
-    def one(value: jax.Array, within: Range, key: Key) -> jax.Array:
+    def one(value: jax.Array, within: Range, index: int) -> jax.Array:
         low, high, log = within
-        place, up, anew = jax.random.uniform(key, (3, *value.shape))
+        place, up, anew = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, index), (3,)))(keys).T
         step = jnp.where(up < 0.5, change, -change)
         moved = value * (1 + step) if log else value + step * (high - low)
         drawn = low * jnp.float32(high / low) ** place if log else low + (high - low) * place
         return jnp.clip(jnp.where(anew < resample, drawn, moved), low, high)
 
-    keys = jax.random.split(key, len(ranges))
-    return {**numbers, **{name: one(numbers[name], ranges[name], key) for name, key in zip(ranges, keys, strict=True)}}
+    return {**numbers, **{name: one(numbers[name], ranges[name], index) for index, name in enumerate(sorted(ranges))}}

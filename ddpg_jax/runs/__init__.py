@@ -3,12 +3,14 @@
 result = ddpg_jax.runs.train("brax/ant", preset="td3", seeds=4)
 result.summary["final_returns"], result.env_steps, result.returns      # curves [T], [T, seeds]
 action = result.policy(member=2)(observation)
+found = ddpg_jax.runs.sweep("pendulum", {"tau": [0.005, 0.05], "gamma": "uniform:0.9:0.99"}, draws=8)
+found.best["numbers"], found.policy()(observation)
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from ddpg_jax.runs.config import Config
     from ddpg_jax.runs.loop import Finished
+    from ddpg_jax.runs.sweeps.run import Sweep
     from ddpg_jax.types import Agent, AgentState
 
 
@@ -116,6 +119,38 @@ def train(
         if profile:
             profiled.report(shown["say"])
     return _result(config, folder, finished)
+
+
+def sweep(
+    env: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    *,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Sweep:
+    """Train members with numbers of their own, as many as can be in one program; ``ddpg-jax sweep`` is this.
+
+    Args:
+        env: as of `train`.
+        values: what each number of the preset goes through: a list, or text: ``1e-4,1e-3`` is a list, ``log:1e-5:1e-1`` and
+            ``uniform:0.9:0.99`` are drawn from ``draws`` times, with ``:COUNT`` behind they are so many evenly spaced values.
+            Lists are combined with each other, and each combination with every draw. Floats are traced: they share a program.
+            Others, such as ``batch_size`` or ``n_step``, make one program for each combination of theirs.
+        run_dir: the sweep's folder; None is a new one under ``runs/``. Its runs are folders in it, as of `train`.
+        resume: go on with the sweep in ``run_dir``; ``values`` are the sweep's.
+        progress: show lines for each chunk, and a table at the end.
+        **options: ``draws``; ``seeds`` of each setting; ``memory``: bytes that members trained together may take (0.8 of what
+            there is; of a population that does not fit, parts train one after the other); ``evolve``: a dict, maybe empty, and
+            members evolve (`ddpg_jax.population.evolution`), within the ranges that they are drawn from; and as of `train`.
+
+    Raises:
+        ValueError, ImportError, ddpg_jax.runs.terminal.Interrupted: as of `train`.
+    """
+    from ddpg_jax.runs.sweeps import run
+
+    return run.sweep(env, values or {}, run_dir=run_dir, resume=resume, progress=progress, **options)
 
 
 def _result(config: Config, folder: Path, finished: Finished) -> Result:

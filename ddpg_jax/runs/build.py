@@ -201,12 +201,12 @@ def evaluation_keys(config: Config, stream: int, number: int) -> jax.Array:
 
 
 def held_out(returns: np.ndarray, config: Config) -> np.ndarray:
-    """The returns of an evaluation, all of them numbers; where members differ, those of one at least.
+    """The returns of an evaluation, all of them numbers, or NaN of members that broke down where members differ.
 
     Raises:
-        RunError: they are NaN.
+        RunError: one of them is NaN, and members do not differ.
     """
-    if (np.all if config.vary else np.any)(np.isnan(returns)):
+    if np.isnan(returns).any() and not config.vary:
         raise RunError(
             "a return of an evaluation is not a number: the simulation broke down, and where such episodes are begun anew it "
             "did so every time. Look at the environment; the checkpoints are intact."

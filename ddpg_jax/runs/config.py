@@ -48,7 +48,7 @@ class Config:
     mesh: str
     """The devices, as ``members=4,data=2`` (`ddpg_jax.runs.devices`); empty where they are not chosen yet."""
     vary: dict[str, list[Any]]
-    """What members have of their own, ``{name: [seeds]}``: floats of the preset, and ``seed``; for the others it is ``seed + i``."""
+    """What members have of their own, ``{name: [seeds]}``: floats of the preset, and ``seed`` where it is not ``seed + i``."""
     evolve: dict[str, Any]
     """How members evolve (`ddpg_jax.runs.members.checked_evolve`); empty where they do not."""
 
@@ -127,7 +127,7 @@ def make_config(
         keep: checkpoints kept.
         devices, mesh: how many devices to train on, or which of them on which axis, as ``members=4,data=2``; see
             `ddpg_jax.runs.devices`. None of both: as many as come out even.
-        vary, evolve: what single members have of their own, and how they evolve, see `Config`; `ddpg_jax.runs.sweep` makes both.
+        vary, evolve: what members have of their own, and how they evolve, see `Config`; `ddpg_jax.runs.sweep` makes both.
         **given: replace the preset's numbers (`ddpg_jax.runs.presets.Numbers` and what the algorithm adds).
 
     Raises:

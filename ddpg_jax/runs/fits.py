@@ -120,16 +120,16 @@ def require_memory(parts: Iterable[Part]) -> None:
         RunError: which part is the largest, and what to lower.
     """
     parts = list(parts)
-    total, largest, free = sum(part.needed for part in parts), max(parts, key=lambda part: part.needed), _free()
-    if total > 0.9 * free:
+    total, largest, there = sum(part.needed for part in parts), max(parts, key=lambda part: part.needed), free()
+    if total > 0.9 * there:
         raise RunError(
             f"this needs {total:,} bytes, of which {largest.what} {largest.needed:,}, but the "
-            f"{jax.devices()[0].platform} has {free:,} in all: lower {largest.lower}."
+            f"{jax.devices()[0].platform} has {there:,} in all: lower {largest.lower}."
         )
 
 
-def _free() -> int:
-    """Of the first device, or of the machine, or of the share of it that this process may have."""
+def free() -> int:
+    """Bytes of memory: of the first device, or of the machine, or of the share of it that this process may have."""
     stats = jax.devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]

@@ -16,7 +16,7 @@ from ddpg_jax.health import NEVER
 from ddpg_jax.host import Stopped
 from ddpg_jax.learner import Report
 from ddpg_jax.population import Programs
-from ddpg_jax.runs import devices, hosts, layout, members, terminal
+from ddpg_jax.runs import devices, hosts, layout, terminal
 from ddpg_jax.runs.build import (
     BEGINNING,
     DURING,
@@ -271,8 +271,8 @@ def _require_finite(
     config: Config, first_bad_step: dict[str, Any], finite: dict[str, Any], steps: int, saved: int | None
 ) -> None:
     """Both as of a `Report`, at so many steps; the last checkpoint is at ``saved``."""
-    if config.vary and not np.all(_broken(first_bad_step, finite)):
-        return  # the others go on
+    if config.vary:
+        return  # one breaks down, and the others go on
     first = {name: int(np.min(value)) for name, value in first_bad_step.items()}
     broken = [name for name, value in finite.items() if not np.all(value)]
     if min(first.values()) == NEVER and not broken:
@@ -285,14 +285,8 @@ def _require_finite(
     else:
         what, member = name, int(np.argmin(first_bad_step[name]))
         steps = (first[name] + 1) * config.numbers.num_envs
-    what += f" of {named}" if (named := members.called(config, member)) else ""
+    what += f" of seed {config.seed + member}" if config.seeds > 1 else ""
     kept = f"the last finite checkpoint, at {saved} steps, is kept" if saved else "no checkpoint had been written yet"
     raise RunError(
         f"{what} became NaN or infinite at step {steps}; {kept}. Lower the learning rates or look at the environment."
     )
-
-
-def _broken(first_bad_step: dict[str, Any], finite: dict[str, Any]) -> np.ndarray:
-    """Of each member, whether one of its numbers became NaN or infinite."""
-    found = [np.asarray(step) != NEVER for step in first_bad_step.values()]
-    return np.any(np.stack([*found, *(~np.asarray(fine) for fine in finite.values())]), axis=0)

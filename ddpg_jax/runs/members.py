@@ -36,6 +36,8 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]
     Raises:
         ValueError: something is missing, unknown or out of its range.
     """
+    from ddpg_jax import checks
+
     given = exact("evolve", evolve, dict)
     if not given:
         return {}
@@ -49,6 +51,8 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]
         raise ValueError("evolution needs at least two members: raise --draws.")
     numbers = EVOLUTION | given
     numbers = {name: exact(name, value, type(EVOLUTION[name])) for name, value in numbers.items()}
+    checks.between(0, 0.5, fraction=numbers["fraction"])
+    checks.between(0, 1, change=numbers["change"], resample=numbers["resample"])
     found = {name: [exact(name, low, float), exact(name, high, float), bool(log)] for name, (low, high, log) in ranges.items()}
     return {"ranges": found, **numbers}
 
@@ -56,11 +60,3 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]
 def numbers_of(vary: Mapping[str, list[Any]], member: int) -> dict[str, float]:
     """What one member has instead of the run's own numbers."""
     return {name: values[member] for name, values in vary.items() if name != "seed"}
-
-
-def called(config: Any, member: int) -> str:
-    """A member as it stands in a sentence; of a run with one seed the empty text."""
-    if config.vary:
-        numbers = ", ".join(f"{name} {value:g}" for name, value in numbers_of(config.vary, member).items())
-        return f"member {member} ({numbers})"
-    return f"seed {config.seed + member}" if config.seeds > 1 else ""

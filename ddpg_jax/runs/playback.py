@@ -19,6 +19,7 @@ from ddpg_jax.runs.build import LATER, build, environment, evaluation_keys, eval
 from ddpg_jax.runs.config import Config, load, require_same
 from ddpg_jax.runs.folder import plain, write
 from ddpg_jax.runs.saved import Saved
+from ddpg_jax.runs.sweeps import outcome
 from ddpg_jax.types import Agent, AgentState, HostEnvironment
 
 MOST_FRAMES = 10_000
@@ -75,11 +76,35 @@ def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) 
     }
 
 
+def evaluate_sweep(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
+    """Returns of every member of a sweep, run by run."""
+    plan = outcome.read(folder)
+    found: dict[int, list[float]] = {}
+    for index, part in enumerate(plan["parts"]):
+        played = evaluate(outcome.part_folder(folder, index), episodes, seed)
+        each = zip(played["returns"], played["return_std"], strict=True)
+        found |= dict(zip(part["members"], each, strict=False))  # those that fill a run up are behind
+    means, stds = (np.array([found[number][i] for number in sorted(found)], np.float64) for i in range(2))
+    about = {"run": str(folder), "env": plan["env"], "episodes": episodes, "seed": seed}
+    return {**about, **spread_of(means), "return_std": plain(stds)}
+
+
 def spread_of(means: np.ndarray) -> dict[str, Any]:
     """What is said of a return of each member; those that are NaN are in no mean."""
     known = means[np.isfinite(means)]
     mean, middle = (float(known.mean()), float(statistics.interquartile_mean(known))) if known.size else (None, None)
     return {"mean_return": mean, "returns": plain(means), "interquartile_mean": middle}
+
+
+def acting(folder: Path, member: int) -> Callable[[Any], Any]:
+    """``action(observation)`` for ``[B, ...]`` of one member of a run, in the environment's own units, compiled.
+
+    Raises:
+        ValueError: there is no such member.
+    """
+    config, agent, _, agent_state = restored(folder)
+    state, env = member_state(config, agent_state, member), environment(config, 1)
+    return jax.jit(lambda observation: env.native_action(agent.act(state, observation)))
 
 
 def export(folder: Path, path: Path, member: int) -> str:

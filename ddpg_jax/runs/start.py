@@ -27,6 +27,8 @@ def check_folder(config: Config, folder: Path, resume: bool) -> None:
     for name in ("config.json", "metrics.jsonl", "summary.json", "curve.png"):
         if (folder / name).is_dir():
             raise RunError(f"{folder / name} is a folder, in the way of the file of that name: choose another --run-dir.")
+    if (folder / "sweep.json").exists():
+        raise RunError(f"{folder} holds a sweep: go on with it by `ddpg-jax sweep --resume`, or choose another --run-dir.")
     if not resume and (folder / "config.json").exists():
         raise RunError(f"{folder} already holds a run: choose another --run-dir, or go on with it by --resume.")
     if not resume and (read_metrics(folder) or (checkpoints.is_dir() and any(checkpoints.iterdir()))):
