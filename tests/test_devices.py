@@ -61,7 +61,7 @@ def test_environments_on_the_host_stay_on_one_device():
     ],
 )
 def test_devices_that_do_not_come_out_even(options, sentence):
-    with pytest.raises(ValueError, match="^") as caught:
+    with pytest.raises(ValueError, match="devices|mesh") as caught:
         config(**options)
     assert sentence in str(caught.value)
 
@@ -76,7 +76,7 @@ def test_the_mesh_of_a_run_is_said():
     said = []
     assert devices.settled(config(devices=4), 8, said.append) == "members=1,data=4"
     assert said.pop() == (
-        "on 4 devices (members=1,data=4), each with 4 of 16 environments, and 16 of 64 rows of a batch; 4 of 8 stay idle."
+        "on 4 devices (members=1,data=4), each 4 of 16 environments, and 16 of 64 rows of a batch; 4 of 8 stay idle."
     )
     assert devices.settled(config(seeds=4), 4, said.append) == "members=4,data=1"
     assert said.pop() == "on 4 devices (members=4,data=1), each 1 of 4 members."
