@@ -39,6 +39,16 @@ class Population(NamedTuple):
     """The state is a `TrainState`, or holds more than one (`ddpg_jax.population.evolution`); it has an ``agent``."""
     chunk: Callable[[Any, Numbers], tuple[Any, Report]]
     evaluate: Callable[[AgentState, Key, Numbers], jax.Array]
+    place: "Place | None" = None
+    """Where keys, numbers and states lie, of one that is spread over devices (`ddpg_jax.sharding.spread`)."""
+
+
+class Place(NamedTuple):
+    """``state`` and ``members``: shapes, to the same with their shardings; ``put``: keys or numbers, to where they belong."""
+
+    state: Callable[[PyTree], PyTree]
+    members: Callable[[PyTree], PyTree]
+    put: Callable[[PyTree], PyTree]
 
 
 def make_population(
@@ -118,12 +128,28 @@ def compiled(population: Population, keys: Key, numbers: Numbers) -> Programs:
     """Compile each program once, side by side: XLA works outside Python's lock. `chunk` is given its state."""
     begin = time.perf_counter()
     state = jax.eval_shape(population.start, keys, numbers)
+    place = population.place
+    if place is not None:
+        state, keys, numbers = place.state(state), place.members(keys), place.members(numbers)
+    lying = {} if place is None else {"out_shardings": jax.tree.map(lambda x: x.sharding, state)}
+    both = {name: (tree, None) for name, tree in lying.items()}
     with ThreadPoolExecutor() as pool:
 
         def submit(wanted: compiling.Options, function: Callable, *args: Any, **options: Any) -> Future:
             return pool.submit(compiling.jit(function, wanted, **options).lower(*args).compile)
 
-        chunk = submit(compiling.OFTEN, population.chunk, state, numbers, donate_argnums=0)
-        start = submit(compiling.SELDOM, population.start, keys, numbers)
+        chunk = submit(compiling.OFTEN, population.chunk, state, numbers, donate_argnums=0, **both)
+        start = submit(compiling.SELDOM, population.start, keys, numbers, **lying)
         evaluate = submit(compiling.SELDOM, population.evaluate, state.agent, keys, numbers)
-        return Programs(start.result(), chunk.result(), evaluate.result(), time.perf_counter() - begin)
+        made = Programs(start.result(), chunk.result(), evaluate.result(), time.perf_counter() - begin)
+    return made if place is None else _placing(made, place.put)
+
+
+def _placing(made: Programs, put: Callable[[PyTree], PyTree]) -> Programs:
+    """The programs, given keys and numbers from wherever they lie."""
+    return Programs(
+        lambda keys, numbers: made.start(put(keys), put(numbers)),
+        lambda state, numbers: made.chunk(state, put(numbers)),
+        lambda agent_state, keys, numbers: made.evaluate(agent_state, put(keys), put(numbers)),
+        made.seconds,
+    )

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpg_jax import compiling, envs, host, rollout, train
+from ddpg_jax import compiling, envs, host, rollout, sharding, train
 from ddpg_jax.learner import TrainState
 from ddpg_jax.population import Member, Numbers, Population, Programs, compiled, make_population
 from ddpg_jax.population.evolution import Range, evolving
-from ddpg_jax.runs import fits, members
+from ddpg_jax.runs import devices, fits, layout, members
 from ddpg_jax.runs.config import Config, RunError
 from ddpg_jax.runs.presets import Parts
 from ddpg_jax.types import Agent, AgentState, Environment, HostEnvironment, PyTree, strong
@@ -78,13 +78,29 @@ def build(config: Config, stopped: Callable[[], bool] = lambda: False) -> Built:
     env = environment(config, config.numbers.num_envs)
     for member in range(config.seeds if config.vary else 0):
         compose(config, env, **members.numbers_of(config.vary, member))  # refuses what is out of its range
-    population = make_population(member_of(config), many=config.seeds > 1)
-    state = jax.eval_shape(population.start, member_keys(config), member_numbers(config))
-    fits.require_memory(fits.parts_of(config, state))
+    population = population_of(config)
+    state = shapes(config)
+    fits.require_memory(fits.parts_of(config, state.members if config.evolve else state))
+    return Built(compose(config, env).agent, population, state if population.place is None else population.place.state(state))
+
+
+def population_of(config: Config) -> Population:
+    """The run's members, over the devices of its mesh."""
+    mesh, many = devices.of(config.mesh), config.seeds > 1
+    if mesh.devices == 1:
+        population = make_population(member_of(config), many=many)
+    else:
+        population = sharding.spread(member_of(config), sharding.make_mesh(*mesh), many=many)
+    return _evolving(config, population) if config.evolve else population
+
+
+def shapes(config: Config) -> PyTree:
+    """Of the training state on the run's mesh, whether its devices are here or not."""
+    start = sharding.start_of_shards(member_of(config), devices.of(config.mesh).data, many=config.seeds > 1)
     if config.evolve:
-        population = _evolving(config, population)
-        state = jax.eval_shape(population.start, member_keys(config), member_numbers(config))
-    return Built(compose(config, env).agent, population, state)
+        never: Any = None
+        start = _evolving(config, Population(start, never, never)).start
+    return jax.eval_shape(start, member_keys(config), member_numbers(config))
 
 
 def _evolving(config: Config, population: Population) -> Population:
@@ -94,36 +110,38 @@ def _evolving(config: Config, population: Population) -> Population:
 
 
 def member_of(config: Config) -> Callable[[Numbers], Member]:
-    """``member(numbers)``: what one seed of this run does, with some of its numbers replaced by traced ones."""
-    env, played = environment(config, config.numbers.num_envs), environment(config, config.evaluation_episodes)
+    """``member(numbers)``: what one seed of this run does, with some of its numbers replaced by traced ones; one of its shards,
+    where the run's mesh has more of each."""
+    shards = devices.of(config.mesh).data
+    env = environment(config, config.numbers.num_envs // shards)
+    played = environment(config, -(-config.evaluation_episodes // shards))
     assert isinstance(played, Environment)
 
     def member(numbers: Numbers) -> Member:
-        parts = compose(config, env, **numbers)
-        trainer = _make_train(train.make_train, config, parts, env)
+        parts = compose(config, env, shards, **numbers)
+        trainer = _make_train(train.make_train, config, parts, env, shards)
         start = lambda key: trainer.warm_up(trainer.init(key))
         return Member(start, trainer.chunk, rollout.make_evaluate(parts.agent, played))
 
     return member
 
 
-def compose(config: Config, env: Any, **replaced: Any) -> Parts:
-    """The run's agent, replay and behaviour in such an environment, with some of its numbers replaced."""
-    return config.preset.compose(dataclasses.replace(config.numbers, **replaced), env)
+def compose(config: Config, env: Any, shards: int = 1, **replaced: Any) -> Parts:
+    """The run's agent, replay and behaviour in such an environment, with some of its numbers replaced; of one of its shards."""
+    numbers = dataclasses.replace(config.numbers, **replaced)
+    return config.preset.compose(numbers if shards == 1 else numbers.of_shard(shards, sharding.DATA), env)
 
 
-def _make_train(make: Callable, config: Config, parts: Parts, env: Any) -> Any:
+def _make_train(make: Callable, config: Config, parts: Parts, env: Any, shards: int = 1) -> Any:
     return make(
         parts.agent,
         env,
         parts.replay,
         parts.behaviour,
-        learning_starts=config.schedule.learning_starts,
-        updates_per_step=config.schedule.updates_per_step,
-        collect_steps=config.schedule.collect_steps,
-        steps_per_chunk=config.schedule.steps_per_chunk,
         warm_up=parts.warm_up,
         window=parts.window,
+        **devices.shard_of(config, shards),
+        **({} if shards == 1 else {"axis_name": sharding.DATA}),
     )
 
 
@@ -196,11 +214,16 @@ def held_out(returns: np.ndarray, config: Config) -> np.ndarray:
     return returns
 
 
+def played(config: Config, returns: Any) -> np.ndarray:
+    """``[seeds, evaluation_episodes]`` of what `Programs.evaluate` returned; shards may have played some more."""
+    return layout.fetched(returns).reshape(config.seeds, -1)[:, : config.evaluation_episodes]
+
+
 def final_returns(config: Config, programs: Programs, agent_state: AgentState) -> np.ndarray:
     """``[seeds, >= 100]`` returns of fresh deterministic episodes that no evaluation before has seen."""
     rounds, numbers = -(-FINAL_EPISODES // config.evaluation_episodes), member_numbers(config)
     parts = [
-        np.asarray(programs.evaluate(agent_state, evaluation_keys(config, FINAL, index), numbers)).reshape(config.seeds, -1)
+        played(config, programs.evaluate(agent_state, evaluation_keys(config, FINAL, index), numbers))
         for index in range(rounds)
     ]
     return held_out(np.concatenate(parts, axis=1)[:, :FINAL_EPISODES].astype(np.float64), config)

@@ -8,10 +8,10 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,19 @@ logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathnam
 
 FORMAT = 4
 """Of what is in a checkpoint; raised where the state of training or how it is stored gets another structure."""
+
+
+class Found(NamedTuple):
+    """A checkpoint: of each part that was wanted its leaves, ``[name, dtype, shape]``, and their bytes."""
+
+    step: int
+    record: dict[str, Any]
+    parts: list[tuple[list, np.ndarray]]
+
+
+def of_process(folder: Path, number: int) -> Path:
+    """Where a process of several keeps its part of each checkpoint; the first one's has the record of all."""
+    return folder if number == 0 else folder.with_name(f"{folder.name}.{number}")
 
 
 class Checkpoints:
@@ -70,7 +83,7 @@ class Checkpoints:
             data = _packed(state)
         except MemoryError as error:
             raise RunError(f"the checkpoint at {step} steps finds no memory ({error}). Those before it are intact.") from error
-        self._pending = self._writer.submit(self._write, step, data, _specification(state), record)
+        self._pending = self._writer.submit(self._write, step, data, specification(state), record)
 
     def wait(self, *, until_done: bool = True) -> None:
         """Until what is being written is on disk; or else only ask.
@@ -117,27 +130,65 @@ class Checkpoints:
             FileNotFoundError: there is none that can be read.
             ValueError: the newest is of another version of this library, or of another state than ``like``.
         """
+        found = self.newest(report)
+        ((leaves, data),) = found.parts
+        require_same(found.step, leaves, specification(like))
+        return found.step, _unpacked(data, like), found.record
+
+    def newest(
+        self,
+        report: Callable[[str], None],
+        needed: Callable[[dict[str, Any]], Sequence[int]] = lambda record: (0,),
+        limit: float = float("inf"),
+    ) -> Found:
+        """The newest checkpoint that can be read, its state as bytes.
+
+        Args:
+            report: as of `restore`.
+            needed: of its record, the numbers of the processes whose parts of the state are wanted; this folder's is 0.
+            limit: the last step that is looked at.
+
+        Raises:
+            FileNotFoundError, ValueError: as `restore`.
+        """
         self.wait()
         damaged: set[int] = set()
-        while left := self._steps() - damaged:
+        while left := {step for step in self._steps() - damaged if step <= limit}:
             step = max(left)
             try:
                 about = self._about(step)
-                data = self._bytes(step, about["state"]) if about["format"] == FORMAT else None
+                known = about["format"] == FORMAT
+                parts = [self._part(step, about, number) for number in needed(about["record"])] if known else []
             except Exception as error:  # whatever the storage raises on damaged files
-                now = self._steps() - damaged
+                now = {step for step in self._steps() - damaged if step <= limit}
                 if now and step == max(now):  # else it was rotated away while it was read
                     damaged.add(step)
                     report(f"checkpoint {step} is damaged ({checks.first_line(error)}); trying the one before it.")
                 continue
-            if data is None:
+            if not known:
                 raise ValueError(
                     f"checkpoint {step} has format {about['format']}, of another version of ddpg_jax, where this one reads "
                     f"format {FORMAT}: go on with that version, or train anew in another folder."
                 )
-            _require_same(step, about["leaves"], _specification(like))
-            return step, _unpacked(data, like), about["record"]
+            return Found(step, about["record"], parts)
         raise FileNotFoundError("no checkpoint that can be read" if damaged else "no checkpoint")
+
+    def _part(self, step: int, about: dict[str, Any], number: int) -> tuple[list, np.ndarray]:
+        """``(leaves, bytes)`` of what a process wrote; that of another one is held to the seal that this record has of it."""
+        if number == 0:
+            return about["leaves"], self._bytes(step, about["state"])
+        other = Checkpoints(of_process(self._folder, number), read_only=True)
+        try:
+            theirs = other._about(step)
+            if _seal(theirs) != about["record"]["parts"][number - 1]:
+                raise ValueError(f"the part of process {number} is not the one that was written with it")
+            return theirs["leaves"], other._bytes(step, theirs["state"])
+        finally:
+            other.close()
+
+    def seal(self, step: int) -> str:
+        """Of the record of a checkpoint, which names the digest of its state."""
+        return _seal(self._about(step))
 
     def _about(self, step: int) -> dict[str, Any]:
         """What is stored beside a state; of formats before 3, which had no seal, the number of the format alone."""
@@ -177,12 +228,17 @@ def _data(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
-def _specification(tree: PyTree) -> list[list]:
+def specification(tree: PyTree) -> list[list]:
     """``[name, dtype, shape]`` of every leaf."""
     return [[jax.tree_util.keystr(path), str(x.dtype), list(x.shape)] for path, x in jax.tree.leaves_with_path(tree)]
 
 
-def _require_same(step: int, found: list[list], wanted: list[list]) -> None:
+def require_same(step: int, found: list[list], wanted: list[list]) -> None:
+    """Both of `specification`.
+
+    Raises:
+        ValueError: the checkpoint's leaves are not those that are wanted.
+    """
     if found == wanted:
         return
     there, here = next(pair for pair in itertools.zip_longest(found, wanted) if pair[0] != pair[1])
@@ -206,15 +262,29 @@ def _packed(tree: PyTree) -> np.ndarray:
     return data
 
 
-def _unpacked(data: np.ndarray, like: PyTree) -> PyTree:
-    """The arrays that `_packed` copied; ``like`` has their structure, shapes and dtypes."""
+def arrays(data: np.ndarray, like: PyTree) -> PyTree:
+    """What `Checkpoints.save` was given, as NumPy's arrays in these bytes; of random keys their data.
+
+    Args:
+        data: of a `Found`.
+        like: a pytree of arrays or shapes with the same leaves.
+    """
     end = 0
 
-    def one(leaf: Any) -> jax.Array:
+    def one(leaf: Any) -> np.ndarray:
         nonlocal end
         stored = jax.eval_shape(_data, leaf)
         begin, end = end, end + stored.size * stored.dtype.itemsize
-        array = jnp.array(data[begin:end].view(stored.dtype).reshape(stored.shape), copy=True)
-        return jax.random.wrap_key_data(array) if is_key(leaf) else array
+        return data[begin:end].view(stored.dtype).reshape(stored.shape)
 
     return jax.tree.map(one, like)
+
+
+def _unpacked(data: np.ndarray, like: PyTree) -> PyTree:
+    """The arrays that `_packed` copied; ``like`` has their structure, shapes and dtypes."""
+
+    def one(stored: np.ndarray, leaf: Any) -> jax.Array:
+        array = jnp.array(stored, copy=True)
+        return jax.random.wrap_key_data(array) if is_key(leaf) else array
+
+    return jax.tree.map(one, arrays(data, like), like)

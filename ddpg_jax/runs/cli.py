@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ddpg_jax import __version__, runs
+from ddpg_jax.runs import hosts
 from ddpg_jax.runs.config import make_config
 from ddpg_jax.runs.presets import PRESETS, number_types
 from ddpg_jax.runs.program import Program, Setting, Whole, require_device, use_compilation_cache
@@ -23,6 +24,13 @@ SEED = Whole(0, LARGEST)
 MANY = Whole(1, 1_000_000)
 MEMBER = Whole(0, LARGEST)
 INTEGER = Setting(int)
+PLACES = (
+    ("--devices", INTEGER, "Of all processes. [default: as many as divide members, or environments and batch]"),
+    ("--mesh", str, "Devices on each axis, as members=4,data=2. [default: members first]"),
+    ("--coordinator", str, "HOST:PORT of process 0, where several train together. [default: the cluster's]"),
+    ("--num-processes", MANY, "[default: the cluster's, else 1]"),
+    ("--process-id", SEED, "Of this one, from 0. [default: the cluster's]"),
+)
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,6 +64,18 @@ def _option(flag: str, help: str, kind: Any = INTEGER) -> Callable[[Callable], C
     return click.option(flag, type=kind, default=None, help=f"{help} [default: {shown}]")
 
 
+def _place_options(command: Callable) -> Callable:
+    """Where a run is trained: on which devices, and with which other processes (`_processes`)."""
+    for flag, kind, help in reversed(PLACES):
+        command = click.option(flag, type=kind, help=help)(command)
+    return command
+
+
+def _processes(given: dict[str, Any]) -> hosts.Asked:
+    """The processes of a run, taken out of what was given; they `join` before JAX is used."""
+    return hosts.Asked(**{name: given.pop(name) for name in hosts.Asked._fields if name in given})
+
+
 def _env_options(given: dict[str, Any]) -> dict[str, Any]:
     """Those of the environment, taken out of what was given."""
     found = {name: given.pop(name) for name in ("backend", "time_limit", "action_repeat") if name in given}
@@ -70,6 +90,7 @@ def _env_options(given: dict[str, Any]) -> dict[str, Any]:
 @_option("--seeds", "Independent members, trained in one program.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir; options left out are the run's.")
 @click.option("--profile", is_flag=True, help="Trace a few chunks into RUN-DIR/profile, and say what share each part takes.")
+@_place_options
 @click.option("--backend", default=None, help="Brax's physics: generalized, positional, spring or mjx.")
 @click.option("--time-limit", type=Setting(int), default=None, help="Steps per episode. [default: the environment's]")
 @click.option(
@@ -89,8 +110,9 @@ def train(env: str | None, run_dir: Path | None, resume: bool, profile: bool, **
     """Train an agent on ENV (pendulum) and write everything into a run folder."""
     given = {name: value for name, value in options.items() if value is not None}
     given |= _env_options(given)
+    hosts.join(_processes(given), run_dir)
     _begin()
-    runs.train(env, run_dir=run_dir, resume=resume, profile=profile, **given)
+    runs.train(env, run_dir=run_dir, resume=resume, profile=profile, progress=hosts.is_first(), **given)
 
 
 @main.command()
@@ -119,7 +141,7 @@ def sweep(env: str | None, sets: tuple[str, ...], pbt: bool, **options: Any) -> 
     runs.sweep(env, {name: values for name, _, values in split}, **given)
 
 
-sweep.params += [option for option in train.params if option.name not in ("env", "profile", "traceback")]
+sweep.params += [option for option in train.params if option.name not in ("env", "profile", "traceback", *hosts.Asked._fields)]
 
 
 @main.command()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from ddpg_jax.runs.devices import asked
 from ddpg_jax.runs.members import checked_evolve, checked_vary, numbers_of
 from ddpg_jax.runs.presets import PRESETS, Numbers, Preset, numbers_on
 from ddpg_jax.runs.values import LARGEST, RunError, exact, shown
@@ -19,6 +20,8 @@ __all__ = ["DERIVED", "FREE", "Config", "RunError", "from_flat", "load", "make_c
 
 # May differ between a run and its continuation: they change no bit of what is trained.
 FREE = ("total_timesteps", "evaluate_every", "evaluation_episodes", "checkpoint_every", "keep")
+# May differ too, but for the last bits of what is trained from there on.
+PLACES = ("mesh",)
 # Said in ``config.json``, and known without it.
 DERIVED = ("source", "replaced", "trained_timesteps")
 # What an option of any environment may be.
@@ -42,6 +45,8 @@ class Config:
     evaluation_episodes: int
     checkpoint_every: int
     keep: int
+    mesh: str
+    """The devices, as ``members=4,data=2`` (`ddpg_jax.runs.devices`); empty where they are not chosen yet."""
     vary: dict[str, list[Any]]
     """What members have of their own, ``{name: [seeds]}``: floats of the preset, and ``seed`` where it is not ``seed + i``."""
     evolve: dict[str, Any]
@@ -86,6 +91,7 @@ class Config:
             "trained_timesteps": self.trained_timesteps,
             **{name: getattr(self, name) for name in own},
             "steps_per_chunk": self.schedule.steps_per_chunk,
+            "mesh": self.mesh,
             **{field.name: getattr(self.numbers, field.name) for field in fields(self.numbers)},
             **{name: value for name, value in (("vary", self.vary), ("evolve", self.evolve)) if value},
         }
@@ -104,6 +110,8 @@ def make_config(
     evaluation_episodes: int = 20,
     checkpoint_every: int = 5,
     keep: int = 2,
+    devices: int | None = None,
+    mesh: str = "",
     vary: dict[str, list[Any]] | None = None,
     evolve: dict[str, Any] | None = None,
     **given: Any,
@@ -117,6 +125,8 @@ def make_config(
         evaluate_every, checkpoint_every: in chunks; 0 is never but at the end.
         evaluation_episodes: episodes per evaluation.
         keep: checkpoints kept.
+        devices, mesh: how many devices to train on, or which of them on which axis, as ``members=4,data=2``; see
+            `ddpg_jax.runs.devices`. None of both: as many as come out even.
         vary, evolve: what members have of their own, and how they evolve, see `Config`; `ddpg_jax.runs.sweep` makes both.
         **given: replace the preset's numbers (`ddpg_jax.runs.presets.Numbers` and what the algorithm adds).
 
@@ -144,14 +154,15 @@ def make_config(
         numbers=numbers,
         replaced={name: both for name, both in replaced.items() if getattr(numbers, name) == both[1]},
         schedule=_schedule(numbers, steps_per_chunk),
+        mesh="",
         **own,
     )
     _check_steps(config)
-    return config
+    return dataclasses.replace(config, mesh=asked(config, devices, mesh))
 
 
 OWN = get_type_hints(make_config) | {"env_options": dict, "steps_per_chunk": int}
-for _name in ("given", "return", "vary", "evolve"):
+for _name in ("given", "return", "vary", "evolve", "devices", "mesh"):
     del OWN[_name]
 
 
@@ -239,12 +250,14 @@ def resumed(folder: Path, given: dict[str, Any]) -> Config:
     """
     saved = load(folder).flat()
     kinds = OWN | {name: kind for preset in PRESETS.values() for name, kind in get_type_hints(type(preset.numbers)).items()}
+    places = {name: given[name] for name in ("devices", "mesh") if given.get(name)}
+    given = {name: value for name, value in given.items() if name not in ("devices", "mesh")}
     given = {name: exact(name, value, kinds[name]) if name in kinds else value for name, value in given.items()}
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
     if "env_options" in given:
         given["env_options"] = saved["env_options"] | given["env_options"]
     require_same(saved, given)
-    return from_flat(saved | given)
+    return from_flat(saved | given | ({"mesh": ""} | places if places else {}))
 
 
 def load(folder: Path) -> Config:
@@ -287,7 +300,7 @@ def require_same(saved: dict[str, Any], given: dict[str, Any]) -> None:
     Raises:
         RunError: fields differ that may not (all but `FREE`), or that the run does not have; the sentence names them.
     """
-    may = (*FREE, *DERIVED)
+    may = (*FREE, *PLACES, *DERIVED)
     names = [name for name, value in given.items() if name not in may and value != saved.get(name, "none")]
     if names:
         differences = ", ".join(f"{name} (run: {saved.get(name, 'none')}, given: {given[name]})" for name in names)

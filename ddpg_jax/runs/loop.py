@@ -16,7 +16,7 @@ from ddpg_jax.health import NEVER
 from ddpg_jax.host import Stopped
 from ddpg_jax.learner import Report
 from ddpg_jax.population import Programs
-from ddpg_jax.runs import terminal
+from ddpg_jax.runs import devices, hosts, layout, terminal
 from ddpg_jax.runs.build import (
     BEGINNING,
     DURING,
@@ -29,12 +29,13 @@ from ddpg_jax.runs.build import (
     host_seed,
     member_keys,
     member_numbers,
+    played,
 )
 from ddpg_jax.runs.claim import claimed
 from ddpg_jax.runs.config import Config, RunError
 from ddpg_jax.runs.folder import Clock, curve, metrics_row, plain, read_metrics, write_json
 from ddpg_jax.runs.log import Log
-from ddpg_jax.runs.start import Background, begun, check_folder, restore
+from ddpg_jax.runs.start import Background, begun, check_folder, on_devices, restore
 from ddpg_jax.runs.statistics import plot, summary
 from ddpg_jax.runs.terminal import Interrupted
 from ddpg_jax.types import Agent, AgentState, PyTree
@@ -78,18 +79,24 @@ def run(
     """
     began = time.perf_counter()
     with contextlib.ExitStack() as opened:
-        stop = opened.enter_context(terminal.stopping())
+        asked = opened.enter_context(terminal.stopping())
+        opened.enter_context(hosts.together())
+        checkpoints_folder, folder = folder, opened.enter_context(hosts.own_folder(folder))
         opened.enter_context(claimed(folder))
-        check_folder(config, folder, resume)
+        if hosts.is_first():
+            check_folder(config, folder, resume)
+        hosts.wait("the folder is this run's")
+        stop, agree = hosts.agreeing(asked)
+        config = on_devices(config, say, resume)
         if config.note:
             say(config.note)
         try:
-            built = build(config, lambda: bool(stop))
+            built = build(config, lambda: bool(asked))
         except (ValueError, TypeError, ImportError) as error:
             raise RunError(str(error)) from error
         if not resume:
             opened.enter_context(begun(config, folder))
-        tools = Background(folder, config.keep)
+        tools = Background(checkpoints_folder, config.keep)
         opened.callback(tools.close)
         programs = watch(compile_programs(built, config))
         checkpoints = tools.result()
@@ -100,7 +107,7 @@ def run(
         write_json(folder / "config.json", config.flat())
         log = Log(folder)
         opened.callback(log.close)
-        loop = _Loop(config, folder, programs, checkpoints, log, on_chunk, stop, {"evaluation": 0.0, "checkpoint": 0.0})
+        loop = _Loop(config, folder, programs, checkpoints, log, on_chunk, stop, agree, {"evaluation": 0.0, "checkpoint": 0.0})
         if resume:
             loop.catch_up(state.agent, done)
         state = loop.run(state, done, clock)
@@ -110,7 +117,8 @@ def run(
         write_json(folder / "summary.json", said)
         if not config.vary:
             _draw(folder, say)
-    return Finished(said, built.agent, state.agent)
+        trained = state.agent if devices.of(config.mesh).devices == 1 else layout.fetched_arrays(state.agent)
+    return Finished(said, built.agent, trained)
 
 
 def _end_if(stop: list[int], when: str, folder: Path) -> None:
@@ -135,7 +143,9 @@ def _begin(
     restored = None if checkpoints is None else restore(config, checkpoints, built, folder, say)
     if restored is None:
         state = jax.block_until_ready(programs.start(member_keys(config), member_numbers(config)))
-        _require_finite(config, state.first_bad_step, {}, config.schedule.warm_up_steps, None)
+        first = layout.fetched(state.first_bad_step)
+        first = {name: np.min(step.reshape(config.seeds, -1), axis=1) for name, step in first.items()}  # of all shards
+        _require_finite(config, first, {}, config.schedule.warm_up_steps, None)
         return state, 0, Clock()
     state, done, clock = restored
     if done > config.num_chunks:
@@ -154,6 +164,8 @@ class _Loop(NamedTuple):
     log: Log
     on_chunk: Callable[[dict[str, Any]], None]
     stop: list[int]
+    agree: Callable[[], None]
+    """Has the processes of a run tell each other of signals."""
     seconds: dict[str, float]
     """Of evaluations, and of waiting for checkpoints."""
 
@@ -171,7 +183,8 @@ class _Loop(NamedTuple):
         for chunks in range(done + 1, self.config.num_chunks + 1):
             begin = time.perf_counter()
             state, report = self.programs.chunk(state, numbers)
-            report = jax.device_get(report)
+            report = layout.fetched(report)
+            self.agree()
             clock.add(time.perf_counter() - begin)
             steps, last = self._steps(chunks), chunks == self.config.num_chunks
             self._require_sound(report, steps, saved)
@@ -197,7 +210,7 @@ class _Loop(NamedTuple):
         def evaluate(*arguments: Any) -> np.ndarray:
             _end_if(self.stop, "with everything trained and saved", self.folder)
             with contextlib.suppress(Stopped):
-                returns = np.asarray(self.programs.evaluate(*arguments))
+                returns = layout.fetched(self.programs.evaluate(*arguments))
             _end_if(self.stop, "with everything trained and saved", self.folder)
             return returns
 
@@ -216,8 +229,8 @@ class _Loop(NamedTuple):
             return None
         keys = evaluation_keys(self.config, DURING, self._steps(chunks))
         with self._timed("evaluation"), contextlib.suppress(Stopped):
-            returns = np.asarray(self.programs.evaluate(agent_state, keys, member_numbers(self.config)), np.float64)
-        return None if self.stop else plain(held_out(returns, self.config).reshape(self.config.seeds, -1).mean(axis=1))
+            returns = played(self.config, self.programs.evaluate(agent_state, keys, member_numbers(self.config)))
+        return None if self.stop else plain(held_out(returns.astype(np.float64), self.config).mean(axis=1))
 
     def _report(self, row: dict[str, Any]) -> None:
         self.log.add(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,9 @@ from ddpg_jax.envs import gymnasium
 from ddpg_jax.export import policy
 from ddpg_jax.runs import fits, out, statistics, video
 from ddpg_jax.runs.build import LATER, build, environment, evaluation_keys, evaluator, held_out
-from ddpg_jax.runs.checkpoints import Checkpoints
 from ddpg_jax.runs.config import Config, load, require_same
 from ddpg_jax.runs.folder import plain, write
+from ddpg_jax.runs.saved import Saved
 from ddpg_jax.runs.sweeps import outcome
 from ddpg_jax.types import Agent, AgentState, HostEnvironment
 
@@ -35,10 +36,12 @@ def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
     config = load(folder)
     if not (folder / "checkpoints").is_dir():
         raise FileNotFoundError(f"{folder} has no checkpoint: train it first.")
-    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    config = dataclasses.replace(config, mesh="")  # on one device, whatever it was trained on
+    checkpoints = Saved(folder / "checkpoints", read_only=True)
     built = build(config)
+    say = lambda text: print(text, file=sys.stderr)
     try:
-        steps, state, record = checkpoints.restore(built.state, lambda text: print(text, file=sys.stderr))
+        steps, state, record = checkpoints.restore(config, built.state, say, goes_on=False)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder} has {error}: train it first.") from error
     except ValueError as error:

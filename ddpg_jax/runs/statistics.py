@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddpg_jax.runs import out
-from ddpg_jax.runs.config import DERIVED
+from ddpg_jax.runs.config import DERIVED, PLACES
 from ddpg_jax.runs.folder import curve, device, plain, updates_in, versions, write
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def plot(folders: Sequence[Path], path: Path) -> str:
     groups: dict[str, list[Path]] = {}
     for folder in folders:
         config = json.loads((folder / "config.json").read_text())
-        label = {name: value for name, value in config.items() if name not in ("seed", "seeds", *DERIVED)}
+        label = {name: value for name, value in config.items() if name not in ("seed", "seeds", *PLACES, *DERIVED)}
         groups.setdefault(json.dumps(label, sort_keys=True), []).append(folder)
     figure = Figure(figsize=(6.4, 4), dpi=120, layout="constrained")
     known = sorted(FigureCanvasAgg(figure).get_supported_filetypes())

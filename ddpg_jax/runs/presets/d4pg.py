@@ -48,6 +48,7 @@ def compose(numbers: D4PGNumbers, env: Environment, **start: Any) -> Parts:
         critic_learning_rate=parts.critic_rate(numbers),
         critic_weight_decay=numbers.critic_weight_decay,
         optimizer=parts.optimizer(numbers),
+        axis_name=numbers.axis_name,
     )
     return parts.assemble(numbers, agent, parts.gaussian(numbers.stddev))
 

@@ -33,6 +33,7 @@ def make(numbers: Numbers, actor: Actor, critic: Critic) -> Agent:
         critic_learning_rate=parts.critic_rate(numbers),
         critic_weight_decay=numbers.critic_weight_decay,
         optimizer=parts.optimizer(numbers),
+        axis_name=numbers.axis_name,
     )
 
 

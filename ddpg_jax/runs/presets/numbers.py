@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 if TYPE_CHECKING:
     from ddpg_jax.types import Agent, Behaviour, Environment, Replay, Window
@@ -55,6 +55,16 @@ class Numbers:
     """beta of prioritised replay at the first batch."""
     importance_updates: int = 100_000
     """Batches over which beta rises to 1."""
+
+    axis_name: ClassVar[str | None] = None
+    """No number: of the mesh axis over which a run's numbers are split, in those that `of_shard` made."""
+
+    def of_shard(self, shards: int, axis_name: str) -> Self:
+        """The numbers of one of so many shards of a run, which divide its environments and its batch."""
+        own = {name: getattr(self, name) // shards for name in ("num_envs", "batch_size", "replay_capacity")}
+        made = replace(self, **own)
+        object.__setattr__(made, "axis_name", axis_name)  # frozen; no field, so in no configuration and no option
+        return made
 
     @property
     def batches_per_update(self) -> int:

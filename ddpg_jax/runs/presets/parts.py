@@ -67,7 +67,7 @@ def assemble(numbers: Numbers, agent: Agent, explore: Callable[[Agent], Behaviou
     """
     agent = ddpg_jax.agents.scale_rewards(agent, numbers.reward_scale)
     if numbers.normalize_observations:
-        agent = ddpg_jax.agents.normalize_observations(agent)
+        agent = ddpg_jax.agents.normalize_observations(agent, axis_name=numbers.axis_name)
     behaviour = explore(agent)
     window = ddpg_jax.returns.n_step(numbers.n_step, numbers.gamma) if numbers.n_step > 1 else None
     return Parts(agent, _replay(numbers), behaviour, behaviour if own_warm_up else None, window)

@@ -52,6 +52,7 @@ def compose(numbers: TD3Numbers, env: Environment, **start: Any) -> Parts:
         target_noise_clip=numbers.target_noise_clip,
         policy_delay=numbers.policy_delay,
         optimizer=parts.optimizer(numbers),
+        axis_name=numbers.axis_name,
     )
     return parts.assemble(numbers, agent, parts.gaussian(numbers.stddev))
 

@@ -57,6 +57,7 @@ def compose(numbers: TD3CategoricalNumbers, env: Environment) -> Parts:
         target_noise_clip=numbers.target_noise_clip,
         policy_delay=numbers.policy_delay,
         optimizer=parts.optimizer(numbers),
+        axis_name=numbers.axis_name,
     )
     noise = ddpg_jax.noise
     drawn = noise.chain(noise.gaussian_per_episode(numbers.stddev_low, numbers.stddev_high), noise.clip())
