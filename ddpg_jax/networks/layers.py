@@ -96,12 +96,14 @@ class NoisyDense(nn.Module):
 class LayerNorm(nn.Module):
     """Layer normalisation; ``Actor(norm=LayerNorm)`` puts it after each hidden layer, before the non-linearity.
 
+    Computed in float32, whatever the network computes in: a mean of many numbers of 8 bits would have few bits left.
+
     Source: Ba et al. 2016; Plappert et al. 2018, section 4.1.
     """
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nn.LayerNorm(dtype=x.dtype)(x)
+        return nn.LayerNorm(dtype=jnp.float32)(x.astype(jnp.float32)).astype(x.dtype)
 
 
 class BatchNorm(nn.Module):

@@ -58,7 +58,7 @@ def _option(flag: str, help: str, kind: Any = INTEGER) -> Callable[[Callable], C
 
 @main.command()
 @click.argument("env", required=False)
-@_option("--preset", "A name that `ddpg-jax presets` lists.", str)
+@click.option("--preset", default=None, help="A name that `ddpg-jax presets` lists. [default: as the device and ENV want it]")
 @click.option("--run-dir", type=click.Path(path_type=Path, file_okay=False), help="[default: a new folder under runs/]")
 @_option("--seed", "Of the first member.")
 @_option("--seeds", "Independent members, trained in one program.")

@@ -45,10 +45,11 @@ def require_vector(name: str, env: Environment | HostEnvironment) -> None:
     """Refuse what the presets' networks cannot take.
 
     Raises:
-        RunError: an observation is not one vector of numbers, or an action has no element.
+        RunError: an observation is neither one vector of numbers nor a dict of some, or an action has no element.
     """
     observation, shape = env.observation, tuple(env.action.shape)
-    if not isinstance(observation, jax.ShapeDtypeStruct) or len(observation.shape) != 1 or 0 in observation.shape:
+    streams = list(observation.values()) if isinstance(observation, dict) else [observation]
+    if not streams or not all(isinstance(x, jax.ShapeDtypeStruct) and len(x.shape) == 1 and 0 not in x.shape for x in streams):
         remedy = (
             "wrap it by gymnasium.wrappers.FlattenObservation"
             if isinstance(env, HostEnvironment)
@@ -56,7 +57,7 @@ def require_vector(name: str, env: Environment | HostEnvironment) -> None:
         )
         raise RunError(
             f"{name} shows {_described(observation)}, but the presets' networks take one vector of numbers (a Box of one "
-            f"dimension): {remedy}, or compose networks of your own in Python (README)."
+            f"dimension), or a dict of some: {remedy}, or compose networks of your own in Python (README)."
         )
     if len(shape) != 1 or 0 in shape:
         raise RunError(
@@ -66,7 +67,8 @@ def require_vector(name: str, env: Environment | HostEnvironment) -> None:
 
 def _described(observation: PyTree) -> str:
     if isinstance(observation, dict):
-        return f"a dict of {', '.join(map(str, observation)) or 'nothing'}"
+        named = (f"{name} {getattr(x, 'shape', '')}".strip() for name, x in observation.items())
+        return f"a dict of {', '.join(named) or 'nothing'}"
     if not isinstance(observation, jax.ShapeDtypeStruct):
         return f"a {type(observation).__name__}"
     return f"an observation of shape {observation.shape}" if observation.shape else "a single number (shape ())"
