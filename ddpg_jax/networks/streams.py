@@ -1,4 +1,4 @@
-"""Networks that see one stream of an observation that is a dict: an actor what a robot senses, a critic what a simulator knows."""
+"""Networks that see one stream of a dict: an actor what a robot senses, a critic what the simulator knows."""
 
 from typing import Any, NamedTuple
 

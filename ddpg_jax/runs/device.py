@@ -1,4 +1,4 @@
-"""What a run's numbers owe to the kind of device that it begins on; imports no JAX, so that the command line answers at once."""
+"""What a run's numbers owe to the kind of device that it begins on; imports no JAX before it is asked for a device."""
 
 from __future__ import annotations
 
