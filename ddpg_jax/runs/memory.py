@@ -1,4 +1,4 @@
-"""What a run will hold in memory, part by part, before any of it is allocated; `ddpg_jax.runs.fits` refuses what is too much."""
+"""What a run will hold in memory, part by part, before any of it is allocated; `fits` refuses what is too much."""
 
 from __future__ import annotations
 
