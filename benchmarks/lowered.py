@@ -10,6 +10,8 @@ from benchmarks import hlo, programs
 from benchmarks.accelerators import Place
 from ddpg_jax import envs, noise, replay, train
 from ddpg_jax.behaviour import explore
+from ddpg_jax.runs import build
+from ddpg_jax.runs.config import make_config
 from ddpg_jax.types import Key, PyTree, Replay
 
 OBSERVATIONS, ACTIONS = 17, 6
@@ -102,6 +104,14 @@ def loop(
     return _lowered(trainer.chunk, trainer.init, 0, place)
 
 
+def recipe(env_name: str, place: Place, **given: Any) -> jax.stages.Lowered:
+    """A chunk of preset fast-td3, as `ddpg-jax train` runs it; ``given``: as of `ddpg_jax.runs.config.make_config`."""
+    config = make_config(env_name, "fast-td3", **given)
+    built = build.build(config, weigh=lambda parts: None)
+    chunk = jax.jit(lambda state: built.population.chunk(state, {}), donate_argnums=0)
+    return chunk.lower(place(built.state))
+
+
 def _lowered(run: Callable[[PyTree], PyTree], init: Callable[[Key], PyTree], members: int, place: Place) -> jax.stages.Lowered:
     """``run`` with its state donated, as the loop is."""
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), members) if members else jax.random.key(0))
@@ -120,6 +130,10 @@ def _scales(name: str, env_name: str, **sizes: Any) -> dict[str, Program]:
     return {f"{name}_{slug}_{count}": _whole(name, env_name, count, **sizes) for count in counts}
 
 
+def _recipe(env_name: str, num_envs: int = 1_024) -> Program:
+    return Program(functools.partial(recipe, env_name, num_envs=num_envs), env_steps=num_envs)
+
+
 OURS = {
     **{name: Program(functools.partial(update, name)) for name in programs.AGENTS},
     **{f"{name}_prioritised": Program(functools.partial(update, name, ring=replay.prioritised)) for name in ("ddpg", "td3")},
@@ -130,6 +144,10 @@ OURS = {
     **_scales("td3", "brax/ant", batch_size=8_192),
     **_scales("td3", "brax/halfcheetah"),
     **_scales("td3", "playground/CheetahRun"),
+    "fast_td3_brax_ant": _recipe("brax/ant"),
+    "fast_td3_cheetahrun": _recipe("playground/CheetahRun"),
+    "fast_td3_humanoid": _recipe("benchmarks.studies.privileged:humanoid"),
+    "fast_td3_g1": _recipe("playground/G1JoystickFlatTerrain"),  # its models are downloaded
 }
 DEFAULT = (
     *(name for name in OURS if name in programs.AGENTS or name.endswith(("_prioritised", "_members"))),

@@ -1,10 +1,12 @@
-"""A small task for a critic that knows more than the actor: pendulum, its speed seen through noise.
+"""Tasks for a critic that knows more than the actor: pendulum seen through noise, and a humanoid that feels no speed.
 
     ddpg-jax train benchmarks.studies.privileged:make --preset fast-td3 --num-envs 64 --batch-size 512 ...
 
 As of MuJoCo Playground's humanoids, an observation is a dict: ``state``, which the actor reads, and ``privileged_state``, which
 the simulator alone knows.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,3 +36,17 @@ def make(num_envs: int, time_limit: int = 200) -> Environment:
         return state, seen(observation, key), reward, terminated
 
     return envs.batch(Single(reset, step, single.action_size), num_envs, time_limit)
+
+
+COM_VELOCITY = slice(37, 40)
+"""Of its centre of mass, in what Playground's humanoid shows: 21 angles, height, 12 of its extremities, 3 of its torso, this."""
+
+
+def humanoid(num_envs: int, **options: Any) -> Environment:
+    """``playground/HumanoidWalk``; the actor does not know how fast it is going, as a robot without a camera."""
+
+    def streams(observation: jax.Array) -> PyTree:
+        known = jnp.concatenate([observation[: COM_VELOCITY.start], observation[COM_VELOCITY.stop :]])
+        return {"state": known, "privileged_state": observation}
+
+    return envs.map_observation(envs.make("playground/HumanoidWalk", num_envs, **options), streams)
