@@ -49,7 +49,7 @@ def test_commands_run_in_their_order(tmp_path, monkeypatch):
         if "mp4" in words and importlib.util.find_spec("imageio_ffmpeg") is None:
             continue
         if "brax" in " ".join(words) or "runs/robot" in words:
-            words = [word.replace("brax/inverted_pendulum", "pendulum") for word in words]
+            words = [re.sub("brax/(ant|inverted_pendulum)", "pendulum", word) for word in words]
         words = [word.replace("HalfCheetah-v5", "Pendulum-v1") for word in words]  # needs no MuJoCo
         if words[1] == "train":
             words = [word.replace("40000", "600").replace("32", "2") for word in words]

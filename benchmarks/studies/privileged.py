@@ -39,7 +39,7 @@ def make(num_envs: int, time_limit: int = 200) -> Environment:
 
 
 COM_VELOCITY = slice(37, 40)
-"""Of its centre of mass, in what Playground's humanoid shows: 21 angles, height, 12 of its extremities, 3 of its torso, this."""
+"""Of its centre of mass, in what it shows: 21 angles, its height, 12 numbers of its extremities, 3 of its torso, and this."""
 
 
 def humanoid(num_envs: int, **options: Any) -> Environment:
