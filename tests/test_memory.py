@@ -42,7 +42,7 @@ def test_parts_are_what_the_compiled_programs_take():
     analyses = (programs.chunk.memory_analysis(), programs.evaluate.memory_analysis())
     temporary = max(each.temp_size_in_bytes + each.generated_code_size_in_bytes for each in analyses)
     assert temporary in needed.values()
-    assert needed["a checkpoint being written"] == memory.COPIES * fits.size(made.state)
+    assert needed["a checkpoint being written"] == fits.COPIES * fits.size(made.state)
     assert all(part.lower for part in found)
 
 

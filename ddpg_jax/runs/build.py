@@ -75,7 +75,7 @@ def build(
         population = make_population(member_of(config), many=config.seeds > 1)
         state = jax.eval_shape(population.start, member_keys(config), {})
         built = Built(compose(config, environment(config, config.numbers.num_envs)).agent, population, state)
-    weigh([*fits.kept(config, built.state), *fits.guessed(config, built.state)])
+    weigh([*fits.kept(config, built.state), *fits.guessed(config, built.state), fits.copied(built.state)])
     return built
 
 

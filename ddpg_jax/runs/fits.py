@@ -23,6 +23,8 @@ MOST_ON_HOST = 10_000
 """Copies of an environment on the host: each is a Python object with a simulator of its own."""
 
 
+COPIES = 2
+"""Of the state while a checkpoint is written: the one that is saved, and what the storage makes of it."""
 USABLE = 0.9
 """Of a memory, by what is known to lie there; the rest is for what is not."""
 
@@ -97,6 +99,11 @@ def kept(config: Config, state: PyTree) -> list[Part]:
         Part("optimisers", optimisers, "--hidden, --critic-hidden or --seeds"),
         Part("the window of multi-step returns", size(state.window), "--n-step, --num-envs or --seeds"),
     ]
+
+
+def copied(state: PyTree) -> Part:
+    """What a checkpoint takes of the host's memory while it is written."""
+    return Part("a checkpoint being written", COPIES * size(state), "--replay-capacity or --seeds", on_host=True)
 
 
 def guessed(config: Config, state: PyTree) -> list[Part]:

@@ -16,8 +16,6 @@ from ddpg_jax.runs.config import Config
 from ddpg_jax.runs.device import ASKED
 from ddpg_jax.runs.fits import Part
 
-COPIES = 2
-"""Of the state while a checkpoint is written: the one that is saved, and what the storage makes of it."""
 LOWER = {
     "start": "--num-envs, --learning-starts or --seeds",
     "chunk": "--batch-size, --hidden, --num-envs or --seeds",
@@ -32,7 +30,7 @@ def parts(config: Config, built: Built, programs: Programs | None) -> list[Part]
     beside the first, which makes the state.
     """
     found = fits.kept(config, built.state)
-    copy = Part("a checkpoint being written", COPIES * fits.size(built.state), "--replay-capacity or --seeds", on_host=True)
+    copy = fits.copied(built.state)
     if programs is None or built.host is not None:
         return [*found, *fits.guessed(config, built.state), copy]
     needs = {name: _needs(getattr(programs, name)) for name in LOWER}
