@@ -3,7 +3,8 @@
     python benchmarks/memory.py
 
 Each run is a process of its own, on the CPU. The growth is from when its programs are compiled to its end: warm-up, chunks,
-evaluations, and checkpoints that are written beside them. Linux only: the peak is reset and read in ``/proc``.
+evaluations, and checkpoints that are written beside them; replays are full, for a checkpoint compresses what was never
+written. Linux only: the peak is reset and read in ``/proc``.
 """
 
 import json
@@ -25,19 +26,20 @@ RUNS: dict[str, dict[str, Any]] = {
     "a large replay": {
         "preset": "default",
         "replay_capacity": 20_000_000,
-        "num_envs": 1_000,
-        "learning_starts": 10_000,
-        "steps_per_chunk": 20_000,
-        "total_timesteps": 70_000,
+        "num_envs": 10_000,
+        "learning_starts": 20_000_000,
+        "steps_per_chunk": 100_000,
+        "total_timesteps": 20_300_000,
     },
     "a population": {
         "preset": "td3",
         "seeds": 32,
         "replay_capacity": 500_000,
         "hidden": (256, 256),
-        "learning_starts": 1_000,
-        "steps_per_chunk": 20,
-        "total_timesteps": 1_060,
+        "num_envs": 100,
+        "learning_starts": 500_000,
+        "steps_per_chunk": 1_000,
+        "total_timesteps": 503_000,
     },
     "large batches": {
         "preset": "fast-td3",

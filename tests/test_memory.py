@@ -112,7 +112,7 @@ def test_a_dry_run_says_it_all_and_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_for_a_gpu_shows_a_thousand_environments(tmp_path, monkeypatch):
+def test_a_dry_run_for_a_gpu_shows_a_thousand_environments(tmp_path, monkeypatch, standard_promotion):
     """Nothing is compiled or refused here that another machine is to hold."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(memory, "compile_programs", lambda *a: pytest.fail("compiled"))
