@@ -11,6 +11,8 @@ from benchmarks.accelerators import Place
 from ddpg_jax import agents, envs, noise, replay, rollout, sharding, train
 from ddpg_jax.behaviour import explore
 from ddpg_jax.population import Member
+from ddpg_jax.runs import build
+from ddpg_jax.runs.config import make_config
 from ddpg_jax.types import Key, PyTree, Replay
 
 OBSERVATIONS, ACTIONS = 17, 6
@@ -146,6 +148,14 @@ def spread(
     return jax.jit(population.chunk, donate_argnums=0).lower(state, {})
 
 
+def recipe(env_name: str, place: Place, **given: Any) -> jax.stages.Lowered:
+    """A chunk of preset fast-td3, as `ddpg-jax train` runs it; ``given``: as of `ddpg_jax.runs.config.make_config`."""
+    config = make_config(env_name, "fast-td3", **given)
+    built = build.build(config, weigh=lambda parts: None)
+    chunk = jax.jit(lambda state: built.population.chunk(state, {}), donate_argnums=0)
+    return chunk.lower(place(built.state))
+
+
 def _lowered(run: Callable[[PyTree], PyTree], init: Callable[[Key], PyTree], members: int, place: Place) -> jax.stages.Lowered:
     """``run`` with its state donated, as the loop is."""
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), members) if members else jax.random.key(0))
@@ -168,6 +178,10 @@ def _scales(name: str, env_name: str, **sizes: Any) -> dict[str, Program]:
     return {f"{name}_{slug}_{count}": _whole(name, env_name, count, **sizes) for count in counts}
 
 
+def _recipe(env_name: str, num_envs: int = 1_024) -> Program:
+    return Program(functools.partial(recipe, env_name, num_envs=num_envs), env_steps=num_envs)
+
+
 OURS = {
     **{name: Program(functools.partial(update, name)) for name in programs.AGENTS},
     **{f"{name}_prioritised": Program(functools.partial(update, name, ring=replay.prioritised)) for name in ("ddpg", "td3")},
@@ -178,6 +192,10 @@ OURS = {
     **_scales("td3", "brax/ant", batch_size=8_192),
     **_scales("td3", "brax/halfcheetah"),
     **_scales("td3", "playground/CheetahRun"),
+    "fast_td3_brax_ant": _recipe("brax/ant"),
+    "fast_td3_cheetahrun": _recipe("playground/CheetahRun"),
+    "fast_td3_humanoid": _recipe("benchmarks.studies.privileged:humanoid"),
+    "fast_td3_g1": _recipe("playground/G1JoystickFlatTerrain"),  # its models are downloaded
 }
 SPREAD = {
     "ddpg_pendulum_data_8": _spread("ddpg", "pendulum", 4_096, (1, 8), width=64),

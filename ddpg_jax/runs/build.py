@@ -64,24 +64,28 @@ def member_numbers(config: Config) -> dict[str, jax.Array]:
     return {name: values[0] for name, values in numbers.items()} if config.seeds == 1 else numbers
 
 
-def build(config: Config, stopped: Callable[[], bool] = lambda: False) -> Built:
+def build(
+    config: Config,
+    stopped: Callable[[], bool] = lambda: False,
+    weigh: Callable[[list[fits.Part]], None] = lambda parts: fits.require_memory(parts),
+) -> Built:
     """Compose a configuration's functions; on the host ``stopped`` is looked at in each step of the warm-up and of evaluations
-    (`ddpg_jax.host.Stopped`).
+    (`ddpg_jax.host.Stopped`). ``weigh`` refuses what is too much for this machine, where it is to run here.
 
     Raises:
         ValueError: a part refuses its numbers, or the state does not fit into memory.
     """
     if envs.on_host(config.env):
         built = _build_on_host(config, stopped)
-        fits.require_memory(fits.parts_of(config, built.state))
-        return built
-    env = environment(config, config.numbers.num_envs)
-    for member in range(config.seeds if config.vary else 0):
-        compose(config, env, **members.numbers_of(config.vary, member))  # refuses what is out of its range
-    population = population_of(config)
-    state = shapes(config)
-    fits.require_memory(fits.parts_of(config, state.members if config.evolve else state))
-    return Built(compose(config, env).agent, population, state if population.place is None else population.place.state(state))
+    else:
+        env = environment(config, config.numbers.num_envs)
+        for member in range(config.seeds if config.vary else 0):
+            compose(config, env, **members.numbers_of(config.vary, member))  # refuses what is out of its range
+        population, state = population_of(config), shapes(config)
+        state = state if population.place is None else population.place.state(state)
+        built = Built(compose(config, env).agent, population, state)
+    weigh(fits.parts_of(config, built.state))
+    return built
 
 
 def population_of(config: Config) -> Population:

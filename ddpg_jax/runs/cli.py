@@ -84,11 +84,15 @@ def _env_options(given: dict[str, Any]) -> dict[str, Any]:
 
 @main.command()
 @click.argument("env", required=False)
-@_option("--preset", "A name that `ddpg-jax presets` lists.", str)
+@click.option("--preset", default=None, help="A name that `ddpg-jax presets` lists. [default: as the device and ENV want it]")
 @click.option("--run-dir", type=click.Path(path_type=Path, file_okay=False), help="[default: a new folder under runs/]")
 @_option("--seed", "Of the first member.")
 @_option("--seeds", "Independent members, trained in one program.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir; options left out are the run's.")
+@click.option("--dry-run", is_flag=True, help="Say what the run would be and what memory it would take, and stop.")
+@click.option(
+    "--device-kind", default=None, help="cpu, gpu or tpu, for which the preset is chosen. [default: what JAX computes on]"
+)
 @click.option("--profile", is_flag=True, help="Trace a few chunks into RUN-DIR/profile, and say what share each part takes.")
 @_place_options
 @click.option("--backend", default=None, help="Brax's physics: generalized, positional, spring or mjx.")
@@ -106,13 +110,16 @@ def _env_options(given: dict[str, Any]) -> dict[str, Any]:
 )
 @click.option("--critic-hidden", type=Setting(tuple), default=None, help="The same, of the critic. [default: the preset's]")
 @_number_options
-def train(env: str | None, run_dir: Path | None, resume: bool, profile: bool, **options: Any) -> None:
+def train(env: str | None, run_dir: Path | None, resume: bool, dry_run: bool, profile: bool, **options: Any) -> None:
     """Train an agent on ENV (pendulum) and write everything into a run folder."""
     given = {name: value for name, value in options.items() if value is not None}
     given |= _env_options(given)
     hosts.join(_processes(given), run_dir)
     _begin()
-    runs.train(env, run_dir=run_dir, resume=resume, profile=profile, progress=hosts.is_first(), **given)
+    if dry_run:
+        answer(runs.plan(env, run_dir=run_dir, resume=resume, **given))
+    else:
+        runs.train(env, run_dir=run_dir, resume=resume, profile=profile, progress=hosts.is_first(), **given)
 
 
 @main.command()
@@ -141,7 +148,8 @@ def sweep(env: str | None, sets: tuple[str, ...], pbt: bool, **options: Any) -> 
     runs.sweep(env, {name: values for name, _, values in split}, **given)
 
 
-sweep.params += [option for option in train.params if option.name not in ("env", "profile", "traceback", *hosts.Asked._fields)]
+_ALONE = {"env", "profile", "dry_run", "traceback", *hosts.Asked._fields}
+sweep.params += [option for option in train.params if option.name not in _ALONE]
 
 
 @main.command()
