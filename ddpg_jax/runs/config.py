@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from ddpg_jax.runs import device
+from ddpg_jax.runs import device, steps
 from ddpg_jax.runs.devices import asked
 from ddpg_jax.runs.members import checked_evolve, checked_vary, numbers_of
 from ddpg_jax.runs.presets import PRESETS, Numbers, Preset, numbers_on
@@ -164,11 +164,11 @@ def make_config(
         evolve=checked_evolve(evolve or {}, varied),
         numbers=numbers,
         replaced={name: both for name, both in replaced.items() if getattr(numbers, name) == both[1]},
-        schedule=_schedule(numbers, steps_per_chunk),
+        schedule=steps.schedule_of(numbers, steps_per_chunk),
         mesh="",
         **own,
     )
-    _check_steps(config)
+    steps.require(config)
     return dataclasses.replace(config, mesh=asked(config, devices, mesh))
 
 
@@ -208,21 +208,6 @@ def _check_own(**own: Any) -> None:
     checks.between(0, LARGEST - own["seeds"], seed=own["seed"])
 
 
-def _check_steps(config: Config) -> None:
-    """There is a first chunk, and what is counted on the device in int32 is not more than that holds."""
-    total, schedule = config.numbers.total_timesteps, config.schedule
-    if config.num_chunks < 1:
-        first, chunk = schedule.warm_up_steps, schedule.steps_per_chunk
-        raise ValueError(
-            f"total_timesteps={total} ends before the first update: it must be at least {first + chunk}, "
-            f"the warm-up ({first}) and one chunk ({chunk})."
-        )
-    if total > schedule.longest:
-        raise ValueError(
-            f"total_timesteps={total}: must be at most {schedule.longest} here: vector steps and updates are counted in int32."
-        )
-
-
 def _with(numbers: Numbers, given: dict[str, Any], preset: str) -> Numbers:
     """The numbers, some replaced by those given, and all of them checked."""
     known = get_type_hints(type(numbers))
@@ -233,24 +218,6 @@ def _with(numbers: Numbers, given: dict[str, Any], preset: str) -> Numbers:
     numbers = dataclasses.replace(numbers, **{name: exact(name, value, known[name]) for name, value in given.items()})
     numbers.check()
     return numbers
-
-
-def _schedule(numbers: Numbers, steps_per_chunk: int | None) -> Schedule:
-    from ddpg_jax import schedule
-
-    updates, collect_steps = schedule.rounds_of(numbers.updates_per_step, numbers.batches_per_update)
-    one_round = schedule.Schedule(
-        num_envs=numbers.num_envs,
-        learning_starts=numbers.learning_starts,
-        updates_per_step=updates,
-        collect_steps=collect_steps,
-        steps_per_chunk=numbers.num_envs * collect_steps,
-        n_step=numbers.n_step,
-    )
-    if steps_per_chunk is None:
-        rounds = one_round.chunks(numbers.total_timesteps)
-        steps_per_chunk = one_round.steps_per_round * schedule.even_chunk(rounds)
-    return dataclasses.replace(one_round, steps_per_chunk=steps_per_chunk)
 
 
 def resumed(folder: Path, given: dict[str, Any]) -> Config:
