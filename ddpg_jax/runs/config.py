@@ -168,7 +168,7 @@ def make_config(
         mesh="",
         **own,
     )
-    steps.require(config)
+    steps.require(numbers.total_timesteps, config.schedule)
     return dataclasses.replace(config, mesh=asked(config, devices, mesh))
 
 

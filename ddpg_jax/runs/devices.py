@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ddpg_jax.runs.values import RunError, exact, shown
 
-if TYPE_CHECKING:
-    from ddpg_jax.runs.config import Config
+Config = Any
+"""`ddpg_jax.runs.config.Config`, whose file imports this one."""
 
 
 class Mesh(NamedTuple):
@@ -101,7 +101,7 @@ def settled(config: Config, available: int, say: Callable[[str], None], *, proce
     """The mesh that the run is to have, said where it is more than one device or fewer than there are.
 
     Args:
-        config: its ``mesh`` is what was asked for, or a run's that goes on; where that is empty, all devices that come out even.
+        config: its ``mesh`` is what was asked for, or a run's that goes on; empty: all devices that come out even.
         resume: the run goes on: where its mesh is of more devices than there are, another one is chosen.
         available: devices that there are, of all processes.
         say: told which.

@@ -113,14 +113,20 @@ def run(
         if resume:
             loop.catch_up(state.agent, done)
         state = loop.run(state, done, clock)
-        returns = loop.final(state.agent)
-        seconds = {"compile": programs.seconds, "train": clock.total, **loop.seconds, "wall": time.perf_counter() - began}
-        said = summary(config, returns, seconds)
-        write_json(folder / "summary.json", said)
-        if not config.vary:
-            _draw(folder, say)
-        trained = state.agent if devices.of(config.mesh).devices == 1 else layout.fetched_arrays(state.agent)
-    return Finished(said, built.agent, trained)
+        return _ended(loop, built.agent, state.agent, clock.total, began, say)
+
+
+def _ended(
+    loop: _Loop, agent: Agent, state: AgentState, train_seconds: float, began: float, say: Callable[[str], None]
+) -> Finished:
+    """The last evaluation, and what is written of the whole run."""
+    config, returns = loop.config, loop.final(state)
+    seconds = {"compile": loop.programs.seconds, "train": train_seconds, **loop.seconds, "wall": time.perf_counter() - began}
+    said = summary(config, returns, seconds)
+    write_json(loop.folder / "summary.json", said)
+    if not config.vary:
+        _draw(loop.folder, say)
+    return Finished(said, agent, state if devices.of(config.mesh).devices == 1 else layout.fetched_arrays(state))
 
 
 def _end_if(stop: list[int], when: str, folder: Path) -> None:

@@ -6,7 +6,6 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ddpg_jax.runs.config import Config
     from ddpg_jax.runs.presets import Numbers
     from ddpg_jax.schedule import Schedule
 
@@ -30,14 +29,13 @@ def schedule_of(numbers: Numbers, steps_per_chunk: int | None) -> Schedule:
     return dataclasses.replace(one_round, steps_per_chunk=steps_per_chunk)
 
 
-def require(config: Config) -> None:
+def require(total: int, schedule: Schedule) -> None:
     """There is a first chunk, and what is counted on the device in int32 is not more than that holds.
 
     Raises:
         ValueError: one of both is not so.
     """
-    total, schedule = config.numbers.total_timesteps, config.schedule
-    if config.num_chunks < 1:
+    if schedule.chunks(total) < 1:
         first, chunk = schedule.warm_up_steps, schedule.steps_per_chunk
         raise ValueError(
             f"total_timesteps={total} ends before the first update: it must be at least {first + chunk}, "
