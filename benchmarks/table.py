@@ -103,6 +103,33 @@ def beside_sbx(agent: str) -> tuple[str, str]:
     )
 
 
+def populations() -> list[tuple[str, str]]:
+    """Rows of `benchmarks/studies/pbt.py` and `benchmarks/members.py`, of those that were run."""
+    found = []
+    if (RESULTS / "study_pbt.json").is_file():
+        result = load("study_pbt")
+        settings, (evolved, alone) = result["settings"], (result["summary"][kind] for kind in ("with", "without"))
+        each = lambda values: ", ".join(f"{value:.0f}" for value in values)
+        found.append(
+            (
+                f"{settings['env']}, {settings['members']} members from learning rates of {settings['low']:g} to "
+                f"{settings['high']:g}, {settings['steps']:,} steps each, evolving; the same without ({settings['repetitions']} times)",
+                f"mean {each(evolved['mean'])}, best {each(evolved['best'])}; mean {each(alone['mean'])}, best {each(alone['best'])}",
+            )
+        )
+    if (RESULTS / "members.json").is_file():
+        result = load("members")
+        devices, measured = result["settings"]["devices"], {one["members"]: one["over_one"] for one in result["measured"]}
+        ratios = ", ".join(f"{measured[count][f'vmap_{devices}_devices']:.2f}" for count in (8, 32, 128))
+        found.append(
+            (
+                f"updates/s of 8, 32 and 128 members, batch 64, 64 wide, over {devices} devices of the host, times one member's",
+                ratios,
+            )
+        )
+    return found
+
+
 def rows() -> list[tuple[str, str]]:
     many, loop, lecture = (load(name) for name in ("pendulum_32_seeds", "throughput", "pendulum_lecture"))
     low, high = many["interquartile_mean_interval"]
@@ -120,6 +147,7 @@ def rows() -> list[tuple[str, str]]:
             f"{len(solved)} of {len(lecture['scores'])} seeds, after {min(solved)} to {max(solved)} episodes",
         ),
         *family(),
+        *populations(),
         *(beside_sbx(agent) for agent in ("ddpg", "td3")),
         *(host_loop(name) for name in ("sbx_loop", "sbx_loop_small")),
         *(loop_over_parts(name) for name in ("throughput", "throughput_cartpole", "throughput_cheetah")),
