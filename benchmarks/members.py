@@ -94,17 +94,21 @@ def vmapped(function: Callable) -> Callable:
 def looped(at_once: int) -> Callable[[Callable], Callable]:
     """So many members in every operation, one group after the other; the states are updated in place."""
     import jax
+    import jax.numpy as jnp
 
-    from ddpg_jax.population import in_turns
+    grouped = lambda x: x.reshape(x.shape[0] // at_once, at_once, *x.shape[1:])
+    flat = lambda x: x.reshape(x.shape[0] * at_once, *x.shape[2:])
 
     def over(function: Callable) -> Callable:
-        if at_once == 1:
-            turns = in_turns(lambda state, _: function(state))
-            return lambda state: turns(state, {})
-        turns = in_turns(lambda state, _: jax.vmap(function)(state))
-        grouped = lambda x: x.reshape(x.shape[0] // at_once, at_once, *x.shape[1:])
-        flat = lambda x: x.reshape(x.shape[0] * at_once, *x.shape[2:])
-        return lambda state: jax.tree.map(flat, turns(jax.tree.map(grouped, state), {}))
+        def one(states: Any, index: Any) -> Any:
+            state, output = jax.vmap(function)(jax.tree.map(lambda x: x[index], states))
+            return jax.tree.map(lambda all, one: all.at[index].set(one), states, state), output
+
+        def turns(state: Any) -> Any:
+            groups = jax.tree.map(grouped, state)
+            return jax.tree.map(flat, jax.lax.scan(one, groups, jnp.arange(jax.tree.leaves(groups)[0].shape[0])))
+
+        return turns
 
     return over
 

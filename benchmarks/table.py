@@ -163,11 +163,39 @@ def reached(name: str) -> tuple[str, str]:
         if one["reached"]
     ]
     config, device = found["config"], result["device"].split(" x1 ")[0]
+    options = "".join(f" --{name} {value}" for name, value in config["env_options"].items())
     return (
-        f"{device}: `ddpg-jax train {config['env']} --preset {config['preset']}`, one seed, from nothing, compilation and "
+        f"{device}: `ddpg-jax train {config['env']}{options} --preset {config['preset']}`, one seed, from nothing, compilation and "
         f"evaluations included; beside it {found['reached'][0]['published']}",
         "; ".join(each),
     )
+
+
+def populations() -> list[tuple[str, str]]:
+    """Rows of `benchmarks/studies/pbt.py` and `benchmarks/members.py`, of those that were run."""
+    found = []
+    if (RESULTS / "study_pbt.json").is_file():
+        result = load("study_pbt")
+        settings, (evolved, alone) = result["settings"], (result["summary"][kind] for kind in ("with", "without"))
+        each = lambda values: ", ".join(f"{value:.0f}" for value in values)
+        found.append(
+            (
+                f"{settings['env']}, {settings['members']} members from learning rates of {settings['low']:g} to "
+                f"{settings['high']:g}, {settings['steps']:,} steps each, evolving; the same without ({settings['repetitions']} times)",
+                f"mean {each(evolved['mean'])}, best {each(evolved['best'])}; mean {each(alone['mean'])}, best {each(alone['best'])}",
+            )
+        )
+    if (RESULTS / "members.json").is_file():
+        result = load("members")
+        devices, measured = result["settings"]["devices"], {one["members"]: one["over_one"] for one in result["measured"]}
+        ratios = ", ".join(f"{measured[count][f'vmap_{devices}_devices']:.2f}" for count in (8, 32, 128))
+        found.append(
+            (
+                f"updates/s of 8, 32 and 128 members, batch 64, 64 wide, over {devices} devices of the host, times one member's",
+                ratios,
+            )
+        )
+    return found
 
 
 def rows() -> list[tuple[str, str]]:
@@ -187,6 +215,7 @@ def rows() -> list[tuple[str, str]]:
             f"{len(solved)} of {len(lecture['scores'])} seeds, after {min(solved)} to {max(solved)} episodes",
         ),
         *family(),
+        *populations(),
         *(beside_sbx(agent) for agent in ("ddpg", "td3")),
         *(host_loop(name) for name in ("sbx_loop", "sbx_loop_small")),
         *beside_rejax(),

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from ddpg_jax import checks, compiling
 from ddpg_jax.learner import Report, TrainState
-from ddpg_jax.types import AgentState, Key, PyTree
+from ddpg_jax.types import AgentState, Key
 
 Numbers = Mapping[str, jax.Array]
 """What differs between members, by name: scalars of one member, ``[M]`` of many."""
@@ -51,16 +51,13 @@ class Place(NamedTuple):
     put: Callable[[PyTree], PyTree]
 
 
-def make_population(
-    member: Callable[[Numbers], Member], *, many: bool = True, over_chunk: Callable[[Callable], Callable] = jax.vmap
-) -> Population:
+def make_population(member: Callable[[Numbers], Member], *, many: bool = True) -> Population:
     """Map a member's functions over keys and numbers.
 
     Args:
         member: ``member(numbers)``: the functions of a member with these numbers, which are traced: changing one compiles
             nothing anew.
         many: whether there is an axis of members; without it a member runs as it is, bit for bit.
-        over_chunk: what maps a member's chunk over members: `jax.vmap`, or `in_turns`.
 
     Returns:
         Functions of keys ``[M]``, numbers ``[M]`` and states whose leaves have a leading axis ``M``.
@@ -75,27 +72,8 @@ def make_population(
     def evaluate(agent_state: AgentState, key: Key, numbers: Numbers) -> jax.Array:
         return member(numbers).evaluate(agent_state, key)
 
-    if not many:
-        return Population(start, chunk, evaluate)
-    return Population(jax.vmap(start), over_chunk(chunk), jax.vmap(evaluate))
-
-
-def in_turns(function: Callable[[PyTree, Numbers], tuple[PyTree, PyTree]]) -> Callable:
-    """``function(state, numbers) -> (state, output)`` of one member over members, as by `jax.vmap`, but one after the other.
-
-    A CPU computes products of many small matrices slowly, and one member's state fits into its caches. The states are written
-    in place, and each member is a run of its own, bit for bit.
-    """
-
-    def over(states: PyTree, numbers: Numbers) -> tuple[PyTree, PyTree]:
-        def one(states: PyTree, index: jax.Array) -> tuple[PyTree, PyTree]:
-            of_one = lambda tree: jax.tree.map(lambda x: x[index], tree)
-            state, output = function(of_one(states), of_one(numbers))
-            return jax.tree.map(lambda all, one: all.at[index].set(one), states, state), output
-
-        return jax.lax.scan(one, states, jnp.arange(jax.tree.leaves(states)[0].shape[0]))
-
-    return over
+    over: Callable = jax.vmap if many else lambda function: function
+    return Population(over(start), over(chunk), over(evaluate))
 
 
 def members(keys: Key, values: Mapping[str, Sequence[float]] | None = None) -> tuple[Key, dict[str, jax.Array]]:

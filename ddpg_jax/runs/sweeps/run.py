@@ -15,12 +15,14 @@ import numpy as np
 from ddpg_jax import envs
 from ddpg_jax.population import Programs
 from ddpg_jax.runs import build, claim, loop
-from ddpg_jax.runs.config import FREE, Config, RunError, load, resumed
+from ddpg_jax.runs.config import DERIVED, FREE, Config, RunError, load, resumed
 from ddpg_jax.runs.display import Display
 from ddpg_jax.runs.folder import write_json
 from ddpg_jax.runs.sweeps import lineage, outcome, pictures, table
 from ddpg_jax.runs.sweeps.plan import Part, Plan, make_plan
 from ddpg_jax.runs.terminal import Interrupted, say
+
+NOT_OF_A_PROGRAM = {"vary", "seed", *DERIVED, *FREE} - {"evaluation_episodes"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,7 @@ class _Programs:
         """As `ddpg_jax.runs.build.build`."""
         if envs.on_host(config.env):
             return build.build(config, stopped)
-        told = {name: value for name, value in config.flat().items() if name not in ("vary", "seed")}
+        told = {name: value for name, value in config.flat().items() if name not in NOT_OF_A_PROGRAM}
         known = json.dumps([told, list(config.vary)])
         if known != self._known:
             self._known, self._built, self._programs = known, build.build(config, stopped), None
