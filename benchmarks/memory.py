@@ -85,7 +85,8 @@ def measured(name: str) -> dict[str, Any]:
     from ddpg_jax.runs.config import make_config
 
     config = make_config("pendulum", **RUN | RUNS[name])
-    built, found = build.build(config), {}
+    built = build.build(config)
+    found: dict[str, Any] = {}
 
     def watch(programs: Any) -> Any:
         found["parts"] = {part.what: part.needed for part in memory.parts(config, built, programs)}
