@@ -197,3 +197,11 @@ def _only_copies(computations: dict[str, list[Instruction]], one: Instruction) -
         return one.operation in ("copy", "copy-start")
     inside = [each for name in one.computations("calls") for each in computations[name] if not _is_free(each)]
     return {each.operation for each in inside} == {"copy"}
+
+
+def factors(text: str) -> list[tuple[str, str]]:
+    """The dtypes of both factors of each matrix product of a program's text, in whatever library or kernel it is computed."""
+    kinds = dict(re.findall(r"%([\w.-]+) = \(?(\w+)\[", text))
+    pairs = re.findall(r" dot\(%([\w.-]+), %([\w.-]+)\)", text)
+    pairs += re.findall(r' custom-call\(%([\w.-]+), %([\w.-]+)[^)]*\), custom_call_target="__cublas[^"]*"', text)
+    return [(kinds[left], kinds[right]) for left, right in pairs]

@@ -45,9 +45,12 @@ RUNS: dict[str, dict[str, Any]] = {
         "preset": "fast-td3",
         "dtype": "float32",
         "replay_capacity": 1_024 * 1_024,
-        "batch_size": 16_384,
+        "batch_size": 65_536,
+        "hidden": (256, 128),
+        "critic_hidden": (512, 256),
+        "learning_starts": 1_024 * 1_024,
         "steps_per_chunk": 1_024,
-        "total_timesteps": 10 * 1_024 + 3 * 1_024,
+        "total_timesteps": (1_024 + 2) * 1_024,
     },
     "small": {"total_timesteps": 1_200, "steps_per_chunk": 100},
 }
@@ -85,7 +88,8 @@ def measured(name: str) -> dict[str, Any]:
     from ddpg_jax.runs.config import make_config
 
     config = make_config("pendulum", **RUN | RUNS[name])
-    built, found = build.build(config), {}
+    built = build.build(config)
+    found: dict[str, Any] = {}
 
     def watch(programs: Any) -> Any:
         found["parts"] = {part.what: part.needed for part in memory.parts(config, built, programs)}

@@ -2,7 +2,7 @@
 
 import functools
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 BASE = {"batch_size": 256, "hidden": 256}
@@ -16,7 +16,7 @@ class Point(NamedTuple):
     settings: dict[str, Any]
     contestants: dict[str, Callable[[], Any]]
     """By name, what makes the compiled call."""
-    counts: dict[str, float]
+    counts: Mapping[str, float]
     """Of a call: ``updates``, ``env_steps``, ``rounds``, ``members`` that are through (each of `MEMBER_STEPS`)."""
 
 

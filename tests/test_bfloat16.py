@@ -1,6 +1,10 @@
 """Networks in bfloat16: what they compute in, what stays in float32, on every device that JAX lowers for."""
 
+import importlib.util
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +60,51 @@ def test_no_product_is_in_float32_and_nothing_in_float64(name, platform):
 def test_a_product_in_float32_would_be_seen():
     text, _ = lowered(Actor(A, hidden=(8,)), 1, "cuda")
     assert {x.rsplit("x", 1)[1] for pair in products(text) for x in pair} == {"f32"}
+
+
+CUDA = """
+import jax, jax.numpy as jnp
+from benchmarks import accelerators, hlo
+from ddpg_jax.networks import Actor, Critic, Ensemble
+accelerators.only_cpu()
+place = accelerators.place_on("h100")
+critics = Ensemble(Critic((256, 128), 0, dtype=jnp.bfloat16, num_atoms=101), 2)
+networks = (Actor(3, (256, 128), dtype=jnp.bfloat16), critics)
+def loss(params, seen, action):
+    actor, critic = params
+    return jnp.sum(critics.apply(critic, seen, networks[0].apply(actor, seen))) + jnp.sum(critics.apply(critic, seen, action))
+start = lambda key: (networks[0].init(key, jnp.zeros(17)), critics.init(key, jnp.zeros(17), jnp.zeros(3)))
+params = jax.eval_shape(start, jax.random.key(0))
+inputs = [jax.ShapeDtypeStruct((1024, size), jnp.float32) for size in (17, 3)]
+done = accelerators.compiled(lambda place: jax.jit(jax.grad(loss)).lower(*map(place, (params, *inputs))), place)
+print(len(hlo.factors(done.text)), sorted({x for pair in hlo.factors(done.text) for x in pair}), "f64[" in done.text)
+"""
+ROOT = Path(__file__).parents[1]
+
+
+def test_products_of_a_compiled_program_are_found():
+    from benchmarks import hlo
+
+    text = """
+      %a.1 = bf16[4,8]{1,0} parameter(0)
+      %b = f32[8,2]{1,0} convert(%c)
+      %d = f32[4,2]{1,0} dot(%a.1, %b), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+      %e = (f32[4,2]{1,0}, s8[64]{0}) custom-call(%b, %a.1), custom_call_target="__cublas$gemm", backend_config={}
+      %f = f32[4] custom-call(%b, %a.1), custom_call_target="Sort"
+    """
+    assert hlo.factors(text) == [("bf16", "f32"), ("f32", "bf16")]
+
+
+@pytest.mark.skipif(
+    not any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)),
+    reason="JAX's compiler for CUDA is not installed",
+)
+def test_no_product_of_the_cuda_program_is_in_float32():
+    """All products of both networks' passes and gradients, as XLA compiles them for an H100."""
+    done = subprocess.run([sys.executable, "-c", CUDA], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    count, _, rest = done.stdout.partition(" ")
+    assert (int(count) >= 15, rest.strip()) == (True, "['bf16'] False")
 
 
 @pytest.mark.parametrize("norm", [LayerNorm, BatchNorm])

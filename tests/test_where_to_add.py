@@ -65,7 +65,7 @@ class MeekNumbers(Numbers):
 def compose(numbers, env):
     """Meek DDPG without noise."""
     agent = ddpg_jax.agents.meek(
-        parts.actor(numbers, env), parts.critic(numbers), gamma=numbers.gamma, tau=numbers.tau, meekness=numbers.meekness
+        parts.actor(numbers, env), parts.critic(numbers, env), gamma=numbers.gamma, tau=numbers.tau, meekness=numbers.meekness
     )
     return parts.assemble(numbers, agent, lambda agent: ddpg_jax.behaviour.dull(agent))
 

@@ -98,12 +98,16 @@ def table(found: list[Part], where: str, budgets: list[tuple[str, int, list[Part
     made = Table(*columns, title="memory, before any of it is allocated", title_justify="left")
     for column in made.columns[1:-1]:
         column.justify = "right"
-    row = lambda what, on_device, on_host, lower: made.add_row(what, on_device, *([] if one else [on_host]), lower)
+
+    def row(what: str, on_device: str, on_host: str, lower: str) -> None:
+        made.add_row(what, on_device, *([] if one else [on_host]), lower)
+
     for part in found:
-        row(part.what, *(said(part.needed) if one or part.on_host == there else "" for there in (False, True)), part.lower)
-    totals = [sum(part.needed for part in found if one or part.on_host == there) for there in (False, True)]
+        there = said(part.needed)
+        row(part.what, "" if part.on_host and not one else there, there if part.on_host else "", part.lower)
+    on_device, on_host = (sum(part.needed for part in found if one or part.on_host == there) for there in (False, True))
     made.add_section()
-    row("in all", *map(said, totals), "")
+    row("in all", said(on_device), said(on_host), "")
     free = {name: said(size) for name, size, _ in budgets}
     if free:
         row("there is", free.get(where, ""), free.get("host", ""), "")
