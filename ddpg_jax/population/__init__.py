@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from ddpg_jax import checks, compiling
 from ddpg_jax.learner import Report, TrainState
-from ddpg_jax.types import AgentState, Key
+from ddpg_jax.types import AgentState, Key, PyTree
 
 Numbers = Mapping[str, jax.Array]
 """What differs between members, by name: scalars of one member, ``[M]`` of many."""
@@ -120,14 +120,21 @@ def compiled(population: Population, keys: Key, numbers: Numbers) -> Programs:
         start = submit(compiling.SELDOM, population.start, keys, numbers, **lying)
         evaluate = submit(compiling.SELDOM, population.evaluate, state.agent, keys, numbers)
         made = Programs(start.result(), chunk.result(), evaluate.result(), time.perf_counter() - begin)
-    return made if place is None else _placing(made, place.put)
+    if place is None:
+        return made
+    start, chunk, evaluate = (_Placing(each, place.put, own) for each, own in zip(made[:3], (0, 1, 1), strict=True))
+    return Programs(start, chunk, evaluate, made.seconds)
 
 
-def _placing(made: Programs, put: Callable[[PyTree], PyTree]) -> Programs:
-    """The programs, given keys and numbers from wherever they lie."""
-    return Programs(
-        lambda keys, numbers: made.start(put(keys), put(numbers)),
-        lambda state, numbers: made.chunk(state, put(numbers)),
-        lambda agent_state, keys, numbers: made.evaluate(agent_state, put(keys), put(numbers)),
-        made.seconds,
-    )
+class _Placing(NamedTuple):
+    """A compiled program, its keys and numbers (what follows the first ``own`` arguments) given from wherever they lie."""
+
+    program: Any
+    put: Callable[[PyTree], PyTree]
+    own: int
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.program(*arguments[: self.own], *map(self.put, arguments[self.own :]))
+
+    def memory_analysis(self) -> Any:
+        return self.program.memory_analysis()

@@ -192,7 +192,7 @@ def compile_programs(built: Built, config: Config) -> Programs:
         return compiled(built.population, member_keys(config), member_numbers(config))
     begin = time.perf_counter()
     built.host.compile()
-    return Programs(*built.population, time.perf_counter() - begin)
+    return Programs(*built.population[:3], time.perf_counter() - begin)
 
 
 def evaluation_keys(config: Config, stream: int, number: int) -> jax.Array:
