@@ -43,11 +43,11 @@ class Accelerator(NamedTuple):
     modules: tuple[str, ...]
     packages: str
     topology: dict[str, Any]
-    count: int = 1
-    """Devices, of one host, that a program is compiled for."""
+    devices: int = 1
+    """Of one host, that a program is compiled for."""
 
 
-def _cuda(name: str, count: int = 1, **numbers: float) -> Accelerator:
+def _cuda(name: str, count: Any = 1, **numbers: Any) -> Accelerator:
     return Accelerator(
         name if count == 1 else f"{count} {name}",
         ("jax_cuda12_plugin|jax_cuda13_plugin", "jax_plugins.xla_cuda12|jax_plugins.xla_cuda13", _NVCC),
@@ -134,7 +134,7 @@ def devices_of(name: str) -> list[Any]:
     from jax.experimental import topologies
 
     # The TPU's library would ask its host, which is not there, what it is.
-    kind = f"v5litepod-{8 if ACCELERATORS[name].count == 8 else 4}"
+    kind = f"v5litepod-{8 if ACCELERATORS[name].devices == 8 else 4}"
     os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": kind, "TPU_WORKER_HOSTNAMES": "localhost"}
     return list(topologies.get_topology_desc(**ACCELERATORS[name].topology).devices)
 

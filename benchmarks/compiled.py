@@ -40,7 +40,7 @@ def main(device: str, only: str | None, listed: bool, out: Path | None) -> None:
     """Compile, print a table, and put each program's figures into the JSON, beside those of other runs."""
     out = out or Path(f"benchmarks/results/compiled_{device}.json")
     accelerators.only_cpu()
-    many = ACCELERATORS[device].count > 1
+    many = ACCELERATORS[device].devices > 1
     few = tuple(SPREAD) if many else (*DEFAULT, *(name for name in PEERS if not _missing(name)))
     names = _named(only) if only else few
     if wrong := [name for name in names if (PROGRAMS[name].mesh is not None) != many]:

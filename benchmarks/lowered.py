@@ -131,7 +131,7 @@ def spread(
         width, rounds: as of `loop`.
     """
     shards, many = mesh[1], members > 1
-    axis = {"axis_name": sharding.DATA} if shards > 1 else {}
+    axis: dict[str, Any] = {"axis_name": sharding.DATA} if shards > 1 else {}
     env = envs.make(env_name, num_envs // shards, **({"backend": "spring"} if env_name.startswith("brax/") else {}))
     made, batches = programs.agent_of(name, env.action.shape[-1], (width, width), **axis)
     agent = agents.normalize_observations(made, **axis)

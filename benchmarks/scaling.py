@@ -75,7 +75,7 @@ def main(results: Path, out: Path) -> None:
 
 def predicted(task: Task, path: Path) -> list[dict[str, Any]]:
     """A row for each measured number of environments."""
-    measured = json.loads(path.read_text()) if path.is_file() else {"toy": True}
+    measured: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"toy": True}
     if measured["toy"]:
         return []
     points = [one for one in measured["measured"] if "error" not in one and one["settings"]["dtype"] == "float32"]

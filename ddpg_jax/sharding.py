@@ -106,7 +106,7 @@ def start_of_shards(member: Callable[[Numbers], Member], shards: int, *, many: b
     if shards == 1:
         return start
     out: Any = jax.tree.map(lambda spec: int(many) if DATA in spec else None, state_spec(shards, many))
-    return jax.vmap(start, in_axes=None, out_axes=out, axis_name=DATA, axis_size=shards)  # type: ignore[arg-type]
+    return jax.vmap(start, in_axes=None, out_axes=out, axis_name=DATA, axis_size=shards)
 
 
 def _place(mesh: Mesh, many: bool) -> Place:

@@ -122,8 +122,7 @@ def compiled(population: Population, keys: Key, numbers: Numbers) -> Programs:
         made = Programs(start.result(), chunk.result(), evaluate.result(), time.perf_counter() - begin)
     if place is None:
         return made
-    start, chunk, evaluate = (_Placing(each, place.put, own) for each, own in zip(made[:3], (0, 1, 1), strict=True))
-    return Programs(start, chunk, evaluate, made.seconds)
+    return Programs(*(_Placing(each, place.put, own) for each, own in zip(made[:3], (0, 1, 1), strict=True)), made.seconds)
 
 
 class _Placing(NamedTuple):

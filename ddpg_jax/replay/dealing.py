@@ -43,10 +43,11 @@ def dealt(state: Any, count: int) -> Any:
         nodes = -(-sums.shape[1] // FANOUT)
         levels.append(np.pad(sums, ((0, 0), (0, nodes * FANOUT - sums.shape[1]))).reshape(count, nodes, FANOUT))
     maximum, samples = (np.full(count, x, x.dtype) for x in (state.maximum.max(), state.samples.max()))
-    return dataclasses.replace(state, ring=ring, levels=tuple(levels), maximum=maximum, samples=samples)
+    made: dict[str, Any] = {"levels": tuple(levels), "maximum": maximum, "samples": samples}
+    return dataclasses.replace(state, ring=ring, **made)
 
 
-def _rows(ring: RingState, count: int) -> list[np.ndarray]:
+def _rows(ring: Any, count: int) -> list[np.ndarray]:
     """For each of the new shards which rows it gets, of those of all shards one after the other; the oldest first."""
     shards, capacity = next(iter(ring.rows.values())).shape[:2]
     age = (ring.position[:, None] - 1 - np.arange(capacity)) % capacity + capacity * np.arange(shards)[:, None]
@@ -56,7 +57,7 @@ def _rows(ring: RingState, count: int) -> list[np.ndarray]:
     return [newest[shard::count][:whole][::-1] for shard in range(count)]
 
 
-def _ring(ring: RingState, rows: list[np.ndarray], count: int) -> RingState:
+def _ring(ring: Any, rows: list[np.ndarray], count: int) -> RingState:
     def one(buffer: np.ndarray) -> np.ndarray:
         flat = buffer.reshape(-1, buffer.shape[-1])
         new = np.zeros((count, len(flat) // count, flat.shape[-1]), buffer.dtype)

@@ -80,7 +80,8 @@ def build(
     else:
         env = environment(config, config.numbers.num_envs)
         for member in range(config.seeds if config.vary else 0):
-            compose(config, env, **members.numbers_of(config.vary, member))  # refuses what is out of its range
+            own: dict[str, Any] = members.numbers_of(config.vary, member)
+            compose(config, env, **own)  # refuses what is out of its range
         population, state = population_of(config), shapes(config)
         state = state if population.place is None else population.place.state(state)
         built = Built(compose(config, env).agent, population, state)

@@ -63,7 +63,7 @@ def join(asked: Asked, run_dir: Path | None) -> None:
             asked.process_id,
             heartbeat_timeout_seconds=HEARTBEAT + 10,  # where ours, which says more, did not come to it
             shutdown_timeout_seconds=HEARTBEAT,
-            **({} if absent else {"cluster_detection_method": "deactivate"}),
+            cluster_detection_method=None if absent else "deactivate",
         )
     except (ValueError, RuntimeError) as error:
         raise RunError(

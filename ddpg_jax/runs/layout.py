@@ -143,7 +143,7 @@ def resharded(state: TrainState, old: int, new: int, like: TrainState, many: boo
     return state.replace(**made)  # type: ignore[attr-defined]
 
 
-def _keys(keys: np.ndarray, new: int) -> np.ndarray:
+def _keys(keys: Any, new: int) -> np.ndarray:
     """Of each new shard, one of its own."""
     old = len(keys)
     fold = jax.vmap(lambda shard: jax.random.fold_in(jax.random.wrap_key_data(keys[0]), shard))
