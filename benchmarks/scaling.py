@@ -11,8 +11,8 @@ the all-reduces in it take:
     efficiency of a whole that is split (strong) = T_1(whole) / (n T(n))      share = whole / n
 
 T_1 is measured (``accelerator_PART.json``; between measured sizes it is interpolated on logarithms). Bytes are those of the
-gradients, counted on the networks' shapes. Bandwidth and latency are the makers' figures and a guess, named below: within a host
-those of its links, as soon as there are several hosts those of the network.
+gradients, counted on the networks' shapes. Bandwidth and latency are the makers' figures and a guess, named below: within
+a host those of its links, as soon as there are several hosts those of the network.
 """
 
 import json

@@ -165,8 +165,8 @@ def reached(name: str) -> tuple[str, str]:
     config, device = found["config"], result["device"].split(" x1 ")[0]
     options = "".join(f" --{name} {value}" for name, value in config["env_options"].items())
     return (
-        f"{device}: `ddpg-jax train {config['env']}{options} --preset {config['preset']}`, one seed, from nothing, compilation and "
-        f"evaluations included; beside it {found['reached'][0]['published']}",
+        f"{device}: `ddpg-jax train {config['env']}{options} --preset {config['preset']}`, one seed, from nothing, compilation "
+        f"and evaluations included; beside it {found['reached'][0]['published']}",
         "; ".join(each),
     )
 
@@ -180,8 +180,8 @@ def populations() -> list[tuple[str, str]]:
         each = lambda values: ", ".join(f"{value:.0f}" for value in values)
         found.append(
             (
-                f"{settings['env']}, {settings['members']} members from learning rates of {settings['low']:g} to "
-                f"{settings['high']:g}, {settings['steps']:,} steps each, evolving; the same without ({settings['repetitions']} times)",
+                f"{settings['env']}, {settings['members']} members, learning rates of {settings['low']:g} to {settings['high']:g}, "
+                f"{settings['steps']:,} steps each, evolving; the same without ({settings['repetitions']} times)",
                 f"mean {each(evolved['mean'])}, best {each(evolved['best'])}; mean {each(alone['mean'])}, best {each(alone['best'])}",
             )
         )
@@ -191,7 +191,7 @@ def populations() -> list[tuple[str, str]]:
         ratios = ", ".join(f"{measured[count][f'vmap_{devices}_devices']:.2f}" for count in (8, 32, 128))
         found.append(
             (
-                f"updates/s of 8, 32 and 128 members, batch 64, 64 wide, over {devices} devices of the host, times one member's",
+                f"updates/s of 8, 32, 128 members, batch 64, 64 wide, over {devices} devices of the host, times one member's",
                 ratios,
             )
         )

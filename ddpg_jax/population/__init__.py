@@ -122,7 +122,8 @@ def compiled(population: Population, keys: Key, numbers: Numbers) -> Programs:
         made = Programs(start.result(), chunk.result(), evaluate.result(), time.perf_counter() - begin)
     if place is None:
         return made
-    return Programs(*(_Placing(each, place.put, own) for each, own in zip(made[:3], (0, 1, 1), strict=True)), made.seconds)
+    placed = lambda program, own: _Placing(program, place.put, own)
+    return Programs(placed(made.start, 0), placed(made.chunk, 1), placed(made.evaluate, 1), made.seconds)
 
 
 class _Placing(NamedTuple):
