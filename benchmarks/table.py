@@ -173,6 +173,7 @@ def reached(name: str) -> tuple[str, str]:
 
 def populations() -> list[tuple[str, str]]:
     """Rows of `benchmarks/studies/pbt.py` and `benchmarks/members.py`, of those that were run."""
+<<<<<<< HEAD
     found = []
     if (RESULTS / "study_pbt.json").is_file():
         result = load("study_pbt")
@@ -196,6 +197,32 @@ def populations() -> list[tuple[str, str]]:
             )
         )
     return found
+=======
+    found = {"study_pbt": evolution, "members": members}
+    return [row(load(name)) for name, row in found.items() if (RESULTS / f"{name}.json").is_file()]
+
+
+def evolution(result: dict[str, Any]) -> tuple[str, str]:
+    """The row of `benchmarks/studies/pbt.py`."""
+    settings, kinds = result["settings"], {"evolving": "with", "the same without": "without"}
+    each = lambda values: ", ".join(f"{value:.0f}" for value in values)
+    figures = {name: result["summary"][kind] for name, kind in kinds.items()}
+    return (
+        f"{settings['env']}, {settings['members']} members from learning rates of {settings['low']:g} to {settings['high']:g}, "
+        f"{settings['steps']:,} steps each, {settings['repetitions']} times",
+        "; ".join(f"{name}: mean {each(one['mean'])}, best {each(one['best'])}" for name, one in figures.items()),
+    )
+
+
+def members(result: dict[str, Any]) -> tuple[str, str]:
+    """The row of `benchmarks/members.py`."""
+    settings, way = result["settings"], f"vmap_{result['settings']['devices']}_devices"
+    ratios = {one["members"]: one["over_one"][way] for one in result["measured"] if way in one["over_one"]}
+    return (
+        f"updates/s of many members over {settings['devices']} devices of the host, batch 64, 64 wide, times one member's",
+        ", ".join(f"{count}: {ratio:.2f}" for count, ratio in ratios.items()),
+    )
+>>>>>>> 9aacfa708a00124aa6416f3da9407f782910771a
 
 
 def rows() -> list[tuple[str, str]]:
