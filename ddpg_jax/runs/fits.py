@@ -130,7 +130,7 @@ def require_memory(parts: Iterable[Part]) -> None:
 
 def free() -> int:
     """Bytes of memory: of the first device, or of the machine, or of the share of it that this process may have."""
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]

@@ -100,6 +100,7 @@ def run(
         opened.callback(tools.close)
         programs = watch(compile_programs(built, config))
         checkpoints = tools.result()
+        hosts.wait("compiled")  # what they compute together waits for nobody
         _end_if(stop, "before the first step", folder)
         with contextlib.suppress(Stopped):  # by the signal that is looked at next
             state, done, clock = _begin(config, folder, built, programs, checkpoints if resume else None, say)
