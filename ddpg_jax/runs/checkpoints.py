@@ -19,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from ddpg_jax import checks
+from ddpg_jax.runs import beside, hosts
 from ddpg_jax.runs.config import RunError
 from ddpg_jax.runs.folder import unwritten
 from ddpg_jax.types import PyTree, is_key
@@ -38,9 +39,20 @@ class Found(NamedTuple):
     parts: list[tuple[list, np.ndarray]]
 
 
-def of_process(folder: Path, number: int) -> Path:
-    """Where a process of several keeps its part of each checkpoint; the first one's has the record of all."""
-    return folder if number == 0 else folder.with_name(f"{folder.name}.{number}")
+def write_part(folder: Path, step: int, state: PyTree, record: dict[str, Any], keep: int) -> str:
+    """Write what a process other than the first one has of a state (`ddpg_jax.runs.beside`); the seal of its record.
+
+    Raises:
+        RunError: it could not be written.
+    """
+    data = _packed(state)
+    about = {"format": FORMAT, "step": step, "record": record, "leaves": specification(state), "state": _digest(data)}
+    seal = _seal(about)
+    try:
+        beside.write(folder, step, data, about | {"seal": seal}, keep)
+    except OSError as error:
+        raise RunError(f"the checkpoint {unwritten(folder / str(step), error, data.nbytes)}") from error
+    return seal
 
 
 class Checkpoints:
@@ -63,6 +75,7 @@ class Checkpoints:
             enable_async_checkpointing=False,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
+            **({} if hosts.count() == 1 else _alone(folder, read_only)),
         )
         self._folder = folder
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
@@ -177,18 +190,11 @@ class Checkpoints:
         """``(leaves, bytes)`` of what a process wrote; that of another one is held to the seal that this record has of it."""
         if number == 0:
             return about["leaves"], self._bytes(step, about["state"])
-        other = Checkpoints(of_process(self._folder, number), read_only=True)
-        try:
-            theirs = other._about(step)
-            if _seal(theirs) != about["record"]["parts"][number - 1]:
-                raise ValueError(f"the part of process {number} is not the one that was written with it")
-            return theirs["leaves"], other._bytes(step, theirs["state"])
-        finally:
-            other.close()
-
-    def seal(self, step: int) -> str:
-        """Of the record of a checkpoint, which names the digest of its state."""
-        return _seal(self._about(step))
+        theirs, data = beside.read(beside.of_process(self._folder, number), step)
+        seal = theirs.pop("seal")
+        if not seal == _seal(theirs) == about["record"]["parts"][number - 1] or _digest(data) != theirs["state"]:
+            raise ValueError(f"the part of process {number} is not as it was written")
+        return theirs["leaves"], data
 
     def _about(self, step: int) -> dict[str, Any]:
         """What is stored beside a state; of formats before 3, which had no seal, the number of the format alone."""
@@ -213,6 +219,17 @@ class Checkpoints:
         """Finish what is being written; `wait` says whether it was."""
         self._writer.shutdown()
         self._manager.close()
+
+
+def _alone(folder: Path, read_only: bool) -> dict[str, Any]:
+    """Options by which Orbax waits for none of the other processes: each has a folder of its own."""
+    own = hosts.index()
+    if not read_only:
+        folder.mkdir(parents=True, exist_ok=True)  # Orbax makes it for all processes together only
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"{folder.name}-{own}"
+    )
+    return {"create": False, "multiprocessing_options": alone}
 
 
 def _digest(data: Any) -> str:

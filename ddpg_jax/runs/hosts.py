@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
+import signal
 import tempfile
 import threading
 import time
@@ -18,6 +20,9 @@ HEARTBEAT, BEAT = 30, 2
 """Seconds without a sign of life after which a process is dead to the others, which then end; and between two signs."""
 PATIENCE = 600
 """Seconds that one waits for another that lives: to write its part of a checkpoint, say."""
+
+BROKEN = ("Gloo", "gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "onnection", "ocket closed", "eartbeat")
+"""What is in JAX's errors where another process does not answer."""
 
 
 class Asked(NamedTuple):
@@ -174,13 +179,14 @@ def together() -> Iterator[None]:
     over = threading.Event()
     threading.Thread(target=_watch, args=(over,), daemon=True).start()
     try:
-        yield
-        wait("the end")
+        with _last_words():
+            yield
+            wait("the end")
     except BaseException as error:
         with contextlib.suppress(Exception):
             tell(f"failed/{index()}", " ".join(str(error).split())[:500] or type(error).__name__)
         _part()
-        if isinstance(error, jax.errors.JaxRuntimeError):
+        if isinstance(error, jax.errors.JaxRuntimeError) and any(word in str(error) for word in BROKEN):
             raise RunError(_gone(f"a process cannot be reached ({' '.join(str(error).split())[:200]})")) from error
         raise
     finally:
@@ -190,6 +196,8 @@ def together() -> Iterator[None]:
 def _part() -> None:
     """Leave the others without waiting for them, as JAX would at the end of the process."""
     state = _state()
+    for held in (state.client, state.service, state.preemption_sync_manager):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))  # what ends them ends the process too, before its time
     state.preemption_sync_manager = state.client = state.service = None
 
 
@@ -233,6 +241,24 @@ def _found(client: Any, name: str) -> str:
 
 def _gone(what: str) -> str:
     return f"{what}: this process ends too. Start all of them again with --resume, from the newest checkpoint."
+
+
+@contextlib.contextmanager
+def _last_words() -> Iterator[None]:
+    """JAX's client ends the process by SIGABRT, with a page of C++, where process 0 is gone: say what that is before."""
+    system = ctypes.CDLL(None)
+    system.signal.argtypes, system.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+
+    def tell(number: int) -> None:
+        system.signal(number, None)  # as it was, should this fail
+        _end("process 0, which the others meet at, is gone")
+
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(tell)
+    system.signal(signal.SIGABRT, ctypes.cast(handler, ctypes.c_void_p))
+    try:
+        yield
+    finally:
+        system.signal(signal.SIGABRT, None)
 
 
 def _end(what: str) -> NoReturn:

@@ -102,6 +102,7 @@ def run(
         fits.require_memory(memory.parts(config, built, compiled))
         programs = watch(compiled)
         checkpoints = tools.result()
+        hosts.wait("compiled")  # what they compute together waits for nobody
         _end_if(stop, "before the first step", folder)
         with contextlib.suppress(Stopped):  # by the signal that is looked at next
             state, done, clock = _begin(config, folder, built, programs, checkpoints if resume else None, say)

@@ -12,7 +12,8 @@ import jax
 
 from ddpg_jax.learner import TrainState
 from ddpg_jax.runs import build, devices, hosts, layout
-from ddpg_jax.runs.checkpoints import Checkpoints, Found, arrays, of_process, require_same, specification
+from ddpg_jax.runs.beside import of_process
+from ddpg_jax.runs.checkpoints import Checkpoints, Found, arrays, require_same, specification, write_part
 from ddpg_jax.runs.config import Config
 from ddpg_jax.types import PyTree
 
@@ -30,26 +31,26 @@ class Saved:
     """
 
     def __init__(self, folder: Path, keep: int = 2, *, read_only: bool = False) -> None:
-        number = hosts.index()
-        # Of the others one more: theirs come first, and a kill may fall in between.
-        self._own = Checkpoints(of_process(folder, number), keep + (number > 0), read_only=read_only)
-        self._first = self._own if number == 0 else Checkpoints(folder, read_only=True)
+        self._folder, self._keep = folder, keep
+        self._first = Checkpoints(folder, keep, read_only=read_only or not hosts.is_first())
 
     def save(self, step: int, state: PyTree, record: dict[str, Any]) -> None:
         """As of `Checkpoints`; of several processes in the foreground."""
         if hosts.count() == 1:
-            self._own.save(step, state, record)
+            self._first.save(step, state, record)
             return
         block, number = layout.local(state), hosts.index()
-        parts = [hosts.told(f"saved/{step}/{other}") for other in range(1, hosts.count())] if number == 0 else []
-        self._own.save(step, block, record | ({"parts": parts} if number == 0 else {}))
-        self._own.wait()
-        if number:
-            hosts.tell(f"saved/{step}/{number}", self._own.seal(step))
+        if number:  # of these one more is kept: they come first, and a kill may fall in between
+            place = of_process(self._folder, number)
+            hosts.tell(f"saved/{step}/{number}", write_part(place, step, block, record, self._keep + 1))
+            return
+        parts = [hosts.told(f"saved/{step}/{other}") for other in range(1, hosts.count())]
+        self._first.save(step, block, record | {"parts": parts})
+        self._first.wait()
 
     def wait(self, *, until_done: bool = True) -> None:
         """As of `Checkpoints`."""
-        self._own.wait(until_done=until_done)
+        self._first.wait(until_done=until_done)
 
     def are_none(self) -> bool:
         """As of `Checkpoints`."""
@@ -100,9 +101,7 @@ class Saved:
 
     def close(self) -> None:
         """As of `Checkpoints`."""
-        self._own.close()
-        if self._first is not self._own:
-            self._first.close()
+        self._first.close()
 
 
 def _places(record: dict[str, Any]) -> tuple[str, int]:
