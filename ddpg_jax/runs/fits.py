@@ -161,7 +161,8 @@ def require_memory(parts: Iterable[Part]) -> None:
     """
     parts = list(parts)
     for where, free, there in budgets(parts):
-        total, largest = sum(part.needed for part in there), max(there, key=lambda part: part.needed)
+        total, own = sum(part.needed for part in there), [part for part in there if not part.on_host] or there
+        largest = max(own, key=lambda part: part.needed)  # a copy is as large as what it is of
         if total > USABLE * free:
             raise RunError(
                 f"this needs {total:,} bytes, of which {largest.what} {largest.needed:,}, but the {where} has {free:,} in all: "
