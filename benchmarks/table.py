@@ -173,31 +173,6 @@ def reached(name: str) -> tuple[str, str]:
 
 def populations() -> list[tuple[str, str]]:
     """Rows of `benchmarks/studies/pbt.py` and `benchmarks/members.py`, of those that were run."""
-<<<<<<< HEAD
-    found = []
-    if (RESULTS / "study_pbt.json").is_file():
-        result = load("study_pbt")
-        settings, (evolved, alone) = result["settings"], (result["summary"][kind] for kind in ("with", "without"))
-        each = lambda values: ", ".join(f"{value:.0f}" for value in values)
-        found.append(
-            (
-                f"{settings['env']}, {settings['members']} members, learning rates of {settings['low']:g} to {settings['high']:g}, "
-                f"{settings['steps']:,} steps each, evolving; the same without ({settings['repetitions']} times)",
-                f"mean {each(evolved['mean'])}, best {each(evolved['best'])}; mean {each(alone['mean'])}, best {each(alone['best'])}",
-            )
-        )
-    if (RESULTS / "members.json").is_file():
-        result = load("members")
-        devices, measured = result["settings"]["devices"], {one["members"]: one["over_one"] for one in result["measured"]}
-        ratios = ", ".join(f"{measured[count][f'vmap_{devices}_devices']:.2f}" for count in (8, 32, 128))
-        found.append(
-            (
-                f"updates/s of 8, 32, 128 members, batch 64, 64 wide, over {devices} devices of the host, times one member's",
-                ratios,
-            )
-        )
-    return found
-=======
     found = {"study_pbt": evolution, "members": members}
     return [row(load(name)) for name, row in found.items() if (RESULTS / f"{name}.json").is_file()]
 
@@ -222,7 +197,6 @@ def members(result: dict[str, Any]) -> tuple[str, str]:
         f"updates/s of many members over {settings['devices']} devices of the host, batch 64, 64 wide, times one member's",
         ", ".join(f"{count}: {ratio:.2f}" for count, ratio in ratios.items()),
     )
->>>>>>> 9aacfa708a00124aa6416f3da9407f782910771a
 
 
 def rows() -> list[tuple[str, str]]:

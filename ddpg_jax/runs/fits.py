@@ -172,7 +172,7 @@ def require_memory(parts: Iterable[Part]) -> None:
 
 def budgets(parts: Sequence[Part]) -> list[tuple[str, int, list[Part]]]:
     """Each memory there is, its bytes, and the parts that lie there: one on a CPU, else an accelerator's and its host's."""
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     own = _of_device(device)
     if own is None:
         return [(device.platform, _of_host(), list(parts))]
@@ -181,9 +181,8 @@ def budgets(parts: Sequence[Part]) -> list[tuple[str, int, list[Part]]]:
 
 
 def free() -> int:
-<<<<<<< HEAD
     """Bytes of the memory that a run's state lies in."""
-    own = _of_device(jax.devices()[0])
+    own = _of_device(jax.local_devices()[0])
     return _of_host() if own is None else own
 
 
@@ -195,12 +194,6 @@ def _of_device(device: jax.Device) -> int | None:
 
 def _of_host() -> int:
     """Of the machine, or of the share of it that this process may have."""
-=======
-    """Bytes of memory: of the first device, or of the machine, or of the share of it that this process may have."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats["bytes_in_use"]
->>>>>>> 4db84cbfeee288d3039983a833bf47f01ac7219a
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # not there, or "max"
