@@ -61,7 +61,7 @@ def test_environments_on_the_host_stay_on_one_device():
     ],
 )
 def test_devices_that_do_not_come_out_even(options, sentence):
-    with pytest.raises(ValueError, match="devices|mesh") as caught:
+    with pytest.raises(ValueError, match=r"devices|mesh") as caught:
         config(**options)
     assert sentence in str(caught.value)
 

@@ -101,7 +101,7 @@ def settled(config: Config, available: int, say: Callable[[str], None], *, proce
     """The mesh that the run is to have, said where it is more than one device or fewer than there are.
 
     Args:
-        config: its ``mesh`` is what was asked for, or a run's that goes on; where that is empty, all devices that come out even.
+        config: its ``mesh`` is what was asked for, or a run's that goes on; empty is all devices that come out even.
         resume: the run goes on: where its mesh is of more devices than there are, another one is chosen.
         available: devices that there are, of all processes.
         say: told which.
