@@ -2,8 +2,8 @@
 
     python benchmarks/scaling.py
 
-A round of training takes each device as long as it takes one alone with its share of environments and rows, and then as long as
-the all-reduces in it take:
+A round of training takes each device as long as it takes one alone with its share of environments and rows, and then as
+long as the all-reduces in it take:
 
     T(n)  = T_1(share) + sum over the round's all-reduces of  t(n, bytes)
     t(n, b) = 2 (n - 1) / n * b / bandwidth + latency * ceil(log2 n)          a ring moves the bytes, a tree sets the delay
