@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import logging
 import shutil
@@ -13,8 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -22,7 +19,8 @@ from ddpg_jax import checks
 from ddpg_jax.runs import beside, hosts
 from ddpg_jax.runs.config import RunError
 from ddpg_jax.runs.folder import unwritten
-from ddpg_jax.types import PyTree, is_key
+from ddpg_jax.runs.packing import packed, require_same, specification, unpacked
+from ddpg_jax.types import PyTree
 
 # What Orbax says of a failure, in pages, is said here in a sentence; a level would be undone by others who set it.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
@@ -45,7 +43,7 @@ def write_part(folder: Path, step: int, state: PyTree, record: dict[str, Any], k
     Raises:
         RunError: it could not be written.
     """
-    data = _packed(state)
+    data = packed(state)
     about = {"format": FORMAT, "step": step, "record": record, "leaves": specification(state), "state": _digest(data)}
     seal = _seal(about)
     try:
@@ -93,7 +91,7 @@ class Checkpoints:
         """
         self.wait()
         try:
-            data = _packed(state)
+            data = packed(state)
         except MemoryError as error:
             raise RunError(f"the checkpoint at {step} steps finds no memory ({error}). Those before it are intact.") from error
         self._pending = self._writer.submit(self._write, step, data, specification(state), record)
@@ -146,7 +144,7 @@ class Checkpoints:
         found = self.newest(report)
         ((leaves, data),) = found.parts
         require_same(found.step, leaves, specification(like))
-        return found.step, _unpacked(data, like), found.record
+        return found.step, unpacked(data, like), found.record
 
     def newest(
         self,
@@ -239,69 +237,3 @@ def _digest(data: Any) -> str:
 def _seal(about: dict[str, Any]) -> str:
     """A digest of JSON-able data, whatever the order of its keys and the spaces between."""
     return _digest(json.dumps(about, sort_keys=True).encode())
-
-
-def _data(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if is_key(leaf) else leaf
-
-
-def specification(tree: PyTree) -> list[list]:
-    """``[name, dtype, shape]`` of every leaf."""
-    return [[jax.tree_util.keystr(path), str(x.dtype), list(x.shape)] for path, x in jax.tree.leaves_with_path(tree)]
-
-
-def require_same(step: int, found: list[list], wanted: list[list]) -> None:
-    """Both of `specification`.
-
-    Raises:
-        ValueError: the checkpoint's leaves are not those that are wanted.
-    """
-    if found == wanted:
-        return
-    there, here = next(pair for pair in itertools.zip_longest(found, wanted) if pair[0] != pair[1])
-    raise ValueError(
-        f"checkpoint {step} is of another training state than this configuration's: {_said(there)} there, {_said(here)} here. "
-        "Go on with the version and the config.json that it was written by."
-    )
-
-
-def _said(leaf: list | None) -> str:
-    return "nothing more" if leaf is None else f"{leaf[0]} is {leaf[1]}{leaf[2]}"
-
-
-def _packed(tree: PyTree) -> np.ndarray:
-    """A copy of every leaf's bytes, one after the other."""
-    leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(jax.tree.map(_data, tree)))]
-    data, end = np.empty(sum(leaf.nbytes for leaf in leaves), np.uint8), 0
-    for leaf in leaves:
-        begin, end = end, end + leaf.nbytes
-        data[begin:end] = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
-    return data
-
-
-def arrays(data: np.ndarray, like: PyTree) -> PyTree:
-    """What `Checkpoints.save` was given, as NumPy's arrays in these bytes; of random keys their data.
-
-    Args:
-        data: of a `Found`.
-        like: a pytree of arrays or shapes with the same leaves.
-    """
-    end = 0
-
-    def one(leaf: Any) -> np.ndarray:
-        nonlocal end
-        stored = jax.eval_shape(_data, leaf)
-        begin, end = end, end + stored.size * stored.dtype.itemsize
-        return data[begin:end].view(stored.dtype).reshape(stored.shape)
-
-    return jax.tree.map(one, like)
-
-
-def _unpacked(data: np.ndarray, like: PyTree) -> PyTree:
-    """The arrays that `_packed` copied; ``like`` has their structure, shapes and dtypes."""
-
-    def one(stored: np.ndarray, leaf: Any) -> jax.Array:
-        array = jnp.array(stored, copy=True)
-        return jax.random.wrap_key_data(array) if is_key(leaf) else array
-
-    return jax.tree.map(one, arrays(data, like), like)

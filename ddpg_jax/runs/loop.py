@@ -123,8 +123,7 @@ def _ended(
     """The last evaluation, and what is written of the whole run."""
     config, returns = loop.config, loop.final(state)
     seconds = {"compile": loop.programs.seconds, "train": train_seconds, **loop.seconds, "wall": time.perf_counter() - began}
-    said = summary(config, returns, seconds)
-    write_json(loop.folder / "summary.json", said)
+    write_json(loop.folder / "summary.json", said := summary(config, returns, seconds))
     if not config.vary:
         _draw(loop.folder, say)
     return Finished(said, agent, state if devices.of(config.mesh).devices == 1 else layout.fetched_arrays(state))

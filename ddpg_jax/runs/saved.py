@@ -13,8 +13,9 @@ import jax
 from ddpg_jax.learner import TrainState
 from ddpg_jax.runs import build, devices, hosts, layout
 from ddpg_jax.runs.beside import of_process
-from ddpg_jax.runs.checkpoints import Checkpoints, Found, arrays, require_same, specification, write_part
+from ddpg_jax.runs.checkpoints import Checkpoints, Found, write_part
 from ddpg_jax.runs.config import Config
+from ddpg_jax.runs.packing import arrays, require_same, specification
 from ddpg_jax.types import PyTree
 
 
