@@ -483,6 +483,7 @@ def test_every_option_lands_in_config_json():
         "env_options": {"time_limit": 5},
         "hidden": [8, 4],
         "critic_hidden": [9, 5],
+        "mesh": "members=1,data=1",
     }
     assert {name: value for name, value in written.items() if name not in DERIVED} == VALUES | SWITCHES | fixed
     # The window fills with 2 steps; (58 - 2 - 40) / 8 = 2 chunks, evaluated at the second alone.
@@ -855,7 +856,7 @@ def test_films_have_an_end(trained, value):
 def test_sizes_of_other_commands(trained, monkeypatch, arguments, part):
     from ddpg_jax.runs import fits
 
-    monkeypatch.setattr(fits, "_free", lambda: 10**7)
+    monkeypatch.setattr(fits, "_of_host", lambda: 10**7)
     if arguments[0] == "evaluate":
         arguments = ["evaluate", trained[0], *arguments[1:]]
     refused(invoke(*arguments), part)

@@ -78,7 +78,7 @@ def test_what_is_too_much_is_refused_before_it_is_allocated(tmp_path, monkeypatc
 def test_an_accelerator_has_a_memory_of_its_own(monkeypatch):
     """The checkpoint's copy lies on the host, all else on the device; each has its budget."""
     device = types.SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 1_000, "bytes_in_use": 100})
-    monkeypatch.setattr(jax, "devices", lambda: [device])
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
     monkeypatch.setattr(fits, "_of_host", lambda: 500)
     on_device, on_host = fits.Part("the replay", 800, "--seeds"), fits.Part("a copy", 440, "--keep", on_host=True)
     fits.require_memory([on_device, on_host])

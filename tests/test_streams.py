@@ -111,4 +111,4 @@ def test_from_the_command_line_to_the_exported_policy(tmp_path, monkeypatch):
     assert policy.call(shown).shape == (5, 1)
     refused = CliRunner().invoke(cli.main, ["train", env, "--critic-stream", "all", "--run-dir", "other", *SMALL])
     assert refused.exit_code == 2
-    assert "critic_stream='all': the observation has no such stream; choose one of state, privileged_state." in refused.stderr
+    assert "critic_stream='all': the observation has no such stream; choose one of privileged_state, state." in refused.stderr

@@ -94,6 +94,8 @@ CHANGED = {
     "priority_exponent": 0.1,
     "importance_exponent": 0.9,
     "stddev": 0.5,
+    "stddev_low": 0.3,
+    "stddev_high": 0.9,
     "target_noise": 1.0,
     "target_noise_clip": 0.01,
     "v_min": -500.0,

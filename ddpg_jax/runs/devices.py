@@ -145,7 +145,9 @@ def shard_of(config: Config, shards: int) -> dict[str, Any]:
     """What `ddpg_jax.train.make_train` is given of the schedule, for one of so many shards."""
     schedule = config.schedule
     return {
-        "learning_starts": -(-schedule.learning_starts // schedule.num_envs) * (schedule.num_envs // shards),
+        "learning_starts": schedule.learning_starts
+        if shards == 1
+        else -(-schedule.learning_starts // schedule.num_envs) * (schedule.num_envs // shards),
         "updates_per_step": schedule.updates_per_step,
         "collect_steps": schedule.collect_steps,
         "steps_per_chunk": schedule.steps_per_chunk // shards,

@@ -92,7 +92,8 @@ def _share(leaf: Any) -> tuple[int, ...]:
     sharding = getattr(leaf, "sharding", None)
     if sharding is None:
         return leaf.shape
-    together = len(sharding.device_set) if next(iter(sharding.device_set)).platform == "cpu" else 1
+    known = not isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh)
+    together = len(sharding.device_set) if known and next(iter(sharding.device_set)).platform == "cpu" else 1
     return (together, *sharding.shard_shape(leaf.shape))
 
 

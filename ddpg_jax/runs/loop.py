@@ -57,8 +57,8 @@ def run(
     on_chunk: Callable[[dict[str, Any]], None] = lambda row: None,
     say: Callable[[str], None] = terminal.say,
     watch: Callable[[Programs], Programs] = lambda programs: programs,
-    build: Callable[[Config, Callable[[], bool]], Built] = build,
-    compile_programs: Callable[[Built, Config], Programs] = compile_programs,
+    builder: Callable[[Config, Callable[[], bool]], Built] | None = None,
+    compiler: Callable[[Built, Config], Programs] | None = None,
 ) -> Finished:
     """Train as configured, in ``folder``, which no other run may use meanwhile.
 
@@ -70,7 +70,7 @@ def run(
         on_chunk: told each line of ``metrics.jsonl`` as it is written.
         say: told sentences for the user.
         watch: put around the compiled programs, to look on.
-        build, compile_programs: of `ddpg_jax.runs.build`; a sweep has those that use what it compiled before.
+        builder, compiler: a sweep has those that use what it compiled before; None is those of `ddpg_jax.runs.build`.
 
     Raises:
         RunError: the folder holds a run already, or none to resume, or is in use; memory or disk is too small; a number
@@ -91,14 +91,14 @@ def run(
         if config.note:
             say(config.note)
         try:
-            built = build(config, lambda: bool(asked))
+            built = (builder or build)(config, lambda: bool(asked))
         except (ValueError, TypeError, ImportError) as error:
             raise RunError(str(error)) from error
         if not resume:
             opened.enter_context(begun(config, folder))
         tools = Background(checkpoints_folder, config.keep)
         opened.callback(tools.close)
-        compiled = compile_programs(built, config)
+        compiled = (compiler or compile_programs)(built, config)
         fits.require_memory(memory.parts(config, built, compiled))
         programs = watch(compiled)
         checkpoints = tools.result()

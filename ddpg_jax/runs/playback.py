@@ -71,8 +71,7 @@ def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) 
         "episodes": episodes,
         "seed": seed,
         **({} if member is None else {"member": member}),
-        **spread_of(means),
-        "return_std": plain(returns.std(axis=1)),
+        **spread_of(means, returns.std(axis=1)),
     }
 
 
@@ -86,14 +85,14 @@ def evaluate_sweep(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
         found |= dict(zip(part["members"], each, strict=False))  # those that fill a run up are behind
     means, stds = (np.array([found[number][i] for number in sorted(found)], np.float64) for i in range(2))
     about = {"run": str(folder), "env": plan["env"], "episodes": episodes, "seed": seed}
-    return {**about, **spread_of(means), "return_std": plain(stds)}
+    return {**about, **spread_of(means, stds)}
 
 
-def spread_of(means: np.ndarray) -> dict[str, Any]:
+def spread_of(means: np.ndarray, stds: np.ndarray) -> dict[str, Any]:
     """What is said of a return of each member; those that are NaN are in no mean."""
     known = means[np.isfinite(means)]
     mean, middle = (float(known.mean()), float(statistics.interquartile_mean(known))) if known.size else (None, None)
-    return {"mean_return": mean, "returns": plain(means), "interquartile_mean": middle}
+    return {"mean_return": mean, "returns": plain(means), "return_std": plain(stds), "interquartile_mean": middle}
 
 
 def acting(folder: Path, member: int) -> Callable[[Any], Any]:

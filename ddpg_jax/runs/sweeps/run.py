@@ -147,7 +147,7 @@ def _train(
             display = stack.enter_context(Display(config, run))
             shown = {"say": display.say, "on_chunk": display.show}
         try:
-            shown |= {"build": programs.built, "compile_programs": programs.compile_programs}
+            shown |= {"builder": programs.built, "compiler": programs.compile_programs}
             loop.run(config, run, resume=begun, **shown)
         except Interrupted as stop:
             raise Interrupted(str(stop).replace(str(run), str(folder)), stop.signal) from stop
