@@ -72,7 +72,8 @@ def trained(kind: str, repetition: int, work: Path, settings: dict[str, Any]) ->
         total_timesteps=settings["steps"],
         learning_starts=min(1_000, settings["steps"] // 2),
     )
-    if (folder / "config.json").is_file() and json.loads((folder / "config.json").read_text()) != config.flat():
+    written = folder / "config.json"
+    if written.is_file() and json.loads(written.read_text()) | {"mesh": ""} != config.flat():
         shutil.rmtree(folder)  # of other settings
     if not (folder / "summary.json").is_file():
         run(config, folder, resume=(folder / "config.json").is_file())
