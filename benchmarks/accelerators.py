@@ -43,24 +43,36 @@ class Accelerator(NamedTuple):
     modules: tuple[str, ...]
     packages: str
     topology: dict[str, Any]
+    devices: int = 1
+    """Of one host, that a program is compiled for."""
 
 
-def _cuda(name: str, **numbers: float) -> Accelerator:
+def _cuda(name: str, count: Any = 1, **numbers: Any) -> Accelerator:
     return Accelerator(
-        name,
+        name if count == 1 else f"{count} {name}",
         ("jax_cuda12_plugin|jax_cuda13_plugin", "jax_plugins.xla_cuda12|jax_plugins.xla_cuda13", _NVCC),
         "--no-deps jax-cuda12-plugin=={jax} jax-cuda12-pjrt=={jax} nvidia-cuda-nvcc-cu12",
-        {"platform": "cuda", "topology": "1x1x1", "target_config": _GPU.format(name=name, **numbers)},
+        {"platform": "cuda", "topology": f"1x1x{count}", "target_config": _GPU.format(name=name, **numbers)},
+        count,
     )
 
 
+_H100 = {**_SM90, "bandwidth": 3_352_320_000_000, "memory": 84_942_979_072}
+
+
+def _tpu(about: str, topology: str, count: int = 1) -> Accelerator:
+    return Accelerator(about, ("libtpu",), '"jax[tpu]=={jax}"', {"platform": "tpu", "topology_name": topology}, count)
+
+
 ACCELERATORS = {
-    "h100": _cuda("NVIDIA H100 80GB HBM3", **_SM90, bandwidth=3_352_320_000_000, memory=84_942_979_072),
+    "h100": _cuda("NVIDIA H100 80GB HBM3", **_H100),
+    "h100_x8": _cuda("NVIDIA H100 80GB HBM3", 8, **_H100),
     "h200": _cuda("NVIDIA H200 141GB HBM3e", **_SM90, bandwidth=4_800_000_000_000, memory=151_397_597_184),
     "b200": _cuda(
         "NVIDIA B200", cores=148, clock=1.965, cache=132_644_864, major=10, bandwidth=7_672_320_000_000, memory=191_514_411_008
     ),
-    "v5e": Accelerator("TPU v5e", ("libtpu",), '"jax[tpu]=={jax}"', {"platform": "tpu", "topology_name": "v5e:2x2"}),
+    "v5e": _tpu("TPU v5e", "v5e:2x2"),
+    "v5e_2x4": _tpu("8 TPU v5e", "v5e:2x4", 8),
 }
 
 
@@ -107,15 +119,24 @@ def place_on(name: str) -> Place:
     Raises:
         MissingError: its compiler is not installed.
     """
+    mesh = jax.sharding.Mesh(devices_of(name)[:1], ("device",))
+    return place_over(jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
+
+def devices_of(name: str) -> list[Any]:
+    """Such accelerators, as many as its topology has.
+
+    Raises:
+        MissingError: their compiler is not installed.
+    """
     if sentence := missing(name):
         raise MissingError(sentence)
     from jax.experimental import topologies
 
     # The TPU's library would ask its host, which is not there, what it is.
-    os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost"}
-    devices = topologies.get_topology_desc(**ACCELERATORS[name].topology).devices
-    mesh = jax.sharding.Mesh(devices[:1], ("device",))
-    return place_over(jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    kind = f"v5litepod-{8 if ACCELERATORS[name].devices == 8 else 4}"
+    os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": kind, "TPU_WORKER_HOSTNAMES": "localhost"}
+    return list(topologies.get_topology_desc(**ACCELERATORS[name].topology).devices)
 
 
 def place_over(sharding: jax.sharding.Sharding | None) -> Place:
@@ -123,7 +144,7 @@ def place_over(sharding: jax.sharding.Sharding | None) -> Place:
     return lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
-def compiled(lower: Callable[[Place], jax.stages.Lowered], place: Place) -> Compiled:
+def compiled(lower: Callable[[Any], jax.stages.Lowered], place: Any) -> Compiled:
     """Trace, lower and compile a program, and read the result."""
     begin = time.perf_counter()
     done = lower(place).compile()

@@ -2,6 +2,7 @@
 
     python benchmarks/compiled.py                                       # for an H100
     python benchmarks/compiled.py --device v5e --only ddpg,td3 --list   # the kernels too
+    python benchmarks/compiled.py --device v5e_2x4                      # runs and populations over eight devices
     python benchmarks/compiled.py --only sbx_ddpg,sbx_td3               # where sbx-rl is installed
 
 Networks of 256 units keep a GPU waiting for launches, so what decides there is how many kernels an update has. An update is one
@@ -22,11 +23,11 @@ import click
 
 from benchmarks import accelerators, hlo, timing
 from benchmarks.accelerators import ACCELERATORS, Compiled, MissingError
-from benchmarks.lowered import DEFAULT, OURS, Program
+from benchmarks.lowered import DEFAULT, OURS, SPREAD, Program
 from benchmarks.peers.updates import PEERS
 from ddpg_jax.runs import folder
 
-PROGRAMS = OURS | PEERS
+PROGRAMS = OURS | SPREAD | PEERS
 HEAD = "program                  kernels copies /env step    temporary        aliased             of compile here  structure"
 
 
@@ -39,8 +40,12 @@ def main(device: str, only: str | None, listed: bool, out: Path | None) -> None:
     """Compile, print a table, and put each program's figures into the JSON, beside those of other runs."""
     out = out or Path(f"benchmarks/results/compiled_{device}.json")
     accelerators.only_cpu()
-    names = _named(only) if only else [*DEFAULT, *(name for name in PEERS if not _missing(name))]
-    place = accelerators.place_on(device)
+    many = ACCELERATORS[device].devices > 1
+    few = tuple(SPREAD) if many else (*DEFAULT, *(name for name in PEERS if not _missing(name)))
+    names = _named(only) if only else few
+    if wrong := [name for name in names if (PROGRAMS[name].mesh is not None) != many]:
+        raise click.UsageError(f"{wrong[0]} is not for {ACCELERATORS[device].about}: choose of {', '.join(few)}.")
+    place: Any = accelerators.devices_of(device) if many else accelerators.place_on(device)
     click.echo(HEAD)
     for name in names:
         done = accelerators.compiled(PROGRAMS[name].lower, place)
@@ -49,7 +54,7 @@ def main(device: str, only: str | None, listed: bool, out: Path | None) -> None:
         if listed:
             click.echo("\n".join(kernels(hlo.busiest(done.program))))
         _keep(out, device, name, row)
-    for sentence in () if only else filter(None, map(_missing, PEERS)):
+    for sentence in () if only or many else filter(None, map(_missing, PEERS)):
         click.echo(sentence)
     click.echo(str(out))
 
@@ -64,9 +69,17 @@ def figures(program: Program, done: Compiled) -> dict[str, Any]:
         "structure": str(loop),
         "copies_per_update": sum(loop.copied(pick) for pick in program.passes) / program.updates,
         "collectives": loop.collectives,
+        "reduced_bytes": loop.reduced_bytes,
+        "collectives_outside": _outside(done.program, loop),
         "bytes": done.bytes,
         "compile_seconds_here": done.seconds,
     }
+
+
+def _outside(program: hlo.Loop, loop: hlo.Loop) -> dict[str, int]:
+    """Collectives of the whole program that are not of its busiest loop, once a chunk."""
+    inside = {kind: count * (loop.trips or 1) for kind, count in loop.collectives.items()} if loop is not program else {}
+    return {kind: left for kind, count in program.collectives.items() if (left := count - inside.get(kind, 0))}
 
 
 def line(name: str, row: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ A GPU's kernels and an instruction that XLA's runtime on the CPU calls are the s
 run as it stands, so not inside a fusion, and is not a mere name for a piece of memory.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +27,7 @@ _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _OPERATION = re.compile(r"(?:^|[)}\] ])([a-z][a-z0-9\-]*)\(")
 _TRIPS = re.compile(r'known_trip_count\\?":\{\\?"n\\?":\\?"(\d+)')
 _NAME = re.compile(r'op_name="([^"]*)"')
+_ARRAY = re.compile(r"(?:pred|[a-z]+(\d+)[a-z0-9]*)\[([\d,]*)\]")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 
 Pick = Callable[[Iterable[int]], int]
@@ -93,6 +95,11 @@ class Loop(NamedTuple):
         kinds = {kind: lambda loop, kind=kind: _collectives(loop)[kind] for kind in COLLECTIVES}
         return {kind: count for kind, of in kinds.items() if (count := _over(self, of, max))}
 
+    @property
+    def reduced_bytes(self) -> int:
+        """Of what the collectives of one pass give each device."""
+        return _over(self, lambda loop: sum(_size(one.shape) for one in loop.kernels if _is_collective(one)), max)
+
     def __str__(self) -> str:
         inner = [f"{'?' if loop.trips is None else loop.trips} x ({loop})" for loop in self.loops if loop.count()]
         either = [f"one of ({' | '.join(map(str, branches))})" for branches in self.conditionals]
@@ -117,6 +124,16 @@ def _over(loop: Loop, of: Callable[[Loop], int], pick: Pick) -> int:
 
 def _collectives(loop: Loop) -> Counter[str]:
     return Counter(kernel.operation.removesuffix("-start") for kernel in loop.kernels)
+
+
+def _is_collective(one: Instruction) -> bool:
+    return one.operation.removesuffix("-start") in COLLECTIVES
+
+
+def _size(shape: str) -> int:
+    """Bytes of an array, or of a tuple of some, as XLA writes it: ``(f32[8,4]{1,0}, bf16[8]{0})``."""
+    parts = [(int(bits or 8), sizes) for bits, sizes in _ARRAY.findall(shape)]
+    return sum(bits // 8 * math.prod(map(int, filter(None, sizes.split(",")))) for bits, sizes in parts)
 
 
 def _computations(text: str) -> tuple[dict[str, list[Instruction]], str]:
@@ -180,3 +197,11 @@ def _only_copies(computations: dict[str, list[Instruction]], one: Instruction) -
         return one.operation in ("copy", "copy-start")
     inside = [each for name in one.computations("calls") for each in computations[name] if not _is_free(each)]
     return {each.operation for each in inside} == {"copy"}
+
+
+def factors(text: str) -> list[tuple[str, str]]:
+    """The dtypes of both factors of each matrix product of a program's text, in whatever library or kernel it is computed."""
+    kinds = dict(re.findall(r"%([\w.-]+) = \(?(\w+)\[", text))
+    pairs = re.findall(r" dot\(%([\w.-]+), %([\w.-]+)\)", text)
+    pairs += re.findall(r' custom-call\(%([\w.-]+), %([\w.-]+)[^)]*\), custom_call_target="__cublas[^"]*"', text)
+    return [(kinds[left], kinds[right]) for left, right in pairs]

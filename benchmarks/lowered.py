@@ -1,15 +1,18 @@
 """Our programs for `benchmarks/compiled.py`: the update of every agent as the loop runs it, and the whole loop."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from benchmarks import hlo, programs
 from benchmarks.accelerators import Place
-from ddpg_jax import envs, noise, replay, train
+from ddpg_jax import agents, envs, noise, replay, rollout, sharding, train
 from ddpg_jax.behaviour import explore
+from ddpg_jax.population import Member
+from ddpg_jax.runs import build
+from ddpg_jax.runs.config import make_config
 from ddpg_jax.types import Key, PyTree, Replay
 
 OBSERVATIONS, ACTIONS = 17, 6
@@ -19,18 +22,20 @@ class Program(NamedTuple):
     """What to compile, and what its busiest loop does.
 
     Attributes:
-        lower: traces and lowers it, for shapes placed by its argument.
+        lower: traces and lowers it, for shapes placed by its argument; one with a ``mesh``, for the devices in its argument.
         updates: made in the passes through the loop that are counted; each of as many critic steps as the delay.
         env_steps: taken in them.
         passes: which branch of the conditionals runs, for each pass that is counted.
+        mesh: devices on the axes of `ddpg_jax.sharding`, ``(members, data)``; None is one device.
         needs: a module that has to be installed, and what to give to ``pip install``, the package first.
     """
 
-    lower: Callable[[Place], jax.stages.Lowered]
+    lower: Callable[[Any], jax.stages.Lowered]
     updates: int = 1
     env_steps: int = 0
     passes: tuple[hlo.Pick, ...] = (max,)
     needs: tuple[str, str] | None = None
+    mesh: tuple[int, int] | None = None
 
 
 def update(
@@ -102,6 +107,55 @@ def loop(
     return _lowered(trainer.chunk, trainer.init, 0, place)
 
 
+def spread(
+    name: str,
+    env_name: str,
+    num_envs: int,
+    mesh: tuple[int, int],
+    devices: Sequence[Any],
+    *,
+    members: int = 1,
+    width: int = 256,
+    batch_size: int = 8_192,
+    capacity: int = 1_048_576,
+    rounds: int = 100,
+) -> jax.stages.Lowered:
+    """A chunk of training over a mesh, observations normalised: every number is of all shards of one member.
+
+    Args:
+        name, env_name: as of `loop`.
+        num_envs, batch_size, capacity: divided among the shards.
+        mesh: devices for members and for shards of each.
+        devices: these.
+        members: of the population; 1 is a run without such an axis.
+        width, rounds: as of `loop`.
+    """
+    shards, many = mesh[1], members > 1
+    axis: dict[str, Any] = {"axis_name": sharding.DATA} if shards > 1 else {}
+    env = envs.make(env_name, num_envs // shards, **({"backend": "spring"} if env_name.startswith("brax/") else {}))
+    made, batches = programs.agent_of(name, env.action.shape[-1], (width, width), **axis)
+    agent = agents.normalize_observations(made, **axis)
+    behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
+    ring = replay.uniform(capacity // shards, batch_size * batches // shards)
+    steps = rounds * env.num_envs
+    trainer = train.make_train(agent, env, ring, behaviour, steps_per_chunk=steps, **axis)
+    member = Member(trainer.init, trainer.chunk, rollout.make_evaluate(agent, env))
+    population = sharding.spread(lambda numbers: member, sharding.make_mesh(*mesh, devices), many=many)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), members) if many else jax.random.key(0))
+    start = sharding.start_of_shards(lambda numbers: member, shards, many=many)
+    assert population.place is not None
+    state = population.place.state(jax.eval_shape(start, keys, {}))
+    return jax.jit(population.chunk, donate_argnums=0).lower(state, {})
+
+
+def recipe(env_name: str, place: Place, **given: Any) -> jax.stages.Lowered:
+    """A chunk of preset fast-td3, as `ddpg-jax train` runs it; ``given``: as of `ddpg_jax.runs.config.make_config`."""
+    config = make_config(env_name, "fast-td3", **given)
+    built = build.build(config, weigh=lambda parts: None)
+    chunk = jax.jit(lambda state: built.population.chunk(state, {}), donate_argnums=0)
+    return chunk.lower(place(built.state))
+
+
 def _lowered(run: Callable[[PyTree], PyTree], init: Callable[[Key], PyTree], members: int, place: Place) -> jax.stages.Lowered:
     """``run`` with its state donated, as the loop is."""
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), members) if members else jax.random.key(0))
@@ -114,10 +168,18 @@ def _whole(name: str, env_name: str, num_envs: int, **sizes: Any) -> Program:
     return Program(functools.partial(loop, name, env_name, num_envs, **sizes), env_steps=env_steps)
 
 
+def _spread(name: str, env_name: str, num_envs: int, mesh: tuple[int, int], **sizes: Any) -> Program:
+    return Program(functools.partial(spread, name, env_name, num_envs, mesh, **sizes), env_steps=num_envs, mesh=mesh)
+
+
 def _scales(name: str, env_name: str, **sizes: Any) -> dict[str, Program]:
     slug = env_name.replace("/", "_").lower()
     counts = (1, 16, 256, 2_048, 4_096, 16_384)
     return {f"{name}_{slug}_{count}": _whole(name, env_name, count, **sizes) for count in counts}
+
+
+def _recipe(env_name: str, num_envs: int = 1_024) -> Program:
+    return Program(functools.partial(recipe, env_name, num_envs=num_envs), env_steps=num_envs)
 
 
 OURS = {
@@ -130,7 +192,18 @@ OURS = {
     **_scales("td3", "brax/ant", batch_size=8_192),
     **_scales("td3", "brax/halfcheetah"),
     **_scales("td3", "playground/CheetahRun"),
+    "fast_td3_brax_ant": _recipe("brax/ant"),
+    "fast_td3_cheetahrun": _recipe("playground/CheetahRun"),
+    "fast_td3_humanoid": _recipe("benchmarks.studies.privileged:humanoid"),
+    "fast_td3_g1": _recipe("playground/G1JoystickFlatTerrain"),  # its models are downloaded
 }
+SPREAD = {
+    "ddpg_pendulum_data_8": _spread("ddpg", "pendulum", 4_096, (1, 8), width=64),
+    "td3_ant_data_8": _spread("td3", "brax/ant", 4_096, (1, 8)),
+    "td3_pendulum_64_members_8": _spread("td3", "pendulum", 16, (8, 1), members=64, batch_size=256, capacity=16_384),
+    "td3_pendulum_8_members_4_data_2": _spread("td3", "pendulum", 1_024, (4, 2), members=8, batch_size=2_048, capacity=65_536),
+}
+"""What is compiled for eight devices."""
 DEFAULT = (
     *(name for name in OURS if name in programs.AGENTS or name.endswith(("_prioritised", "_members"))),
     *("ddpg_pendulum_1", "ddpg_pendulum_2048", "td3_pendulum_1", "td3_brax_ant_2048"),

@@ -24,24 +24,24 @@ class Made(NamedTuple):
     batches: int
 
 
-def _ddpg(actor: networks.Actor, critic: networks.Critic) -> Made:
-    return Made(agents.ddpg(actor, critic, critic_weight_decay=0.0), 1)
+def _ddpg(actor: networks.Actor, critic: networks.Critic, **axis: Any) -> Made:
+    return Made(agents.ddpg(actor, critic, critic_weight_decay=0.0, **axis), 1)
 
 
-def _td3(actor: networks.Actor, critic: networks.Critic) -> Made:
-    return Made(agents.td3(actor, critic, policy_delay=POLICY_DELAY), POLICY_DELAY)
+def _td3(actor: networks.Actor, critic: networks.Critic, **axis: Any) -> Made:
+    return Made(agents.td3(actor, critic, policy_delay=POLICY_DELAY, **axis), POLICY_DELAY)
 
 
-def _d4pg(actor: networks.Actor, critic: networks.Critic) -> Made:
-    return Made(agents.d4pg(actor, critic.clone(num_atoms=NUM_ATOMS)), 1)
+def _d4pg(actor: networks.Actor, critic: networks.Critic, **axis: Any) -> Made:
+    return Made(agents.d4pg(actor, critic.clone(num_atoms=NUM_ATOMS), **axis), 1)
 
 
-def _td3_categorical(actor: networks.Actor, critic: networks.Critic) -> Made:
-    made = agents.td3_categorical(actor, critic.clone(num_atoms=NUM_ATOMS), policy_delay=POLICY_DELAY)
+def _td3_categorical(actor: networks.Actor, critic: networks.Critic, **axis: Any) -> Made:
+    made = agents.td3_categorical(actor, critic.clone(num_atoms=NUM_ATOMS), policy_delay=POLICY_DELAY, **axis)
     return Made(made, POLICY_DELAY)
 
 
-AGENTS: dict[str, Callable[[networks.Actor, networks.Critic], Made]] = {
+AGENTS: dict[str, Callable[..., Made]] = {
     "ddpg": _ddpg,
     "td3": _td3,
     "d4pg": _d4pg,
@@ -49,10 +49,10 @@ AGENTS: dict[str, Callable[[networks.Actor, networks.Critic], Made]] = {
 }
 
 
-def agent_of(name: str, actions: int, widths: Sequence[int], dtype: Any = jnp.float32) -> Made:
-    """The agent called so, both networks of these widths and computed in this dtype."""
+def agent_of(name: str, actions: int, widths: Sequence[int], dtype: Any = jnp.float32, **axis: Any) -> Made:
+    """The agent called so, both networks of these widths and computed in this dtype; ``axis_name`` as of the agents."""
     actor, critic = networks.Actor(actions, widths, dtype=dtype), networks.Critic(widths, action_layer=0, dtype=dtype)
-    return AGENTS[name](actor, critic)
+    return AGENTS[name](actor, critic, **axis)
 
 
 def shapes(observations: int, actions: int) -> Transition:

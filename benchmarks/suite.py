@@ -43,6 +43,7 @@ RECORDS = {
     "sbx_ddpg": Record(f"{SBX} ddpg", "sbx_ddpg", 2, "sbx"),
     "sbx_td3": Record(f"{SBX} td3", "sbx_td3", 2, "sbx"),
     "family": Record("benchmarks/family.py", "family", 2),
+    "members": Record("benchmarks/members.py", "members", 5),
     "solve": Record("benchmarks/peers/solve.py", "solve_pendulum", 12, "sbx"),
     "sbx_loop": Record("benchmarks/peers/sbx_loop.py", "sbx_loop", 4, "sbx"),
     "sbx_loop_small": Record(
@@ -67,7 +68,7 @@ RECORDS = {
     "throughput_cheetah": Record(
         "benchmarks/throughput.py --env playground/CheetahRun --out benchmarks/results/throughput_cheetah.json",
         "throughput_cheetah",
-        6,
+        5,
     ),
 }
 PEERS = {

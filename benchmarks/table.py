@@ -151,6 +151,53 @@ def on_an_accelerator() -> list[tuple[str, str]]:
     ]
 
 
+def reached(name: str) -> tuple[str, str]:
+    """A row of a part of `benchmarks/accelerator.py` that learns until a return is reached."""
+    result = load(f"accelerator_reach_{name}")
+    (found,) = result["measured"]
+    each = [
+        f"{one['return']:,.0f} after {one['seconds']:.0f} s, {one['train_seconds']:.0f} s of it training "
+        f"(published {one['published_seconds']:.0f} s)"
+        for one in found["reached"]
+        if one["reached"]
+    ]
+    config, device = found["config"], result["device"].split(" x1 ")[0]
+    options = "".join(f" --{name} {value}" for name, value in config["env_options"].items())
+    return (
+        f"{device}: `ddpg-jax train {config['env']}{options} --preset {config['preset']}`, one seed, from nothing, compilation "
+        f"and evaluations included; beside it {found['reached'][0]['published']}",
+        "; ".join(each),
+    )
+
+
+def populations() -> list[tuple[str, str]]:
+    """Rows of `benchmarks/studies/pbt.py` and `benchmarks/members.py`, of those that were run."""
+    found = {"study_pbt": evolution, "members": members}
+    return [row(load(name)) for name, row in found.items() if (RESULTS / f"{name}.json").is_file()]
+
+
+def evolution(result: dict[str, Any]) -> tuple[str, str]:
+    """The row of `benchmarks/studies/pbt.py`."""
+    settings, kinds = result["settings"], {"evolving": "with", "the same without": "without"}
+    each = lambda values: ", ".join(f"{value:.0f}" for value in values)
+    figures = {name: result["summary"][kind] for name, kind in kinds.items()}
+    return (
+        f"{settings['env']}, {settings['members']} members from learning rates of {settings['low']:g} to {settings['high']:g}, "
+        f"{settings['steps']:,} steps each, {settings['repetitions']} times",
+        "; ".join(f"{name}: mean {each(one['mean'])}, best {each(one['best'])}" for name, one in figures.items()),
+    )
+
+
+def members(result: dict[str, Any]) -> tuple[str, str]:
+    """The row of `benchmarks/members.py`."""
+    settings, way = result["settings"], f"vmap_{result['settings']['devices']}_devices"
+    ratios = {one["members"]: one["over_one"][way] for one in result["measured"] if way in one["over_one"]}
+    return (
+        f"updates/s of many members over {settings['devices']} devices of the host, batch 64, 64 wide, times one member's",
+        ", ".join(f"{count}: {ratio:.2f}" for count, ratio in ratios.items()),
+    )
+
+
 def rows() -> list[tuple[str, str]]:
     many, loop, lecture = (load(name) for name in ("pendulum_32_seeds", "throughput", "pendulum_lecture"))
     low, high = many["interquartile_mean_interval"]
@@ -168,6 +215,7 @@ def rows() -> list[tuple[str, str]]:
             f"{len(solved)} of {len(lecture['scores'])} seeds, after {min(solved)} to {max(solved)} episodes",
         ),
         *family(),
+        *populations(),
         *(beside_sbx(agent) for agent in ("ddpg", "td3")),
         *(host_loop(name) for name in ("sbx_loop", "sbx_loop_small")),
         *beside_rejax(),

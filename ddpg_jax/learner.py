@@ -91,6 +91,17 @@ def added_up(sums: Sums) -> tuple[PyTree, PyTree]:
     return unstacked(sums.total.value), unstacked(sums.bad)
 
 
+def of_all_shards(found: tuple[Sums, Stacked], axis_name: str | None) -> tuple[tuple[Sums, Stacked], int]:
+    """What a chunk added up, and `TrainState.bad`, of all shards of a mesh axis, and how many those are; None is one alone."""
+    if axis_name is None:
+        return found, 1
+    sums, bad = found
+    value = jax.lax.psum(sums.total.value, axis_name)
+    first = jax.lax.pmin((sums.bad, bad), axis_name)
+    whole = Sums(total=Total(value=value, rest=sums.total.rest), bad=first[0])
+    return (whole, first[1]), jax.lax.axis_size(axis_name)
+
+
 class Learner(NamedTuple):
     """Functions of a `TrainState`, for `ddpg_jax.train` and `ddpg_jax.host` alike."""
 

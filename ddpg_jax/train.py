@@ -11,7 +11,18 @@ import jax.numpy as jnp
 from ddpg_jax import rollout
 from ddpg_jax.behaviour import random_actions
 from ddpg_jax.health import finite_leaves, first_bad
-from ddpg_jax.learner import Learner, Report, Sums, TrainState, add_up, added_up, make_learner, no_sums, with_behaviour
+from ddpg_jax.learner import (
+    Learner,
+    Report,
+    Sums,
+    TrainState,
+    add_up,
+    added_up,
+    make_learner,
+    no_sums,
+    of_all_shards,
+    with_behaviour,
+)
 from ddpg_jax.schedule import Schedule
 from ddpg_jax.sums import Stacked, stacked, unstacked
 from ddpg_jax.types import Agent, Behaviour, Environment, Key, Replay, Transition, Window, strong
@@ -42,6 +53,7 @@ def make_train(
     steps_per_chunk: int = 1_000,
     warm_up: Behaviour | None = None,
     window: Window | None = None,
+    axis_name: str | None = None,
 ) -> Train:
     """Compose an agent, environments, a replay and a behaviour into training.
 
@@ -54,6 +66,9 @@ def make_train(
         warm_up: what acts while the first transitions are stored; None is uniform random actions. Where it is ``behaviour``
             itself, the behaviour's state goes on afterwards; else it begins anew.
         window: `ddpg_jax.returns.n_step`; None stores single steps.
+        axis_name: of a mesh axis over which all this is one shard of more, under ``jax.shard_map`` (`ddpg_jax.sharding`): its
+            environments, replay and keys are its own, the agent, made with the same ``axis_name``, is one for all, and a
+            report is of all shards, summed up once a chunk. Every number here is then of one shard.
 
     Raises:
         ValueError: a number is out of its range.
@@ -71,10 +86,16 @@ def make_train(
 
     def init(key: Key) -> TrainState:
         agent_key, begin_key, key = jax.random.split(key, 3)
+        begin_key, key = (of_shard(one, axis_name) for one in (begin_key, key))
         return learner.init(agent_key, key, rollout.begin(env, behaviour, begin_key))
 
-    fill, run = _make_warm_up(env, behaviour, warming, learner, schedule), _make_chunk(env, behaviour, learner, schedule)
-    return Train(init, fill, run, schedule)
+    fill = _make_warm_up(env, behaviour, warming, learner, schedule)
+    return Train(init, fill, _make_chunk(env, behaviour, learner, schedule, axis_name), schedule)
+
+
+def of_shard(key: Key, axis_name: str | None) -> Key:
+    """The key of this shard of an axis, another in each; without an axis the key itself."""
+    return key if axis_name is None else jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
 
 def _make_warm_up(
@@ -116,7 +137,7 @@ def _watched(state: TrainState, transition: Transition) -> TrainState:
 
 
 def _make_chunk(
-    env: Environment, behaviour: Behaviour, learner: Learner, schedule: Schedule
+    env: Environment, behaviour: Behaviour, learner: Learner, schedule: Schedule, axis_name: str | None
 ) -> Callable[[TrainState], tuple[TrainState, Report]]:
     collect = rollout.collect(env, behaviour)
     acting_keys, learning_keys = 2 * schedule.collect_steps, 2 * schedule.updates_per_step
@@ -147,11 +168,12 @@ def _make_chunk(
         state = dataclasses.replace(state, key=key)
         shapes = jax.eval_shape(one_round, state, keys[0])[1]
         (state, sums), _ = jax.lax.scan(add, (state, no_sums(shapes)), keys)
+        (sums, seen), shards = of_all_shards((sums, state.bad), axis_name)
         (episodes, metrics), (_, bad) = added_up(sums)
         return state, Report(
             episodes=episodes,
-            metrics=jax.tree.map(lambda x: x / schedule.rounds, metrics),
-            first_bad_step=state.first_bad_step | bad,
+            metrics=jax.tree.map(lambda x: x / (schedule.rounds * shards), metrics),
+            first_bad_step=unstacked(seen) | bad,
             finite=finite_leaves(state.agent),
         )
 

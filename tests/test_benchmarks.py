@@ -323,6 +323,35 @@ def test_accelerator(tmp_path: Path) -> None:
             assert one["counts"]["rounds"] == 4
 
 
+def test_accelerator_counts_members_that_are_through() -> None:
+    """3 members of 4 steps each, of 20,000 that one takes."""
+    check(
+        "from benchmarks.points import points_of_population\n"
+        "one, three = points_of_population(True)\n"
+        "assert three.settings['members'] == 3 and three.counts['env_steps'] == three.counts['updates'] == 12, three\n"
+        "assert three.counts['members'] == 12 / 20_000\n"
+        "three.contestants['ddpg_jax']()()\n"
+    )
+
+
+def test_a_mark_is_reached_by_the_first_evaluation_above_it() -> None:
+    """Of a run of three chunks that ends below the highest mark, of one above, and of one whose minutes are over at once."""
+    check(
+        "from benchmarks import reach\n"
+        "config = reach.make_config('pendulum', 'fast-td3', **reach.TOY)\n"
+        "found = []\n"
+        "low, high = reach.Mark(-1e9, 7.0, 'nobody'), reach.Mark(1.0, 8.0, 'nobody either')\n"
+        "def curve(marks, minutes):\n"
+        "    reach.measure(config, marks, minutes, lambda one: found.append(dict(one)))\n"
+        "    return found[-1]['curve']\n"
+        "assert [row['env_steps'] for row in curve((low, high), 1.0)] == [24, 40, 56], found[-1]['curve']\n"
+        "first, second = found[-1]['reached']\n"
+        "assert first['seconds'] == found[-1]['curve'][0]['seconds'] and not second['reached']\n"
+        "assert len(curve((low,), 1.0)) == len(curve((high,), 0.0)) == 1\n"
+        "assert all(reach.config_of(task, False).numbers.num_envs == 1_024 for task in reach.TASKS.values())\n"
+    )
+
+
 @pytest.mark.parametrize(("script", "word"), [("accelerator.py", "part"), ("suite.py", "name")])
 def test_unknown_names_are_one_sentence(script: str, word: str) -> None:
     done = call(script, "updates", "nonsense")
@@ -368,6 +397,13 @@ def test_updates(tmp_path: Path) -> None:
     assert one["flops_of_products"] > 0
 
 
+def test_memory(tmp_path: Path) -> None:
+    """The figures of a run that is too small for them to mean anything."""
+    (one,) = measure(tmp_path, "memory.py", "small")["runs"].values()
+    assert one["sum"] == sum(one["parts"].values()) > 0
+    assert one["sum_over_grown"] == pytest.approx(one["sum"] / one["grown"])
+
+
 def test_startup(tmp_path: Path) -> None:
     seconds = measure(tmp_path, "startup.py", "--repetitions", "1")["seconds"]
     assert 0 < seconds["python"]["median"] < seconds["import_train"]["median"]
@@ -380,3 +416,24 @@ def test_suite_lists_what_it_runs() -> None:
     assert all((ROOT / line.split(" python ")[1].split()[0]).is_file() for line in lines)
     assert len(lines) >= 10
     assert 0 < float(total.split()[0]) < 60
+
+
+def test_members(tmp_path: Path) -> None:
+    sizes = ("--members", "4", "--hidden", "8", "--batch-size", "4", "--updates", "8", "--repetitions", "2")
+    (one,) = measure(tmp_path, "members.py", *sizes)["measured"]
+    rates = {way: each["median"] for way, each in one["updates_per_second"].items()}
+    assert set(rates) == {"one", "vmap", "loop_1", "vmap_2_devices", "loop_1_2_devices"}
+    assert one["over_one"]["loop_1_2_devices"] == pytest.approx(rates["loop_1_2_devices"] / rates["one"])
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pbt(tmp_path: Path) -> None:
+    sizes = ("--members", "3", "--repetitions", "1", "--steps", "320")
+    result = measure(tmp_path, "studies/pbt.py", *sizes)
+    (both,) = result["repetitions"]
+    assert both["with"]["began_with"] == both["without"]["began_with"]
+    assert both["with"]["curve"][0] == both["without"]["curve"][0]  # nobody has a parent yet
+    assert result["summary"]["with"]["mean"] == [pytest.approx(sum(both["with"]["final"]) / 3)]
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    again = measure(tmp_path, "studies/pbt.py", *sizes)
+    assert again["repetitions"] == result["repetitions"]  # of what is kept, without training

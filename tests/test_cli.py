@@ -414,6 +414,10 @@ VALUES = {
     "weight_decay": 0.005,
     "max_grad_norm": 0.5,
     "reward_scale": 0.1,
+    "dtype": "bfloat16",
+    "observation_dtype": "bfloat16",
+    "actor_stream": "seen",
+    "critic_stream": "known",
     "n_step": 2,
     "priority_exponent": 0.7,
     "importance_exponent": 0.45,
@@ -463,7 +467,7 @@ def test_numbers_of_other_presets_land_in_config_json():
 def test_a_number_that_the_preset_does_not_have():
     result = invoke("train", "--preset", "paper", "--policy-delay", "2")
     assert result.exit_code == 2
-    assert "preset 'paper' has no policy_delay: it is a number of td3, td3-paper, td3-categorical." in result.stderr
+    assert "preset 'paper' has no policy_delay: it is a number of td3, td3-paper, td3-categorical, fast-td3." in result.stderr
 
 
 def test_every_option_lands_in_config_json():
@@ -472,7 +476,15 @@ def test_every_option_lands_in_config_json():
     result = invoke("train", "--preset", "paper", "--run-dir", "run", *options, *switches)
     assert result.exit_code == 0, (result.output, result.exception)
     written = json.loads(Path("run/config.json").read_text())
-    fixed = {"env": "pendulum", "preset": "paper", "env_options": {"time_limit": 5}, "hidden": [8, 4], "critic_hidden": [9, 5]}
+    fixed = {
+        "env": "pendulum",
+        "preset": "paper",
+        "device_kind": "any",
+        "env_options": {"time_limit": 5},
+        "hidden": [8, 4],
+        "critic_hidden": [9, 5],
+        "mesh": "members=1,data=1",
+    }
     assert {name: value for name, value in written.items() if name not in DERIVED} == VALUES | SWITCHES | fixed
     # The window fills with 2 steps; (58 - 2 - 40) / 8 = 2 chunks, evaluated at the second alone.
     rows = read_metrics(Path("run"))
@@ -844,7 +856,7 @@ def test_films_have_an_end(trained, value):
 def test_sizes_of_other_commands(trained, monkeypatch, arguments, part):
     from ddpg_jax.runs import fits
 
-    monkeypatch.setattr(fits, "_free", lambda: 10**7)
+    monkeypatch.setattr(fits, "_of_host", lambda: 10**7)
     if arguments[0] == "evaluate":
         arguments = ["evaluate", trained[0], *arguments[1:]]
     refused(invoke(*arguments), part)

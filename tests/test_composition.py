@@ -179,10 +179,10 @@ def test_shard_map_on_the_available_devices():
     check_shard_map()
 
 
-def on_devices(count, check):
-    """Call a function of this file in a process that has so many devices."""
+def on_devices(count, check, module="test_composition"):
+    """Call a function of this file, or of another one, in a process that has so many devices."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
-    code = f"import conftest, jax, test_composition; assert jax.device_count() == {count}; test_composition.{check.__name__}()"
+    code = f"import conftest, jax, {module}; assert jax.device_count() == {count}; {module}.{check.__name__}()"
     code += "; print('same')"
     run = subprocess.run(
         [sys.executable, "-c", code],

@@ -74,7 +74,7 @@ def test_a_seed_without_an_episode_hides_no_other(tmp_path, capsys):
         b'{"env_steps": 1e999, "evaluation_return": [1.0]}',
         b'{"env_steps": 15, "evaluation_return": 1.0}',
         b'{"env_steps": 15, "evaluation_return": []}',
-        b'{"env_steps": 15, "evaluation_return": [null]}',
+        b'{"env_steps": 15, "evaluation_return": [null, "1.0"]}',
         b'{"env_steps": 15, "evaluation_return": [NaN]}',
         b'{"env_steps": 15, "evaluation_return": [[1.0]]}',
         b'{"env_steps": 15, "evaluation_return": [1' + b"0" * 400 + b"]}",  # no float is as large

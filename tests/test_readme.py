@@ -18,7 +18,7 @@ SMALL = ["--total-timesteps", "400", "--learning-starts", "100", "--steps-per-ch
 
 
 def test_python_blocks_run(capsys):
-    blocks = [text for kind, text in BLOCKS if kind == "python" and "deserialize" not in text and "runs.train" not in text]
+    blocks = [text for kind, text in BLOCKS if kind == "python" and "deserialize" not in text and "runs." not in text]
     assert blocks
     for text in blocks:
         small = text.replace("range(19)", "range(2)").replace("key(0), 64)", "key(0), 3)")
@@ -36,6 +36,13 @@ def test_the_one_line_runs(tmp_path, monkeypatch):
     exec(compile(text.replace("5_000", "1_500"), "README.md", "exec"), {})
 
 
+def test_the_sweep_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (text,) = [text for _, text in BLOCKS if "runs.sweep" in text]
+    exec(compile(text.replace("5_000", "1_500"), "README.md", "exec"), {})
+    assert "16 members, 8 settings" in capsys.readouterr().out
+
+
 def test_first_python_block_has_twelve_lines():
     text = next(text for kind, text in BLOCKS if kind == "python")
     assert len([line for line in text.splitlines() if line.strip()]) <= 13
@@ -49,11 +56,11 @@ def test_commands_run_in_their_order(tmp_path, monkeypatch):
         if "mp4" in words and importlib.util.find_spec("imageio_ffmpeg") is None:
             continue
         if "brax" in " ".join(words) or "runs/robot" in words:
-            words = [word.replace("brax/inverted_pendulum", "pendulum") for word in words]
+            words = [re.sub("brax/(ant|inverted_pendulum)", "pendulum", word) for word in words]
         words = [word.replace("HalfCheetah-v5", "Pendulum-v1") for word in words]  # needs no MuJoCo
-        if words[1] == "train":
-            words = [word.replace("40000", "600").replace("32", "2") for word in words]
-            words += [] if "--resume" in words else SMALL
+        if words[1] in ("train", "sweep"):
+            words = [word.replace("40000", "600").replace("32", "2").replace("16", "4") for word in words]
+            words += [] if {"--resume", "--dry-run"} & set(words) else SMALL
         result = CliRunner().invoke(cli.main, words[1:], catch_exceptions=False)
         assert result.exit_code == 0, (words, result.output)
     loaded = {}

@@ -42,6 +42,8 @@ OPTIONS = {
 TIME_LIMIT = 50
 # Of a line of metrics.jsonl; the other fields are what the run computed.
 TIMES = {"train_seconds", "env_steps_per_second", "updates_per_second"}
+ONE = {"mesh": "members=1,data=1"}
+"""The devices that a run settled on."""
 
 
 def small(**options) -> Config:
@@ -134,7 +136,7 @@ def test_folder_of_a_run(finished):
     names = {path.name for path in done.folder.iterdir()}
     assert {"config.json", "metrics.jsonl", "checkpoints", "curve.png", "summary.json"} <= names
     assert not [name for name in names if name.endswith(".partial")]
-    assert json.loads((done.folder / "config.json").read_text()) == done.config.flat()
+    assert json.loads((done.folder / "config.json").read_text()) == done.config.flat() | ONE
 
 
 @pytest.mark.parametrize("seeds", [1, 4])
@@ -198,7 +200,7 @@ def test_summary(finished, seeds):
     assert summary["versions"]["jax"] == jax.__version__
     assert {"python", "ddpg_jax", "flax", "optax"} <= set(summary["versions"])
     assert jax.devices()[0].platform in summary["device"]
-    assert summary["config"] == done.config.flat()
+    assert summary["config"] == done.config.flat() | ONE
 
 
 def test_summary_of_several_seeds_has_an_interval(finished):
@@ -395,7 +397,7 @@ def test_longer_than_planned(finished, tmp_path):
     loop.run(small(total_timesteps=half, evaluate_every=7, checkpoint_every=0), tmp_path / "run")
     loop.run(small(), tmp_path / "run", resume=True, say=lambda text: None)
     assert_same_state(tmp_path / "run", finished().folder)
-    assert json.loads((tmp_path / "run" / "config.json").read_text()) == small().flat()
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == small().flat() | ONE
 
 
 def test_a_total_that_is_past_changes_nothing(tmp_path):
@@ -403,7 +405,7 @@ def test_a_total_that_is_past_changes_nothing(tmp_path):
     loop.run(short, tmp_path / "run")
     with pytest.raises(RunError, match=r"already past total_timesteps=300: raise it"):
         loop.run(small(total_timesteps=WARM_UP + STEPS), tmp_path / "run", resume=True, say=lambda text: None)
-    assert json.loads((tmp_path / "run" / "config.json").read_text()) == short.flat()
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == short.flat() | ONE
     assert len(read_metrics(tmp_path / "run")) == 2
 
 
@@ -443,7 +445,10 @@ def test_one_line_of_python(tmp_path, monkeypatch, capsys):
     result = ddpg_jax.runs.train("pendulum", preset="default", seeds=2, tau=0.25, env_options={"time_limit": 20}, **sizes)
     assert result.folder.parent == Path("runs")
     assert capsys.readouterr().out.splitlines()[0] == f"pendulum, preset default, 2 seeds -> {result.folder}"
-    assert (result.config.numbers.tau, result.config.flat()) == (0.25, json.loads((result.folder / "config.json").read_text()))
+    assert (result.config.numbers.tau, result.config.flat() | ONE) == (
+        0.25,
+        json.loads((result.folder / "config.json").read_text()),
+    )
     assert result.summary == json.loads((result.folder / "summary.json").read_text())
     assert [row["env_steps"] for row in result.metrics] == result.env_steps.tolist() == [200, 300, 400, 500]
     assert result.returns.tolist() == [row["evaluation_return"] for row in result.metrics]

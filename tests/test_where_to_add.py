@@ -65,7 +65,7 @@ class MeekNumbers(Numbers):
 def compose(numbers, env):
     """Meek DDPG without noise."""
     agent = ddpg_jax.agents.meek(
-        parts.actor(numbers, env), parts.critic(numbers), gamma=numbers.gamma, tau=numbers.tau, meekness=numbers.meekness
+        parts.actor(numbers, env), parts.critic(numbers, env), gamma=numbers.gamma, tau=numbers.tau, meekness=numbers.meekness
     )
     return parts.assemble(numbers, agent, lambda agent: ddpg_jax.behaviour.dull(agent))
 
@@ -154,7 +154,7 @@ ADDITIONS = {
         ("runs/presets/__init__.py", "from ddpg_jax.runs.presets import meek\n", "from ddpg_jax.runs.presets import d4pg"),
         ("runs/presets/__init__.py", "PRESETS |= {preset.name: preset for preset in meek.PRESETS}\n\n\n", "def number_types()"),
     ],
-    "a new task": [("runs/tasks.py", TASK, '        Task(env="brax/hopper"),')],
+    "a new task": [("runs/tasks.py", TASK, '        Task(env="brax/walker2d", support=(-100.0, 700.0)),')],
 }
 SCRIPT = """
 import sys

@@ -95,17 +95,17 @@ def test(config: Config, trained: common.Trained, window: int) -> tuple[np.ndarr
     unlimited = replace(config, env_options=config.env_options | {"time_limit": window + after + 1})
     env = build.environment(unlimited, config.evaluation_episodes)
     assert isinstance(env, Environment)
-    look = visit(trained.agent, env, estimator(config), gamma, window, after)
+    look = visit(trained.agent, env, estimator(config, env), gamma, window, after)
     keys = build.evaluation_keys(config, build.LATER, 0).reshape(-1)
     estimated, observed, alive = jax.jit(jax.vmap(look))(trained.state, keys)
     return np.asarray(estimated, np.float64), np.asarray(observed, np.float64), np.asarray(alive)
 
 
-def estimator(config: Config) -> Callable[[AgentState, PyTree, jax.Array], jax.Array]:
+def estimator(config: Config, env: Environment) -> Callable[[AgentState, PyTree, jax.Array], jax.Array]:
     """``value(agent_state, observation, action)``, any leading axes, for the critics of the presets used here."""
     numbers = config.numbers
-    categorical = {"num_atoms": numbers.num_atoms} if isinstance(numbers, D4PGNumbers) else {}
-    critic: Network = parts.critic(numbers, **categorical)
+    categorical: dict[str, Any] = {"num_atoms": numbers.num_atoms} if isinstance(numbers, D4PGNumbers) else {}
+    critic: Network = parts.critic(numbers, env, **categorical)
 
     def value(state: AgentState, observation: PyTree, action: jax.Array) -> jax.Array:
         params = variables(state.critic)

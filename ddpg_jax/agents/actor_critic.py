@@ -171,7 +171,9 @@ def averaged(tree: PyTree, axis_name: str | None) -> PyTree:
     """The means over a mesh axis, of all leaves but random keys; None leaves the tree alone."""
     if axis_name is None:
         return tree
-    return jax.tree.map(lambda x: x if is_key(x) else jax.lax.pmean(x, axis_name), tree)
+    leaves, structure = jax.tree.flatten(tree)
+    means = iter(jax.lax.pmean([x for x in leaves if not is_key(x)], axis_name))
+    return jax.tree.unflatten(structure, [x if is_key(x) else next(means) for x in leaves])
 
 
 def _tracked(state: NetworkState, tau: float | jax.Array) -> NetworkState:

@@ -3,12 +3,14 @@
 result = ddpg_jax.runs.train("brax/ant", preset="td3", seeds=4)
 result.summary["final_returns"], result.env_steps, result.returns      # curves [T], [T, seeds]
 action = result.policy(member=2)(observation)
+found = ddpg_jax.runs.sweep("pendulum", {"tau": [0.005, 0.05], "gamma": "uniform:0.9:0.99"}, draws=8)
+found.best["numbers"], found.policy()(observation)
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from ddpg_jax.runs.config import Config
     from ddpg_jax.runs.loop import Finished
+    from ddpg_jax.runs.sweeps.run import Sweep
     from ddpg_jax.types import Agent, AgentState
 
 
@@ -83,15 +86,7 @@ def train(
         ImportError: what the environment needs is not installed.
         ddpg_jax.runs.terminal.Interrupted: SIGINT or SIGTERM; the state is saved.
     """
-    from ddpg_jax.runs.config import make_config, resumed
-
-    if resume and run_dir is None:
-        raise ValueError("--resume needs --run-dir: the folder of the run to go on with.")
-    if resume:
-        assert run_dir is not None
-        config = resumed(Path(run_dir), options if env is None else {"env": env, **options})
-    else:
-        config = make_config(env or "pendulum", **options)
+    config = _configured(env, run_dir, resume, options)
     from ddpg_jax.runs import claim, loop
     from ddpg_jax.runs.display import Display
 
@@ -116,6 +111,63 @@ def train(
         if profile:
             profiled.report(shown["say"])
     return _result(config, folder, finished)
+
+
+def sweep(
+    env: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    *,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Sweep:
+    """Train members with numbers of their own, as many as can be in one program; ``ddpg-jax sweep`` is this.
+
+    Args:
+        env: as of `train`.
+        values: what each number of the preset goes through: a list, or text: ``1e-4,1e-3`` is a list, ``log:1e-5:1e-1`` and
+            ``uniform:0.9:0.99`` are drawn from ``draws`` times, with ``:COUNT`` behind they are so many evenly spaced values.
+            Lists are combined with each other, and each combination with every draw. Floats are traced: they share a program.
+            Others, such as ``batch_size`` or ``n_step``, make one program for each combination of theirs.
+        run_dir: the sweep's folder; None is a new one under ``runs/``. Its runs are folders in it, as of `train`.
+        resume: go on with the sweep in ``run_dir``; ``values`` are the sweep's.
+        progress: show lines for each chunk, and a table at the end.
+        **options: ``draws``; ``seeds`` of each setting; ``memory``: bytes that members trained together may take (0.8 of what
+            there is; of a population that does not fit, parts train one after the other); ``evolve``: a dict, maybe empty, and
+            members evolve (`ddpg_jax.population.evolution`), within the ranges that they are drawn from; and as of `train`.
+
+    Raises:
+        ValueError, ImportError, ddpg_jax.runs.terminal.Interrupted: as of `train`.
+    """
+    from ddpg_jax.runs.sweeps import run
+
+    return run.sweep(env, values or {}, run_dir=run_dir, resume=resume, progress=progress, **options)
+
+
+def plan(env: str | None = None, *, run_dir: str | Path | None = None, resume: bool = False, **options: Any) -> str:
+    """What a run would be and what memory it would take, as text; nothing is written, and none of it allocated.
+
+    Args:
+        env, run_dir, resume, **options: as of `train`.
+
+    Raises:
+        ValueError, ImportError: as `train`.
+    """
+    config = _configured(env, run_dir, resume, options)
+    from ddpg_jax.runs import memory
+
+    return memory.plan(config)
+
+
+def _configured(env: str | None, run_dir: str | Path | None, resume: bool, options: dict[str, Any]) -> Config:
+    from ddpg_jax.runs.config import make_config, resumed
+
+    if not resume:
+        return make_config(env or "pendulum", **options)
+    if run_dir is None:
+        raise ValueError("--resume needs --run-dir: the folder of the run to go on with.")
+    return resumed(Path(run_dir), options if env is None else {"env": env, **options})
 
 
 def _result(config: Config, folder: Path, finished: Finished) -> Result:

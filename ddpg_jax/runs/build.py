@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpg_jax import compiling, envs, host, rollout, train
+from ddpg_jax import compiling, envs, host, rollout, sharding, train
 from ddpg_jax.learner import TrainState
 from ddpg_jax.population import Member, Numbers, Population, Programs, compiled, make_population
-from ddpg_jax.runs import fits
+from ddpg_jax.population.evolution import Range, evolving
+from ddpg_jax.runs import devices, fits, layout, members
 from ddpg_jax.runs.config import Config, RunError
 from ddpg_jax.runs.presets import Parts
 from ddpg_jax.types import Agent, AgentState, Environment, HostEnvironment, PyTree, strong
@@ -52,15 +53,24 @@ def environment(config: Config, num_envs: int) -> Environment | HostEnvironment:
 
 
 def member_keys(config: Config) -> jax.Array:
-    """One key, or ``[seeds]`` of them; member i of a run with seed s is the run with seed s + i."""
-    if config.seeds == 1:
-        return jax.random.key(config.seed)
-    return jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
+    """One key, or ``[seeds]`` of them; member i of a run with seed s is the run with seed s + i, if it has none of its own."""
+    seeds = config.vary.get("seed", range(config.seed, config.seed + config.seeds))
+    return jax.random.key(seeds[0]) if config.seeds == 1 else jax.vmap(jax.random.key)(jnp.array(seeds))
 
 
-def build(config: Config, stopped: Callable[[], bool] = lambda: False) -> Built:
+def member_numbers(config: Config) -> dict[str, jax.Array]:
+    """The numbers that members have of their own, ``[seeds]`` each, or scalars of a run with one."""
+    numbers = {name: jnp.array(values, jnp.float32) for name, values in config.vary.items() if name != "seed"}
+    return {name: values[0] for name, values in numbers.items()} if config.seeds == 1 else numbers
+
+
+def build(
+    config: Config,
+    stopped: Callable[[], bool] = lambda: False,
+    weigh: Callable[[list[fits.Part]], None] = lambda parts: fits.require_memory(parts),
+) -> Built:
     """Compose a configuration's functions; on the host ``stopped`` is looked at in each step of the warm-up and of evaluations
-    (`ddpg_jax.host.Stopped`).
+    (`ddpg_jax.host.Stopped`). ``weigh`` refuses what is too much for this machine, where it is to run here.
 
     Raises:
         ValueError: a part refuses its numbers, or the state does not fit into memory.
@@ -68,49 +78,80 @@ def build(config: Config, stopped: Callable[[], bool] = lambda: False) -> Built:
     if envs.on_host(config.env):
         built = _build_on_host(config, stopped)
     else:
-        population = make_population(member_of(config), many=config.seeds > 1)
-        state = jax.eval_shape(population.start, member_keys(config), {})
-        built = Built(compose(config, environment(config, config.numbers.num_envs)).agent, population, state)
-    fits.require_memory(fits.parts_of(config, built.state))
+        env = environment(config, config.numbers.num_envs)
+        for member in range(config.seeds if config.vary else 0):
+            own: dict[str, Any] = members.numbers_of(config.vary, member)
+            compose(config, env, **own)  # refuses what is out of its range
+        population, state = population_of(config), shapes(config)
+        state = state if population.place is None else population.place.state(state)
+        built = Built(compose(config, env).agent, population, state)
+    weigh(fits.parts_of(config, built.state))
     return built
 
 
+def population_of(config: Config) -> Population:
+    """The run's members, over the devices of its mesh."""
+    mesh, many = devices.of(config.mesh), config.seeds > 1
+    if mesh.devices == 1:
+        population = make_population(member_of(config), many=many)
+    else:
+        population = sharding.spread(member_of(config), sharding.make_mesh(*mesh), many=many)
+    return _evolving(config, population) if config.evolve else population
+
+
+def shapes(config: Config) -> PyTree:
+    """Of the training state on the run's mesh, whether its devices are here or not."""
+    start = sharding.start_of_shards(member_of(config), devices.of(config.mesh).data, many=config.seeds > 1)
+    if config.evolve:
+        never: Any = None
+        start = _evolving(config, Population(start, never, never)).start
+    return jax.eval_shape(start, member_keys(config), member_numbers(config))
+
+
+def _evolving(config: Config, population: Population) -> Population:
+    options = dict(config.evolve)
+    ranges = {name: Range(*each) for name, each in options.pop("ranges").items()}
+    return evolving(population, ranges, **options)
+
+
 def member_of(config: Config) -> Callable[[Numbers], Member]:
-    """``member(numbers)``: what one seed of this run does, with some of its numbers replaced by traced ones."""
-    env, played = environment(config, config.numbers.num_envs), environment(config, config.evaluation_episodes)
+    """``member(numbers)``: what one seed of this run does, with some of its numbers replaced by traced ones; one of its shards,
+    where the run's mesh has more of each."""
+    shards = devices.of(config.mesh).data
+    env = environment(config, config.numbers.num_envs // shards)
+    played = environment(config, -(-config.evaluation_episodes // shards))
     assert isinstance(played, Environment)
 
     def member(numbers: Numbers) -> Member:
-        parts = compose(config, env, **numbers)
-        trainer = _make_train(train.make_train, config, parts, env)
+        parts = compose(config, env, shards, **numbers)
+        trainer = _make_train(train.make_train, config, parts, env, shards)
         start = lambda key: trainer.warm_up(trainer.init(key))
         return Member(start, trainer.chunk, rollout.make_evaluate(parts.agent, played))
 
     return member
 
 
-def compose(config: Config, env: Any, **replaced: Any) -> Parts:
-    """The run's agent, replay and behaviour in such an environment, with some of its numbers replaced."""
-    return config.preset.compose(dataclasses.replace(config.numbers, **replaced), env)
+def compose(config: Config, env: Any, shards: int = 1, **replaced: Any) -> Parts:
+    """The run's agent, replay and behaviour in such an environment, with some of its numbers replaced; of one of its shards."""
+    numbers = dataclasses.replace(config.numbers, **replaced)
+    return config.preset.compose(numbers if shards == 1 else numbers.of_shard(shards, sharding.DATA), env)
 
 
-def _make_train(make: Callable, config: Config, parts: Parts, env: Any) -> Any:
+def _make_train(make: Callable, config: Config, parts: Parts, env: Any, shards: int = 1) -> Any:
     return make(
         parts.agent,
         env,
         parts.replay,
         parts.behaviour,
-        learning_starts=config.schedule.learning_starts,
-        updates_per_step=config.schedule.updates_per_step,
-        collect_steps=config.schedule.collect_steps,
-        steps_per_chunk=config.schedule.steps_per_chunk,
         warm_up=parts.warm_up,
         window=parts.window,
+        **devices.shard_of(config, shards),
+        **({} if shards == 1 else {"axis_name": sharding.DATA}),
     )
 
 
 def _build_on_host(config: Config, stopped: Callable[[], bool]) -> Built:
-    if config.seeds > 1:
+    if config.seeds > 1 or config.vary:
         raise ValueError(f"seeds={config.seeds}: environments on the host are trained one seed at a time; start several runs.")
     env = environment(config, config.numbers.num_envs)
     parts = compose(config, env)
@@ -149,10 +190,10 @@ def evaluator(
 def compile_programs(built: Built, config: Config) -> Programs:
     """Compile each program of a run once."""
     if built.host is None:
-        return compiled(built.population, member_keys(config), {})
+        return compiled(built.population, member_keys(config), member_numbers(config))
     begin = time.perf_counter()
     built.host.compile()
-    return Programs(*built.population, time.perf_counter() - begin)
+    return Programs(*built.population[:3], time.perf_counter() - begin)
 
 
 def evaluation_keys(config: Config, stream: int, number: int) -> jax.Array:
@@ -164,13 +205,13 @@ def evaluation_keys(config: Config, stream: int, number: int) -> jax.Array:
     return (jax.vmap(derive) if config.seeds > 1 else derive)(member_keys(config))
 
 
-def held_out(returns: np.ndarray) -> np.ndarray:
-    """The returns of an evaluation, all of them numbers.
+def held_out(returns: np.ndarray, config: Config) -> np.ndarray:
+    """The returns of an evaluation, all of them numbers, or NaN of members that broke down where members differ.
 
     Raises:
-        RunError: one of them is NaN.
+        RunError: one of them is NaN, and members do not differ.
     """
-    if np.isnan(returns).any():
+    if np.isnan(returns).any() and not config.vary:
         raise RunError(
             "a return of an evaluation is not a number: the simulation broke down, and where such episodes are begun anew it "
             "did so every time. Look at the environment; the checkpoints are intact."
@@ -178,11 +219,16 @@ def held_out(returns: np.ndarray) -> np.ndarray:
     return returns
 
 
+def played(config: Config, returns: Any) -> np.ndarray:
+    """``[seeds, evaluation_episodes]`` of what `Programs.evaluate` returned; shards may have played some more."""
+    return layout.fetched(returns).reshape(config.seeds, -1)[:, : config.evaluation_episodes]
+
+
 def final_returns(config: Config, programs: Programs, agent_state: AgentState) -> np.ndarray:
     """``[seeds, >= 100]`` returns of fresh deterministic episodes that no evaluation before has seen."""
-    rounds = -(-FINAL_EPISODES // config.evaluation_episodes)
+    rounds, numbers = -(-FINAL_EPISODES // config.evaluation_episodes), member_numbers(config)
     parts = [
-        np.asarray(programs.evaluate(agent_state, evaluation_keys(config, FINAL, index), {})).reshape(config.seeds, -1)
+        played(config, programs.evaluate(agent_state, evaluation_keys(config, FINAL, index), numbers))
         for index in range(rounds)
     ]
-    return held_out(np.concatenate(parts, axis=1)[:, :FINAL_EPISODES].astype(np.float64))
+    return held_out(np.concatenate(parts, axis=1)[:, :FINAL_EPISODES].astype(np.float64), config)

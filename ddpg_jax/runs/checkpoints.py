@@ -3,31 +3,54 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import logging
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
 from ddpg_jax import checks
+from ddpg_jax.runs import beside, hosts
 from ddpg_jax.runs.config import RunError
 from ddpg_jax.runs.folder import unwritten
-from ddpg_jax.types import PyTree, is_key
+from ddpg_jax.runs.packing import packed, require_same, specification, unpacked
+from ddpg_jax.types import PyTree
 
 # What Orbax says of a failure, in pages, is said here in a sentence; a level would be undone by others who set it.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 FORMAT = 4
 """Of what is in a checkpoint; raised where the state of training or how it is stored gets another structure."""
+
+
+class Found(NamedTuple):
+    """A checkpoint: of each part that was wanted its leaves, ``[name, dtype, shape]``, and their bytes."""
+
+    step: int
+    record: dict[str, Any]
+    parts: list[tuple[list, np.ndarray]]
+
+
+def write_part(folder: Path, step: int, state: PyTree, record: dict[str, Any], keep: int) -> str:
+    """Write what a process other than the first one has of a state (`ddpg_jax.runs.beside`); the seal of its record.
+
+    Raises:
+        RunError: it could not be written.
+    """
+    data = packed(state)
+    about = {"format": FORMAT, "step": step, "record": record, "leaves": specification(state), "state": _digest(data)}
+    seal = _seal(about)
+    try:
+        beside.write(folder, step, data, about | {"seal": seal}, keep)
+    except OSError as error:
+        raise RunError(f"the checkpoint {unwritten(folder / str(step), error, data.nbytes)}") from error
+    return seal
 
 
 class Checkpoints:
@@ -50,6 +73,7 @@ class Checkpoints:
             enable_async_checkpointing=False,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
+            **({} if hosts.count() == 1 else _alone(folder, read_only)),
         )
         self._folder = folder
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
@@ -67,10 +91,10 @@ class Checkpoints:
         """
         self.wait()
         try:
-            data = _packed(state)
+            data = packed(state)
         except MemoryError as error:
             raise RunError(f"the checkpoint at {step} steps finds no memory ({error}). Those before it are intact.") from error
-        self._pending = self._writer.submit(self._write, step, data, _specification(state), record)
+        self._pending = self._writer.submit(self._write, step, data, specification(state), record)
 
     def wait(self, *, until_done: bool = True) -> None:
         """Until what is being written is on disk; or else only ask.
@@ -117,27 +141,58 @@ class Checkpoints:
             FileNotFoundError: there is none that can be read.
             ValueError: the newest is of another version of this library, or of another state than ``like``.
         """
+        found = self.newest(report)
+        ((leaves, data),) = found.parts
+        require_same(found.step, leaves, specification(like))
+        return found.step, unpacked(data, like), found.record
+
+    def newest(
+        self,
+        report: Callable[[str], None],
+        needed: Callable[[dict[str, Any]], Sequence[int]] = lambda record: (0,),
+        limit: float = float("inf"),
+    ) -> Found:
+        """The newest checkpoint that can be read, its state as bytes.
+
+        Args:
+            report: as of `restore`.
+            needed: of its record, the numbers of the processes whose parts of the state are wanted; this folder's is 0.
+            limit: the last step that is looked at.
+
+        Raises:
+            FileNotFoundError, ValueError: as `restore`.
+        """
         self.wait()
         damaged: set[int] = set()
-        while left := self._steps() - damaged:
+        while left := {step for step in self._steps() - damaged if step <= limit}:
             step = max(left)
             try:
                 about = self._about(step)
-                data = self._bytes(step, about["state"]) if about["format"] == FORMAT else None
+                known = about["format"] == FORMAT
+                parts = [self._part(step, about, number) for number in needed(about["record"])] if known else []
             except Exception as error:  # whatever the storage raises on damaged files
-                now = self._steps() - damaged
+                now = {step for step in self._steps() - damaged if step <= limit}
                 if now and step == max(now):  # else it was rotated away while it was read
                     damaged.add(step)
                     report(f"checkpoint {step} is damaged ({checks.first_line(error)}); trying the one before it.")
                 continue
-            if data is None:
+            if not known:
                 raise ValueError(
                     f"checkpoint {step} has format {about['format']}, of another version of ddpg_jax, where this one reads "
                     f"format {FORMAT}: go on with that version, or train anew in another folder."
                 )
-            _require_same(step, about["leaves"], _specification(like))
-            return step, _unpacked(data, like), about["record"]
+            return Found(step, about["record"], parts)
         raise FileNotFoundError("no checkpoint that can be read" if damaged else "no checkpoint")
+
+    def _part(self, step: int, about: dict[str, Any], number: int) -> tuple[list, np.ndarray]:
+        """``(leaves, bytes)`` of what a process wrote; that of another one is held to the seal that this record has of it."""
+        if number == 0:
+            return about["leaves"], self._bytes(step, about["state"])
+        theirs, data = beside.read(beside.of_process(self._folder, number), step)
+        seal = theirs.pop("seal")
+        if not seal == _seal(theirs) == about["record"]["parts"][number - 1] or _digest(data) != theirs["state"]:
+            raise ValueError(f"the part of process {number} is not as it was written")
+        return theirs["leaves"], data
 
     def _about(self, step: int) -> dict[str, Any]:
         """What is stored beside a state; of formats before 3, which had no seal, the number of the format alone."""
@@ -164,6 +219,17 @@ class Checkpoints:
         self._manager.close()
 
 
+def _alone(folder: Path, read_only: bool) -> dict[str, Any]:
+    """Options by which Orbax waits for none of the other processes: each has a folder of its own."""
+    own = hosts.index()
+    if not read_only:
+        folder.mkdir(parents=True, exist_ok=True)  # Orbax makes it for all processes together only
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"{folder.name}-{own}"
+    )
+    return {"create": False, "multiprocessing_options": alone}
+
+
 def _digest(data: Any) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
@@ -171,50 +237,3 @@ def _digest(data: Any) -> str:
 def _seal(about: dict[str, Any]) -> str:
     """A digest of JSON-able data, whatever the order of its keys and the spaces between."""
     return _digest(json.dumps(about, sort_keys=True).encode())
-
-
-def _data(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if is_key(leaf) else leaf
-
-
-def _specification(tree: PyTree) -> list[list]:
-    """``[name, dtype, shape]`` of every leaf."""
-    return [[jax.tree_util.keystr(path), str(x.dtype), list(x.shape)] for path, x in jax.tree.leaves_with_path(tree)]
-
-
-def _require_same(step: int, found: list[list], wanted: list[list]) -> None:
-    if found == wanted:
-        return
-    there, here = next(pair for pair in itertools.zip_longest(found, wanted) if pair[0] != pair[1])
-    raise ValueError(
-        f"checkpoint {step} is of another training state than this configuration's: {_said(there)} there, {_said(here)} here. "
-        "Go on with the version and the config.json that it was written by."
-    )
-
-
-def _said(leaf: list | None) -> str:
-    return "nothing more" if leaf is None else f"{leaf[0]} is {leaf[1]}{leaf[2]}"
-
-
-def _packed(tree: PyTree) -> np.ndarray:
-    """A copy of every leaf's bytes, one after the other."""
-    leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(jax.tree.map(_data, tree)))]
-    data, end = np.empty(sum(leaf.nbytes for leaf in leaves), np.uint8), 0
-    for leaf in leaves:
-        begin, end = end, end + leaf.nbytes
-        data[begin:end] = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
-    return data
-
-
-def _unpacked(data: np.ndarray, like: PyTree) -> PyTree:
-    """The arrays that `_packed` copied; ``like`` has their structure, shapes and dtypes."""
-    end = 0
-
-    def one(leaf: Any) -> jax.Array:
-        nonlocal end
-        stored = jax.eval_shape(_data, leaf)
-        begin, end = end, end + stored.size * stored.dtype.itemsize
-        array = jnp.array(data[begin:end].view(stored.dtype).reshape(stored.shape), copy=True)
-        return jax.random.wrap_key_data(array) if is_key(leaf) else array
-
-    return jax.tree.map(one, like)

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ddpg_jax import __version__, runs
+from ddpg_jax.runs import hosts
 from ddpg_jax.runs.config import make_config
 from ddpg_jax.runs.presets import PRESETS, number_types
 from ddpg_jax.runs.program import Program, Setting, Whole, require_device, use_compilation_cache
@@ -23,6 +24,13 @@ SEED = Whole(0, LARGEST)
 MANY = Whole(1, 1_000_000)
 MEMBER = Whole(0, LARGEST)
 INTEGER = Setting(int)
+PLACES = (
+    ("--devices", INTEGER, "Of all processes. [default: as many as divide members, or environments and batch]"),
+    ("--mesh", str, "Devices on each axis, as members=4,data=2. [default: members first]"),
+    ("--coordinator", str, "HOST:PORT of process 0, where several train together. [default: the cluster's]"),
+    ("--num-processes", MANY, "[default: the cluster's, else 1]"),
+    ("--process-id", SEED, "Of this one, from 0. [default: the cluster's]"),
+)
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,14 +64,37 @@ def _option(flag: str, help: str, kind: Any = INTEGER) -> Callable[[Callable], C
     return click.option(flag, type=kind, default=None, help=f"{help} [default: {shown}]")
 
 
+def _place_options(command: Callable) -> Callable:
+    """Where a run is trained: on which devices, and with which other processes (`_processes`)."""
+    for flag, kind, help in reversed(PLACES):
+        command = click.option(flag, type=kind, help=help)(command)
+    return command
+
+
+def _processes(given: dict[str, Any]) -> hosts.Asked:
+    """The processes of a run, taken out of what was given; they `join` before JAX is used."""
+    return hosts.Asked(**{name: given.pop(name) for name in hosts.Asked._fields if name in given})
+
+
+def _env_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Those of the environment, taken out of what was given."""
+    found = {name: given.pop(name) for name in ("backend", "time_limit", "action_repeat") if name in given}
+    return {"env_options": found} if found else {}
+
+
 @main.command()
 @click.argument("env", required=False)
-@_option("--preset", "A name that `ddpg-jax presets` lists.", str)
+@click.option("--preset", default=None, help="A name that `ddpg-jax presets` lists. [default: as the device and ENV want it]")
 @click.option("--run-dir", type=click.Path(path_type=Path, file_okay=False), help="[default: a new folder under runs/]")
 @_option("--seed", "Of the first member.")
 @_option("--seeds", "Independent members, trained in one program.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir; options left out are the run's.")
+@click.option("--dry-run", is_flag=True, help="Say what the run would be and what memory it would take, and stop.")
+@click.option(
+    "--device-kind", default=None, help="cpu, gpu or tpu, for which the preset is chosen. [default: what JAX computes on]"
+)
 @click.option("--profile", is_flag=True, help="Trace a few chunks into RUN-DIR/profile, and say what share each part takes.")
+@_place_options
 @click.option("--backend", default=None, help="Brax's physics: generalized, positional, spring or mjx.")
 @click.option("--time-limit", type=Setting(int), default=None, help="Steps per episode. [default: the environment's]")
 @click.option(
@@ -79,25 +110,64 @@ def _option(flag: str, help: str, kind: Any = INTEGER) -> Callable[[Callable], C
 )
 @click.option("--critic-hidden", type=Setting(tuple), default=None, help="The same, of the critic. [default: the preset's]")
 @_number_options
-def train(env: str | None, run_dir: Path | None, resume: bool, profile: bool, **options: Any) -> None:
+def train(env: str | None, run_dir: Path | None, resume: bool, dry_run: bool, profile: bool, **options: Any) -> None:
     """Train an agent on ENV (pendulum) and write everything into a run folder."""
     given = {name: value for name, value in options.items() if value is not None}
-    env_options = {name: given.pop(name) for name in ("backend", "time_limit", "action_repeat") if name in given}
-    given |= {"env_options": env_options} if env_options else {}
+    given |= _env_options(given)
+    hosts.join(_processes(given), run_dir)
     _begin()
-    runs.train(env, run_dir=run_dir, resume=resume, profile=profile, **given)
+    if dry_run:
+        answer(runs.plan(env, run_dir=run_dir, resume=resume, **given))
+    else:
+        runs.train(env, run_dir=run_dir, resume=resume, profile=profile, progress=hosts.is_first(), **given)
+
+
+@main.command()
+@click.argument("env", required=False)
+@click.option(
+    "--set", "sets", metavar="NAME=VALUES", multiple=True, help="1e-4,1e-3 or log:LOW:HIGH or uniform:LOW:HIGH[:COUNT]."
+)
+@click.option("--draws", type=INTEGER, default=None, help="Random settings, where values are drawn from ranges.")
+@click.option("--memory", type=INTEGER, default=None, help="Bytes for members trained at once. [default: 0.8 of all]")
+@click.option("--pbt", is_flag=True, help="Population-based training: the worst take over from the best between chunks.")
+@click.option("--pbt-fraction", type=Setting(float), default=None, help="Of members that may be replaced. [default: 0.2]")
+@click.option("--pbt-change", type=Setting(float), default=None, help="Of a number, up or down. [default: 0.2]")
+@click.option("--pbt-resample", type=Setting(float), default=None, help="Probability to draw anew instead. [default: 0.25]")
+@click.option("--pbt-copy-replay/--no-pbt-copy-replay", default=None, help="The replay too. [default: yes]")
+def sweep(env: str | None, sets: tuple[str, ...], pbt: bool, **options: Any) -> None:
+    """Train members with numbers of their own on ENV (pendulum), floats in one program: a grid, lists, or random draws."""
+    given = {name: value for name, value in options.items() if value is not None}
+    evolve = {name.removeprefix("pbt_"): given.pop(name) for name in list(given) if name.startswith("pbt_")}
+    if evolve and not pbt:
+        raise click.UsageError(f"--pbt-{min(evolve).replace('_', '-')} is of no use without --pbt.")
+    split = [each.partition("=") for each in sets]
+    if wrong := [name for name, equals, _ in split if not equals]:
+        raise click.UsageError(f"--set {wrong[0]}: give NAME=VALUES, for example tau=0.005,0.05.")
+    given |= _env_options(given) | ({"evolve": evolve} if pbt else {})
+    _begin()
+    runs.sweep(env, {name: values for name, _, values in split}, **given)
+
+
+_ALONE = {"env", "profile", "dry_run", "traceback", *hosts.Asked._fields}
+sweep.params += [option for option in train.params if option.name not in _ALONE]
 
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--episodes", type=MANY, default=100, show_default=True, help="Per member.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the episodes' starts.")
-def evaluate(run: Path, episodes: int, seed: int) -> None:
+@click.option("--member", type=MEMBER, default=None, help="One alone. [default: all]")
+def evaluate(run: Path, episodes: int, seed: int, member: int | None) -> None:
     """Play deterministic episodes with the newest checkpoint of RUN and print one JSON object."""
     _begin()
     from ddpg_jax.runs import playback
+    from ddpg_jax.runs.sweeps import outcome
 
-    answer(json.dumps(playback.evaluate(run, episodes, seed)))
+    if member is None and outcome.is_sweep(run):
+        answer(json.dumps(playback.evaluate_sweep(run, episodes, seed)))
+        return
+    folder, place = outcome.located(run, member)
+    answer(json.dumps(playback.evaluate(folder, episodes, seed, None if member is None else place)))
 
 
 @main.command()
@@ -105,26 +175,30 @@ def evaluate(run: Path, episodes: int, seed: int) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Without suffix. [default: RUN/episode]")
 @click.option("--steps", type=MANY, default=None, help="[default: as many as an episode may last]")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the start.")
-@click.option("--member", type=MEMBER, default=0, show_default=True, help="Of a run with several seeds.")
+@click.option("--member", type=MEMBER, default=None, help="Of a run with several. [default: the first; of a sweep the best]")
 @click.option("--format", "form", type=click.Choice(["gif", "mp4", "html"]), help="[default: html for Brax, else gif]")
-def render(run: Path, out: Path | None, steps: int | None, seed: int, member: int, form: str | None) -> None:
+def render(run: Path, out: Path | None, steps: int | None, seed: int, member: int | None, form: str | None) -> None:
     """Write an animation of the newest checkpoint of RUN: GIF, MP4, or Brax's HTML viewer."""
     _begin()
     from ddpg_jax.runs import playback
+    from ddpg_jax.runs.sweeps import outcome
 
-    answer(playback.render(run, out or run / "episode", steps, seed, member, form))
+    folder, place = outcome.located(run, member)
+    answer(playback.render(folder, out or run / "episode", steps, seed, place, form))
 
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="[default: RUN/policy.stablehlo]")
-@click.option("--member", type=MEMBER, default=0, show_default=True, help="Of a run with several seeds.")
-def export(run: Path, out: Path | None, member: int) -> None:
+@click.option("--member", type=MEMBER, default=None, help="Of a run with several. [default: the first; of a sweep the best]")
+def export(run: Path, out: Path | None, member: int | None) -> None:
     """Write the policy of RUN's newest checkpoint as StableHLO, which JAX runs without this library."""
     _begin()
     from ddpg_jax.runs import playback
+    from ddpg_jax.runs.sweeps import outcome
 
-    answer(playback.export(run, out or run / "policy.stablehlo", member))
+    folder, place = outcome.located(run, member)
+    answer(playback.export(folder, out or run / "policy.stablehlo", place))
 
 
 @main.command()

@@ -8,6 +8,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from ddpg_jax.runs import device, steps
+from ddpg_jax.runs.devices import asked
+from ddpg_jax.runs.members import checked_evolve, checked_vary, numbers_of
 from ddpg_jax.runs.presets import PRESETS, Numbers, Preset, numbers_on
 from ddpg_jax.runs.values import LARGEST, RunError, exact, shown
 
@@ -18,6 +21,8 @@ __all__ = ["DERIVED", "FREE", "Config", "RunError", "from_flat", "load", "make_c
 
 # May differ between a run and its continuation: they change no bit of what is trained.
 FREE = ("total_timesteps", "evaluate_every", "evaluation_episodes", "checkpoint_every", "keep")
+# May differ too, but for the last bits of what is trained from there on.
+PLACES = ("mesh",)
 # Said in ``config.json``, and known without it.
 DERIVED = ("source", "replaced", "trained_timesteps")
 # What an option of any environment may be.
@@ -30,6 +35,8 @@ class Config:
 
     env: str
     preset: Preset
+    device_kind: str
+    """For which kind of device the preset was chosen (`ddpg_jax.runs.device`)."""
     numbers: Numbers
     replaced: dict[str, tuple[Any, Any]]
     """The preset's numbers of which the task has its own: ``{name: (the preset's, the task's)}``."""
@@ -41,6 +48,12 @@ class Config:
     evaluation_episodes: int
     checkpoint_every: int
     keep: int
+    mesh: str
+    """The devices, as ``members=4,data=2`` (`ddpg_jax.runs.devices`); empty where they are not chosen yet."""
+    vary: dict[str, list[Any]]
+    """What members have of their own, ``{name: [seeds]}``: floats of the preset, and ``seed`` where it is not ``seed + i``."""
+    evolve: dict[str, Any]
+    """How members evolve (`ddpg_jax.runs.members.checked_evolve`); empty where they do not."""
 
     @property
     def num_chunks(self) -> int:
@@ -62,7 +75,8 @@ class Config:
             else ""
         )
         ours = self.preset.ours and f"preset {self.preset.name} is not all as cited: {self.preset.ours}"
-        return "\n".join(filter(None, (ours, self._changes, short)))
+        choice = device.note(self.env, self.preset.name, self.device_kind, bool(self.replaced))
+        return "\n".join(filter(None, (choice, ours, self._changes, short)))
 
     @property
     def _changes(self) -> str:
@@ -76,20 +90,24 @@ class Config:
         data = {
             "env": self.env,
             "preset": self.preset.name,
+            "device_kind": self.device_kind,
             "source": " ".join(filter(None, (self.preset.cites, self._changes))),
             "replaced": self.replaced,
             "trained_timesteps": self.trained_timesteps,
             **{name: getattr(self, name) for name in own},
             "steps_per_chunk": self.schedule.steps_per_chunk,
+            "mesh": self.mesh,
             **{field.name: getattr(self.numbers, field.name) for field in fields(self.numbers)},
+            **{name: value for name, value in (("vary", self.vary), ("evolve", self.evolve)) if value},
         }
         return json.loads(json.dumps(data))
 
 
 def make_config(
     env: str,
-    preset: str = "default",
+    preset: str | None = None,
     *,
+    device_kind: str | None = None,
     env_options: dict[str, Any] | None = None,
     seed: int = 0,
     seeds: int = 1,
@@ -98,23 +116,35 @@ def make_config(
     evaluation_episodes: int = 20,
     checkpoint_every: int = 5,
     keep: int = 2,
+    devices: int | None = None,
+    mesh: str = "",
+    vary: dict[str, list[Any]] | None = None,
+    evolve: dict[str, Any] | None = None,
     **given: Any,
 ) -> Config:
     """The configuration of a run: a preset with some numbers replaced.
 
     Args:
-        env, preset: names; env_options: see `ddpg_jax.envs.make`.
+        env: a name.
+        preset: a name; None is the choice for this kind of device: a GPU or TPU runs many environments at once.
+        device_kind: cpu, gpu or tpu, for which to choose; None is what JAX computes on. It and what was chosen are written
+            down: a run goes on, and is evaluated, with the numbers that it began with, wherever that is.
+        env_options: see `ddpg_jax.envs.make`.
         seed, seeds: train ``seeds`` independent members with the seeds ``seed, seed + 1, ...`` in one program.
         steps_per_chunk: environment steps between two reports; None is about a twentieth of the run, such that chunks fill it.
         evaluate_every, checkpoint_every: in chunks; 0 is never but at the end.
         evaluation_episodes: episodes per evaluation.
         keep: checkpoints kept.
+        devices, mesh: how many devices to train on, or which of them on which axis, as ``members=4,data=2``; see
+            `ddpg_jax.runs.devices`. None of both: as many as come out even.
+        vary, evolve: what members have of their own, and how they evolve, see `Config`; `ddpg_jax.runs.sweep` makes both.
         **given: replace the preset's numbers (`ddpg_jax.runs.presets.Numbers` and what the algorithm adds).
 
     Raises:
         ValueError: an unknown preset, a number that it does not have, or one of another type or out of its range.
     """
-    own: dict[str, Any] = {"env": env, "preset": preset, "seed": seed, "seeds": seeds, "keep": keep}
+    preset, device_kind = device.chosen(env, preset, device_kind)
+    own: dict[str, Any] = {"env": env, "preset": preset, "device_kind": device_kind, "seed": seed, "seeds": seeds, "keep": keep}
     own |= {"env_options": {} if env_options is None else env_options}
     own |= {"evaluate_every": evaluate_every, "evaluation_episodes": evaluation_episodes, "checkpoint_every": checkpoint_every}
     own = {name: exact(name, value, OWN[name]) for name, value in own.items()} | {"env_options": options_of(own["env_options"])}
@@ -124,19 +154,27 @@ def make_config(
     chosen = PRESETS[own.pop("preset")]
     numbers, replaced = numbers_on(chosen, own["env"])
     numbers = _with(numbers, given, chosen.name)
+    varied = checked_vary(vary or {}, own["seeds"], get_type_hints(type(numbers)))
+    for member in range(own["seeds"] if varied else 0):
+        each: dict[str, Any] = numbers_of(varied, member)
+        dataclasses.replace(numbers, **each).check()
     config = Config(
         preset=chosen,
+        vary=varied,
+        evolve=checked_evolve(evolve or {}, varied),
         numbers=numbers,
         replaced={name: both for name, both in replaced.items() if getattr(numbers, name) == both[1]},
-        schedule=_schedule(numbers, steps_per_chunk),
+        schedule=steps.schedule_of(numbers, steps_per_chunk),
+        mesh="",
         **own,
     )
-    _check_steps(config)
-    return config
+    steps.require(numbers.total_timesteps, config.schedule)
+    return dataclasses.replace(config, mesh=asked(config, devices, mesh))
 
 
-OWN = get_type_hints(make_config) | {"env_options": dict, "steps_per_chunk": int}
-del OWN["given"], OWN["return"]
+OWN = get_type_hints(make_config) | {"env_options": dict, "steps_per_chunk": int, "preset": str, "device_kind": str}
+for _name in ("given", "return", "vary", "evolve", "devices", "mesh"):
+    del OWN[_name]
 
 
 def options_of(given: dict[str, Any]) -> dict[str, Any]:
@@ -162,26 +200,12 @@ def _check_own(**own: Any) -> None:
     """The ranges of what is no number of a preset."""
     from ddpg_jax import checks
 
+    device.require_kind(own["device_kind"])
     if own["preset"] not in PRESETS:
         raise checks.nearest("preset", own["preset"], PRESETS, "`ddpg-jax presets` lists all.")
     checks.between(1, 1_000_000, **{name: own[name] for name in ("seeds", "evaluation_episodes", "keep")})
     checks.between(0, LARGEST, **{name: own[name] for name in ("evaluate_every", "checkpoint_every")})
     checks.between(0, LARGEST - own["seeds"], seed=own["seed"])
-
-
-def _check_steps(config: Config) -> None:
-    """There is a first chunk, and what is counted on the device in int32 is not more than that holds."""
-    total, schedule = config.numbers.total_timesteps, config.schedule
-    if config.num_chunks < 1:
-        first, chunk = schedule.warm_up_steps, schedule.steps_per_chunk
-        raise ValueError(
-            f"total_timesteps={total} ends before the first update: it must be at least {first + chunk}, "
-            f"the warm-up ({first}) and one chunk ({chunk})."
-        )
-    if total > schedule.longest:
-        raise ValueError(
-            f"total_timesteps={total}: must be at most {schedule.longest} here: vector steps and updates are counted in int32."
-        )
 
 
 def _with(numbers: Numbers, given: dict[str, Any], preset: str) -> Numbers:
@@ -196,24 +220,6 @@ def _with(numbers: Numbers, given: dict[str, Any], preset: str) -> Numbers:
     return numbers
 
 
-def _schedule(numbers: Numbers, steps_per_chunk: int | None) -> Schedule:
-    from ddpg_jax import schedule
-
-    updates, collect_steps = schedule.rounds_of(numbers.updates_per_step, numbers.batches_per_update)
-    one_round = schedule.Schedule(
-        num_envs=numbers.num_envs,
-        learning_starts=numbers.learning_starts,
-        updates_per_step=updates,
-        collect_steps=collect_steps,
-        steps_per_chunk=numbers.num_envs * collect_steps,
-        n_step=numbers.n_step,
-    )
-    if steps_per_chunk is None:
-        rounds = one_round.chunks(numbers.total_timesteps)
-        steps_per_chunk = one_round.steps_per_round * schedule.even_chunk(rounds)
-    return dataclasses.replace(one_round, steps_per_chunk=steps_per_chunk)
-
-
 def resumed(folder: Path, given: dict[str, Any]) -> Config:
     """The configuration of the run in ``folder``, with fields given anew of those that may change (`FREE`).
 
@@ -223,12 +229,14 @@ def resumed(folder: Path, given: dict[str, Any]) -> Config:
     """
     saved = load(folder).flat()
     kinds = OWN | {name: kind for preset in PRESETS.values() for name, kind in get_type_hints(type(preset.numbers)).items()}
+    places = {name: given[name] for name in ("devices", "mesh") if given.get(name)}
+    given = {name: value for name, value in given.items() if name not in ("devices", "mesh")}
     given = {name: exact(name, value, kinds[name]) if name in kinds else value for name, value in given.items()}
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
     if "env_options" in given:
         given["env_options"] = saved["env_options"] | given["env_options"]
     require_same(saved, given)
-    return from_flat(saved | given)
+    return from_flat(saved | given | ({"mesh": ""} | places if places else {}))
 
 
 def load(folder: Path) -> Config:
@@ -271,7 +279,7 @@ def require_same(saved: dict[str, Any], given: dict[str, Any]) -> None:
     Raises:
         RunError: fields differ that may not (all but `FREE`), or that the run does not have; the sentence names them.
     """
-    may = (*FREE, *DERIVED)
+    may = (*FREE, *PLACES, *DERIVED)
     names = [name for name, value in given.items() if name not in may and value != saved.get(name, "none")]
     if names:
         differences = ", ".join(f"{name} (run: {saved.get(name, 'none')}, given: {given[name]})" for name in names)

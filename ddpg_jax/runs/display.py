@@ -37,7 +37,7 @@ class Display:
         self._begin: tuple[float, int] | None = None
 
     def __enter__(self) -> Display:
-        seeds = f", {self._config.seeds} seeds" if self._config.seeds > 1 else ""
+        seeds = f", {self._config.seeds} {'members' if self._config.vary else 'seeds'}" if self._config.seeds > 1 else ""
         self.say(f"{self._config.env}, preset {self._config.preset.name}{seeds} -> {self._folder}")
         self._progress.start()
         return self
@@ -87,7 +87,8 @@ class Display:
 
     def _return(self, row: dict[str, Any]) -> str:
         value = mean(row["evaluation_return"] or row["episode_return"])
-        return "-" if value is None else f"{value:.1f}"
+        best = max(filter(None, row["evaluation_return"] or [None]), default=None) if self._config.vary else None
+        return "-" if value is None else f"{value:.1f}" + ("" if best is None else f" (best {best:.1f})")
 
     def _others(self, summary: dict[str, Any]) -> str:
         """What else took a share of the time that matters."""

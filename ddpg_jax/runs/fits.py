@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
@@ -23,12 +23,20 @@ MOST_ON_HOST = 10_000
 """Copies of an environment on the host: each is a Python object with a simulator of its own."""
 
 
+COPIES = 3
+"""Of the state while a checkpoint is written: the one that is saved, and the two that the storage makes of it, one of them
+compressed, which numbers that are used hardly are (2.9 measured)."""
+USABLE = 0.9
+"""Of a memory, by what is known to lie there; the rest is for what is not."""
+
+
 class Part(NamedTuple):
-    """Bytes of a part of a run, and the options that make it smaller."""
+    """Bytes of a part of a run, and the options that make it smaller; ``on_host``: not beside the others on an accelerator."""
 
     what: str
     needed: int
     lower: str
+    on_host: bool = False
 
 
 def require_few(name: str, num_envs: int) -> None:
@@ -45,10 +53,11 @@ def require_vector(name: str, env: Environment | HostEnvironment) -> None:
     """Refuse what the presets' networks cannot take.
 
     Raises:
-        RunError: an observation is not one vector of numbers, or an action has no element.
+        RunError: an observation is neither one vector of numbers nor a dict of some, or an action has no element.
     """
     observation, shape = env.observation, tuple(env.action.shape)
-    if not isinstance(observation, jax.ShapeDtypeStruct) or len(observation.shape) != 1 or 0 in observation.shape:
+    streams = list(observation.values()) if isinstance(observation, dict) else [observation]
+    if not streams or not all(isinstance(x, jax.ShapeDtypeStruct) and len(x.shape) == 1 and 0 not in x.shape for x in streams):
         remedy = (
             "wrap it by gymnasium.wrappers.FlattenObservation"
             if isinstance(env, HostEnvironment)
@@ -56,7 +65,7 @@ def require_vector(name: str, env: Environment | HostEnvironment) -> None:
         )
         raise RunError(
             f"{name} shows {_described(observation)}, but the presets' networks take one vector of numbers (a Box of one "
-            f"dimension): {remedy}, or compose networks of your own in Python (README)."
+            f"dimension), or a dict of some: {remedy}, or compose networks of your own in Python (README)."
         )
     if len(shape) != 1 or 0 in shape:
         raise RunError(
@@ -66,36 +75,68 @@ def require_vector(name: str, env: Environment | HostEnvironment) -> None:
 
 def _described(observation: PyTree) -> str:
     if isinstance(observation, dict):
-        return f"a dict of {', '.join(map(str, observation)) or 'nothing'}"
+        named = (f"{name} {getattr(x, 'shape', '')}".strip() for name, x in observation.items())
+        return f"a dict of {', '.join(named) or 'nothing'}"
     if not isinstance(observation, jax.ShapeDtypeStruct):
         return f"a {type(observation).__name__}"
     return f"an observation of shape {observation.shape}" if observation.shape else "a single number (shape ())"
 
 
 def size(tree: PyTree) -> int:
-    """Bytes of a pytree of arrays or shapes."""
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    """Bytes of a pytree of arrays or shapes, on each device; of those that say how they are spread, their share; the devices
+    of a CPU have one memory."""
+    return sum(math.prod(_share(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def parts_of(config: Config, state: PyTree) -> list[Part]:
-    """What a run holds at once, at the least; ``state``: the shapes of its training state."""
+def _share(leaf: Any) -> tuple[int, ...]:
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:
+        return leaf.shape
+    known = not isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh)
+    together = len(sharding.device_set) if known and next(iter(sharding.device_set)).platform == "cpu" else 1
+    return (together, *sharding.shard_shape(leaf.shape))
+
+
+def kept(config: Config, state: PyTree) -> list[Part]:
+    """What a run holds from its beginning to its end; ``state``: the shapes of its training state."""
+    state = state.members if config.evolve else state
+    agent, numbers, seeds = state.agent, config.numbers, config.seeds
+    capacity = f"replay_capacity={numbers.replay_capacity:,}, seeds={seeds}"
+    optimisers = size((agent.actor.opt_state, agent.critic.opt_state))
+    return [
+        Part(f"the replay ({capacity})", size(state.replay), "--replay-capacity or --seeds"),
+        Part(f"environments (num_envs={numbers.num_envs:,})", size(state.collector), "--num-envs or --seeds"),
+        Part("networks and their targets", size(agent) - optimisers, "--hidden, --critic-hidden or --seeds"),
+        Part("optimisers", optimisers, "--hidden, --critic-hidden or --seeds"),
+        Part("the window of multi-step returns", size(state.window), "--n-step, --num-envs or --seeds"),
+    ]
+
+
+def copied(state: PyTree) -> Part:
+    """What a checkpoint takes of the host's memory while it is written."""
+    return Part("a checkpoint being written", COPIES * size(state), "--replay-capacity or --seeds", on_host=True)
+
+
+def guessed(config: Config, state: PyTree) -> list[Part]:
+    """What its programs need besides, at the least, as far as that is known before they are compiled."""
+    state = state.members if config.evolve else state
     numbers, schedule, seeds = config.numbers, config.schedule, config.seeds
     rows = numbers.batch_size * numbers.batches_per_update
     wide = sum(numbers.hidden) + sum(numbers.critic_hidden or numbers.hidden) + getattr(numbers, "num_atoms", 1)
     batch = seeds * numbers.batch_size * 4 * wide + size(state.replay) * rows // numbers.replay_capacity
     round_keys = 2 * schedule.collect_steps + 2 * schedule.updates_per_step
-    capacity = f"replay_capacity={numbers.replay_capacity:,}, seeds={seeds}"
     return [
-        Part(f"the replay ({capacity})", size(state.replay), "--replay-capacity or --seeds"),
-        Part("networks and their optimisers", size(state.agent), "--hidden, --critic-hidden or --seeds"),
-        Part("environments", size(state.collector), "--num-envs or --seeds"),
-        Part("the window of multi-step returns", size(state.window), "--n-step, --num-envs or --seeds"),
         Part("environments of the evaluation", _evaluation(config, state), "--evaluation-episodes or --seeds"),
         Part("a batch", batch, "--batch-size, --hidden or --seeds"),
         Part("random keys of a chunk", KEY_BYTES * seeds * schedule.rounds * round_keys, "--steps-per-chunk"),
         Part("random keys of the warm-up", KEY_BYTES * seeds * schedule.warm_up * 2, "--learning-starts or --seeds"),
         Part("random keys of a round", KEY_BYTES * seeds * round_keys, "--updates-per-step or --seeds"),
     ]
+
+
+def parts_of(config: Config, state: PyTree) -> list[Part]:
+    """All that is known before anything is compiled."""
+    return [*kept(config, state), *guessed(config, state), copied(state)]
 
 
 def require_playable(env: Environment | HostEnvironment, steps: int) -> None:
@@ -120,19 +161,40 @@ def require_memory(parts: Iterable[Part]) -> None:
         RunError: which part is the largest, and what to lower.
     """
     parts = list(parts)
-    total, largest, free = sum(part.needed for part in parts), max(parts, key=lambda part: part.needed), _free()
-    if total > 0.9 * free:
-        raise RunError(
-            f"this needs {total:,} bytes, of which {largest.what} {largest.needed:,}, but the "
-            f"{jax.devices()[0].platform} has {free:,} in all: lower {largest.lower}."
-        )
+    for where, free, there in budgets(parts):
+        total, own = sum(part.needed for part in there), [part for part in there if not part.on_host] or there
+        largest = max(own, key=lambda part: part.needed)  # a copy is as large as what it is of
+        if total > USABLE * free:
+            raise RunError(
+                f"this needs {total:,} bytes, of which {largest.what} {largest.needed:,}, but the {where} has {free:,} in all: "
+                f"lower {largest.lower}."
+            )
 
 
-def _free() -> int:
-    """Of the first device, or of the machine, or of the share of it that this process may have."""
-    stats = jax.devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats["bytes_in_use"]
+def budgets(parts: Sequence[Part]) -> list[tuple[str, int, list[Part]]]:
+    """Each memory there is, its bytes, and the parts that lie there: one on a CPU, else an accelerator's and its host's."""
+    device = jax.local_devices()[0]
+    own = _of_device(device)
+    if own is None:
+        return [(device.platform, _of_host(), list(parts))]
+    on_device, on_host = ([part for part in parts if part.on_host == there] for there in (False, True))
+    return [one for one in ((device.platform, own, on_device), ("host", _of_host(), on_host)) if one[2]]
+
+
+def free() -> int:
+    """Bytes of the memory that a run's state lies in."""
+    own = _of_device(jax.local_devices()[0])
+    return _of_host() if own is None else own
+
+
+def _of_device(device: jax.Device) -> int | None:
+    """Of an accelerator that says what it has; None of a CPU."""
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    return stats["bytes_limit"] - stats["bytes_in_use"] if stats and "bytes_limit" in stats else None
+
+
+def _of_host() -> int:
+    """Of the machine, or of the share of it that this process may have."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # not there, or "max"

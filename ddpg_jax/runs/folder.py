@@ -45,7 +45,7 @@ def metrics_row(config: Config, report: Report, chunks: int, clock: Clock, evalu
     counts = np.reshape(episodes.count, -1)
 
     def over_episodes(total: Any) -> list[float | None]:
-        return [float(x / count) if count else None for x, count in zip(np.reshape(total, -1), counts, strict=True)]
+        return plain([x / count if count else np.nan for x, count in zip(np.reshape(total, -1), counts, strict=True)])
 
     updates = updates_in(config, 1)
     return {
@@ -55,12 +55,17 @@ def metrics_row(config: Config, report: Report, chunks: int, clock: Clock, evalu
         "episode_return": over_episodes(episodes.return_sum),
         "episode_length": over_episodes(episodes.length_sum),
         "broken_episodes": np.reshape(episodes.broken, -1).tolist(),
-        **{name: np.reshape(value, -1).tolist() for name, value in report.metrics.items()},
+        **{name: plain(value) for name, value in report.metrics.items()},
         "evaluation_return": evaluation,
         "train_seconds": clock.total,
         "env_steps_per_second": config.seeds * schedule.steps_per_chunk / clock.last,
         "updates_per_second": config.seeds * updates / clock.last,
     }
+
+
+def plain(values: Any) -> list[float | None]:
+    """One number for each member, as JSON has them: None for what is not finite."""
+    return [value if np.isfinite(value) else None for value in np.reshape(values, -1).tolist()]
 
 
 def updates_in(config: Config, chunks: int) -> int:
@@ -94,11 +99,8 @@ def _row(line: bytes) -> dict[str, Any] | None:
         return None
     steps, returns = row.get("env_steps"), row["evaluation_return"]
     known = type(steps) is int and 0 <= steps < 2**63
-    return (
-        row
-        if known and (returns is None or (isinstance(returns, list) and returns and all(map(_is_number, returns))))
-        else None
-    )
+    numbers = isinstance(returns, list) and returns and all(value is None or _is_number(value) for value in returns)
+    return row if known and (returns is None or numbers) else None
 
 
 def _is_number(value: Any) -> bool:

@@ -16,7 +16,7 @@ from ddpg_jax.health import NEVER
 from ddpg_jax.host import Stopped
 from ddpg_jax.learner import Report
 from ddpg_jax.population import Programs
-from ddpg_jax.runs import terminal
+from ddpg_jax.runs import devices, fits, hosts, layout, memory, terminal
 from ddpg_jax.runs.build import (
     BEGINNING,
     DURING,
@@ -28,12 +28,14 @@ from ddpg_jax.runs.build import (
     held_out,
     host_seed,
     member_keys,
+    member_numbers,
+    played,
 )
 from ddpg_jax.runs.claim import claimed
 from ddpg_jax.runs.config import Config, RunError
-from ddpg_jax.runs.folder import Clock, curve, metrics_row, read_metrics, write_json
+from ddpg_jax.runs.folder import Clock, curve, metrics_row, plain, read_metrics, write_json
 from ddpg_jax.runs.log import Log
-from ddpg_jax.runs.start import Background, begun, check_folder, restore
+from ddpg_jax.runs.start import Background, begun, check_folder, on_devices, restore
 from ddpg_jax.runs.statistics import plot, summary
 from ddpg_jax.runs.terminal import Interrupted
 from ddpg_jax.types import Agent, AgentState, PyTree
@@ -55,6 +57,8 @@ def run(
     on_chunk: Callable[[dict[str, Any]], None] = lambda row: None,
     say: Callable[[str], None] = terminal.say,
     watch: Callable[[Programs], Programs] = lambda programs: programs,
+    builder: Callable[[Config, Callable[[], bool]], Built] | None = None,
+    compiler: Callable[[Built, Config], Programs] | None = None,
 ) -> Finished:
     """Train as configured, in ``folder``, which no other run may use meanwhile.
 
@@ -66,6 +70,7 @@ def run(
         on_chunk: told each line of ``metrics.jsonl`` as it is written.
         say: told sentences for the user.
         watch: put around the compiled programs, to look on.
+        builder, compiler: a sweep has those that use what it compiled before; None is those of `ddpg_jax.runs.build`.
 
     Raises:
         RunError: the folder holds a run already, or none to resume, or is in use; memory or disk is too small; a number
@@ -74,21 +79,30 @@ def run(
     """
     began = time.perf_counter()
     with contextlib.ExitStack() as opened:
-        stop = opened.enter_context(terminal.stopping())
+        asked = opened.enter_context(terminal.stopping())
+        opened.enter_context(hosts.together())
+        checkpoints_folder, folder = folder, opened.enter_context(hosts.own_folder(folder))
         opened.enter_context(claimed(folder))
-        check_folder(config, folder, resume)
+        if hosts.is_first():
+            check_folder(config, folder, resume)
+        hosts.wait("the folder is this run's")
+        stop, agree = hosts.agreeing(asked)
+        config = on_devices(config, say, resume)
         if config.note:
             say(config.note)
         try:
-            built = build(config, lambda: bool(stop))
+            built = (builder or build)(config, lambda: bool(asked))
         except (ValueError, TypeError, ImportError) as error:
             raise RunError(str(error)) from error
         if not resume:
             opened.enter_context(begun(config, folder))
-        tools = Background(folder, config.keep)
+        tools = Background(checkpoints_folder, config.keep)
         opened.callback(tools.close)
-        programs = watch(compile_programs(built, config))
+        compiled = (compiler or compile_programs)(built, config)
+        fits.require_memory(memory.parts(config, built, compiled))
+        programs = watch(compiled)
         checkpoints = tools.result()
+        hosts.wait("compiled")  # what they compute together waits for nobody
         _end_if(stop, "before the first step", folder)
         with contextlib.suppress(Stopped):  # by the signal that is looked at next
             state, done, clock = _begin(config, folder, built, programs, checkpoints if resume else None, say)
@@ -96,16 +110,23 @@ def run(
         write_json(folder / "config.json", config.flat())
         log = Log(folder)
         opened.callback(log.close)
-        loop = _Loop(config, folder, programs, checkpoints, log, on_chunk, stop, {"evaluation": 0.0, "checkpoint": 0.0})
+        loop = _Loop(config, folder, programs, checkpoints, log, on_chunk, stop, agree, {"evaluation": 0.0, "checkpoint": 0.0})
         if resume:
             loop.catch_up(state.agent, done)
         state = loop.run(state, done, clock)
-        returns = loop.final(state.agent)
-        seconds = {"compile": programs.seconds, "train": clock.total, **loop.seconds, "wall": time.perf_counter() - began}
-        said = summary(config, returns, seconds)
-        write_json(folder / "summary.json", said)
-        _draw(folder, say)
-    return Finished(said, built.agent, state.agent)
+        return _ended(loop, built.agent, state.agent, clock.total, began, say)
+
+
+def _ended(
+    loop: _Loop, agent: Agent, state: AgentState, train_seconds: float, began: float, say: Callable[[str], None]
+) -> Finished:
+    """The last evaluation, and what is written of the whole run."""
+    config, returns = loop.config, loop.final(state)
+    seconds = {"compile": loop.programs.seconds, "train": train_seconds, **loop.seconds, "wall": time.perf_counter() - began}
+    write_json(loop.folder / "summary.json", said := summary(config, returns, seconds))
+    if not config.vary:
+        _draw(loop.folder, say)
+    return Finished(said, agent, state if devices.of(config.mesh).devices == 1 else layout.fetched_arrays(state))
 
 
 def _end_if(stop: list[int], when: str, folder: Path) -> None:
@@ -129,8 +150,10 @@ def _begin(
     """State, chunks done and time so far: of the newest checkpoint, or, where there is none, of the warm-up."""
     restored = None if checkpoints is None else restore(config, checkpoints, built, folder, say)
     if restored is None:
-        state = jax.block_until_ready(programs.start(member_keys(config), {}))
-        _require_finite(config, state.first_bad_step, {}, config.schedule.warm_up_steps, None)
+        state = jax.block_until_ready(programs.start(member_keys(config), member_numbers(config)))
+        first = layout.fetched(state.first_bad_step)
+        first = {name: np.min(step.reshape(config.seeds, -1), axis=1) for name, step in first.items()}  # of all shards
+        _require_finite(config, first, {}, config.schedule.warm_up_steps, None)
         return state, 0, Clock()
     state, done, clock = restored
     if done > config.num_chunks:
@@ -149,6 +172,8 @@ class _Loop(NamedTuple):
     log: Log
     on_chunk: Callable[[dict[str, Any]], None]
     stop: list[int]
+    agree: Callable[[], None]
+    """Has the processes of a run tell each other of signals."""
     seconds: dict[str, float]
     """Of evaluations, and of waiting for checkpoints."""
 
@@ -162,11 +187,12 @@ class _Loop(NamedTuple):
 
     def run(self, state: PyTree, done: int, clock: Clock) -> PyTree:
         """Chunks ``done`` to the last. Each is saved before anything is done with it that may fail."""
-        saved = self._steps(done) if done else None
+        saved, numbers = self._steps(done) if done else None, member_numbers(self.config)
         for chunks in range(done + 1, self.config.num_chunks + 1):
             begin = time.perf_counter()
-            state, report = self.programs.chunk(state, {})
-            report = jax.device_get(report)
+            state, report = self.programs.chunk(state, numbers)
+            report = layout.fetched(report)
+            self.agree()
             clock.add(time.perf_counter() - begin)
             steps, last = self._steps(chunks), chunks == self.config.num_chunks
             self._require_sound(report, steps, saved)
@@ -192,7 +218,7 @@ class _Loop(NamedTuple):
         def evaluate(*arguments: Any) -> np.ndarray:
             _end_if(self.stop, "with everything trained and saved", self.folder)
             with contextlib.suppress(Stopped):
-                returns = np.asarray(self.programs.evaluate(*arguments))
+                returns = layout.fetched(self.programs.evaluate(*arguments))
             _end_if(self.stop, "with everything trained and saved", self.folder)
             return returns
 
@@ -205,14 +231,14 @@ class _Loop(NamedTuple):
     def _is_evaluated(self, chunks: int) -> bool:
         return chunks == self.config.num_chunks or _due(chunks, self.config.evaluate_every)
 
-    def _evaluate(self, agent_state: PyTree, chunks: int) -> list[float] | None:
+    def _evaluate(self, agent_state: PyTree, chunks: int) -> list[float | None] | None:
         """None where it is not due, or is broken off: then `catch_up` makes up for it."""
         if self.stop or not self._is_evaluated(chunks):
             return None
         keys = evaluation_keys(self.config, DURING, self._steps(chunks))
         with self._timed("evaluation"), contextlib.suppress(Stopped):
-            returns = np.asarray(self.programs.evaluate(agent_state, keys, {}), np.float64)
-        return None if self.stop else held_out(returns).reshape(self.config.seeds, -1).mean(axis=1).tolist()
+            returns = played(self.config, self.programs.evaluate(agent_state, keys, member_numbers(self.config)))
+        return None if self.stop else plain(held_out(returns.astype(np.float64), self.config).mean(axis=1))
 
     def _report(self, row: dict[str, Any]) -> None:
         self.log.add(row)
@@ -253,6 +279,8 @@ def _require_finite(
     config: Config, first_bad_step: dict[str, Any], finite: dict[str, Any], steps: int, saved: int | None
 ) -> None:
     """Both as of a `Report`, at so many steps; the last checkpoint is at ``saved``."""
+    if config.vary:
+        return  # one breaks down, and the others go on
     first = {name: int(np.min(value)) for name, value in first_bad_step.items()}
     broken = [name for name, value in finite.items() if not np.all(value)]
     if min(first.values()) == NEVER and not broken:

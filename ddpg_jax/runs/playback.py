@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,10 @@ from ddpg_jax.envs import gymnasium
 from ddpg_jax.export import policy
 from ddpg_jax.runs import fits, out, statistics, video
 from ddpg_jax.runs.build import LATER, build, environment, evaluation_keys, evaluator, held_out
-from ddpg_jax.runs.checkpoints import Checkpoints
 from ddpg_jax.runs.config import Config, load, require_same
-from ddpg_jax.runs.folder import write
+from ddpg_jax.runs.folder import plain, write
+from ddpg_jax.runs.saved import Saved
+from ddpg_jax.runs.sweeps import outcome
 from ddpg_jax.types import Agent, AgentState, HostEnvironment
 
 MOST_FRAMES = 10_000
@@ -34,10 +36,12 @@ def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
     config = load(folder)
     if not (folder / "checkpoints").is_dir():
         raise FileNotFoundError(f"{folder} has no checkpoint: train it first.")
-    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    config = dataclasses.replace(config, mesh="")  # on one device, whatever it was trained on
+    checkpoints = Saved(folder / "checkpoints", read_only=True)
     built = build(config)
+    say = lambda text: print(text, file=sys.stderr)
     try:
-        steps, state, record = checkpoints.restore(built.state, lambda text: print(text, file=sys.stderr))
+        steps, state, record = checkpoints.restore(config, built.state, say, goes_on=False)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder} has {error}: train it first.") from error
     except ValueError as error:
@@ -48,12 +52,17 @@ def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
     return config, built.agent, steps, state.agent
 
 
-def evaluate(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
-    """Returns of ``episodes`` fresh deterministic episodes for each member of a run."""
+def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) -> dict[str, Any]:
+    """Returns of ``episodes`` fresh deterministic episodes for each member of a run, or for one.
+
+    Raises:
+        ValueError: there is no such member.
+    """
     config, agent, steps, agent_state = restored(folder)
+    require_member(config, member or 0)
     play = evaluator(config, agent, episodes)
-    played = held_out(np.asarray(play(agent_state, evaluation_keys(config, LATER, seed)), np.float64))
-    returns = played.reshape(config.seeds, -1)
+    played = held_out(np.asarray(play(agent_state, evaluation_keys(config, LATER, seed)), np.float64), config)
+    returns = played.reshape(config.seeds, -1)[slice(None) if member is None else [member]]
     means = returns.mean(axis=1)
     return {
         "run": str(folder),
@@ -61,11 +70,40 @@ def evaluate(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
         "env_steps": steps,
         "episodes": episodes,
         "seed": seed,
-        "mean_return": float(means.mean()),
-        "returns": means.tolist(),
-        "return_std": returns.std(axis=1).tolist(),
-        "interquartile_mean": float(statistics.interquartile_mean(means)),
+        **({} if member is None else {"member": member}),
+        **spread_of(means, returns.std(axis=1)),
     }
+
+
+def evaluate_sweep(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
+    """Returns of every member of a sweep, run by run."""
+    plan = outcome.read(folder)
+    found: dict[int, list[float]] = {}
+    for index, part in enumerate(plan["parts"]):
+        played = evaluate(outcome.part_folder(folder, index), episodes, seed)
+        each = zip(played["returns"], played["return_std"], strict=True)
+        found |= dict(zip(part["members"], each, strict=False))  # those that fill a run up are behind
+    means, stds = (np.array([found[number][i] for number in sorted(found)], np.float64) for i in range(2))
+    about = {"run": str(folder), "env": plan["env"], "episodes": episodes, "seed": seed}
+    return {**about, **spread_of(means, stds)}
+
+
+def spread_of(means: np.ndarray, stds: np.ndarray) -> dict[str, Any]:
+    """What is said of a return of each member; those that are NaN are in no mean."""
+    known = means[np.isfinite(means)]
+    mean, middle = (float(known.mean()), float(statistics.interquartile_mean(known))) if known.size else (None, None)
+    return {"mean_return": mean, "returns": plain(means), "return_std": plain(stds), "interquartile_mean": middle}
+
+
+def acting(folder: Path, member: int) -> Callable[[Any], Any]:
+    """``action(observation)`` for ``[B, ...]`` of one member of a run, in the environment's own units, compiled.
+
+    Raises:
+        ValueError: there is no such member.
+    """
+    config, agent, _, agent_state = restored(folder)
+    state, env = member_state(config, agent_state, member), environment(config, 1)
+    return jax.jit(lambda observation: env.native_action(agent.act(state, observation)))
 
 
 def export(folder: Path, path: Path, member: int) -> str:
@@ -87,9 +125,14 @@ def member_state(config: Config, agent_state: AgentState, member: int) -> AgentS
     Raises:
         ValueError: there is no such member.
     """
+    require_member(config, member)
+    return agent_state if config.seeds == 1 else jax.tree.map(lambda x: x[member], agent_state)
+
+
+def require_member(config: Config, member: int) -> None:
+    """Raise ``ValueError`` where a run has no such member."""
     if member >= config.seeds:
         raise ValueError(f"member={member}: this run has {config.seeds} member(s), numbered from 0.")
-    return agent_state if config.seeds == 1 else jax.tree.map(lambda x: x[member], agent_state)
 
 
 def render(folder: Path, path: Path, steps: int | None, seed: int, member: int, form: str | None = None) -> str:

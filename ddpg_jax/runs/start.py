@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ddpg_jax.runs import devices, hosts
 from ddpg_jax.runs.build import Built
 from ddpg_jax.runs.config import Config, RunError, load, require_same
 from ddpg_jax.runs.folder import Clock, read_metrics, write_json
@@ -25,6 +27,8 @@ def check_folder(config: Config, folder: Path, resume: bool) -> None:
     for name in ("config.json", "metrics.jsonl", "summary.json", "curve.png"):
         if (folder / name).is_dir():
             raise RunError(f"{folder / name} is a folder, in the way of the file of that name: choose another --run-dir.")
+    if (folder / "sweep.json").exists():
+        raise RunError(f"{folder} holds a sweep: go on with it by `ddpg-jax sweep --resume`, or choose another --run-dir.")
     if not resume and (folder / "config.json").exists():
         raise RunError(f"{folder} already holds a run: choose another --run-dir, or go on with it by --resume.")
     if not resume and (read_metrics(folder) or (checkpoints.is_dir() and any(checkpoints.iterdir()))):
@@ -33,6 +37,15 @@ def check_folder(config: Config, folder: Path, resume: bool) -> None:
         raise RunError(f"{checkpoints} is in the way of the folder of that name: choose another --run-dir.")
     if resume:
         require_same(load(folder).flat(), config.flat())
+
+
+def on_devices(config: Config, say: Callable[[str], None], resume: bool) -> Config:
+    """The configuration with its mesh settled (`ddpg_jax.runs.devices.settled`): on the devices of all processes."""
+    import jax
+
+    return dataclasses.replace(
+        config, mesh=devices.settled(config, jax.device_count(), say, processes=hosts.count(), resume=resume)
+    )
 
 
 @contextlib.contextmanager
@@ -65,7 +78,7 @@ def restore(
         write_lines(folder, [])
         return None
     try:
-        steps, state, record = checkpoints.restore(built.state, say)
+        steps, state, record = checkpoints.restore(config, built.state, say)
     except FileNotFoundError as error:
         raise RunError(f"{folder} has {error}: nothing to resume.") from error
     except ValueError as error:
@@ -90,15 +103,15 @@ class Background:
     def _load(folder: Path, keep: int) -> Any:
         import tensorboardX.event_file_writer  # noqa: F401
 
-        from ddpg_jax.runs.checkpoints import Checkpoints
+        from ddpg_jax.runs.saved import Saved
 
-        opened = Checkpoints(folder / "checkpoints", keep)
+        opened = Saved(folder / "checkpoints", keep)
         import matplotlib.figure  # noqa: F401
 
         return opened
 
     def result(self) -> Any:
-        """`ddpg_jax.runs.checkpoints.Checkpoints`."""
+        """`ddpg_jax.runs.saved.Saved`."""
         return self._future.result()
 
     def close(self) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddpg_jax.runs import out
-from ddpg_jax.runs.config import DERIVED
-from ddpg_jax.runs.folder import curve, device, updates_in, versions, write
+from ddpg_jax.runs.config import DERIVED, PLACES
+from ddpg_jax.runs.folder import curve, device, plain, updates_in, versions, write
 
 if TYPE_CHECKING:
     from ddpg_jax.runs.config import Config
@@ -57,8 +57,8 @@ def summary(config: Config, returns: np.ndarray, seconds: dict[str, float]) -> d
     env_steps = config.seeds * chunks * config.schedule.steps_per_chunk
     updates = config.seeds * updates_in(config, chunks)
     said = {
-        "final_returns": means.tolist(),
-        "final_return_std": returns.std(axis=1).tolist(),
+        "final_returns": plain(means),
+        "final_return_std": plain(returns.std(axis=1)),
         "env_steps": env_steps + config.seeds * config.schedule.warm_up_steps,
         "updates": updates,
         **{f"{name}_seconds": value for name, value in seconds.items()},
@@ -68,7 +68,7 @@ def summary(config: Config, returns: np.ndarray, seconds: dict[str, float]) -> d
         "device": device(),
         "config": config.flat(),
     }
-    if config.seeds > 1:
+    if config.seeds > 1 and not config.vary:
         low, high = interval(means)
         said["interquartile_mean"] = float(interquartile_mean(means))
         said["interquartile_mean_interval"] = [float(low), float(high)]
@@ -97,7 +97,7 @@ def plot(folders: Sequence[Path], path: Path) -> str:
     groups: dict[str, list[Path]] = {}
     for folder in folders:
         config = json.loads((folder / "config.json").read_text())
-        label = {name: value for name, value in config.items() if name not in ("seed", "seeds", *DERIVED)}
+        label = {name: value for name, value in config.items() if name not in ("seed", "seeds", *PLACES, *DERIVED)}
         groups.setdefault(json.dumps(label, sort_keys=True), []).append(folder)
     figure = Figure(figsize=(6.4, 4), dpi=120, layout="constrained")
     known = sorted(FigureCanvasAgg(figure).get_supported_filetypes())

@@ -10,8 +10,7 @@ from ddpg_jax.runs.presets import parts
 from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
 
 if TYPE_CHECKING:
-    from ddpg_jax.networks import Actor, Critic
-    from ddpg_jax.types import Agent, Environment
+    from ddpg_jax.types import Agent, Environment, Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +21,7 @@ class DDPGNumbers(Numbers):
     """Of the noise, in units of the normalised action range."""
 
 
-def make(numbers: Numbers, actor: Actor, critic: Critic) -> Agent:
+def make(numbers: Numbers, actor: Network, critic: Network) -> Agent:
     """DDPG with these numbers and networks."""
     return ddpg_jax.agents.ddpg(
         actor,
@@ -33,18 +32,19 @@ def make(numbers: Numbers, actor: Actor, critic: Critic) -> Agent:
         critic_learning_rate=parts.critic_rate(numbers),
         critic_weight_decay=numbers.critic_weight_decay,
         optimizer=parts.optimizer(numbers),
+        axis_name=numbers.axis_name,
     )
 
 
 def today(numbers: DDPGNumbers, env: Environment) -> Parts:
     """Q([s, a]), clipped Gaussian noise."""
-    agent = make(numbers, parts.actor(numbers, env), parts.critic(numbers))
+    agent = make(numbers, parts.actor(numbers, env), parts.critic(numbers, env))
     return parts.assemble(numbers, agent, parts.gaussian(numbers.stddev))
 
 
 def paper(numbers: DDPGNumbers, env: Environment, **norms: Any) -> Parts:
     """The action joins Q at its second layer; Ornstein-Uhlenbeck noise from the first step on."""
-    agent = make(numbers, parts.actor(numbers, env, **norms), parts.critic(numbers, action_layer=1, **norms))
+    agent = make(numbers, parts.actor(numbers, env, **norms), parts.critic(numbers, env, action_layer=1, **norms))
     return parts.assemble(numbers, agent, parts.ornstein_uhlenbeck(numbers.stddev), own_warm_up=True)
 
 

@@ -5,6 +5,7 @@ Parts of the library are reached through the package, which loads them on first 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +13,40 @@ import ddpg_jax
 from ddpg_jax.runs.presets.numbers import Numbers, Parts
 
 if TYPE_CHECKING:
-    from ddpg_jax.networks import Actor, Critic
-    from ddpg_jax.types import Agent, Behaviour, Environment, Replay
+    from ddpg_jax.types import Agent, Behaviour, Environment, Network, Replay
 
 
-def actor(numbers: Numbers, env: Environment, **options: Any) -> Actor:
+def actor(numbers: Numbers, env: Environment, **options: Any) -> Network:
     """The actor; ``options`` of `ddpg_jax.networks.Actor` go first."""
-    norm = {"norm": ddpg_jax.networks.LayerNorm} if numbers.layer_norm else {}
-    return ddpg_jax.networks.Actor(env.action.shape[-1], numbers.hidden, **norm | options)
+    known: dict[str, Any] = {"dtype": _dtype(numbers.dtype)}
+    known |= {"norm": ddpg_jax.networks.LayerNorm} if numbers.layer_norm else {}
+    made = ddpg_jax.networks.Actor(env.action.shape[-1], numbers.hidden, **known | options)
+    return _reading(numbers.actor_stream, "actor_stream", made, env)
 
 
-def critic(numbers: Numbers, *, action_layer: int = 0, **options: Any) -> Critic:
+def critic(numbers: Numbers, env: Environment, *, action_layer: int = 0, **options: Any) -> Network:
     """The critic, one of an ensemble; ``options`` of `ddpg_jax.networks.Critic` go first."""
     layer_norm = ddpg_jax.networks.LayerNorm
-    norm = {"norm": layer_norm, "action_norm": layer_norm} if numbers.layer_norm else {}
-    return ddpg_jax.networks.Critic(numbers.critic_hidden or numbers.hidden, action_layer, **norm | options)
+    known: dict[str, Any] = {"dtype": _dtype(numbers.dtype)}
+    known |= {"norm": layer_norm, "action_norm": layer_norm} if numbers.layer_norm else {}
+    made = ddpg_jax.networks.Critic(numbers.critic_hidden or numbers.hidden, action_layer, **known | options)
+    return _reading(numbers.critic_stream, "critic_stream", made, env)
+
+
+def _reading(stream: str, option: str, network: Network, env: Environment) -> Network:
+    """The network, or where an observation is a dict the network on that stream of it."""
+    if not isinstance(env.observation, dict):
+        return network
+    if stream not in env.observation:
+        there = ", ".join(map(str, env.observation))
+        raise ValueError(f"{option}={stream!r}: the observation has no such stream; choose one of {there}.")
+    return ddpg_jax.networks.stream(stream, network)
+
+
+def _dtype(name: str) -> Any:
+    import jax.numpy as jnp
+
+    return getattr(jnp, name)
 
 
 def optimizer(numbers: Numbers) -> Callable[..., Any]:
@@ -67,7 +87,7 @@ def assemble(numbers: Numbers, agent: Agent, explore: Callable[[Agent], Behaviou
     """
     agent = ddpg_jax.agents.scale_rewards(agent, numbers.reward_scale)
     if numbers.normalize_observations:
-        agent = ddpg_jax.agents.normalize_observations(agent)
+        agent = ddpg_jax.agents.normalize_observations(agent, axis_name=numbers.axis_name)
     behaviour = explore(agent)
     window = ddpg_jax.returns.n_step(numbers.n_step, numbers.gamma) if numbers.n_step > 1 else None
     return Parts(agent, _replay(numbers), behaviour, behaviour if own_warm_up else None, window)
@@ -79,11 +99,15 @@ def _replay(numbers: Numbers) -> Replay:
     from ddpg_jax import checks
 
     rows = numbers.batch_size * numbers.batches_per_update
+    kept: dict[str, Any] = {}
+    if numbers.observation_dtype != "float32":
+        stored = _dtype(numbers.observation_dtype)
+        kept = {"storage": functools.partial(ddpg_jax.replay.rows, observation_dtype=stored)}
     if checks.is_zero(numbers.priority_exponent):
-        return ddpg_jax.replay.uniform(numbers.replay_capacity, rows)
+        return ddpg_jax.replay.uniform(numbers.replay_capacity, rows, **kept)
     batches = numbers.importance_updates // numbers.batches_per_update
     first: Any = numbers.importance_exponent
     beta: Any = optax.linear_schedule(first, 1.0, batches)
     return ddpg_jax.replay.prioritised(
-        numbers.replay_capacity, rows, priority_exponent=numbers.priority_exponent, importance_exponent=beta
+        numbers.replay_capacity, rows, priority_exponent=numbers.priority_exponent, importance_exponent=beta, **kept
     )

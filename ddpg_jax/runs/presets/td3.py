@@ -42,7 +42,7 @@ def compose(numbers: TD3Numbers, env: Environment, **start: Any) -> Parts:
     """TD3 with clipped Gaussian noise."""
     agent = ddpg_jax.agents.td3(
         parts.actor(numbers, env, **start),
-        parts.critic(numbers, **start),
+        parts.critic(numbers, env, **start),
         gamma=numbers.gamma,
         tau=numbers.tau,
         actor_learning_rate=parts.actor_rate(numbers),
@@ -52,6 +52,7 @@ def compose(numbers: TD3Numbers, env: Environment, **start: Any) -> Parts:
         target_noise_clip=numbers.target_noise_clip,
         policy_delay=numbers.policy_delay,
         optimizer=parts.optimizer(numbers),
+        axis_name=numbers.axis_name,
     )
     return parts.assemble(numbers, agent, parts.gaussian(numbers.stddev))
 

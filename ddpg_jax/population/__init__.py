@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from ddpg_jax import checks, compiling
 from ddpg_jax.learner import Report, TrainState
-from ddpg_jax.types import AgentState, Key
+from ddpg_jax.types import AgentState, Key, PyTree
 
 Numbers = Mapping[str, jax.Array]
 """What differs between members, by name: scalars of one member, ``[M]`` of many."""
@@ -35,9 +35,20 @@ class Member(NamedTuple):
 class Population(NamedTuple):
     """The same of ``M`` members, or of one where the keys are a single key. Jit `chunk` with its state donated."""
 
-    start: Callable[[Key, Numbers], TrainState]
-    chunk: Callable[[TrainState, Numbers], tuple[TrainState, Report]]
+    start: Callable[[Key, Numbers], Any]
+    """The state is a `TrainState`, or holds more than one (`ddpg_jax.population.evolution`); it has an ``agent``."""
+    chunk: Callable[[Any, Numbers], tuple[Any, Report]]
     evaluate: Callable[[AgentState, Key, Numbers], jax.Array]
+    place: "Place | None" = None
+    """Where keys, numbers and states lie, of one that is spread over devices (`ddpg_jax.sharding.spread`)."""
+
+
+class Place(NamedTuple):
+    """``state`` and ``members``: shapes, to the same with their shardings; ``put``: keys or numbers, to where they belong."""
+
+    state: Callable[[PyTree], PyTree]
+    members: Callable[[PyTree], PyTree]
+    put: Callable[[PyTree], PyTree]
 
 
 def make_population(member: Callable[[Numbers], Member], *, many: bool = True) -> Population:
@@ -95,12 +106,35 @@ def compiled(population: Population, keys: Key, numbers: Numbers) -> Programs:
     """Compile each program once, side by side: XLA works outside Python's lock. `chunk` is given its state."""
     begin = time.perf_counter()
     state = jax.eval_shape(population.start, keys, numbers)
+    place = population.place
+    if place is not None:
+        state, keys, numbers = place.state(state), place.members(keys), place.members(numbers)
+    lying = {} if place is None else {"out_shardings": jax.tree.map(lambda x: x.sharding, state)}
+    both = {name: (tree, None) for name, tree in lying.items()}
     with ThreadPoolExecutor() as pool:
 
         def submit(wanted: compiling.Options, function: Callable, *args: Any, **options: Any) -> Future:
             return pool.submit(compiling.jit(function, wanted, **options).lower(*args).compile)
 
-        chunk = submit(compiling.OFTEN, population.chunk, state, numbers, donate_argnums=0)
-        start = submit(compiling.SELDOM, population.start, keys, numbers)
+        chunk = submit(compiling.OFTEN, population.chunk, state, numbers, donate_argnums=0, **both)
+        start = submit(compiling.SELDOM, population.start, keys, numbers, **lying)
         evaluate = submit(compiling.SELDOM, population.evaluate, state.agent, keys, numbers)
-        return Programs(start.result(), chunk.result(), evaluate.result(), time.perf_counter() - begin)
+        made = Programs(start.result(), chunk.result(), evaluate.result(), time.perf_counter() - begin)
+    if place is None:
+        return made
+    placed = lambda program, own: _Placing(program, place.put, own)
+    return Programs(placed(made.start, 0), placed(made.chunk, 1), placed(made.evaluate, 1), made.seconds)
+
+
+class _Placing(NamedTuple):
+    """A compiled program, its keys and numbers (what follows the first ``own`` arguments) given from wherever they lie."""
+
+    program: Any
+    put: Callable[[PyTree], PyTree]
+    own: int
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.program(*arguments[: self.own], *map(self.put, arguments[self.own :]))
+
+    def memory_analysis(self) -> Any:
+        return self.program.memory_analysis()

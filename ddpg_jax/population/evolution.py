@@ -1,0 +1,149 @@
+"""Population-based training: between chunks the worst members become copies of the best, with numbers changed a little.
+
+population = evolving(make_population(member), {"actor_learning_rate": Range(1e-5, 1e-1, log=True)})
+state, report = jax.jit(population.chunk, donate_argnums=0)(state, numbers)     # copied, changed, trained; all on the device
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from ddpg_jax import checks
+from ddpg_jax.learner import Report, TrainState
+from ddpg_jax.population import Numbers, Population
+from ddpg_jax.types import AgentState, Key, PyTree
+
+EVOLUTION = 0xE701
+"""Folded into a member's key: what its evolution draws from."""
+
+
+class Range(NamedTuple):
+    """Where a number may be, both ends included; on a logarithmic scale it is drawn and moved by factors."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@struct.dataclass
+class Evolving:
+    """All ``[M]``: states of ``members``, ``numbers`` they train with, ``fitness`` (-inf: none), ``key`` of their evolution."""
+
+    members: TrainState
+    numbers: dict[str, jax.Array]
+    fitness: jax.Array
+    key: Key
+
+    @property
+    def agent(self) -> AgentState:
+        """Of all members."""
+        return self.members.agent
+
+    @property
+    def first_bad_step(self) -> dict[str, jax.Array]:
+        """Of all members."""
+        return self.members.first_bad_step
+
+
+def evolving(
+    population: Population,
+    ranges: Mapping[str, Range],
+    *,
+    fraction: float = 0.2,
+    change: float = 0.2,
+    resample: float = 0.25,
+    copy_replay: bool = True,
+) -> Population:
+    """A population that evolves before each chunk but the first; its state is an `Evolving`.
+
+    Truncation selection: each of the ``fraction`` of members with the worst returns takes the whole state, but for its random
+    key, of one drawn from the best ``fraction``, if that one is better, and its numbers, changed. A member's return is the mean
+    over deterministic episodes after a chunk, the same episodes for all; one whose return is NaN is worse than any.
+
+    Args:
+        population: of many members; its ``evaluate`` measures them.
+        ranges: of the numbers that evolve, all or some of the members'.
+        fraction: of members that may be replaced, at most 0.5; at least one is.
+        change: a number on a logarithmic scale is multiplied by 1 + ``change`` or 1 - ``change``, another moves up or down by
+            this share of its range.
+        resample: the probability with which a number is drawn from its range instead.
+        copy_replay: whether a replay is taken with the rest, or a member keeps its own.
+
+    Returns:
+        Functions as before. `start` and `chunk` take the members' numbers; those that `start` was given go on in the state, and
+        `chunk` looks at none but these. Its report's metrics have each number, ``return``, and ``parent``: whose state a member
+        had at the beginning of the chunk.
+
+    Raises:
+        ValueError: a number is out of its range, or a range is none.
+
+    Source: Jaderberg et al. 2017 (arXiv:1711.09846): truncation selection of 20 %, factors 1.2 and 0.8. Differs from the paper:
+    numbers on a linear scale are moved, not multiplied, and all are kept in their ranges.
+    """
+    checks.between(0, 0.5, fraction=fraction)
+    checks.between(0, 1, resample=resample, change=change)
+    for name, each in ranges.items():
+        checks.below(**{f"{name}'s low end": each.low, f"{name}'s high end": each.high})
+        if each.log:
+            checks.positive(**{f"{name}'s low end": each.low})
+
+    def start(keys: Key, numbers: Numbers) -> Evolving:
+        fitness = jnp.full(keys.shape, -jnp.inf, jnp.float32)
+        own = jax.vmap(lambda key: jax.random.fold_in(key, EVOLUTION))(keys)
+        return Evolving(population.start(keys, numbers), dict(numbers), fitness, own)
+
+    def chunk(state: Evolving, numbers: Numbers) -> tuple[Evolving, Report]:
+        del numbers  # those of the state are newer
+        select_keys, change_keys, play_keys, keys = jax.vmap(lambda key: jax.random.split(key, 4))(state.key).T
+        replaced, parents = _selected(state.fitness, fraction, select_keys)
+        members = _copied(state.members, replaced, parents[replaced], copy_replay)
+        taken = {name: value[parents] for name, value in state.numbers.items()}
+        own, changed = parents == jnp.arange(parents.size), _changed(taken, ranges, change, resample, change_keys)
+        numbers = {name: jnp.where(own, value, changed[name]) for name, value in state.numbers.items()}
+        members, report = population.chunk(members, numbers)
+        same = jnp.broadcast_to(play_keys[0], parents.shape)
+        returns = jnp.mean(population.evaluate(members.agent, same, numbers), axis=1)
+        fitness = jnp.where(jnp.isfinite(returns), returns, -jnp.inf)
+        metrics = report.metrics | numbers | {"return": returns, "parent": parents}
+        return Evolving(members, numbers, fitness, keys), dataclasses.replace(report, metrics=metrics)
+
+    return population._replace(start=start, chunk=chunk)
+
+
+def _selected(fitness: jax.Array, fraction: float, keys: Key) -> tuple[jax.Array, jax.Array]:
+    """The worst ``[K]``, and of each member ``[M]`` whose state it is to have: for most its own."""
+    count = max(1, round(fraction * fitness.size))
+    order = jnp.argsort(fitness)
+    worst, best = order[:count], order[-count:]
+    drawn = best[jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(keys[worst])]
+    taken = jnp.where(fitness[drawn] > fitness[worst], drawn, worst)
+    return worst, jnp.arange(fitness.size).at[worst].set(taken)
+
+
+def _copied(members: TrainState, replaced: jax.Array, parents: jax.Array, copy_replay: bool) -> TrainState:
+    """Member ``replaced[i]`` as ``parents[i]``, one after the other and in place: of a replay nothing is held twice."""
+
+    def one(i: jax.Array, tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda x: x.at[replaced[i]].set(x[parents[i]]), tree)
+
+    kept: dict[str, PyTree] = {"key": members.key} | ({} if copy_replay else {"replay": members.replay})
+    moved = members.replace(**dict.fromkeys(kept, ()))  # type: ignore[attr-defined]
+    return dataclasses.replace(jax.lax.fori_loop(0, replaced.size, one, moved), **kept)
+
+
+def _changed(numbers: Numbers, ranges: Mapping[str, Range], change: float, resample: float, keys: Key) -> Numbers:
+    """Every member's numbers, those with a range moved or drawn anew."""
+
+    def one(value: jax.Array, within: Range, index: int) -> jax.Array:
+        low, high, log = within
+        place, up, anew = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, index), (3,)))(keys).T
+        step = jnp.where(up < 0.5, change, -change)
+        moved = value * (1 + step) if log else value + step * (high - low)
+        drawn = low * jnp.float32(high / low) ** place if log else low + (high - low) * place
+        return jnp.clip(jnp.where(anew < resample, drawn, moved), low, high)
+
+    return {**numbers, **{name: one(numbers[name], ranges[name], index) for index, name in enumerate(sorted(ranges))}}

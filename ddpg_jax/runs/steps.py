@@ -1,0 +1,47 @@
+"""How a run's numbers become its warm-up, rounds and chunks; imports no JAX until asked."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ddpg_jax.runs.presets import Numbers
+    from ddpg_jax.schedule import Schedule
+
+
+def schedule_of(numbers: Numbers, steps_per_chunk: int | None) -> Schedule:
+    """Warm-up, rounds and chunks; None: chunks that fill the steps evenly."""
+    from ddpg_jax import schedule
+
+    updates, collect_steps = schedule.rounds_of(numbers.updates_per_step, numbers.batches_per_update)
+    one_round = schedule.Schedule(
+        num_envs=numbers.num_envs,
+        learning_starts=numbers.learning_starts,
+        updates_per_step=updates,
+        collect_steps=collect_steps,
+        steps_per_chunk=numbers.num_envs * collect_steps,
+        n_step=numbers.n_step,
+    )
+    if steps_per_chunk is None:
+        rounds = one_round.chunks(numbers.total_timesteps)
+        steps_per_chunk = one_round.steps_per_round * schedule.even_chunk(rounds)
+    return dataclasses.replace(one_round, steps_per_chunk=steps_per_chunk)
+
+
+def require(total: int, schedule: Schedule) -> None:
+    """There is a first chunk, and what is counted on the device in int32 is not more than that holds.
+
+    Raises:
+        ValueError: one of both is not so.
+    """
+    if schedule.chunks(total) < 1:
+        first, chunk = schedule.warm_up_steps, schedule.steps_per_chunk
+        raise ValueError(
+            f"total_timesteps={total} ends before the first update: it must be at least {first + chunk}, "
+            f"the warm-up ({first}) and one chunk ({chunk})."
+        )
+    if total > schedule.longest:
+        raise ValueError(
+            f"total_timesteps={total}: must be at most {schedule.longest} here: vector steps and updates are counted in int32."
+        )

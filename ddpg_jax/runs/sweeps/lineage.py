@@ -1,0 +1,79 @@
+"""Who descends from whom in a population that evolved: ``lineage.json``, and its picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpg_jax.runs.folder import read_metrics, write_json
+from ddpg_jax.runs.sweeps import outcome, pictures
+
+
+def write(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Write ``lineage.json`` of a sweep whose members evolve, and return what is in it; None of another."""
+    evolve = plan["parts"][0]["options"].get("evolve")
+    if not evolve:
+        return None
+    made = lineage(outcome.part_folder(folder, 0), list(evolve["ranges"]))
+    write_json(folder / "lineage.json", made)
+    return made
+
+
+def lineage(run: Path, names: list[str]) -> dict[str, Any]:
+    """Of a run whose members evolve: ``env_steps [T]`` at the ends of its chunks, and ``[T][M]`` of each ``parent`` (whose
+    state a member had at the chunk's beginning), ``return`` at its end and ``numbers`` during it; and of the
+    member that is best at the end ``ancestors [T]``: in whose place each of its chunks was trained."""
+    rows = read_metrics(run)
+    made: dict[str, Any] = {"env_steps": [row["env_steps"] for row in rows]}
+    made |= {name: [row[name] for row in rows] for name in ("parent", "return")}
+    made["numbers"] = {name: [row[name] for row in rows] for name in names}
+    last = [-np.inf if value is None else value for value in rows[-1]["return"]]
+    made["ancestors"] = _ancestors(made["parent"], int(np.argmax(last)))
+    return made
+
+
+def _ancestors(parents: list[list[int]], member: int) -> list[int]:
+    found = [member]
+    for row in reversed(parents[1:]):
+        found.append(row[found[-1]])
+    return found[::-1]
+
+
+def draw(folder: Path, made: dict[str, Any]) -> Path:
+    """``lineage.png``: numbers and returns of all members over time; red lines lead from a parent to its copies."""
+    figure = pictures.canvas(7.2, 2.6 * (len(made["numbers"]) + 1))
+    axes = figure.subplots(len(made["numbers"]) + 1, 1, sharex=True, squeeze=False)[:, 0]
+    returns = [value for row in made["return"] for value in row if value is not None]
+    colour, scale = pictures.colours(returns)
+    for axis, (name, values) in zip(axes, [*made["numbers"].items(), ("return", made["return"])], strict=True):
+        _panel(axis, made, np.array(values, float), colour)
+        axis.set_ylabel(name)
+        if name != "return" and pictures.is_wide([value for row in values for value in row]):
+            axis.set_yscale("log")
+    axes[-1].set_xlabel("environment steps of each member")
+    axes[0].set_title("every member by its return; black: the ancestry of the best", fontsize="medium")
+    figure.colorbar(scale, ax=list(axes), label="return of deterministic episodes")
+    return pictures.write_figure(figure, folder / "lineage.png")
+
+
+def _panel(axis: Any, made: dict[str, Any], values: np.ndarray, colour: Any) -> None:
+    from matplotlib.collections import LineCollection
+
+    steps, parents = made["env_steps"], made["parent"]
+    lines: list[list[tuple[float, float]]] = []
+    copies: list[list[tuple[float, float]]] = []
+    for time in range(1, len(steps)):
+        for member, parent in enumerate(parents[time]):
+            line = [(steps[time - 1], values[time - 1][parent]), (steps[time], values[time][member])]
+            (lines if parent == member else copies).append(line)
+    axis.add_collection(LineCollection(lines, colors="lightgrey", linewidths=0.6, zorder=1))
+    axis.add_collection(LineCollection(copies, colors="tab:red", linewidths=0.7, alpha=0.6, zorder=2))
+    for time, step in enumerate(steps):
+        shades = [colour(value) for value in made["return"][time]]
+        axis.scatter([step] * len(shades), values[time], c=shades, s=14, zorder=3)
+    best = [values[time][member] for time, member in enumerate(made["ancestors"])]
+    axis.plot(steps, best, color="black", lw=1.6, zorder=4)
+    axis.grid(alpha=0.3)

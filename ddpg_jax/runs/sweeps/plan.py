@@ -1,0 +1,176 @@
+"""How a sweep is cut into runs: members whose programs are the same train together, as many at once as fit into memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, get_type_hints
+
+from ddpg_jax import checks, envs
+from ddpg_jax.runs import build, fits
+from ddpg_jax.runs.config import Config, make_config
+from ddpg_jax.runs.sweeps import space
+from ddpg_jax.runs.values import exact, shown
+
+SHARE = 0.8
+"""Of the memory, that members may take together."""
+
+
+class Member(NamedTuple):
+    """One agent of a sweep: its number, its seed, and its own numbers."""
+
+    member: int
+    seed: int
+    numbers: dict[str, Any]
+
+
+class Part(NamedTuple):
+    """A run of a sweep: its options, and which members it trains. Of those that only fill it up, none is named."""
+
+    options: dict[str, Any]
+    members: list[int]
+
+
+class Plan(NamedTuple):
+    """A sweep as JSON holds it, in ``sweep.json``."""
+
+    env: str
+    options: dict[str, Any]
+    """What all members have in common: arguments of `make_config`."""
+    values: dict[str, Any]
+    """As asked for."""
+    draws: int | None
+    members: list[Member]
+    parts: list[Part]
+
+    def json(self) -> dict[str, Any]:
+        """As JSON-able data."""
+        several = {"members": [member._asdict() for member in self.members], "parts": [part._asdict() for part in self.parts]}
+        return json.loads(json.dumps(self._asdict() | several))
+
+    @staticmethod
+    def of(data: Mapping[str, Any]) -> Plan:
+        """What `json` gave, as a plan again."""
+        several = {"members": [Member(**each) for each in data["members"]], "parts": [Part(**each) for each in data["parts"]]}
+        return Plan(**{**data, **several})
+
+    def config(self, part: Part, given: Mapping[str, Any]) -> Config:
+        """The configuration of a part's run, with some options given anew."""
+        return make_config(self.env, **{**part.options, **given})
+
+
+def make_plan(
+    env: str,
+    values: Mapping[str, Any],
+    *,
+    seeds: int = 1,
+    draws: int | None = None,
+    evolve: Mapping[str, Any] | None = None,
+    memory: int | None = None,
+    **options: Any,
+) -> Plan:
+    """Which members there are, and which train together.
+
+    Args:
+        env, options: of all members, as of `make_config`.
+        values: what is swept, see `space.parsed`.
+        seeds: members of each setting, with the seeds ``seed``, ``seed + 1``, ...; where members evolve, each has its own.
+        draws: random settings, see `space.rows`.
+        evolve: as of `ddpg_jax.runs.members.checked_evolve` but for the ranges; None is no evolution.
+        memory: bytes that members trained together may take; None is most of what there is.
+
+    Raises:
+        ValueError: a name, a value or a number is wrong, or what has to be together does not fit.
+    """
+    common = make_config(env, seeds=seeds, **options)
+    options = options | {"preset": common.preset.name, "seed": common.seed}
+    kinds = get_type_hints(type(common.numbers))
+    values = {name.replace("-", "_"): given for name, given in values.items()}
+    spaces = {name: space.parsed(name, given, _kind(name, kinds, common)) for name, given in values.items()}
+    if not spaces:
+        raise ValueError("a sweep needs something to go through: give --set NAME=VALUES, for example --set tau=0.005,0.05.")
+    settings = space.rows(spaces, draws, common.seed)
+    checks.between(1, space.MOST, **{"members of the sweep": len(settings) * seeds})
+    pairs = [(setting, common.seed + index) for setting in settings for index in range(seeds)]
+    members = [
+        Member(number, seed if evolve is None else common.seed + number, setting)
+        for number, (setting, seed) in enumerate(pairs)
+    ]
+    apart = set(spaces) if envs.on_host(env) else {name for name in spaces if kinds[name] is not float}
+    if evolve is not None:
+        options = options | {"evolve": {**evolve, "ranges": _ranges(spaces, apart, env)}}
+    parts = [_pinned(env, part) for part in _parts(env, options, members, apart, memory, together=evolve is not None)]
+    shown_values = {name: given if isinstance(given, str) else spaces[name] for name, given in values.items()}
+    return Plan(env, options, shown_values, draws, members, parts)
+
+
+def _pinned(env: str, part: Part) -> Part:
+    """The part, whose chunks stay what they are also where the sweep is to go on for longer."""
+    config = make_config(env, **part.options)
+    return part._replace(options=part.options | {"steps_per_chunk": config.schedule.steps_per_chunk})
+
+
+def _kind(name: str, kinds: Mapping[str, Any], common: Config) -> Any:
+    if name not in kinds:
+        raise checks.nearest("number", name, kinds, f"preset {common.preset.name!r} has {', '.join(sorted(kinds))}.")
+    return kinds[name]
+
+
+def _ranges(spaces: Mapping[str, Any], apart: set[str], env: str) -> dict[str, list[Any]]:
+    if envs.on_host(env):
+        raise ValueError(f"{env} is on the host, where members are trained one at a time: they cannot evolve together.")
+    for name, given in spaces.items():
+        if name in apart or isinstance(given, list):
+            raise ValueError(
+                f"members evolve within ranges of floats, and {name}={shown(given)} is none: give log:LOW:HIGH or "
+                "uniform:LOW:HIGH."
+            )
+    return {name: [given.low, given.high, given.log] for name, given in spaces.items()}
+
+
+def _parts(
+    env: str, options: dict[str, Any], members: list[Member], apart: set[str], memory: int | None, *, together: bool
+) -> Iterable[Part]:
+    groups: dict[str, list[Member]] = {}
+    for member in members:
+        own = {name: value for name, value in member.numbers.items() if name in apart}
+        if envs.on_host(env):
+            own["seed"] = member.seed
+        groups.setdefault(json.dumps(own), []).append(member)
+    for text, group in groups.items():
+        own = options | json.loads(text)
+        if envs.on_host(env):
+            make_config(env, **own)
+            yield Part(own, [group[0].member])
+            continue
+        most = _most(env, own, group, apart, memory)
+        if together and most < len(group):
+            raise ValueError(
+                f"{len(group)} members evolve together, but {most} fit into memory: lower --draws, or their sizes."
+            )
+        runs = -(-len(group) // most)
+        size = -(-len(group) // runs)
+        for begin in range(0, len(group), size):
+            few = group[begin : begin + size]
+            # The last run is filled up, so that all have the same program.
+            yield Part(own | _varied([*few, *[few[-1]] * (size - len(few))], apart), [member.member for member in few])
+
+
+def _varied(members: list[Member], apart: set[str]) -> dict[str, Any]:
+    names = [name for name in members[0].numbers if name not in apart]
+    vary = {name: [member.numbers[name] for member in members] for name in names}
+    return {"seeds": len(members), "vary": vary | {"seed": [member.seed for member in members]}}
+
+
+def _most(env: str, options: dict[str, Any], group: list[Member], apart: set[str], memory: int | None) -> int:
+    """How many members fit at once, at least one; all numbers of all members have been looked at then."""
+    alone = {name: value for name, value in options.items() if name != "evolve"}
+    config = make_config(env, **alone)
+    made = build.environment(config, config.numbers.num_envs)
+    for member in group:
+        floats = {name: value for name, value in member.numbers.items() if name not in apart}
+        make_config(env, **alone | floats)
+        build.compose(config, made, **floats)
+    one = sum(part.needed for part in fits.parts_of(config, build.build(config).state))
+    allowed = int(SHARE * fits.free()) if memory is None else exact("memory", memory, int)
+    return max(1, min(allowed // one, len(group)))

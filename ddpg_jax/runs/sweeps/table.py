@@ -1,0 +1,66 @@
+"""The members of a sweep as a table on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ddpg_jax.runs.sweeps import outcome
+from ddpg_jax.runs.terminal import Tolerant
+
+MOST_ROWS = 40
+WIDTH = 200
+"""Where the output is no terminal."""
+
+
+def show(members: list[dict[str, Any]]) -> None:
+    """Print the table."""
+    stream: Any = sys.stdout and Tolerant(sys.stdout)
+    console = Console(file=stream, highlight=False, emoji=False, force_jupyter=False)
+    if not console.is_terminal:
+        console = Console(file=stream, highlight=False, emoji=False, force_jupyter=False, width=WIDTH)
+    console.print(table(members))
+
+
+def table(members: list[dict[str, Any]]) -> Table:
+    """A line for each setting, the best first: its numbers, and of its members the mean, worst and best final return."""
+    found = outcome.settings(members)
+    several = any(len(each["members"]) > 1 for each in found)
+    names = list(found[0]["numbers"])
+    made = Table(title=f"{len(members)} members, {len(found)} settings" if several else f"{len(members)} members")
+    made.add_column("members" if several else "member", justify="right")
+    for name in names:
+        made.add_column(name, justify="right")
+    for name in ("mean return", "worst", "best") if several else ("return", "std of episodes"):
+        made.add_column(name, justify="right")
+    spread = {one["member"]: one["final_return_std"] for one in members}
+    for rank, each in enumerate(found[:MOST_ROWS]):
+        figures = (
+            _several(each["returns"]) if several else [*_several(each["returns"])[:1], _number(spread[each["members"][0]])]
+        )
+        own = [outcome.text(each["numbers"][name]) for name in names]
+        made.add_row(_numbers(each["members"]), *own, *figures, style="bold green" if rank == 0 else None)
+    if len(found) > MOST_ROWS:
+        made.caption = f"and {len(found) - MOST_ROWS} more, in members.json"
+    return made
+
+
+def _several(returns: list[float | None]) -> list[str]:
+    known = [value for value in returns if value is not None]
+    if not known:
+        return ["broke down", "", ""]
+    mean = outcome.mean_of(returns)
+    worst = f"{len(returns) - len(known)} broke down" if len(known) < len(returns) else _number(min(known))
+    return [_number(sum(known) / len(known)) if len(known) < len(returns) else _number(mean), worst, _number(max(known))]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.1f}"
+
+
+def _numbers(members: list[int]) -> str:
+    consecutive = len(members) > 1 and members == list(range(members[0], members[-1] + 1))
+    return f"{members[0]}-{members[-1]}" if consecutive else ", ".join(map(str, members))

@@ -1,0 +1,156 @@
+"""Many devices, of one host or of many: members of a population on one axis of a mesh, shards of each member on the other.
+
+mesh = sharding.make_mesh(members=4, data=2)
+population = sharding.spread(member, mesh)      # member(numbers) -> Member of one shard, made with axis_name=sharding.DATA
+programs = compiled(population, keys, numbers)  # as of `ddpg_jax.population`
+
+On the data axis environments, what acts in them, their replay and their keys are split: every shard steps, stores and samples
+for itself. The agent is one for all: its gradients, and a normaliser's statistics, are means over the axis. So a global batch
+of ``B`` is ``B / data`` rows from each shard's own replay. Members of a population know nothing of each other.
+
+A state's leaves have a leading axis of members, where there are many, and, but for the agent's, one of shards where there is
+more than one.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ddpg_jax import checks
+from ddpg_jax.learner import Report, TrainState
+from ddpg_jax.population import Member, Numbers, Place, Population, make_population
+from ddpg_jax.train import of_shard
+from ddpg_jax.types import AgentState, Key, PyTree, is_key
+
+MEMBERS, DATA = "members", "data"
+"""The axes of a mesh."""
+
+
+def make_mesh(members: int = 1, data: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh of ``members x data`` devices; the shards of a member lie side by side.
+
+    Args:
+        members, data: at least 1.
+        devices: to take them from, in their order; None is all that JAX has, of all hosts.
+
+    Raises:
+        ValueError: there are too few.
+    """
+    checks.between(1, float("inf"), members=members, data=data)
+    found = jax.devices() if devices is None else devices
+    if len(found) < members * data:
+        raise ValueError(f"members={members} times data={data} needs {members * data} devices, but there are {len(found)}.")
+    return Mesh(np.array(found[: members * data]).reshape(members, data), (MEMBERS, DATA))
+
+
+def spread(member: Callable[[Numbers], Member], mesh: Mesh, *, many: bool = True) -> Population:
+    """A population over a mesh, to be used as one of `ddpg_jax.population.make_population`.
+
+    Args:
+        member: ``member(numbers)``: the functions of one shard of a member; where the data axis has more than one device, made
+            with ``axis_name=DATA`` throughout (agent, wrappers, `ddpg_jax.train.make_train`).
+        mesh: of `make_mesh`; its members axis divides the number of members.
+        many: whether there is an axis of members; without it the mesh's is 1.
+
+    Returns:
+        Its ``evaluate`` plays ``E`` episodes on each device of the data axis: ``[M, data * E]`` returns.
+
+    Raises:
+        ValueError: ``many`` is not so, and the mesh has an axis of members.
+    """
+    if not many and mesh.shape[MEMBERS] > 1:
+        raise ValueError(f"members={mesh.shape[MEMBERS]}: there is one member alone, so its mesh has members=1.")
+    shards, inside = mesh.shape[DATA], make_population(member, many=many)
+    lead = (MEMBERS,) if many else ()
+    members, parts = PartitionSpec(*lead), state_spec(shards, many)
+
+    def start(key: Key, numbers: Numbers) -> TrainState:
+        return _with_shards(inside.start(key, numbers), shards, many)
+
+    def chunk(state: TrainState, numbers: Numbers) -> tuple[TrainState, Report]:
+        state, report = inside.chunk(_without_shards(state, shards, many), numbers)
+        return _with_shards(state, shards, many), report
+
+    def evaluate(agent_state: AgentState, key: Key, numbers: Numbers) -> jax.Array:
+        own = lambda key: of_shard(key, DATA) if shards > 1 else key
+        return inside.evaluate(agent_state, jax.vmap(own)(key) if many else own(key), numbers)
+
+    over = lambda function, given, made: jax.shard_map(
+        function,
+        mesh=mesh,
+        in_specs=given,
+        out_specs=made,
+        check_vma=False,  # simulators begin loops with constants, whose type would have to say that they vary
+    )
+    return Population(
+        over(start, (members, members), parts),
+        over(chunk, (parts, members), (parts, members)),
+        over(evaluate, (members,) * 3, PartitionSpec(*lead, DATA)),
+        _place(mesh, many),
+    )
+
+
+def state_spec(shards: int, many: bool) -> TrainState:
+    """How a state lies on a mesh: a ``jax.sharding.PartitionSpec`` for each of its parts."""
+    lead = (MEMBERS,) if many else ()
+    part = PartitionSpec(*lead, DATA) if shards > 1 else PartitionSpec(*lead)
+    return TrainState(agent=PartitionSpec(*lead), replay=part, collector=part, key=part, steps=part, bad=part, window=part)  # type: ignore[arg-type]
+
+
+def start_of_shards(member: Callable[[Numbers], Member], shards: int, *, many: bool = True) -> Callable:
+    """``start(keys, numbers)`` as of `spread`, without any device: for the shapes of its state."""
+    start = make_population(member, many=many).start
+    if shards == 1:
+        return start
+    out: Any = jax.tree.map(lambda spec: int(many) if DATA in spec else None, state_spec(shards, many))
+    return jax.vmap(start, in_axes=None, out_axes=out, axis_name=DATA, axis_size=shards)
+
+
+def _place(mesh: Mesh, many: bool) -> Place:
+    members = NamedSharding(mesh, PartitionSpec(MEMBERS) if many else PartitionSpec())
+
+    def lying(x: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    def state(tree: PyTree) -> PyTree:
+        """Of training, or of what has such a state in it; the rest of that is one for all."""
+        is_state = lambda x: isinstance(x, TrainState)
+        whole = NamedSharding(mesh, PartitionSpec())
+        one = lambda x: jax.tree.map(lying, x, shardings(mesh, x, many=many)) if is_state(x) else lying(x, whole)
+        return jax.tree.map(one, tree, is_leaf=is_state)
+
+    return Place(state, lambda tree: jax.tree.map(lambda x: lying(x, members), tree), lambda tree: put(tree, members))
+
+
+def put(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    """Small arrays that every process has, random keys among them, laid out so."""
+
+    def one(x: jax.Array) -> jax.Array:
+        whole = np.asarray(jax.random.key_data(x) if is_key(x) else x)
+        array = jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+        return jax.random.wrap_key_data(array) if is_key(x) else array
+
+    return jax.tree.map(one, tree)
+
+
+def shardings(mesh: Mesh, state: TrainState, *, many: bool = True) -> TrainState:
+    """The ``NamedSharding`` of each leaf of a state (or its shapes) on a mesh."""
+    spec = state_spec(mesh.shape[DATA], many)
+    is_spec = lambda x: isinstance(x, PartitionSpec)
+    return jax.tree.map(lambda one, part: jax.tree.map(lambda _: NamedSharding(mesh, one), part), spec, state, is_leaf=is_spec)
+
+
+def _with_shards(state: TrainState, shards: int, many: bool) -> TrainState:
+    """A state of one shard with an axis of shards, of length 1 here, in all but the agent."""
+    return state if shards == 1 else _but_agent(state, lambda x: jax.numpy.expand_dims(x, int(many)))
+
+
+def _without_shards(state: TrainState, shards: int, many: bool) -> TrainState:
+    return state if shards == 1 else _but_agent(state, lambda x: jax.numpy.squeeze(x, int(many)))
+
+
+def _but_agent(state: TrainState, function: Callable[[PyTree], PyTree]) -> TrainState:
+    return jax.tree.map(function, state.replace(agent=())).replace(agent=state.agent)  # type: ignore[attr-defined]

@@ -1,0 +1,413 @@
+"""Sweeps: members are single runs, floats are traced, others are grouped; parts, resuming, tables, pictures and the command."""
+
+import collections
+import dataclasses
+import json
+import operator
+import shutil
+from typing import get_type_hints
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from jax import export
+from matplotlib.image import imread
+
+import ddpg_jax
+from ddpg_jax.population import make_population
+from ddpg_jax.runs import build, checkpoints, cli, config
+from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs.presets import PRESETS
+from ddpg_jax.runs.sweeps import lineage, outcome, pictures, plan, run, space, table
+from ddpg_jax.types import is_key
+
+SMALL = {
+    "learning_starts": 100,
+    "steps_per_chunk": 50,
+    "batch_size": 8,
+    "hidden": (8,),
+    "replay_capacity": 1_000,
+    "evaluation_episodes": 2,
+    "env_options": {"time_limit": 25},
+}
+
+
+def raw(tree):
+    return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x), tree)
+
+
+def same(ours, theirs, **tolerance):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), raw(ours), raw(theirs))
+
+
+@pytest.fixture
+def compiled():
+    """How often each program was compiled; the persistent cache of compiled programs does not hide one."""
+    counts = collections.Counter()
+
+    def count(event, duration, **about):
+        if event == "/jax/core/compile/backend_compile_duration":
+            counts[about["fun_name"]] += 1
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    yield counts
+    jax.monitoring.unregister_event_duration_listener(count)
+
+
+def test_sixteen_members_are_sixteen_single_runs():
+    """50 updates of each. The single runs have one program too; two of them are made again as `ddpg-jax train` makes them."""
+    rng, count = np.random.default_rng(0), 16
+    vary = {
+        "gamma": rng.uniform(0.8, 0.999, count),
+        "tau": 10 ** rng.uniform(-3, -1, count),
+        "actor_learning_rate": 10 ** rng.uniform(-4, -2, count),
+        "critic_learning_rate": 10 ** rng.uniform(-4, -2, count),
+        "stddev": rng.uniform(0.05, 0.5, count),
+    }
+    vary = {name: values.tolist() for name, values in vary.items()} | {"seed": list(range(5, 5 + count))}
+    both = lambda people: jax.jit(lambda key, numbers: people.chunk(people.start(key, numbers), numbers))
+    many = make_config("pendulum", seeds=count, vary=vary, **SMALL)
+    together = both(build.build(many).population)(build.member_keys(many), build.member_numbers(many))
+    one = both(make_population(build.member_of(many), many=False))
+    for member in range(count):
+        numbers = {name: values[member] for name, values in vary.items() if name != "seed"}
+        alone = one(jax.random.key(5 + member), {name: jnp.float32(value) for name, value in numbers.items()})
+        same(jax.tree.map(operator.itemgetter(member), together), alone, rtol=1e-3, atol=1e-4)
+        if member in (0, count - 1):
+            single = make_config("pendulum", seed=5 + member, **numbers, **SMALL)
+            same(both(build.build(single).population)(build.member_keys(single), {}), alone, rtol=1e-3, atol=1e-4)
+    assert one._cache_size() == 1
+    assert int(together[0].agent.step[0]) == 50
+
+
+CHANGED = {
+    "reward_scale": 3.0,
+    "gamma": 0.9,
+    "tau": 0.5,
+    "actor_learning_rate": 1e-2,
+    "critic_learning_rate": 1e-2,
+    "critic_weight_decay": 0.5,
+    "weight_decay": 0.5,
+    "max_grad_norm": 1e-3,
+    "priority_exponent": 0.1,
+    "importance_exponent": 0.9,
+    "stddev": 0.5,
+    "stddev_low": 0.3,
+    "stddev_high": 0.9,
+    "target_noise": 1.0,
+    "target_noise_clip": 0.01,
+    "v_min": -500.0,
+    "v_max": 50.0,
+}
+
+
+def floats(preset):
+    return [name for name, kind in get_type_hints(type(PRESETS[preset].numbers)).items() if kind is float]
+
+
+@pytest.mark.parametrize("preset", ["td3", "d4pg"])
+def test_every_float_may_differ_between_members_and_has_an_effect(preset):
+    """Member i differs from the first in number i alone; all in one program, which other values do not compile again."""
+    names = floats(preset)
+    numbers = PRESETS[preset].numbers
+    several = {"num_envs": 2, "updates_per_step": 2, "n_step": 2} if preset == "d4pg" else {}
+    base = dataclasses.asdict(numbers) | {"v_min": -300.0, "v_max": 0.0, "priority_exponent": 0.6, "weight_decay": 1e-3}
+    vary = {name: [base[name]] * (len(names) + 1) for name in names} | {"seed": [0] * (len(names) + 1)}
+    for place, name in enumerate(names):
+        vary[name][place + 1] = CHANGED[name]
+    wanted = make_config("pendulum", preset, seeds=len(names) + 1, vary=vary, **SMALL | several | {"steps_per_chunk": 20})
+    people = build.build(wanted).population
+    both = jax.jit(lambda key, numbers: people.chunk(people.start(key, numbers), numbers)[0].agent)
+    keys, numbers = build.member_keys(wanted), build.member_numbers(wanted)
+    made = raw(both(keys, numbers))
+    leaves = [np.concatenate([x[member].ravel() for x in jax.tree.leaves(made)]) for member in range(len(names) + 1)]
+    assert [name for name, leaf in zip(names, leaves[1:], strict=True) if np.array_equal(leaf, leaves[0])] == []
+    both(keys, {name: 0.9 * values for name, values in numbers.items()})
+    assert both._cache_size() == 1
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if PRESETS[name].only_for in (None, "pendulum")])
+def test_the_floats_of_every_preset_may_be_traced(preset):
+    names = floats(preset)
+    assert set(names) <= set(CHANGED), "say above what a new number may be changed to"
+    own = dataclasses.asdict(PRESETS[preset].numbers)
+    several = SMALL | {"num_envs": min(own["num_envs"], 2), "steps_per_chunk": None}
+    wanted = make_config("pendulum", preset, seeds=2, vary={name: [own[name], CHANGED[name]] for name in names}, **several)
+    built = build.build(wanted)
+    numbers = build.member_numbers(wanted)
+    assert set(numbers) == set(names)
+    jax.eval_shape(built.population.chunk, built.state, numbers)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "found"),
+    [
+        ("1e-4,1e-3", float, [1e-4, 1e-3]),
+        ((1, 2.5), float, [1.0, 2.5]),
+        (0.5, float, [0.5]),
+        ("64,128", int, [64, 128]),
+        ("true, False", bool, [True, False]),
+        ("64x64,256x256", tuple, [(64, 64), (256, 256)]),
+        ("log:1e-4:1e-2:3", float, [1e-4, 1e-3, 1e-2]),
+        ("uniform:0:1:3", float, [0.0, 0.5, 1.0]),
+        ("uniform:1:3:9", int, [1, 2, 3]),
+        ("log:1e-4:1e-2", float, space.Range(1e-4, 1e-2, True, False)),
+        ("uniform:1:4", int, space.Range(1, 4, False, True)),
+    ],
+)
+def test_what_a_number_goes_through(given, kind, found):
+    made = space.parsed("tau", given, kind)
+    if isinstance(found, space.Range):
+        assert made == found
+    elif kind is float:
+        np.testing.assert_allclose(made, found, rtol=1e-12)
+    else:
+        assert made == found
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        ({}, {}, "give --set NAME=VALUES"),
+        ({"tua": "0.1"}, {}, "unknown number 'tua': did you mean 'tau'"),
+        ({"tau": "0.1,much"}, {}, "tau='much': must be a finite number"),
+        ({"tau": "0.1,1.5"}, {}, "tau=1.5: must be between 0 and 1"),
+        ({"actor_learning_rate": "0.1,-1"}, {}, "actor_learning_rate=-1.0: must be at least 0"),
+        ({"tau": "0.1,0.1"}, {}, "a value is there twice"),
+        ({"tau": []}, {}, "tau has no values"),
+        ({"tau": "norm:0:1"}, {}, "tau='norm:0:1': give values .* log:LOW:HIGH"),
+        ({"tau": "log:0:1"}, {"draws": 2}, "the first end, above 0, must be less than the second"),
+        ({"tau": "uniform:1:0.5"}, {"draws": 2}, "the first end must be less than the second"),
+        ({"tau": "log:1e-3:1e-1"}, {}, "tau is drawn from a range: say how often by --draws"),
+        ({"tau": "log:1e-3:1e-1:1"}, {}, "tau's count=1: must be between 2"),
+        ({"tau": "0.1,0.2"}, {"draws": 3}, "draws=3: there is nothing to draw"),
+        ({"hidden": "8x8,0x8"}, {}, r"hidden=\(0, 8\): give the width"),
+        ({"tau": "0.1,0.2"}, {"evolve": {}}, "members evolve within ranges of floats, and tau"),
+        ({"batch_size": "uniform:1:9"}, {"draws": 2, "evolve": {}}, "within ranges of floats, and batch_size"),
+        ({"tau": "log:1e-3:1e-1"}, {"draws": 4, "evolve": {"speed": 1}}, "evolve has 'speed': it takes ranges, fraction"),
+        ({"tau": "log:1e-3:1e-1"}, {"draws": 4, "evolve": {"fraction": 2.0}}, "fraction=2.0: must be between 0 and 0.5"),
+        ({"tau": "log:1e-3:1e-1"}, {"draws": 1, "evolve": {}}, "evolution needs at least two members"),
+        ({"tau": "log:1e-3:1e-1"}, {"draws": 4, "evolve": {}, "memory": 1}, "4 members evolve together, but 1 fit into memory"),
+        ({"tau": "log:1e-3:1e-1:400", "gamma": "uniform:0:1:400"}, {}, "160,000 settings: at most 100,000"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused_in_a_sentence(values, options, message, tmp_path):
+    with pytest.raises(ValueError, match=message) as error:
+        run.sweep("pendulum", values, run_dir=tmp_path / "sweep", progress=False, **SMALL | options)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_members_of_one_program_train_together():
+    made = plan.make_plan("pendulum", {"tau": [0.1, 0.2], "batch-size": "4,8"}, seeds=3, **SMALL | {"seed": 7})
+    assert [member.member for member in made.members] == list(range(12))
+    assert [member.seed for member in made.members] == [7, 8, 9] * 4
+    assert made.members[4].numbers == {"tau": 0.1, "batch_size": 8}
+    assert [(part.options["batch_size"], part.members) for part in made.parts] == [
+        (4, [0, 1, 2, 6, 7, 8]),
+        (8, [3, 4, 5, 9, 10, 11]),
+    ]
+    assert made.parts[1].options["vary"] == {"tau": [0.1] * 3 + [0.2] * 3, "seed": [7, 8, 9] * 2}
+    assert plan.Plan.of(json.loads(json.dumps(made.json()))).json() == made.json()
+    drawn = [
+        plan.make_plan("pendulum", {"tau": "log:1e-3:1e-1", "n_step": "uniform:1:3"}, draws=6, **SMALL | {"seed": seed})
+        for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1]
+    numbers = [[member.numbers for member in one.members] for one in drawn]
+    assert numbers[0] != numbers[2]
+    assert all(1e-3 <= each["tau"] <= 1e-1 and each["n_step"] in (1, 2, 3) for each in numbers[0])
+    assert {part.options["n_step"] for part in drawn[0].parts} == {each["n_step"] for each in numbers[0]}
+    host = plan.make_plan("gymnasium/Pendulum-v1", {"tau": [0.1, 0.2]}, seeds=2, total_timesteps=2_000)
+    assert [(part.options["tau"], part.options["seed"], part.members) for part in host.parts] == [
+        (0.1, 0, [0]),
+        (0.1, 1, [1]),
+        (0.2, 0, [2]),
+        (0.2, 1, [3]),
+    ]
+
+
+SHORT = SMALL | {"total_timesteps": 250, "checkpoint_every": 1}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """Two values of tau, two of a learning rate, of which one breaks members down, and two seeds: 8 members, 3 at a time."""
+    folder = tmp_path_factory.mktemp("swept") / "sweep"
+    counts = collections.Counter()
+
+    def count(event, duration, **about):
+        if event == "/jax/core/compile/backend_compile_duration":
+            counts[about["fun_name"]] += 1
+
+    one = make_config("pendulum", **SHORT)
+    needed = sum(part.needed for part in plan.fits.parts_of(one, build.build(one).state))
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        values = {"tau": [0.005, 0.05], "critic_learning_rate": [1e-3, 3e38]}
+        made = ddpg_jax.runs.sweep("pendulum", values, seeds=2, memory=3 * needed, run_dir=folder, progress=False, **SHORT)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
+    return made, counts
+
+
+def test_a_population_that_does_not_fit_is_parts_of_one_program(swept):
+    made, counts = swept
+    parts = sorted(path.name for path in made.folder.glob("part-*"))
+    assert parts == ["part-0", "part-1", "part-2"]
+    assert (counts["jit(chunk)"], counts["jit(start)"], counts["jit(evaluate)"]) == (1, 1, 1), counts
+    assert [one["member"] for one in made.members] == list(range(8))
+    assert [(one["run"], one["place"]) for one in made.members[4:]] == [
+        ("part-1", 1),
+        ("part-1", 2),
+        ("part-2", 0),
+        ("part-2", 1),
+    ]
+    assert json.loads((made.folder / "part-2" / "config.json").read_text())["seeds"] == 3
+
+
+def test_who_breaks_down_leaves_the_others(swept):
+    made, _ = swept
+    broken = [one["numbers"]["critic_learning_rate"] > 1 for one in made.members]
+    assert [one["final_return"] is None for one in made.members] == broken
+    assert made.best["final_return"] == max(one["final_return"] for one in made.members if one["final_return"] is not None)
+    assert [None in each["returns"] for each in made.settings] == [False, False, True, True]
+    json.loads((made.folder / "members.json").read_text(), parse_constant=pytest.fail)
+    json.loads((made.folder / "part-0" / "metrics.jsonl").read_text().splitlines()[-1], parse_constant=pytest.fail)
+    steps, returns = made.curve(0)
+    assert steps.tolist() == [150, 200, 250]
+    assert np.isfinite(returns).all()
+    assert np.isnan(made.curve(2)[1][-1])
+    assert made.policy()(np.zeros((4, 3), np.float32)).shape == (4, 1)
+    text = CliRunner().invoke(cli.main, ["evaluate", str(made.folder), "--episodes", "3"])
+    told = json.loads(text.output)
+    assert [value is None for value in told["returns"]] == broken
+    assert told["mean_return"] == pytest.approx(np.mean([value for value in told["returns"] if value is not None]))
+
+
+def test_a_member_of_a_sweep_is_found(swept, tmp_path):
+    made, _ = swept
+    call = lambda *words: CliRunner().invoke(cli.main, list(map(str, words)))
+    alone = json.loads(call("evaluate", made.folder, "--episodes", 3, "--member", 4).output)
+    everyone = json.loads(call("evaluate", made.folder / "part-1", "--episodes", 3).output)
+    assert alone["returns"] == everyone["returns"][1:2]
+    assert call("export", made.folder, "--member", 4, "--out", tmp_path / "four").exit_code == 0
+    assert call("export", made.folder / "part-1", "--member", 1, "--out", tmp_path / "one").exit_code == 0
+    assert call("export", made.folder, "--out", tmp_path / "best").exit_code == 0
+    seen = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+    acts = [export.deserialize(bytearray((tmp_path / name).read_bytes())).call(seen) for name in ("four", "one", "best")]
+    np.testing.assert_array_equal(acts[0], acts[1])
+    np.testing.assert_array_equal(acts[2], made.policy(made.best["member"])(seen))
+    assert np.array_equal(acts[0], acts[2]) == (made.best["member"] == 4)
+    wrong = call("render", made.folder, "--member", 8)
+    assert (wrong.exit_code, "this sweep has 8 member(s)" in wrong.output) == (2, True)
+
+
+def test_a_table_and_pictures_of_a_sweep(swept, capsys):
+    made, _ = swept
+    table.show(made.members)
+    lines = capsys.readouterr().out.splitlines()
+    assert "8 members, 4 settings" in lines[0]
+    first = next(line for line in lines if f"{np.mean(made.settings[0]['returns']):,.1f}" in line)
+    assert lines.index(first) < next(place for place, line in enumerate(lines) if "broke down" in line)
+    for name in ("sweep.png", "curves.png"):
+        assert imread(made.folder / name).std() > 0.02
+    drawn = [made.members, *([{**one, "numbers": numbers(one)} for one in made.members] for numbers in OTHERS)]
+    kinds = [pictures.sweep(members).axes[0] for members in drawn]
+    assert [bool(axis.images) for axis in kinds] == [True, False, False, False]
+    assert [len(axis.collections) for axis in kinds[:3]] == [0, 0, 1]
+
+
+OTHERS = (
+    lambda one: {"tau": one["numbers"]["tau"]},
+    lambda one: {"tau": 10.0 ** -one["member"], "gamma": 0.9 + one["member"] / 100},
+    lambda one: {"tau": 10.0 ** -one["member"], "gamma": 0.9, "hidden": [8] * (one["member"] + 1), "layer_norm": True},
+)
+
+
+def test_a_sweep_goes_on_where_it_was_ended(swept, tmp_path, compiled):
+    """One part is whole, one was ended in its middle, one was not begun; and then all go on for longer."""
+    made, _ = swept
+    folder = tmp_path / "sweep"
+    shutil.copytree(made.folder, folder)
+    (folder / "part-1" / "summary.json").unlink()
+    shutil.rmtree(folder / "part-1" / "checkpoints" / "250")
+    shutil.rmtree(folder / "part-2")
+    told = [folder / "part-0" / "metrics.jsonl", made.folder / "part-0" / "metrics.jsonl"]
+    again = ddpg_jax.runs.sweep(resume=True, run_dir=folder, progress=False)
+    assert again.members == made.members
+    assert told[0].read_bytes() == told[1].read_bytes()
+    with pytest.raises(ValueError, match="leave out what chooses them"):
+        ddpg_jax.runs.sweep(None, {"tau": [0.1]}, resume=True, run_dir=folder)
+    with pytest.raises(ValueError, match=r"another configuration: batch_size \(sweep: 8, given: 9\)"):
+        ddpg_jax.runs.sweep(resume=True, run_dir=folder, batch_size=9)
+    with pytest.raises(ValueError, match="already holds a sweep"):
+        ddpg_jax.runs.sweep("pendulum", {"tau": [0.1]}, run_dir=folder, **SHORT)
+    with pytest.raises(FileNotFoundError, match="holds no sweep"):
+        ddpg_jax.runs.sweep(resume=True, run_dir=tmp_path)
+
+
+EVOLVED = {"actor_learning_rate": "log:1e-5:1e-1", "gamma": "uniform:0.8:0.99"}
+
+
+def test_evolution_is_resumed_bit_for_bit_and_its_lineage_kept(tmp_path, monkeypatch):
+    shared = run._Programs()  # compiled once for all three
+    monkeypatch.setattr(run, "_Programs", lambda: shared)
+    options = {"draws": 5, "evolve": {"fraction": 0.4}, "progress": False, **SHORT, "keep": 10}
+    whole = ddpg_jax.runs.sweep("pendulum", EVOLVED, run_dir=tmp_path / "whole", **options | {"total_timesteps": 350})
+    ddpg_jax.runs.sweep("pendulum", EVOLVED, run_dir=tmp_path / "halves", **options | {"total_timesteps": 250})
+    halves = ddpg_jax.runs.sweep(resume=True, run_dir=tmp_path / "halves", total_timesteps=350, progress=False)
+    assert halves.members == whole.members
+    states = [restored(tmp_path / name / "part-0") for name in ("whole", "halves")]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    made = json.loads((whole.folder / "lineage.json").read_text())
+    assert made == json.loads((halves.folder / "lineage.json").read_text())
+    assert made["env_steps"] == [150, 200, 250, 300, 350]
+    assert made["parent"][0] == list(range(5))
+    assert any(parents != list(range(5)) for parents in made["parent"])
+    for before, parents, now in zip(made["numbers"]["gamma"], made["parent"][1:], made["numbers"]["gamma"][1:], strict=False):
+        assert [now[i] for i in range(5) if parents[i] == i] == [before[i] for i in range(5) if parents[i] == i]
+    assert [one["numbers"]["gamma"] for one in whole.members] == made["numbers"]["gamma"][-1]
+    assert [one["seed"] for one in whole.members] == list(range(5))
+    assert lineage._ancestors([[0, 1, 2], [2, 1, 2], [0, 0, 2]], 1) == [2, 0, 1]
+    assert imread(whole.folder / "lineage.png").std() > 0.02
+
+
+def restored(folder):
+    wanted = config.load(folder)
+    kept = checkpoints.Checkpoints(folder / "checkpoints", read_only=True)
+    try:
+        return raw(kept.restore(build.build(wanted).state, pytest.fail)[1])
+    finally:
+        kept.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "tau"], "--set tau: give NAME=VALUES"),
+        (["--set", "tau=0.1,0.2", "--pbt-fraction", "0.3"], "--pbt-fraction is of no use without --pbt"),
+        (["--set", "tau=log:1e-3:1e-1"], "say how often by --draws"),
+        (["--resume"], "--resume needs --run-dir"),
+        ([], "give --set NAME=VALUES"),
+    ],
+)
+def test_the_command_refuses_in_a_sentence(words, message):
+    done = CliRunner().invoke(cli.main, ["sweep", "pendulum", *words])
+    assert (done.exit_code, message in " ".join(done.output.split())) == (2, True), done.output
+
+
+def test_a_damaged_plan_is_said(tmp_path):
+    (tmp_path / outcome.NAME).write_text('{"env": "pendulum"}')
+    with pytest.raises(ValueError, match=r"sweep\.json is damaged"):
+        outcome.read(tmp_path)
+
+
+def test_a_run_is_not_begun_in_a_sweep(swept):
+    made, _ = swept
+    for words in (["train", "pendulum"], ["train", "--resume"]):
+        done = CliRunner().invoke(cli.main, [*words, "--run-dir", str(made.folder)])
+        assert done.exit_code == 2
+        assert "sweep" in done.output or "holds no run" in done.output
