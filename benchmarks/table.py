@@ -148,6 +148,7 @@ def on_an_accelerator() -> list[tuple[str, str]]:
             f"{settings['hidden']}x{settings['hidden']}",
             f"{many['updates_per_second']['ddpg_jax']:,.0f}",
         ),
+        *map(reached, ("ant", "halfcheetah")),
     ]
 
 
