@@ -229,7 +229,8 @@ def test_killed_before_the_first_checkpoint(tmp_path, monkeypatch, undisturbed):
         interposed(patch, "start", 0, raiser(Killed()))
         with pytest.raises(Killed):
             go(tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "config.json").read_text()) == tiny().flat()
+    on_one = {"mesh": "members=1,data=1"}  # what was settled
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == tiny().flat() | on_one
     with pytest.raises(RunError, match="already holds a run: choose another --run-dir, or go on with it by --resume"):
         go(tmp_path / "run")
     said = go(tmp_path / "run", resume=True)

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import itertools
 import os
-import signal
 import tempfile
 import threading
 import time
@@ -168,6 +167,8 @@ def agreeing(asked: list[int]) -> tuple[list[int], Callable[[], None]]:
 def together() -> Iterator[None]:
     """Around what processes do together: where one of them is gone, or has failed, the others say so and end.
 
+    Where it is process 0, at which they meet, JAX ends them at once, in its own words.
+
     Raises:
         RunError: what all compute together could not be.
     """
@@ -179,9 +180,8 @@ def together() -> Iterator[None]:
     over = threading.Event()
     threading.Thread(target=_watch, args=(over,), daemon=True).start()
     try:
-        with _last_words():
-            yield
-            wait("the end")
+        yield
+        wait("the end")
     except BaseException as error:
         with contextlib.suppress(Exception):
             tell(f"failed/{index()}", " ".join(str(error).split())[:500] or type(error).__name__)
@@ -241,24 +241,6 @@ def _found(client: Any, name: str) -> str:
 
 def _gone(what: str) -> str:
     return f"{what}: this process ends too. Start all of them again with --resume, from the newest checkpoint."
-
-
-@contextlib.contextmanager
-def _last_words() -> Iterator[None]:
-    """JAX's client ends the process by SIGABRT, with a page of C++, where process 0 is gone: say what that is before."""
-    system = ctypes.CDLL(None)
-    system.signal.argtypes, system.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
-
-    def tell(number: int) -> None:
-        system.signal(number, None)  # as it was, should this fail
-        _end("process 0, which the others meet at, is gone")
-
-    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(tell)
-    system.signal(signal.SIGABRT, ctypes.cast(handler, ctypes.c_void_p))
-    try:
-        yield
-    finally:
-        system.signal(signal.SIGABRT, None)
 
 
 def _end(what: str) -> NoReturn:

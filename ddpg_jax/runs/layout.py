@@ -74,7 +74,7 @@ def placed(tree: PyTree, like: PyTree, blocks: bool = False) -> PyTree:
             array = jax.numpy.array(x, copy=True)
         elif blocks:
             shape = jax.eval_shape(raw, jax.ShapeDtypeStruct(like.shape, like.dtype)).shape
-            array = jax.make_array_from_process_local_data(sharding, np.ascontiguousarray(x), shape)
+            array = jax.make_array_from_process_local_data(sharding, np.asarray(x, order="C"), shape)
         else:
             array = jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
         return _typed(array, like)

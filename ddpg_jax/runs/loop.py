@@ -64,8 +64,7 @@ def run(
 
     Args:
         config: see `ddpg_jax.runs.config.make_config`.
-        folder: receives ``config.json``, ``metrics.jsonl``, TensorBoard events, ``checkpoints/``, ``curve.png`` and
-            ``summary.json``.
+        folder: receives ``config.json``, ``metrics.jsonl``, events, ``checkpoints/``, ``curve.png`` and ``summary.json``.
         resume: go on from the newest checkpoint in ``folder``; where there is none yet, begin anew.
         on_chunk: told each line of ``metrics.jsonl`` as it is written.
         say: told sentences for the user.
@@ -151,8 +150,8 @@ def _begin(
     restored = None if checkpoints is None else restore(config, checkpoints, built, folder, say)
     if restored is None:
         state = jax.block_until_ready(programs.start(member_keys(config), member_numbers(config)))
-        first = layout.fetched(state.first_bad_step)
-        first = {name: np.min(step.reshape(config.seeds, -1), axis=1) for name, step in first.items()}  # of all shards
+        of_seeds = lambda steps: np.min(steps.reshape(config.seeds, -1), axis=1)  # of all shards
+        first = jax.tree.map(of_seeds, layout.fetched(state.first_bad_step))
         _require_finite(config, first, {}, config.schedule.warm_up_steps, None)
         return state, 0, Clock()
     state, done, clock = restored
@@ -180,7 +179,8 @@ class _Loop(NamedTuple):
     def catch_up(self, agent_state: PyTree, done: int) -> None:
         """Report again what was reported up to ``done`` chunks, with the evaluation that a kill kept from the last line."""
         rows = read_metrics(self.folder)
-        if rows and rows[-1]["evaluation_return"] is None and self._is_evaluated(done):
+        missing = str(bool(rows) and rows[-1]["evaluation_return"] is None and self._is_evaluated(done))
+        if hosts.gathered("an evaluation is missing", missing)[0] == "True":  # the first one has all lines
             rows[-1] |= {"evaluation_return": self._evaluate(agent_state, done)}
             self.on_chunk(rows[-1])
         self.log.anew(rows)

@@ -31,7 +31,7 @@ def parts(config: Config, built: Built, programs: Programs | None) -> list[Part]
     """
     found = fits.kept(config, built.state)
     copy = fits.copied(built.state)
-    if programs is None or not hasattr(programs.chunk, "memory_analysis"):  # not compiled, or loops on the host
+    if programs is None or not all(hasattr(getattr(programs, name), "memory_analysis") for name in LOWER):  # loops on the host
         return fits.parts_of(config, built.state)
     needs = {name: _needs(getattr(programs, name)) for name in LOWER}
     later = max(("chunk", "evaluate"), key=needs.__getitem__)
