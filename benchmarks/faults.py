@@ -121,7 +121,7 @@ def killed(process: subprocess.Popen, folder: Path, drawn: random.Random, counts
     while process.poll() is None and time.monotonic() < end:
         time.sleep(0.002)
     while process.poll() is None and writing and not half_written(folder):
-        pass
+        time.sleep(0.001)
     if process.poll() is not None:
         return None
     time.sleep(drawn.uniform(0.0, 0.02) if writing else 0.0)
