@@ -206,8 +206,8 @@ def faults(result: dict[str, Any]) -> tuple[str, str]:
     in_all = lambda name: sum(each.get(name, 0) for each in cases.values())
     each = [f"{name}: {one['restored bit for bit']} of {one['kills']}" for name, one in cases.items()]
     return (
-        f"{in_all('kills')} times SIGKILL at random on {result['devices']} devices, {in_all('while a checkpoint was half written')} "
-        "of them while a checkpoint was half written: resumed bit for bit",
+        f"{in_all('kills')} times SIGKILL at random on {result['devices']} devices, "
+        f"{in_all('while a checkpoint was half written')} of them while a checkpoint was half written: resumed bit for bit",
         "; ".join(each),
     )
 
