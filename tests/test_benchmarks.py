@@ -430,6 +430,15 @@ def test_scaling(tmp_path: Path) -> None:
     assert "T_1(share) / T(n)" in (tmp_path / "out.md").read_text()
 
 
+@pytest.mark.slow
+def test_faults(tmp_path: Path) -> None:
+    """Members that evolve on eight devices, killed three times; a kill that was not survived is an error of the command."""
+    counts = measure(tmp_path, "faults.py", "--kills", "3", "--only", "evolving population")["cases"]["evolving population"]
+    assert counts["kills"] == counts["restored bit for bit"] == 3
+    assert counts["came to the end"] == counts["and were the same there"] > 0
+    assert counts["and it says that it is not bit for bit"] == counts["resumed on other devices"] == 2
+
+
 def test_members(tmp_path: Path) -> None:
     sizes = ("--members", "4", "--hidden", "8", "--batch-size", "4", "--updates", "8", "--repetitions", "2")
     (one,) = measure(tmp_path, "members.py", *sizes)["measured"]
