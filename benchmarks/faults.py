@@ -1,14 +1,15 @@
-"""Kills at random moments, and whether what is left goes on bit for bit: on eight devices, and a population on them.
+"""Kills at random moments, and whether what is left goes on bit for bit: on eight devices, and populations on them.
 
-    python benchmarks/faults.py                    # 60 kills, about a quarter of an hour on two cores
+    python benchmarks/faults.py                    # 60 kills, about half an hour on two cores
     python benchmarks/faults.py --kills 4 --only data
 
 A run that nobody interrupts keeps each of its checkpoints, whose digests are what others are held to. Another one is killed by
 SIGKILL again and again, half of the times while a checkpoint is being written, and resumed each time. After each kill its
-newest complete checkpoint has to be, in every byte, the one that the undisturbed run had at these steps. At the end it is
-resumed on fewer devices, one after the other.
+complete checkpoints have to be, in every byte, those that the undisturbed run had at these steps, and where it comes to its
+end, its final returns too. Then the undisturbed run is resumed on fewer devices, one after the other.
 """
 
+import json
 import os
 import random
 import re
@@ -33,16 +34,23 @@ COMMON += ["--steps-per-chunk", str(CHUNK), "--learning-starts", str(CHUNK), "--
 COMMON += ["--evaluation-episodes", "8", "--total-timesteps", str(CHUNK * (CHUNKS + 1))]
 
 
+EVOLVING = ["--set", "actor_learning_rate=log:1e-5:1e-1", "--draws", "8", "--pbt"]
+
+
 class Case(NamedTuple):
-    """Options of a run, and of its continuations on other devices."""
+    """Options of a run, and of its continuations on other devices; its command, and where in the folder given its run is."""
 
     options: list[str]
     others: list[list[str]]
+    command: str = "train"
+    inside: str = "."
 
 
+FEWER = [["--mesh", "members=8,data=1"], ["--devices", "2"]]
 CASES = {
     "data": Case(["--devices", "8"], [["--devices", "4"], ["--devices", "1"]]),
-    "population": Case(["--seeds", "8", "--mesh", "members=4,data=2"], [["--mesh", "members=8,data=1"], ["--devices", "2"]]),
+    "population": Case(["--seeds", "8", "--mesh", "members=4,data=2"], FEWER),
+    "evolving population": Case([*EVOLVING, "--mesh", "members=4,data=2"], FEWER, "sweep", "part-0"),
 }
 
 
@@ -65,46 +73,44 @@ def main(kills: int, seed: int, only: str | None, out: Path) -> None:
             click.echo(f"{name}: {counts}")
             folder.write_json(out, result)
     click.echo(str(out))
-    if any(counts["restored bit for bit"] != counts["kills"] or counts["refused"] for counts in result["cases"].values()):
+    survived = lambda counts: counts["restored bit for bit"] == counts["kills"] and not counts["refused"]
+    ended = lambda counts: counts["came to the end"] == counts["and were the same there"]
+    if not all(survived(counts) and ended(counts) for counts in result["cases"].values()):
         raise click.ClickException("not every kill was survived.")
 
 
 def tormented(case: Case, place: Path, kills: int, drawn: random.Random) -> dict[str, int]:
     """What became of so many kills."""
     counts: Counter[str] = Counter({"kills": 0, "restored bit for bit": 0, "refused": 0})
-    whole = place / "whole"
-    require(run([*COMMON, *case.options, "--keep", "1000", "--run-dir", str(whole)]))
-    expected = digests(whole)
-    broken, number = place / "broken-0", 0
-    while counts["kills"] < kills:
-        begun = (broken / "config.json").is_file()
-        arguments = ["--resume"] if begun else [*COMMON, *case.options]
-        process = start([*arguments, "--run-dir", str(broken)], broken.with_suffix(".log"))
-        how = killed(process, broken, drawn, writing=counts["kills"] % 2 == 0)
-        if how is None:  # it came to its end before: the next one begins anew
-            require(process.returncode, broken.with_suffix(".log"))
-            counts["compared at the end"] += digests(broken).items() <= expected.items()
+    whole, fresh = place / "whole", [case.command, *COMMON, *case.options]
+    require(run([*fresh, "--keep", "1000", "--run-dir", str(whole)], log := place / "whole.log"), log)
+    expected, returns = digests(whole / case.inside), final_returns(whole / case.inside)
+    number = 0
+    while counts["kills"] < kills or (place / f"broken-{number}").exists():
+        broken, log = place / f"broken-{number}", place / f"broken-{number}.log"
+        arguments = [case.command, "--resume"] if (broken / case.inside / "config.json").is_file() else fresh
+        process = start([*arguments, "--run-dir", str(broken)], log)
+        how = killed(process, broken / case.inside, drawn, counts) if counts["kills"] < kills else None
+        require(process.wait() if how is None else None, log)
+        found = digests(broken / case.inside)
+        same = found.items() <= expected.items()
+        if how is None:  # it came to its end: the next one begins anew
+            counts["came to the end"] += 1
+            counts["and were the same there"] += same and final_returns(broken / case.inside) == returns
             shutil.rmtree(broken)
             number += 1
-            broken = place / f"broken-{number}"
             continue
-        counts["kills"] += 1
-        counts[how] += 1
-        found = digests(broken) if (broken / "checkpoints").is_dir() else {}
-        counts["before the first checkpoint"] += not found
-        counts["restored bit for bit"] += found.items() <= expected.items()
-        counts["refused"] += "Error" in broken.with_suffix(".log").read_text()
-    if (broken / "config.json").is_file():
-        require(run(["--resume", "--run-dir", str(broken)]))
-        counts["compared at the end"] += digests(broken).items() <= expected.items()
+        counts.update({"kills": 1, how: 1, "before the first checkpoint": not found, "restored bit for bit": same})
+        counts["refused"] += "Error" in log.read_text()
     for other in case.others:
         counts["resumed on other devices"] += 1
-        counts["and it says that it is not bit for bit"] += resumed_elsewhere(whole, place / "other", other)
+        counts["and it says that it is not bit for bit"] += resumed_elsewhere(case, whole, place / "other", other)
     return dict(counts)
 
 
-def killed(process: subprocess.Popen, folder: Path, drawn: random.Random, *, writing: bool) -> str | None:
-    """Kill it at a random moment of training, or while a checkpoint is half written; None where it ended before."""
+def killed(process: subprocess.Popen, folder: Path, drawn: random.Random, counts: Counter[str]) -> str | None:
+    """Kill it at a random moment of training, or, by turns, while a checkpoint is half written; None where it ended before."""
+    writing = counts["kills"] % 2 == 0
     rows = folder / "metrics.jsonl"
     before = rows.stat().st_mtime if rows.is_file() else 0.0
     moved = lambda: rows.is_file() and rows.stat().st_mtime > before  # it has begun to train
@@ -115,7 +121,7 @@ def killed(process: subprocess.Popen, folder: Path, drawn: random.Random, *, wri
     while process.poll() is None and time.monotonic() < end:
         time.sleep(0.002)
     while process.poll() is None and writing and not half_written(folder):
-        pass
+        time.sleep(0.001)
     if process.poll() is not None:
         return None
     time.sleep(drawn.uniform(0.0, 0.02) if writing else 0.0)
@@ -136,6 +142,8 @@ def digests(folder: Path) -> dict[int, str]:
     """Of the state in each complete checkpoint, read and held to its own digest."""
     from ddpg_jax.runs.checkpoints import Checkpoints
 
+    if not (folder / "checkpoints").is_dir():
+        return {}
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     try:
         found = {}
@@ -148,36 +156,41 @@ def digests(folder: Path) -> dict[int, str]:
         checkpoints.close()
 
 
-def resumed_elsewhere(whole: Path, place: Path, options: list[str]) -> bool:
+def final_returns(folder: Path) -> list[float]:
+    """Of a run that has ended."""
+    return json.loads((folder / "summary.json").read_text())["final_returns"]
+
+
+def resumed_elsewhere(case: Case, whole: Path, place: Path, options: list[str]) -> bool:
     """Whether a copy of the run goes on so, to its end, and says what that is."""
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(whole, place)
     log = place.with_suffix(".log")
     log.unlink(missing_ok=True)
     more = ["--total-timesteps", str(CHUNK * (CHUNKS + 3))]
-    require(run(["--resume", "--run-dir", str(place), *options, *more], log), log)
+    require(run([case.command, "--resume", "--run-dir", str(place), *options, *more], log), log)
     return bool(re.search(r"was trained on mesh=.* goes on with mesh=.*not bit for bit", log.read_text()))
 
 
 def start(arguments: list[str], log: Path) -> subprocess.Popen:
-    """``ddpg-jax train`` on eight devices of the CPU."""
+    """A command of ``ddpg-jax`` on eight devices of the CPU."""
     flags = f"--xla_force_host_platform_device_count={DEVICES} --xla_backend_optimization_level=0"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
-        command = [sys.executable, "-m", "ddpg_jax.runs.cli", "train", *arguments]
+        command = [sys.executable, "-m", "ddpg_jax.runs.cli", *arguments]
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
 
 
-def run(arguments: list[str], log: Path = Path(os.devnull)) -> int:
+def run(arguments: list[str], log: Path) -> int:
     """The same to its end."""
     return start(arguments, log).wait()
 
 
-def require(code: int | None, log: Path | None = None) -> None:
+def require(code: int | None, log: Path) -> None:
     """That a run ended well."""
     if code:
-        raise click.ClickException(f"a run ended with {code}. {log.read_text()[-2000:] if log else ''}")
+        raise click.ClickException(f"a run ended with {code}. {log.read_text()[-2000:]}")
 
 
 if __name__ == "__main__":

@@ -92,16 +92,22 @@ def vmapped(function: Callable) -> Callable:
 
 
 def looped(at_once: int) -> Callable[[Callable], Callable]:
-    """So many members in every operation, one group after the other; the states are updated in place."""
+    """So many members in every operation, one group after the other; the states are updated in place.
+
+    One member at a time is what runs alone: by `jax.vmap` of one, products would be batched and rows scattered.
+    """
     import jax
     import jax.numpy as jnp
 
-    grouped = lambda x: x.reshape(x.shape[0] // at_once, at_once, *x.shape[1:])
-    flat = lambda x: x.reshape(x.shape[0] * at_once, *x.shape[2:])
+    group = () if at_once == 1 else (at_once,)
+    grouped = lambda x: x.reshape(x.shape[0] // at_once, *group, *x.shape[1:])
+    flat = lambda x: x.reshape(x.shape[0] * at_once, *x.shape[1 + len(group) :])
 
     def over(function: Callable) -> Callable:
+        across = vmapped(function) if group else function
+
         def one(states: Any, index: Any) -> Any:
-            state, output = jax.vmap(function)(jax.tree.map(lambda x: x[index], states))
+            state, output = across(jax.tree.map(lambda x: x[index], states))
             return jax.tree.map(lambda all, one: all.at[index].set(one), states, state), output
 
         def turns(state: Any) -> Any:

@@ -62,7 +62,7 @@ TOY = "small"
 @click.option("--one", is_flag=True, help="Train the run here, and print its figures.")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=False)
 def main(names: tuple[str, ...], one: bool, out: Path) -> None:
-    """Train NAMES, one after the other; without any, all but the small one."""
+    """Train NAMES, one after the other, and keep what is known of others; without any, all but the small one."""
     if unknown := [name for name in names if name not in RUNS]:
         raise click.UsageError(f"unknown run {unknown[0]!r}: choose of {', '.join(RUNS)}.")
     if one:
@@ -71,7 +71,8 @@ def main(names: tuple[str, ...], one: bool, out: Path) -> None:
     from benchmarks import timing
     from ddpg_jax.runs import folder
 
-    result: dict[str, Any] = {**timing.context(), "tolerance": TOLERANCE, "runs": {}}
+    kept = json.loads(out.read_text())["runs"] if names and out.is_file() else {}
+    result: dict[str, Any] = {**timing.context(), "tolerance": TOLERANCE, "runs": kept}
     for name in names or [name for name in RUNS if name != TOY]:
         done = subprocess.run([sys.executable, __file__, "--one", name], capture_output=True, text=True)
         if done.returncode:

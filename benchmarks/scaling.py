@@ -10,9 +10,10 @@ long as the all-reduces in it take:
     efficiency of a share that stays (weak)      = T_1(share) / T(n)
     efficiency of a whole that is split (strong) = T_1(whole) / (n T(n))      share = whole / n
 
-T_1 is measured (``accelerator_PART.json``; between measured sizes it is interpolated on logarithms). Bytes are those of the
-gradients, counted on the networks' shapes. Bandwidth and latency are the makers' figures and a guess, named below: within
-a host those of its links, as soon as there are several hosts those of the network.
+T_1 is measured (``accelerator_PART.json``; between measured sizes it is interpolated on logarithms, and nothing is said of a
+share that is smaller than any). Bytes are those of the gradients, counted on the networks' shapes: in a round of TD3 twice
+the critics' and once the actor's, for two updates. Bandwidth and latency are the makers' figures and a guess, named below:
+within a host those of its links, as soon as there are several hosts those of the network.
 """
 
 import json
@@ -70,7 +71,7 @@ def main(results: Path, out: Path) -> None:
     found = {**timing.context(), "within": WITHIN._asdict(), "between": BETWEEN._asdict(), "per_host": PER_HOST, "rows": rows}
     folder.write_json(out, found)
     folder.write(out.with_suffix(".md"), table(found))
-    click.echo(str(out.with_suffix(".md")))
+    click.echo(f"{out}\n{out.with_suffix('.md')}")
 
 
 def predicted(task: Task, path: Path) -> list[dict[str, Any]]:
@@ -105,9 +106,10 @@ def _row(task: Task, one: dict[str, Any], rounds: dict[int, float], device: str,
         "env_steps_per_second": one["env_steps_per_second"]["ddpg_jax"],
         "updates_per_second": one["updates_per_second"]["ddpg_jax"],
         "all_reduced_bytes": reduced,
+        "updates_per_round": one["counts"]["updates"] / one["counts"]["rounds"],
         "seconds_of_all_reduces": {str(n): sum(reduce_seconds(n, size) for size in reduced) for n in COUNTS},
         "weak": {str(n): weak(seconds, n, reduced) for n in COUNTS},
-        "strong": {str(n): strong(rounds, envs, n, reduced) for n in COUNTS if envs >= n},
+        "strong": {str(n): strong(rounds, envs, n, reduced) for n in COUNTS if envs / n >= min(rounds)},
     }
 
 
@@ -142,10 +144,8 @@ def strong(rounds: dict[int, float], envs: int, count: int, reduced: list[int]) 
 
 
 def between(rounds: dict[int, float], envs: float) -> float:
-    """Seconds of a round with so many environments: interpolated on logarithms, and at the ends the nearest measured."""
+    """Seconds of a round with so many environments, interpolated on logarithms; at least as many as were measured."""
     known = sorted(rounds)
-    if envs <= known[0]:
-        return rounds[known[0]]
     low = max(size for size in known if size <= envs)
     high = min((size for size in known if size > envs), default=low)
     share = 0.0 if high == low else math.log(envs / low) / math.log(high / low)
@@ -156,7 +156,7 @@ def table(found: dict[str, Any]) -> str:
     """As Markdown, with the formula."""
     assert __doc__ is not None
     formula = __doc__.split("\n\n", 2)[2]
-    head = "| task | environments, rows of a batch, each device | env-steps/s | updates/s | bytes all-reduced a round "
+    head = "| task | environments, rows of a batch, each device | env-steps/s | updates/s | bytes all-reduced an update "
     head += "".join(f"| weak, {n} " for n in COUNTS) + "".join(f"| strong, {n} " for n in COUNTS) + "|"
     lines = ["# Scaling, predicted", "", "Made by `python benchmarks/scaling.py`.", "", formula.strip(), ""]
     lines += [f"- within a host of {found['per_host']}: {found['within']['source']}"]
@@ -169,7 +169,7 @@ def table(found: dict[str, Any]) -> str:
         cells += [
             f"{row['env_steps_per_second']:,.0f}",
             f"{row['updates_per_second']:,.0f}",
-            f"{sum(row['all_reduced_bytes']):,}",
+            f"{sum(row['all_reduced_bytes']) / row['updates_per_round']:,.0f}",
         ]
         cells += [percent(row, kind, n) for kind in ("weak", "strong") for n in COUNTS]
         lines.append(f"| {' | '.join(cells)} |")

@@ -172,9 +172,10 @@ def reached(name: str) -> tuple[str, str]:
 
 
 def populations() -> list[tuple[str, str]]:
-    """Rows of `benchmarks/studies/pbt.py` and `benchmarks/members.py`, of those that were run."""
-    found = {"study_pbt": evolution, "members": members}
-    return [row(load(name)) for name, row in found.items() if (RESULTS / f"{name}.json").is_file()]
+    """Rows of what many agents, many devices and large batches need, of those that were run."""
+    found = {"study_pbt": evolution, "members": members, "faults": faults, "memory": memory}
+    made = [row(load(name)) for name, row in found.items() if (RESULTS / f"{name}.json").is_file()]
+    return made + [half(result) for result in on_tasks("bfloat16")]
 
 
 def evolution(result: dict[str, Any]) -> tuple[str, str]:
@@ -197,6 +198,34 @@ def members(result: dict[str, Any]) -> tuple[str, str]:
         f"updates/s of many members over {settings['devices']} devices of the host, batch 64, 64 wide, times one member's",
         ", ".join(f"{count}: {ratio:.2f}" for count, ratio in ratios.items()),
     )
+
+
+def faults(result: dict[str, Any]) -> tuple[str, str]:
+    """The row of `benchmarks/faults.py`."""
+    cases = result["cases"]
+    in_all = lambda name: sum(each.get(name, 0) for each in cases.values())
+    each = [f"{name}: {one['restored bit for bit']} of {one['kills']}" for name, one in cases.items()]
+    return (
+        f"{in_all('kills')} times SIGKILL at random on {result['devices']} devices, "
+        f"{in_all('while a checkpoint was half written')} of them while a checkpoint was half written: resumed bit for bit",
+        "; ".join(each),
+    )
+
+
+def memory(result: dict[str, Any]) -> tuple[str, str]:
+    """The row of `benchmarks/memory.py`."""
+    each = [f"{name} ({one['grown'] / 1e9:.1f} GB): {one['sum_over_grown']:.2f}" for name, one in result["runs"].items()]
+    return "memory that a run says it needs, over what its process grew by", "; ".join(each)
+
+
+def half(result: dict[str, Any]) -> tuple[str, str]:
+    """The row of `benchmarks/studies/family.py`, of networks that compute in both dtypes."""
+    what, _ = family_returns(result)
+    each = [
+        f"{name} {sum(one['final_returns']) / len(one['final_returns']):,.1f} ± {one['std']:,.1f}"
+        for name, one in result["contestants"].items()
+    ]
+    return what.replace("interquartile mean", "networks that compute in float32 and in bfloat16"), "; ".join(each)
 
 
 def rows() -> list[tuple[str, str]]:

@@ -418,6 +418,27 @@ def test_suite_lists_what_it_runs() -> None:
     assert 0 < float(total.split()[0]) < 60
 
 
+def test_scaling(tmp_path: Path) -> None:
+    """A measured round, and with it the all-reduces of a TD3 that is 64 wide: two of its critics, and the actor's."""
+    rows = measure(tmp_path, "scaling.py")["rows"]
+    row = next(row for row in rows if (row["task"], row["num_envs"]) == ("pendulum", 4_096))
+    actor, critic = 4 * 64 + 65 * 64 + 65 * 1, 5 * 64 + 65 * 64 + 65 * 1
+    assert row["all_reduced_bytes"] == [4 * 2 * critic] * 2 + [4 * actor]
+    ring = sum(2 * 7 / 8 * size / 450e9 + 3 * 4e-6 for size in row["all_reduced_bytes"])
+    assert row["seconds_of_all_reduces"]["8"] == pytest.approx(ring)
+    assert row["weak"]["8"] == pytest.approx(row["seconds_per_round"] / (row["seconds_per_round"] + ring))
+    assert "T_1(share) / T(n)" in (tmp_path / "out.md").read_text()
+
+
+@pytest.mark.slow
+def test_faults(tmp_path: Path) -> None:
+    """Members that evolve on eight devices, killed three times; a kill that was not survived is an error of the command."""
+    counts = measure(tmp_path, "faults.py", "--kills", "3", "--only", "evolving population")["cases"]["evolving population"]
+    assert counts["kills"] == counts["restored bit for bit"] == 3
+    assert counts["came to the end"] == counts["and were the same there"] > 0
+    assert counts["and it says that it is not bit for bit"] == counts["resumed on other devices"] == 2
+
+
 def test_members(tmp_path: Path) -> None:
     sizes = ("--members", "4", "--hidden", "8", "--batch-size", "4", "--updates", "8", "--repetitions", "2")
     (one,) = measure(tmp_path, "members.py", *sizes)["measured"]

@@ -18,7 +18,8 @@ from ddpg_jax import envs, learner, noise, replay, rollout, sharding, train
 from ddpg_jax.agents import ddpg, normalize_observations
 from ddpg_jax.behaviour import explore
 from ddpg_jax.networks import Actor, Critic
-from ddpg_jax.population import Member, compiled, members
+from ddpg_jax.population import Member, compiled, make_population, members
+from ddpg_jax.population.evolution import Range, evolving
 from ddpg_jax.replay.dealing import dealt
 from ddpg_jax.replay.prioritised import FANOUT
 from ddpg_jax.types import Transition, is_key
@@ -189,7 +190,28 @@ def check_members_by_data():
     same(jax.tree.map(lambda x: x[2], raw(state)), expected)
 
 
+def check_evolution():
+    """Members that evolve over devices are those that evolve on one: the same parents and numbers, the same states."""
+    keys, numbers = members(jax.random.split(jax.random.key(7), 2), {"tau": [0.01, 0.05, 0.1, 0.5]})
+    found = []
+    for population in (sharding.spread(member_of(1), sharding.make_mesh(members=4)), make_population(member_of(1))):
+        programs = compiled(evolving(population, {"tau": Range(0.005, 0.5, log=True)}, fraction=0.5), keys, numbers)
+        state, reports = programs.start(keys, numbers), []
+        for _ in range(2):
+            state, report = programs.chunk(state, numbers)
+            reports.append(raw(report.metrics))
+        found.append((state, reports))
+    (state, reports), (_, on_one) = found
+    parents = reports[1]["parent"]
+    assert (parents != np.arange(8)).any()
+    np.testing.assert_array_equal(parents, on_one[1]["parent"])
+    np.testing.assert_array_equal(reports[1]["tau"], on_one[1]["tau"])
+    same(*(raw(state) for state, _ in found))
+    assert state.members.replay.rows["float32"].sharding.spec[0] == sharding.MEMBERS
+
+
 def check_all():
+    check_evolution()
     check_one_global_batch()
     check_eight_devices()
     check_members_by_data()

@@ -349,6 +349,18 @@ def test_a_sweep_goes_on_where_it_was_ended(swept, tmp_path, compiled):
         ddpg_jax.runs.sweep(resume=True, run_dir=tmp_path)
 
 
+def test_a_sweep_is_over_the_devices_that_are_asked_for():
+    """They divide the members of a part, not the one setting."""
+    rates = {"actor_learning_rate": "log:1e-5:1e-1"}
+    for asked, expected in (({"devices": 8}, "members=4,data=2"), ({"mesh": "members=2"}, "members=2,data=1")):
+        made = plan.make_plan("pendulum", rates, draws=4, num_envs=2, **asked)
+        (part,) = made.parts
+        assert made.config(part, {}).mesh == expected
+        assert made.config(part, {"devices": 1}).mesh == "members=1,data=1"  # goes on so
+    with pytest.raises(ValueError, match="mesh=members=3 is members=3, which does not divide seeds=4"):
+        plan.make_plan("pendulum", rates, draws=4, mesh="members=3")
+
+
 EVOLVED = {"actor_learning_rate": "log:1e-5:1e-1", "gamma": "uniform:0.8:0.99"}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from ddpg_jax.runs import device, steps
-from ddpg_jax.runs.devices import asked
+from ddpg_jax.runs.devices import ASKED, asked
 from ddpg_jax.runs.members import checked_evolve, checked_vary, numbers_of
 from ddpg_jax.runs.presets import PRESETS, Numbers, Preset, numbers_on
 from ddpg_jax.runs.values import LARGEST, RunError, exact, shown
@@ -229,8 +229,8 @@ def resumed(folder: Path, given: dict[str, Any]) -> Config:
     """
     saved = load(folder).flat()
     kinds = OWN | {name: kind for preset in PRESETS.values() for name, kind in get_type_hints(type(preset.numbers)).items()}
-    places = {name: given[name] for name in ("devices", "mesh") if given.get(name)}
-    given = {name: value for name, value in given.items() if name not in ("devices", "mesh")}
+    places = {name: given[name] for name in ASKED if given.get(name)}
+    given = {name: value for name, value in given.items() if name not in ASKED}
     given = {name: exact(name, value, kinds[name]) if name in kinds else value for name, value in given.items()}
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
     if "env_options" in given:

@@ -16,6 +16,10 @@ Config = Any
 """`ddpg_jax.runs.config.Config`, whose file imports this one."""
 
 
+ASKED = ("devices", "mesh")
+"""Options that say where a run is trained."""
+
+
 class Mesh(NamedTuple):
     """Devices on each axis: ``members`` divides a run's seeds, ``data`` its environments and its batch."""
 

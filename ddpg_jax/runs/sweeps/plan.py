@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, get_type_hints
 from ddpg_jax import checks, envs
 from ddpg_jax.runs import build, fits
 from ddpg_jax.runs.config import Config, make_config
+from ddpg_jax.runs.devices import ASKED
 from ddpg_jax.runs.sweeps import space
 from ddpg_jax.runs.values import exact, shown
 
@@ -56,7 +57,8 @@ class Plan(NamedTuple):
 
     def config(self, part: Part, given: Mapping[str, Any]) -> Config:
         """The configuration of a part's run, with some options given anew."""
-        return make_config(self.env, **{**part.options, **given})
+        own = {name: value for name, value in part.options.items() if name != "mesh" or not given.keys() & set(ASKED)}
+        return make_config(self.env, **{**own, **given})
 
 
 def make_plan(
@@ -82,6 +84,7 @@ def make_plan(
     Raises:
         ValueError: a name, a value or a number is wrong, or what has to be together does not fit.
     """
+    places = {name: options.pop(name) for name in ASKED if name in options}
     common = make_config(env, seeds=seeds, **options)
     options = options | {"preset": common.preset.name, "seed": common.seed}
     kinds = get_type_hints(type(common.numbers))
@@ -99,15 +102,16 @@ def make_plan(
     apart = set(spaces) if envs.on_host(env) else {name for name in spaces if kinds[name] is not float}
     if evolve is not None:
         options = options | {"evolve": {**evolve, "ranges": _ranges(spaces, apart, env)}}
-    parts = [_pinned(env, part) for part in _parts(env, options, members, apart, memory, together=evolve is not None)]
+    parts = [_pinned(env, part, places) for part in _parts(env, options, members, apart, memory, together=evolve is not None)]
     shown_values = {name: given if isinstance(given, str) else spaces[name] for name, given in values.items()}
     return Plan(env, options, shown_values, draws, members, parts)
 
 
-def _pinned(env: str, part: Part) -> Part:
-    """The part, whose chunks stay what they are also where the sweep is to go on for longer."""
-    config = make_config(env, **part.options)
-    return part._replace(options=part.options | {"steps_per_chunk": config.schedule.steps_per_chunk})
+def _pinned(env: str, part: Part, places: dict[str, Any]) -> Part:
+    """The part, whose chunks stay what they are also where the sweep is to go on for longer, on the devices asked for."""
+    config = make_config(env, **part.options, **places)
+    mesh = {"mesh": config.mesh} if places else {}
+    return part._replace(options=part.options | mesh | {"steps_per_chunk": config.schedule.steps_per_chunk})
 
 
 def _kind(name: str, kinds: Mapping[str, Any], common: Config) -> Any:

@@ -16,6 +16,7 @@ from ddpg_jax import envs
 from ddpg_jax.population import Programs
 from ddpg_jax.runs import build, claim, loop
 from ddpg_jax.runs.config import DERIVED, FREE, Config, RunError, load, resumed
+from ddpg_jax.runs.devices import ASKED
 from ddpg_jax.runs.display import Display
 from ddpg_jax.runs.folder import write_json
 from ddpg_jax.runs.sweeps import lineage, outcome, pictures, table
@@ -94,8 +95,9 @@ def _resumed(
     data = outcome.read(Path(run_dir))
     if values or options.keys() & {"draws", "evolve", "memory", "seeds"} or env not in (None, data["env"]):
         raise ValueError("a sweep goes on with the members that it was begun with: leave out what chooses them.")
-    outcome.require_options(data, options, FREE)
-    return Path(run_dir), Plan.of(data), {name: value for name, value in options.items() if name in FREE}
+    may = (*FREE, *ASKED)
+    outcome.require_options(data, options, may)
+    return Path(run_dir), Plan.of(data), {name: value for name, value in options.items() if name in may}
 
 
 def _require_new(folder: Path) -> None:
@@ -139,7 +141,8 @@ def _train(
     run = outcome.part_folder(folder, index)
     begun = (run / "config.json").is_file()
     config = resumed(run, given) if begun else plan.config(part, given)
-    if (run / "summary.json").is_file() and load(run).flat() == config.flat():
+    anywhere = {"mesh": ""}
+    if (run / "summary.json").is_file() and load(run).flat() | anywhere == config.flat() | anywhere:
         return
     with ExitStack() as stack:
         shown: dict[str, Any] = {"say": lambda text: None}
