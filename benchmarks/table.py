@@ -157,16 +157,19 @@ def reached(name: str) -> tuple[str, str]:
     result = load(f"accelerator_reach_{name}")
     (found,) = result["measured"]
     each = [
-        f"{one['return']:,.0f} after {one['seconds']:.0f} s, {one['train_seconds']:.0f} s of it training "
-        f"(published {one['published_seconds']:.0f} s)"
+        (
+            f"{one['return']:,.0f} after {one['seconds']:.0f} s, {one['train_seconds']:.0f} s of it training "
+            if one["reached"]
+            else f"{one['return']:,.0f} not reached "
+        )
+        + f"(published {one['published_seconds']:.0f} s)"
         for one in found["reached"]
-        if one["reached"]
     ]
     config, device = found["config"], result["device"].split(" x1 ")[0]
-    options = "".join(f" --{name} {value}" for name, value in config["env_options"].items())
+    options = ", ".join(f"{name} {value}" for name, value in config["env_options"].items())
     return (
-        f"{device}: `ddpg-jax train {config['env']}{options} --preset {config['preset']}`, one seed, from nothing, compilation "
-        f"and evaluations included; beside it {found['reached'][0]['published']}",
+        f"{device}: preset {config['preset']} on {config['env']} ({options}), one seed, from nothing until the return, "
+        f"compilation and evaluations included; beside it {found['reached'][0]['published']}",
         "; ".join(each),
     )
 

@@ -649,6 +649,16 @@ def test_a_live_line_on_a_terminal(monkeypatch, capsys):
     assert "3.0 s, of which compile 2.0 s and training 1.0 s, checkpoints 1.5 s; 9 updates/s" in plain
 
 
+def test_the_end_of_a_run_whose_members_differ(capsys):
+    config = make_config("pendulum", **OPTIONS, seeds=3, vary={"tau": [0.1, 0.2, 0.3]})
+    spent = dict.fromkeys(("wall", "compile", "train", "evaluation", "checkpoint"), 1.0)
+    summary = {f"{name}_seconds": value for name, value in spent.items()} | {"updates_per_second": 9}
+    with display.Display(config, Path("a")) as shown:
+        assert shown._return({"evaluation_return": [None, 0.0, -2.0]}) == "-1.0 (best 0.0)"
+        shown.finish(summary | {"final_returns": [None, 0.0, -2.0]})
+    assert "final return: best 0.0, mean -1.0 over 3 members" in capsys.readouterr().out
+
+
 # The cache of compiled programs
 
 

@@ -44,6 +44,14 @@ def test_as_many_devices_as_come_out_even(options, available, expected):
     assert devices.largest(config(**options), available) == expected
 
 
+def test_a_profile_is_of_one_device():
+    assert devices.on_one(config()).mesh == "members=1,data=1"
+    with pytest.raises(
+        ValueError, match="profile takes the time of a run on one device, and this one is on mesh=members=1,data=8"
+    ):
+        devices.on_one(config(devices=8))
+
+
 def test_environments_on_the_host_stay_on_one_device():
     assert devices.largest(make_config("gymnasium/Pendulum-v1", num_envs=8), 8) == Mesh(1, 1)
     with pytest.raises(ValueError, match="environments on the host, as gymnasium/Pendulum-v1, train on one device"):
@@ -129,7 +137,7 @@ def check_runs():
         fewer = runs.train(run_dir=broken, progress=False, resume=True, devices=2, **after(4))
         assert fewer.config.mesh == load(broken).mesh == "members=1,data=2"
         assert fewer.metrics[-1]["env_steps"] == 40 + 40 * 4
-        # Played on one device; and what was stored on four shards is there, the oldest first in none.
+        # Played on one device.
         _, _, steps, agent_state = playback.restored(broken)
         assert steps == 200
         np.testing.assert_array_equal(agent_state.step, fewer.agent_state.step)

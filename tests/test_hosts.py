@@ -27,6 +27,8 @@ def test_one_process_needs_nothing(monkeypatch):
     assert (hosts.count(), hosts.index(), hosts.is_first()) == (1, 0, True)
     assert hosts.gathered("a name", "a value") == ["a value"]
     hosts.wait("for nobody")
+    assert [hosts.of_first("a question", answer) for answer in (True, False)] == [True, False]
+    hosts.require_same({"a": 1})
     with hosts.own_folder(Path("runs/mine")) as folder:
         assert folder == Path("runs/mine")
     asked = [15]
@@ -65,6 +67,12 @@ def test_a_cluster_is_one_of_several_processes(monkeypatch):
     assert hosts._in_cluster()
     monkeypatch.delenv("SLURM_STEP_NODELIST")  # a batch script, outside of srun
     assert not hosts._in_cluster()
+
+
+def test_processes_with_different_options_are_refused(monkeypatch):
+    monkeypatch.setattr(hosts, "gathered", lambda name, value: [value, value.replace("1", "2")])
+    with pytest.raises(RunError, match="the processes were given different options: start all of them by the same command"):
+        hosts.require_same({"seed": 1})
 
 
 def pair(arguments, log):
@@ -114,3 +122,15 @@ def test_two_processes_train_and_go_on_after_one_died(tmp_path, victim):
     assert "resumed at" in said
     final = float(re.search(r"final return: (-?[\d.]+)", said).group(1))
     assert final >= -200
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_saved(tmp_path):
+    """As at the end of a cluster's time: the checkpoint that they promise is there, in both parts."""
+    folder = tmp_path / "run"
+    both = pair([*LEARNS, "--checkpoint-every", "0", "--run-dir", str(folder)], tmp_path)
+    until(lambda: any(one.poll() is not None for one in both) or len(read_metrics(folder)) >= 2, 300)
+    both[1].send_signal(signal.SIGTERM)
+    assert [one.wait(120) for one in both] == [143, 143], (tmp_path / "0.out").read_text() + (tmp_path / "1.out").read_text()
+    (steps,) = re.findall(r"stopped by SIGTERM at (\d+) steps and saved", (tmp_path / "0.out").read_text())
+    assert all((folder / name / steps).is_dir() for name in ("checkpoints", "checkpoints.1"))

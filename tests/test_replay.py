@@ -317,6 +317,20 @@ def test_weights_are_the_papers(written, beta):
     np.testing.assert_array_equal(ids_of(sampled), np.asarray(state.ring.storage.reward)[sampled.rows])
 
 
+def test_weights_of_shards_are_of_their_whole_batch():
+    """P(i) = p_i / (D T), of D rings with totals T; one maximum over all of them."""
+    link = replay.prioritised(40, 8, importance_exponent=0.7, epsilon=0.01, axis_name="shards")
+    rng, rows = np.random.default_rng(0), np.arange(40, dtype=np.int32)
+    filled = fill(link, np.arange(40)[:, None])
+    both = [link.update(filled, rows, rng.normal(0, scale, 40).astype(np.float32)) for scale in (1, 30)]
+    states = jax.tree.map(lambda *x: jnp.stack(x), *both)
+    sampled = jax.vmap(link.sample, axis_name="shards")(states, jax.random.split(jax.random.key(1)))
+    leaves = np.stack([leaves_of(state)[:40] for state in both]).astype(np.float64)
+    probability = leaves / leaves.sum(axis=1, keepdims=True) / 2
+    weight = (80 * np.take_along_axis(probability, np.asarray(sampled.rows), 1)) ** -0.7
+    np.testing.assert_allclose(sampled.weight, weight / weight.max(), rtol=1e-5)
+
+
 def test_weight_and_leaf_by_hand():
     # alpha 1/2: p = |error| + 1 = 1, 4, 9, 16 gives 1, 2, 3, 4 of 10. Equal segments [0, 5) and [5, 10) of rows 0..2, 2..3.
     options = {"priority_exponent": 0.5, "epsilon": 1.0, "importance_exponent": 1.0}

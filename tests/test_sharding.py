@@ -22,6 +22,7 @@ from ddpg_jax.population import Member, compiled, make_population, members
 from ddpg_jax.population.evolution import Range, evolving
 from ddpg_jax.replay.dealing import dealt
 from ddpg_jax.replay.prioritised import FANOUT
+from ddpg_jax.runs import layout
 from ddpg_jax.types import Transition, is_key
 
 SHARDS, ENVS, ROWS = 8, 16, 32  # environments and rows of a batch of all shards
@@ -284,6 +285,14 @@ def test_priorities_go_with_their_rows():
     both = dealt(jax.tree.map(lambda x: np.stack([x, x]), full), 4)
     assert [level.shape for level in both.levels] == [(4, 2, FANOUT), (4, 1, FANOUT)]
     assert both.levels[-1].sum(axis=(1, 2)).tolist() == [FANOUT * 2] * 4
+
+
+def test_keys_of_new_shards_are_none_that_the_first_one_will_have():
+    key = jax.random.key(5)
+    made = {tuple(row) for row in layout._keys(np.asarray(jax.random.key_data(key))[None], 8)}
+    assert len(made) == 8
+    ahead = [tuple(row) for row in jax.random.key_data(jax.random.split(key, 64)).tolist()]
+    assert not made & set(ahead)
 
 
 def test_another_replay_is_not_dealt():

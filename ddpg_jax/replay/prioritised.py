@@ -35,6 +35,7 @@ def prioritised(
     priority_exponent: float | jax.Array = 0.6,
     importance_exponent: float | jax.Array | Callable[[jax.Array], jax.Array] = 0.4,
     epsilon: float | jax.Array = 1e-6,
+    axis_name: str | None = None,
     storage: Callable[[int], Storage] = rows,
 ) -> Replay:
     """A ring of the last ``capacity`` transitions, sampled in proportion to priorities.
@@ -56,6 +57,7 @@ def prioritised(
         importance_exponent: beta in [0, 1], or a schedule ``samples -> beta`` of the number of batches sampled so far
             (``optax.linear_schedule(0.4, 1.0, updates)``).
         epsilon: at least 0; with 0 a row whose error is 0 is not sampled again.
+        axis_name: of a mesh axis over which this is one ring of more: ``w`` is then of the batch of all of them.
 
     Raises:
         ValueError: as in `uniform`, or an exponent is out of its range.
@@ -92,8 +94,10 @@ def prioritised(
         segment = _shuffled(words[0]).astype(jnp.float32)  # rows of a batch are exchangeable
         uniforms = (words[1:] >> 8).astype(jnp.float32) * 2.0**-24
         rows, priorities = _descend(state.levels, segment / batch_size, (segment + 1) / batch_size, uniforms)
-        # (N P)^-beta over its maximum: N and the total cancel.
-        weight = (jnp.min(priorities) / jnp.maximum(priorities, jnp.finfo(jnp.float32).tiny)) ** exponent(state.samples)
+        # (N P)^-beta over its maximum: N and the total cancel, of several shards N alone.
+        shares = priorities if axis_name is None else priorities / jnp.sum(state.levels[-1])
+        least = jnp.min(shares) if axis_name is None else jax.lax.pmin(jnp.min(shares), axis_name)
+        weight = (least / jnp.maximum(shares, jnp.finfo(jnp.float32).tiny)) ** exponent(state.samples)
         return Sample(batch=ring.get(state.ring, rows), weight=weight, rows=rows)
 
     def update(state: PrioritisedState, rows: jax.Array, td_error: jax.Array) -> PrioritisedState:

@@ -87,8 +87,11 @@ def train(
         ddpg_jax.runs.terminal.Interrupted: SIGINT or SIGTERM; the state is saved.
     """
     config = _configured(env, run_dir, resume, options)
-    from ddpg_jax.runs import claim, loop
+    from ddpg_jax.runs import claim, devices, loop
     from ddpg_jax.runs.display import Display
+
+    if profile:
+        config = devices.on_one(config)
 
     with ExitStack() as stack:
         if run_dir is not None:

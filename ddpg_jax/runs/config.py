@@ -21,7 +21,7 @@ __all__ = ["DERIVED", "FREE", "Config", "RunError", "from_flat", "load", "make_c
 
 # May differ between a run and its continuation: they change no bit of what is trained.
 FREE = ("total_timesteps", "evaluate_every", "evaluation_episodes", "checkpoint_every", "keep")
-# May differ too, but for the last bits of what is trained from there on.
+# May differ too: the agent and all that is stored are the same, and what is drawn from there on is not.
 PLACES = ("mesh",)
 # Said in ``config.json``, and known without it.
 DERIVED = ("source", "replaced", "trained_timesteps")

@@ -6,6 +6,7 @@ at once.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -99,6 +100,19 @@ def largest(config: Config, available: int) -> Mesh:
         return Mesh()
     even = math.gcd(config.numbers.num_envs, config.numbers.batch_size)
     return Mesh(members, next(count for count in range(available // members, 0, -1) if even % count == 0))
+
+
+def on_one(config: Config) -> Config:
+    """The configuration of a run on one device, for what times its parts there.
+
+    Raises:
+        ValueError: another number was asked for, or it goes on with one.
+    """
+    if of(config.mesh).devices > 1:
+        raise ValueError(
+            f"profile takes the time of a run on one device, and this one is on mesh={config.mesh}: give --devices 1."
+        )
+    return dataclasses.replace(config, mesh=str(Mesh()))
 
 
 def settled(config: Config, available: int, say: Callable[[str], None], *, processes: int = 1, resume: bool = False) -> str:

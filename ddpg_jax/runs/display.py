@@ -68,10 +68,12 @@ class Display:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Report the end of a run."""
-        returns = np.array(summary["final_returns"])
+        returns = np.array(summary["final_returns"], float)
         self._progress.stop()
         if len(returns) == 1:
             text = f"{returns[0]:.1f} +- {summary['final_return_std'][0]:.1f} over 100 episodes"
+        elif self._config.vary:
+            text = f"best {np.nanmax(returns):.1f}, mean {np.nanmean(returns):.1f} over {len(returns)} members"
         else:
             low, high = summary["interquartile_mean_interval"]
             text = (
@@ -87,7 +89,8 @@ class Display:
 
     def _return(self, row: dict[str, Any]) -> str:
         value = mean(row["evaluation_return"] or row["episode_return"])
-        best = max(filter(None, row["evaluation_return"] or [None]), default=None) if self._config.vary else None
+        known = [one for one in row["evaluation_return"] or () if one is not None]
+        best = max(known, default=None) if self._config.vary else None
         return "-" if value is None else f"{value:.1f}" + ("" if best is None else f" (best {best:.1f})")
 
     def _others(self, summary: dict[str, Any]) -> str:

@@ -113,8 +113,11 @@ def kept(config: Config, state: PyTree) -> list[Part]:
 
 
 def copied(state: PyTree) -> Part:
-    """What a checkpoint takes of the host's memory while it is written."""
-    return Part("a checkpoint being written", COPIES * size(state), "--replay-capacity or --seeds", on_host=True)
+    """What a checkpoint takes of the host's memory while it is written: by each process what its devices hold."""
+    whole = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    return Part(
+        "a checkpoint being written", COPIES * whole // jax.process_count(), "--replay-capacity or --seeds", on_host=True
+    )
 
 
 def guessed(config: Config, state: PyTree) -> list[Part]:
@@ -179,12 +182,6 @@ def budgets(parts: Sequence[Part]) -> list[tuple[str, int, list[Part]]]:
         return [(device.platform, _of_host(), list(parts))]
     on_device, on_host = ([part for part in parts if part.on_host == there] for there in (False, True))
     return [one for one in ((device.platform, own, on_device), ("host", _of_host(), on_host)) if one[2]]
-
-
-def free() -> int:
-    """Bytes of the memory that a run's state lies in."""
-    own = _of_device(jax.local_devices()[0])
-    return _of_host() if own is None else own
 
 
 def _of_device(device: jax.Device) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import itertools
+import json
 import os
 import tempfile
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from ddpg_jax.runs.terminal import Interrupted
 from ddpg_jax.runs.values import RunError
 
 HEARTBEAT, BEAT = 30, 2
@@ -36,7 +38,7 @@ def join(asked: Asked, run_dir: Path | None) -> None:
     """Find the other processes, where there are any; before JAX is used.
 
     They are those of the flags, or of the cluster that JAX detects: SLURM's ``srun``, Open MPI, an indexed job of Kubernetes
-    (with JAX's ``k8s`` extra), a Cloud TPU, or ``JAX_COORDINATOR_ADDRESS``. ``num_processes`` 1 is a process by itself.
+    (with JAX's ``k8s`` extra), or ``JAX_COORDINATOR_ADDRESS``. ``num_processes`` 1 is a process by itself.
 
     Args:
         asked: of the command line.
@@ -134,6 +136,21 @@ def gathered(name: str, value: str) -> list[str]:
     return [told(f"{name}/{number}") for number in range(count())]
 
 
+def of_first(name: str, answer: bool) -> bool:
+    """What the first process answers to a question that is asked once; all call it."""
+    return gathered(name, str(answer))[0] == "True"
+
+
+def require_same(run: Any) -> None:
+    """Refuse processes that were not given the same JSON-able run.
+
+    Raises:
+        RunError: they were not.
+    """
+    if len(set(gathered("the run", json.dumps(run, sort_keys=True)))) > 1:
+        raise RunError("the processes were given different options: start all of them by the same command, but --process-id.")
+
+
 @contextlib.contextmanager
 def own_folder(folder: Path) -> Iterator[Path]:
     """Where this process writes what a run writes: the run's folder, or for all but the first one that is thrown away."""
@@ -182,6 +199,9 @@ def together() -> Iterator[None]:
     try:
         yield
         wait("the end")
+    except Interrupted:  # all of them, by `agreeing`
+        wait("stopped")
+        raise
     except BaseException as error:
         with contextlib.suppress(Exception):
             tell(f"failed/{index()}", " ".join(str(error).split())[:500] or type(error).__name__)

@@ -14,6 +14,9 @@ from ddpg_jax.replay.prioritised import PrioritisedState
 from ddpg_jax.replay.rows import RingState
 from ddpg_jax.types import PyTree, is_key
 
+RESHARDED = 0x5AD0
+"""Folded into a key: what the keys of new shards come from."""
+
 
 def fetched(tree: PyTree) -> PyTree:
     """All of the arrays as NumPy's, of those that lie on several hosts too: then every process calls it."""
@@ -144,9 +147,9 @@ def resharded(state: TrainState, old: int, new: int, like: TrainState, many: boo
 
 
 def _keys(keys: Any, new: int) -> np.ndarray:
-    """Of each new shard, one of its own."""
-    old = len(keys)
-    fold = jax.vmap(lambda shard: jax.random.fold_in(jax.random.wrap_key_data(keys[0]), shard))
+    """Of each new shard, one of its own: not what the first one's is split into, which small numbers folded in would be."""
+    old, root = len(keys), jax.random.fold_in(jax.random.wrap_key_data(keys[0]), RESHARDED)
+    fold = jax.vmap(lambda shard: jax.random.fold_in(root, shard))
     extra = np.asarray(jax.random.key_data(fold(jax.numpy.arange(old, max(old, new) + 1))))
     return np.concatenate([keys, extra])[:new]
 

@@ -179,8 +179,8 @@ class _Loop(NamedTuple):
     def catch_up(self, agent_state: PyTree, done: int) -> None:
         """Report again what was reported up to ``done`` chunks, with the evaluation that a kill kept from the last line."""
         rows = read_metrics(self.folder)
-        missing = str(bool(rows) and rows[-1]["evaluation_return"] is None and self._is_evaluated(done))
-        if hosts.gathered("an evaluation is missing", missing)[0] == "True":  # the first one has all lines
+        missing = bool(rows) and rows[-1]["evaluation_return"] is None and self._is_evaluated(done)
+        if hosts.of_first("an evaluation is missing", missing):  # which has all lines
             rows[-1] |= {"evaluation_return": self._evaluate(agent_state, done)}
             self.on_chunk(rows[-1])
         self.log.anew(rows)
@@ -204,8 +204,8 @@ class _Loop(NamedTuple):
                 self._report(row | {"evaluation_return": self._evaluate(state.agent, chunks)})
                 if not last:
                     _end_if(self.stop, f"at {steps} steps and saved", self.folder)
-            except (Exception, Interrupted):
-                if saved != steps:
+            except (Exception, Interrupted) as error:
+                if saved != steps and (hosts.count() == 1 or isinstance(error, Interrupted)):  # a part alone is no checkpoint
                     self._save(steps, state, record)
                 self._written()
                 raise

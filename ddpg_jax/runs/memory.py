@@ -15,6 +15,7 @@ from ddpg_jax.runs.build import Built, build, compile_programs
 from ddpg_jax.runs.config import Config
 from ddpg_jax.runs.device import ASKED
 from ddpg_jax.runs.fits import Part
+from ddpg_jax.runs.start import on_devices
 
 LOWER = {
     "start": "--num-envs, --learning-starts or --seeds",
@@ -60,11 +61,13 @@ def plan(config: Config) -> str:
         ValueError: as `ddpg_jax.runs.build.build`, or it is too much for this machine.
     """
     here = config.device_kind in (ASKED, jax.default_backend())
+    places: list[str] = []
+    config = on_devices(config, places.append, False) if here else config
     built = build(config) if here else build_elsewhere(config)
     found = parts(config, built, compile_programs(built, config) if here else None)
     where = jax.default_backend() if here else config.device_kind
     console = Console(file=io.StringIO(), width=100, highlight=False, emoji=False)
-    console.print(summary(config, where), markup=False, soft_wrap=True)
+    console.print("\n".join([summary(config, where), *places]), markup=False, soft_wrap=True)
     console.print(table(found, where, fits.budgets(found) if here else []))
     if not here:
         console.print(f"Of what the programs need besides, this is the least; a {where} would say more.", soft_wrap=True)

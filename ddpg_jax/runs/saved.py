@@ -44,10 +44,11 @@ class Saved:
         if number:  # of these one more is kept: they come first, and a kill may fall in between
             place = of_process(self._folder, number)
             hosts.tell(f"saved/{step}/{number}", write_part(place, step, block, record, self._keep + 1))
-            return
-        parts = [hosts.told(f"saved/{step}/{other}") for other in range(1, hosts.count())]
-        self._first.save(step, block, record | {"parts": parts})
-        self._first.wait()
+        else:
+            parts = [hosts.told(f"saved/{step}/{other}") for other in range(1, hosts.count())]
+            self._first.save(step, block, record | {"parts": parts})
+            self._first.wait()
+        hosts.wait(f"saved/{step}")  # none ends, or goes on, before the checkpoint is there
 
     def wait(self, *, until_done: bool = True) -> None:
         """As of `Checkpoints`."""

@@ -43,6 +43,7 @@ def on_devices(config: Config, say: Callable[[str], None], resume: bool) -> Conf
     """The configuration with its mesh settled (`ddpg_jax.runs.devices.settled`): on the devices of all processes."""
     import jax
 
+    hosts.require_same([resume, config.flat()])
     return dataclasses.replace(
         config, mesh=devices.settled(config, jax.device_count(), say, processes=hosts.count(), resume=resume)
     )
@@ -71,7 +72,7 @@ def restore(
     config: Config, checkpoints: Any, built: Built, folder: Path, say: Callable[[str], None]
 ) -> tuple[PyTree, int, Clock] | None:
     """State, chunks done and time so far; ``metrics.jsonl`` then ends there. None: nothing was saved yet."""
-    if checkpoints.are_none():
+    if hosts.of_first("there is no checkpoint", checkpoints.are_none()):
         if (folder / "summary.json").exists():  # somebody removed them, and wants to keep the rest
             raise RunError(f"{folder} holds a run that ended and has no checkpoint any more: nothing to resume.")
         say(f"{folder} has no checkpoint yet: its run begins anew.")

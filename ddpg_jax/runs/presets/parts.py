@@ -109,5 +109,10 @@ def _replay(numbers: Numbers) -> Replay:
     first: Any = numbers.importance_exponent
     beta: Any = optax.linear_schedule(first, 1.0, batches)
     return ddpg_jax.replay.prioritised(
-        numbers.replay_capacity, rows, priority_exponent=numbers.priority_exponent, importance_exponent=beta, **kept
+        numbers.replay_capacity,
+        rows,
+        priority_exponent=numbers.priority_exponent,
+        importance_exponent=beta,
+        axis_name=numbers.axis_name,
+        **kept,
     )

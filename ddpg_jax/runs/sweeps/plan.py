@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, get_type_hints
 
+import jax
+
 from ddpg_jax import checks, envs
 from ddpg_jax.runs import build, fits
 from ddpg_jax.runs.config import Config, make_config
@@ -175,6 +177,15 @@ def _most(env: str, options: dict[str, Any], group: list[Member], apart: set[str
         floats = {name: value for name, value in member.numbers.items() if name not in apart}
         make_config(env, **alone | floats)
         build.compose(config, made, **floats)
-    one = sum(part.needed for part in fits.parts_of(config, build.build(config).state))
-    allowed = int(SHARE * fits.free()) if memory is None else exact("memory", memory, int)
-    return max(1, min(allowed // one, len(group)))
+    found = fits.parts_of(config, build.build(config).state)
+    if memory is not None:
+        most = exact("memory", memory, int) // sum(part.needed for part in found)
+    else:
+        most = min(_fit(int(SHARE * free), where, there, len(group)) for where, free, there in fits.budgets(found))
+    return max(1, min(most, len(group)))
+
+
+def _fit(free: int, where: str, needs: list[fits.Part], members: int) -> int:
+    """How many members a memory holds; an accelerator has one for each of the devices that they are spread over."""
+    devices = 1 if where in ("cpu", "host") else min(jax.device_count(), members)
+    return free * devices // sum(part.needed for part in needs)
