@@ -94,10 +94,7 @@ def prioritised(
         segment = _shuffled(words[0]).astype(jnp.float32)  # rows of a batch are exchangeable
         uniforms = (words[1:] >> 8).astype(jnp.float32) * 2.0**-24
         rows, priorities = _descend(state.levels, segment / batch_size, (segment + 1) / batch_size, uniforms)
-        # (N P)^-beta over its maximum: N and the total cancel, of several shards N alone.
-        shares = priorities if axis_name is None else priorities / jnp.sum(state.levels[-1])
-        least = jnp.min(shares) if axis_name is None else jax.lax.pmin(jnp.min(shares), axis_name)
-        weight = (least / jnp.maximum(shares, jnp.finfo(jnp.float32).tiny)) ** exponent(state.samples)
+        weight = _weights(priorities, jnp.sum(state.levels[-1]), exponent(state.samples), axis_name)
         return Sample(batch=ring.get(state.ring, rows), weight=weight, rows=rows)
 
     def update(state: PrioritisedState, rows: jax.Array, td_error: jax.Array) -> PrioritisedState:
@@ -107,6 +104,13 @@ def prioritised(
         return dataclasses.replace(state, levels=levels, maximum=maximum, samples=state.samples + 1)
 
     return Replay(init, add, sample, update)
+
+
+def _weights(priorities: jax.Array, total: jax.Array, beta: jax.Array, axis_name: str | None) -> jax.Array:
+    """``(N P)^-beta`` over its maximum: N and the total cancel, of several shards N alone."""
+    shares = priorities if axis_name is None else priorities / total
+    least = jnp.min(shares) if axis_name is None else jax.lax.pmin(jnp.min(shares), axis_name)
+    return (least / jnp.maximum(shares, jnp.finfo(jnp.float32).tiny)) ** beta
 
 
 def _shuffled(words: jax.Array) -> jax.Array:
