@@ -65,7 +65,7 @@ def evolving(
     over deterministic episodes after a chunk, the same episodes for all; one whose return is NaN is worse than any.
 
     Args:
-        population: of many members; its ``evaluate`` measures them.
+        population: of many members, on one device or over many (`ddpg_jax.sharding.spread`); its ``evaluate`` measures them.
         ranges: of the numbers that evolve, all or some of the members'.
         fraction: of members that may be replaced, at most 0.5; at least one is.
         change: a number on a logarithmic scale is multiplied by 1 + ``change`` or 1 - ``change``, another moves up or down by
