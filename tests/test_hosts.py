@@ -15,8 +15,8 @@ from ddpg_jax.runs import hosts
 from ddpg_jax.runs.config import RunError
 from ddpg_jax.runs.folder import read_metrics
 
-LEARNS = ["pendulum", "--num-envs", "2", "--updates-per-step", "2", "--total-timesteps", "30000", "--evaluate-every", "5"]
-LEARNS += ["--replay-capacity", "30000", "--checkpoint-every", "1"]
+LEARNS = ["pendulum", "--num-envs", "2", "--updates-per-step", "2", "--total-timesteps", "12000", "--evaluate-every", "2"]
+LEARNS += ["--replay-capacity", "12000", "--checkpoint-every", "1"]
 
 
 def test_one_process_needs_nothing(monkeypatch):
