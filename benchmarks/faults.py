@@ -60,12 +60,13 @@ CASES = {
 @click.option("--only", type=click.Choice(list(CASES)), default=None)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/faults.json"), show_default=True)
 def main(kills: int, seed: int, only: str | None, out: Path) -> None:
-    """Kill, look, go on; write the counts."""
+    """Kill, look, go on; write the counts, beside what is known of other cases where it is of one only."""
     from benchmarks import timing
     from ddpg_jax.runs import folder
 
     names, drawn = [only] if only else list(CASES), random.Random(seed)
-    result: dict[str, Any] = {**timing.context(), "devices": DEVICES, "chunks": CHUNKS, "seed": seed, "cases": {}}
+    result: dict[str, Any] = {**timing.context(), "devices": DEVICES, "chunks": CHUNKS, "seed": seed}
+    result["cases"] = json.loads(out.read_text())["cases"] if only and out.is_file() else {}
     with tempfile.TemporaryDirectory() as place:
         for name in names:
             counts = tormented(CASES[name], Path(place) / name, kills // len(names), drawn)

@@ -45,7 +45,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "preset": "fast-td3",
         "dtype": "float32",
         "replay_capacity": 1_024 * 1_024,
-        "batch_size": 65_536,
+        "batch_size": 16_384,
         "hidden": (256, 128),
         "critic_hidden": (512, 256),
         "learning_starts": 1_024 * 1_024,
