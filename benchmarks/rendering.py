@@ -4,9 +4,9 @@
     python benchmarks/rendering.py --no-silhouettes      # speed alone
     python benchmarks/rendering.py --pictures out/       # both pictures of each model side by side
 
-Silhouettes: intersection over union of the pixels that are some geom but the ground, and of each geom that covers at least 100 pixels,
-at 256x256, in states that MuJoCo reaches by random actions. Speed: states that differ, drawn in batches, one batch after the other in
-one program; a frame is all from the bodies' places to bytes.
+Silhouettes: intersection over union of the pixels that are some geom but the ground, and of each geom that covers at least
+100 pixels, at 256x256, in states that MuJoCo reaches by random actions. Speed: states that differ, drawn in batches, one batch
+after the other in one program; a frame is all from where the bodies are to bytes.
 """
 
 import json
@@ -101,9 +101,8 @@ def agreement(name: str, count: int, pictures: Path | None) -> dict[str, Any]:
         ground = [geom for geom in range(made.ngeom) if made.geom_type[geom] == model.PLANE]
         body = [(seen >= 0) & ~np.isin(seen, ground) for seen in (both, theirs)]
         whole.append(_overlap(*body))
-        for geom in set(np.unique(theirs)) - {-1, *ground}:
-            if (theirs == geom).sum() >= LIMB:
-                limbs.append(_overlap(both == geom, theirs == geom))
+        large = [geom for geom in np.unique(theirs) if geom not in (-1, *ground) and (theirs == geom).sum() >= LIMB]
+        limbs += [_overlap(both == geom, theirs == geom) for geom in large]
         if pictures is not None and number == 0:
             _save(pictures, name, renderer, data, made, picture)
     renderer.close()
@@ -157,18 +156,17 @@ def speed(name: str, size: int, batches: tuple[int, ...], repetitions: int) -> d
     made = model_of(name)
     scene, data = render.scene_of(made), mujoco.MjData(made)
     mujoco.mj_forward(made, data)
-    position, rotation = jnp.asarray(data.xpos, jnp.float32), jnp.asarray(data.xquat, jnp.float32)
+    bodies = jnp.asarray(np.concatenate([data.xpos, data.xquat], axis=1), jnp.float32)
 
     def draw(state: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         moved = state + 0.01 * jax.random.normal(key, state.shape)
-        picture = lambda place: render.render(scene(position + place, rotation), size, size)
-        return moved, jax.vmap(picture)(moved)
+        return moved, jax.vmap(lambda now: render.render(scene(now[:, :3], now[:, 3:]), size, size))(moved)
 
     found, seconds = {}, {}
     for batch in batches:
         count = max(1, 512 // batch)
         begin = time.perf_counter()
-        run = timing.scanned(lambda key, batch=batch: jnp.zeros((batch, *position.shape)), draw, count, jax.random.key(0))
+        run = timing.scanned(lambda key, batch=batch: jnp.tile(bodies, (batch, 1, 1)), draw, count, jax.random.key(0))
         seconds[str(batch)] = {"with_tracing": time.perf_counter() - begin, "compile": run.compile_seconds}
         found[batch] = (count * batch, run)
     times = timing.alternate({str(batch): run for batch, (_, run) in found.items()}, repetitions)

@@ -205,11 +205,80 @@ def test_sentences_for_what_does_not_fit():
         envs.pixels(env, 8, 4, action_repeat=3, frames_per_action=3)
     with pytest.raises(ValueError, match="action_repeat=2: must be a multiple of frames_per_action=3"):
         envs.pixels(env, 8, 3, action_repeat=2, frames_per_action=3)
-    with pytest.raises(ValueError, match="height=0: must be between 1 and 4096"):
-        envs.pixels(env, 0).reset(jax.random.key(0))
+    with pytest.raises(ValueError, match="size=0: must be between 1 and 4096"):
+        envs.pixels(env, 0)
     with pytest.raises(ValueError, match="frame_stack is an option of what an agent sees: add pixels=True"):
         envs.make("pendulum", 1, frame_stack=3)
     with pytest.raises(ValueError, match="cannot be drawn on the device"):
         envs.make("brax/fast", 1, pixels=True)
-    with pytest.raises(ValueError, match="gymnasium/Pendulum-v1 is drawn on the host"):
-        envs.make("gymnasium/Pendulum-v1", 1, pixels=True)
+    with pytest.raises(ValueError, match="does not take these options: it has no 'image_size'"):
+        envs.make("gymnasium/Pendulum-v1", 1, image_size=8)
+
+
+@pytest.fixture
+def on_the_host():
+    gymnasium = pytest.importorskip("gymnasium")
+
+    class Drawn(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+        action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+        metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012
+
+        def __init__(self, render_mode=None):
+            self.render_mode, self.steps = render_mode, 0
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.steps = 0
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action):
+            self.steps += 1
+            return np.full(1, self.steps, np.float32), float(self.steps), self.steps >= 8, False, {}
+
+        def render(self):
+            return np.full((20, 30, 3), 10 * self.steps, np.uint8)
+
+    gymnasium.register("Bright-v0", Drawn, max_episode_steps=100)
+    yield "gymnasium/Bright-v0"
+    del gymnasium.registry["Bright-v0"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected", "rewards"),
+    [
+        ({}, [[0, 0, 1], [0, 1, 2], [1, 2, 3]], [1, 2, 3]),
+        ({"action_repeat": 3, "frames_per_action": 3}, [[1, 2, 3], [4, 5, 6], [7, 8, 8]], [6, 15, 15]),
+        ({"action_repeat": 2}, [[0, 0, 2], [0, 2, 4], [2, 4, 6]], [3, 7, 11]),
+    ],
+)
+def test_on_the_host_it_is_as_on_the_device(on_the_host, options, expected, rewards):
+    env = envs.make(on_the_host, 2, pixels=True, image_size=10, **options)
+    assert env.observation == jax.ShapeDtypeStruct((10, 10, 9), jnp.uint8)
+    first = env.reset(0)
+    assert shown(first)[..., 0].tolist() == [[0, 0, 0]] * 2
+    for pictures, reward in zip(expected, rewards, strict=True):
+        now = env.step(np.zeros((2, 1), np.float32))
+        assert shown(now.next_observation)[0, :, 0].tolist() == pictures
+        assert now.reward.tolist() == [reward] * 2
+    ended = options.get("frames_per_action") == 3
+    assert now.terminated.tolist() == [ended] * 2
+    assert shown(now.observation)[0, :, 0].tolist() == ([0, 0, 0] if ended else pictures)
+    assert env.time_limit == -(-100 // options.get("action_repeat", 1))
+    assert env.fps == 30 / options.get("action_repeat", 1)
+    assert env.draw().shape == (20, 30, 3)
+
+
+def test_what_is_a_picture_already_is_only_made_smaller():
+    gymnasium = pytest.importorskip("gymnasium")
+    from ddpg_jax.envs.pictures import Pictures
+
+    class Camera(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(0, 255, (20, 20, 3), np.uint8)
+
+        def reset(self, *, seed=None, options=None):
+            return np.tile(np.array([255, 0, 0], np.uint8), (20, 20, 1)), {}
+
+    observation, _ = Pictures(Camera(), 10, 2, grayscale=True).reset()
+    assert observation.shape == (10, 10, 2)
+    assert np.all(observation == 76)  # 0.299 of 255

@@ -14,7 +14,7 @@ from ddpg_jax import checks
 from ddpg_jax.envs import brax, gymnasium, own, pendulum, playground
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.check import check
-from ddpg_jax.envs.pixels import pixels
+from ddpg_jax.envs.pixels import OPTIONS, pixels, seen_options
 from ddpg_jax.envs.wrappers import action_repeat, frame_stack, map_observation, scale_reward, time_aware
 from ddpg_jax.types import Single, View
 
@@ -48,16 +48,6 @@ FAMILIES = (
 """Names beyond `names`."""
 
 
-OF_PIXELS = {
-    "pixels": "pixels",
-    "image_size": "size",
-    "frame_stack": "frames",
-    "frames_per_action": "frames_per_action",
-    "grayscale": "grayscale",
-}
-"""Options of every environment that can be seen, and what `pixels` calls them."""
-
-
 def on_host(name: str) -> bool:
     """Whether this name is an environment that is stepped on the host, a `ddpg_jax.types.HostEnvironment`."""
     return name.startswith(gymnasium.PREFIX)
@@ -72,7 +62,7 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # Environment | Host
         num_envs: E, at least 1.
         **options: of the family: ``time_limit`` for all; ``action_repeat`` for all on the device but your own;
             ``backend`` for Brax; ``randomize`` for Brax and Playground; others go to the environment's constructor.
-            ``pixels=True`` for all on the device that can be drawn, your own too, with ``image_size``, ``frame_stack``,
+            ``pixels=True`` for all that can be drawn, your own and those on the host too, with ``image_size``, ``frame_stack``,
             ``frames_per_action``, ``grayscale`` and ``action_repeat`` (`ddpg_jax.envs.pixels`).
 
     Returns:
@@ -83,14 +73,17 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # Environment | Host
             `ddpg_jax.checks.BrokenEnvironment` where an environment of yours raises, later from its ``reset`` and ``step`` too.
         ImportError: the simulator is not installed.
     """
-    if seen := {new: options.pop(old) for old, new in OF_PIXELS.items() if old in options}:
-        return _seen(name, num_envs, seen, options)
+    seen, options = (None, options) if on_host(name) else seen_options(options)
+    if seen is not None:
+        return pixels(make(name, num_envs, **options), **seen)
     if ":" in name and not on_host(name):
         return own.make(name, num_envs, **options)
+    if alone := sorted(set(options) & (set(OPTIONS) - {"action_repeat"})) if not on_host(name) else []:
+        raise ValueError(f"{alone[0]} is an option of what an agent sees: add pixels=True (--pixels), or leave it out.")
     if "backend" in options and not name.startswith("brax/"):
         raise ValueError(f"{name} has no backend: that is an option of Brax.")
     if on_host(name):
-        if "action_repeat" in options:
+        if "action_repeat" in options and not options.get("pixels"):
             raise ValueError(f"{name} has no action_repeat: register it with a wrapper of Gymnasium that repeats actions.")
         return gymnasium.make(name.removeprefix(gymnasium.PREFIX), num_envs, **options)
     if "action_repeat" in options:
@@ -106,16 +99,3 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # Environment | Host
             raise ValueError(f"environment 'pendulum' has no option {sorted(unknown)[0]!r}: its only option is time_limit.")
         return pendulum.make(num_envs, **options)
     return brax.make(name.removeprefix("brax/"), num_envs, **options)
-
-
-def _seen(name: str, num_envs: int, seen: dict[str, Any], options: dict[str, Any]) -> Any:
-    """The environment called ``name`` through its camera."""
-    if not seen.pop("pixels", False):
-        given = next(old for old, new in OF_PIXELS.items() if new in seen) if seen else None
-        if given is None:
-            return make(name, num_envs, **options)
-        raise ValueError(f"{given} is an option of what an agent sees: add pixels=True (--pixels), or leave it out.")
-    if on_host(name):
-        raise ValueError(f"{name} is drawn on the host: pixels is an option of environments on the device.")
-    repeat = {"action_repeat": options.pop("action_repeat")} if "action_repeat" in options else {}
-    return pixels(make(name, num_envs, **options), **seen, **repeat)

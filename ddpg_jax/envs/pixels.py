@@ -11,10 +11,18 @@ import numpy as np
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.envs.render.image import Scene, film, render
+from ddpg_jax.envs.render.image import LARGEST, Scene, film, render
 from ddpg_jax.envs.wrappers import frame_stack
 from ddpg_jax.types import Environment, Key, PyTree, Single, View, strong
 
+OPTIONS = {
+    "image_size": "size",
+    "frame_stack": "frames",
+    "frames_per_action": "frames_per_action",
+    "grayscale": "grayscale",
+    "action_repeat": "action_repeat",
+}
+"""Names of the arguments of `pixels` among the options of an environment."""
 BRIGHTNESS = (0.299, 0.587, 0.114)
 """Of red, green and blue (ITU-R BT.601)."""
 
@@ -61,7 +69,8 @@ def pixels(
     Yarats et al. 2021 (arXiv:2107.09645), section 4: 84 pixels, ``action_repeat=2``, three frames.
     """
     made, single = env.making, env.single
-    _require(env, frames, action_repeat, frames_per_action)
+    require(size, frames, action_repeat, frames_per_action)
+    _require_scene(env)
     assert made is not None
     assert single is not None
     picture = lambda scene: _picture(scene, size, grayscale, samples)
@@ -72,11 +81,29 @@ def pixels(
     return env if frames == frames_per_action else frame_stack(env, frames // frames_per_action)
 
 
-def _require(env: Environment, frames: int, action_repeat: int, frames_per_action: int) -> None:
+def seen_options(options: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """``(arguments of pixels, other options)``; None where the environment is not to be seen."""
+    others = {name: value for name, value in options.items() if name != "pixels"}
+    if not options.get("pixels"):
+        return None, others
+    given = {OPTIONS[name]: value for name, value in others.items() if name in OPTIONS}
+    return given, {name: value for name, value in others.items() if name not in OPTIONS}
+
+
+def require(size: int = 64, frames: int = 3, action_repeat: int = 1, frames_per_action: int = 1, **others: Any) -> None:
+    """Check arguments of `pixels`.
+
+    Raises:
+        ValueError: one is out of its range, or does not fit the others.
+    """
+    checks.between(1, LARGEST, size=size)
     checks.between(1, float("inf"), frames=frames, action_repeat=action_repeat, frames_per_action=frames_per_action)
     for name, number in (("frames", frames), ("action_repeat", action_repeat)):
         if number % frames_per_action:
             raise ValueError(f"{name}={number}: must be a multiple of frames_per_action={frames_per_action}.")
+
+
+def _require_scene(env: Environment) -> None:
     if not isinstance(env, Environment) or env.single is None or env.single.scene is None:
         raise ValueError(
             "pixels: this environment cannot be drawn on the device: give its Single a scene(state) that returns a "
