@@ -54,10 +54,11 @@ def play(env, steps, action=0.0):
     def step(state, key):
         return env.step(state, jnp.full((E, 1), action), key)
 
-    state, observation = env.reset(jax.random.key(0))
-    return observation, jax.jit(lambda state, keys: jax.lax.scan(step, state, keys)[1])(
-        state, jax.random.split(jax.random.key(1), steps)
-    )
+    def played(key):
+        state, observation = env.reset(key)
+        return observation, jax.lax.scan(step, state, jax.random.split(key, steps))[1]
+
+    return jax.jit(played)(jax.random.key(0))
 
 
 def test_the_last_pictures_oldest_first():
@@ -227,12 +228,12 @@ def on_the_host():
         def __init__(self, render_mode=None):
             self.render_mode, self.steps = render_mode, 0
 
-        def reset(self, *, seed=None, options=None):
+        def reset(self, *, seed=None, options=None):  # noqa: ARG002
             super().reset(seed=seed)
             self.steps = 0
             return np.zeros(1, np.float32), {}
 
-        def step(self, action):
+        def step(self, action):  # noqa: ARG002
             self.steps += 1
             return np.full(1, self.steps, np.float32), float(self.steps), self.steps >= 8, False, {}
 
@@ -276,7 +277,7 @@ def test_what_is_a_picture_already_is_only_made_smaller():
     class Camera(gymnasium.Env):
         observation_space = gymnasium.spaces.Box(0, 255, (20, 20, 3), np.uint8)
 
-        def reset(self, *, seed=None, options=None):
+        def reset(self, *, seed=None, options=None):  # noqa: ARG002
             return np.tile(np.array([255, 0, 0], np.uint8), (20, 20, 1)), {}
 
     observation, _ = Pictures(Camera(), 10, 2, grayscale=True).reset()

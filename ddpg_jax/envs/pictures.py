@@ -11,8 +11,8 @@ import numpy as np
 class Pictures(gymnasium.Wrapper):
     """Its observation is the last pictures, ``[size, size, frames * channels]`` uint8; arguments as of `ddpg_jax.envs.pixels`.
 
-    A picture is the observation itself where that is one (bytes of shape ``[H, W, 1 or 3]``), or else what ``render`` draws, squeezed
-    into a square.
+    A picture is the observation itself where that is one (bytes of shape ``[H, W, 1 or 3]``), or else what ``render`` draws,
+    squeezed into a square.
     """
 
     def __init__(

@@ -71,7 +71,8 @@ def geoms_of(model: Any) -> Geoms:
     sizes, place, turn, kind = model.geom_size.copy(), model.geom_pos, model.geom_quat, model.geom_type.copy()
     boxed = np.isin(kind, (HEIGHTS, MESH)) | (kind > MESH)
     sizes[boxed], kind[boxed] = model.geom_aabb[boxed, 3:], BOX
-    place = place + np.where(boxed[:, None], np.stack([_turned(*x) for x in zip(turn, model.geom_aabb[:, :3], strict=True)]), 0)
+    middle = np.sum(_many_axes(turn) * model.geom_aabb[:, None, :3], axis=2)
+    place = place + np.where(boxed[:, None], middle, 0)
     geoms = Geoms(kind, model.geom_bodyid, np.arange(model.ngeom), place, turn, sizes, *colors)
     numbers = np.arange(model.nsite) + model.ngeom
     site = (model.site_type, model.site_bodyid, numbers, model.site_pos, model.site_quat, model.site_size)
@@ -183,8 +184,7 @@ def _placed(geoms: Geoms, position: jax.Array, rotation: jax.Array) -> tuple[jax
     """Places ``[N, 3]`` and axes ``[N, 3, 3]`` in the world."""
     axes = jax.vmap(_axes)(rotation)[geoms.body]
     place = position[geoms.body] + jnp.sum(axes * _numbers(geoms.place)[:, None], axis=2)
-    own = np.stack([_axes(turn, np) for turn in geoms.turn])
-    return place, jnp.sum(axes[:, :, :, None] * _numbers(own)[:, None], axis=2)
+    return place, jnp.sum(axes[:, :, :, None] * _numbers(_many_axes(geoms.turn))[:, None], axis=2)
 
 
 def _axes(turn: Any, xp: Any = jnp) -> Any:
@@ -199,8 +199,9 @@ def _axes(turn: Any, xp: Any = jnp) -> Any:
     return xp.stack([xp.stack(row) for row in rows])
 
 
-def _turned(turn: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    return _axes(turn, np) @ vector
+def _many_axes(turns: np.ndarray) -> np.ndarray:
+    """The rotation matrices ``[N, 3, 3]`` of quaternions ``[N, 4]``."""
+    return np.moveaxis(_axes(turns.T, np), -1, 0)
 
 
 def _numbers(values: Any) -> jax.Array:
