@@ -4,8 +4,8 @@
     python benchmarks/rendering.py --no-silhouettes      # speed alone
     python benchmarks/rendering.py --pictures out/       # both pictures of each model side by side
 
-Silhouettes: intersection over union of the pixels that are some geom but the ground, and of each geom that covers at least
-100 pixels, at 256x256, in states that MuJoCo reaches by random actions. Speed: states that differ, drawn in batches, one batch
+Silhouettes: intersection over union of the pixels that are some geom but the ground, and of each limb (the geoms
+of one body, for those of two may touch) that covers at least 100 pixels, at 256x256, in states that MuJoCo reaches by random actions. Speed: states that differ, drawn in batches, one batch
 after the other in one program; a frame is all from where the bodies are to bytes.
 """
 
@@ -101,8 +101,10 @@ def agreement(name: str, count: int, pictures: Path | None) -> dict[str, Any]:
         ground = [geom for geom in range(made.ngeom) if made.geom_type[geom] == model.PLANE]
         body = [(seen >= 0) & ~np.isin(seen, ground) for seen in (both, theirs)]
         whole.append(_overlap(*body))
-        large = [geom for geom in np.unique(theirs) if geom not in (-1, *ground) and (theirs == geom).sum() >= LIMB]
-        limbs += [_overlap(both == geom, theirs == geom) for geom in large]
+        limb_of = np.concatenate([made.geom_bodyid, made.site_bodyid, [-1]])  # the last for -1, where there is nothing
+        sides = [np.where(seen, limb_of[geoms], -1) for seen, geoms in zip(body, (both, theirs), strict=True)]
+        large = [limb for limb in np.unique(sides[1]) if limb >= 0 and (sides[1] == limb).sum() >= LIMB]
+        limbs += [_overlap(*(side == limb for side in sides)) for limb in large]
         if pictures is not None and number == 0:
             _save(pictures, name, renderer, data, made, picture)
     renderer.close()

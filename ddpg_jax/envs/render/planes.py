@@ -32,7 +32,9 @@ class Planes:
             place = jnp.sum(from_center * axis, axis=1, keepdims=True) + distance * along(axis, rays)
             met = met & (jnp.abs(place) <= self.half[:, i, None])
         distance, shape = nearest(where_met(met, distance))
-        start, axes, *pattern = of(shape, from_center, self.rotation, self.color, self.other, self.square)
+        start, axes, *pattern = of(
+            shape, from_center, self.rotation, self.color, self.other, self.square, jnp.min(self.square, axis=1)
+        )
         point, up = start + distance[None] * rays.direction, axes[:, 2]
         width = rays.angle * distance / jnp.maximum(-dot(up, rays.direction), 0.01)  # that a pixel covers on the plane
         return Hit(distance, up, _pattern(jnp.stack([dot(point, axes[:, i]) for i in range(2)]), width, *pattern), shape)
@@ -41,10 +43,12 @@ class Planes:
 _LEAST = 1e-6
 
 
-def _pattern(place: jax.Array, width: jax.Array, color: jax.Array, other: jax.Array, square: jax.Array) -> jax.Array:
+def _pattern(
+    place: jax.Array, width: jax.Array, color: jax.Array, other: jax.Array, square: jax.Array, least: jax.Array
+) -> jax.Array:
     """Squares; their mean where a pixel covers more than one of them, so that they do not flicker far away."""
     signs = 1 - 2 * (jnp.floor(place / square) % 2)
-    odd = signs[0] * signs[1] * jnp.clip(1.5 - width / jnp.min(square, axis=0), 0, 1)
+    odd = signs[0] * signs[1] * jnp.clip(1.5 - width / least, 0, 1)
     return color * (0.5 + 0.5 * odd)[None] + other * (0.5 - 0.5 * odd)[None]
 
 
