@@ -73,7 +73,7 @@ def model_of(name: str) -> Any:
 
 
 def states_of(made: Any, count: int) -> list[Any]:
-    """States, each after 0.3 s of random actions from the start: none has fallen through a floor that a model does not stand on."""
+    """States, each after 0.3 s of random actions from the start: none has fallen through a floor that does not hold it."""
     import mujoco
 
     generator, data, found = np.random.default_rng(0), mujoco.MjData(made), []
