@@ -194,6 +194,15 @@ def unit_action(action: jax.Array) -> jax.Array:
     return jnp.clip(action, -1.0, 1.0)
 
 
+class Making(NamedTuple):
+    """How `ddpg_jax.envs.batch` made an `Environment`."""
+
+    make: Callable[..., "Environment"]
+    """``make(single, time_limit, view)``: another `Single` made into as many environments in the same way."""
+    step: Callable[..., Any]
+    """The environment's own; one that has another was wrapped since."""
+
+
 class Environment(NamedTuple):
     """``num_envs`` environments stepped as one, with automatic reset; actions are in [-1, 1] per dimension."""
 
@@ -217,6 +226,8 @@ class Environment(NamedTuple):
     single_state: Callable[[PyTree], PyTree] = lambda env_state: env_state
     """``single_state(env_state)``: the states of ``single`` in it, with its leading axes."""
     view: View = View()
+    making: Making | None = None
+    """How it was made; of use to what makes one like it (`ddpg_jax.envs.pixels`)."""
 
 
 class HostStep(NamedTuple):
