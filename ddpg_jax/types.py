@@ -217,6 +217,8 @@ class Environment(NamedTuple):
     single_state: Callable[[PyTree], PyTree] = lambda env_state: env_state
     """``single_state(env_state)``: the states of ``single`` in it, with its leading axes."""
     view: View = View()
+    stacked: int = 1
+    """Frames that an image joins along its last axis, of which each step brings one (`ddpg_jax.envs.frame_stack`)."""
 
 
 class HostStep(NamedTuple):
@@ -255,6 +257,8 @@ class HostEnvironment(NamedTuple):
     """``draw() -> [H, W, 3]`` uint8, environment 0 now; None where it was not made to be drawn."""
     fps: float
     """Steps per second of its own time."""
+    stacked: int = 1
+    """As of `Environment`."""
 
 
 class Behaviour(NamedTuple):

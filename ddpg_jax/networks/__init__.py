@@ -1,6 +1,23 @@
 """Flax modules for actors and critics. Nothing here is required: any object with ``init`` and ``apply`` is a network."""
 
+from ddpg_jax.networks.conv import Conv, Features, Seen, Several, Trunk, drq_v2_encoder
 from ddpg_jax.networks.layers import BatchNorm, Dense, LayerNorm, NoisyDense, uniform_symmetric
 from ddpg_jax.networks.mlp import Actor, Critic, Ensemble, first
 
-__all__ = ["Actor", "BatchNorm", "Critic", "Dense", "Ensemble", "LayerNorm", "NoisyDense", "first", "uniform_symmetric"]
+__all__ = [
+    "Actor",
+    "BatchNorm",
+    "Conv",
+    "Critic",
+    "Dense",
+    "Ensemble",
+    "Features",
+    "LayerNorm",
+    "NoisyDense",
+    "Seen",
+    "Several",
+    "Trunk",
+    "drq_v2_encoder",
+    "first",
+    "uniform_symmetric",
+]

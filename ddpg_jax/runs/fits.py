@@ -7,16 +7,19 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import numpy as np
 
 from ddpg_jax import checks, envs
+from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.values import RunError
 from ddpg_jax.types import Environment, HostEnvironment, PyTree
 
 if TYPE_CHECKING:
     from ddpg_jax.runs.config import Config
+    from ddpg_jax.runs.presets import Preset
 
 KEY_BYTES = 8
 MOST_ON_HOST = 10_000
@@ -41,13 +44,31 @@ def require_few(name: str, num_envs: int) -> None:
         checks.between(1, MOST_ON_HOST, **{"environments on the host": num_envs})
 
 
-def require_vector(name: str, env: Environment | HostEnvironment) -> None:
-    """Refuse what the presets' networks cannot take.
+def require_seen(preset: Preset, name: str, env: Environment | HostEnvironment) -> None:
+    """Refuse what the networks of a preset cannot take.
 
     Raises:
-        RunError: an observation is not one vector of numbers, or an action has no element.
+        RunError: an observation is neither one vector of numbers nor, for a preset that takes them, an image with or without
+            vectors beside it; or an action has no element.
     """
-    observation, shape = env.observation, tuple(env.action.shape)
+    shape = tuple(env.action.shape)
+    if preset.images:
+        _require_images(preset, name, env)
+    else:
+        _require_vector(name, env)
+    if len(shape) != 1 or 0 in shape:
+        raise RunError(
+            f"{name} takes actions of shape {shape}, but the presets' actors give one vector with an element at least."
+        )
+
+
+def _require_vector(name: str, env: Environment | HostEnvironment) -> None:
+    observation = env.observation
+    if any(map(_is_image, jax.tree.leaves(observation))):
+        takes = " or ".join(name for name, preset in PRESETS.items() if preset.images)
+        raise RunError(
+            f"{name} shows {_described(observation)}, an image: choose a preset whose networks take images, --preset {takes}."
+        )
     if not isinstance(observation, jax.ShapeDtypeStruct) or len(observation.shape) != 1 or 0 in observation.shape:
         remedy = (
             "wrap it by gymnasium.wrappers.FlattenObservation"
@@ -58,10 +79,21 @@ def require_vector(name: str, env: Environment | HostEnvironment) -> None:
             f"{name} shows {_described(observation)}, but the presets' networks take one vector of numbers (a Box of one "
             f"dimension): {remedy}, or compose networks of your own in Python (README)."
         )
-    if len(shape) != 1 or 0 in shape:
+
+
+def _require_images(preset: Preset, name: str, env: Environment | HostEnvironment) -> None:
+    leaves = jax.tree.leaves(env.observation)
+    images = [x for x in leaves if _is_image(x)]
+    vectors = [x for x in leaves if len(x.shape) == 1 and x.shape[0] and x.dtype != np.uint8]
+    if not images or len(images) + len(vectors) < len(leaves):
         raise RunError(
-            f"{name} takes actions of shape {shape}, but the presets' actors give one vector with an element at least."
+            f"{name} shows {_described(env.observation)}, but the networks of preset {preset.name} take images (uint8, height, "
+            "width, channels), and vectors beside them in a dict: show pixels by --pixels, or choose another preset."
         )
+
+
+def _is_image(observation: Any) -> bool:
+    return len(observation.shape) == 3 and 0 not in observation.shape and observation.dtype == np.uint8
 
 
 def _described(observation: PyTree) -> str:

@@ -32,6 +32,8 @@ class Task:
     published: tuple[Published, ...] = ()
     numbers: Mapping[str, Any] = field(default_factory=dict)
     """Found by trying, published nowhere: presets that are named after an algorithm take them (`ddpg_jax.runs.presets`)."""
+    from_pixels: Mapping[str, Any] = field(default_factory=dict)
+    """The same, of presets that take images."""
 
     @property
     def slug(self) -> str:

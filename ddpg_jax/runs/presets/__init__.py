@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
-from ddpg_jax.runs.presets import d4pg, ddpg, lecture, parameter_noise, td3, td3_categorical
+from ddpg_jax.runs.presets import d4pg, ddpg, lecture, parameter_noise, pixels, td3, td3_categorical
 from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
 from ddpg_jax.runs.tasks import TASKS
 
 __all__ = ["PRESETS", "Numbers", "Parts", "Preset", "number_types", "numbers_on"]
 
 PRESETS: dict[str, Preset] = {
-    preset.name: preset for module in (ddpg, parameter_noise, td3, d4pg, td3_categorical, lecture) for preset in module.PRESETS
+    preset.name: preset
+    for module in (ddpg, parameter_noise, td3, d4pg, td3_categorical, lecture, pixels)
+    for preset in module.PRESETS
 }
 
 
@@ -44,8 +46,9 @@ def _from_task(preset: Preset, env: str) -> Iterator[tuple[str, Any]]:
     if env not in TASKS:
         return
     task = TASKS[env]
-    if task.numbers and not preset.exact:
+    found = task.from_pixels if preset.images else task.numbers
+    if found and not preset.exact:
         yield from preset.scaled_down.items()
-        yield from task.numbers.items()
+        yield from found.items()
     if task.support is not None:
         yield from zip(("v_min", "v_max"), task.support, strict=True)

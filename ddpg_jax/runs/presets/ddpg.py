@@ -10,8 +10,7 @@ from ddpg_jax.runs.presets import parts
 from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
 
 if TYPE_CHECKING:
-    from ddpg_jax.networks import Actor, Critic
-    from ddpg_jax.types import Agent, Environment
+    from ddpg_jax.types import Agent, Environment, Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +21,7 @@ class DDPGNumbers(Numbers):
     """Of the noise, in units of the normalised action range."""
 
 
-def make(numbers: Numbers, actor: Actor, critic: Critic) -> Agent:
+def make(numbers: Numbers, actor: Network, critic: Network) -> Agent:
     """DDPG with these numbers and networks."""
     return ddpg_jax.agents.ddpg(
         actor,

@@ -56,7 +56,9 @@ def ornstein_uhlenbeck(stddev: float) -> Callable[[Agent], Behaviour]:
     return lambda agent: ddpg_jax.behaviour.explore(agent, noise.chain(noise.ornstein_uhlenbeck(stddev), noise.clip()))
 
 
-def assemble(numbers: Numbers, agent: Agent, explore: Callable[[Agent], Behaviour], *, own_warm_up: bool = False) -> Parts:
+def assemble(
+    numbers: Numbers, agent: Agent, explore: Callable[[Agent], Behaviour], *, own_warm_up: bool = False, **kept: Any
+) -> Parts:
     """Wrap the agent, and add what is the same for all algorithms.
 
     Args:
@@ -64,26 +66,27 @@ def assemble(numbers: Numbers, agent: Agent, explore: Callable[[Agent], Behaviou
         agent: the algorithm's.
         explore: makes the behaviour of the wrapped agent.
         own_warm_up: explore from the first step on, instead of acting at random.
+        **kept: options of the replay, as its ``storage``.
     """
     agent = ddpg_jax.agents.scale_rewards(agent, numbers.reward_scale)
     if numbers.normalize_observations:
         agent = ddpg_jax.agents.normalize_observations(agent)
     behaviour = explore(agent)
     window = ddpg_jax.returns.n_step(numbers.n_step, numbers.gamma) if numbers.n_step > 1 else None
-    return Parts(agent, _replay(numbers), behaviour, behaviour if own_warm_up else None, window)
+    return Parts(agent, _replay(numbers, **kept), behaviour, behaviour if own_warm_up else None, window)
 
 
-def _replay(numbers: Numbers) -> Replay:
+def _replay(numbers: Numbers, **kept: Any) -> Replay:
     import optax
 
     from ddpg_jax import checks
 
     rows = numbers.batch_size * numbers.batches_per_update
     if checks.is_zero(numbers.priority_exponent):
-        return ddpg_jax.replay.uniform(numbers.replay_capacity, rows)
+        return ddpg_jax.replay.uniform(numbers.replay_capacity, rows, **kept)
     batches = numbers.importance_updates // numbers.batches_per_update
     first: Any = numbers.importance_exponent
     beta: Any = optax.linear_schedule(first, 1.0, batches)
     return ddpg_jax.replay.prioritised(
-        numbers.replay_capacity, rows, priority_exponent=numbers.priority_exponent, importance_exponent=beta
+        numbers.replay_capacity, rows, priority_exponent=numbers.priority_exponent, importance_exponent=beta, **kept
     )
