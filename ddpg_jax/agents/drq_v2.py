@@ -13,7 +13,7 @@ from ddpg_jax import checks, losses
 from ddpg_jax.agents.actor_critic import forward, make_agent, variables
 from ddpg_jax.agents.optimization import Rate, optimizers
 from ddpg_jax.networks import Seen
-from ddpg_jax.types import Agent, AgentState, Key, Metrics, NetworkState, PyTree
+from ddpg_jax.types import Agent, AgentState, Key, Metrics, PyTree
 
 
 def drq_v2(
@@ -38,7 +38,7 @@ def drq_v2(
         y      = r + gamma d min_i Q'_i(h', a~)                               target critics alone
         L      = sum_i 1/B sum (y - Q_i(f(s), a))^2                           over critics and encoder
         J      = 1/B sum min_i Q_i(h, mu(h))                                  over the actor; h is a constant there
-        theta' = tau theta + (1 - tau) theta'                                 of the critics; the rest is copied
+        theta' = tau theta + (1 - tau) theta'                                 of the critics alone
 
     The other parts of DrQ-v2 are not in the agent: random shifts are `ddpg_jax.agents.augment`, n-step returns are in the data,
     its noise that shrinks is a schedule of `ddpg_jax.noise.gaussian` and, in the target, of `ddpg_jax.agents.scheduled`.
@@ -100,18 +100,14 @@ def drq_v2(
     )
 
     def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
-        state, metrics = agent.update(state, batch, key, weight)
-        return dataclasses.replace(state, actor=_copied(state.actor), critic=_copied(state.critic, "encoder")), metrics
+        # The skeleton has targets of everything: those of actor and encoder are made the newest parameters.
+        critic = state.critic
+        newest = critic.target_params["params"] | {"encoder": critic.params["params"]["encoder"]}
+        critic = dataclasses.replace(critic, target_params={"params": newest})
+        actor = dataclasses.replace(state.actor, target_params=state.actor.params)
+        return agent.update(dataclasses.replace(state, actor=actor, critic=critic), batch, key, weight)
 
     return agent._replace(update=update)
-
-
-def _copied(network: NetworkState, part: str | None = None) -> NetworkState:
-    """A network whose targets, or those of a part of it, are its newest parameters."""
-    if part is None:
-        return dataclasses.replace(network, target_params=network.params)
-    params = network.target_params["params"] | {part: network.params["params"][part]}
-    return dataclasses.replace(network, target_params=network.target_params | {"params": params})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -114,7 +114,7 @@ def parts_of(config: Config, state: PyTree) -> list[Part]:
     numbers, schedule, seeds = config.numbers, config.schedule, config.seeds
     rows = numbers.batch_size * numbers.batches_per_update
     wide = sum(numbers.hidden) + sum(numbers.critic_hidden or numbers.hidden) + getattr(numbers, "num_atoms", 1)
-    batch = seeds * numbers.batch_size * 4 * wide + size(state.replay) * rows // numbers.replay_capacity
+    batch = seeds * (numbers.batch_size * 4 * wide + rows * _as_numbers(config, state.collector.observation))
     round_keys = 2 * schedule.collect_steps + 2 * schedule.updates_per_step
     capacity = f"replay_capacity={numbers.replay_capacity:,}, seeds={seeds}"
     return [
@@ -128,6 +128,12 @@ def parts_of(config: Config, state: PyTree) -> list[Part]:
         Part("random keys of the warm-up", KEY_BYTES * seeds * schedule.warm_up * 2, "--learning-starts or --seeds"),
         Part("random keys of a round", KEY_BYTES * seeds * round_keys, "--updates-per-step or --seeds"),
     ]
+
+
+def _as_numbers(config: Config, observation: PyTree) -> int:
+    """Bytes of an observation and its successor as a batch has them: as they come, and bytes of images as float32 too."""
+    one = sum(math.prod(x.shape) * (5 if x.dtype == np.uint8 else x.dtype.itemsize) for x in jax.tree.leaves(observation))
+    return 2 * one // (config.numbers.num_envs * config.seeds)
 
 
 def require_playable(env: Environment | HostEnvironment, steps: int) -> None:
