@@ -55,9 +55,12 @@ class Conv(nn.Module):
         return x.reshape(*x.shape[:-3], -1).astype(jnp.float32)
 
 
-def drq_v2_encoder(channels: int = 32, dtype: Any = jnp.float32) -> Conv:
-    """DrQ-v2's encoder: four 3x3 convolutions, the first of stride 2 (Yarats et al. 2021, arXiv:2107.09645, and its code)."""
-    return Conv((channels,) * 4, (3,) * 4, (2, 1, 1, 1), offset=0.5, orthogonal=True, dtype=dtype)
+def drq_v2_encoder(channels: int = 32, layers: int = 4, stride: int = 1, dtype: Any = jnp.float32) -> Conv:
+    """DrQ-v2's encoder: 3x3 convolutions, the first of stride 2, the others of ``stride``; the defaults are the paper's.
+
+    Source: Yarats et al. 2021 (arXiv:2107.09645), and its code.
+    """
+    return Conv((channels,) * layers, (3,) * layers, (2, *(stride,) * (layers - 1)), offset=0.5, orthogonal=True, dtype=dtype)
 
 
 def _require_room(size: tuple[int, ...], kernels: Sequence[int], strides: Sequence[int]) -> None:

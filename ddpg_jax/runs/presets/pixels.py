@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
 from ddpg_jax.runs.presets import ddpg, parts
-from ddpg_jax.runs.presets.numbers import WIDEST, Numbers, Parts, Preset
+from ddpg_jax.runs.presets.numbers import MOST_LAYERS, WIDEST, Numbers, Parts, Preset
 
 if TYPE_CHECKING:
     import jax
@@ -25,6 +25,10 @@ class DrQNumbers(Numbers):
     num_envs: int = 2
     channels: int = 32
     """Of each of the encoder's layers."""
+    layers: int = 4
+    """Convolutions of the encoder, the first of stride 2."""
+    stride: int = 1
+    """Of the others."""
     trunk: int = 50
     """Width of what the encoder's output is narrowed to, for the actor and for the critics."""
     shift: int = 4
@@ -43,6 +47,7 @@ class DrQNumbers(Numbers):
 
         super().check()
         checks.between(1, WIDEST, channels=self.channels, trunk=self.trunk)
+        checks.between(1, MOST_LAYERS, layers=self.layers, stride=self.stride)
         checks.between(0, WIDEST, shift=self.shift)
         checks.at_least_zero(stddev=self.stddev, stddev_start=self.stddev_start, target_noise_clip=self.target_noise_clip)
         checks.between(1, values.LARGEST, stddev_steps=self.stddev_steps)
@@ -51,7 +56,8 @@ class DrQNumbers(Numbers):
 def drq_v2(numbers: DrQNumbers, env: Environment) -> Parts:
     """One encoder that the critics train, shifted images, noise that falls in exploration and targets alike."""
     networks = ddpg_jax.networks
-    encoder = networks.Features(functools.partial(networks.drq_v2_encoder, numbers.channels))
+    convolutions = functools.partial(networks.drq_v2_encoder, numbers.channels, numbers.layers, numbers.stride)
+    encoder = networks.Features(convolutions)
     actor = networks.Seen(networks.Trunk(numbers.trunk), parts.actor(numbers, env, final_bound=None))
     critic = parts.critic(numbers, final_bound=None)
     critics = networks.Seen(networks.Trunk(numbers.trunk), networks.Several(critic))
