@@ -8,8 +8,6 @@ Each part writes ``accelerator_PART.json`` after each single measurement, so tha
 """
 
 import contextlib
-import functools
-import importlib.util
 import json
 import sys
 import time
@@ -22,122 +20,44 @@ if __name__ == "__main__":
 
 import click
 
+from benchmarks.points import (
+    BASE,
+    Point,
+    has,
+    points_of_loop,
+    points_of_members,
+    points_of_population,
+    points_of_updates,
+)
+
 RESULTS = Path(__file__).resolve().parent / "results"
 MINUTES = 7.0
 REPETITIONS = 5
-BASE = {"batch_size": 256, "hidden": 256}
 KERNEL_SECONDS, ROUND_SECONDS = 2.5e-6, 8e-6
 """What launching a kernel and beginning another iteration of a scan take on a GPU, as predicted."""
 
 
-class Point(NamedTuple):
-    """One measurement: what it is of, who takes part in turns, and how much a call of each is."""
-
-    settings: dict[str, Any]
-    contestants: dict[str, Callable[[], Any]]
-    """By name, what makes the compiled call."""
-    counts: dict[str, int]
-    """Of a call: ``updates``, ``env_steps``, ``rounds``."""
-
-
-def points_of_updates(toy: bool) -> Iterator[Point]:
-    """Every agent by batch, width and dtype; the usual sizes first, then those that differ from them in one, then the rest."""
-    batches, widths, iterations = ((4,), (8,), 4) if toy else ((64, 256, 1_024, 4_096, 32_768), (64, 256, 1_024), 200)
-    base = {"batch_size": batches[0], "hidden": widths[0]} if toy else BASE
-    grid = [{"batch_size": batch, "hidden": width} for batch in batches for width in widths]
-    away = lambda one: sum(one["sizes"][name] != base[name] for name in base) + (one["dtype"] != "float32")
-    names = ("ddpg",) if toy else ("ddpg", "td3", "d4pg", "td3_categorical")
-    all_of: list[dict[str, Any]] = [
-        {"agent": name, "dtype": dtype, "sizes": sizes} for sizes in grid for dtype in ("float32", "bfloat16") for name in names
-    ]
-    for one in sorted(all_of, key=away):
-        settings = {"agent": one["agent"], "dtype": one["dtype"], **one["sizes"]}
-        beside = one["agent"] in ("ddpg", "td3") and one["dtype"] == "float32" and away(one) < 2
-        peers = {"sbx": functools.partial(_sbx, settings, iterations)} if beside and _has("sbx") else {}
-        yield _updates(settings, iterations, peers)
-
-
-def points_of_members(toy: bool) -> Iterator[Point]:
-    """Many agents in one program, at the usual sizes and at small ones."""
-    counts, iterations = ((1, 3), 4) if toy else ((1, 8, 64, 512, 2_048), 100)
-    sizes = [{"batch_size": 4, "hidden": 8}] if toy else [BASE, {"batch_size": 64, "hidden": 64}]
-    for name in ("ddpg",) if toy else ("ddpg", "td3"):
-        for size in sizes:
-            for members in counts:
-                settings = {"agent": name, "dtype": "float32", **size, "members": members}
-                yield _updates(settings, iterations, {}, capacity=10_000 if members < 512 else 2_000)
-
-
-def points_of_loop(env: str, options: dict[str, Any], hidden: int, toy: bool) -> Iterator[Point]:
-    """The whole loop of TD3, one update of two batches a round, by the number of environments."""
-    counts, iterations = ((4,), 4) if toy else ((1, 4_096, 256, 16_384, 16, 1_024), 100)
-    for dtype in ("float32",) if toy else ("float32", "bfloat16"):
-        for num_envs in counts:
-            batch_size = 4 if toy else min(8_192, max(256, 2 * num_envs))
-            settings = {"agent": "td3", "env": env, **options, "dtype": dtype, "num_envs": num_envs}
-            settings |= {"batch_size": batch_size, "hidden": 8 if toy else hidden}
-            counted = {"env_steps": iterations * num_envs, "updates": 2 * iterations, "rounds": iterations}
-            yield Point(settings, {"ddpg_jax": functools.partial(_loop, settings, options, iterations)}, counted)
-
-
-def _updates(settings: dict[str, Any], iterations: int, others: dict[str, Any], **more: Any) -> Point:
-    def build() -> Any:
-        import jax.numpy as jnp
-
-        from benchmarks import programs
-
-        given = {name: value for name, value in settings.items() if name not in ("agent", "dtype")}
-        dtype = getattr(jnp, settings["dtype"])
-        return programs.updates(settings["agent"], iterations=iterations, dtype=dtype, **given, **more)
-
-    batches = 2 if settings["agent"].startswith("td3") else 1
-    counts = {"updates": iterations * settings.get("members", 1), "rounds": iterations // batches}
-    return Point(settings, {"ddpg_jax": build, **others}, counts)
-
-
-def _sbx(settings: dict[str, Any], steps: int) -> Any:
-    from benchmarks.peers import sbx
-
-    sizes = {name: settings[name] for name in ("batch_size", "hidden")}
-    return sbx.Theirs(settings["agent"], **sizes, steps=steps)
-
-
-def _loop(settings: dict[str, Any], options: dict[str, Any], iterations: int) -> Any:
-    import jax
-    import jax.numpy as jnp
-
-    from benchmarks import programs
-    from ddpg_jax import envs
-
-    env = envs.make(settings["env"], settings["num_envs"], **options)
-    widths, dtype = (settings["hidden"],) * 2, getattr(jnp, settings["dtype"])
-    made = programs.agent_of(settings["agent"], env.action.shape[-1], widths, dtype)
-    return programs.loop(
-        made.agent,
-        env,
-        capacity=settings["num_envs"] * max(64, 2 * settings["batch_size"] // settings["num_envs"]),
-        batch_size=settings["batch_size"] * made.batches,
-        updates_per_step=1,
-        iterations=iterations,
-        keys=jax.random.key(0),
-    )
-
-
-def _has(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
+def _nothing(toy: bool) -> Iterator[Point]:
+    return iter(())
 
 
 class Part(NamedTuple):
-    """What is measured together: its points in order, the telling ones first, and what it needs installed."""
+    """What is measured together: its points in order, the telling ones first, and what it needs installed; or the task of
+    `benchmarks.reach` on which a return is to be reached."""
 
     about: str
-    points: Callable[[bool], Iterator[Point]]
+    points: Callable[[bool], Iterator[Point]] = _nothing
     needs: str | None = None
+    reach: str | None = None
 
 
 PARTS = {
     "updates": Part("updates/s of every agent by batch, width and dtype, beside SBX", points_of_updates),
     "members": Part("updates/s of 1 to 2,048 agents in one program", points_of_members),
+    "population": Part("the whole loop of 1 to 2,048 members, each with its environment and replay", points_of_population),
+    "reach_ant": Part("seconds to a return on brax/ant, large batches", needs="brax", reach="brax/ant"),
+    "reach_halfcheetah": Part("the same on brax/halfcheetah", needs="brax", reach="brax/halfcheetah"),
+    "reach_cheetahrun": Part("the same on playground/CheetahRun", needs="mujoco_playground", reach="playground/CheetahRun"),
     "pendulum": Part("the whole loop, 1 to 16,384 environments", lambda toy: points_of_loop("pendulum", {}, 64, toy)),
     "ant": Part("the same of brax/ant", lambda toy: points_of_loop("brax/ant", {"backend": "spring"}, 256, toy), "brax"),
     "halfcheetah": Part(
@@ -157,11 +77,18 @@ def measure(name: str, out: Path, minutes: float, toy: bool) -> None:
 
     part, began = PARTS[name], time.monotonic()
     result: dict[str, Any] = {**timing.context(), "part": name, "toy": toy, "minutes": minutes, "measured": [], "left_out": []}
-    if part.needs and not _has(part.needs):
-        result["skipped"] = f"part {name} needs {part.needs}, which is not installed: pip install {part.needs}"
+    if part.needs and not has(part.needs):
+        package = part.needs.removeprefix("mujoco_")
+        result["skipped"] = f"part {name} needs {part.needs}, which is not installed: pip install {package}"
         click.echo(result["skipped"])
         folder.write_json(out, result)
         return
+    if part.reach:
+        from benchmarks import reach
+
+        task = reach.TASKS[part.reach]
+        keep = lambda found: folder.write_json(out, result | {"measured": [found]})
+        reach.measure(reach.config_of(task, toy), task.marks, minutes, keep)
     for point in part.points(toy):
         if time.monotonic() - began > 60 * minutes:
             result["left_out"].append(point.settings)

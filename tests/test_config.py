@@ -220,7 +220,7 @@ def test_number_types_are_those_of_the_values():
 
 def test_presets_named_after_an_algorithm_are_ours_and_the_others_exact():
     assert {name for name, preset in PRESETS.items() if preset.exact} == {
-        name for name in PRESETS if "paper" in name or "lecture" in name
+        name for name in PRESETS if "paper" in name or "lecture" in name or name == "fast-td3"
     }
 
 
@@ -281,7 +281,7 @@ def test_td3_paper_has_its_random_steps(env, steps):
 
 def test_d4pg_paper():
     """N = 5, prioritised, 32 actors; Acme: 32 samples per inserted step are 32 * 32 / 256 = 4 updates a step."""
-    numbers = make_config("brax/ant", "d4pg-paper").numbers
+    numbers = make_config("brax/fast", "d4pg-paper").numbers
     expected = {"n_step": 5, "num_envs": 32, "updates_per_step": 32 * 32 // 256, "batch_size": 256, "num_atoms": 51}
     expected |= {"v_min": -150.0, "v_max": 150.0, "stddev": 0.3, "max_grad_norm": 40.0, "actor_learning_rate": 1e-4}
     expected |= {"hidden": (300, 200), "critic_hidden": (400, 300), "replay_capacity": 1_000_000, "priority_exponent": 0.6}
@@ -444,7 +444,10 @@ WHOLE, REAL = "must be a whole number", "must be a finite number"
         ("env_options", {"backend": 3}, "backend=3: must be a name"),
         ("env_options", {"num_envs": 3}, "env_options has 'num_envs'"),
         *[("env", bad, "env=.*: must be a name") for bad in (5, None, "", "a\nb")],
-        *[("preset", bad, "preset=.*: must be a name") for bad in (5, None, "")],
+        *[("preset", bad, "preset=.*: must be a name") for bad in (5, "")],
+        *[("dtype", bad, "dtype=.*: must be float32 or bfloat16") for bad in ("float64", "int8")],
+        ("observation_dtype", "float16", "observation_dtype='float16': must be float32 or bfloat16"),
+        ("device_kind", "gpus", "device_kind='gpus': must be one of cpu, gpu, tpu"),
     ],
 )
 def test_what_is_not_exact_is_refused_in_a_sentence(name, given, message):

@@ -25,6 +25,10 @@ CHANGED = {
     "replay_capacity": 15_002,
     "hidden": (11, 12),
     "critic_hidden": (13, 14),
+    "dtype": "bfloat16",
+    "observation_dtype": "bfloat16",
+    "actor_stream": "seen",
+    "critic_stream": "known",
     "reward_scale": 0.28125,
     "gamma": 0.9375,
     "n_step": 4,
@@ -49,9 +53,16 @@ CHANGED = {
     "num_atoms": 19,
 }
 AGENT = {"paper": "ddpg", "paper-batch-norm": "ddpg", "default": "ddpg", "parameter-noise": "ddpg", "pendulum-lecture": "ddpg"}
-AGENT |= {"td3": "td3", "td3-paper": "td3", "d4pg": "d4pg", "d4pg-paper": "d4pg", "td3-categorical": "td3_categorical"}
+AGENT |= {
+    "td3": "td3",
+    "td3-paper": "td3",
+    "d4pg": "d4pg",
+    "d4pg-paper": "d4pg",
+    "td3-categorical": "td3_categorical",
+    "fast-td3": "td3_categorical",
+}
 NOISE = {"paper": "ornstein_uhlenbeck", "paper-batch-norm": "ornstein_uhlenbeck", "pendulum-lecture": "ornstein_uhlenbeck"}
-NOISE |= {"td3-categorical": "gaussian_per_episode", "parameter-noise": None}
+NOISE |= {"td3-categorical": "gaussian_per_episode", "fast-td3": "gaussian_per_episode", "parameter-noise": None}
 
 
 def changed(name, **more):
@@ -107,6 +118,7 @@ def test_numbers_of_the_agent(name, calls):
     own = {"policy_delay", "target_noise", "target_noise_clip", "v_min", "v_max"} & {field.name for field in fields(numbers)}
     for field in ("gamma", "tau", "critic_weight_decay", *own):
         assert options[field] == CHANGED[field], field
+    assert (actor.dtype, critic.dtype) == (jnp.bfloat16, jnp.bfloat16)
     assert (actor.hidden, critic.hidden) == ((11, 12), (13, 14))
     assert critic.num_atoms == (19 if hasattr(numbers, "num_atoms") else None)
     assert set(calls) & set(AGENT.values()) == {AGENT[name]}, "no other agent is made"
@@ -196,6 +208,8 @@ def test_numbers_of_the_replay(name, calls):
     parts = composed(name, numbers)
     sizes, options, store = calls["prioritised"]
     assert sizes == (15_002, 17 * delay)
+    storage = options["storage"]
+    assert (storage.func, storage.keywords) == (replay.rows, {"observation_dtype": jnp.bfloat16})
     assert options["priority_exponent"] == CHANGED["priority_exponent"]
     beta = options["importance_exponent"]
     samples = 36 // delay
@@ -204,7 +218,7 @@ def test_numbers_of_the_replay(name, calls):
     )
     assert parts.replay is store
     assert "uniform" not in calls
-    parts = composed(name, replace(numbers, priority_exponent=0.0))
+    parts = composed(name, replace(numbers, priority_exponent=0.0, observation_dtype="float32"))
     assert calls["uniform"][:2] == ((15_002, 17 * delay), {})
     assert parts.replay is calls["uniform"][2]
 
@@ -388,6 +402,7 @@ SOURCES = {
     | {"total_timesteps": 1_000 * 200 + 64, "replay_capacity": 10_000, "hidden": (64, 64)}
     | {"actor_learning_rate": 1e-3, "critic_weight_decay": 0.0},
 }
+SOURCES["fast-td3"] = SOURCES["td3-categorical"] | {"dtype": "bfloat16"}
 # Numbers that are not the source's, and the words in `ours` that say so.
 OURS = {
     "d4pg": {"hidden": "2 layers (3", "updates_per_step": "32 updates for 32 steps (4)", "max_grad_norm": "no clipping"},
@@ -412,6 +427,7 @@ BESIDE = {
     ],
     "d4pg-paper": ["tau 0.01 (copied", "dQ/da not clipped", "no layer normalisation", "all layers start at fan-in"],
     "td3-categorical": ["final layers start in U[-3e-3, 3e-3]", "float32"],
+    "fast-td3": ["N(0, 0.01)", "5e7 steps"],
     "parameter-noise": ["1,000 random ones", "256x256"],
     "pendulum-lecture": ["all episodes are played"],
     "paper": [],
@@ -420,6 +436,7 @@ BESIDE = {
 }
 SILENT = {"reward_scale": 1.0, "importance_updates": 100_000, "anneal_updates": 0, "n_step": 1, "critic_hidden": ()}
 SILENT |= {"layer_norm": False, "normalize_observations": False, "critic_weight_decay": 0.0, "weight_decay": 0.0}
+SILENT |= {"dtype": "float32", "observation_dtype": "float32", "actor_stream": "state", "critic_stream": "privileged_state"}
 SILENT |= {"max_grad_norm": 0.0, "priority_exponent": 0.0, "importance_exponent": 0.4}
 """Switched off: no source speaks of it."""
 
@@ -445,6 +462,51 @@ def test_every_number_is_its_sources_or_said_to_be_ours(name):
         assert words in preset.ours, words
     assert bool(preset.ours) == bool(BESIDE[name])
     assert preset.cites == (f"{preset.source} Ours: {preset.ours}" if preset.ours else preset.source)
+
+
+@pytest.mark.parametrize(
+    ("env", "own"),
+    [
+        ("playground/G1JoystickFlatTerrain", {}),
+        (
+            "playground/CheetahRun",
+            {"n_step": 3, "stddev_low": 0.1, "target_noise": 0.1, "v_min": -500.0, "v_max": 500.0},
+        ),
+        ("playground/Go1Getup", {"updates_per_step": 8, "stddev_low": 0.2, "stddev_high": 0.8, "target_noise": 0.2}),
+        ("brax/ant", {"v_min": -100.0, "v_max": 900.0}),  # the task's
+    ],
+)
+def test_fast_td3_has_its_numbers_of_single_tasks(env, own):
+    """As in its authors' hyperparams.py: what it has for a task goes before what we know of the task."""
+    assert make_config(env, "fast-td3").numbers == replace(PRESETS["fast-td3"].numbers, **own)
+
+
+def test_fast_td3_starts_as_there(calls):
+    """The actor's last layer has the spread of N(0, 0.01), all other layers start at fan-in."""
+    composed("fast-td3", PRESETS["fast-td3"].numbers)
+    actor, critic = calls["td3_categorical"][0]
+    assert (actor.final_bound / 3**0.5, critic.final_bound) == (pytest.approx(0.01), None)
+
+
+STREAMS = {"seen": jax.ShapeDtypeStruct((3,), jnp.float32), "known": jax.ShapeDtypeStruct((5,), jnp.float32)}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_streams_of_a_dict_reach_the_networks(name, calls):
+    """Widths of the first layers: of what the actor reads, and of what the critic does, with or without the action."""
+    numbers = changed(name, normalize_observations=True, priority_exponent=0.0)
+    env = envs.make("pendulum", 2)._replace(observation=STREAMS)
+    agent = PRESETS[name].compose(numbers, env).agent
+    shown = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (STREAMS, env.action))
+    state = jax.eval_shape(lambda: agent.init(jax.random.key(0), *shown))
+    widths = [
+        next(x.shape[-2] for x in jax.tree.leaves(network.params) if x.ndim > 1 and x.shape[-1] == width and x.shape[-2] != 2)
+        for network, width in ((state.actor, 11), (state.critic, 13))
+    ]
+    assert widths == [3, 5 if name in ("paper", "paper-batch-norm") else 6]
+    assert "seen" in state.slots["normalizer"].mean.value, "all streams are normalised"
+    with pytest.raises(ValueError, match="critic_stream='none': the observation has no such stream; choose one of seen, known"):
+        PRESETS[name].compose(replace(numbers, critic_stream="none"), env)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -3,6 +3,7 @@
 from ddpg_jax.networks.conv import Conv, Features, Seen, Several, Trunk, drq_v2_encoder
 from ddpg_jax.networks.layers import BatchNorm, Dense, LayerNorm, NoisyDense, uniform_symmetric
 from ddpg_jax.networks.mlp import Actor, Critic, Ensemble, first
+from ddpg_jax.networks.streams import stream
 
 __all__ = [
     "Actor",
@@ -19,5 +20,6 @@ __all__ = [
     "Trunk",
     "drq_v2_encoder",
     "first",
+    "stream",
     "uniform_symmetric",
 ]

@@ -96,12 +96,14 @@ class NoisyDense(nn.Module):
 class LayerNorm(nn.Module):
     """Layer normalisation; ``Actor(norm=LayerNorm)`` puts it after each hidden layer, before the non-linearity.
 
+    Computed in float32, whatever the network computes in: a mean of many numbers of 8 bits would have few bits left.
+
     Source: Ba et al. 2016; Plappert et al. 2018, section 4.1.
     """
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nn.LayerNorm(dtype=x.dtype)(x)
+        return nn.LayerNorm(dtype=jnp.float32)(x.astype(jnp.float32)).astype(x.dtype)
 
 
 class BatchNorm(nn.Module):
@@ -110,7 +112,7 @@ class BatchNorm(nn.Module):
     A pass that may write the collection "batch_stats" (an agent's losses, and its target critic, which keeps none of it)
     normalises by the batch's own moments; the losses move the running ones. Any other pass (acting, evaluation, the target
     actor) normalises by the running ones. A target critic that did so too would differ from the critic in training by a
-    small bias, which bootstrapping multiplies by 1 / (1 - gamma).
+    small bias, which bootstrapping multiplies by 1 / (1 - gamma). Computed in float32, as `LayerNorm`.
 
     Source: Ioffe and Szegedy 2015; Lillicrap et al. 2015, section 3. The paper states neither the momentum (0.99 here) nor
     which moments the targets use.
@@ -118,7 +120,8 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nn.BatchNorm(use_running_average=not self.is_mutable_collection("batch_stats"), dtype=x.dtype)(x)
+        running = not self.is_mutable_collection("batch_stats")
+        return nn.BatchNorm(use_running_average=running, dtype=jnp.float32)(x.astype(jnp.float32)).astype(x.dtype)
 
 
 def normalized(norm: Norm | None, x: jax.Array) -> jax.Array:

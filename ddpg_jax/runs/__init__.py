@@ -83,15 +83,7 @@ def train(
         ImportError: what the environment needs is not installed.
         ddpg_jax.runs.terminal.Interrupted: SIGINT or SIGTERM; the state is saved.
     """
-    from ddpg_jax.runs.config import make_config, resumed
-
-    if resume and run_dir is None:
-        raise ValueError("--resume needs --run-dir: the folder of the run to go on with.")
-    if resume:
-        assert run_dir is not None
-        config = resumed(Path(run_dir), options if env is None else {"env": env, **options})
-    else:
-        config = make_config(env or "pendulum", **options)
+    config = _configured(env, run_dir, resume, options)
     from ddpg_jax.runs import claim, loop
     from ddpg_jax.runs.display import Display
 
@@ -116,6 +108,31 @@ def train(
         if profile:
             profiled.report(shown["say"])
     return _result(config, folder, finished)
+
+
+def plan(env: str | None = None, *, run_dir: str | Path | None = None, resume: bool = False, **options: Any) -> str:
+    """What a run would be and what memory it would take, as text; nothing is written, and none of it allocated.
+
+    Args:
+        env, run_dir, resume, **options: as of `train`.
+
+    Raises:
+        ValueError, ImportError: as `train`.
+    """
+    config = _configured(env, run_dir, resume, options)
+    from ddpg_jax.runs import memory
+
+    return memory.plan(config)
+
+
+def _configured(env: str | None, run_dir: str | Path | None, resume: bool, options: dict[str, Any]) -> Config:
+    from ddpg_jax.runs.config import make_config, resumed
+
+    if not resume:
+        return make_config(env or "pendulum", **options)
+    if run_dir is None:
+        raise ValueError("--resume needs --run-dir: the folder of the run to go on with.")
+    return resumed(Path(run_dir), options if env is None else {"env": env, **options})
 
 
 def _result(config: Config, folder: Path, finished: Finished) -> Result:

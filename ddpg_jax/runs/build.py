@@ -58,9 +58,13 @@ def member_keys(config: Config) -> jax.Array:
     return jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
 
 
-def build(config: Config, stopped: Callable[[], bool] = lambda: False) -> Built:
+def build(
+    config: Config,
+    stopped: Callable[[], bool] = lambda: False,
+    weigh: Callable[[list[fits.Part]], None] = lambda parts: fits.require_memory(parts),
+) -> Built:
     """Compose a configuration's functions; on the host ``stopped`` is looked at in each step of the warm-up and of evaluations
-    (`ddpg_jax.host.Stopped`).
+    (`ddpg_jax.host.Stopped`). ``weigh`` refuses what is too much for this machine, where it is to run here.
 
     Raises:
         ValueError: a part refuses its numbers, or the state does not fit into memory.
@@ -71,7 +75,7 @@ def build(config: Config, stopped: Callable[[], bool] = lambda: False) -> Built:
         population = make_population(member_of(config), many=config.seeds > 1)
         state = jax.eval_shape(population.start, member_keys(config), {})
         built = Built(compose(config, environment(config, config.numbers.num_envs)).agent, population, state)
-    fits.require_memory(fits.parts_of(config, built.state))
+    weigh([*fits.kept(config, built.state), *fits.guessed(config, built.state)])
     return built
 
 

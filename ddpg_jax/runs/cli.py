@@ -58,11 +58,15 @@ def _option(flag: str, help: str, kind: Any = INTEGER) -> Callable[[Callable], C
 
 @main.command()
 @click.argument("env", required=False)
-@_option("--preset", "A name that `ddpg-jax presets` lists.", str)
+@click.option("--preset", default=None, help="A name that `ddpg-jax presets` lists. [default: as the device and ENV want it]")
 @click.option("--run-dir", type=click.Path(path_type=Path, file_okay=False), help="[default: a new folder under runs/]")
 @_option("--seed", "Of the first member.")
 @_option("--seeds", "Independent members, trained in one program.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir; options left out are the run's.")
+@click.option("--dry-run", is_flag=True, help="Say what the run would be and what memory it would take, and stop.")
+@click.option(
+    "--device-kind", default=None, help="cpu, gpu or tpu, for which the preset is chosen. [default: what JAX computes on]"
+)
 @click.option("--profile", is_flag=True, help="Trace a few chunks into RUN-DIR/profile, and say what share each part takes.")
 @click.option("--backend", default=None, help="Brax's physics: generalized, positional, spring or mjx.")
 @click.option("--time-limit", type=Setting(int), default=None, help="Steps per episode. [default: the environment's]")
@@ -79,13 +83,16 @@ def _option(flag: str, help: str, kind: Any = INTEGER) -> Callable[[Callable], C
 )
 @click.option("--critic-hidden", type=Setting(tuple), default=None, help="The same, of the critic. [default: the preset's]")
 @_number_options
-def train(env: str | None, run_dir: Path | None, resume: bool, profile: bool, **options: Any) -> None:
+def train(env: str | None, run_dir: Path | None, resume: bool, dry_run: bool, profile: bool, **options: Any) -> None:
     """Train an agent on ENV (pendulum) and write everything into a run folder."""
     given = {name: value for name, value in options.items() if value is not None}
     env_options = {name: given.pop(name) for name in ("backend", "time_limit", "action_repeat") if name in given}
     given |= {"env_options": env_options} if env_options else {}
     _begin()
-    runs.train(env, run_dir=run_dir, resume=resume, profile=profile, **given)
+    if dry_run:
+        answer(runs.plan(env, run_dir=run_dir, resume=resume, **given))
+    else:
+        runs.train(env, run_dir=run_dir, resume=resume, profile=profile, **given)
 
 
 @main.command()

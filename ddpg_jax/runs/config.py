@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from ddpg_jax.runs import device
 from ddpg_jax.runs.presets import PRESETS, Numbers, Preset, numbers_on
 from ddpg_jax.runs.values import LARGEST, RunError, exact, shown
 
@@ -30,6 +31,8 @@ class Config:
 
     env: str
     preset: Preset
+    device_kind: str
+    """For which kind of device the preset was chosen (`ddpg_jax.runs.device`)."""
     numbers: Numbers
     replaced: dict[str, tuple[Any, Any]]
     """The preset's numbers of which the task has its own: ``{name: (the preset's, the task's)}``."""
@@ -62,7 +65,8 @@ class Config:
             else ""
         )
         ours = self.preset.ours and f"preset {self.preset.name} is not all as cited: {self.preset.ours}"
-        return "\n".join(filter(None, (ours, self._changes, short)))
+        choice = device.note(self.env, self.preset.name, self.device_kind, bool(self.replaced))
+        return "\n".join(filter(None, (choice, ours, self._changes, short)))
 
     @property
     def _changes(self) -> str:
@@ -76,6 +80,7 @@ class Config:
         data = {
             "env": self.env,
             "preset": self.preset.name,
+            "device_kind": self.device_kind,
             "source": " ".join(filter(None, (self.preset.cites, self._changes))),
             "replaced": self.replaced,
             "trained_timesteps": self.trained_timesteps,
@@ -88,8 +93,9 @@ class Config:
 
 def make_config(
     env: str,
-    preset: str = "default",
+    preset: str | None = None,
     *,
+    device_kind: str | None = None,
     env_options: dict[str, Any] | None = None,
     seed: int = 0,
     seeds: int = 1,
@@ -103,7 +109,12 @@ def make_config(
     """The configuration of a run: a preset with some numbers replaced.
 
     Args:
-        env, preset: names; env_options: see `ddpg_jax.envs.make`.
+        env: a name.
+        preset: a name; None is the choice for this kind of device (a GPU or TPU runs many environments at once), and for images
+            where the environment is to show pixels.
+        device_kind: cpu, gpu or tpu, for which to choose; None is what JAX computes on. It and what was chosen are written
+            down: a run goes on, and is evaluated, with the numbers that it began with, wherever that is.
+        env_options: see `ddpg_jax.envs.make`.
         seed, seeds: train ``seeds`` independent members with the seeds ``seed, seed + 1, ...`` in one program.
         steps_per_chunk: environment steps between two reports; None is about a twentieth of the run, such that chunks fill it.
         evaluate_every, checkpoint_every: in chunks; 0 is never but at the end.
@@ -114,7 +125,8 @@ def make_config(
     Raises:
         ValueError: an unknown preset, a number that it does not have, or one of another type or out of its range.
     """
-    own: dict[str, Any] = {"env": env, "preset": preset, "seed": seed, "seeds": seeds, "keep": keep}
+    preset, device_kind = device.chosen(env, preset, device_kind, images=bool(env_options and env_options.get("pixels")))
+    own: dict[str, Any] = {"env": env, "preset": preset, "device_kind": device_kind, "seed": seed, "seeds": seeds, "keep": keep}
     own |= {"env_options": {} if env_options is None else env_options}
     own |= {"evaluate_every": evaluate_every, "evaluation_episodes": evaluation_episodes, "checkpoint_every": checkpoint_every}
     own = {name: exact(name, value, OWN[name]) for name, value in own.items()} | {"env_options": options_of(own["env_options"])}
@@ -135,7 +147,7 @@ def make_config(
     return config
 
 
-OWN = get_type_hints(make_config) | {"env_options": dict, "steps_per_chunk": int}
+OWN = get_type_hints(make_config) | {"env_options": dict, "steps_per_chunk": int, "preset": str, "device_kind": str}
 del OWN["given"], OWN["return"]
 
 
@@ -162,6 +174,7 @@ def _check_own(**own: Any) -> None:
     """The ranges of what is no number of a preset."""
     from ddpg_jax import checks
 
+    device.require_kind(own["device_kind"])
     if own["preset"] not in PRESETS:
         raise checks.nearest("preset", own["preset"], PRESETS, "`ddpg-jax presets` lists all.")
     checks.between(1, 1_000_000, **{name: own[name] for name in ("seeds", "evaluation_episodes", "keep")})

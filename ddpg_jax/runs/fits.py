@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,12 +26,17 @@ MOST_ON_HOST = 10_000
 """Copies of an environment on the host: each is a Python object with a simulator of its own."""
 
 
+USABLE = 0.9
+"""Of a memory, by what is known to lie there; the rest is for what is not."""
+
+
 class Part(NamedTuple):
-    """Bytes of a part of a run, and the options that make it smaller."""
+    """Bytes of a part of a run, and the options that make it smaller; ``on_host``: not beside the others on an accelerator."""
 
     what: str
     needed: int
     lower: str
+    on_host: bool = False
 
 
 def require_few(name: str, num_envs: int) -> None:
@@ -48,8 +53,8 @@ def require_seen(preset: Preset, name: str, env: Environment | HostEnvironment) 
     """Refuse what the networks of a preset cannot take.
 
     Raises:
-        RunError: an observation is neither one vector of numbers nor, for a preset that takes them, an image with or without
-            vectors beside it; or an action has no element.
+        RunError: an observation is neither one vector of numbers nor a dict of some, nor, for a preset that takes them, an
+            image with or without vectors beside it; or an action has no element.
     """
     shape = tuple(env.action.shape)
     if preset.images:
@@ -69,7 +74,8 @@ def _require_vector(name: str, env: Environment | HostEnvironment) -> None:
         raise RunError(
             f"{name} shows {_described(observation)}, an image: choose a preset whose networks take images, --preset {takes}."
         )
-    if not isinstance(observation, jax.ShapeDtypeStruct) or len(observation.shape) != 1 or 0 in observation.shape:
+    streams = list(observation.values()) if isinstance(observation, dict) else [observation]
+    if not streams or not all(isinstance(x, jax.ShapeDtypeStruct) and len(x.shape) == 1 and 0 not in x.shape for x in streams):
         remedy = (
             "wrap it by gymnasium.wrappers.FlattenObservation"
             if isinstance(env, HostEnvironment)
@@ -77,7 +83,7 @@ def _require_vector(name: str, env: Environment | HostEnvironment) -> None:
         )
         raise RunError(
             f"{name} shows {_described(observation)}, but the presets' networks take one vector of numbers (a Box of one "
-            f"dimension): {remedy}, or compose networks of your own in Python (README)."
+            f"dimension), or a dict of some: {remedy}, or compose networks of your own in Python (README)."
         )
 
 
@@ -98,30 +104,41 @@ def _is_image(observation: Any) -> bool:
 
 def _described(observation: PyTree) -> str:
     if isinstance(observation, dict):
-        return f"a dict of {', '.join(map(str, observation)) or 'nothing'}"
+        named = (f"{name} {getattr(x, 'shape', '')}".strip() for name, x in observation.items())
+        return f"a dict of {', '.join(named) or 'nothing'}"
     if not isinstance(observation, jax.ShapeDtypeStruct):
         return f"a {type(observation).__name__}"
     return f"an observation of shape {observation.shape}" if observation.shape else "a single number (shape ())"
 
 
 def size(tree: PyTree) -> int:
-    """Bytes of a pytree of arrays or shapes."""
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    """Bytes of a pytree of arrays or shapes, on each device; of those that say how they are spread, their share."""
+    shape = lambda leaf: leaf.shape if getattr(leaf, "sharding", None) is None else leaf.sharding.shard_shape(leaf.shape)
+    return sum(math.prod(shape(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def parts_of(config: Config, state: PyTree) -> list[Part]:
-    """What a run holds at once, at the least; ``state``: the shapes of its training state."""
+def kept(config: Config, state: PyTree) -> list[Part]:
+    """What a run holds from its beginning to its end; ``state``: the shapes of its training state."""
+    agent, numbers, seeds = state.agent, config.numbers, config.seeds
+    capacity = f"replay_capacity={numbers.replay_capacity:,}, seeds={seeds}"
+    optimisers = size((agent.actor.opt_state, agent.critic.opt_state))
+    return [
+        Part(f"the replay ({capacity})", size(state.replay), "--replay-capacity or --seeds"),
+        Part(f"environments (num_envs={numbers.num_envs:,})", size(state.collector), "--num-envs or --seeds"),
+        Part("networks and their targets", size(agent) - optimisers, "--hidden, --critic-hidden or --seeds"),
+        Part("optimisers", optimisers, "--hidden, --critic-hidden or --seeds"),
+        Part("the window of multi-step returns", size(state.window), "--n-step, --num-envs or --seeds"),
+    ]
+
+
+def guessed(config: Config, state: PyTree) -> list[Part]:
+    """What its programs need besides, at the least, as far as that is known before they are compiled."""
     numbers, schedule, seeds = config.numbers, config.schedule, config.seeds
     rows = numbers.batch_size * numbers.batches_per_update
     wide = sum(numbers.hidden) + sum(numbers.critic_hidden or numbers.hidden) + getattr(numbers, "num_atoms", 1)
     batch = seeds * (numbers.batch_size * 4 * wide + rows * _as_numbers(config, state.collector.observation))
     round_keys = 2 * schedule.collect_steps + 2 * schedule.updates_per_step
-    capacity = f"replay_capacity={numbers.replay_capacity:,}, seeds={seeds}"
     return [
-        Part(f"the replay ({capacity})", size(state.replay), "--replay-capacity or --seeds"),
-        Part("networks and their optimisers", size(state.agent), "--hidden, --critic-hidden or --seeds"),
-        Part("environments", size(state.collector), "--num-envs or --seeds"),
-        Part("the window of multi-step returns", size(state.window), "--n-step, --num-envs or --seeds"),
         Part("environments of the evaluation", _evaluation(config, state), "--evaluation-episodes or --seeds"),
         Part("a batch", batch, "--batch-size, --hidden or --seeds"),
         Part("random keys of a chunk", KEY_BYTES * seeds * schedule.rounds * round_keys, "--steps-per-chunk"),
@@ -158,19 +175,28 @@ def require_memory(parts: Iterable[Part]) -> None:
         RunError: which part is the largest, and what to lower.
     """
     parts = list(parts)
-    total, largest, free = sum(part.needed for part in parts), max(parts, key=lambda part: part.needed), _free()
-    if total > 0.9 * free:
-        raise RunError(
-            f"this needs {total:,} bytes, of which {largest.what} {largest.needed:,}, but the "
-            f"{jax.devices()[0].platform} has {free:,} in all: lower {largest.lower}."
-        )
+    for where, free, there in budgets(parts):
+        total, largest = sum(part.needed for part in there), max(there, key=lambda part: part.needed)
+        if total > USABLE * free:
+            raise RunError(
+                f"this needs {total:,} bytes, of which {largest.what} {largest.needed:,}, but the {where} has {free:,} in all: "
+                f"lower {largest.lower}."
+            )
 
 
-def _free() -> int:
-    """Of the first device, or of the machine, or of the share of it that this process may have."""
-    stats = jax.devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats["bytes_in_use"]
+def budgets(parts: Sequence[Part]) -> list[tuple[str, int, list[Part]]]:
+    """Each memory there is, its bytes, and the parts that lie there: one on a CPU, else an accelerator's and its host's."""
+    device = jax.devices()[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if not stats or "bytes_limit" not in stats:
+        return [(device.platform, _of_host(), list(parts))]
+    on_device, on_host = ([part for part in parts if part.on_host == there] for there in (False, True))
+    found = [(device.platform, stats["bytes_limit"] - stats["bytes_in_use"], on_device), ("host", _of_host(), on_host)]
+    return [one for one in found if one[2]]
+
+
+def _of_host() -> int:
+    """Of the machine, or of the share of it that this process may have."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # not there, or "max"

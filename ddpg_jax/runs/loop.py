@@ -16,7 +16,7 @@ from ddpg_jax.health import NEVER
 from ddpg_jax.host import Stopped
 from ddpg_jax.learner import Report
 from ddpg_jax.population import Programs
-from ddpg_jax.runs import terminal
+from ddpg_jax.runs import fits, memory, terminal
 from ddpg_jax.runs.build import (
     BEGINNING,
     DURING,
@@ -87,7 +87,9 @@ def run(
             opened.enter_context(begun(config, folder))
         tools = Background(folder, config.keep)
         opened.callback(tools.close)
-        programs = watch(compile_programs(built, config))
+        compiled = compile_programs(built, config)
+        fits.require_memory(memory.parts(config, built, compiled))
+        programs = watch(compiled)
         checkpoints = tools.result()
         _end_if(stop, "before the first step", folder)
         with contextlib.suppress(Stopped):  # by the signal that is looked at next

@@ -107,7 +107,7 @@ class Setting(click.ParamType):
 
     def __init__(self, kind: type) -> None:
         self.kind = kind
-        self.name = {int: "integer", float: "float", tuple: "widths"}[kind]
+        self.name = {int: "integer", float: "float", tuple: "widths", str: "name"}[kind]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
         """Also ``1e5`` to 100,000, and ``256,256`` to ``(256, 256)``."""

@@ -44,6 +44,17 @@ class Task:
 CLEANRL = "CleanRL's benchmark, JAX, Gymnasium v4, 3 seeds"
 TD3_PAPER = "Fujimoto et al. 2018, table 1 (Gym v1, maximum of the mean over 10 seeds)"
 
+DM_CONTROL = (
+    *("AcrobotSwingup", "AcrobotSwingupSparse", "BallInCup", "CartpoleBalance", "CartpoleBalanceSparse", "CartpoleSwingup"),
+    *("CartpoleSwingupSparse", "CheetahRun", "FingerSpin", "FingerTurnEasy", "FingerTurnHard", "FishSwim", "HopperHop"),
+    *("HopperStand", "HumanoidRun", "HumanoidStand", "HumanoidWalk", "PendulumSwingup", "PointMass", "ReacherEasy"),
+    *("ReacherHard", "SwimmerSwimmer6", "WalkerRun", "WalkerStand", "WalkerWalk"),
+)
+LOCOMOTION = (
+    *("G1JoystickFlatTerrain", "G1JoystickRoughTerrain", "T1JoystickFlatTerrain", "T1JoystickRoughTerrain"),
+    *("Go1JoystickFlatTerrain", "Go1JoystickRoughTerrain", "Go1Getup", "Go1Handstand", "Go1Footstand"),
+)
+
 TASKS: dict[str, Task] = {
     task.env: task
     for task in (
@@ -97,9 +108,17 @@ TASKS: dict[str, Task] = {
                 "stddev": 0.3,
             },
         ),
-        Task(env="brax/halfcheetah", options={"backend": "spring"}),
-        Task(env="brax/hopper"),
-        Task(env="brax/reacher", options={"backend": "spring", "time_limit": 50}),
+        # Supports of Brax: what PPO's best policies earn a step (its notebooks' plots), for ever at gamma 0.99.
+        Task(env="brax/ant", support=(-100.0, 900.0)),
+        Task(env="brax/halfcheetah", options={"backend": "spring"}, support=(-100.0, 900.0)),
+        Task(env="brax/hopper", support=(-150.0, 150.0)),  # as Acme's; at gamma 0.97 it is enough
+        Task(env="brax/humanoid", support=(-100.0, 1_500.0)),
+        Task(env="brax/humanoidstandup", support=(0.0, 8_000.0)),
+        Task(env="brax/pusher", support=(-200.0, 0.0)),
+        Task(env="brax/reacher", options={"backend": "spring", "time_limit": 50}, support=(-100.0, 0.0)),
+        Task(env="brax/walker2d", support=(-100.0, 700.0)),
+        *(Task(env=f"playground/{name}", support=(0.0, 100.0)) for name in DM_CONTROL),  # at most 1 a step
+        *(Task(env=f"playground/{name}", support=(-10.0, 10.0)) for name in LOCOMOTION),  # FastTD3's
         Task(
             env="gymnasium/HalfCheetah-v5",
             published=(

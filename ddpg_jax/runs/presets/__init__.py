@@ -6,23 +6,20 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
-from ddpg_jax.runs.presets import d4pg, ddpg, lecture, parameter_noise, pixels, td3, td3_categorical
+from ddpg_jax.runs.presets import d4pg, ddpg, fast_td3, lecture, parameter_noise, pixels, td3, td3_categorical
 from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
 from ddpg_jax.runs.tasks import TASKS
 
 __all__ = ["PRESETS", "Numbers", "Parts", "Preset", "number_types", "numbers_on"]
 
-PRESETS: dict[str, Preset] = {
-    preset.name: preset
-    for module in (ddpg, parameter_noise, td3, d4pg, td3_categorical, lecture, pixels)
-    for preset in module.PRESETS
-}
+MODULES: tuple[Any, ...] = (ddpg, parameter_noise, td3, d4pg, td3_categorical, fast_td3, lecture, pixels)
+PRESETS: dict[str, Preset] = {preset.name: preset for module in MODULES for preset in module.PRESETS}
 
 
 def number_types() -> dict[str, type]:
     """Name and type of each number of some preset that the command line may set."""
     found = {name: kind for preset in PRESETS.values() for name, kind in get_type_hints(type(preset.numbers)).items()}
-    return {name: kind for name, kind in found.items() if kind in (int, float, bool)}
+    return {name: kind for name, kind in found.items() if kind in (int, float, bool, str)}
 
 
 def numbers_on(preset: Preset, env: str) -> tuple[Numbers, dict[str, tuple[Any, Any]]]:
@@ -38,7 +35,7 @@ def numbers_on(preset: Preset, env: str) -> tuple[Numbers, dict[str, tuple[Any, 
     known = {field.name for field in fields(preset.numbers)}
     own = {name: value for name, value in _from_task(preset, env) if name in known}
     replaced = {name: (old, own[name]) for name in own if (old := getattr(preset.numbers, name)) != own[name]}
-    return replace(preset.numbers, **{**preset.published_for(env), **own}), replaced
+    return replace(preset.numbers, **{**own, **preset.published_for(env)}), replaced
 
 
 def _from_task(preset: Preset, env: str) -> Iterator[tuple[str, Any]]:

@@ -39,7 +39,7 @@ def compose(numbers: D4PGNumbers, env: Environment, **start: Any) -> Parts:
     """D4PG with clipped Gaussian noise."""
     agent = ddpg_jax.agents.d4pg(
         parts.actor(numbers, env, **start),
-        parts.critic(numbers, num_atoms=numbers.num_atoms, **start),
+        parts.critic(numbers, env, num_atoms=numbers.num_atoms, **start),
         v_min=numbers.v_min,
         v_max=numbers.v_max,
         gamma=numbers.gamma,

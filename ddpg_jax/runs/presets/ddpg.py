@@ -37,13 +37,13 @@ def make(numbers: Numbers, actor: Network, critic: Network) -> Agent:
 
 def today(numbers: DDPGNumbers, env: Environment) -> Parts:
     """Q([s, a]), clipped Gaussian noise."""
-    agent = make(numbers, parts.actor(numbers, env), parts.critic(numbers))
+    agent = make(numbers, parts.actor(numbers, env), parts.critic(numbers, env))
     return parts.assemble(numbers, agent, parts.gaussian(numbers.stddev))
 
 
 def paper(numbers: DDPGNumbers, env: Environment, **norms: Any) -> Parts:
     """The action joins Q at its second layer; Ornstein-Uhlenbeck noise from the first step on."""
-    agent = make(numbers, parts.actor(numbers, env, **norms), parts.critic(numbers, action_layer=1, **norms))
+    agent = make(numbers, parts.actor(numbers, env, **norms), parts.critic(numbers, env, action_layer=1, **norms))
     return parts.assemble(numbers, agent, parts.ornstein_uhlenbeck(numbers.stddev), own_warm_up=True)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def compose(numbers: ddpg.DDPGNumbers, env: Environment) -> Parts:
     """The lecture's linear actor, start and noise."""
     linear = parts.actor(numbers, env, output=lambda x: x, final_bound=None)
-    agent = ddpg.make(numbers, linear, parts.critic(numbers, final_bound=None))
+    agent = ddpg.make(numbers, linear, parts.critic(numbers, env, final_bound=None))
     noise = ddpg_jax.noise.ornstein_uhlenbeck(numbers.stddev, reset_at_episode_start=False)
     return parts.assemble(numbers, agent, lambda agent: ddpg_jax.behaviour.explore(agent, noise), own_warm_up=True)
 

@@ -13,6 +13,7 @@ WIDEST, MOST_LAYERS = 1_000_000, 64
 LONGEST_WINDOW = 1_000
 """Of multi-step returns: a window is unrolled, and a thousand steps take XLA a minute and a half."""
 LONGEST_DELAY, MOST_ATOMS = 1_000, 1_000_000
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,14 @@ class Numbers:
     """Empty is as ``hidden``."""
     layer_norm: bool = False
     normalize_observations: bool = False
+    dtype: str = "float32"
+    """What the networks compute in: float32 or bfloat16. Parameters, targets, optimisers and losses are float32."""
+    observation_dtype: str = "float32"
+    """What the replay stores observations as."""
+    actor_stream: str = "state"
+    """What the actor reads where an observation is a dict."""
+    critic_stream: str = "privileged_state"
+    """What the critic reads there."""
     reward_scale: float = 1.0
     gamma: float = 0.99
     n_step: int = 1
@@ -76,6 +85,9 @@ class Numbers:
                 raise ValueError(
                     f"{name}={values.shown(widths)}: must be at most {MOST_LAYERS} layers of a width of at most {WIDEST} each."
                 )
+        for name, value in (("dtype", self.dtype), ("observation_dtype", self.observation_dtype)):
+            if value not in DTYPES:
+                raise ValueError(f"{name}={values.shown(value)}: must be {' or '.join(DTYPES)}.")
         checks.between(1, largest, batch_size=self.batch_size, num_envs=self.num_envs, learning_starts=self.learning_starts)
         checks.between(1, largest, updates_per_step=self.updates_per_step)
         checks.between(1, values.ROWS_LARGEST, replay_capacity=self.replay_capacity)

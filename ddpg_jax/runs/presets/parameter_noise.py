@@ -24,7 +24,7 @@ class ParameterNoiseNumbers(Numbers):
 
 def compose(numbers: ParameterNoiseNumbers, env: Environment) -> Parts:
     """DDPG that follows a perturbed policy in each episode."""
-    agent = ddpg.make(numbers, parts.actor(numbers, env), parts.critic(numbers))
+    agent = ddpg.make(numbers, parts.actor(numbers, env), parts.critic(numbers, env))
     return parts.assemble(numbers, agent, lambda agent: ddpg_jax.behaviour.parameter_noise(agent, env, stddev=numbers.stddev))
 
 

@@ -5,6 +5,7 @@ Parts of the library are reached through the package, which loads them on first 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +14,53 @@ from ddpg_jax.runs.presets.numbers import Numbers, Parts
 
 if TYPE_CHECKING:
     from ddpg_jax.networks import Actor, Critic
-    from ddpg_jax.types import Agent, Behaviour, Environment, Replay
+    from ddpg_jax.types import Agent, Behaviour, Environment, Network, Replay
 
 
-def actor(numbers: Numbers, env: Environment, **options: Any) -> Actor:
-    """The actor; ``options`` of `ddpg_jax.networks.Actor` go first."""
-    norm = {"norm": ddpg_jax.networks.LayerNorm} if numbers.layer_norm else {}
-    return ddpg_jax.networks.Actor(env.action.shape[-1], numbers.hidden, **norm | options)
+def actor(numbers: Numbers, env: Environment, **options: Any) -> Network:
+    """The actor, or where an observation is a dict the actor on its stream of it; ``options`` as of `actor_head`."""
+    return _reading(numbers.actor_stream, "actor_stream", actor_head(numbers, env, **options), env)
 
 
-def critic(numbers: Numbers, *, action_layer: int = 0, **options: Any) -> Critic:
-    """The critic, one of an ensemble; ``options`` of `ddpg_jax.networks.Critic` go first."""
+def critic(numbers: Numbers, env: Environment, **options: Any) -> Network:
+    """The critic, as `actor`; ``options`` as of `critic_head`."""
+    return _reading(numbers.critic_stream, "critic_stream", critic_head(numbers, **options), env)
+
+
+def actor_head(numbers: Numbers, env: Environment, **options: Any) -> Actor:
+    """The actor of one vector; ``options`` of `ddpg_jax.networks.Actor` go first."""
+    known: dict[str, Any] = {"dtype": dtype(numbers)}
+    known |= {"norm": ddpg_jax.networks.LayerNorm} if numbers.layer_norm else {}
+    return ddpg_jax.networks.Actor(env.action.shape[-1], numbers.hidden, **known | options)
+
+
+def critic_head(numbers: Numbers, *, action_layer: int = 0, **options: Any) -> Critic:
+    """The critic of one vector, one of an ensemble; ``options`` of `ddpg_jax.networks.Critic` go first."""
     layer_norm = ddpg_jax.networks.LayerNorm
-    norm = {"norm": layer_norm, "action_norm": layer_norm} if numbers.layer_norm else {}
-    return ddpg_jax.networks.Critic(numbers.critic_hidden or numbers.hidden, action_layer, **norm | options)
+    known: dict[str, Any] = {"dtype": dtype(numbers)}
+    known |= {"norm": layer_norm, "action_norm": layer_norm} if numbers.layer_norm else {}
+    return ddpg_jax.networks.Critic(numbers.critic_hidden or numbers.hidden, action_layer, **known | options)
+
+
+def _reading(stream: str, option: str, network: Network, env: Environment) -> Network:
+    """The network, or where an observation is a dict the network on that stream of it."""
+    if not isinstance(env.observation, dict):
+        return network
+    if stream not in env.observation:
+        there = ", ".join(map(str, env.observation))
+        raise ValueError(f"{option}={stream!r}: the observation has no such stream; choose one of {there}.")
+    return ddpg_jax.networks.stream(stream, network)
+
+
+def dtype(numbers: Numbers) -> Any:
+    """What the networks compute in."""
+    return _dtype(numbers.dtype)
+
+
+def _dtype(name: str) -> Any:
+    import jax.numpy as jnp
+
+    return getattr(jnp, name)
 
 
 def optimizer(numbers: Numbers) -> Callable[..., Any]:
@@ -82,6 +116,9 @@ def _replay(numbers: Numbers, **kept: Any) -> Replay:
     from ddpg_jax import checks
 
     rows = numbers.batch_size * numbers.batches_per_update
+    if numbers.observation_dtype != "float32":
+        stored = _dtype(numbers.observation_dtype)
+        kept = {"storage": functools.partial(ddpg_jax.replay.rows, observation_dtype=stored)} | kept
     if checks.is_zero(numbers.priority_exponent):
         return ddpg_jax.replay.uniform(numbers.replay_capacity, rows, **kept)
     batches = numbers.importance_updates // numbers.batches_per_update

@@ -55,12 +55,12 @@ class DrQNumbers(Numbers):
 
 def drq_v2(numbers: DrQNumbers, env: Environment) -> Parts:
     """One encoder that the critics train, shifted images, noise that falls in exploration and targets alike."""
-    networks = ddpg_jax.networks
-    convolutions = functools.partial(networks.drq_v2_encoder, numbers.channels, numbers.layers, numbers.stride)
-    encoder = networks.Features(convolutions)
-    actor = networks.Seen(networks.Trunk(numbers.trunk), parts.actor(numbers, env, final_bound=None))
-    critic = parts.critic(numbers, final_bound=None)
-    critics = networks.Seen(networks.Trunk(numbers.trunk), networks.Several(critic))
+    networks, dtype = ddpg_jax.networks, parts.dtype(numbers)
+    convolutions = functools.partial(networks.drq_v2_encoder, numbers.channels, numbers.layers, numbers.stride, dtype)
+    encoder, trunk = networks.Features(convolutions), networks.Trunk(numbers.trunk, dtype)
+    actor = networks.Seen(trunk, parts.actor_head(numbers, env, final_bound=None))
+    critic = parts.critic_head(numbers, final_bound=None)
+    critics = networks.Seen(trunk, networks.Several(critic))
 
     def learning(step: jax.Array) -> Agent:
         return ddpg_jax.agents.drq_v2(
@@ -94,11 +94,11 @@ def _stddev(numbers: DrQNumbers, step: jax.Array) -> jax.Array:
 def paper(numbers: ddpg.DDPGNumbers, env: Environment) -> Parts:
     """Convolutions of the actor's own and of the critic's own; the action joins at Q's first dense layer."""
     networks = ddpg_jax.networks
-    seen = lambda head: networks.Seen(networks.Features(networks.Conv), head)
+    seen = lambda head: networks.Seen(networks.Features(functools.partial(networks.Conv, dtype=parts.dtype(numbers))), head)
     agent = ddpg.make(
         numbers,
-        seen(parts.actor(numbers, env, final_bound=PAPER_BOUND)),
-        seen(parts.critic(numbers, final_bound=PAPER_BOUND)),
+        seen(parts.actor_head(numbers, env, final_bound=PAPER_BOUND)),
+        seen(parts.critic_head(numbers, final_bound=PAPER_BOUND)),
     )
     noise = ddpg_jax.noise.chain(ddpg_jax.noise.ornstein_uhlenbeck(numbers.stddev), ddpg_jax.noise.clip())
     return _assemble(numbers, env, agent, noise, own_warm_up=True)
@@ -107,6 +107,8 @@ def paper(numbers: ddpg.DDPGNumbers, env: Environment) -> Parts:
 def _assemble(numbers: Numbers, env: Environment, agent: Agent, noise: Noise, **options: Any) -> Parts:
     if numbers.normalize_observations:
         raise ValueError("normalize_observations: images are scaled by the networks that take them; leave it out.")
+    if numbers.observation_dtype != "float32":
+        raise ValueError(f"observation_dtype={numbers.observation_dtype}: images are stored as bytes; leave it out.")
     storage = functools.partial(ddpg_jax.replay.frames, stack=env.stacked, num_envs=env.num_envs, n_step=numbers.n_step)
     explore = lambda agent: ddpg_jax.behaviour.explore(agent, noise)
     return parts.assemble(numbers, agent, explore, storage=storage, **options)

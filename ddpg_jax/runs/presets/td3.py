@@ -42,7 +42,7 @@ def compose(numbers: TD3Numbers, env: Environment, **start: Any) -> Parts:
     """TD3 with clipped Gaussian noise."""
     agent = ddpg_jax.agents.td3(
         parts.actor(numbers, env, **start),
-        parts.critic(numbers, **start),
+        parts.critic(numbers, env, **start),
         gamma=numbers.gamma,
         tau=numbers.tau,
         actor_learning_rate=parts.actor_rate(numbers),

@@ -1,4 +1,4 @@
-"""TD3 with categorical critics on large batches from many environments: the FastTD3 recipe."""
+"""TD3 with categorical critics on large batches from many environments, by the numbers of FastTD3 where tasks have none."""
 
 from __future__ import annotations
 
@@ -41,11 +41,13 @@ class TD3CategoricalNumbers(Numbers):
         checks.between(2, MOST_ATOMS, num_atoms=self.num_atoms)
 
 
-def compose(numbers: TD3CategoricalNumbers, env: Environment) -> Parts:
-    """TD3 on distributions, Gaussian noise of a spread drawn per episode."""
+def compose(
+    numbers: TD3CategoricalNumbers, env: Environment, *, actor_bound: float | None = 3e-3, critic_bound: float | None = 3e-3
+) -> Parts:
+    """TD3 on distributions, Gaussian noise of a spread drawn per episode; bounds: of how the networks' final layers start."""
     agent = ddpg_jax.agents.td3_categorical(
-        parts.actor(numbers, env),
-        parts.critic(numbers, num_atoms=numbers.num_atoms),
+        parts.actor(numbers, env, final_bound=actor_bound),
+        parts.critic(numbers, env, num_atoms=numbers.num_atoms, final_bound=critic_bound),
         v_min=numbers.v_min,
         v_max=numbers.v_max,
         gamma=numbers.gamma,
@@ -63,10 +65,26 @@ def compose(numbers: TD3CategoricalNumbers, env: Environment) -> Parts:
     return parts.assemble(numbers, agent, lambda agent: ddpg_jax.behaviour.explore(agent, drawn))
 
 
+NUMBERS = TD3CategoricalNumbers(
+    total_timesteps=50_000_000,
+    num_envs=1_024,
+    learning_starts=10 * 1_024,
+    updates_per_step=2,
+    batch_size=32_768,
+    replay_capacity=10 * 1_024 * 1_024,
+    hidden=(512, 256, 128),
+    critic_hidden=(1_024, 512, 256),
+    normalize_observations=True,
+    gamma=0.97,
+    tau=0.1,
+    weight_decay=0.1,
+)
+"""Of FastTD3 on MuJoCo Playground, but in float32."""
+
 PRESETS = (
     Preset(
         name="td3-categorical",
-        summary="TD3 with categorical critics on large batches from a thousand environments: the FastTD3 recipe.",
+        summary="TD3 with categorical critics, on large batches from a thousand environments where a task has no numbers.",
         source=(
             "Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: 1,024 environments, batch 32,768, "
             "2 updates per step, delay 2, AdamW 3e-4 with decay 0.1, tau 0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, "
@@ -77,20 +95,7 @@ PRESETS = (
             "final layers start in U[-3e-3, 3e-3] (the actor's from N(0, 0.01), the critics' at fan-in there); float32 "
             "(bfloat16 there); 5e7 steps."
         ),
-        numbers=TD3CategoricalNumbers(
-            total_timesteps=50_000_000,
-            num_envs=1_024,
-            learning_starts=10 * 1_024,
-            updates_per_step=2,
-            batch_size=32_768,
-            replay_capacity=10 * 1_024 * 1_024,
-            hidden=(512, 256, 128),
-            critic_hidden=(1_024, 512, 256),
-            normalize_observations=True,
-            gamma=0.97,
-            tau=0.1,
-            weight_decay=0.1,
-        ),
+        numbers=NUMBERS,
         compose=compose,
         scaled_down={
             "num_envs": 1,

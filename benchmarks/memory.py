@@ -1,0 +1,106 @@
+"""Whether a run takes the memory that its table says: the table's sum beside the growth of the process's peak resident memory.
+
+    python benchmarks/memory.py
+
+Each run is a process of its own, on the CPU. The growth is from when its programs are compiled to its end: warm-up, chunks,
+evaluations, and checkpoints that are written beside them. Linux only: the peak is reset and read in ``/proc``.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import click
+
+OUT = Path(__file__).resolve().parent / "results" / "memory.json"
+TOLERANCE = 0.15
+RUN: dict[str, Any] = {"evaluate_every": 1, "checkpoint_every": 1, "evaluation_episodes": 20}
+RUNS: dict[str, dict[str, Any]] = {
+    "a large replay": {
+        "preset": "default",
+        "replay_capacity": 20_000_000,
+        "num_envs": 1_000,
+        "learning_starts": 10_000,
+        "steps_per_chunk": 20_000,
+        "total_timesteps": 70_000,
+    },
+    "a population": {
+        "preset": "td3",
+        "seeds": 32,
+        "replay_capacity": 500_000,
+        "hidden": (256, 256),
+        "learning_starts": 1_000,
+        "steps_per_chunk": 20,
+        "total_timesteps": 1_060,
+    },
+    "large batches": {
+        "preset": "fast-td3",
+        "dtype": "float32",
+        "replay_capacity": 1_024 * 1_024,
+        "batch_size": 16_384,
+        "steps_per_chunk": 1_024,
+        "total_timesteps": 10 * 1_024 + 3 * 1_024,
+    },
+    "small": {"total_timesteps": 1_200, "steps_per_chunk": 100},
+}
+TOY = "small"
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--one", is_flag=True, help="Train the run here, and print its figures.")
+@click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=False)
+def main(names: tuple[str, ...], one: bool, out: Path) -> None:
+    """Train NAMES, one after the other; without any, all but the small one."""
+    if unknown := [name for name in names if name not in RUNS]:
+        raise click.UsageError(f"unknown run {unknown[0]!r}: choose of {', '.join(RUNS)}.")
+    if one:
+        click.echo(json.dumps(measured(names[0])))
+        return
+    from benchmarks import timing
+    from ddpg_jax.runs import folder
+
+    result: dict[str, Any] = {**timing.context(), "tolerance": TOLERANCE, "runs": {}}
+    for name in names or [name for name in RUNS if name != TOY]:
+        done = subprocess.run([sys.executable, __file__, "--one", name], capture_output=True, text=True)
+        if done.returncode:
+            raise click.ClickException(f"{name}: {done.stderr.strip()[-2_000:]}")
+        result["runs"][name] = found = json.loads(done.stdout.splitlines()[-1])
+        folder.write_json(out, result)
+        click.echo("{name}: table {sum:,}, grown by {grown:,}: {sum_over_grown:.3f}".format(name=name, **found))
+    click.echo(str(out))
+
+
+def measured(name: str) -> dict[str, Any]:
+    """The table of a run, and by how much its process grew."""
+    from ddpg_jax.runs import build, loop, memory
+    from ddpg_jax.runs.config import make_config
+
+    config = make_config("pendulum", **RUN | RUNS[name])
+    built, found = build.build(config), {}
+
+    def watch(programs: Any) -> Any:
+        found["parts"] = {part.what: part.needed for part in memory.parts(config, built, programs)}
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is what is resident now
+        found["before"] = _status("VmRSS")
+        return programs
+
+    with tempfile.TemporaryDirectory() as temporary:
+        loop.run(config, Path(temporary) / "run", say=lambda text: None, watch=watch)
+    grown, total = _status("VmHWM") - found["before"], sum(found["parts"].values())
+    return {"config": config.flat(), **found, "sum": total, "grown": grown, "sum_over_grown": total / grown}
+
+
+def _status(name: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return 1_024 * int(line.split()[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What is chosen by the kind of device, said, and written down."""
+
+import json
+
+import jax
+import pytest
+
+from ddpg_jax.runs import config, device
+from ddpg_jax.runs.config import from_flat, make_config
+from ddpg_jax.runs.presets import PRESETS
+from ddpg_jax.runs.tasks import TASKS
+
+
+def test_a_gpu_runs_a_thousand_environments_where_the_rewards_are_known():
+    made = make_config("brax/ant", device_kind="gpu")
+    assert (made.preset.name, made.device_kind) == ("fast-td3", "gpu")
+    assert made.numbers.num_envs >= 1_024
+    assert (made.numbers.v_min, made.numbers.v_max) == TASKS["brax/ant"].support
+    assert made.note.startswith("preset fast-td3 is the choice for a gpu; on a cpu it is default.")
+
+
+@pytest.mark.parametrize(
+    ("env", "kind", "preset", "said"),
+    [
+        ("brax/ant", "cpu", "default", ""),
+        ("brax/ant", "tpu", "fast-td3", "the choice for a tpu"),
+        ("playground/WalkerRun", "gpu", "fast-td3", "the choice for a gpu"),
+        ("brax/fast", "gpu", "default", "--preset fast-td3 with the range of discounted returns"),  # rewards are not known
+        ("mine:make", "gpu", "default", "a gpu steps thousands of environments"),
+        ("pendulum", "gpu", "default", ""),  # has numbers found by trying
+        ("gymnasium/Hopper-v5", "gpu", "default", ""),
+    ],
+)
+def test_the_choice_and_what_is_said_of_it(env, kind, preset, said):
+    made = make_config(env, device_kind=kind)
+    assert made.preset.name == preset
+    assert said in made.note
+    assert bool(said) == ("gpu" in made.note or "tpu" in made.note)
+
+
+def test_what_was_asked_for_is_no_choice():
+    made = make_config("brax/ant", "default")
+    assert (made.device_kind, made.numbers) == (device.ASKED, PRESETS["default"].numbers)
+
+
+def test_without_a_word_it_is_the_device_that_jax_has(monkeypatch):
+    assert make_config("brax/ant").device_kind == "cpu"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert make_config("brax/ant").preset.name == "fast-td3"
+
+
+def test_a_run_goes_on_elsewhere_with_the_numbers_that_it_began_with(tmp_path, monkeypatch):
+    made = make_config("brax/ant", device_kind="gpu", num_envs=2_048, replay_capacity=2_048 * 5_120)
+    flat = made.flat()
+    assert (flat["preset"], flat["device_kind"], flat["num_envs"]) == ("fast-td3", "gpu", 2_048)
+    assert from_flat(flat) == made
+    (tmp_path / "config.json").write_text(json.dumps(flat))
+    assert config.load(tmp_path) == made
+    monkeypatch.setattr(jax, "default_backend", lambda: pytest.fail("the device was looked at"))
+    assert config.resumed(tmp_path, {"total_timesteps": 60_000_000}).numbers.num_envs == 2_048
+    with pytest.raises(config.RunError, match="device_kind \\(run: gpu, given: cpu\\)"):
+        config.resumed(tmp_path, {"device_kind": "cpu"})
