@@ -84,9 +84,6 @@ def drq_v2(
         value = losses.clipped_double_q(judge(critic_params, features, action))
         return losses.deterministic_policy_gradient(value), {"batch_stats": stats}
 
-    def act(state: AgentState, observation: PyTree) -> jax.Array:
-        return actor.apply(variables(state.actor), encode(variables(state.critic), observation))
-
     agent = make_agent(
         _OnFeatures(encoder, actor),
         whole,
@@ -94,16 +91,19 @@ def drq_v2(
         critic_loss=critic_loss,
         actor_loss=actor_loss,
         tau=tau,
-        act=act,
+        act=lambda state, seen: actor.apply(variables(state.actor), encode(variables(state.critic), seen)),
         axis_name=axis_name,
         **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
     )
+    return _of_newest(agent)
+
+
+def _of_newest(agent: Agent) -> Agent:
+    """The skeleton has targets of everything: those of actor and encoder are made the newest parameters before each update."""
 
     def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
-        # The skeleton has targets of everything: those of actor and encoder are made the newest parameters.
-        critic = state.critic
-        newest = critic.target_params["params"] | {"encoder": critic.params["params"]["encoder"]}
-        critic = dataclasses.replace(critic, target_params={"params": newest})
+        newest = state.critic.target_params["params"] | {"encoder": state.critic.params["params"]["encoder"]}
+        critic = dataclasses.replace(state.critic, target_params={"params": newest})
         actor = dataclasses.replace(state.actor, target_params=state.actor.params)
         return agent.update(dataclasses.replace(state, actor=actor, critic=critic), batch, key, weight)
 

@@ -108,53 +108,64 @@ def frames(capacity: int, *, stack: int, num_envs: int, n_step: int = 1, episode
         images = _images(transition.observation, stack)
         one = jax.tree.map(lambda x: jnp.asarray(x)[None], transition)
         slots, count = jnp.zeros((1, 2, stack), jnp.int32), jnp.zeros((), jnp.uint32)
-        known = (num_envs, 2 * stack * n_step)
         return FramesState(
             ring=ring.init(jax.tree.map(lambda x: x[0], _row(one, slots, count[None], images))),
             frames=jnp.zeros((room, _split(one.observation, images)[1].shape[-1]), jnp.uint8),
             head=jnp.zeros((), jnp.int32),
             written=count,
-            seen=Seen(
-                fingerprint=jnp.zeros((*known, 2), jnp.uint32),
-                slot=jnp.zeros(known, jnp.int32),
-                number=jnp.full(known, 2**31, jnp.uint32),  # long ago
-            ),
+            seen=_nothing_seen(num_envs, 2 * stack * n_step),
             images=images,
         )
 
     def add(state: FramesState, transitions: PyTree, valid: jax.Array | None = None) -> FramesState:
-        shown = (transitions.observation, transitions.next_observation)
-        both = jnp.concatenate([_split(x, state.images)[1] for x in shown], axis=1)  # [E, 2 S, pixels]
-        wanted = jnp.ones(both.shape[:1], bool) if valid is None else valid
-        found, new = _found(state, _fingerprint(both), wanted, recent, room)
-        written = state.written + jnp.sum(new, dtype=jnp.uint32)
-        oldest = written - jnp.max(written - found.number, axis=1)
-        row = _row(transitions, found.slot.reshape(-1, 2, stack), oldest, state.images)
-        keep = lambda now, past: jnp.where(
-            wanted.reshape(-1, *(1,) * (past.ndim - 1)), jnp.concatenate([now, past], axis=1)[:, : past.shape[1]], past
-        )
-        return dataclasses.replace(
-            state,
-            ring=ring.add(state.ring, row, valid),
-            frames=state.frames.at[jnp.where(new, found.slot, room)].set(both, mode="drop"),
-            head=(state.head + jnp.sum(new, dtype=jnp.int32)) % room,
-            written=written,
-            seen=jax.tree.map(keep, found, state.seen),
-        )
+        return _added(state, transitions, valid, ring, recent)
 
     def get(state: FramesState, rows: jax.Array) -> PyTree:
         lost = state.written - ring.get(state.ring, rows).oldest >= room
         # As many of the newest as are there even where every frame of every stack was a new one.
         newer = (state.position - 1 - rows % max(1, capacity // (2 * stack))) % capacity
-        row = ring.get(state.ring, jnp.where(lost, newer, rows))
-
-        def stacked(part: tuple[list[jax.Array], jax.Array]) -> PyTree:
-            return _join(part[0], state.frames.at[part[1]].get(mode="promise_in_bounds"), state.images)
-
-        kept = row.transition
-        return dataclasses.replace(kept, observation=stacked(kept.observation), next_observation=stacked(kept.next_observation))
+        return _whole(state, ring.get(state.ring, jnp.where(lost, newer, rows)))
 
     return Storage(init, add, get, capacity)
+
+
+def _added(state: FramesState, transitions: PyTree, valid: jax.Array | None, ring: Storage, recent: int) -> FramesState:
+    room = state.frames.shape[0]
+    shown = (transitions.observation, transitions.next_observation)
+    both = jnp.concatenate([_split(x, state.images)[1] for x in shown], axis=1)  # [E, 2 S, pixels]
+    wanted = jnp.ones(both.shape[:1], bool) if valid is None else valid
+    found, new = _found(state, _fingerprint(both), wanted, recent)
+    written = state.written + jnp.sum(new, dtype=jnp.uint32)
+    oldest = written - jnp.max(written - found.number, axis=1)
+    row = _row(transitions, found.slot.reshape(-1, 2, state.images.stack), oldest, state.images)
+
+    def keep(now: jax.Array, past: jax.Array) -> jax.Array:
+        newest = jnp.concatenate([now, past], axis=1)[:, : past.shape[1]]
+        return jnp.where(wanted.reshape(-1, *(1,) * (past.ndim - 1)), newest, past)
+
+    return dataclasses.replace(
+        state,
+        ring=ring.add(state.ring, row, valid),
+        frames=state.frames.at[jnp.where(new, found.slot, room)].set(both, mode="drop"),
+        head=(state.head + jnp.sum(new, dtype=jnp.int32)) % room,
+        written=written,
+        seen=jax.tree.map(keep, found, state.seen),
+    )
+
+
+def _whole(state: FramesState, row: Row) -> PyTree:
+    """The transitions of rows, with their stacks."""
+
+    def stacked(part: tuple[list[jax.Array], jax.Array]) -> PyTree:
+        return _join(part[0], state.frames.at[part[1]].get(mode="promise_in_bounds"), state.images)
+
+    kept = row.transition
+    return dataclasses.replace(kept, observation=stacked(kept.observation), next_observation=stacked(kept.next_observation))
+
+
+def _nothing_seen(*shape: int) -> Seen:
+    long_ago = jnp.full(shape, 2**31, jnp.uint32)
+    return Seen(fingerprint=jnp.zeros((*shape, 2), jnp.uint32), slot=jnp.zeros(shape, jnp.int32), number=long_ago)
 
 
 def _images(observation: PyTree, stack: int) -> Images:
@@ -222,8 +233,9 @@ def _fingerprint(shown: jax.Array) -> jax.Array:
     return jnp.stack([jnp.sum(first, axis=-1, dtype=jnp.uint32), jnp.sum(second, axis=-1, dtype=jnp.uint32)], axis=-1)
 
 
-def _found(state: FramesState, fingerprint: jax.Array, wanted: jax.Array, recent: int, room: int) -> tuple[Seen, jax.Array]:
+def _found(state: FramesState, fingerprint: jax.Array, wanted: jax.Array, recent: int) -> tuple[Seen, jax.Array]:
     """Where frames ``[E, 2 S]`` lie, or will, and which of them are new."""
+    room = state.frames.shape[0]
     alike = lambda a, b: jnp.all(a[:, :, None] == b[:, None], axis=-1)
     fresh = state.written - state.seen.number <= recent
     before = alike(fingerprint, state.seen.fingerprint) & fresh[:, None]
