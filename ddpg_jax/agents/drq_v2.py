@@ -10,7 +10,7 @@ import optax
 from flax import linen as nn
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import forward, make_agent, variables
+from ddpg_jax.agents.actor_critic import make_agent, variables
 from ddpg_jax.agents.optimization import Rate, optimizers
 from ddpg_jax.networks import Seen
 from ddpg_jax.types import Agent, AgentState, Key, Metrics, PyTree
@@ -44,7 +44,7 @@ def drq_v2(
     its noise that shrinks is a schedule of `ddpg_jax.noise.gaussian` and, in the target, of `ddpg_jax.agents.scheduled`.
 
     Args:
-        encoder: ``encoder(observation) -> features``, a Flax module, as the others.
+        encoder: ``encoder(observation) -> features``; a Flax module without statistics or noise of its own, as the others.
         actor: ``actor(features) -> action``, with a trunk of its own (`ddpg_jax.networks.Trunk`).
         critics: ``critics(features, action) -> values [C, ...]``, C at least 1 (`ddpg_jax.networks.Several`).
         tau: tracking rate of the target critics in [0, 1].
@@ -66,23 +66,21 @@ def drq_v2(
 
     def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
         features = encode(critic_target_params, batch.next_observation)
-        next_action = actor.apply(actor_target_params, features)
-        next_action = losses.smoothing_noise(key, next_action, target_noise, target_noise_clip)
-        values = judge(critic_target_params, features, next_action)
-        return losses.td_target(batch.reward, batch.discount, losses.clipped_double_q(values), gamma)
+        clean = actor.apply(actor_target_params, features)
+        next_action = losses.smoothing_noise(key, clean, target_noise, target_noise_clip)
+        next_value = losses.clipped_double_q(judge(critic_target_params, features, next_action))
+        return losses.td_target(batch.reward, batch.discount, next_value, gamma)
 
     def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:
-        values, stats = forward(whole, critic_params, batch.observation, batch.action)
+        values = whole.apply(critic_params, batch.observation, batch.action)
         targets = jnp.broadcast_to(target, values.shape)
-        td_error = jnp.max(jnp.abs(targets - values), axis=0)
-        metrics = {"value": jnp.mean(values), "td_error": td_error, "batch_stats": stats}
+        metrics = {"value": jnp.mean(values), "td_error": jnp.max(jnp.abs(targets - values), axis=0)}
         return jnp.sum(losses.squared_error(values, targets), axis=0), metrics
 
     def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Any) -> tuple[jax.Array, Metrics]:
         features = encode(critic_params, batch.observation)
-        action, stats = forward(actor, actor_params, features)
-        value = losses.clipped_double_q(judge(critic_params, features, action))
-        return losses.deterministic_policy_gradient(value), {"batch_stats": stats}
+        value = losses.clipped_double_q(judge(critic_params, features, actor.apply(actor_params, features)))
+        return losses.deterministic_policy_gradient(value), {}
 
     agent = make_agent(
         _OnFeatures(encoder, actor),
