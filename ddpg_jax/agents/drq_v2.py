@@ -66,8 +66,7 @@ def drq_v2(
 
     def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
         features = encode(critic_target_params, batch.next_observation)
-        clean = actor.apply(actor_target_params, features)
-        next_action = losses.smoothing_noise(key, clean, target_noise, target_noise_clip)
+        next_action = losses.smoothing_noise(key, actor.apply(actor_target_params, features), target_noise, target_noise_clip)
         next_value = losses.clipped_double_q(judge(critic_target_params, features, next_action))
         return losses.td_target(batch.reward, batch.discount, next_value, gamma)
 
