@@ -50,7 +50,7 @@ class Envs:
 
 @functools.cache
 def programs(envs, steps, capacity, episode_steps):
-    """A replay of frames and one of stacks behind the same window: ``(frames, stacks, window, step, get)``."""
+    """A replay of frames and one of stacks behind the same window: ``(init of both, window, step, get)``."""
     frames = replay.frames(capacity, stack=STACK, num_envs=envs, n_step=steps, episode_steps=episode_steps)
     stacks, window = replay.rows(capacity), n_step(steps, 0.9)
 
@@ -64,12 +64,12 @@ def programs(envs, steps, capacity, episode_steps):
         return window_state, frames.add(states[1], kept, *valid), stacks.add(states[2], kept, *valid)
 
     both = jax.jit(lambda states, rows: (frames.get(states[1], rows), stacks.get(states[2], rows)))
-    return frames, stacks, window, step, both
+    return jax.jit(lambda one: (frames.init(one), stacks.init(one))), window, step, both
 
 
 def played(envs, steps, capacity, rng, vector_steps, mean_length, episode_steps=5, masked=False, still=0.0):
     """The states of both replays after so many steps of the environments, and how many episodes ended."""
-    frames, stacks, window, step, both = programs(envs, steps, capacity, episode_steps)
+    init, window, step, both = programs(envs, steps, capacity, episode_steps)
     world = Envs(rng, envs, mean_length, still)
     states, ends = None, 0
     for t in range(vector_steps):
@@ -79,7 +79,7 @@ def played(envs, steps, capacity, rng, vector_steps, mean_length, episode_steps=
             transition, done = transition.replace(valid=valid), done | ~valid
         if states is None:
             one = jax.tree.map(lambda x: x[0], transition.replace(valid=None))
-            states = window.init(transition), frames.init(one), stacks.init(one)
+            states = window.init(transition), *init(one)
         states = step(states, transition, done, store=t >= steps - 1)
         ends += done.sum()
     return states, ends, both
