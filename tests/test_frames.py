@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddpg_jax import replay
 from ddpg_jax.returns import n_step
 from ddpg_jax.types import Transition
 
-properties = settings(max_examples=12, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+properties = settings(max_examples=8, deadline=None, derandomize=True, database=None)
 STACK, CHANNELS = 3, 2
 CASES = [(1, 1), (1, 3), (3, 1), (3, 3)]
 
@@ -163,14 +163,11 @@ def test_either_sampling_draws_from_frames(build):
         states = [add(state, transition) for add, state in zip(adds, states, strict=True)]
     sampled = [link.sample(state, jax.random.key(1)) for link, state in zip(links, states, strict=True)]
     assert_same(*sampled)
-    memory = []
-    for capacity in (4_800, 48_000):
-        link = build(capacity, 8, storage=storage)
-        state = jax.eval_shape(link.init, one)
-        compiled = jax.jit(link.add, donate_argnums=0).lower(state, transitions[0]).compile().memory_analysis()
-        memory.append(compiled.temp_size_in_bytes)
-        assert compiled.alias_size_in_bytes >= sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
-    assert memory[0] == memory[1]
+    link = build(480_000, 8, storage=storage)
+    state = jax.eval_shape(link.init, one)
+    memory = jax.jit(link.add, donate_argnums=0).lower(state, transitions[0]).compile().memory_analysis()
+    assert memory.alias_size_in_bytes >= sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    assert memory.temp_size_in_bytes < 10_000
 
 
 @pytest.mark.parametrize(

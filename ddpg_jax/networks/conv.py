@@ -28,7 +28,7 @@ class Conv(nn.Module):
         ValueError: the layers are not equally many of each, or an image is smaller than they need.
 
     Source: Lillicrap et al. 2015, section 7: three layers of 32 filters, no pooling, fan-in. Kernels and strides are not stated
-    there; with these a network on 64x64x9 has 375,000 parameters (there about 430,000).
+    there; with these a network on 64x64x9 has 376,000 parameters (there about 430,000).
     """
 
     channels: Sequence[int] = (32, 32, 32)
