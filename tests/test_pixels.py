@@ -65,7 +65,7 @@ def test_convolutions_by_hand():
     rng, conv = np.random.default_rng(0), Conv((3,), (3,), (2,), activation=lambda x: x, offset=0.5)
     image = rng.integers(0, 256, (2, 7, 6, 2), np.uint8)
     params = conv.init(jax.random.key(0), image)
-    kernel, bias = (np.asarray(params["params"]["Conv_0"][name], np.float64) for name in ("kernel", "bias"))
+    kernel, bias = (np.asarray(params["params"]["Convolution_0"][name], np.float64) for name in ("kernel", "bias"))
     assert np.abs(kernel).max() <= 1 / np.sqrt(9 * 2)
     assert 0 < np.abs(bias).max() <= 1 / np.sqrt(9 * 2)
     seen, wanted = image / 255 - 0.5, np.zeros((2, 3, 2, 3))

@@ -12,6 +12,45 @@ from ddpg_jax.networks.layers import Dense, LayerNorm, uniform_symmetric
 from ddpg_jax.types import PyTree
 
 
+class Convolution(nn.Module):
+    """One convolution without padding, ``[..., H, W, C]`` to ``[..., H', W', features]``; how it starts is said in `Conv`."""
+
+    features: int
+    kernel: int
+    stride: int = 1
+    orthogonal: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+        fan_in = uniform_symmetric(1 / math.sqrt(math.prod(shape[:-1])))
+        starts = (nn.initializers.orthogonal(math.sqrt(2)), nn.initializers.zeros) if self.orthogonal else (fan_in, fan_in)
+        kernel, bias = self.param("kernel", starts[0], shape), self.param("bias", starts[1], shape[-1:])
+        y = _convolved(x.reshape(-1, *x.shape[-3:]).astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        y = y.reshape(*x.shape[:-3], *y.shape[1:])
+        return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
+
+
+def _convolved(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """A convolution of ``images: [N, H, W, C]`` by ``kernel: [k, k, C, F]``. On a CPU it is one product of all windows with the
+    kernel: of XLA's own convolutions there the gradients are, inside a loop, a hundred times as slow."""
+    size = kernel.shape[0]
+    rows, columns = ((n - size) // stride + 1 for n in images.shape[1:3])
+
+    def by_product(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        part = lambda i, j: images[:, i : i + (rows - 1) * stride + 1 : stride, j : j + (columns - 1) * stride + 1 : stride]
+        windows = jnp.concatenate([part(i, j) for i in range(size) for j in range(size)], axis=-1)
+        return windows @ kernel.reshape(-1, kernel.shape[-1])
+
+    def by_convolution(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(
+            images, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    return jax.lax.platform_dependent(images, kernel, cpu=by_product, default=by_convolution)
+
+
 class Conv(nn.Module):
     """Convolutions without padding, each followed by ``activation``: an image ``[..., H, W, C]`` to features ``[..., F]``.
 
@@ -46,12 +85,7 @@ class Conv(nn.Module):
         if image.dtype == jnp.uint8:
             x = x / 255 - self.offset
         for width, kernel, stride in zip(self.channels, self.kernels, self.strides, strict=True):
-            fan_in = uniform_symmetric(1 / math.sqrt(kernel * kernel * x.shape[-1]))
-            starts = (nn.initializers.orthogonal(math.sqrt(2)), nn.initializers.zeros) if self.orthogonal else (fan_in, fan_in)
-            layer = nn.Conv(
-                width, (kernel, kernel), stride, "VALID", dtype=self.dtype, kernel_init=starts[0], bias_init=starts[1]
-            )
-            x = self.activation(layer(x))
+            x = self.activation(Convolution(width, kernel, stride, self.orthogonal, self.dtype)(x))
         return x.reshape(*x.shape[:-3], -1).astype(jnp.float32)
 
 
