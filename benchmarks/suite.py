@@ -62,6 +62,7 @@ RECORDS = {
         "throughput_cheetah",
         6,
     ),
+    "rendering": Record("benchmarks/rendering.py", "rendering", 4),
 }
 PEERS = {
     "sbx": ("sbx-rl", "gymnasium[classic-control,mujoco]>=1.2"),

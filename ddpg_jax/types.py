@@ -194,6 +194,15 @@ def unit_action(action: jax.Array) -> jax.Array:
     return jnp.clip(action, -1.0, 1.0)
 
 
+class Making(NamedTuple):
+    """How `ddpg_jax.envs.batch` made an `Environment`."""
+
+    make: Callable[..., "Environment"]
+    """``make(single, time_limit, view)``: another `Single` made into as many environments in the same way."""
+    step: Callable[..., Any]
+    """The environment's own; one that has another was wrapped since."""
+
+
 class Environment(NamedTuple):
     """``num_envs`` environments stepped as one, with automatic reset; actions are in [-1, 1] per dimension."""
 
@@ -219,6 +228,8 @@ class Environment(NamedTuple):
     view: View = View()
     stacked: int = 1
     """Frames that an image joins along its last axis, of which each step brings one (`ddpg_jax.envs.frame_stack`)."""
+    making: Making | None = None
+    """How it was made; of use to what makes one like it (`ddpg_jax.envs.pixels`)."""
 
 
 class HostStep(NamedTuple):

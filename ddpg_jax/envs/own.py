@@ -10,7 +10,7 @@ import jax
 
 from ddpg_jax import checks
 from ddpg_jax.envs.check import drift
-from ddpg_jax.types import Environment, Key, PyTree, TimeStep
+from ddpg_jax.types import Environment, Key, Making, PyTree, TimeStep
 
 WANTED = "give module:function, of a function make(num_envs, **options) that returns a ddpg_jax.types.Environment."
 
@@ -60,6 +60,7 @@ def watched(name: str, env: Environment) -> Environment:
     Raises:
         BrokenEnvironment: there is nothing to see, or nothing to choose.
     """
+    unguarded = env.step
     empty = {"observation": env.observation, "action": env.action}
     for what, shapes in empty.items():
         leaves = jax.tree.leaves(shapes)
@@ -82,4 +83,8 @@ def watched(name: str, env: Environment) -> Environment:
         right("step", None, now)
         return new, now
 
-    return env._replace(reset=checks.guarded(name, "reset", reset), step=checks.guarded(name, "step", step))
+    made = env.making
+    env = env._replace(reset=checks.guarded(name, "reset", reset), step=checks.guarded(name, "step", step))
+    if made is None or made.step is not unguarded:  # it was wrapped since it was made
+        return env
+    return env._replace(making=Making(lambda *given: watched(name, made.make(*given)), env.step))

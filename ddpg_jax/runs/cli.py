@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import os
@@ -56,6 +57,21 @@ def _option(flag: str, help: str, kind: Any = INTEGER) -> Callable[[Callable], C
     return click.option(flag, type=kind, default=None, help=f"{help} [default: {shown}]")
 
 
+def _seen_options(command: Callable) -> Callable:
+    """What an agent sees, of every environment that can be drawn on the device (`ddpg_jax.envs.pixels`)."""
+    options = (
+        click.option("--pixels", is_flag=True, default=None, help="See pictures of the environment, drawn on the device."),
+        click.option("--image-size", type=Setting(int), default=None, help="Pixels along each side. [default: 64]"),
+        click.option("--frame-stack", type=Setting(int), default=None, help="Pictures that are seen at once. [default: 3]"),
+        click.option("--frames-per-action", type=Setting(int), default=None, help="New ones in each step. [default: 1]"),
+        click.option("--grayscale", is_flag=True, default=None, help="Brightness alone instead of colours."),
+    )
+    return functools.reduce(lambda command, option: option(command), reversed(options), command)
+
+
+SEEN = ("pixels", "image_size", "frame_stack", "frames_per_action", "grayscale")
+
+
 @main.command()
 @click.argument("env", required=False)
 @click.option("--preset", default=None, help="A name that `ddpg-jax presets` lists. [default: as the device and ENV want it]")
@@ -73,6 +89,7 @@ def _option(flag: str, help: str, kind: Any = INTEGER) -> Callable[[Callable], C
 @click.option(
     "--action-repeat", type=Setting(int), default=None, help="Steps that one action lasts, on the device. [default: 1]"
 )
+@_seen_options
 @_option("--steps-per-chunk", "Environment steps between reports.")
 @_option("--evaluate-every", "In chunks; 0 evaluates at the end only.")
 @_option("--evaluation-episodes", "Episodes per evaluation.")
@@ -86,7 +103,8 @@ def _option(flag: str, help: str, kind: Any = INTEGER) -> Callable[[Callable], C
 def train(env: str | None, run_dir: Path | None, resume: bool, dry_run: bool, profile: bool, **options: Any) -> None:
     """Train an agent on ENV (pendulum) and write everything into a run folder."""
     given = {name: value for name, value in options.items() if value is not None}
-    env_options = {name: given.pop(name) for name in ("backend", "time_limit", "action_repeat") if name in given}
+    of_env = ("backend", "time_limit", "action_repeat", *SEEN)
+    env_options = {name: given.pop(name) for name in of_env if name in given}
     given |= {"env_options": env_options} if env_options else {}
     _begin()
     if dry_run:
@@ -158,6 +176,8 @@ def envs() -> None:
 @click.argument("env")
 @click.option("--backend", default=None, help="Brax's physics: generalized, positional, spring or mjx.")
 @click.option("--time-limit", type=Setting(int), default=None, help="Steps per episode. [default: the environment's]")
+@click.option("--action-repeat", type=Setting(int), default=None, help="Steps that one action lasts. [default: 1]")
+@_seen_options
 @click.option("--num-envs", type=MANY, default=4, show_default=True)
 @click.option("--steps", type=MANY, default=None, help="Vector steps to play. [default: two episodes]")
 def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:

@@ -22,7 +22,16 @@ FREE = ("total_timesteps", "evaluate_every", "evaluation_episodes", "checkpoint_
 # Said in ``config.json``, and known without it.
 DERIVED = ("source", "replaced", "trained_timesteps")
 # What an option of any environment may be.
-ENV_OPTIONS = {"time_limit": (int, 100_000_000), "action_repeat": (int, 1_000), "backend": (str, None)}
+ENV_OPTIONS: dict[str, tuple[type, int | None]] = {
+    "time_limit": (int, 100_000_000),
+    "action_repeat": (int, 1_000),
+    "backend": (str, None),
+    "pixels": (bool, None),
+    "image_size": (int, 4_096),
+    "frame_stack": (int, 1_000),
+    "frames_per_action": (int, 1_000),
+    "grayscale": (bool, None),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
