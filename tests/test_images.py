@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from jax import export
 
-from ddpg_jax import envs, runs
+from ddpg_jax import agents, envs, noise, replay, returns, runs
 from ddpg_jax.agents import augment, ddpg, drq_v2, scheduled
 from ddpg_jax.agents.augment import shifted
 from ddpg_jax.networks import Actor, Conv, Critic, Features, Seen, Several, Trunk, drq_v2_encoder
 from ddpg_jax.runs import build
 from ddpg_jax.runs.checkpoints import Checkpoints
-from ddpg_jax.runs.config import RunError
+from ddpg_jax.runs.config import RunError, make_config
+from ddpg_jax.runs.presets import pixels
+from ddpg_jax.runs.tasks import TASKS
 from ddpg_jax.types import Agent, Transition, is_key
 
 SIZE = 16
@@ -302,3 +304,115 @@ def paper_sized(num_envs):
 def test_what_runs_from_images_refuse(env, options, message, tmp_path):
     with pytest.raises((RunError, ValueError), match=message):
         runs.train(env, run_dir=tmp_path, progress=False, **options)
+
+
+# Numbers of the presets ------------------------------------------------------------------------------------------------
+
+CHANGED = {
+    "num_envs": 2,
+    "updates_per_step": 4,
+    "batch_size": 17,
+    "replay_capacity": 1_000,
+    "hidden": (11, 12),
+    "critic_hidden": (13, 14),
+    "layer_norm": True,
+    "n_step": 4,
+    "gamma": 0.9375,
+    "tau": 0.0625,
+    "actor_learning_rate": 0.03125,
+    "critic_learning_rate": 0.0234375,
+    "critic_weight_decay": 0.015625,
+    "reward_scale": 0.5,
+    "stddev": 0.25,
+}
+OF_DRQ = CHANGED | {
+    "channels": 5,
+    "layers": 3,
+    "stride": 2,
+    "trunk": 9,
+    "shift": 3,
+    "stddev_start": 0.75,
+    "stddev_steps": 1_000,
+    "target_noise_clip": 0.34375,
+}
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """``{name: (positional, keywords)}`` of the last call of factories of the library."""
+    made = {}
+
+    def watch(module, name):
+        factory = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, **k: made.update({name: (a, k)}) or factory(*a, **k))
+
+    for module, names in (
+        (agents, ("drq_v2", "ddpg", "augment", "scale_rewards")),
+        (noise, ("gaussian", "ornstein_uhlenbeck")),
+        (replay, ("uniform", "frames")),
+        (returns, ("n_step",)),
+    ):
+        for name in names:
+            watch(module, name)
+    return made
+
+
+def shapes(parts, env):
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (env.observation, env.action))
+    state = jax.eval_shape(lambda: parts.agent.init(jax.random.key(0), *zeros))
+    return jax.tree.map(lambda x: x.shape, (state.actor.params["params"], state.critic.params["params"]))
+
+
+def test_every_number_of_drq_v2_arrives(calls):
+    config, env = make_config("test_images:dots", "drq-v2", **OF_DRQ), dots(2)
+    parts = config.preset.compose(config.numbers, env)
+    options = calls["drq_v2"][1]
+    for name in ("gamma", "tau", "actor_learning_rate", "critic_learning_rate", "critic_weight_decay", "target_noise_clip"):
+        assert options[name] == OF_DRQ[name], name
+    # Two environments and four updates at each of their steps: 500 steps of each environment are 2,000 updates.
+    fallen = [float(calls["gaussian"][0][0](jnp.int32(step))) for step in (0, 250, 500, 900)]
+    assert fallen == [0.75, 0.5, 0.25, 0.25]
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (env.observation, env.action))
+    targets = []
+    for step in (0, 1_000, 2_000):
+        state = parts.agent.init(jax.random.key(0), *zeros).replace(step=jnp.int32(step))
+        calls.clear()
+        jax.eval_shape(parts.agent.update, state, some_images().replace(action=jnp.zeros((8, 1))), jax.random.key(0))
+        targets.append(float(pixels._stddev(config.numbers, jnp.int32(step * 2 // 4))))
+        assert "drq_v2" in calls, "the agent is made anew, of the step"
+    assert targets == [0.75, 0.5, 0.25]
+    config.preset.compose(config.numbers, env)
+    assert calls["augment"][1] == {"pad": 3}
+    assert calls["scale_rewards"][0][1] == 0.5
+    assert calls["n_step"][0] == (4, 0.9375)
+    assert calls["uniform"][0] == (1_000, 17)
+    assert calls["frames"][1] == {"stack": 3, "num_envs": 2, "n_step": 4}
+    actor, critic = shapes(parts, env)
+    kernels = {name: layer["kernel"] for name, layer in critic["encoder"]["Conv_0"].items()}
+    assert list(kernels.values()) == [(3, 3, 3, 5), (3, 3, 5, 5), (3, 3, 5, 5)]
+    widths = lambda part: [x for x in jax.tree.leaves(part, is_leaf=lambda x: isinstance(x, tuple)) if len(x) > 1]
+    assert (5, 9) in widths(actor)
+    assert {(9, 11), (11, 12), (12, 1)} < set(widths(actor))
+    assert {(5, 9), (2, 10, 13), (2, 13, 14), (2, 14, 1)} < set(widths(critic))
+    assert "LayerNorm_0" in actor["head"]
+
+
+def test_every_number_of_the_papers_pixels_arrives(calls):
+    config, env = make_config("test_images:dots", "paper-pixels", **CHANGED), dots(2)
+    parts = config.preset.compose(config.numbers, env)
+    for name in ("gamma", "tau", "actor_learning_rate", "critic_learning_rate", "critic_weight_decay"):
+        assert calls["ddpg"][1][name] == CHANGED[name], name
+    assert calls["ornstein_uhlenbeck"][0] == (0.25,)
+    assert calls["frames"][1] == {"stack": 3, "num_envs": 2, "n_step": 4}
+    assert parts.warm_up is parts.behaviour
+    heads = [network.head for network in calls["ddpg"][0]]
+    assert [head.hidden for head in heads] == [(11, 12), (13, 14)]
+    assert [head.final_bound for head in heads] == [3e-4, 3e-4]
+    assert [encoder.encoder().channels for encoder in (network.encoder for network in calls["ddpg"][0])] == [(32,) * 3] * 2
+
+
+def test_images_are_seen_without_being_asked_for_a_preset():
+    seen = make_config("pendulum", env_options={"pixels": True})
+    assert (seen.preset.name, seen.numbers.hidden) == ("drq-v2", TASKS["pendulum"].from_pixels["hidden"])
+    assert make_config("pendulum").preset.name != "drq-v2"
+    assert make_config("pendulum", "td3", env_options={"pixels": True}).preset.name == "td3"
