@@ -76,11 +76,11 @@ TASKS: dict[str, Task] = {
                 "critic_learning_rate": 1e-3,
             },
             from_pixels={
-                "total_timesteps": 15_000,
+                "total_timesteps": 12_000,
                 "num_envs": 1,
                 "learning_starts": 1_000,
                 "batch_size": 64,
-                "replay_capacity": 15_000,
+                "replay_capacity": 12_000,
                 "hidden": (64, 64),
                 "channels": 16,
                 "layers": 3,
