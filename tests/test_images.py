@@ -16,7 +16,6 @@ from ddpg_jax.networks import Actor, Conv, Critic, Features, Seen, Several, Trun
 from ddpg_jax.runs import build
 from ddpg_jax.runs.checkpoints import Checkpoints
 from ddpg_jax.runs.config import RunError, make_config
-from ddpg_jax.runs.presets import pixels
 from ddpg_jax.runs.tasks import TASKS
 from ddpg_jax.types import Agent, Transition, is_key
 
@@ -347,7 +346,7 @@ def calls(monkeypatch):
         monkeypatch.setattr(module, name, lambda *a, **k: made.update({name: (a, k)}) or factory(*a, **k))
 
     for module, names in (
-        (agents, ("drq_v2", "ddpg", "augment", "scale_rewards")),
+        (agents, ("drq_v2", "ddpg", "augment", "scale_rewards", "scheduled")),
         (noise, ("gaussian", "ornstein_uhlenbeck")),
         (replay, ("uniform", "frames")),
         (returns, ("n_step",)),
@@ -372,16 +371,9 @@ def test_every_number_of_drq_v2_arrives(calls):
     # Two environments and four updates at each of their steps: 500 steps of each environment are 2,000 updates.
     fallen = [float(calls["gaussian"][0][0](jnp.int32(step))) for step in (0, 250, 500, 900)]
     assert fallen == [0.75, 0.5, 0.25, 0.25]
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (env.observation, env.action))
-    targets = []
-    for step in (0, 1_000, 2_000):
-        state = parts.agent.init(jax.random.key(0), *zeros).replace(step=jnp.int32(step))
-        calls.clear()
-        jax.eval_shape(parts.agent.update, state, some_images().replace(action=jnp.zeros((8, 1))), jax.random.key(0))
-        targets.append(float(pixels._stddev(config.numbers, jnp.int32(step * 2 // 4))))
-        assert "drq_v2" in calls, "the agent is made anew, of the step"
-    assert targets == [0.75, 0.5, 0.25]
-    config.preset.compose(config.numbers, env)
+    for step, stddev in ((0, 0.75), (1_000, 0.5), (2_000, 0.25)):
+        calls["scheduled"][0][0](jnp.int32(step))
+        assert float(calls["drq_v2"][1]["target_noise"]) == stddev
     assert calls["augment"][1] == {"pad": 3}
     assert calls["scale_rewards"][0][1] == 0.5
     assert calls["n_step"][0] == (4, 0.9375)
