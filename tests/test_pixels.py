@@ -151,7 +151,8 @@ def test_a_pendulum_that_is_seen_keeps_the_contract(form):
 
 
 def test_the_contract_holds_where_simulations_break_down():
-    assert envs.check(envs.pixels(counter(breaks_at=5), SIZE, 3, action_repeat=2)) == []
+    findings = envs.check(envs.pixels(counter(breaks_at=5), SIZE, 3, action_repeat=2))
+    assert [finding for finding in findings if "alike" not in finding] == [], "there are but two starts"
 
 
 def test_a_pendulum_looks_as_it_hangs():
