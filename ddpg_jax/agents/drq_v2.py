@@ -13,12 +13,12 @@ from ddpg_jax import checks, losses
 from ddpg_jax.agents.actor_critic import make_agent, variables
 from ddpg_jax.agents.optimization import Rate, optimizers
 from ddpg_jax.networks import Seen
-from ddpg_jax.types import Agent, AgentState, Key, Metrics, PyTree
+from ddpg_jax.types import Agent, AgentState, Key, Metrics, Network, PyTree
 
 
 def drq_v2(
     encoder: nn.Module,
-    actor: nn.Module,
+    actor: Network,
     critics: nn.Module,
     *,
     gamma: float | jax.Array = 0.99,
@@ -60,7 +60,7 @@ def drq_v2(
     """
     checks.between(0, 1, gamma=gamma)
     checks.between(0, float("inf"), target_noise=target_noise, target_noise_clip=target_noise_clip)
-    whole = Seen(encoder, critics)
+    whole: Network = Seen(encoder, critics)
     encode = lambda params, observation: whole.apply(params, observation, method="encode")
     judge = lambda params, features, action: whole.apply(params, features, action, method="on")
 
@@ -112,7 +112,7 @@ class _OnFeatures:
     """The actor as `make_agent` begins it, from an observation."""
 
     encoder: nn.Module
-    actor: nn.Module
+    actor: Network
 
     def init(self, key: Key, observation: PyTree) -> PyTree:
         features = jax.eval_shape(lambda: self.encoder.init_with_output(key, observation)[0])
