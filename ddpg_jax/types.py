@@ -126,9 +126,8 @@ class Storage(NamedTuple):
     and ``position``, the row written next."""
 
     init: Callable[[PyTree], Any]
-    """As of `Replay`."""
     add: Callable[..., Any]
-    """As of `Replay`."""
+    """Both as of `Replay`."""
     get: Callable[[Any, jax.Array], PyTree]
     """``get(storage_state, rows)``: the transitions in these rows, ``[B]``."""
     capacity: int
@@ -248,7 +247,7 @@ class HostStep(NamedTuple):
 
 
 class HostEnvironment(NamedTuple):
-    """``num_envs`` environments on the host, with automatic reset; actions are in [-1, 1] per dimension."""
+    """``num_envs`` environments on the host, with automatic reset. What is not explained here is as of `Environment`."""
 
     reset: Callable[[int], Any]
     """``reset(seed) -> observation [E, ...]``; any non-negative integer."""
@@ -263,13 +262,11 @@ class HostEnvironment(NamedTuple):
     same_step: bool
     """Whether every step of every environment is a transition (same-step autoreset)."""
     native_action: Callable[[jax.Array], jax.Array]
-    """As of `Environment`."""
     draw: Callable[[], Any]
     """``draw() -> [H, W, 3]`` uint8, environment 0 now; None where it was not made to be drawn."""
     fps: float
     """Steps per second of its own time."""
     stacked: int = 1
-    """As of `Environment`."""
 
 
 class Behaviour(NamedTuple):

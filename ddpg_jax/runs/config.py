@@ -134,7 +134,8 @@ def make_config(
     Raises:
         ValueError: an unknown preset, a number that it does not have, or one of another type or out of its range.
     """
-    preset, device_kind = device.chosen(env, preset, device_kind, images=bool(env_options and env_options.get("pixels")))
+    seen = isinstance(env_options, dict) and bool(env_options.get("pixels"))
+    preset, device_kind = device.chosen(env, preset, device_kind, images=seen)
     own: dict[str, Any] = {"env": env, "preset": preset, "device_kind": device_kind, "seed": seed, "seeds": seeds, "keep": keep}
     own |= {"env_options": {} if env_options is None else env_options}
     own |= {"evaluate_every": evaluate_every, "evaluation_episodes": evaluation_episodes, "checkpoint_every": checkpoint_every}
