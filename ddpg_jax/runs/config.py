@@ -134,8 +134,7 @@ def make_config(
     Raises:
         ValueError: an unknown preset, a number that it does not have, or one of another type or out of its range.
     """
-    seen = isinstance(env_options, dict) and bool(env_options.get("pixels"))
-    preset, device_kind = device.chosen(env, preset, device_kind, images=seen)
+    preset, device_kind = device.chosen(env, preset, device_kind, env_options)
     own: dict[str, Any] = {"env": env, "preset": preset, "device_kind": device_kind, "seed": seed, "seeds": seeds, "keep": keep}
     own |= {"env_options": {} if env_options is None else env_options}
     own |= {"evaluate_every": evaluate_every, "evaluation_episodes": evaluation_episodes, "checkpoint_every": checkpoint_every}
