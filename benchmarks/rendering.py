@@ -9,6 +9,7 @@ geoms of one body, that covers at least 100 pixels, at 256x256, in states that M
 that differ, drawn in batches, one batch after the other in one program; a frame is all from where the bodies are to bytes.
 """
 
+import functools
 import json
 import sys
 import time
@@ -119,8 +120,8 @@ def agreement(name: str, count: int, pictures: Path | None) -> dict[str, Any]:
     return {"worst": worst, "mean": {"body": float(np.mean(whole)), "limb": float(np.mean(limbs))}, "limbs": len(limbs)}
 
 
-def _shapes(made: Any) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """``(number of the shape or -1, picture)``, ``[SIDE, SIDE]``."""
+def _shapes(made: Any) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, ...]]:
+    """``(number of the shape or -1 [SIDE, SIDE], picture, origin of the rays, their directions)``."""
     scene = render.scene_of(made)
 
     def seen(position: jax.Array, rotation: jax.Array) -> tuple[jax.Array, ...]:
@@ -189,7 +190,8 @@ def speed(name: str, size: int, batches: tuple[int, ...], repetitions: int) -> d
     for batch in batches:
         count = max(1, 512 // batch)
         begin = time.perf_counter()
-        run = timing.scanned(lambda key, batch=batch: jnp.tile(bodies, (batch, 1, 1)), draw, count, jax.random.key(0))
+        start = jnp.tile(bodies, (batch, 1, 1))
+        run = timing.scanned(functools.partial(_given, start), draw, count, jax.random.key(0))
         seconds[str(batch)] = {"with_tracing": time.perf_counter() - begin, "compile": run.compile_seconds}
         found[batch] = (count * batch, run)
     times = timing.alternate({str(batch): run for batch, (_, run) in found.items()}, repetitions)
@@ -197,6 +199,10 @@ def speed(name: str, size: int, batches: tuple[int, ...], repetitions: int) -> d
         str(batch): {"frames_per_second": timing.spread([frames / t for t in times[str(batch)]]), **seconds[str(batch)]}
         for batch, (frames, _) in found.items()
     }
+
+
+def _given(start: jax.Array, key: jax.Array) -> jax.Array:
+    return start
 
 
 if __name__ == "__main__":

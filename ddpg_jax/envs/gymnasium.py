@@ -76,7 +76,8 @@ def make(
     observation_space, action_space = spaces
     limit_of_all = time_limit or _limit(first)
     env = copies(envs, PREFIX + name, limit_of_all and -(-limit_of_all // times), observation_space, action_space, close)
-    return env._replace(fps=env.fps / times)
+    stacked = 1 if seen is None else seen.get("frames", 3) // seen.get("frames_per_action", 1)
+    return env._replace(fps=env.fps / times, stacked=stacked)
 
 
 def _pictures(seen: dict[str, Any]) -> Callable[[Any], Any]:

@@ -60,7 +60,6 @@ def watched(name: str, env: Environment) -> Environment:
     Raises:
         BrokenEnvironment: there is nothing to see, or nothing to choose.
     """
-    unguarded = env.step
     empty = {"observation": env.observation, "action": env.action}
     for what, shapes in empty.items():
         leaves = jax.tree.leaves(shapes)
@@ -84,7 +83,7 @@ def watched(name: str, env: Environment) -> Environment:
         return new, now
 
     made = env.making
-    env = env._replace(reset=checks.guarded(name, "reset", reset), step=checks.guarded(name, "step", step))
-    if made is None or made.step is not unguarded:  # it was wrapped since it was made
-        return env
-    return env._replace(making=Making(lambda *given: watched(name, made.make(*given)), env.step))
+    guarded = env._replace(reset=checks.guarded(name, "reset", reset), step=checks.guarded(name, "step", step))
+    if made is None or made.step is not env.step:  # it was wrapped since it was made
+        return guarded
+    return guarded._replace(making=Making(lambda *given: watched(name, made.make(*given)), guarded.step))

@@ -46,7 +46,7 @@ class Pictures(gymnasium.Wrapper):
     def _picture(self, observation: Any) -> np.ndarray:
         from PIL import Image
 
-        drawn = observation if self._seen else self.env.render()
+        drawn: Any = observation if self._seen else self.env.render()
         if drawn is None:
             raise ValueError("render returned nothing: it needs render_mode='rgb_array', and to draw pictures there")
         picture = Image.fromarray(drawn[..., 0] if drawn.shape[-1] == 1 else drawn).convert("L" if self._gray else "RGB")
@@ -57,5 +57,5 @@ class Pictures(gymnasium.Wrapper):
 
 def is_picture(space: Any) -> bool:
     """Whether observations are pictures already."""
-    shape = space.shape or ()
+    shape: tuple[int, ...] = space.shape or ()
     return space.dtype == np.uint8 and len(shape) == 3 and shape[-1] in (1, 3)

@@ -86,7 +86,7 @@ def trace(scene: Scene, ray: Rays) -> Hit:
     best, count = done(first.hit(ray)), _count(first)
     for group in rest:
         hit = done(group.hit(ray))
-        hit = hit.replace(shape=hit.shape + count)  # type: ignore[attr-defined]
+        hit = hit.replace(shape=hit.shape + count)
         near, count = hit.distance < best.distance, count + _count(group)
         best = jax.tree.map(lambda new, old, near=near: jnp.where(near if new.ndim == 1 else near[None], new, old), hit, best)
     return best

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from ddpg_jax.envs.render.image import Light, Sky
@@ -54,15 +55,18 @@ def sky_of(model: Any) -> Sky:
             blocks = faces[: len(faces) // side * side].reshape(-1, side, side, faces.shape[2])
             if len(blocks) == 6:  # right, left, up, down, front, back
                 front = blocks[4]
-                return Sky(_mean(blocks[2]), _mean(front[side // 2 - 1 : side // 2 + 1]), _mean(blocks[3]))
-            return Sky(_mean(blocks[0]), _mean(blocks[0]), _mean(blocks[0]))
-    black = np.zeros(3, np.float32)
-    return Sky(black, black, black)
+                return _sky(_mean(blocks[2]), _mean(front[side // 2 - 1 : side // 2 + 1]), _mean(blocks[3]))
+            return _sky(*[_mean(blocks[0])] * 3)
+    return _sky(*[np.zeros(3, np.float32)] * 3)
+
+
+def _sky(*colors: np.ndarray) -> Sky:
+    return Sky(*(jnp.asarray(color) for color in colors))
 
 
 def _rgba(model: Any, what: str) -> np.ndarray:
     own, material = _of(model, what, "rgba"), _of(model, what, "matid")
-    given = (material < 0) | np.any(own != np.float32(DEFAULT), axis=1)
+    given = (material < 0) | np.any(own != np.asarray(DEFAULT, np.float32), axis=1)
     return np.where(given[:, None], own, model.mat_rgba[material] if model.nmat else own)
 
 
