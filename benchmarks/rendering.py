@@ -1,7 +1,7 @@
 """The renderer against MuJoCo's own (OpenGL): do silhouettes agree, and how many frames a second.
 
     python benchmarks/rendering.py                       # needs OpenGL: Debian's libegl1 or libosmesa6
-    python benchmarks/rendering.py --no-silhouettes      # speed alone
+    python benchmarks/rendering.py --no-silhouettes      # speed alone, of a quiet machine; --no-speed: silhouettes alone
     python benchmarks/rendering.py --pictures out/       # both pictures of each model side by side
 
 Silhouettes: intersection over union of the pixels that are some geom but the ground, and of each limb, which is the
@@ -40,11 +40,13 @@ MODELS = (
     "playground/FishSwim",
     "playground/SwimmerSwimmer6",
 )
+SPEED = ("brax/halfcheetah", "playground/CartpoleSwingup")
 SIDE, LIMB = 256, 100
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--silhouettes/--no-silhouettes", default=True)
+@click.option("--speed/--no-speed", "with_speed", default=True)
 @click.option("--states", default=10)
 @click.option("--size", default=64)
 @click.option("--batch", "batches", multiple=True, default=(1, 16, 64), help="Frames drawn at once.")
@@ -52,18 +54,30 @@ SIDE, LIMB = 256, 100
 @click.option("--pictures", type=click.Path(path_type=Path), default=None)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/rendering.json"))
 def main(
-    silhouettes: bool, states: int, size: int, batches: tuple[int, ...], repetitions: int, pictures: Path | None, out: Path
+    silhouettes: bool,
+    with_speed: bool,
+    states: int,
+    size: int,
+    batches: tuple[int, ...],
+    repetitions: int,
+    pictures: Path | None,
+    out: Path,
 ) -> None:
-    """Compare, measure, and write JSON."""
+    """Compare, measure, and write JSON; what is not measured stays what it was there."""
     video.use_headless_opengl()
-    found: dict[str, Any] = timing.context() | {"size": size, "silhouettes_at": SIDE, "states": states}
+    found: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
     if silhouettes:
-        found["silhouettes"] = {name: agreement(name, states, pictures) for name in MODELS}
-    found["speed"] = {
-        name: speed(name, size, batches, repetitions) for name in ("brax/halfcheetah", "playground/CartpoleSwingup")
-    }
+        each = {name: _said(name, agreement(name, states, pictures)) for name in MODELS}
+        found["silhouettes"] = timing.context() | {"side": SIDE, "states": states, "models": each}
+    if with_speed:
+        each = {name: _said(name, speed(name, size, batches, repetitions)) for name in SPEED}
+        found["speed"] = timing.context() | {"size": size, "models": each}
     folder.write(out, json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+
+
+def _said(name: str, figures: dict[str, Any]) -> dict[str, Any]:
+    print(name, json.dumps(figures), flush=True)
+    return figures
 
 
 def model_of(name: str) -> Any:
