@@ -67,8 +67,7 @@ def main(
     """Train on ENV, once for each seed, with OPTIONS of `ddpg-jax train` after a `--`, and write the figures as JSON."""
     task = TASKS.get(env, Task(env=env))
     threshold = task.solved if threshold is None else threshold
-    physics = {"backend": backend} if backend else {}
-    out = out or Path("benchmarks/results") / f"learning_{'_'.join([task.slug, *physics.values()])}.json"
+    out = out or Path("benchmarks/results") / f"learning_{'_'.join([task.slug, *([backend] if backend else [])])}.json"
     arguments = [env, *(("--backend", backend) if backend else ()), *options]
     with tempfile.TemporaryDirectory() as temporary:
         place = keep or Path(temporary)
@@ -89,7 +88,10 @@ def main(
         result["reached"] = sum(run["final_return"] >= threshold for run in runs)
         click.echo(f"at least {threshold:g}: {result['reached']} of {seeds}")
     if with_random:
-        result["random_policy"] = {"episodes": episodes, **moments(random_returns(env, physics, episodes))}
+        result["random_policy"] = {
+            "episodes": episodes,
+            **moments(random_returns(env, shared["config"]["env_options"], episodes)),
+        }
     for name in ("final_return", "wall_seconds", "random_policy"):
         if name in result:
             click.echo(f"{name}: " + "  ".join(f"{part} {value:.6g}" for part, value in result[name].items()))
@@ -139,6 +141,8 @@ def moments(values: list[float]) -> dict[str, float]:
 
 def random_returns(name: str, options: dict[str, Any], episodes: int) -> list[float]:
     """Returns of ``episodes`` episodes of actions from U[-1, 1]. JAX takes the device here, when the runs have left it."""
+    if envs.on_host(name):
+        return common.random_on_host(envs.make(name, num_envs=1, **options), episodes)
     env = envs.make(name, num_envs=episodes, **options)
 
     def step(state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, TimeStep]:
