@@ -144,6 +144,7 @@ TASKS: dict[str, Task] = {
                 Published("TD3", 9_636.95, 859.07, 1_000_000, TD3_PAPER),
             ),
         ),
+        Task(env="gymnasium/CarRacing-v3"),
         Task(
             env="gymnasium/Hopper-v5",
             published=(
