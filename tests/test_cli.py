@@ -96,7 +96,7 @@ def newest(folder: Path) -> tuple[int, list[np.ndarray]]:
         (["train", "pendulm"], ["unknown environment 'pendulm': did you mean 'pendulum'?", "`ddpg-jax envs`"]),
         (["train", "brax/halfchetah"], ["unknown environment", "did you mean 'brax/halfcheetah'?"]),
         (["train", "--preset", "papr"], ["unknown preset 'papr': did you mean 'paper'?", "`ddpg-jax presets`"]),
-        (["train", "--tua", "0.1"], ["No such option '--tua'", "Did you mean '--tau'?"]),
+        (["train", "--tua", "0.1"], ["No such option '--tua'", "Did you mean one of: '--tau'"]),
         (["train", "--critic-lr", "0.1"], ["No such option '--critic-lr'", "'--critic-learning-rate'"]),
         (["trian"], ["No such command 'trian'", "Did you mean 'train'?"]),
         (["train", "--tau", "fast"], ["tau='fast': must be a finite number"]),
@@ -445,10 +445,11 @@ CATEGORICAL = {
     "v_max": 8.0,
     "num_atoms": 11,
 }
+IMAGES = {"channels": 5, "layers": 2, "stride": 2, "trunk": 7, "shift": 1, "stddev_start": 0.9, "stddev_steps": 77}
 
 
 def test_numbers_of_other_presets_land_in_config_json():
-    assert set(number_types()) == {*CATEGORICAL, *SWITCHES} | set(VALUES) & set(number_types())
+    assert set(number_types()) == {*CATEGORICAL, *SWITCHES, *IMAGES} | set(VALUES) & set(number_types())
     sizes = {"total_timesteps": 100, "learning_starts": 40, "steps_per_chunk": 3, "n_step": 3, "batch_size": 4, "seeds": 2}
     numbers = words(**CATEGORICAL, **sizes, time_limit=5, hidden="8", critic_hidden="9,8")
     switches = ("--no-normalize-observations", "--layer-norm")
@@ -491,6 +492,21 @@ def test_every_option_lands_in_config_json():
     assert [row["env_steps"] for row in rows] == [50, 58]
     assert [row["evaluation_return"] is None for row in rows] == [True, False]
     assert [row["updates"] for row in rows] == [8, 16]  # 8 steps of 2 environments, 2 updates each
+
+
+def test_what_is_seen_lands_in_the_configuration(monkeypatch):
+    taken = {}
+
+    def take(config, folder, **options):
+        taken.update(config.flat())
+        raise loop.RunError("enough.")
+
+    monkeypatch.setattr(loop, "run", take)
+    seen = {"image_size": 24, "frame_stack": 4, "frames_per_action": 2, "action_repeat": 4}
+    refused(invoke("train", "--pixels", "--grayscale", *words(**IMAGES, **seen)), "enough.")
+    assert taken["preset"] == "drq-v2"
+    assert taken["env_options"] == seen | {"pixels": True, "grayscale": True}
+    assert {name: taken[name] for name in IMAGES} == IMAGES
 
 
 @pytest.mark.parametrize("name", VALUES)

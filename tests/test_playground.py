@@ -131,11 +131,7 @@ def test_from_the_shell_to_a_film(tmp_path, monkeypatch):
     assert row["broken_episodes"] == [0.0]
     assert row["episode_length"] == [10.0]
     result = invoke("render", "run", "--steps", 4)
-    if not video.has_opengl():
-        assert result.exit_code == 2
-        assert "MUJOCO_GL" in result.stderr
-        pytest.skip("this machine has no OpenGL")
-    assert result.exit_code == 0, (result.output, result.exception)
+    assert result.exit_code == 0, (result.output, result.exception)  # without OpenGL too: then it is drawn from its scene
     from PIL import Image, ImageSequence
 
     with Image.open(Path(result.stdout.strip())) as film:

@@ -123,6 +123,32 @@ WRAPPER = """
 def lazy(agent):
     return agent._replace(act=lambda state, observation: 0.5 * agent.act(state, observation))
 """
+SHAPE = '''"""Discs that face whoever looks."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from ddpg_jax.envs.render.hit import Hit, along, nearest, of, where_met
+
+
+@struct.dataclass
+class Discs:
+    """``center: [N, 3]``, ``radius: [N]``, ``color: [N, 3]``."""
+
+    center: jax.Array
+    radius: jax.Array
+    color: jax.Array
+
+    def hit(self, rays):
+        """See `ddpg_jax.envs.render.hit.Shapes`."""
+        away = self.center - rays.origin[None]
+        place = along(away, rays)
+        beside = jnp.sum(away**2, axis=1, keepdims=True) - place**2
+        distance, shape = nearest(where_met(beside < self.radius[:, None] ** 2, place))
+        (color,) = of(shape, self.color)
+        return Hit(distance, -rays.direction, color, shape)
+'''
 BRANCH = """    if name == "points":
         return points.make(num_envs, **options)
 """
@@ -149,6 +175,14 @@ ADDITIONS = {
         ("agents/wrappers.py", WRAPPER, None),
         ("envs/wrappers.py", "\n\ndef dear(env):\n    return scale_reward(env, 2.0)\n", None),
     ],
+    "a new shape to be seen": [
+        ("envs/render/discs.py", SHAPE, None),
+        (
+            "envs/render/__init__.py",
+            "from ddpg_jax.envs.render.discs import Discs\n",
+            "from ddpg_jax.envs.render.hit import Hit",
+        ),
+    ],
     "a new preset": [
         ("runs/presets/meek.py", PRESET, None),
         ("runs/presets/__init__.py", "from ddpg_jax.runs.presets import meek\n", "from ddpg_jax.runs.presets import d4pg"),
@@ -171,6 +205,10 @@ explore = behaviour.explore(agent, noise.chain(noise.shift(0.1), noise.clip()))
 trainer = train.make_train(agent, env, replay.newest(100, 4), explore, learning_starts=10, steps_per_chunk=20)
 state, report = jax.jit(lambda key: trainer.chunk(trainer.warm_up(trainer.init(key))))(jax.random.key(0))
 assert jnp.isfinite(report.metrics["critic_loss"])
+see = envs.render
+disc = see.Discs(jnp.zeros((1, 3)), jnp.ones(1), jnp.ones((1, 3)))
+picture = see.render(see.Scene(see.look_at((0.0, -5.0, 0.0), (0.0, 0.0, 0.0)), (disc,)), 9, 9)
+assert picture[4, 4, 0] == round(255 * 0.6) and picture[4, 0, 0] != picture[4, 4, 0]
 sizes = {"total_timesteps": 60, "learning_starts": 20, "steps_per_chunk": 20, "evaluation_episodes": 2}
 result = runs.train("points", preset="meek", meekness=0.3, run_dir=sys.argv[1] + "/run", progress=False, **sizes)
 assert result.config.numbers.meekness == 0.3 and result.config.numbers.hidden == (8,)

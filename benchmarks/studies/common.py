@@ -17,7 +17,7 @@ from ddpg_jax import population
 from ddpg_jax.runs import build, folder
 from ddpg_jax.runs.config import Config
 from ddpg_jax.runs.statistics import interquartile_mean, interval
-from ddpg_jax.types import Agent, AgentState
+from ddpg_jax.types import Agent, AgentState, HostEnvironment
 
 
 class Trained(NamedTuple):
@@ -62,6 +62,19 @@ def train(config: Config, vary: Mapping[str, Sequence[float]] | None = None) -> 
     final = np.mean([returns(state.agent, build.FINAL, index) for index in range(rounds)], axis=0)
     seconds = {"compile": programs.seconds, "train_and_evaluate": time.perf_counter() - begin}
     return Trained(agent, state.agent, np.array(steps), np.stack(curve, axis=1), final, seconds)
+
+
+def random_on_host(env: HostEnvironment, episodes: int) -> list[float]:
+    """Returns of ``episodes`` episodes, one after the other, of actions from U[-1, 1]."""
+    generator, returns, total = np.random.default_rng(0), list[float](), 0.0
+    env.reset(0)
+    while len(returns) < episodes:
+        now = env.step(generator.uniform(-1, 1, (1, *env.action.shape)).astype(np.float32))
+        total += float(now.reward[0])
+        if now.terminated[0] or now.truncated[0]:
+            returns, total = [*returns, total], 0.0
+    env.close()
+    return returns
 
 
 def shell(cache: Path | None = None) -> dict[str, str]:

@@ -7,6 +7,8 @@ Wall clock is what a person waits: start of Python, imports, compilation, traini
 every program is compiled anew; with ``--cache warm`` a first run that is not counted fills the cache.
 """
 
+import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -45,6 +47,9 @@ COMMON = ("versions", "device", "config")
 @click.option("--cache", type=click.Choice(["off", "warm"]), default="off", help="Of compiled programs.")
 @click.option("--random", "with_random", is_flag=True, help="Also measure uniform random actions.")
 @click.option("--episodes", default=100, help="Of the random policy.")
+@click.option(
+    "--keep", type=click.Path(path_type=Path), default=None, help="Folder of the runs; those that ended are not run again."
+)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="[default: benchmarks/results/learning_ENV.json]")
 def main(
     env: str,
@@ -56,17 +61,18 @@ def main(
     cache: str,
     with_random: bool,
     episodes: int,
+    keep: Path | None,
     out: Path | None,
 ) -> None:
     """Train on ENV, once for each seed, with OPTIONS of `ddpg-jax train` after a `--`, and write the figures as JSON."""
     task = TASKS.get(env, Task(env=env))
     threshold = task.solved if threshold is None else threshold
-    physics = {"backend": backend} if backend else {}
-    out = out or Path("benchmarks/results") / f"learning_{'_'.join([task.slug, *physics.values()])}.json"
+    out = out or Path("benchmarks/results") / f"learning_{'_'.join([task.slug, *([backend] if backend else [])])}.json"
     arguments = [env, *(("--backend", backend) if backend else ()), *options]
     with tempfile.TemporaryDirectory() as temporary:
-        runs = [*train_all(arguments, first_seed, seeds, cache, Path(temporary))]
-        folders = [Path(temporary) / str(seed) for seed in range(first_seed, first_seed + seeds)]
+        place = keep or Path(temporary)
+        runs = [*train_all(arguments, first_seed, seeds, cache, place)]
+        folders = [place / str(seed) for seed in range(first_seed, first_seed + seeds)]
         if all(curve(folder)[0].size for folder in folders):
             plot(folders, out.with_suffix(".png"))
     shared = {name: runs[0][name] for name in COMMON}
@@ -82,7 +88,10 @@ def main(
         result["reached"] = sum(run["final_return"] >= threshold for run in runs)
         click.echo(f"at least {threshold:g}: {result['reached']} of {seeds}")
     if with_random:
-        result["random_policy"] = {"episodes": episodes, **moments(random_returns(env, physics, episodes))}
+        result["random_policy"] = {
+            "episodes": episodes,
+            **moments(random_returns(env, shared["config"]["env_options"], episodes)),
+        }
     for name in ("final_return", "wall_seconds", "random_policy"):
         if name in result:
             click.echo(f"{name}: " + "  ".join(f"{part} {value:.6g}" for part, value in result[name].items()))
@@ -96,7 +105,13 @@ def train_all(arguments: list[str], first_seed: int, seeds: int, cache: str, fol
     if cache == "warm":
         train(arguments, first_seed, folder / "warm", environment)
     for seed in range(first_seed, first_seed + seeds):
-        figures = train(arguments, seed, folder / str(seed), environment)
+        known = folder / f"{seed}.json"
+        if known.exists():
+            figures = json.loads(known.read_text())
+        else:
+            shutil.rmtree(folder / str(seed), ignore_errors=True)  # of a process that was killed
+            figures = train(arguments, seed, folder / str(seed), environment)
+            write_json(known, figures)
         click.echo("  ".join(f"{name} {figures[name]:.6g}" for name in STATED))
         yield figures
 
@@ -126,6 +141,8 @@ def moments(values: list[float]) -> dict[str, float]:
 
 def random_returns(name: str, options: dict[str, Any], episodes: int) -> list[float]:
     """Returns of ``episodes`` episodes of actions from U[-1, 1]. JAX takes the device here, when the runs have left it."""
+    if envs.on_host(name):
+        return common.random_on_host(envs.make(name, num_envs=1, **options), episodes)
     env = envs.make(name, num_envs=episodes, **options)
 
     def step(state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, TimeStep]:
