@@ -1,5 +1,6 @@
 """Several processes that train one run: what they are told, and that they end together and go on together."""
 
+import contextlib
 import os
 import re
 import signal
@@ -82,15 +83,16 @@ def pair(arguments, log):
         port = free.getsockname()[1]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
     flags = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2"]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "ddpg_jax.runs.cli", "train", *arguments, *flags, "--process-id", str(number)],
-            stdout=(log / f"{number}.out").open("a"),
-            stderr=subprocess.STDOUT,
-            env=environment,
-        )
-        for number in (0, 1)
-    ]
+    with contextlib.ExitStack() as opened:
+        return [
+            subprocess.Popen(
+                [sys.executable, "-m", "ddpg_jax.runs.cli", "train", *arguments, *flags, "--process-id", str(number)],
+                stdout=opened.enter_context((log / f"{number}.out").open("a")),
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
+            for number in (0, 1)
+        ]
 
 
 def until(condition, seconds):
