@@ -311,7 +311,8 @@ def test_warm_up_and_chunks(options, warm_up, chunks):
     assert config.schedule.steps_per_chunk % config.numbers.num_envs == 0
 
 
-OPTIONAL = {"policy_delay", "num_atoms"}  # counts that not every preset has
+OF_IMAGES = {"channels", "layers", "shift", "stddev_steps", "stride", "trunk"}  # `tests/test_images.py` tries these
+OPTIONAL = {"policy_delay", "num_atoms"} | OF_IMAGES  # counts that not every preset has
 COUNTS = {name for name, kind in number_types().items() if kind is int} - {"anneal_updates"} - OPTIONAL
 SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
 

@@ -284,3 +284,16 @@ def test_what_is_a_picture_already_is_only_made_smaller():
     observation, _ = Pictures(Camera(), 10, 2, grayscale=True).reset()
     assert observation.shape == (10, 10, 2)
     assert np.all(observation == 76)  # 0.299 of 255
+
+
+def test_a_racing_car_shows_its_own_pictures():
+    pytest.importorskip("Box2D")
+    env = envs.make("gymnasium/CarRacing-v3", 1, pixels=True, image_size=24, grayscale=True, action_repeat=2, time_limit=10)
+    assert env.action.shape == (3,)
+    begun = env.reset(0)
+    assert begun.shape == (1, 24, 24, 3)
+    assert begun.std() > 5
+    steps = [env.step(np.array([[0.0, 1.0, -1.0]], np.float32)) for _ in range(5)]
+    assert [bool(now.truncated[0]) for now in steps] == [False] * 4 + [True]
+    assert np.abs(steps[-1].next_observation.astype(int) - begun).max() > 20, "it drives"
+    env.close()
