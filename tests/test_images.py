@@ -387,6 +387,12 @@ def test_every_number_of_drq_v2_arrives(calls):
     assert {(9, 11), (11, 12), (12, 1)} < set(widths(actor))
     assert {(5, 9), (2, 10, 13), (2, 13, 14), (2, 14, 1)} < set(widths(critic))
     assert "LayerNorm_0" in actor["head"]
+    # Of two shards: one environment of each, and gradients averaged.
+    config.preset.compose(config.numbers.of_shard(2, "data"), dots(1))
+    calls["scheduled"][0][0](jnp.int32(1_000))
+    assert calls["drq_v2"][1]["axis_name"] == "data"
+    assert float(calls["drq_v2"][1]["target_noise"]) == 0.5
+    assert float(calls["gaussian"][0][0](jnp.int32(250))) == 0.5
 
 
 def test_every_number_of_the_papers_pixels_arrives(calls):

@@ -56,7 +56,8 @@ def drq_v2(
         ValueError: a concrete number is out of its range.
 
     Source: Yarats et al. 2021 (arXiv:2107.09645), section 3, and facebookresearch/drqv2, from which all defaults are. Differs
-    from there: the actor sees features of the encoder after, not before, the critics' step, as it sees the critics.
+    from there: the actor sees features of the encoder after, not before, the critics' step, as it sees the critics; and its
+    loss is at mu(h), without the clipped noise that is added there.
     """
     checks.between(0, 1, gamma=gamma)
     checks.between(0, float("inf"), target_noise=target_noise, target_noise_clip=target_noise_clip)

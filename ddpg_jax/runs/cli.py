@@ -66,9 +66,11 @@ def _option(flag: str, help: str, kind: Any = INTEGER) -> Callable[[Callable], C
 
 
 def _seen_options(command: Callable) -> Callable:
-    """What an agent sees, of every environment that can be drawn on the device (`ddpg_jax.envs.pixels`)."""
+    """What an agent sees, of every environment that can be drawn (`ddpg_jax.envs.pixels`)."""
     options = (
-        click.option("--pixels", is_flag=True, default=None, help="See pictures of the environment, drawn on the device."),
+        click.option(
+            "--pixels", is_flag=True, default=None, help="See pictures of the environment instead of its observation."
+        ),
         click.option("--image-size", type=Setting(int), default=None, help="Pixels along each side. [default: 64]"),
         click.option("--frame-stack", type=Setting(int), default=None, help="Pictures that are seen at once. [default: 3]"),
         click.option("--frames-per-action", type=Setting(int), default=None, help="New ones in each step. [default: 1]"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import ddpg_jax
 from ddpg_jax.runs.presets import ddpg, parts
@@ -40,6 +40,14 @@ class DrQNumbers(Numbers):
     """Environment steps over which it falls."""
     target_noise_clip: float = 0.3
 
+    def of_shard(self, shards: int, axis_name: str) -> Self:
+        """As in `Numbers.of_shard`: the noise falls by the steps of all shards."""
+        made = super().of_shard(shards, axis_name)
+        object.__setattr__(
+            made, "stddev_steps", max(1, self.stddev_steps // shards)
+        )  # not by `replace`, which forgets the axis
+        return made
+
     def check(self) -> None:
         """As in `Numbers.check`."""
         from ddpg_jax import checks
@@ -72,22 +80,24 @@ def drq_v2(numbers: DrQNumbers, env: Environment) -> Parts:
             actor_learning_rate=parts.actor_rate(numbers),
             critic_learning_rate=parts.critic_rate(numbers),
             critic_weight_decay=numbers.critic_weight_decay,
-            target_noise=_stddev(numbers, step * numbers.num_envs // numbers.updates_per_step),
+            target_noise=_stddev(numbers, step, numbers.num_envs / numbers.updates_per_step),
             target_noise_clip=numbers.target_noise_clip,
             optimizer=parts.optimizer(numbers),
+            axis_name=numbers.axis_name,
         )
 
     agent = ddpg_jax.agents.scheduled(learning)
     if numbers.shift:
         agent = ddpg_jax.agents.augment(agent, pad=numbers.shift)
-    falling = ddpg_jax.noise.gaussian(lambda step: _stddev(numbers, step * numbers.num_envs))
+    falling = ddpg_jax.noise.gaussian(lambda step: _stddev(numbers, step, numbers.num_envs))
     return _assemble(numbers, env, agent, ddpg_jax.noise.chain(falling, ddpg_jax.noise.clip()))
 
 
-def _stddev(numbers: DrQNumbers, step: jax.Array) -> jax.Array:
+def _stddev(numbers: DrQNumbers, step: jax.Array, env_steps: float) -> jax.Array:
+    """After so many steps, each of ``env_steps`` environment steps."""
     import jax.numpy as jnp
 
-    share = jnp.minimum(step.astype(jnp.float32) / numbers.stddev_steps, 1.0)
+    share = jnp.minimum(step.astype(jnp.float32) * (env_steps / numbers.stddev_steps), 1.0)
     return numbers.stddev_start + (numbers.stddev - numbers.stddev_start) * share
 
 
@@ -125,7 +135,8 @@ PRESETS = (
             "shifts by 4 pixels, 1.55e6 steps. Three frames of 84x84 and actions that last two steps are options of the "
             "environment."
         ),
-        ours="two environments side by side, an update at each of their steps; dense layers start at fan-in (not orthogonal).",
+        ours="two environments side by side, an update at each of their steps; dense layers start at fan-in "
+        "(not orthogonal); no noise in the actor's loss (there as in the target).",
         numbers=DrQNumbers(
             total_timesteps=1_550_000,
             learning_starts=2_000,
