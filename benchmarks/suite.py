@@ -1,6 +1,6 @@
 """Every published speed of this project by one command, one after the other, peers in virtual environments of their own.
 
-    python benchmarks/suite.py                  # all, under an hour on two quiet cores
+    python benchmarks/suite.py                  # all, a little over an hour on two quiet cores
     python benchmarks/suite.py startup updates  # some
     python benchmarks/suite.py --list
 

@@ -52,11 +52,11 @@ def test_the_same_seed_draws_the_same_lines():
     [
         ("fuzz_environments:as_dict", ["no such stream", "angle, speed"]),
         ("fuzz_environments:scalar", ["a single number", "map_observation"]),
-        ("fuzz_environments:image", ["an observation of shape (8, 8, 3)", "networks of your own"]),
+        ("fuzz_environments:image", ["an observation of shape (8, 8, 3)", "--preset drq-v2"]),
         ("fuzz_environments:empty", ["fuzz_environments:empty"]),
         ("fuzz_environments:without_action", ["fuzz_environments:without_action", "action"]),
         ("gymnasium/fuzz_environments:FuzzDict-v0", ["a dict of a (2,), b ()", "FlattenObservation"]),
-        ("gymnasium/fuzz_environments:FuzzImage-v0", ["shape (4, 4, 3)", "FlattenObservation"]),
+        ("gymnasium/fuzz_environments:FuzzImage-v0", ["shape (4, 4, 3)", "--preset drq-v2"]),
         ("gymnasium/fuzz_environments:FuzzDiscrete-v0", ["a single number", "FlattenObservation"]),
         ("gymnasium/fuzz_environments:FuzzScalar-v0", ["a single number", "FlattenObservation"]),
     ],

@@ -94,6 +94,7 @@ CHANGED = {
     "priority_exponent": 0.1,
     "importance_exponent": 0.9,
     "stddev": 0.5,
+    "stddev_start": 0.7,
     "stddev_low": 0.3,
     "stddev_high": 0.9,
     "target_noise": 1.0,
@@ -134,6 +135,8 @@ def test_the_floats_of_every_preset_may_be_traced(preset):
     assert set(names) <= set(CHANGED), "say above what a new number may be changed to"
     own = dataclasses.asdict(PRESETS[preset].numbers)
     several = SMALL | {"num_envs": min(own["num_envs"], 2), "steps_per_chunk": None}
+    if PRESETS[preset].images:
+        several |= {"env_options": {"pixels": True, "image_size": 48, "grayscale": True}}
     wanted = make_config("pendulum", preset, seeds=2, vary={name: [own[name], CHANGED[name]] for name in names}, **several)
     built = build.build(wanted)
     numbers = build.member_numbers(wanted)
