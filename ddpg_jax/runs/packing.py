@@ -9,11 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddpg_jax.runs.layout import raw
 from ddpg_jax.types import PyTree, is_key
-
-
-def _data(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def specification(tree: PyTree) -> list[list]:
@@ -42,7 +39,7 @@ def _said(leaf: list | None) -> str:
 
 def packed(tree: PyTree) -> np.ndarray:
     """A copy of every leaf's bytes, one after the other."""
-    leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(jax.tree.map(_data, tree)))]
+    leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(jax.tree.map(raw, tree)))]
     data, end = np.empty(sum(leaf.nbytes for leaf in leaves), np.uint8), 0
     for leaf in leaves:
         begin, end = end, end + leaf.nbytes
@@ -61,7 +58,7 @@ def arrays(data: np.ndarray, like: PyTree) -> PyTree:
 
     def one(leaf: Any) -> np.ndarray:
         nonlocal end
-        stored = jax.eval_shape(_data, leaf)
+        stored = jax.eval_shape(raw, leaf)
         begin, end = end, end + stored.size * stored.dtype.itemsize
         return data[begin:end].view(stored.dtype).reshape(stored.shape)
 
