@@ -70,6 +70,7 @@ RECORDS = {
         "throughput_cheetah",
         5,
     ),
+    "rendering": Record("benchmarks/rendering.py", "rendering", 4),
 }
 PEERS = {
     "sbx": ("sbx-rl", "gymnasium[classic-control,mujoco]>=1.2"),

@@ -126,9 +126,8 @@ class Storage(NamedTuple):
     and ``position``, the row written next."""
 
     init: Callable[[PyTree], Any]
-    """As of `Replay`."""
     add: Callable[..., Any]
-    """As of `Replay`."""
+    """Both as of `Replay`."""
     get: Callable[[Any, jax.Array], PyTree]
     """``get(storage_state, rows)``: the transitions in these rows, ``[B]``."""
     capacity: int
@@ -194,6 +193,15 @@ def unit_action(action: jax.Array) -> jax.Array:
     return jnp.clip(action, -1.0, 1.0)
 
 
+class Making(NamedTuple):
+    """How `ddpg_jax.envs.batch` made an `Environment`."""
+
+    make: Callable[..., "Environment"]
+    """``make(single, time_limit, view)``: another `Single` made into as many environments in the same way."""
+    step: Callable[..., Any]
+    """The environment's own; one that has another was wrapped since."""
+
+
 class Environment(NamedTuple):
     """``num_envs`` environments stepped as one, with automatic reset; actions are in [-1, 1] per dimension."""
 
@@ -217,6 +225,10 @@ class Environment(NamedTuple):
     single_state: Callable[[PyTree], PyTree] = lambda env_state: env_state
     """``single_state(env_state)``: the states of ``single`` in it, with its leading axes."""
     view: View = View()
+    stacked: int = 1
+    """Frames that an image joins along its last axis, of which each step brings one (`ddpg_jax.envs.frame_stack`)."""
+    making: Making | None = None
+    """How it was made; of use to what makes one like it (`ddpg_jax.envs.pixels`)."""
 
 
 class HostStep(NamedTuple):
@@ -235,7 +247,7 @@ class HostStep(NamedTuple):
 
 
 class HostEnvironment(NamedTuple):
-    """``num_envs`` environments on the host, with automatic reset; actions are in [-1, 1] per dimension."""
+    """``num_envs`` environments on the host, with automatic reset. What is not explained here is as of `Environment`."""
 
     reset: Callable[[int], Any]
     """``reset(seed) -> observation [E, ...]``; any non-negative integer."""
@@ -250,11 +262,11 @@ class HostEnvironment(NamedTuple):
     same_step: bool
     """Whether every step of every environment is a transition (same-step autoreset)."""
     native_action: Callable[[jax.Array], jax.Array]
-    """As of `Environment`."""
     draw: Callable[[], Any]
     """``draw() -> [H, W, 3]`` uint8, environment 0 now; None where it was not made to be drawn."""
     fps: float
     """Steps per second of its own time."""
+    stacked: int = 1
 
 
 class Behaviour(NamedTuple):

@@ -8,18 +8,21 @@ import pytest
 
 from ddpg_jax.agents import (
     annealed,
+    augment,
     d4pg,
     ddpg,
+    drq_v2,
     make_agent,
     normalize_observations,
     scale_rewards,
+    scheduled,
     td3,
     td3_categorical,
     track,
     with_slot,
 )
 from ddpg_jax.agents.wrappers import RunningStatistics
-from ddpg_jax.networks import Actor, BatchNorm, Critic, NoisyDense
+from ddpg_jax.networks import Actor, BatchNorm, Critic, Dense, NoisyDense, Seen, Several, Trunk
 from ddpg_jax.sums import Total
 from ddpg_jax.types import Transition, is_key
 
@@ -53,6 +56,12 @@ calm_adam = functools.partial(optax.adam, eps=1e-4)
 batch_norm_ddpg = small(ddpg, actor=batch_norm, critic={"action_layer": 1} | batch_norm, depth=2, optimizer=calm_adam)
 noisy_ddpg = small(ddpg, actor={"dense": NoisyDense})
 
+
+def small_drq_v2(action_size=A, hidden=(8,), **numbers):
+    critic = Several(Critic(hidden, action_layer=0, final_bound=None))
+    return drq_v2(Dense(6), Seen(Trunk(6), Actor(action_size, hidden, final_bound=None)), Seen(Trunk(6), critic), **numbers)
+
+
 # A new agent is one row here: ``build(**numbers) -> Agent`` on observations ``[O]`` and actions ``[A]``.
 AGENTS = {
     "ddpg": small_ddpg,
@@ -63,8 +72,12 @@ AGENTS = {
     "ddpg noisy": noisy_ddpg,
     "ddpg normalize_observations": small(under(normalize_observations)),
     "ddpg scale_rewards": small(under(scale_rewards, scale=0.5)),
+    "ddpg augment": small(under(augment)),
+    "ddpg scheduled": lambda **numbers: scheduled(lambda step: small_ddpg(**numbers)),
+    "drq_v2": small_drq_v2,
 }
 DELAYED = {"td3", "td3_categorical"}
+SMOOTHED = {*DELAYED, "drq_v2"}
 
 
 @functools.cache
@@ -512,7 +525,7 @@ def test_one_weight_is_training_on_that_example_alone(name, chosen):
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_td_errors_come_in_the_order_of_the_batch(name):
-    quiet = {"target_noise": 0.0} if name in DELAYED else {}
+    quiet = {"target_noise": 0.0} if name in SMOOTHED else {}
     agent, batch = (
         AGENTS[name](actor_learning_rate=0.0, critic_learning_rate=0.0, critic_weight_decay=0.0, **quiet),
         some_batch(),

@@ -51,7 +51,16 @@ CHANGED = {
     "v_min": -1234.0,
     "v_max": 1235.0,
     "num_atoms": 19,
+    "channels": 5,
+    "layers": 3,
+    "stride": 2,
+    "trunk": 9,
+    "shift": 3,
+    "stddev_start": 0.78125,
+    "stddev_steps": 1_000,
 }
+OF_VECTORS = [name for name, preset in PRESETS.items() if not preset.images]
+"""Those that take images: `test_images`."""
 AGENT = {"paper": "ddpg", "paper-batch-norm": "ddpg", "default": "ddpg", "parameter-noise": "ddpg", "pendulum-lecture": "ddpg"}
 AGENT |= {
     "td3": "td3",
@@ -106,11 +115,11 @@ def composed(name, numbers):
 
 
 def test_each_preset_is_listed_here():
-    assert set(AGENT) == set(PRESETS)
+    assert set(AGENT) == set(OF_VECTORS)
     assert set(number_types()) | {"hidden", "critic_hidden"} == {*CHANGED, "layer_norm", "normalize_observations"}
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", OF_VECTORS)
 def test_numbers_of_the_agent(name, calls):
     numbers = changed(name)
     composed(name, numbers)
@@ -124,7 +133,7 @@ def test_numbers_of_the_agent(name, calls):
     assert set(calls) & set(AGENT.values()) == {AGENT[name]}, "no other agent is made"
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", OF_VECTORS)
 def test_learning_rates_and_optimiser(name, calls):
     """Falling from the number to zero over 30 critic steps; the actor makes one where the critic makes ``policy_delay``."""
     numbers = changed(name)
@@ -166,7 +175,7 @@ def test_adam_decays_and_clips_as_told(decay, norm, traced):
     np.testing.assert_allclose(step, expected, rtol=2e-3)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", OF_VECTORS)
 def test_norms_reach_the_networks(name, calls):
     numbers = changed(name)
     for layer_norm in (False, True):
@@ -182,7 +191,7 @@ def test_norms_reach_the_networks(name, calls):
         assert critic.action_layer == (1 if name in ("paper", "paper-batch-norm") else 0)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", OF_VECTORS)
 def test_rewards_observations_and_returns(name, calls):
     numbers = changed(name, normalize_observations=True)
     parts = composed(name, numbers)
@@ -200,7 +209,7 @@ def test_rewards_observations_and_returns(name, calls):
     assert parts.agent is calls[AGENT[name]][2], "nothing is scaled by 1"
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", OF_VECTORS)
 def test_numbers_of_the_replay(name, calls):
     """beta rises from its first value to 1 over 36 critic batches, of which one sample holds ``policy_delay``."""
     numbers = changed(name)
@@ -223,7 +232,7 @@ def test_numbers_of_the_replay(name, calls):
     assert parts.replay is calls["uniform"][2]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", OF_VECTORS)
 def test_numbers_of_the_noise(name, calls):
     numbers = changed(name)
     parts = composed(name, numbers)
@@ -244,7 +253,7 @@ def test_numbers_of_the_noise(name, calls):
     assert parts.warm_up is (made if first else None)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", OF_VECTORS)
 def test_numbers_of_the_schedule(name, monkeypatch):
     """7 critic updates per vector step: with a delay of 3, seven updates of the agent in three vector steps."""
     given = {field.name: getattr(changed(name), field.name) for field in fields(changed(name))}
@@ -268,7 +277,7 @@ def test_numbers_of_the_schedule(name, monkeypatch):
 FLOATS = [name for name, kind in number_types().items() if kind is float]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", OF_VECTORS)
 def test_every_float_may_be_traced(name):
     """The whole program of a member, all of its floats unknown when it is traced."""
     config = make_config("pendulum", name, num_envs=2, replay_capacity=400, hidden=(4,), critic_hidden=(4,), batch_size=6)
@@ -402,9 +411,34 @@ SOURCES = {
     | {"total_timesteps": 1_000 * 200 + 64, "replay_capacity": 10_000, "hidden": (64, 64)}
     | {"actor_learning_rate": 1e-3, "critic_weight_decay": 0.0},
 }
+SOURCES["paper-pixels"] = PAPER_DDPG | {"learning_starts": 16, "batch_size": 16, "hidden": (200, 200)}
+SOURCES["drq-v2"] = {  # Yarats et al. 2021, cfgs/config.yaml and cfgs/task/medium.yaml, in steps of the agent
+    "total_timesteps": 1_550_000,  # 3.1e6 frames
+    "num_envs": 1,
+    "learning_starts": 2_000,
+    "updates_per_step": 1,  # one at every second step, of two environments
+    "batch_size": 256,
+    "replay_capacity": 1_000_000,
+    "hidden": (1_024, 1_024),
+    "gamma": 0.99,
+    "n_step": 3,
+    "tau": 0.01,
+    "actor_learning_rate": 1e-4,
+    "critic_learning_rate": 1e-4,
+    "stddev": 0.1,
+    "stddev_start": 1.0,
+    "stddev_steps": 500_000,
+    "target_noise_clip": 0.3,
+    "channels": 32,
+    "layers": 4,
+    "stride": 1,
+    "trunk": 50,
+    "shift": 4,
+}
 SOURCES["fast-td3"] = SOURCES["td3-categorical"] | {"dtype": "bfloat16"}
 # Numbers that are not the source's, and the words in `ours` that say so.
 OURS = {
+    "drq-v2": {"num_envs": "two environments side by side"},
     "d4pg": {"hidden": "2 layers (3", "updates_per_step": "32 updates for 32 steps (4)", "max_grad_norm": "no clipping"},
     "parameter-noise": {
         "batch_size": "batch 256",
@@ -430,8 +464,10 @@ BESIDE = {
     "fast-td3": ["N(0, 0.01)", "5e7 steps"],
     "parameter-noise": ["1,000 random ones", "256x256"],
     "pendulum-lecture": ["all episodes are played"],
+    "drq-v2": ["not orthogonal"],
     "paper": [],
     "paper-batch-norm": [],
+    "paper-pixels": [],
     "td3-paper": [],
 }
 SILENT = {"reward_scale": 1.0, "importance_updates": 100_000, "anneal_updates": 0, "n_step": 1, "critic_hidden": ()}
@@ -491,7 +527,7 @@ def test_fast_td3_starts_as_there(calls):
 STREAMS = {"seen": jax.ShapeDtypeStruct((3,), jnp.float32), "known": jax.ShapeDtypeStruct((5,), jnp.float32)}
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", OF_VECTORS)
 def test_streams_of_a_dict_reach_the_networks(name, calls):
     """Widths of the first layers: of what the actor reads, and of what the critic does, with or without the action."""
     numbers = changed(name, normalize_observations=True, priority_exponent=0.0)

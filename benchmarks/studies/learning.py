@@ -7,6 +7,8 @@ Wall clock is what a person waits: start of Python, imports, compilation, traini
 every program is compiled anew; with ``--cache warm`` a first run that is not counted fills the cache.
 """
 
+import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -45,6 +47,9 @@ COMMON = ("versions", "device", "config")
 @click.option("--cache", type=click.Choice(["off", "warm"]), default="off", help="Of compiled programs.")
 @click.option("--random", "with_random", is_flag=True, help="Also measure uniform random actions.")
 @click.option("--episodes", default=100, help="Of the random policy.")
+@click.option(
+    "--keep", type=click.Path(path_type=Path), default=None, help="Folder of the runs; those that ended are not run again."
+)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="[default: benchmarks/results/learning_ENV.json]")
 def main(
     env: str,
@@ -56,6 +61,7 @@ def main(
     cache: str,
     with_random: bool,
     episodes: int,
+    keep: Path | None,
     out: Path | None,
 ) -> None:
     """Train on ENV, once for each seed, with OPTIONS of `ddpg-jax train` after a `--`, and write the figures as JSON."""
@@ -65,8 +71,9 @@ def main(
     out = out or Path("benchmarks/results") / f"learning_{'_'.join([task.slug, *physics.values()])}.json"
     arguments = [env, *(("--backend", backend) if backend else ()), *options]
     with tempfile.TemporaryDirectory() as temporary:
-        runs = [*train_all(arguments, first_seed, seeds, cache, Path(temporary))]
-        folders = [Path(temporary) / str(seed) for seed in range(first_seed, first_seed + seeds)]
+        place = keep or Path(temporary)
+        runs = [*train_all(arguments, first_seed, seeds, cache, place)]
+        folders = [place / str(seed) for seed in range(first_seed, first_seed + seeds)]
         if all(curve(folder)[0].size for folder in folders):
             plot(folders, out.with_suffix(".png"))
     shared = {name: runs[0][name] for name in COMMON}
@@ -96,7 +103,13 @@ def train_all(arguments: list[str], first_seed: int, seeds: int, cache: str, fol
     if cache == "warm":
         train(arguments, first_seed, folder / "warm", environment)
     for seed in range(first_seed, first_seed + seeds):
-        figures = train(arguments, seed, folder / str(seed), environment)
+        known = folder / f"{seed}.json"
+        if known.exists():
+            figures = json.loads(known.read_text())
+        else:
+            shutil.rmtree(folder / str(seed), ignore_errors=True)  # of a process that was killed
+            figures = train(arguments, seed, folder / str(seed), environment)
+            write_json(known, figures)
         click.echo("  ".join(f"{name} {figures[name]:.6g}" for name in STATED))
         yield figures
 

@@ -1,6 +1,7 @@
 """Wrappers ``Agent -> Agent``: what an agent sees and is told, changed on the way in."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -138,6 +139,20 @@ def scale_rewards(agent: Agent, scale: float | jax.Array) -> Agent:
         return agent.update(state, _with(batch, reward=batch.reward * scale), key, weight)
 
     return agent._replace(update=update)
+
+
+def scheduled(make: Callable[[jax.Array], Agent]) -> Agent:
+    """An agent whose numbers follow its own updates: ``make(step)`` is what learns in update ``step`` (int32, traced).
+
+        scheduled(lambda step: td3(actor, critic, target_noise=jnp.maximum(0.1, 0.5 - 1e-5 * step)))
+
+    Only its ``update`` is made anew; numbers may be traced everywhere, so nothing is compiled anew.
+    """
+
+    def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
+        return make(state.step).update(state, batch, key, weight)
+
+    return make(jnp.zeros((), jnp.int32))._replace(update=update)
 
 
 def _with(batch: Any, **changed: Any) -> Transition:

@@ -15,6 +15,7 @@ from ddpg_jax import checks
 from ddpg_jax.envs import brax, gymnasium, lane, own, pendulum, playground
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.check import check
+from ddpg_jax.envs.pixels import OPTIONS, pixels, seen_options
 from ddpg_jax.envs.wrappers import action_repeat, frame_stack, map_observation, scale_reward, time_aware
 from ddpg_jax.types import Single, View
 
@@ -29,6 +30,7 @@ __all__ = [
     "map_observation",
     "names",
     "on_host",
+    "pixels",
     "scale_reward",
     "time_aware",
 ]
@@ -64,6 +66,8 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # Environment | Host
         **options: of the family: ``time_limit`` for all; ``action_repeat`` for all on the device but your own;
             ``observation``, ``reward``, ``curvature`` and ``lane_width`` for lane (`ddpg_jax.envs.lane.make`);
             ``backend`` for Brax; ``randomize`` for Brax and Playground; others go to the environment's constructor.
+            ``pixels=True`` for all that can be drawn, your own and those on the host too, with ``image_size``, ``frame_stack``,
+            ``frames_per_action``, ``grayscale`` and ``action_repeat`` (`ddpg_jax.envs.pixels`).
 
     Returns:
         An `Environment`; a `ddpg_jax.types.HostEnvironment` where `on_host`.
@@ -73,12 +77,17 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # Environment | Host
             `ddpg_jax.checks.BrokenEnvironment` where an environment of yours raises, later from its ``reset`` and ``step`` too.
         ImportError: the simulator is not installed.
     """
+    seen, options = (None, options) if on_host(name) else seen_options(options)
+    if seen is not None:
+        return pixels(make(name, num_envs, **options), **seen)
     if ":" in name and not on_host(name):
         return own.make(name, num_envs, **options)
+    if alone := sorted(set(options) & (set(OPTIONS) - {"action_repeat"})) if not on_host(name) else []:
+        raise ValueError(f"{alone[0]} is an option of what an agent sees: add pixels=True (--pixels), or leave it out.")
     if "backend" in options and not name.startswith("brax/"):
         raise ValueError(f"{name} has no backend: that is an option of Brax.")
     if on_host(name):
-        if "action_repeat" in options:
+        if "action_repeat" in options and not options.get("pixels"):
             raise ValueError(f"{name} has no action_repeat: register it with a wrapper of Gymnasium that repeats actions.")
         return gymnasium.make(name.removeprefix(gymnasium.PREFIX), num_envs, **options)
     if "action_repeat" in options:

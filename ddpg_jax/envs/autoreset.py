@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import Environment, Key, PyTree, Single, TimeStep, View, strong, unit_action
+from ddpg_jax.types import Environment, Key, Making, PyTree, Single, TimeStep, View, strong, unit_action
 
 
 @struct.dataclass
@@ -82,6 +82,9 @@ def batch(
             valid=valid,
         )
 
+    def another(single: Single, time_limit: int, view: View) -> Environment:
+        return batch(single, num_envs, time_limit, fresh_per_step=fresh_per_step, native_action=native_action, view=view)
+
     _, observation = jax.eval_shape(single.reset, jax.random.key(0))
     return Environment(
         starts.reset,
@@ -97,6 +100,7 @@ def batch(
         single=single,
         single_state=lambda env_state: env_state.state,
         view=View() if view is None else view,
+        making=Making(another, step),
     )
 
 

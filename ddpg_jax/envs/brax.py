@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from ddpg_jax.envs import quiet
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.randomize import one_by_one, randomized
+from ddpg_jax.envs.render.image import Scene
+from ddpg_jax.envs.render.model import scene_of
 from ddpg_jax.types import Environment, Key, PyTree, Single, View
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")
@@ -80,7 +82,31 @@ def single(env: Any) -> Single:
         state = env.step(state, jnp.clip(action, -1.0, 1.0))
         return state, state.obs, state.reward, state.done > 0
 
-    return Single(reset, step, env.action_size)
+    return Single(reset, step, env.action_size, scene=scene(env) if hasattr(env, "sys") else None)
+
+
+def scene(env: Any) -> Callable[[PyTree], Scene]:
+    """``scene(state)`` of a Brax environment that has a system, as its model looks."""
+    from brax.base import Transform
+
+    made = functools.cache(lambda: scene_of(env.sys.mj_model))  # when it is first looked at
+
+    def now(state: PyTree) -> Scene:
+        simulated = state.pipeline_state
+        if hasattr(simulated, "qpos"):  # on the backend mjx what else it holds is of one step before
+            return made()(*bodies(env.sys, simulated))
+        x = Transform.zero((1,)).concatenate(simulated.x)  # a body for each link, after the world
+        return made()(x.pos, x.rot)
+
+    return now
+
+
+def bodies(model: Any, data: Any) -> tuple[jax.Array, jax.Array]:
+    """Where the bodies of an MJX model are, ``[bodies, 3]``, and how they are turned, ``[bodies, 4]``."""
+    from mujoco import mjx
+
+    data = mjx.kinematics(model, data)
+    return data.xpos, data.xquat
 
 
 def _create(name: str, backend: str, options: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from ddpg_jax import checks
 from ddpg_jax.envs import quiet
 from ddpg_jax.envs.copies import copies
+from ddpg_jax.envs.pixels import require, seen_options
 from ddpg_jax.envs.vector import vector
 from ddpg_jax.types import HostEnvironment
 
@@ -42,8 +43,9 @@ def make(
         num_envs: E, at least 1.
         time_limit: steps after which an episode is truncated; None is the registered one.
         wrappers: of Gymnasium, put around each copy, the first innermost.
-        **options: handed to ``gymnasium.make``, for the environment's constructor. Gymnasium's own checks of what is returned
-            are off unless ``disable_env_checker`` is False.
+        **options: ``pixels=True`` and what belongs to it (`ddpg_jax.envs.make`) shows pictures. Others are handed to
+            ``gymnasium.make``, for the environment's constructor. Gymnasium's own checks of what is returned are off unless
+            ``disable_env_checker`` is False.
 
     Raises:
         ValueError: an unknown id (the nearest known one is named), a number out of its range, or spaces that do not fit
@@ -55,8 +57,10 @@ def make(
     checks.between(1, COPIES, num_envs=num_envs)
     checks.between(1, float("inf"), **({} if time_limit is None else {"time_limit": time_limit}))
     _register(name)
+    seen, options = seen_options(options)
+    wrappers, times = (wrappers, 1) if seen is None else ((*wrappers, _pictures(seen)), seen.get("action_repeat", 1))
     limit: dict[str, Any] = {} if time_limit is None else {"max_episode_steps": time_limit}
-    given = {"disable_env_checker": True} | limit | options
+    given = {"disable_env_checker": True} | ({} if seen is None else {"render_mode": "rgb_array"}) | limit | options
 
     def all_of_them() -> list[tuple[Any, Any, Any]]:
         made = [gymnasium.make(name, **given) for _ in range(num_envs)]
@@ -70,7 +74,22 @@ def make(
     envs = [env for env, *_ in made]
     close = lambda: [env.close() for env in envs]
     observation_space, action_space = spaces
-    return copies(envs, PREFIX + name, time_limit or _limit(first), observation_space, action_space, close)
+    limit_of_all = time_limit or _limit(first)
+    env = copies(envs, PREFIX + name, limit_of_all and -(-limit_of_all // times), observation_space, action_space, close)
+    stacked = 1 if seen is None else seen.get("frames", 3) // seen.get("frames_per_action", 1)
+    return env._replace(fps=env.fps / times, stacked=stacked)
+
+
+def _pictures(seen: dict[str, Any]) -> Callable[[Any], Any]:
+    """The wrapper that shows pictures."""
+    require(**seen)
+
+    def wrap(env: Any) -> Any:
+        from ddpg_jax.envs.pictures import Pictures
+
+        return Pictures(env, **{"size": 64, "frames": 3} | seen)
+
+    return wrap
 
 
 def _limit(env: Any) -> int | None:

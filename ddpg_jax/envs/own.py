@@ -10,7 +10,7 @@ import jax
 
 from ddpg_jax import checks
 from ddpg_jax.envs.check import drift
-from ddpg_jax.types import Environment, Key, PyTree, TimeStep
+from ddpg_jax.types import Environment, Key, Making, PyTree, TimeStep
 
 WANTED = "give module:function, of a function make(num_envs, **options) that returns a ddpg_jax.types.Environment."
 
@@ -82,4 +82,8 @@ def watched(name: str, env: Environment) -> Environment:
         right("step", None, now)
         return new, now
 
-    return env._replace(reset=checks.guarded(name, "reset", reset), step=checks.guarded(name, "step", step))
+    made = env.making
+    guarded = env._replace(reset=checks.guarded(name, "reset", reset), step=checks.guarded(name, "step", step))
+    if made is None or made.step is not env.step:  # it was wrapped since it was made
+        return guarded
+    return guarded._replace(making=Making(lambda *given: watched(name, made.make(*given)), guarded.step))

@@ -8,6 +8,7 @@ import numpy as np
 from flax import struct
 
 from ddpg_jax.envs.autoreset import batch
+from ddpg_jax.envs.render import Capsules, Light, Scene, Sky, look_at, spheres
 from ddpg_jax.types import Environment, Key, PyTree, Single, View
 
 GRAVITY, MASS, LENGTH, TIME_STEP = 10.0, 1.0, 1.0, 0.05
@@ -26,7 +27,7 @@ class PendulumState:
 def make(num_envs: int, *, time_limit: int = 200) -> Environment:
     """``num_envs`` pendulums; observation ``[cos, sin, speed]``, action the torque divided by 2 N m, never terminates."""
     view = View(draw, fps=1 / TIME_STEP)
-    return batch(Single(reset, step, action_size=1), num_envs, time_limit, native_action=torque, view=view)
+    return batch(Single(reset, step, action_size=1, scene=scene), num_envs, time_limit, native_action=torque, view=view)
 
 
 def torque(action: jax.Array) -> jax.Array:
@@ -67,6 +68,16 @@ def step(
 def observe(state: PendulumState) -> jax.Array:
     """``[cos(angle), sin(angle), speed]``."""
     return jnp.stack([jnp.cos(state.angle), jnp.sin(state.angle), state.speed], axis=-1)
+
+
+def scene(state: PendulumState) -> Scene:
+    """The rod and its axle, from so far that it looks flat; 2.4 m are to be seen."""
+    tip = LENGTH * jnp.stack([-jnp.sin(state.angle), jnp.zeros_like(state.angle), jnp.cos(state.angle)])
+    row = lambda *values: jnp.array([values], jnp.float32)
+    rod = Capsules(row(0, 0, 0), tip[None], jnp.array([0.1], jnp.float32), row(0.8, 0.3, 0.3))
+    axle = spheres(row(0, -0.1, 0), jnp.array([0.05], jnp.float32), row(0, 0, 0))
+    white, camera = row(1, 1, 1)[0], look_at(row(0, -12, 0)[0], row(0, 0, 0)[0], field_of_view=0.2)
+    return Scene(camera, (rod, axle), Light(ambient=0.6), Sky(white, white, white))
 
 
 def draw(states: PyTree) -> list[np.ndarray]:

@@ -14,6 +14,7 @@ from ddpg_jax import checks
 from ddpg_jax.envs import brax, quiet
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.randomize import one_by_one, randomized
+from ddpg_jax.envs.render.model import scene_of
 from ddpg_jax.types import Environment, Key, PyTree, Single, View
 
 PREFIX = "playground/"
@@ -60,7 +61,9 @@ def single(env: Any) -> Single:
         watched = (state.data.qpos, state.data.qvel, observation, reward)
         return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(watched)]))
 
-    return brax.single(env)._replace(valid=valid)  # the two libraries agree on what an environment is
+    made = functools.cache(lambda: scene_of(env.mj_model))
+    scene = lambda state: made()(*brax.bodies(env.mjx_model, state.data))
+    return brax.single(env)._replace(valid=valid, scene=scene)  # the two libraries agree on what an environment is
 
 
 def load(name: str, options: dict[str, Any]) -> tuple[Any, Any]:

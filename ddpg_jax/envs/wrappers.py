@@ -84,7 +84,8 @@ def frame_stack(env: Environment, count: int) -> Environment:
         frames = select(now.terminated | now.truncated, begin(now.observation), following)
         return WrappedState(env=inner, extra=frames), replace(now, observation=frames, next_observation=following)
 
-    return _wrapped(env, reset, step, jax.eval_shape(begin, env.observation))
+    wrapped = _wrapped(env, reset, step, jax.eval_shape(begin, env.observation))
+    return wrapped._replace(stacked=count * env.stacked)
 
 
 def time_aware(env: Environment) -> Environment:

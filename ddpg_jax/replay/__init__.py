@@ -1,7 +1,8 @@
-"""Experience replay on the device. Storage and sampling are two things: `rows` keeps transitions, the others draw from it."""
+"""Experience replay on the device. Storage and sampling are two things: `rows` and `frames` keep, the others draw."""
 
+from ddpg_jax.replay.frames import frames
 from ddpg_jax.replay.prioritised import prioritised
 from ddpg_jax.replay.ring import uniform
 from ddpg_jax.replay.rows import rows
 
-__all__ = ["prioritised", "rows", "uniform"]
+__all__ = ["frames", "prioritised", "rows", "uniform"]

@@ -48,7 +48,7 @@ def environment(config: Config, num_envs: int) -> Environment | HostEnvironment:
     """
     fits.require_few(config.env, num_envs)
     env = envs.make(config.env, num_envs=num_envs, **config.env_options)
-    fits.require_vector(config.env, env)
+    fits.require_seen(config.preset, config.env, env)
     return env if config.preset.around is None else config.preset.around(env)
 
 

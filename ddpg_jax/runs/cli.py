@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import os
@@ -64,6 +65,21 @@ def _option(flag: str, help: str, kind: Any = INTEGER) -> Callable[[Callable], C
     return click.option(flag, type=kind, default=None, help=f"{help} [default: {shown}]")
 
 
+def _seen_options(command: Callable) -> Callable:
+    """What an agent sees, of every environment that can be drawn on the device (`ddpg_jax.envs.pixels`)."""
+    options = (
+        click.option("--pixels", is_flag=True, default=None, help="See pictures of the environment, drawn on the device."),
+        click.option("--image-size", type=Setting(int), default=None, help="Pixels along each side. [default: 64]"),
+        click.option("--frame-stack", type=Setting(int), default=None, help="Pictures that are seen at once. [default: 3]"),
+        click.option("--frames-per-action", type=Setting(int), default=None, help="New ones in each step. [default: 1]"),
+        click.option("--grayscale", is_flag=True, default=None, help="Brightness alone instead of colours."),
+    )
+    return functools.reduce(lambda command, option: option(command), reversed(options), command)
+
+
+SEEN = ("pixels", "image_size", "frame_stack", "frames_per_action", "grayscale")
+
+
 def _place_options(command: Callable) -> Callable:
     """Where a run is trained: on which devices, and with which other processes (`_processes`)."""
     for flag, kind, help in reversed(PLACES):
@@ -83,7 +99,8 @@ ENV_OPTION = click.option(
 
 def _env_options(given: dict[str, Any]) -> dict[str, Any]:
     """Those of the environment, taken out of what was given."""
-    found: dict[str, Any] = {name: given.pop(name) for name in ("backend", "time_limit", "action_repeat") if name in given}
+    named = ("backend", "time_limit", "action_repeat", *SEEN)
+    found: dict[str, Any] = {name: given.pop(name) for name in named if name in given}
     found |= dict(map(_env_option, given.pop("env_option", ())))
     return {"env_options": found} if found else {}
 
@@ -116,6 +133,7 @@ def _env_option(text: str) -> tuple[str, Any]:
 @click.option(
     "--action-repeat", type=Setting(int), default=None, help="Steps that one action lasts, on the device. [default: 1]"
 )
+@_seen_options
 @ENV_OPTION
 @_option("--steps-per-chunk", "Environment steps between reports.")
 @_option("--evaluate-every", "In chunks; 0 evaluates at the end only.")
@@ -242,6 +260,8 @@ def envs() -> None:
 @click.argument("env")
 @click.option("--backend", default=None, help="Brax's physics: generalized, positional, spring or mjx.")
 @click.option("--time-limit", type=Setting(int), default=None, help="Steps per episode. [default: the environment's]")
+@click.option("--action-repeat", type=Setting(int), default=None, help="Steps that one action lasts. [default: 1]")
+@_seen_options
 @ENV_OPTION
 @click.option("--num-envs", type=MANY, default=4, show_default=True)
 @click.option("--steps", type=MANY, default=None, help="Vector steps to play. [default: two episodes]")

@@ -26,7 +26,16 @@ PLACES = ("mesh",)
 # Said in ``config.json``, and known without it.
 DERIVED = ("source", "replaced", "trained_timesteps")
 # What an option of any environment may be.
-ENV_OPTIONS = {"time_limit": (int, 100_000_000), "action_repeat": (int, 1_000), "backend": (str, None)}
+ENV_OPTIONS: dict[str, tuple[type, int | None]] = {
+    "time_limit": (int, 100_000_000),
+    "action_repeat": (int, 1_000),
+    "backend": (str, None),
+    "pixels": (bool, None),
+    "image_size": (int, 4_096),
+    "frame_stack": (int, 1_000),
+    "frames_per_action": (int, 1_000),
+    "grayscale": (bool, None),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +135,8 @@ def make_config(
 
     Args:
         env: a name.
-        preset: a name; None is the choice for this kind of device: a GPU or TPU runs many environments at once.
+        preset: a name; None is the choice for this kind of device (a GPU or TPU runs many environments at once), and for images
+            where the environment is to show pixels.
         device_kind: cpu, gpu or tpu, for which to choose; None is what JAX computes on. It and what was chosen are written
             down: a run goes on, and is evaluated, with the numbers that it began with, wherever that is.
         env_options: see `ddpg_jax.envs.make`.
@@ -143,7 +153,7 @@ def make_config(
     Raises:
         ValueError: an unknown preset, a number that it does not have, or one of another type or out of its range.
     """
-    preset, device_kind = device.chosen(env, preset, device_kind)
+    preset, device_kind = device.chosen(env, preset, device_kind, env_options)
     own: dict[str, Any] = {"env": env, "preset": preset, "device_kind": device_kind, "seed": seed, "seeds": seeds, "keep": keep}
     own |= {"env_options": {} if env_options is None else env_options}
     own |= {"evaluate_every": evaluate_every, "evaluation_episodes": evaluation_episodes, "checkpoint_every": checkpoint_every}

@@ -12,17 +12,19 @@ PARALLEL = ("gpu", "tpu")
 KINDS = ("cpu", *PARALLEL)
 ASKED = "any"
 """In place of a kind, where the preset was asked for."""
-LARGE, SMALL = "fast-td3", "default"
+LARGE, SMALL, SEEING = "fast-td3", "default", "drq-v2"
 
 
-def chosen(env: Any, preset: str | None, kind: str | None) -> tuple[Any, str]:
+def chosen(env: Any, preset: str | None, kind: str | None, env_options: Any = None) -> tuple[Any, str]:
     """A preset and the kind of device for which it was chosen; ``kind`` None is that of JAX's devices.
 
-    Where none is asked for, it is `LARGE` on a GPU or TPU for tasks whose rewards are known and whose numbers are not, and
-    `SMALL` elsewhere.
+    Where none is asked for, it is `SEEING` where the environment is to show pixels, `LARGE` on a GPU or TPU for tasks whose
+    rewards are known and whose numbers are not, and `SMALL` elsewhere.
     """
     if preset is not None:
         return preset, kind or ASKED
+    if isinstance(env_options, dict) and env_options.get("pixels"):
+        return SEEING, kind or ASKED
     if kind is None:
         import jax
 

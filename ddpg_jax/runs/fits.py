@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import numpy as np
 
 from ddpg_jax import checks, envs
+from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.values import RunError
 from ddpg_jax.types import Environment, HostEnvironment, PyTree
 
 if TYPE_CHECKING:
     from ddpg_jax.runs.config import Config
+    from ddpg_jax.runs.presets import Preset
 
 KEY_BYTES = 8
 MOST_ON_HOST = 10_000
@@ -49,13 +52,31 @@ def require_few(name: str, num_envs: int) -> None:
         checks.between(1, MOST_ON_HOST, **{"environments on the host": num_envs})
 
 
-def require_vector(name: str, env: Environment | HostEnvironment) -> None:
-    """Refuse what the presets' networks cannot take.
+def require_seen(preset: Preset, name: str, env: Environment | HostEnvironment) -> None:
+    """Refuse what the networks of a preset cannot take.
 
     Raises:
-        RunError: an observation is neither one vector of numbers nor a dict of some, or an action has no element.
+        RunError: an observation is neither one vector of numbers nor a dict of some, nor, for a preset that takes them, an
+            image with or without vectors beside it; or an action has no element.
     """
-    observation, shape = env.observation, tuple(env.action.shape)
+    shape = tuple(env.action.shape)
+    if preset.images:
+        _require_images(preset, name, env)
+    else:
+        _require_vector(name, env)
+    if len(shape) != 1 or 0 in shape:
+        raise RunError(
+            f"{name} takes actions of shape {shape}, but the presets' actors give one vector with an element at least."
+        )
+
+
+def _require_vector(name: str, env: Environment | HostEnvironment) -> None:
+    observation = env.observation
+    if any(map(_is_image, jax.tree.leaves(observation))):
+        takes = " or ".join(name for name, preset in PRESETS.items() if preset.images)
+        raise RunError(
+            f"{name} shows {_described(observation)}, an image: choose a preset whose networks take images, --preset {takes}."
+        )
     streams = list(observation.values()) if isinstance(observation, dict) else [observation]
     if not streams or not all(isinstance(x, jax.ShapeDtypeStruct) and len(x.shape) == 1 and 0 not in x.shape for x in streams):
         remedy = (
@@ -67,10 +88,21 @@ def require_vector(name: str, env: Environment | HostEnvironment) -> None:
             f"{name} shows {_described(observation)}, but the presets' networks take one vector of numbers (a Box of one "
             f"dimension), or a dict of some: {remedy}, or compose networks of your own in Python (README)."
         )
-    if len(shape) != 1 or 0 in shape:
+
+
+def _require_images(preset: Preset, name: str, env: Environment | HostEnvironment) -> None:
+    leaves = jax.tree.leaves(env.observation)
+    images = [x for x in leaves if _is_image(x)]
+    vectors = [x for x in leaves if len(x.shape) == 1 and x.shape[0] and x.dtype != np.uint8]
+    if not images or len(images) + len(vectors) < len(leaves):
         raise RunError(
-            f"{name} takes actions of shape {shape}, but the presets' actors give one vector with an element at least."
+            f"{name} shows {_described(env.observation)}, but the networks of preset {preset.name} take images (uint8, height, "
+            "width, channels), and vectors beside them in a dict: show pixels by --pixels, or choose another preset."
         )
+
+
+def _is_image(observation: Any) -> bool:
+    return len(observation.shape) == 3 and 0 not in observation.shape and observation.dtype == np.uint8
 
 
 def _described(observation: PyTree) -> str:
@@ -123,7 +155,7 @@ def guessed(config: Config, state: PyTree) -> list[Part]:
     numbers, schedule, seeds = config.numbers, config.schedule, config.seeds
     rows = numbers.batch_size * numbers.batches_per_update
     wide = sum(numbers.hidden) + sum(numbers.critic_hidden or numbers.hidden) + getattr(numbers, "num_atoms", 1)
-    batch = seeds * numbers.batch_size * 4 * wide + size(state.replay) * rows // numbers.replay_capacity
+    batch = seeds * (numbers.batch_size * 4 * wide + rows * _as_numbers(config, state.collector.observation))
     round_keys = 2 * schedule.collect_steps + 2 * schedule.updates_per_step
     return [
         Part("environments of the evaluation", _evaluation(config, state), "--evaluation-episodes or --seeds"),
@@ -132,6 +164,12 @@ def guessed(config: Config, state: PyTree) -> list[Part]:
         Part("random keys of the warm-up", KEY_BYTES * seeds * schedule.warm_up * 2, "--learning-starts or --seeds"),
         Part("random keys of a round", KEY_BYTES * seeds * round_keys, "--updates-per-step or --seeds"),
     ]
+
+
+def _as_numbers(config: Config, observation: PyTree) -> int:
+    """Bytes of an observation and its successor as a batch has them: as they come, and bytes of images as float32 too."""
+    one = sum(math.prod(x.shape) * (5 if x.dtype == np.uint8 else x.dtype.itemsize) for x in jax.tree.leaves(observation))
+    return 2 * one // (config.numbers.num_envs * config.seeds)
 
 
 def parts_of(config: Config, state: PyTree) -> list[Part]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from ddpg_jax import rollout
 from ddpg_jax.envs import gymnasium
+from ddpg_jax.envs.render import film
 from ddpg_jax.export import policy
 from ddpg_jax.runs import fits, out, statistics, video
 from ddpg_jax.runs.build import LATER, build, environment, evaluation_keys, evaluator, held_out
@@ -20,7 +22,7 @@ from ddpg_jax.runs.config import Config, load, require_same
 from ddpg_jax.runs.folder import plain, write
 from ddpg_jax.runs.saved import Saved
 from ddpg_jax.runs.sweeps import outcome
-from ddpg_jax.types import Agent, AgentState, HostEnvironment
+from ddpg_jax.types import Agent, AgentState, Environment, HostEnvironment
 
 MOST_FRAMES = 10_000
 """Of a film."""
@@ -165,14 +167,16 @@ def render(folder: Path, path: Path, steps: int | None, seed: int, member: int, 
         frames, fps = _drawn(lambda: gymnasium.film(name, act, steps, seed, **config.env_options))
         return video.write(frames, path.with_name(f"{path.name}.{form or 'gif'}"), fps)
     form = form or ("gif" if env.view.viewer is None else "html")
-    look: Callable[[Any], Any] | None = env.view.viewer if form == "html" else env.view.draw
+    own = _by_scene(env)
+    look: Callable[[Any], Any] | None = env.view.viewer if form == "html" else env.view.draw or own
     if look is None:
         raise ValueError(f"{config.env} cannot be drawn as {form}.")
     trajectory = rollout.make_trajectory(agent, env, steps or env.time_limit)
     states = jax.eval_shape(trajectory, agent_state, jax.random.key(seed))
     fits.require_memory([fits.Part("what is drawn", fits.size(states), "--steps")])
     played = jax.jit(trajectory)(agent_state, jax.random.key(seed))
-    picture = _drawn(lambda: look(rollout.frames(env, played)))
+    shown = rollout.frames(env, played)
+    picture = _drawn(lambda: look(shown), None if own is None or form == "html" else lambda: own(shown))
     path = path.with_name(f"{path.name}.{form}")
     if form != "html":
         return video.write(picture, path, env.view.fps)
@@ -180,13 +184,22 @@ def render(folder: Path, path: Path, steps: int | None, seed: int, member: int, 
     return str(path)
 
 
-def _drawn(draw: Callable[[], Any]) -> Any:
-    """Call; where there is no OpenGL, say what to do."""
+def _by_scene(env: Environment) -> Callable[[Any], Any] | None:
+    """What draws states without OpenGL, where the environment has a scene."""
+    if env.single is None or env.single.scene is None:
+        return None
+    return functools.partial(film, env.single.scene)
+
+
+def _drawn(draw: Callable[[], Any], instead: Callable[[], Any] | None = None) -> Any:
+    """Call; where there is no OpenGL, draw in another way, or say what to do."""
     try:
         return draw()
     except Exception as error:  # each of the ways to OpenGL has its own kind
         if video.has_opengl():
             raise
+        if instead is not None:
+            return instead()
         raise ValueError(
             f"the simulator cannot draw here ({error}): without a screen set MUJOCO_GL=egl or MUJOCO_GL=osmesa, with Debian's "
             "libegl1 or libosmesa6 installed."

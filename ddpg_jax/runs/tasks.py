@@ -32,6 +32,8 @@ class Task:
     published: tuple[Published, ...] = ()
     numbers: Mapping[str, Any] = field(default_factory=dict)
     """Found by trying, published nowhere: presets that are named after an algorithm take them (`ddpg_jax.runs.presets`)."""
+    from_pixels: Mapping[str, Any] = field(default_factory=dict)
+    """The same, of presets that take images."""
 
     @property
     def slug(self) -> str:
@@ -70,6 +72,23 @@ TASKS: dict[str, Task] = {
                 "batch_size": 64,
                 "replay_capacity": 20_000,
                 "hidden": (64, 64),
+                "actor_learning_rate": 1e-3,
+                "critic_learning_rate": 1e-3,
+            },
+            from_pixels={
+                "total_timesteps": 12_000,
+                "num_envs": 1,
+                "learning_starts": 1_000,
+                "batch_size": 64,
+                "replay_capacity": 12_000,
+                "hidden": (64, 64),
+                "channels": 16,
+                "layers": 3,
+                "stride": 2,
+                "trunk": 32,
+                "shift": 2,
+                "n_step": 1,
+                "stddev_steps": 5_000,
                 "actor_learning_rate": 1e-3,
                 "critic_learning_rate": 1e-3,
             },

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
-from ddpg_jax.runs.presets import d4pg, ddpg, fast_td3, lecture, parameter_noise, td3, td3_categorical
+from ddpg_jax.runs.presets import d4pg, ddpg, fast_td3, lecture, parameter_noise, pixels, td3, td3_categorical
 from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
 from ddpg_jax.runs.tasks import TASKS
 
 __all__ = ["PRESETS", "Numbers", "Parts", "Preset", "number_types", "numbers_on"]
 
-MODULES: tuple[Any, ...] = (ddpg, parameter_noise, td3, d4pg, td3_categorical, fast_td3, lecture)
+MODULES: tuple[Any, ...] = (ddpg, parameter_noise, td3, d4pg, td3_categorical, fast_td3, lecture, pixels)
 PRESETS: dict[str, Preset] = {preset.name: preset for module in MODULES for preset in module.PRESETS}
 
 
@@ -43,8 +43,9 @@ def _from_task(preset: Preset, env: str) -> Iterator[tuple[str, Any]]:
     if env not in TASKS:
         return
     task = TASKS[env]
-    if task.numbers and not preset.exact:
+    found = task.from_pixels if preset.images else task.numbers
+    if found and not preset.exact:
         yield from preset.scaled_down.items()
-        yield from task.numbers.items()
+        yield from found.items()
     if task.support is not None:
         yield from zip(("v_min", "v_max"), task.support, strict=True)

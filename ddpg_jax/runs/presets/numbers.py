@@ -151,6 +151,8 @@ class Preset:
     """``published_for(env)``: what the publication itself has another number for on this environment."""
     only_for: str | None = None
     """The only environment that it is for."""
+    images: bool = False
+    """Whether its networks take images, which those of the others do not."""
     around: Callable[[Environment], Environment] | None = None
     """A wrapper around the environment, also in evaluation."""
 

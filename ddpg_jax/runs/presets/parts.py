@@ -13,24 +13,33 @@ import ddpg_jax
 from ddpg_jax.runs.presets.numbers import Numbers, Parts
 
 if TYPE_CHECKING:
+    from ddpg_jax.networks import Actor, Critic
     from ddpg_jax.types import Agent, Behaviour, Environment, Network, Replay
 
 
 def actor(numbers: Numbers, env: Environment, **options: Any) -> Network:
-    """The actor; ``options`` of `ddpg_jax.networks.Actor` go first."""
-    known: dict[str, Any] = {"dtype": _dtype(numbers.dtype)}
+    """The actor, or where an observation is a dict the actor on its stream of it; ``options`` as of `actor_head`."""
+    return _reading(numbers.actor_stream, "actor_stream", actor_head(numbers, env, **options), env)
+
+
+def critic(numbers: Numbers, env: Environment, **options: Any) -> Network:
+    """The critic, as `actor`; ``options`` as of `critic_head`."""
+    return _reading(numbers.critic_stream, "critic_stream", critic_head(numbers, **options), env)
+
+
+def actor_head(numbers: Numbers, env: Environment, **options: Any) -> Actor:
+    """The actor of one vector; ``options`` of `ddpg_jax.networks.Actor` go first."""
+    known: dict[str, Any] = {"dtype": dtype(numbers)}
     known |= {"norm": ddpg_jax.networks.LayerNorm} if numbers.layer_norm else {}
-    made = ddpg_jax.networks.Actor(env.action.shape[-1], numbers.hidden, **known | options)
-    return _reading(numbers.actor_stream, "actor_stream", made, env)
+    return ddpg_jax.networks.Actor(env.action.shape[-1], numbers.hidden, **known | options)
 
 
-def critic(numbers: Numbers, env: Environment, *, action_layer: int = 0, **options: Any) -> Network:
-    """The critic, one of an ensemble; ``options`` of `ddpg_jax.networks.Critic` go first."""
+def critic_head(numbers: Numbers, *, action_layer: int = 0, **options: Any) -> Critic:
+    """The critic of one vector, one of an ensemble; ``options`` of `ddpg_jax.networks.Critic` go first."""
     layer_norm = ddpg_jax.networks.LayerNorm
-    known: dict[str, Any] = {"dtype": _dtype(numbers.dtype)}
+    known: dict[str, Any] = {"dtype": dtype(numbers)}
     known |= {"norm": layer_norm, "action_norm": layer_norm} if numbers.layer_norm else {}
-    made = ddpg_jax.networks.Critic(numbers.critic_hidden or numbers.hidden, action_layer, **known | options)
-    return _reading(numbers.critic_stream, "critic_stream", made, env)
+    return ddpg_jax.networks.Critic(numbers.critic_hidden or numbers.hidden, action_layer, **known | options)
 
 
 def _reading(stream: str, option: str, network: Network, env: Environment) -> Network:
@@ -41,6 +50,11 @@ def _reading(stream: str, option: str, network: Network, env: Environment) -> Ne
         there = ", ".join(map(str, env.observation))
         raise ValueError(f"{option}={stream!r}: the observation has no such stream; choose one of {there}.")
     return ddpg_jax.networks.stream(stream, network)
+
+
+def dtype(numbers: Numbers) -> Any:
+    """What the networks compute in."""
+    return _dtype(numbers.dtype)
 
 
 def _dtype(name: str) -> Any:
@@ -76,7 +90,9 @@ def ornstein_uhlenbeck(stddev: float) -> Callable[[Agent], Behaviour]:
     return lambda agent: ddpg_jax.behaviour.explore(agent, noise.chain(noise.ornstein_uhlenbeck(stddev), noise.clip()))
 
 
-def assemble(numbers: Numbers, agent: Agent, explore: Callable[[Agent], Behaviour], *, own_warm_up: bool = False) -> Parts:
+def assemble(
+    numbers: Numbers, agent: Agent, explore: Callable[[Agent], Behaviour], *, own_warm_up: bool = False, **kept: Any
+) -> Parts:
     """Wrap the agent, and add what is the same for all algorithms.
 
     Args:
@@ -84,25 +100,25 @@ def assemble(numbers: Numbers, agent: Agent, explore: Callable[[Agent], Behaviou
         agent: the algorithm's.
         explore: makes the behaviour of the wrapped agent.
         own_warm_up: explore from the first step on, instead of acting at random.
+        **kept: options of the replay, as its ``storage``.
     """
     agent = ddpg_jax.agents.scale_rewards(agent, numbers.reward_scale)
     if numbers.normalize_observations:
         agent = ddpg_jax.agents.normalize_observations(agent, axis_name=numbers.axis_name)
     behaviour = explore(agent)
     window = ddpg_jax.returns.n_step(numbers.n_step, numbers.gamma) if numbers.n_step > 1 else None
-    return Parts(agent, _replay(numbers), behaviour, behaviour if own_warm_up else None, window)
+    return Parts(agent, _replay(numbers, **kept), behaviour, behaviour if own_warm_up else None, window)
 
 
-def _replay(numbers: Numbers) -> Replay:
+def _replay(numbers: Numbers, **kept: Any) -> Replay:
     import optax
 
     from ddpg_jax import checks
 
     rows = numbers.batch_size * numbers.batches_per_update
-    kept: dict[str, Any] = {}
     if numbers.observation_dtype != "float32":
         stored = _dtype(numbers.observation_dtype)
-        kept = {"storage": functools.partial(ddpg_jax.replay.rows, observation_dtype=stored)}
+        kept = {"storage": functools.partial(ddpg_jax.replay.rows, observation_dtype=stored)} | kept
     if checks.is_zero(numbers.priority_exponent):
         return ddpg_jax.replay.uniform(numbers.replay_capacity, rows, **kept)
     batches = numbers.importance_updates // numbers.batches_per_update

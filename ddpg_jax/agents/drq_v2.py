@@ -1,0 +1,122 @@
+"""DrQ-v2: from images, with one encoder that only the critics train."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from ddpg_jax import checks, losses
+from ddpg_jax.agents.actor_critic import make_agent, variables
+from ddpg_jax.agents.optimization import Rate, optimizers
+from ddpg_jax.networks import Seen
+from ddpg_jax.types import Agent, AgentState, Key, Metrics, Network, PyTree
+
+
+def drq_v2(
+    encoder: nn.Module,
+    actor: Network,
+    critics: nn.Module,
+    *,
+    gamma: float | jax.Array = 0.99,
+    tau: float | jax.Array = 0.01,
+    actor_learning_rate: Rate = 1e-4,
+    critic_learning_rate: Rate = 1e-4,
+    critic_weight_decay: float | jax.Array = 0.0,
+    target_noise: float | jax.Array = 0.1,
+    target_noise_clip: float | jax.Array = 0.3,
+    optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
+    axis_name: str | None = None,
+) -> Agent:
+    """DrQ-v2's agent: DDPG with clipped double Q on features of an encoder that the critics alone train.
+
+        h      = f(s)                                                         the encoder, of the newest parameters everywhere
+        a~     = clip(mu(h') + clip(eps, -c, c), -1, 1),  eps ~ N(0, sigma)   the newest actor
+        y      = r + gamma d min_i Q'_i(h', a~)                               target critics alone
+        L      = sum_i 1/B sum (y - Q_i(f(s), a))^2                           over critics and encoder
+        J      = 1/B sum min_i Q_i(h, mu(h))                                  over the actor; h is a constant there
+        theta' = tau theta + (1 - tau) theta'                                 of the critics alone
+
+    The other parts of DrQ-v2 are not in the agent: random shifts are `ddpg_jax.agents.augment`, n-step returns are in the data,
+    its noise that shrinks is a schedule of `ddpg_jax.noise.gaussian` and, in the target, of `ddpg_jax.agents.scheduled`.
+
+    Args:
+        encoder: ``encoder(observation) -> features``; a Flax module without statistics or noise of its own, as the others.
+        actor: ``actor(features) -> action``, with a trunk of its own (`ddpg_jax.networks.Trunk`).
+        critics: ``critics(features, action) -> values [C, ...]``, C at least 1 (`ddpg_jax.networks.Several`).
+        tau: tracking rate of the target critics in [0, 1].
+        critic_learning_rate, critic_weight_decay: of critics and encoder.
+        target_noise, target_noise_clip: sigma and c, in units of the action range [-1, 1]; at least 0.
+        gamma, actor_learning_rate, optimizer, axis_name: as in `ddpg_jax.agents.ddpg`.
+
+    Raises:
+        ValueError: a concrete number is out of its range.
+
+    Source: Yarats et al. 2021 (arXiv:2107.09645), section 3, and facebookresearch/drqv2, from which all defaults are. Differs
+    from there: the actor sees features of the encoder after, not before, the critics' step, as it sees the critics.
+    """
+    checks.between(0, 1, gamma=gamma)
+    checks.between(0, float("inf"), target_noise=target_noise, target_noise_clip=target_noise_clip)
+    whole: Network = Seen(encoder, critics)
+    encode = lambda params, observation: whole.apply(params, observation, method="encode")
+    judge = lambda params, features, action: whole.apply(params, features, action, method="on")
+
+    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
+        features = encode(critic_target_params, batch.next_observation)
+        next_action = losses.smoothing_noise(key, actor.apply(actor_target_params, features), target_noise, target_noise_clip)
+        next_value = losses.clipped_double_q(judge(critic_target_params, features, next_action))
+        return losses.td_target(batch.reward, batch.discount, next_value, gamma)
+
+    def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:
+        values = whole.apply(critic_params, batch.observation, batch.action)
+        targets = jnp.broadcast_to(target, values.shape)
+        metrics = {"value": jnp.mean(values), "td_error": jnp.max(jnp.abs(targets - values), axis=0)}
+        return jnp.sum(losses.squared_error(values, targets), axis=0), metrics
+
+    def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Any) -> tuple[jax.Array, Metrics]:
+        features = encode(critic_params, batch.observation)
+        value = losses.clipped_double_q(judge(critic_params, features, actor.apply(actor_params, features)))
+        return losses.deterministic_policy_gradient(value), {}
+
+    agent = make_agent(
+        _OnFeatures(encoder, actor),
+        whole,
+        critic_target=critic_target,
+        critic_loss=critic_loss,
+        actor_loss=actor_loss,
+        tau=tau,
+        act=lambda state, seen: actor.apply(variables(state.actor), encode(variables(state.critic), seen)),
+        axis_name=axis_name,
+        **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
+    )
+    return _of_newest(agent)
+
+
+def _of_newest(agent: Agent) -> Agent:
+    """The skeleton has targets of everything: those of actor and encoder are made the newest parameters before each update."""
+
+    def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
+        newest = state.critic.target_params["params"] | {"encoder": state.critic.params["params"]["encoder"]}
+        critic = dataclasses.replace(state.critic, target_params={"params": newest})
+        actor = dataclasses.replace(state.actor, target_params=state.actor.params)
+        return agent.update(dataclasses.replace(state, actor=actor, critic=critic), batch, key, weight)
+
+    return agent._replace(update=update)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OnFeatures:
+    """The actor as `make_agent` begins it, from an observation."""
+
+    encoder: nn.Module
+    actor: Network
+
+    def init(self, key: Key, observation: PyTree) -> PyTree:
+        features = jax.eval_shape(lambda: self.encoder.init_with_output(key, observation)[0])
+        return self.actor.init(key, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), features))
+
+    def apply(self, params: PyTree, features: Any) -> Any:
+        return self.actor.apply(params, features)

@@ -1,0 +1,262 @@
+"""The renderer against MuJoCo's own casting of rays, which needs no OpenGL, and against numbers worked out by hand."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+
+from ddpg_jax.envs import render
+from ddpg_jax.envs.render import image, model
+
+XML = """<mujoco>
+  <asset>
+    <texture name="squares" type="2d" builtin="checker" rgb1="1 0 0" rgb2="0 0 1" width="64" height="64"/>
+    <texture name="sky" type="skybox" builtin="gradient" rgb1="0 1 0" rgb2="0 0 0" width="64" height="384"/>
+    <material name="floor" texture="squares" texrepeat="2 2" texuniform="true"/>
+    <mesh name="wedge" vertex="0 0 0  .4 0 0  0 .2 0  0 0 .3"/>
+  </asset>
+  <worldbody>
+    <light directional="true" dir="0 0 -1" diffuse=".5 .5 .5"/>
+    <camera name="still" pos="0 -4 1.2" xyaxes="1 0 0 0 .3 1"/>
+    <camera name="tracking" mode="track" pos="1 -4 1.5" xyaxes="1 0 0 0 .2 1"/>
+    <geom type="plane" size="3 2 1" material="floor"/>
+    <body name="one" pos="-1 0 .8" euler="20 30 40">
+      <freejoint/>
+      <camera name="riding" pos="0 -3 0" xyaxes="1 0 0 0 0 1"/>
+      <camera name="mass" mode="trackcom" pos="0 -3 0" xyaxes="1 0 0 0 0 1"/>
+      <camera name="watching" mode="targetbody" target="two" pos="0 -3 1"/>
+      <camera name="aiming" mode="targetbodycom" target="two" pos="0 -3 1"/>
+      <geom type="capsule" size=".15 .4" rgba=".9 .1 .1 1"/>
+      <geom type="sphere" size=".3" pos=".6 0 .3" rgba=".1 .9 .1 1"/>
+      <body name="under" pos="0 .2 -.5">
+        <joint type="hinge" axis="0 1 0"/>
+        <geom type="box" size=".1 .2 .3" euler="10 20 30"/>
+      </body>
+    </body>
+    <body name="two" pos="1 0 .7" euler="50 0 10">
+      <freejoint/>
+      <geom type="cylinder" size=".3 .2"/>
+      <geom type="ellipsoid" size=".1 .2 .4" pos="-.6 0 .3"/>
+      <geom type="box" size=".2 .1 .3" pos="0 0 .6"/>
+      <geom type="cylinder" size=".05 .6" pos=".5 0 0" euler="0 80 0"/>
+      <geom type="capsule" fromto="0 0 0 .5 .2 .9" size=".04"/>
+      <geom type="sphere" size="9" group="3"/>
+      <geom type="sphere" size="9" rgba="1 1 1 0"/>
+      <site name="tip" pos="0 0 1.2" size=".1" rgba="1 1 0 1"/>
+    </body>
+  </worldbody>
+</mujoco>"""
+HEIGHT, WIDTH = 40, 48
+
+
+@pytest.fixture(scope="module")
+def world():
+    """The model, and some states of it: joints at random."""
+    made = mujoco.MjModel.from_xml_string(XML)
+    generator, states = np.random.default_rng(0), []
+    for _ in range(4):
+        data = mujoco.MjData(made)
+        data.qpos += 0.4 * generator.standard_normal(made.nq)
+        mujoco.mj_forward(made, data)
+        states.append(data)
+    return made, states
+
+
+def bodies(data):
+    return jnp.asarray(data.xpos, jnp.float32), jnp.asarray(data.xquat, jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def traced(world):
+    """What the rays of the first camera meet in each state, in one program: hits ``[states, P]``, and rays."""
+    made, states = world
+    scene = model.scene_of(made)
+
+    def both(position, rotation):
+        seen = image.single_precision(scene(position, rotation))
+        rays = render.rays(seen.camera, HEIGHT, WIDTH)
+        return render.trace(seen, rays), rays
+
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *map(bodies, states))
+    return jax.device_get(jax.jit(jax.vmap(both))(*stacked))
+
+
+def cast(made, data, origin, direction):
+    """``(distance, number of the geom)`` along one ray by MuJoCo: groups 0 to 2, and not what is transparent."""
+    number, groups = np.array([-1], np.int32), np.array([1, 1, 1, 0, 0, 0], np.uint8)
+    distance = mujoco.mj_ray(made, data, origin.astype(float), direction.astype(float), groups, 1, -1, number)
+    return distance, number[0]
+
+
+def test_rays_meet_what_mujocos_meet(world, traced):
+    made, states = world
+    hits, rays = traced
+    order, site = model.order_of(made), made.ngeom
+    for index, data in enumerate(states):
+        expected = [cast(made, data, rays.origin[index], ray) for ray in rays.direction[index].T]
+        distance, number = (np.array(x) for x in zip(*expected, strict=True))
+        met = hits.distance[index] < render.hit.NOTHING
+        ours = np.where(met, order[hits.shape[index]], -1)
+        assert len(set(ours)) >= 8, "most kinds are in the picture"
+        other = ours != site  # MuJoCo's rays pass through sites
+        same = (ours == number) & other
+        assert same.sum() >= 0.995 * other.sum(), "but for a ray along an edge"
+        same &= number >= 0
+        difference = np.abs(hits.distance[index][same] - distance[same])
+        assert np.median(difference) < 3e-5
+        assert difference.max() < 2e-3, "a ray that grazes a shape, in single precision"
+
+
+def test_normals_point_out_of_what_was_met(world, traced):
+    """A ray from a little outside along the normal, inwards, meets the same geom at once, at a right angle nearly."""
+    made, states = world
+    hits, rays = traced
+    order = model.order_of(made)
+    for index in np.flatnonzero((hits.distance[0] < render.hit.NOTHING) & (order[hits.shape[0]] < made.ngeom))[::7]:
+        normal, direction = hits.normal[0][:, index], rays.direction[0][:, index]
+        assert np.linalg.norm(normal) == pytest.approx(1, abs=5e-3)
+        assert normal @ direction < 1e-3
+        place = rays.origin[0] + direction * hits.distance[0][index]
+        distance, number = cast(made, states[0], place + 1e-3 * normal, -normal)
+        assert number == order[hits.shape[0][index]]
+        assert distance == pytest.approx(1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("camera", ["still", "tracking", "riding", "mass", "watching", "aiming", 3, None])
+def test_cameras_are_where_mujoco_has_them(world, camera):
+    made, states = world
+    number = made.camera(camera).id if isinstance(camera, str) else camera or 0
+    look = model.camera_of(made, camera)
+    for data in states:
+        ours = look(*bodies(data))
+        np.testing.assert_allclose(ours.position, data.cam_xpos[number], atol=1e-5)
+        np.testing.assert_allclose(ours.rotation, data.cam_xmat[number].reshape(3, 3), atol=1e-5)
+
+
+def test_a_model_without_a_camera_is_seen_whole():
+    made = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='.3' pos='1 2 3'/></worldbody></mujoco>")
+    camera = mujoco.MjvCamera()
+    mujoco.mjv_defaultFreeCamera(made, camera)
+    ours = model.camera_of(made, None)(None, None)
+    np.testing.assert_allclose(np.linalg.norm(ours.position - camera.lookat), camera.distance, rtol=1e-5)
+    np.testing.assert_allclose(-ours.rotation[:, 2] * camera.distance + ours.position, camera.lookat, atol=1e-5)
+    assert math.asin(ours.rotation[2, 2]) == pytest.approx(-math.radians(camera.elevation), abs=1e-5)
+
+
+def test_colours_squares_and_sky_are_the_models(world):
+    made, _ = world
+    geoms = model.geoms_of(made)
+    shown = dict(zip(geoms.number, geoms.color, strict=True))
+    np.testing.assert_allclose(shown[1], [0.9, 0.1, 0.1], atol=1e-6)
+    assert made.ngeom in shown, "a site that is shown"
+    assert not any(made.geom_group[number] > 2 or made.geom_rgba[number, 3] == 0 for number in shown if number < made.ngeom)
+    both = {tuple(geoms.color[0].round(2)), tuple(geoms.other[0].round(2))}
+    assert both == {(1.0, 0.0, 0.0), (0.0, 0.0, 1.0)}
+    np.testing.assert_allclose(geoms.square[0], 0.5)
+    scene = model.scene_of(made)(*bodies(world[1][0]))
+    assert scene.sky.top[1] > scene.sky.horizon[1] > scene.sky.bottom[1] >= 0
+    assert scene.sky.top[0] == 0
+    assert float(scene.light.strength[0]) == pytest.approx(0.5)
+
+
+def test_a_mesh_is_its_bounding_box():
+    text = XML.replace('<geom type="sphere" size="9" group="3"/>', '<geom type="mesh" mesh="wedge"/>')
+    made = mujoco.MjModel.from_xml_string(text)
+    (number,) = np.flatnonzero(made.geom_type == model.MESH)
+    geoms = model.geoms_of(made)
+    (row,) = np.flatnonzero(geoms.number == number)
+    assert geoms.kind[row] == model.BOX
+    np.testing.assert_allclose(geoms.size[row], made.geom_aabb[number, 3:])
+
+
+def ball(camera, **more):
+    """A white ball of radius 1 around 0."""
+    row = lambda *values: jnp.array([values], jnp.float32)
+    return render.Scene(camera, (render.spheres(row(0, 0, 0), jnp.ones(1), row(1, 1, 1)),), **more)
+
+
+AHEAD = render.look_at((0.0, -5.0, 0.0), (0.0, 0.0, 0.0))
+draw = jax.jit(render.render, static_argnums=(1, 2), static_argnames="samples")
+BLACK = render.Sky(*[jnp.zeros(3)] * 3)
+
+
+def test_a_ball_is_as_large_and_as_bright_as_it_must_be():
+    light = render.Light(ambient=0.1, headlight=0.5, direction=jnp.array([[0.0, 0.0, -2.0]]), strength=jnp.array([0.4]))
+    picture = np.asarray(draw(ball(AHEAD, light=light, sky=BLACK), 101, 151))
+    assert picture.shape == (101, 151, 3)
+    assert picture.dtype == np.uint8
+    # In the middle the ball faces the camera, and the lamp from above grazes it: 0.1 + 0.5.
+    np.testing.assert_array_equal(picture[50, 75], [153] * 3)
+    # Seen under asin(1 / 5), of which the tangent is 0.2041; half a picture is tan(22.5 degrees) = 0.4142: 49.3% of it.
+    lit = picture.max(axis=-1) > 0
+    assert lit[50].sum() == pytest.approx(0.2041 / 0.4142 * 101, abs=1.5)
+    assert lit[:, 75].sum() == pytest.approx(0.2041 / 0.4142 * 101, abs=1.5)
+    np.testing.assert_array_equal(lit, lit[:, ::-1])
+    assert picture[35, 75, 0] > picture[65, 75, 0] + 20, "the lamp is above, and so is the first row"
+
+
+def test_a_camera_can_look_down_and_up():
+    down = render.look_at(jnp.array([0.0, 0.0, 5.0]), jnp.zeros(3), up=jnp.array([0.0, 1.0, 0.0]))
+    np.testing.assert_allclose(down.rotation, np.eye(3), atol=1e-6)
+    assert np.asarray(draw(ball(down, sky=BLACK), 33, 33))[16, 16, 0] == 255
+
+
+def test_the_ground_is_chequered_and_grey_far_away():
+    camera = render.look_at((0.5, -0.5, 3.0), (0.5, 0.5, 0.0))
+    light = render.Light(ambient=1.0, headlight=0.0, strength=jnp.zeros(1))
+    ground = render.ground((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
+    picture = np.asarray(draw(render.Scene(camera, (ground,), light), 65, 65)).astype(int)
+    assert picture[32, 32].tolist() == [255, 0, 0]  # the square from 0 to 1 in both directions
+    flat = render.look_at((0.5, 0.5, 0.05), (0.5, 9.0, 0.0))
+    far = np.asarray(draw(render.Scene(flat, (ground,), light), 65, 65)).astype(int)
+    row = far[33]
+    assert np.all(np.abs(row[:, 0] - row[:, 2]) < 60), "a mean of both"
+    assert np.all(far[0, :, 1] > 100), "and the sky above"
+
+
+def test_samples_smooth_the_edge():
+    two = np.asarray(draw(ball(AHEAD, sky=BLACK), 11, 11, samples=3)).astype(int)
+    inside = np.asarray(draw(ball(AHEAD, sky=BLACK), 33, 33)).reshape(11, 3, 11, 3, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(two, inside, atol=1)
+
+
+def test_many_at_once_are_as_one_by_one():
+    def picture(place):
+        moved = render.Capsules(place[None], place[None] + 1, jnp.array([0.3]), jnp.ones((1, 3)))
+        return render.render(render.Scene(AHEAD, (moved, render.ground((0, 0, 0), (1, 1, 1)))), 16, 16)
+
+    places = jax.random.normal(jax.random.key(0), (5, 3))
+    many, alone = jax.jit(jax.vmap(picture))(places), jax.jit(picture)
+    for place, one in zip(places, many, strict=True):
+        difference = np.abs(np.asarray(alone(place)).astype(int) - np.asarray(one))
+        assert np.mean(difference > 1) < 0.01
+
+
+def test_a_shape_of_ones_own():
+    """Anything with a ``hit`` may lie in a scene: here a disc across the view."""
+
+    class Disc:
+        def hit(self, rays):
+            distance = jnp.where(rays.direction[2] ** 2 + rays.direction[0] ** 2 < 0.01, 1.0, render.hit.NOTHING)
+            color = jnp.ones_like(rays.direction)
+            return render.Hit(distance, -rays.direction, color, jnp.zeros(distance.shape, jnp.int32))
+
+    jax.tree_util.register_pytree_node(Disc, lambda disc: ((jnp.zeros(1),), None), lambda aux, leaves: Disc())
+    scene = ball(AHEAD, sky=BLACK)
+    seen = np.asarray(draw(scene.replace(shapes=(*scene.shapes, Disc())), 33, 33))
+    assert seen[16, 16, 0] > np.asarray(draw(scene, 33, 33))[16, 12, 0]
+
+
+def test_sentences_for_what_cannot_be_drawn():
+    with pytest.raises(ValueError, match="height=0: must be between 1 and 4096"):
+        render.render(ball(AHEAD), 0, 8)
+    with pytest.raises(ValueError, match="the scene has no shape: give at least one group"):
+        render.render(render.Scene(AHEAD, ()), 8, 8)
+    made = mujoco.MjModel.from_xml_string(XML)
+    with pytest.raises(ValueError, match=r"camera='nowhere': there is no such camera; the model has 0 'still', 1 'tracking'"):
+        render.scene_of(made, "nowhere")
+    with pytest.raises(ValueError, match="the model has no geom that can be seen"):
+        render.scene_of(mujoco.MjModel.from_xml_string("<mujoco/>"))
