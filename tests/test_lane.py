@@ -11,6 +11,8 @@ from ddpg_jax.envs import lane
 from ddpg_jax.envs.lane import car as cars
 from ddpg_jax.envs.lane import held_out
 from ddpg_jax.envs.lane import road as roads
+from ddpg_jax.envs.lane.state import AHEAD
+from ddpg_jax.envs.lane.surface import paint
 from ddpg_jax.runs import cli
 
 KEY = jax.random.key(0)
@@ -138,7 +140,7 @@ def test_the_place_on_the_road_is_where_the_car_is():
         action = jnp.stack([wheel + wiggle[0], wiggle[1]])
         return lane.driven(state, action), (state.place, action)
 
-    begun = lane.LaneState(road, roads.Place(*jnp.zeros((3,))), cars.at_rest())
+    begun = lane.LaneState(road, roads.Place(*jnp.zeros((3,))), cars.at_rest(), paint(KEY))
     last, (_, actions) = jax.jit(lambda: jax.lax.scan(step, begun, jnp.asarray(wiggle)))()
     pose = driven_poses(cars.at_rest(), actions)[0][-1]
     way, points, direction = world(road, 130.0)
@@ -150,7 +152,7 @@ def test_the_place_on_the_road_is_where_the_car_is():
 
 
 def test_the_environment_keeps_the_contract():
-    env = envs.make("lane", 4, time_limit=50)
+    env = envs.make("lane", 4, time_limit=20)
     assert env.observation.shape == (10,)
     assert env.action.shape == (2,)
     assert envs.check(env) == []
@@ -159,14 +161,14 @@ def test_the_environment_keeps_the_contract():
 
 def state_of(along=30.0, offset=0.0, angle=0.0, speed=2.0, steering=0.1):
     road = roads.draw(KEY, 0.02, (3.3, 3.3))
-    return lane.LaneState(road, roads.Place(*map(jnp.float32, (along, offset, angle))), a_car(speed, steering))
+    return lane.LaneState(road, roads.Place(*map(jnp.float32, (along, offset, angle))), a_car(speed, steering), paint(KEY))
 
 
 def test_rewards_features_and_ends():
     """A lane of 3.3 m leaves 1 m on either side of a car of 1.3 m."""
     state = state_of(offset=0.5, angle=0.2)
     speed, torcs, seen, bends = jax.jit(
-        lambda x: (lane.speed(x), lane.torcs(x), lane.features(x), 20 * roads.curvature(x.road, 30 + jnp.array(lane.AHEAD)))
+        lambda x: (lane.speed(x), lane.torcs(x), lane.features(x), 20 * roads.curvature(x.road, 30 + jnp.array(AHEAD)))
     )(state)
     assert speed == pytest.approx(2 * np.cos(0.2))
     assert torcs == pytest.approx(2 * np.cos(0.2) - 2 * np.sin(0.2) - 2 * 0.5)
@@ -236,7 +238,8 @@ def test_who_leaves_the_lane_goes_on_from_there(driven):
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("observation=sonar", "observation='sonar': must be features"),
+        ("observation=sonar", "observation='sonar': must be features or camera"),
+        ("camera_size=2", "camera_size=2: must be between 8 and 512"),
         ("reward=1", "reward=1: must be speed or torcs"),
         ("curvature=0.2", "curvature=0.2: must be between 0 and 0.05"),
         ("lane_width=1", "lane_width=1: give metres, 2.0 to 10.0"),

@@ -1,6 +1,7 @@
 """A car that follows a lane: roads drawn anew in each episode, a kinematic bicycle, its speed as reward.
 
     env = envs.make("lane", num_envs=16)                       # what it sees: where it is in the lane, and how that bends
+    env = envs.make("lane", num_envs=16, observation="camera") # a picture, the speed and the wheel
     env = envs.make("lane", num_envs=16, reward="torcs", curvature=0.02)
 
 Made after Kendall et al. 2018 (arXiv:1807.00412), "Learning to drive in a day": actions are the wheel's angle and the speed,
@@ -13,67 +14,66 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from flax import struct
 
 from ddpg_jax import checks
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.lane import road as roads
-from ddpg_jax.envs.lane.car import MAX_SPEED, MAX_STEERING, TIME_STEP, WIDTH, Car, at_rest, move, set_points
-from ddpg_jax.envs.lane.road import Place, Road
+from ddpg_jax.envs.lane.camera import draw, picture, scene
+from ddpg_jax.envs.lane.car import TIME_STEP, set_points
+from ddpg_jax.envs.lane.road import LANE_WIDTH, RMS_CURVATURE
+from ddpg_jax.envs.lane.state import LaneState, begin, driven, features, is_off, speed, torcs, vehicle
 from ddpg_jax.types import Environment, Key, Single, View
 
-AHEAD = (0.0, 2.0, 4.0, 7.0, 11.0, 16.0)
-"""Metres before the car at which `features` say how the lane bends."""
-RMS_CURVATURE, LANE_WIDTH = 0.015, (3.0, 4.0)
 SHARPEST, NARROWEST, WIDEST = 0.05, 2.0, 10.0
-OPTIONS = ("time_limit", "observation", "reward", "curvature", "lane_width")
-
-
-@struct.dataclass
-class LaneState:
-    """A car at a place on a road."""
-
-    road: Road
-    place: Place
-    car: Car
-
+SIZE, SMALLEST, LARGEST = 64, 8, 512
+OPTIONS = ("time_limit", "observation", "camera_size", "reward", "curvature", "lane_width")
+EACH_START = 16
+"""An environment whose picture costs more than all else draws one start in so many steps for each of its copies."""
 
 Shown = Callable[[LaneState], Any]
 Reward = Callable[[LaneState], jax.Array]
 
 
-def make(
-    num_envs: int,
-    *,
-    time_limit: int = 1_200,
-    observation: str = "features",
-    reward: str = "speed",
-    curvature: float = RMS_CURVATURE,
-    lane_width: Any = LANE_WIDTH,
-) -> Environment:
+def make(num_envs: int, *, time_limit: int = 1_200, observation: str = "features", **options: Any) -> Environment:
     """``num_envs`` cars, each on a road of its own.
 
     Args:
         num_envs: E, at least 1.
         time_limit: steps of 0.1 s.
-        observation: ``features``, see `features`.
+        observation: ``features``, see `features`; or ``camera``: ``{"camera": [S, S, 3] uint8, "vehicle": [2]}``, as
+            `vehicle`.
+        **options: as of `make_single`.
+
+    Raises:
+        ValueError: an option is unknown or out of its range.
+    """
+    single = make_single(observation=observation, **options)
+    fresh = None if observation == "features" else max(1, num_envs // EACH_START)
+    view = View(draw, fps=1 / TIME_STEP)
+    return batch(single, num_envs, time_limit, fresh_per_step=fresh, native_action=set_points, view=view)
+
+
+def make_single(
+    *,
+    observation: str = "features",
+    camera_size: int = SIZE,
+    reward: str = "speed",
+    curvature: float = RMS_CURVATURE,
+    lane_width: Any = LANE_WIDTH,
+) -> Single:
+    """One car on one road.
+
+    Args:
+        observation: as of `make`.
+        camera_size: S, pixels along each side of the camera's picture, 8 to 512.
         reward: ``speed`` along the lane, or ``torcs``, see `speed` and `torcs`.
         curvature: root mean square of a road's, 0 to 0.05 1/m; 0 is straight.
         lane_width: m, from which to which it is drawn, or one number; 2 to 10.
 
     Raises:
-        ValueError: an option is unknown or out of its range.
+        ValueError: an option is out of its range.
     """
-    single = make_single(observation=observation, reward=reward, curvature=curvature, lane_width=lane_width)
-    return batch(single, num_envs, time_limit, native_action=set_points, view=View(fps=1 / TIME_STEP))
-
-
-def make_single(
-    *, observation: str = "features", reward: str = "speed", curvature: float = RMS_CURVATURE, lane_width: Any = LANE_WIDTH
-) -> Single:
-    """One car on one road; arguments as of `make`."""
-    shown, rewarded = _one_of("observation", observation, SHOWN), _one_of("reward", reward, REWARDS)
+    shown, rewarded = shows(observation, camera_size), _one_of("reward", reward, REWARDS)
     checks.between(0, SHARPEST, curvature=curvature)
     widths = _widths(lane_width)
 
@@ -86,63 +86,16 @@ def make_single(
         state = driven(state, action)
         return state, shown(state), rewarded(state), is_off(state)
 
-    return Single(reset, step, action_size=2)
+    return Single(reset, step, action_size=2, scene=scene)
 
 
-def begin(road: Road, key: Key) -> LaneState:
-    """At rest at the beginning of a road, within a tenth of the lane's width of its middle and 0.05 rad of its direction."""
-    offset, angle = jax.random.uniform(key, (2,), jnp.float32, minval=-1.0)
-    place = Place(along=jnp.zeros((), jnp.float32), offset=offset * road.width / 10, angle=angle * 0.05)
-    return LaneState(road=road, place=place, car=at_rest())
+def shows(observation: str = "features", camera_size: int = SIZE) -> Shown:
+    """What one car sees of its state; arguments as of `make_single`."""
+    checks.between(SMALLEST, LARGEST, camera_size=camera_size)
+    seen = lambda state: {"camera": picture(state, camera_size), "vehicle": vehicle(state)}
+    return _one_of("observation", observation, {"features": features, "camera": seen})
 
 
-def driven(state: LaneState, action: jax.Array) -> LaneState:
-    """The car after one step on."""
-    car, motion = move(state.car, action)
-    place = roads.moved(state.road, state.place, motion.forward, motion.left, motion.turned)
-    return state.replace(car=car, place=place)  # type: ignore[attr-defined]
-
-
-def is_off(state: LaneState) -> jax.Array:
-    """Whether a rear wheel is out of the lane: a disengagement."""
-    return jnp.abs(state.place.offset) > room(state.road)
-
-
-def room(road: Road) -> jax.Array:
-    """Metres between either rear wheel and its side of the lane, when the car is in the middle."""
-    return (road.width - WIDTH) / 2
-
-
-def features(state: LaneState) -> jax.Array:
-    """``[10]``: offset over the room there is; angle to the lane, rad; curvature 0 to 16 m ahead, 1/20 m; speed and wheel
-    over their largest."""
-    bends = roads.curvature(state.road, state.place.along + jnp.array(AHEAD, jnp.float32))
-    return jnp.concatenate([jnp.stack([state.place.offset / room(state.road), state.place.angle]), 20 * bends, vehicle(state)])
-
-
-def vehicle(state: LaneState) -> jax.Array:
-    """``[2]``: speed and wheel over their largest."""
-    return jnp.stack([state.car.speed / MAX_SPEED, state.car.steering / MAX_STEERING])
-
-
-def speed(state: LaneState) -> jax.Array:
-    """Along the lane, in m/s: the sum over an episode is ten times the metres driven.
-
-    Source: Kendall et al. 2018, section III-A (forward speed).
-    """
-    return state.car.speed * jnp.cos(state.place.angle)
-
-
-def torcs(state: LaneState) -> jax.Array:
-    """``v cos(angle) - |v sin(angle)| - v |offset|``, offset over the room there is, m/s, as the DDPG paper's Torcs.
-
-    Source: gym_torcs.py of Edwards and Lau (2016), line 137; the DDPG paper gives its first two terms in words.
-    """
-    offset = jnp.abs(state.place.offset) / room(state.road)
-    return state.car.speed * (jnp.cos(state.place.angle) - jnp.abs(jnp.sin(state.place.angle)) - offset)
-
-
-SHOWN: dict[str, Shown] = {"features": features}
 REWARDS: dict[str, Reward] = {"speed": speed, "torcs": torcs}
 
 

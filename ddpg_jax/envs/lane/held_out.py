@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from ddpg_jax.envs.lane import LANE_WIDTH, RMS_CURVATURE, LaneState, begin, driven, features, is_off
 from ddpg_jax.envs.lane import road as roads
 from ddpg_jax.envs.lane.car import TIME_STEP, at_rest
+from ddpg_jax.envs.lane.road import LANE_WIDTH, RMS_CURVATURE
+from ddpg_jax.envs.lane.state import LaneState, begin, driven, features, is_off
 from ddpg_jax.types import Key, PyTree
 
 SEED = 0x0AD5
@@ -79,13 +80,14 @@ def drive(
         )
         return (jax.vmap(_put_back)(state, off), now), None
 
-    starts = jax.vmap(lambda number: _start(number, curvature, lane_width))(jnp.arange(count, dtype=jnp.uint32))
+    starts = jax.vmap(lambda number: start(number, curvature, lane_width))(jnp.arange(count, dtype=jnp.uint32))
     nothing = Driven(jnp.zeros((count,)), jnp.zeros((count,)), jnp.zeros((count,), jnp.int32))
     keys = jax.random.split(key, int(LENGTH / SLOWEST / TIME_STEP))
     return jax.lax.scan(step, (starts, nothing), keys)[0][1]
 
 
-def _start(number: jax.Array, curvature: float, lane_width: tuple[float, float]) -> LaneState:
+def start(number: jax.Array, curvature: float, lane_width: tuple[float, float]) -> LaneState:
+    """Where held-out road ``number`` (uint32) begins."""
     road_key, place_key = jax.random.split(jax.random.fold_in(jax.random.key(SEED), number))
     return begin(roads.draw(road_key, curvature, lane_width), place_key)
 

@@ -8,6 +8,8 @@ from flax import struct
 
 from ddpg_jax.types import Key
 
+RMS_CURVATURE, LANE_WIDTH = 0.015, (3.0, 4.0)
+"""Root mean square in 1/m, and from which to which (m)."""
 WAVES = 6
 SHORTEST, LONGEST = 25.0, 120.0
 STRAIGHT = 1e-6
