@@ -11,9 +11,10 @@ from ddpg_jax.envs.lane.car import LENGTH, WIDTH
 from ddpg_jax.envs.lane.state import LaneState
 from ddpg_jax.envs.lane.surface import Surface
 from ddpg_jax.envs.render import Boxes, Camera, Light, Scene, Sky, film, look_at, render
+from ddpg_jax.envs.render.hit import done
 from ddpg_jax.types import PyTree
 
-BEHIND, BEFORE, STEP = -20.0, 64.0, 2.0
+BEHIND, BEFORE, STEP = -20.0, 65.0, 4.0
 HEIGHT, FORWARD, PITCH, FIELD_OF_VIEW = 1.4, 1.2, 0.2, math.radians(60)
 """Of the camera: metres over the ground and before the rear axle, rad downwards, rad."""
 
@@ -26,7 +27,7 @@ def surface(state: LaneState) -> Surface:
     cosine, sine = jnp.cos(place.angle), jnp.sin(place.angle)
     forward, left = points[0], points[1] - place.offset
     angles = angles - place.angle
-    return Surface(
+    made = Surface(
         point=jnp.stack([cosine * forward + sine * left, cosine * left - sine * forward], axis=1),
         direction=jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1),
         bend=roads.curvature(road, place.along + ways).at[jnp.array([0, -1])].set(0.0),
@@ -34,6 +35,7 @@ def surface(state: LaneState) -> Surface:
         width=road.width[None],
         look=state.look,
     )
+    return done(made)
 
 
 def through_the_camera() -> Camera:

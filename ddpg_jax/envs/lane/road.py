@@ -38,13 +38,13 @@ class Place:
 
 def draw(key: Key, curvature: float | jax.Array, widths: tuple[float, float]) -> Road:
     """A road whose curvature has this root mean square (1/m), of waves of 25 to 120 m; the lane's width is from between two."""
-    wave_key, phase_key, width_key = jax.random.split(key, 3)
     low, high = math.log(2 * math.pi / LONGEST), math.log(2 * math.pi / SHORTEST)
+    drawn = jax.random.uniform(key, (2 * WAVES + 1,), jnp.float32)  # one draw: each takes XLA a second to compile
     return Road(
         amplitude=jnp.full((WAVES,), curvature * math.sqrt(2 / WAVES), jnp.float32),
-        frequency=jnp.exp(jax.random.uniform(wave_key, (WAVES,), jnp.float32, minval=low, maxval=high)),
-        phase=jax.random.uniform(phase_key, (WAVES,), jnp.float32, maxval=2 * math.pi),
-        width=jax.random.uniform(width_key, (), jnp.float32, *widths),
+        frequency=jnp.exp(low + (high - low) * drawn[:WAVES]),
+        phase=2 * math.pi * drawn[WAVES:-1],
+        width=widths[0] + (widths[1] - widths[0]) * drawn[-1],
     )
 
 

@@ -1,7 +1,10 @@
 """What a road looks like: its surface as a shape that rays meet, and how it is painted, drawn anew in each episode."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from ddpg_jax.envs.lane.road import beside
@@ -33,22 +36,23 @@ _RANGES = {
     "asphalt": ((0.2,), (0.5,)),  # grey
     "verge": ((0.2, 0.3, 0.05), (0.6, 0.65, 0.3)),
     "paint": ((0.8, 0.7, 0.4), (1.0, 1.0, 1.0)),
-    "rough": (0.0, 0.15),
-    "grain": (0.5, 3.0),
-    "dash": (2.0, 4.0),
-    "bright": (0.6, 1.1),
+    "rough": ((0.0,), (0.15,)),
+    "grain": ((0.5,), (3.0,)),
+    "dash": ((2.0,), (4.0,)),
+    "bright": ((0.6,), (1.1,)),
     "sky": ((0.3, 0.5, 0.7, 0.6, 0.7, 0.8), (0.6, 0.7, 1.0, 0.9, 0.9, 1.0)),
 }
 
 
 def paint(key: Key) -> Look:
     """Every colour and number from evenly between two."""
-    drawn = {}
-    for (name, ends), one in zip(_RANGES.items(), jax.random.split(key, len(_RANGES)), strict=True):
-        low, high = (jnp.array(end, jnp.float32) for end in ends)
-        drawn[name] = jax.random.uniform(one, low.shape, jnp.float32, minval=low, maxval=high)
-    asphalt, sky = jnp.broadcast_to(drawn.pop("asphalt"), (3,)), drawn.pop("sky").reshape(2, 3)
-    return Look(asphalt=asphalt, sky=sky, **drawn)
+    low, high = (np.concatenate([ends[i] for ends in _RANGES.values()]).astype(np.float32) for i in range(2))
+    drawn = low + (high - low) * jax.random.uniform(key, low.shape, jnp.float32)
+    ends = np.cumsum([len(low) for low, _ in _RANGES.values()])[:-1].tolist()
+    named: dict[str, Any] = dict(zip(_RANGES, jnp.split(drawn, ends), strict=True))
+    named |= {name: named[name][0] for name in ("rough", "grain", "dash", "bright")}
+    named |= {"asphalt": jnp.broadcast_to(named["asphalt"], (3,)), "sky": named["sky"].reshape(2, 3)}
+    return Look(**named)
 
 
 @struct.dataclass
