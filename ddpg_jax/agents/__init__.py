@@ -2,6 +2,7 @@
 
 from ddpg_jax.agents.actor_critic import forward, make_agent, track
 from ddpg_jax.agents.augment import augment
+from ddpg_jax.agents.coded import coded
 from ddpg_jax.agents.d4pg import d4pg
 from ddpg_jax.agents.ddpg import ddpg
 from ddpg_jax.agents.drq_v2 import drq_v2
@@ -14,6 +15,7 @@ __all__ = [
     "adam",
     "annealed",
     "augment",
+    "coded",
     "d4pg",
     "ddpg",
     "drq_v2",

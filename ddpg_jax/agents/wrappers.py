@@ -91,7 +91,7 @@ def normalize_observations(
 
     def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
         shown = {name: normalize(state.slots[slot], getattr(batch, name)) for name in ("observation", "next_observation")}
-        return agent.update(state, _with(batch, **shown), key, weight)
+        return agent.update(state, with_parts(batch, **shown), key, weight)
 
     return Agent(init, act, update, observe)
 
@@ -136,7 +136,7 @@ def scale_rewards(agent: Agent, scale: float | jax.Array) -> Agent:
         return agent
 
     def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
-        return agent.update(state, _with(batch, reward=batch.reward * scale), key, weight)
+        return agent.update(state, with_parts(batch, reward=batch.reward * scale), key, weight)
 
     return agent._replace(update=update)
 
@@ -155,7 +155,7 @@ def scheduled(make: Callable[[jax.Array], Agent]) -> Agent:
     return make(jnp.zeros((), jnp.int32))._replace(update=update)
 
 
-def _with(batch: Any, **changed: Any) -> Transition:
+def with_parts(batch: Any, **changed: Any) -> Transition:
     """A batch, whatever its type, with some of its parts replaced."""
     names = ("observation", "action", "reward", "discount", "next_observation")
     return Transition(**{name: getattr(batch, name) for name in names} | changed)
