@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from ddpg_jax import checks
 from ddpg_jax.networks.layers import Dense
 from ddpg_jax.types import Key, Metrics, PyTree
 
@@ -104,8 +103,7 @@ def vae(size: int, *, depth: int = 3, code: int = 32, channels: int = 16, beta: 
             f"size={size}: an autoencoder's images must have a multiple of {MULTIPLE} pixels along each side, and at least "
             f"{2 * MULTIPLE}: choose for example {near}."
         )
-    checks.between(1, 1_000_000, depth=depth, code=code, channels=channels)
-    checks.at_least_zero(beta=beta)
+    _require(depth=depth, code=code, channels=channels)
     encoder, decoder = _Encoder(code, channels), _Decoder(size, depth, channels)
 
     def init(key: Key) -> PyTree:
@@ -137,6 +135,12 @@ def vae(size: int, *, depth: int = 3, code: int = 32, channels: int = 16, beta: 
 _SIGMA = 0.1
 
 
+def _require(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name}={number}: must be at least 1.")
+
+
 def fit_vae(
     vae: VAE,
     images: jax.Array,
@@ -158,7 +162,7 @@ def fit_vae(
     Raises:
         ValueError: a number is out of its range.
     """
-    checks.between(1, float("inf"), updates=updates, batch_size=batch_size)
+    _require(updates=updates, batch_size=batch_size)
     optimizer = optax.adam(learning_rate)
     init_key, loop_key = jax.random.split(key)
     params = vae.init(init_key)
