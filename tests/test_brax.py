@@ -184,7 +184,7 @@ def test_names_are_those_that_brax_registers():
 
     assert set(registered) - set(brax.NAMES) == {"swimmer"}, "it raises on every backend: see the comment at NAMES"
     assert set(brax.NAMES) < set(registered)
-    assert envs.names() == ["pendulum", *(f"brax/{name}" for name in brax.NAMES)]
+    assert envs.names() == ["pendulum", "lane", *(f"brax/{name}" for name in brax.NAMES)]
 
 
 def test_action_repeat_is_an_option():

@@ -8,12 +8,13 @@ from ddpg_jax.agents.drq_v2 import drq_v2
 from ddpg_jax.agents.optimization import adam, annealed, optimizers
 from ddpg_jax.agents.td3 import td3
 from ddpg_jax.agents.td3_categorical import td3_categorical
-from ddpg_jax.agents.wrappers import normalize_observations, scale_rewards, scheduled, with_slot
+from ddpg_jax.agents.wrappers import coded, normalize_observations, scale_rewards, scheduled, with_slot
 
 __all__ = [
     "adam",
     "annealed",
     "augment",
+    "coded",
     "d4pg",
     "ddpg",
     "drq_v2",

@@ -1,6 +1,7 @@
 """Environments on the device. The contract is `ddpg_jax.types.Environment`; `autoreset.batch` fulfils it for any single one.
 
     env = envs.make("pendulum", num_envs=16)
+    env = envs.make("lane", num_envs=16, curvature=0.01)
     env = envs.make("brax/halfcheetah", num_envs=64, backend="spring")
     env = envs.make("playground/CheetahRun", num_envs=128)
     env = envs.make("gymnasium/HalfCheetah-v5", num_envs=8)                 # on the host, for `ddpg_jax.host`
@@ -11,7 +12,7 @@ A new family is a file here with ``make(...)`` and a line in `names` and in `mak
 from typing import Any
 
 from ddpg_jax import checks
-from ddpg_jax.envs import brax, gymnasium, own, pendulum, playground
+from ddpg_jax.envs import brax, gymnasium, lane, own, pendulum, playground
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.check import check
 from ddpg_jax.envs.pixels import OPTIONS, pixels, seen_options
@@ -37,9 +38,11 @@ __all__ = [
 
 def names() -> list[str]:
     """Every name that `make` knows, but for those of the registries of Gymnasium and of MuJoCo Playground (`FAMILIES`)."""
-    return ["pendulum", *(f"brax/{name}" for name in brax.NAMES)]
+    return [*OWN, *(f"brax/{name}" for name in brax.NAMES)]
 
 
+OWN = {"pendulum": (pendulum.make, ("time_limit",)), "lane": (lane.make, lane.OPTIONS)}
+"""Of this library: what makes them, and their options."""
 FAMILIES = (
     "gymnasium/<id>, any of Gymnasium's registry, for example gymnasium/HalfCheetah-v5",
     "playground/<name>, any of MuJoCo Playground's registry, for example playground/CheetahRun",
@@ -61,6 +64,7 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # Environment | Host
             ``module:function`` for ``function(num_envs, **options)`` of your own.
         num_envs: E, at least 1.
         **options: of the family: ``time_limit`` for all; ``action_repeat`` for all on the device but your own;
+            ``observation``, ``reward``, ``curvature`` and ``lane_width`` for lane (`ddpg_jax.envs.lane.make`);
             ``backend`` for Brax; ``randomize`` for Brax and Playground; others go to the environment's constructor.
             ``pixels=True`` for all that can be drawn, your own and those on the host too, with ``image_size``, ``frame_stack``,
             ``frames_per_action``, ``grayscale`` and ``action_repeat`` (`ddpg_jax.envs.pixels`).
@@ -94,8 +98,10 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # Environment | Host
         return playground.make(name.removeprefix(playground.PREFIX), num_envs, **options)
     if name not in names():
         raise checks.nearest("environment", name, names(), "`ddpg-jax envs` lists all.")
-    if name == "pendulum":
-        if unknown := set(options) - {"time_limit"}:
-            raise ValueError(f"environment 'pendulum' has no option {sorted(unknown)[0]!r}: its only option is time_limit.")
-        return pendulum.make(num_envs, **options)
+    if name in OWN:
+        function, known = OWN[name]
+        if unknown := sorted(set(options) - set(known)):
+            has = f"its options are {', '.join(known)}" if len(known) > 1 else f"its only option is {known[0]}"
+            raise ValueError(f"environment {name!r} has no option {unknown[0]!r}: {has}.")
+        return function(num_envs, **options)
     return brax.make(name.removeprefix("brax/"), num_envs, **options)

@@ -4,8 +4,10 @@ from ddpg_jax.networks.conv import Conv, Features, Seen, Several, Trunk, drq_v2_
 from ddpg_jax.networks.layers import BatchNorm, Dense, LayerNorm, NoisyDense, uniform_symmetric
 from ddpg_jax.networks.mlp import Actor, Critic, Ensemble, first
 from ddpg_jax.networks.streams import stream
+from ddpg_jax.networks.vae import VAE, fit_vae, vae
 
 __all__ = [
+    "VAE",
     "Actor",
     "BatchNorm",
     "Conv",
@@ -20,6 +22,8 @@ __all__ = [
     "Trunk",
     "drq_v2_encoder",
     "first",
+    "fit_vae",
     "stream",
     "uniform_symmetric",
+    "vae",
 ]

@@ -94,10 +94,27 @@ def _processes(given: dict[str, Any]) -> hosts.Asked:
     return hosts.Asked(**{name: given.pop(name) for name in hosts.Asked._fields if name in given})
 
 
+ENV_OPTION = click.option(
+    "--env-option", "env_option", metavar="NAME=VALUE", multiple=True, help="Of ENV's own, as curvature=0.01. [repeatable]"
+)
+
+
 def _env_options(given: dict[str, Any]) -> dict[str, Any]:
     """Those of the environment, taken out of what was given."""
-    found = {name: given.pop(name) for name in ("backend", "time_limit", "action_repeat", *SEEN) if name in given}
+    named = ("backend", "time_limit", "action_repeat", *SEEN)
+    found: dict[str, Any] = {name: given.pop(name) for name in named if name in given}
+    found |= dict(map(_env_option, given.pop("env_option", ())))
     return {"env_options": found} if found else {}
+
+
+def _env_option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise click.UsageError(f"--env-option {text}: give NAME=VALUE, for example curvature=0.01.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 @main.command()
@@ -119,6 +136,7 @@ def _env_options(given: dict[str, Any]) -> dict[str, Any]:
     "--action-repeat", type=Setting(int), default=None, help="Steps that one action lasts, on the device. [default: 1]"
 )
 @_seen_options
+@ENV_OPTION
 @_option("--steps-per-chunk", "Environment steps between reports.")
 @_option("--evaluate-every", "In chunks; 0 evaluates at the end only.")
 @_option("--evaluation-episodes", "Episodes per evaluation.")
@@ -246,6 +264,7 @@ def envs() -> None:
 @click.option("--time-limit", type=Setting(int), default=None, help="Steps per episode. [default: the environment's]")
 @click.option("--action-repeat", type=Setting(int), default=None, help="Steps that one action lasts. [default: 1]")
 @_seen_options
+@ENV_OPTION
 @click.option("--num-envs", type=MANY, default=4, show_default=True)
 @click.option("--steps", type=MANY, default=None, help="Vector steps to play. [default: two episodes]")
 def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
@@ -254,7 +273,8 @@ def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
     from ddpg_jax import envs
     from ddpg_jax.runs import config, fits
 
-    given = config.options_of({name: value for name, value in options.items() if value is not None})
+    given = _env_options({name: value for name, value in options.items() if value is not None})
+    given = config.options_of(given.get("env_options", {}))
     fits.require_few(env, num_envs)
     made = envs.make(env, num_envs, **given)
     steps = steps or 2 * (made.time_limit or 1_000) + 10

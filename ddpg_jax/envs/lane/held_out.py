@@ -1,0 +1,99 @@
+"""Roads that no training sees, and how far a driver comes on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from ddpg_jax.envs.lane import road as roads
+from ddpg_jax.envs.lane.car import TIME_STEP, at_rest
+from ddpg_jax.envs.lane.road import LANE_WIDTH, RMS_CURVATURE
+from ddpg_jax.envs.lane.state import LaneState, begin, driven, features, is_off
+from ddpg_jax.types import Key, PyTree
+
+SEED = 0x0AD5
+"""Of the held-out roads; those of a run are drawn from keys that its seed is split into."""
+ROADS, LENGTH = 20, 250.0
+SLOWEST = 1.0
+"""m/s: who is slower on average does not come to the end."""
+
+
+@struct.dataclass
+class Driven:
+    """Of each road, ``[N]``: metres until the first disengagement (``first``; else all), ``metres`` in all, and how many
+    ``disengagements`` (int32)."""
+
+    first: jax.Array
+    metres: jax.Array
+    disengagements: jax.Array
+
+    @property
+    def finished(self) -> jax.Array:
+        """Whether the whole road was driven without a disengagement, given its ``LENGTH``."""
+        return (self.disengagements == 0) & (self.metres >= LENGTH)
+
+    @property
+    def metres_per_disengagement(self) -> jax.Array:
+        """Over all roads; all metres where there was none."""
+        return jnp.sum(self.metres) / jnp.maximum(jnp.sum(self.disengagements), 1).astype(jnp.float32)
+
+
+def drive(
+    act: Callable[[PyTree, Key], jax.Array],
+    key: Key,
+    *,
+    shown: Callable[[LaneState], PyTree] = features,
+    curvature: float = RMS_CURVATURE,
+    lane_width: tuple[float, float] = LANE_WIDTH,
+    count: int = ROADS,
+) -> Driven:
+    """Drive the first 250 m of ``count`` held-out roads; whoever leaves the lane goes on from its middle, at rest.
+
+    There is time for a mean of 1 m/s; what is not driven by then is missing from `Driven.metres`.
+
+    Args:
+        act: ``act(observation [N, ...], key) -> action [N, 2]``.
+        key: consumed by ``act`` alone: roads and starts are the same in every call.
+        shown: the observation of one car.
+        curvature, lane_width: as of `ddpg_jax.envs.lane.make`.
+        count: N.
+
+    Source: Kendall et al. 2018, section IV and table I (250 m of road; the safety driver puts the car back).
+    """
+
+    def step(carry: tuple[LaneState, Driven], key: Key) -> tuple[Any, None]:
+        state, before = carry
+        running = state.place.along < LENGTH
+        action = act(jax.vmap(shown)(state), key)
+        state = jax.vmap(driven)(state, action)
+        off = is_off(state) & running
+        at = jnp.where(running, jnp.clip(state.place.along, 0.0, LENGTH), before.metres)
+        never = before.disengagements == 0
+        now = Driven(
+            first=jnp.where(never, at, before.first),
+            metres=at,
+            disengagements=before.disengagements + off.astype(jnp.int32),
+        )
+        return (jax.vmap(_put_back)(state, off), now), None
+
+    starts = jax.vmap(lambda number: start(number, curvature, lane_width))(jnp.arange(count, dtype=jnp.uint32))
+    nothing = Driven(jnp.zeros((count,)), jnp.zeros((count,)), jnp.zeros((count,), jnp.int32))
+    keys = jax.random.split(key, int(LENGTH / SLOWEST / TIME_STEP))
+    return jax.lax.scan(step, (starts, nothing), keys)[0][1]
+
+
+def start(number: jax.Array, curvature: float, lane_width: tuple[float, float]) -> LaneState:
+    """Where held-out road ``number`` (uint32) begins."""
+    road_key, place_key = jax.random.split(jax.random.fold_in(jax.random.key(SEED), number))
+    return begin(roads.draw(road_key, curvature, lane_width), place_key)
+
+
+def _put_back(state: LaneState, off: jax.Array) -> LaneState:
+    zero = jnp.zeros_like(state.place.offset)
+    place = state.place.replace(offset=zero, angle=zero)  # type: ignore[attr-defined]
+    back = state.replace(place=place, car=at_rest())  # type: ignore[attr-defined]
+    return jax.tree.map(lambda new, old: jnp.where(off, new, old), back, state)

@@ -1,0 +1,110 @@
+"""The autoencoder learns what pictures differ in, and an agent sees its codes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpg_jax import agents, networks
+from ddpg_jax.types import Transition
+
+SIZE, CODE, CHANNELS = 32, 4, 8
+KEY = jax.random.key(0)
+
+
+def pictures(key, count):
+    """A bright half-plane whose edge stands anywhere, in a grey of its own."""
+    edge, grey = jax.random.uniform(key, (2, count, 1, 1), minval=0.2, maxval=0.8)
+    across = jnp.linspace(0, 1, SIZE)[None, None]
+    plane = jnp.broadcast_to(jnp.where(across > edge, 1.0, grey), (count, SIZE, SIZE))
+    return (jnp.repeat(plane[..., None], 3, axis=-1) * 255).astype(jnp.uint8)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """``(the autoencoder, its parameters, metrics of its training, new pictures, their reconstructions and codes)``."""
+    vae = networks.vae(SIZE, code=CODE, channels=CHANNELS)
+
+    def run(key):
+        params, metrics = networks.fit_vae(vae, pictures(key, 128), key, updates=400, batch_size=16, learning_rate=3e-3)
+        new = pictures(jax.random.fold_in(key, 1), 64)
+        mean, log_variance = vae.encode(params, new)
+        return params, metrics, new, vae.decode(params, mean), mean, log_variance
+
+    return vae, *jax.jit(run)(KEY)
+
+
+def test_it_reconstructs_what_it_has_not_seen(fitted):
+    """With an error of at most a third of that of the mean picture."""
+    _, _, metrics, new, again, *_ = fitted
+    new = np.asarray(new) / 255
+    error, of_the_mean = np.mean((new - again) ** 2), np.mean((new - new.mean(axis=0)) ** 2)
+    assert error < of_the_mean / 3
+    assert np.all(np.isfinite(metrics["divergence"]))
+    assert metrics["reconstruction"][-10:].mean() < metrics["reconstruction"][:10].mean() / 3
+
+
+def test_codes_tell_pictures_apart(fitted):
+    """Their divergence from N(0, I) is paid for: means spread wider than what is drawn around each."""
+    *_, mean, log_variance = fitted
+    assert np.std(mean, axis=0).max() > 2 * np.exp(np.asarray(log_variance) / 2).min()
+
+
+def test_the_loss_is_its_equation(fitted):
+    """Without spread around the mean the first term is of the decoded means; the second is written out in NumPy."""
+    vae, params, _, new, again, mean, log_variance = fitted
+    _, parts = jax.jit(vae.loss)(params, new, KEY)
+    mean, log_variance = np.asarray(mean, np.float64), np.asarray(log_variance, np.float64)
+    divergence = 0.5 * np.sum(np.exp(log_variance) + mean**2 - 1 - log_variance, axis=1).mean()
+    assert parts["divergence"] == pytest.approx(divergence, rel=1e-4)
+    error = np.sum((np.asarray(new) / 255 - again) ** 2, axis=(1, 2, 3)).mean()
+    assert parts["reconstruction"] == pytest.approx(error, rel=0.5)
+    whole, _ = jax.jit(networks.vae(SIZE, code=CODE, channels=CHANNELS, beta=0.0).loss)(params, new, KEY)
+    assert whole == pytest.approx(float(parts["reconstruction"]) / 0.02, rel=1e-4)
+
+
+def test_an_agent_sees_codes(fitted):
+    """It acts on the code and the vector beside it, learns from those of a batch, and leaves the autoencoder as it is."""
+    vae, params, _, new, *_ = fitted
+    seen = []
+
+    def watching(size):
+        inner = agents.ddpg(networks.Actor(size, (8,)), networks.Critic((8,), 0))
+
+        def act(state, observation):
+            seen.append(observation.shape)
+            return inner.act(state, observation)
+
+        return inner._replace(act=act)
+
+    agent = agents.coded(watching(2), lambda params, images: vae.encode(params, images)[0], lambda key: params)
+    one = {"camera": new[0], "vehicle": jnp.zeros((2,), jnp.float32)}
+    many = {"camera": new, "vehicle": jnp.zeros((64, 2), jnp.float32)}
+    state = jax.jit(agent.init)(KEY, one, jnp.zeros((2,)))
+    action = jax.jit(agent.act)(state, many)
+    assert action.shape == (64, 2)
+    assert seen == [(64, CODE + 2)]
+    batch = Transition(many, action, jnp.ones((64,)), jnp.ones((64,)), many)
+    after, metrics = jax.jit(agent.update)(state, batch, KEY)
+    assert np.isfinite(metrics["critic_loss"])
+    jax.tree.map(np.testing.assert_array_equal, after.slots["encoder"], params)
+    assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (after.actor.params, state.actor.params)), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"size": 30}, "size=30: an autoencoder's images must have a multiple of 16 pixels along each side.*for example 32"),
+        ({"size": 16}, "size=16: .* at least 32: choose for example 32"),
+        ({"size": 32, "code": 0}, "code=0: must be at least 1"),
+    ],
+)
+def test_bad_numbers_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        networks.vae(**options)
+
+
+def test_an_image_of_another_size_is_refused(fitted):
+    vae, params, *_ = fitted
+    with pytest.raises(ValueError, match=r"an image of shape \(64, 64, 3\): this autoencoder takes \(32, 32, 3\)"):
+        vae.encode(params, jnp.zeros((64, 64, 3), jnp.uint8))
