@@ -41,6 +41,7 @@ def measure(tmp_path: Path, script: str, *arguments: str) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_throughput(tmp_path: Path) -> None:
     sizes = {
         "num-envs": 4,
@@ -70,6 +71,7 @@ def test_throughput(tmp_path: Path) -> None:
     assert result["rates"]["update_only_updates_per_second"] == pytest.approx(4 / middle["update"])
 
 
+@pytest.mark.slow
 def test_pendulum_lecture(tmp_path: Path) -> None:
     result = measure(tmp_path, "studies/pendulum_lecture.py", "--seeds", "2", "--episodes", "4")
     assert [len(scores) for scores in result["scores"]] == [4, 4]
@@ -93,6 +95,7 @@ def test_pendulum_lecture_counts_episodes() -> None:
     assert done.stdout == "5 100 None\n", done.stderr
 
 
+@pytest.mark.slow
 def test_learning(tmp_path: Path) -> None:
     options = ["--seeds", "2", "--threshold=-2000", "--cache", "warm", "--random", "--episodes", "10"]
     small = ["--", "--total-timesteps", "200", "--learning-starts", "100", "--steps-per-chunk", "100"]
@@ -136,6 +139,7 @@ def check(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_family(tmp_path: Path) -> None:
     sizes = ("--hidden", "8", "--batch-size", "8", "--num-atoms", "5", "--iterations", "2", "--repetitions", "2")
     result = measure(tmp_path, "family.py", *sizes)
@@ -155,6 +159,7 @@ def test_family(tmp_path: Path) -> None:
     assert all(0 < value < 10 for value in calls)
 
 
+@pytest.mark.slow
 def test_family_learns(tmp_path: Path) -> None:
     small = (
         "--total-timesteps 330 --steps-per-chunk 100 --learning-starts 100 --hidden 8 --batch-size 4 --evaluation-episodes 2"
@@ -287,6 +292,7 @@ def test_memory(tmp_path: Path) -> None:
     assert one["sum_over_grown"] == pytest.approx(one["sum"] / one["grown"])
 
 
+@pytest.mark.slow
 def test_startup(tmp_path: Path) -> None:
     seconds = measure(tmp_path, "startup.py", "--repetitions", "1")["seconds"]
     assert 0 < seconds["python"]["median"] < seconds["import_train"]["median"]

@@ -19,7 +19,7 @@ SMALL = {
         {"image/png": 3, "image/gif": 1},
     ),
     "environments.ipynb": ("total_timesteps, num_envs = 3_000, 4", {"image/png": 1, "image/gif": 1}),
-    "pixels.ipynb": ("total_timesteps, num_envs = 3_000, 8", {"image/png": 3, "image/gif": 1}),
+    "pixels.ipynb": ("total_timesteps, num_envs = 2_000, 8", {"image/png": 3, "image/gif": 1}),
     "studies.ipynb": (
         "small = {\n"
         '    "ablation": "--task pendulum --seeds 2 --steps 240 --hidden 8 --episodes 2",\n'

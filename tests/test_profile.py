@@ -55,6 +55,7 @@ def test_a_profile_of_seeds_and_priorities() -> None:
     assert two["seconds_per_round"] == pytest.approx(0.01 / 25)  # two steps and one update, of two batches, are a round
 
 
+@pytest.mark.slow
 def test_a_profile_on_the_host(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of a run of one chunk that chunk is traced, and said to be slow."""
     result, found = profiled(tmp_path / "run", "gymnasium/Pendulum-v1", total_timesteps=100, progress=True)
