@@ -71,6 +71,30 @@ def test_throughput(tmp_path: Path) -> None:
     assert result["rates"]["update_only_updates_per_second"] == pytest.approx(4 / middle["update"])
 
 
+def test_driving(tmp_path: Path) -> None:
+    """Trained for a second, who drives is worth nothing; called again it trains nothing anew."""
+    small = {
+        "total-timesteps": 600,
+        "learning-starts": 200,
+        "steps-per-chunk": 200,
+        "time-limit": 50,
+        "hidden": 8,
+        "num-envs": 2,
+    }
+    options = [text for name, value in small.items() for text in (f"--{name}", str(value))]
+    options = ["--seeds", "1", "--work", str(tmp_path / "work"), "--", *options, "--evaluation-episodes", "2"]
+    rows = measure(tmp_path, "studies/driving.py", *options)["rows"]
+    assert rows["straight"]["metres_per_disengagement"] < 30
+    assert rows["random"]["metres_per_disengagement"] < 15
+    (learned,) = rows["features"]
+    assert learned["training_steps"] == 600
+    assert learned["training_episodes_ended"] > 0
+    assert learned["roads_driven"] in range(21)
+    first = (tmp_path / "work" / "features-0" / "summary.json").stat().st_mtime_ns
+    assert measure(tmp_path, "studies/driving.py", *options)["rows"]["features"] == rows["features"]
+    assert (tmp_path / "work" / "features-0" / "summary.json").stat().st_mtime_ns == first
+
+
 def test_pendulum_lecture(tmp_path: Path) -> None:
     result = measure(tmp_path, "studies/pendulum_lecture.py", "--seeds", "2", "--episodes", "4")
     assert [len(scores) for scores in result["scores"]] == [4, 4]
