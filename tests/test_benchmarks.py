@@ -72,7 +72,7 @@ def test_throughput(tmp_path: Path) -> None:
 
 
 def test_driving(tmp_path: Path) -> None:
-    """Trained for a second, who drives is worth nothing; called again it trains nothing anew."""
+    """Trained for a second, who drives is worth nothing."""
     small = {
         "total-timesteps": 600,
         "learning-starts": 200,
@@ -82,17 +82,22 @@ def test_driving(tmp_path: Path) -> None:
         "num-envs": 2,
     }
     options = [text for name, value in small.items() for text in (f"--{name}", str(value))]
-    options = ["--seeds", "1", "--work", str(tmp_path / "work"), "--", *options, "--evaluation-episodes", "2"]
-    rows = measure(tmp_path, "studies/driving.py", *options)["rows"]
-    assert rows["straight"]["metres_per_disengagement"] < 30
-    assert rows["random"]["metres_per_disengagement"] < 15
-    (learned,) = rows["features"]
+    options = ["--seeds", "1", "--work", str(tmp_path / "work"), "--only", "features", "--", *options]
+    rows = measure(tmp_path, "studies/driving.py", *options, "--evaluation-episodes", "2")["rows"]
+    assert rows["straight"]["metres_per_disengagement"]["max"] < 30
+    assert rows["random"]["metres_per_disengagement"]["max"] < 15
+    assert rows["random"]["count"] == 5
+    (learned,) = rows["features"]["runs"]
     assert learned["training_steps"] == 600
-    assert learned["training_episodes_ended"] > 0
+    assert learned["training"]["curve"]["steps"] == [400, 600]
+    assert 0 < learned["training"]["curve"]["metres"][-1] < 400 * 0.278
+    assert learned["training"]["until_driven"] is None  # 50 steps are 14 m at most
     assert learned["roads_driven"] in range(21)
-    first = (tmp_path / "work" / "features-0" / "summary.json").stat().st_mtime_ns
-    assert measure(tmp_path, "studies/driving.py", *options)["rows"]["features"] == rows["features"]
-    assert (tmp_path / "work" / "features-0" / "summary.json").stat().st_mtime_ns == first
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    again = measure(tmp_path, "studies/driving.py", *options, "--no-such-option")[
+        "rows"
+    ]  # what was trained is not trained anew
+    assert again["features"]["runs"] == rows["features"]["runs"]
 
 
 def test_pendulum_lecture(tmp_path: Path) -> None:
