@@ -71,6 +71,14 @@ def test_throughput(tmp_path: Path) -> None:
     assert result["rates"]["update_only_updates_per_second"] == pytest.approx(4 / middle["update"])
 
 
+def test_lane(tmp_path: Path) -> None:
+    sizes = ("--num-envs", "2", "--camera-size", "8", "--iterations", "2", "--repetitions", "1")
+    rates = measure(tmp_path, "lane.py", *sizes)["steps_per_second"]
+    assert set(rates) == {"features", "camera_8"}
+    assert all(one["median"] > 0 for one in rates.values())
+
+
+@pytest.mark.slow
 def test_driving(tmp_path: Path) -> None:
     """Trained for a second, who drives is worth nothing."""
     small = {
