@@ -308,6 +308,8 @@ def paper_sized(num_envs):
         ("test_images:dots", {"preset": "td3"}, "an image: choose a preset .* --preset drq-v2 or paper-pixels"),
         ("test_images:beside", {}, "shows a dict of image .*, place .*, an image: choose a preset"),
         ("test_images:tiny", {"preset": "paper-pixels"}, "an image of 6x6 is too small for convolutions"),
+        ("lane", {"preset": "drq-v2", "env_options": SEEN | {"camera_size": 8}}, "an image of 8x8 is too small for"),
+        ("lane", {"env_options": SEEN}, "lane shows a dict of camera .*, vehicle .*, an image: choose a preset"),
         ("test_images:dots", {"preset": "drq-v2", "normalize_observations": True}, "images are scaled by the networks"),
         ("test_images:dots", {"preset": "drq-v2", "channels": 0}, "channels=0: must be between 1 and"),
         ("test_images:dots", {"preset": "drq-v2", "replay_capacity": 10**9}, "this needs .* bytes, of which the replay"),
