@@ -245,8 +245,9 @@ def driving(result: dict[str, Any]) -> tuple[str, str]:
         metres = row["metres_per_disengagement"]
         known = paper.get(name, {}).get("metres_per_disengagement")
         beside = "" if known is None else f" (paper {known:g})"
-        seeds = f", {row['drive_all']} of {row['count']} seeds drive all" if "options" in row else ""
-        return f"{name} {metres['mean']:,.1f} ± {metres['std']:,.1f}{beside}{seeds}"
+        seeds = f", {row['drive_all']} of {row['count']} seeds drive all roads" if "options" in row else ""
+        figure = f"{metres['mean']:,.1f} ± {metres['std']:,.1f}" if row["disengagements"]["max"] else "no disengagement"
+        return f"{name} {figure}{beside}{seeds}"
 
     return (
         f"lane: metres per disengagement on {settings['roads']} held-out roads of {settings['metres_of_a_road']:g} m, "

@@ -173,6 +173,7 @@ def picture(rows: dict[str, Any]) -> Any:
         common.draw_curves(curves, each[0]["steps"], np.transpose([one["share"] for one in each]), name)
     curves.axhline(DRIVES, color="black", lw=0.6, ls=":")
     curves.set(xscale="log", xlabel="training steps of 0.1 s", ylabel="way of an episode over that at top speed")
+    curves.xaxis.set_minor_formatter("")
     curves.legend()
     names = [name for name in ("random", "straight", *LEARNED) if name in rows]
     for place, name in enumerate(names):
