@@ -241,35 +241,48 @@ SMALL = {
 DRQ = {"channels": 4, "trunk": 8, "stddev_steps": 100, "shift": 2, "preset": "drq-v2"}
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return runs.train("test_images:beside", run_dir=tmp_path_factory.mktemp("run"), **SMALL | DRQ)
+RUNS = {
+    "stacked": DRQ | {"env": "test_images:beside"},
+    "lane": {"env": "lane", "env_options": {"time_limit": 10}},
+}
+SEEN = {"time_limit": 10, "observation": "camera", "camera_size": SIZE}
+SLOW_RUN = pytest.param(DRQ | {"env": "lane", "env_options": SEEN}, marks=pytest.mark.slow)
 
 
-def test_a_run_from_images_resumes_bit_for_bit(run, tmp_path):
+@pytest.fixture(scope="module", params=[*RUNS.values(), SLOW_RUN], ids=[*RUNS, "lane camera"])
+def run(request, tmp_path_factory):
+    parts = SMALL | request.param
+    return parts, runs.train(run_dir=tmp_path_factory.mktemp("run"), **parts)
+
+
+def test_a_run_resumes_bit_for_bit(run, tmp_path):
     """Replay of frames, encoder, noise that falls: everything is in the checkpoint."""
-    parts = SMALL | DRQ | {"total_timesteps": 120}
-    runs.train("test_images:beside", run_dir=tmp_path / "half", **parts)
+    parts, whole = run
+    runs.train(run_dir=tmp_path / "half", **parts | {"total_timesteps": 120})
     resumed = runs.train(run_dir=tmp_path / "half", resume=True, total_timesteps=240, progress=False)
-    assert [row["value"] for row in resumed.metrics] == [row["value"] for row in run.metrics]
-    assert leaves_equal(resumed.agent_state, run.agent_state)
+    assert [row["value"] for row in resumed.metrics] == [row["value"] for row in whole.metrics]
+    assert leaves_equal(resumed.agent_state, whole.agent_state)
     ends = []
-    for folder in (run.folder, tmp_path / "half"):
+    for folder in (whole.folder, tmp_path / "half"):
         with contextlib.closing(Checkpoints(folder / "checkpoints", read_only=True)) as kept:
-            ends.append(kept.restore(build.build(run.config).state)[1])
+            ends.append(kept.restore(build.build(whole.config).state)[1])
     assert leaves_equal(*ends)
 
 
-def test_an_exported_policy_takes_images(run):
+def test_an_exported_policy_takes_what_the_agent_sees(run):
     from ddpg_jax.runs import playback
 
-    playback.export(run.folder, run.folder / "policy.stablehlo", 0)
-    policy = export.deserialize(bytearray((run.folder / "policy.stablehlo").read_bytes()))
+    _, whole = run
+    playback.export(whole.folder, whole.folder / "policy.stablehlo", 0)
+    policy = export.deserialize(bytearray((whole.folder / "policy.stablehlo").read_bytes()))
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (5, SIZE, SIZE, 3), np.uint8)
-    places = rng.normal(size=(5, 3)).astype(np.float32)
-    action = policy.call({"image": images, "place": places})
-    np.testing.assert_allclose(action, run.policy()({"image": images, "place": places}), rtol=1e-5, atol=1e-6)
+    some = {
+        np.dtype(np.uint8): lambda shape: rng.integers(0, 256, shape, np.uint8),
+        np.dtype(np.float32): lambda shape: rng.normal(size=shape).astype(np.float32),
+    }
+    shown = build.environment(whole.config, 1).observation
+    seen = jax.tree.map(lambda x: some[x.dtype]((5, *x.shape)), shown)
+    np.testing.assert_allclose(policy.call(seen), whole.policy()(seen), rtol=1e-5, atol=1e-6)
 
 
 def test_the_papers_networks_train_two_seeds(tmp_path):
@@ -295,6 +308,8 @@ def paper_sized(num_envs):
         ("test_images:dots", {"preset": "td3"}, "an image: choose a preset .* --preset drq-v2 or paper-pixels"),
         ("test_images:beside", {}, "shows a dict of image .*, place .*, an image: choose a preset"),
         ("test_images:tiny", {"preset": "paper-pixels"}, "an image of 6x6 is too small for convolutions"),
+        ("lane", {"preset": "drq-v2", "env_options": SEEN | {"camera_size": 8}}, "an image of 8x8 is too small for"),
+        ("lane", {"env_options": SEEN}, "lane shows a dict of camera .*, vehicle .*, an image: choose a preset"),
         ("test_images:dots", {"preset": "drq-v2", "normalize_observations": True}, "images are scaled by the networks"),
         ("test_images:dots", {"preset": "paper-pixels", "critic_stream": "all"}, "critic_stream='all': networks of images"),
         ("test_images:dots", {"preset": "drq-v2", "channels": 0}, "channels=0: must be between 1 and"),
