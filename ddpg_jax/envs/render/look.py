@@ -59,7 +59,7 @@ def sky_of(model: Any) -> Sky:
     return _sky(*[np.zeros(3, np.float32)] * 3)
 
 
-def _sky(*colors: np.ndarray) -> Sky:
+def _sky(*colors: Any) -> Sky:
     return Sky(*colors)  # of NumPy, as all that is read of a model: it is kept for other traces than that in which it is made
 
 
