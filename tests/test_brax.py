@@ -54,7 +54,10 @@ def assert_stable(env):
         assert (leaf.shape, leaf.dtype) == ((env.num_envs,), dtype)
 
 
-@pytest.mark.parametrize("name", brax.NAMES)
+LARGEST = ("ant", "humanoid", "humanoidstandup")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGEST)) for name in brax.NAMES])
 def test_every_environment_is_stable(name):
     assert_stable(envs.make(f"brax/{name}", 3, backend=BACKEND.get(name, "spring")))
 

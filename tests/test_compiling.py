@@ -48,7 +48,10 @@ def test_other_backends_are_told_nothing(own_flags):
     assert told(compiling.SELDOM) == {}
 
 
-@pytest.mark.parametrize("wanted", [{}, compiling.OFTEN, compiling.SELDOM], ids=["default", "often", "seldom"])
+@pytest.mark.parametrize(
+    "wanted",
+    [pytest.param({}, id="default", marks=pytest.mark.slow), compiling.OFTEN, pytest.param(compiling.SELDOM, id="seldom")],
+)
 def test_an_update_is_the_one_of_eager_mode(own_flags, wanted):
     """Third parties report wrong gradients of fused products: all parameters and moments after an update, against op by op."""
     rng = np.random.default_rng(0)

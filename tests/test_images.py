@@ -296,6 +296,7 @@ def paper_sized(num_envs):
         ("test_images:beside", {}, "shows a dict of image .*, place .*, an image: choose a preset"),
         ("test_images:tiny", {"preset": "paper-pixels"}, "an image of 6x6 is too small for convolutions"),
         ("test_images:dots", {"preset": "drq-v2", "normalize_observations": True}, "images are scaled by the networks"),
+        ("test_images:dots", {"preset": "paper-pixels", "critic_stream": "all"}, "critic_stream='all': networks of images"),
         ("test_images:dots", {"preset": "drq-v2", "channels": 0}, "channels=0: must be between 1 and"),
         ("test_images:dots", {"preset": "drq-v2", "replay_capacity": 10**9}, "this needs .* bytes, of which the replay"),
     ],

@@ -205,7 +205,7 @@ def test_sentences_for_what_does_not_fit():
     ):
         with pytest.raises(ValueError, match=sentence):
             envs.pixels(wrong)
-    with pytest.raises(ValueError, match="frames=4: must be a multiple of frames_per_action=3"):
+    with pytest.raises(ValueError, match=r"frames .frame_stack.=4: must be a multiple of frames_per_action=3"):
         envs.pixels(env, 8, 4, action_repeat=3, frames_per_action=3)
     with pytest.raises(ValueError, match="action_repeat=2: must be a multiple of frames_per_action=3"):
         envs.pixels(env, 8, 3, action_repeat=2, frames_per_action=3)

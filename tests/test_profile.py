@@ -73,6 +73,7 @@ def test_a_profile_from_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"Drawing is {drawn:.0%} of the environment." in said
 
 
+@pytest.mark.slow
 def test_a_profile_on_the_host(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of a run of one chunk that chunk is traced, and said to be slow."""
     result, found = profiled(tmp_path / "run", "gymnasium/Pendulum-v1", total_timesteps=100, progress=True)

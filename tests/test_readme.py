@@ -15,6 +15,9 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.S)
 COMMANDS = [line.split("#")[0].strip() for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
 SMALL = ["--total-timesteps", "400", "--learning-starts", "100", "--steps-per-chunk", "100", "--batch-size", "8"]
+SMALL += ["--evaluation-episodes", "4"]
+SHORT = ["--time-limit", "40"]
+"""Of what is drawn, which takes its time."""
 
 
 def test_python_blocks_run(capsys):
@@ -60,7 +63,7 @@ def test_commands_run_in_their_order(tmp_path, monkeypatch):
         words = [word.replace("HalfCheetah-v5", "Pendulum-v1") for word in words]  # needs no MuJoCo
         if words[1] in ("train", "sweep"):
             fewer = lambda word: word.replace("40000", "600").replace("32", "2").replace("16", "4")
-            words = [word if "--pixels" in words else fewer(word) for word in words]
+            words = [*words, *SHORT] if "--pixels" in words else [fewer(word) for word in words]
             words += [] if {"--resume", "--dry-run"} & set(words) else SMALL
         result = CliRunner().invoke(cli.main, words[1:], catch_exceptions=False)
         assert result.exit_code == 0, (words, result.output)

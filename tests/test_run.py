@@ -345,7 +345,7 @@ def stop_when(folder: Path, seeds: int, chunks: int, number: int) -> tuple[int, 
     return process.returncode, output
 
 
-@pytest.mark.parametrize("seeds", [1, 4])
+@pytest.mark.parametrize("seeds", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_killed_and_resumed_is_bitwise_one_run(finished, tmp_path, seeds):
     folder, middle = tmp_path / "run", CHUNKS // 2
     code, output = stop_when(folder, seeds, middle + 2, signal.SIGKILL)
@@ -373,7 +373,7 @@ def test_killed_and_resumed_is_bitwise_one_run(finished, tmp_path, seeds):
     assert summary["config"] == whole.summary["config"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_ends_the_chunk_and_saves(finished, tmp_path, number):
     folder = tmp_path / "run"
     code, output = stop_when(folder, 1, 3, number)

@@ -98,7 +98,7 @@ def require(size: int = 64, frames: int = 3, action_repeat: int = 1, frames_per_
     """
     checks.between(1, LARGEST, size=size)
     checks.between(1, float("inf"), frames=frames, action_repeat=action_repeat, frames_per_action=frames_per_action)
-    for name, number in (("frames", frames), ("action_repeat", action_repeat)):
+    for name, number in (("frames (frame_stack)", frames), ("action_repeat", action_repeat)):
         if number % frames_per_action:
             raise ValueError(f"{name}={number}: must be a multiple of frames_per_action={frames_per_action}.")
 
