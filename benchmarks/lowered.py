@@ -1,5 +1,6 @@
 """Our programs for `benchmarks/compiled.py`: the update of every agent as the loop runs it, and the whole loop."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from ddpg_jax.behaviour import explore
 from ddpg_jax.population import Member
 from ddpg_jax.runs import build
 from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.types import Key, PyTree, Replay
 
 OBSERVATIONS, ACTIONS = 17, 6
@@ -148,9 +150,9 @@ def spread(
     return jax.jit(population.chunk, donate_argnums=0).lower(state, {})
 
 
-def recipe(env_name: str, place: Place, **given: Any) -> jax.stages.Lowered:
-    """A chunk of preset fast-td3, as `ddpg-jax train` runs it; ``given``: as of `ddpg_jax.runs.config.make_config`."""
-    config = make_config(env_name, "fast-td3", **given)
+def recipe(env_name: str, preset: str, place: Place, **given: Any) -> jax.stages.Lowered:
+    """A chunk of a preset, as `ddpg-jax train` runs it; ``given``: as of `ddpg_jax.runs.config.make_config`."""
+    config = make_config(env_name, preset, **given)
     built = build.build(config, weigh=lambda parts: None)
     chunk = jax.jit(lambda state: built.population.chunk(state, {}), donate_argnums=0)
     return chunk.lower(place(built.state))
@@ -178,8 +180,15 @@ def _scales(name: str, env_name: str, **sizes: Any) -> dict[str, Program]:
     return {f"{name}_{slug}_{count}": _whole(name, env_name, count, **sizes) for count in counts}
 
 
-def _recipe(env_name: str, num_envs: int = 1_024) -> Program:
-    return Program(functools.partial(recipe, env_name, num_envs=num_envs), env_steps=num_envs)
+def _recipe(env_name: str, preset: str = "fast-td3", num_envs: int = 1_024, **given: Any) -> Program:
+    return Program(functools.partial(recipe, env_name, preset, num_envs=num_envs, **given), env_steps=num_envs)
+
+
+def _from_pixels(env_name: str) -> Program:
+    """DrQ-v2 at its paper's sizes: networks, batch, three frames of 84x84 in colour, actions that last two steps."""
+    seen = {"pixels": True, "image_size": 84, "action_repeat": 2}
+    sizes = dataclasses.asdict(PRESETS["drq-v2"].numbers) | {"num_envs": 1_024, "replay_capacity": 1_000_448}
+    return _recipe(env_name, "drq-v2", env_options=seen, **sizes)
 
 
 OURS = {
@@ -196,6 +205,7 @@ OURS = {
     "fast_td3_cheetahrun": _recipe("playground/CheetahRun"),
     "fast_td3_humanoid": _recipe("benchmarks.studies.privileged:humanoid"),
     "fast_td3_g1": _recipe("playground/G1JoystickFlatTerrain"),  # its models are downloaded
+    "drq_v2_cartpole_pixels": _from_pixels("playground/CartpoleSwingup"),
 }
 SPREAD = {
     "ddpg_pendulum_data_8": _spread("ddpg", "pendulum", 4_096, (1, 8), width=64),

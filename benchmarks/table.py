@@ -37,11 +37,26 @@ def learned(result: dict[str, Any]) -> tuple[str, str]:
     words = ["ddpg-jax train", settings["env"], *(("--backend", backend) if backend else ()), *settings["options"]]
     count = f"{len(result['seeds'])} seeds"
     reached = f"{count}; " if threshold is None else f"{result['reached']} of {count} reach {threshold:,.0f}; "
+    compiled = {"off": "compiled anew", "warm": "programs from the cache"}[settings["cache"]]
+    random = f" (random actions: {result['random_policy']['mean']:,.1f})" if "random_policy" in result else ""
     return (
-        f"`{' '.join(words)}`, each seed from the shell, compiled anew",
-        f"{reached}return {returns['mean']:,.1f} ± {returns['std']:,.1f}, worst {returns['min']:,.1f}; "
+        f"`{' '.join(words)}`, each seed from the shell, {compiled}",
+        f"{reached}return {returns['mean']:,.1f} ± {returns['std']:,.1f}, worst {returns['min']:,.1f}{random}; "
         f"{wall['min']:.1f} to {wall['max']:.1f} s",
     )
+
+
+def unseeing(result: dict[str, Any]) -> tuple[str, str]:
+    """A row of `benchmarks/studies/blind.py`."""
+    each = [f"{kind.replace('_', ' ')} {result[kind]['mean']:,.1f}" for kind in ("random", "constant", "square_wave")]
+    return f"{result['settings']['env']}, blind: random actions, the best constant, the best square wave", "; ".join(each)
+
+
+def seeing(result: dict[str, Any]) -> tuple[str, str]:
+    """A row of `benchmarks/studies/pixels_shares.py`."""
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in result["shares"].items())
+    what = f"{result['settings']['env']} {' '.join(result['settings']['options'])}"
+    return f"{what}, pixels: pictures/s, and where its time goes", f"{result['pictures_per_second']:,.0f}; {shares}"
 
 
 def family() -> list[tuple[str, str]]:
@@ -273,6 +288,8 @@ def rows() -> list[tuple[str, str]]:
     parts = loop["ratios"]
     return [
         *map(learned, on_tasks("learning")),
+        *map(unseeing, on_tasks("blind")),
+        *map(seeing, on_tasks("shares")),
         (
             f"`ddpg-jax train pendulum --seeds {many['config']['seeds']}`, one program",
             f"interquartile mean {many['interquartile_mean']:.1f} [{low:.1f}, {high:.1f}], worst "

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,23 @@ def test_a_profile_of_seeds_and_priorities() -> None:
     one, two = (profile.shares(make_config("pendulum", "td3", seeds=seeds, **options), 0.01) for seeds in (1, 2))
     assert two["products_flops"] == 2 * one["products_flops"]
     assert two["seconds_per_round"] == pytest.approx(0.01 / 25)  # two steps and one update, of two batches, are a round
+
+
+def test_a_profile_from_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Says what drawing takes; images and replays of them are timed with bytes (here only traced)."""
+
+    def traced(init: Any, step: Any, iterations: int, keys: jax.Array) -> Any:
+        jax.eval_shape(lambda key: step(init(key), key), keys)
+        return lambda: time.sleep(1e-4)
+
+    monkeypatch.setattr(timing, "scanned", traced)
+    numbers = SMALL | {"num_envs": 2, "channels": 2, "layers": 1, "trunk": 4, "replay_capacity": 100, "total_timesteps": 200}
+    config = make_config("pendulum", "drq-v2", env_options={"pixels": True, "image_size": 16, "action_repeat": 2}, **numbers)
+    found = profile.shares(config, 0.01)
+    alone, drawn = found["seconds_alone"], found["rendering_over_environment"]
+    assert 0 < alone["simulation"] == pytest.approx((1 - drawn) * alone["environment"])
+    said = profile.sentences(found | {"chunks": 1, "chunks_were_traced": False})
+    assert f"Drawing is {drawn:.0%} of the environment." in said
 
 
 @pytest.mark.slow

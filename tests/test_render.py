@@ -162,6 +162,14 @@ def test_colours_squares_and_sky_are_the_models(world):
     assert float(scene.light.strength[0]) == pytest.approx(0.5)
 
 
+def test_what_is_read_of_a_model_belongs_to_no_trace(world):
+    made, _ = world
+    read = []
+    jax.eval_shape(lambda: read.append(model.scene_of(made)))  # as when a program is the first to look at it
+    free = [cell.cell_contents for cell in read[0].__closure__]
+    assert not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(free)), "kept for the next trace"
+
+
 def test_a_mesh_is_its_bounding_box():
     text = XML.replace('<geom type="sphere" size="9" group="3"/>', '<geom type="mesh" mesh="wedge"/>')
     made = mujoco.MjModel.from_xml_string(text)

@@ -102,7 +102,8 @@ def main(
 def train_all(arguments: list[str], first_seed: int, seeds: int, cache: str, folder: Path) -> Iterator[dict[str, Any]]:
     """The figures of each seed, as they come; the runs are left in ``folder``, by their seeds."""
     environment = common.shell(folder / "cache" if cache == "warm" else None)
-    if cache == "warm":
+    if cache == "warm" and not (folder / "warm" / "summary.json").exists():
+        shutil.rmtree(folder / "warm", ignore_errors=True)
         train(arguments, first_seed, folder / "warm", environment)
     for seed in range(first_seed, first_seed + seeds):
         known = folder / f"{seed}.json"

@@ -46,6 +46,8 @@ class Product(NamedTuple):
 def products(function: Callable[..., Any], *arguments: Any) -> list[Product]:
     """The matrix products of ``function(*arguments)`` in their order, each as often as computed; arguments may be shapes.
 
+    Convolutions are none, but where a device computes them as such (`ddpg_jax.networks.Convolution` on a CPU).
+
     Raises:
         ValueError: one is in a branch, unless all branches have products of as many operations, or in a loop whose length is
             not known before it runs.
@@ -59,15 +61,23 @@ def _products(jaxpr: Any) -> Iterator[Product]:
             left, right = ((x.aval.shape, x.aval.dtype) for x in equation.invars)
             yield Product(left, right, **{name: equation.params[name] for name in Product._fields[2:]})
         inside = list(jaxprs_in_params(equation.params))
-        if equation.primitive.name == "cond":  # as where a device has a product of its own: `jax.lax.platform_dependent`
-            inside, others = inside[-1:], inside
-            if len({flops(list(_products(branch))) for branch in others}) > 1:
-                raise ValueError("branches of a cond have products of different sizes: which of them runs is not known.")
+        if equation.primitive.name == "cond":
+            inside = _taken(inside, equation.params.get("branches_platforms"))
         for inner in inside:
             found = list(_products(inner))
             if found and equation.primitive.name == "while":
                 raise ValueError("a matrix product is inside a while: how often it runs is not known.")
             yield from found * (equation.params["length"] if equation.primitive.name == "scan" else 1)
+
+
+def _taken(branches: list[Any], platforms: Sequence[Any] | None) -> list[Any]:
+    """The branch that runs here where a device has one of its own (`jax.lax.platform_dependent`), or else any of them."""
+    if platforms is not None:
+        here = (not names or jax.default_backend() in names for names in platforms)
+        return [next(branch for branch, runs in zip(branches, here, strict=True) if runs)]
+    if len({flops(list(_products(branch))) for branch in branches}) > 1:
+        raise ValueError("branches of a cond have products of different sizes: which of them runs is not known.")
+    return branches[-1:]
 
 
 def flops(found: Sequence[Product]) -> int:

@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from ddpg_jax import envs
+from ddpg_jax.envs.pixels import seen_options
 from ddpg_jax.population import Programs
 from ddpg_jax.runs import build, folder, parts, timing
 from ddpg_jax.runs.config import Config
@@ -99,14 +101,17 @@ def shares(config: Config, chunk_seconds: float) -> dict[str, Any]:
     contestants, operations = _contestants(config, iterations)
     timed = timing.alternate(contestants, REPETITIONS)
     each = {name: statistics.median(values) / iterations for name, values in timed.items()}
-    each["environment"] *= schedule.collect_steps
+    for name in {"environment", "simulation"} & set(each):
+        each[name] *= schedule.collect_steps
     each["update"], each["products"] = (schedule.updates_per_step * each[name] for name in ("update", "products"))
     alone = {name: each[name] / seconds for name in ("environment", "replay", "update")}
+    seen = {"rendering_over_environment": 1 - each["simulation"] / each["environment"]} if "simulation" in each else {}
     return {
         "seconds_per_round": seconds,
         "rounds_timed": iterations * REPETITIONS,
         "seconds_alone": each,
         "shares": alone | {"rest": 1 - sum(alone.values())},
+        **seen,
         "products_over_update": each["products"] / each["update"],
         "products_flops": operations * schedule.updates_per_step * config.seeds,
         "overlapping": isinstance(build.environment(config, 1), HostEnvironment),
@@ -114,7 +119,8 @@ def shares(config: Config, chunk_seconds: float) -> dict[str, Any]:
 
 
 def _contestants(config: Config, iterations: int) -> tuple[dict[str, Callable[[], None]], int]:
-    """One environment step, a round's use of the replay, one update, its matrix products; and how many operations those are."""
+    """One environment step, and of one that is seen the same unseen; a round's use of the replay, one update, its matrix
+    products; and how many operations those are."""
     env = build.environment(config, config.numbers.num_envs)
     made, schedule = build.compose(config, env), config.schedule
     like = timing.shaped(env.observation, env.action)
@@ -127,7 +133,7 @@ def _contestants(config: Config, iterations: int) -> tuple[dict[str, Callable[[]
         "products": products,
     }
     if not isinstance(env, HostEnvironment):
-        device = {"environment": parts.stepping(env)} | device
+        device = {"environment": parts.stepping(env), **_unseen(config)} | device
     keys = build.member_keys(config)
     contestants: dict[str, Callable[[], None]] = {
         name: timing.scanned(*part, iterations, keys) for name, part in device.items()
@@ -137,9 +143,22 @@ def _contestants(config: Config, iterations: int) -> tuple[dict[str, Callable[[]
     return contestants, operations
 
 
+def _unseen(config: Config) -> dict[str, parts.Part]:
+    """The simulation alone, of an environment on the device that is seen through its camera."""
+    seen, options = seen_options(config.env_options)
+    if seen is None:
+        return {}
+    env = envs.make(config.env, num_envs=config.numbers.num_envs, **options)
+    times = seen.get("action_repeat", 1)
+    return {"simulation": parts.stepping(env if times == 1 else envs.action_repeat(env, times))}
+
+
 def _rows(config: Config) -> int:
-    """Rows that the run's replay holds at its end, as one block of them can be stored: a divisor of its capacity."""
+    """Rows that the run's replay holds at its end, as one block of them can be stored: a divisor of its capacity. Frames are
+    stored for all environments at once, so that a replay of them is timed with one block alone."""
     capacity = config.numbers.replay_capacity
+    if config.preset.images:
+        return config.numbers.num_envs
     held = max(1, min(capacity, config.trained_timesteps))
     return next(rows for rows in range(held, 0, -1) if capacity % rows == 0)
 
@@ -162,8 +181,10 @@ def sentences(found: dict[str, Any]) -> str:
     listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     traced = ", slowed down by the trace" if found["chunks_were_traced"] else ""
     overlapping = " The host steps the environments while the device learns: shares overlap." if found["overlapping"] else ""
+    drawn = found.get("rendering_over_environment")
+    drawing = "" if drawn is None else f" Drawing is {drawn:.0%} of the environment."
     return (
         f"a round takes {micro:,.0f} us in the run (median of {found['chunks']} chunks{traced}); its parts alone: {listed} "
-        f"(acting, keys, reports).{overlapping}\n"
+        f"(acting, keys, reports).{drawing}{overlapping}\n"
         f"matrix products alone take {found['products_over_update']:.0%} of an update's time."
     )

@@ -86,15 +86,19 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def transitions(key: Key, like: Transition, count: int) -> Transition:
-    """``count`` random transitions shaped as ``like``: N(0, 1), actions from U[-1, 1], none terminal."""
+    """``count`` random transitions shaped as ``like``: N(0, 1), images of any bytes, actions from U[-1, 1], none terminal."""
     keys = jax.random.split(key, 4)
-    normal = lambda key: jax.tree.map(lambda x: jax.random.normal(key, (count, *x.shape), x.dtype), like.observation)
+
+    def shown(key: Key) -> PyTree:
+        draw = lambda x: jax.random.bits if x.dtype == jnp.uint8 else jax.random.normal
+        return jax.tree.map(lambda x: draw(x)(key, (count, *x.shape), x.dtype), like.observation)
+
     return Transition(
-        observation=normal(keys[0]),
+        observation=shown(keys[0]),
         action=jax.random.uniform(keys[1], (count, *like.action.shape), like.action.dtype, -1.0, 1.0),
         reward=jax.random.normal(keys[2], (count,)),
         discount=jnp.ones((count,)),
-        next_observation=normal(keys[3]),
+        next_observation=shown(keys[3]),
     )
 
 

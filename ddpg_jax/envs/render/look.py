@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from ddpg_jax.envs.render.image import Light, Sky
@@ -60,8 +59,8 @@ def sky_of(model: Any) -> Sky:
     return _sky(*[np.zeros(3, np.float32)] * 3)
 
 
-def _sky(*colors: np.ndarray) -> Sky:
-    return Sky(*(jnp.asarray(color) for color in colors))
+def _sky(*colors: Any) -> Sky:
+    return Sky(*colors)  # of NumPy, as all that is read of a model: it is kept for other traces than that in which it is made
 
 
 def _rgba(model: Any, what: str) -> np.ndarray:
