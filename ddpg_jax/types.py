@@ -110,6 +110,9 @@ class Agent(NamedTuple):
     importance weights of the critic's losses (None is 1)."""
     observe: Callable[[AgentState, PyTree], AgentState] | None = None
     """``observe(state, observation)``: told every collected observation ``[E, ...]``, for running statistics."""
+    keep: Callable[[AgentState, PyTree], PyTree] | None = None
+    """``keep(state, observation)``: what replay stores of observations ``[E, ...]``, which ``update`` is then given; right where
+    it is the same whenever it is made. None stores them as they are."""
 
 
 class Noise(NamedTuple):

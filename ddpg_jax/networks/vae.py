@@ -12,8 +12,6 @@ from ddpg_jax.networks.layers import Dense
 from ddpg_jax.types import Key, Metrics, PyTree
 
 LAYERS = 4
-MULTIPLE = 2**LAYERS
-"""Of which a side of an image must be a multiple: so often the decoder doubles its."""
 
 
 class VAE(NamedTuple):
@@ -34,11 +32,12 @@ class VAE(NamedTuple):
 class _Encoder(nn.Module):
     code: int
     channels: int
+    layers: int
 
     @nn.compact
     def __call__(self, image: jax.Array) -> tuple[jax.Array, jax.Array]:
         x = image.astype(jnp.float32) / 255 - 0.5
-        for _ in range(LAYERS):
+        for _ in range(self.layers):
             x = nn.relu(_halved(x, self.channels))
         x = x.reshape(*x.shape[:-3], -1)
         return Dense(self.code)(x), jnp.clip(Dense(self.code)(x), -10.0, 10.0)
@@ -48,12 +47,13 @@ class _Decoder(nn.Module):
     size: int
     depth: int
     channels: int
+    layers: int
 
     @nn.compact
     def __call__(self, code: jax.Array) -> jax.Array:
-        side = self.size // MULTIPLE
+        side = self.size // 2**self.layers
         x = nn.relu(Dense(side * side * self.channels)(code)).reshape(*code.shape[:-1], side, side, self.channels)
-        for _ in range(LAYERS - 1):
+        for _ in range(self.layers - 1):
             x = nn.relu(_doubled(x, self.channels))
         return _doubled(x, self.depth) + 0.5
 
@@ -72,7 +72,15 @@ def _doubled(x: jax.Array, features: int) -> jax.Array:
     return jnp.moveaxis(y, -3, -4).reshape(*x.shape[:-3], 2 * height, 2 * width, features)
 
 
-def vae(size: int, *, depth: int = 3, code: int = 32, channels: int = 16, beta: float | jax.Array = 1.0) -> VAE:
+def vae(
+    size: int,
+    *,
+    depth: int = 3,
+    code: int = 32,
+    channels: int = 16,
+    layers: int = LAYERS,
+    beta: float | jax.Array = 1.0,
+) -> VAE:
     """A variational autoencoder of square images.
 
         L = 1/B sum |x - decode(z)|^2 / (2 sigma^2) + beta KL(N(mean, variance) | N(0, I)),   z = mean + sqrt(variance) eps
@@ -97,14 +105,15 @@ def vae(size: int, *, depth: int = 3, code: int = 32, channels: int = 16, beta: 
     Differs from the paper: its kernels are 3x3, which XLA takes half a minute to compile on a CPU inside a loop, these 2x2; it
     states neither beta nor the size of the code.
     """
-    if size % MULTIPLE or size < 2 * MULTIPLE:
-        near = max(2, round(size / MULTIPLE)) * MULTIPLE
+    _require(depth=depth, code=code, channels=channels, layers=layers)
+    multiple = 2**layers
+    if size % multiple or size < 2 * multiple:
+        near = max(2, round(size / multiple)) * multiple
         raise ValueError(
-            f"size={size}: an autoencoder's images must have a multiple of {MULTIPLE} pixels along each side, and at least "
-            f"{2 * MULTIPLE}: choose for example {near}."
+            f"size={size}: an autoencoder's images must have a multiple of {multiple} pixels along each side, and at least "
+            f"{2 * multiple}: choose for example {near}."
         )
-    _require(depth=depth, code=code, channels=channels)
-    encoder, decoder = _Encoder(code, channels), _Decoder(size, depth, channels)
+    encoder, decoder = _Encoder(code, channels, layers), _Decoder(size, depth, channels, layers)
 
     def init(key: Key) -> PyTree:
         encoder_key, decoder_key = jax.random.split(key)

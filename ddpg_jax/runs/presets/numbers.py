@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from ddpg_jax.types import Agent, Behaviour, Environment, Replay, Window
+    from ddpg_jax.types import Agent, AgentState, Behaviour, Environment, Replay, Window
 
 WIDEST, MOST_LAYERS = 1_000_000, 64
 LONGEST_WINDOW = 1_000
@@ -150,11 +150,14 @@ class Preset:
     published_for: Callable[[str], Mapping[str, Any]] = lambda env: {}
     """``published_for(env)``: what the publication itself has another number for on this environment."""
     only_for: str | None = None
-    """The only environment that it is for."""
+    """The only environment that it is for, and whose numbers it has."""
     images: bool = False
     """Whether its networks take images, which those of the others do not."""
     around: Callable[[Environment], Environment] | None = None
     """A wrapper around the environment, also in evaluation."""
+    pictures: Callable[[Any, Environment, AgentState, Any], Mapping[str, Any]] | None = None
+    """``pictures(numbers, env, agent_state, key)``: what a run shows in the end besides its curve, images ``[H, W, 3]`` in [0, 1]
+    by their name."""
 
     @property
     def cites(self) -> str:
