@@ -111,8 +111,8 @@ class Agent(NamedTuple):
     observe: Callable[[AgentState, PyTree], AgentState] | None = None
     """``observe(state, observation)``: told every collected observation ``[E, ...]``, for running statistics."""
     keep: Callable[[AgentState, PyTree], PyTree] | None = None
-    """``keep(state, observation)``: what replay stores of observations ``[E, ...]``, which ``update`` is then given; right where
-    it is the same whenever it is made. None stores them as they are."""
+    """``keep(state, observation)``: what replay stores of observations ``[E, ...]``, and ``update`` is given later; right where
+    it never changes. None stores them as they are."""
 
 
 class Noise(NamedTuple):

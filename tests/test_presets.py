@@ -58,6 +58,15 @@ CHANGED = {
     "shift": 3,
     "stddev_start": 0.78125,
     "stddev_steps": 1_000,
+    "theta": 0.75,
+    "stddev_half_life": 100,
+    "code": 3,
+    "beta": 0.5,
+    "images": 13,
+    "images_every": 2,
+    "image_updates": 3,
+    "image_batch": 9,
+    "image_learning_rate": 0.125,
 }
 OF_VECTORS = [name for name, preset in PRESETS.items() if not preset.images]
 """Those that take images: `test_images`."""

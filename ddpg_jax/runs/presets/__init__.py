@@ -49,8 +49,8 @@ def _from_task(preset: Preset, env: str) -> Iterator[tuple[str, Any]]:
     if env not in TASKS:
         return
     task = TASKS[env]
-    found = task.from_pixels if preset.images else task.numbers
-    if found and not preset.exact and preset.only_for is None:
+    found = preset.of_task(task)
+    if found and not preset.exact:
         yield from preset.scaled_down.items()
         yield from found.items()
     if task.support is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import ddpg_jax
 from ddpg_jax.runs.presets import ddpg, parts
@@ -73,11 +73,13 @@ def compose(numbers: DriveNumbers, env: Environment) -> Parts:
         raise ValueError(f"observation_dtype={numbers.observation_dtype}: codes are stored as they are; leave it out.")
     if numbers.normalize_observations:
         raise ValueError("normalize_observations: an autoencoder's codes are spread about as N(0, 1); leave it out.")
+    if not hasattr(env, "single_state"):
+        raise ValueError("preset drive plays random episodes as it begins, which needs an environment on the device.")
     made, noise = autoencoder(numbers, env), ddpg_jax.noise
     agent = ddpg.make(numbers, parts.actor_head(numbers, env), parts.critic_head(numbers))
     encode = lambda params, images: made.encode(params, images)[0]
     agent = ddpg_jax.agents.coded(agent, encode, fit(numbers, env, made), slot=SLOT)
-    falling = lambda step: numbers.stddev * 0.5 ** (step * (numbers.num_envs / numbers.stddev_half_life))
+    falling = lambda step: numbers.stddev * 0.5 ** (step.astype("float32") * (numbers.num_envs / numbers.stddev_half_life))
     process = noise.chain(noise.ornstein_uhlenbeck(falling, theta=numbers.theta), noise.clip())
     return parts.assemble(numbers, agent, lambda agent: ddpg_jax.behaviour.explore(agent, process))
 
@@ -94,8 +96,8 @@ def autoencoder(numbers: DriveNumbers, env: Environment) -> VAE:
     if len(shapes) != 1 or shapes[0][0] != shapes[0][1]:
         raise ValueError(f"an autoencoder is of one square image, but an observation has {shapes or 'none'}: show it so.")
     size, _, depth = shapes[0]
-    known = {"code": numbers.code, "channels": numbers.channels, "layers": numbers.layers, "beta": numbers.beta}
-    return ddpg_jax.networks.vae(size, depth=depth, **known)
+    made = ddpg_jax.networks.vae
+    return made(size, depth=depth, code=numbers.code, channels=numbers.channels, layers=numbers.layers, beta=numbers.beta)
 
 
 def fit(numbers: DriveNumbers, env: Environment, made: VAE) -> Callable[[jax.Array], PyTree]:
@@ -106,9 +108,10 @@ def fit(numbers: DriveNumbers, env: Environment, made: VAE) -> Callable[[jax.Arr
 
     def fitted(key: jax.Array) -> PyTree:
         play_key, fit_key = jax.random.split(key)
-        options = {"updates": numbers.image_updates, "batch_size": numbers.image_batch}
-        options |= {"learning_rate": numbers.image_learning_rate}
-        return ddpg_jax.networks.fit_vae(made, seen(play_key), fit_key, **options)[0]
+        rate, updates, batch_size = numbers.image_learning_rate, numbers.image_updates, numbers.image_batch
+        return ddpg_jax.networks.fit_vae(
+            made, seen(play_key), fit_key, updates=updates, batch_size=batch_size, learning_rate=rate
+        )[0]
 
     return fitted
 
@@ -117,11 +120,11 @@ def images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array]
     """``images(key)``: about ``count`` images ``[N, H, W, C]`` of random episodes, of each environment's ``every``-th step."""
     import jax
 
-    behaviour = ddpg_jax.behaviour.random_actions()
+    behaviour, nobody = ddpg_jax.behaviour.random_actions(), cast("AgentState", None)
     collect = ddpg_jax.rollout.collect(env, behaviour)
 
     def step(collector: Any, key: jax.Array) -> tuple[Any, None]:
-        return collect(collector, None, *jax.random.split(key))[0], None
+        return collect(collector, nobody, *jax.random.split(key))[0], None
 
     def look(collector: Any, keys: jax.Array) -> tuple[Any, jax.Array]:
         collector, _ = jax.lax.scan(step, collector, keys)
@@ -180,8 +183,8 @@ PRESETS = (
             stddev=0.4,
         ),
         compose=compose,
-        only_for="lane",
         images=True,
+        of_task=lambda task: {},
         pictures=pictures,
     ),
 )
