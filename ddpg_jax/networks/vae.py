@@ -236,8 +236,8 @@ def fit_vae(
         ValueError: a number is out of its range.
     """
     _require(updates=updates, batch_size=batch_size)
-    falling = optax.cosine_decay_schedule(1.0, updates)
-    optimizer = optax.adam(lambda count: learning_rate * falling(count))
+    falling = lambda count: learning_rate * (1 + jnp.cos(count.astype(jnp.float32) * (jnp.pi / updates))) / 2
+    optimizer = optax.adam(falling)
     init_key, begin_key, loop_key = jax.random.split(key, 3)
     params = vae.begin(vae.init(init_key), images, begin_key)
 
