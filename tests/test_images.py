@@ -485,7 +485,8 @@ def test_every_number_of_drive_arrives(calls):
 
 
 def test_lane_shows_its_camera_to_who_takes_images():
-    shown = {"observation": "camera", "camera_size": 32}
+    shown = TASKS["lane"].images
+    assert shown["observation"] == "camera"
     assert make_config("lane", "drive").env_options == shown
     assert make_config("lane", "drive", env_options={"camera_size": 48}).env_options == shown | {"camera_size": 48}
     assert make_config("lane", "drq-v2", env_options={"pixels": True}).env_options == {"pixels": True}

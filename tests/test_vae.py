@@ -86,7 +86,7 @@ def test_the_loss_is_its_equation(fitted):
 
 
 def test_an_agent_sees_codes(fitted):
-    """It acts on the code and the vector beside it, learns from those of a batch, has replay keep them, which teach it the same,
+    """It acts on the code and the vector beside it, learns from those of a batch, learns the same from codes that replay kept,
     and leaves the autoencoder as it is."""
     vae, params, _, new, *_ = fitted
     seen = []

@@ -95,7 +95,7 @@ TASKS: dict[str, Task] = {
                 "critic_learning_rate": 1e-3,
             },
         ),
-        Task(env="lane", images={"observation": "camera", "camera_size": 32}),
+        Task(env="lane", images={"observation": "camera", "camera_size": 32, "time_limit": 300}),
         Task(
             env="brax/inverted_pendulum",
             solved=950.0,
