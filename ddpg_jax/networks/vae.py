@@ -159,15 +159,16 @@ def vae(
         return whole, {"reconstruction": jnp.mean(apart), "divergence": jnp.mean(divergence)}
 
     def begin(params: PyTree, images: jax.Array, key: Key) -> PyTree:
-        into, back, spread = principal(images.reshape(len(images), -1), code, beta * _SIGMA**2, key)
-        encoder, decoder = (params[name]["params"] for name in ("encoder", "decoder"))
-        wide = encoder[SPREAD] | {"bias": spread}
-        return {
-            "encoder": {"params": encoder | {LINEAR: into, SPREAD: wide}},
-            "decoder": {"params": decoder | {LINEAR: back}},
-        }
+        return _with_linear(params, *principal(images.reshape(len(images), -1), code, beta * _SIGMA**2, key))
 
     return VAE(init, encode, decode, begin, loss, size, code)
+
+
+def _with_linear(params: PyTree, into: PyTree, back: PyTree, spread: jax.Array) -> PyTree:
+    """The parameters with another linear part, as of `principal`."""
+    encoder, decoder = (params[name]["params"] for name in ("encoder", "decoder"))
+    encoder = encoder | {LINEAR: into, SPREAD: encoder[SPREAD] | {"bias": spread}}
+    return {"encoder": {"params": encoder}, "decoder": {"params": decoder | {LINEAR: back}}}
 
 
 _SIGMA = 0.1
