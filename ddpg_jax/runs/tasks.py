@@ -34,6 +34,8 @@ class Task:
     """Found by trying, published nowhere: presets that are named after an algorithm take them (`ddpg_jax.runs.presets`)."""
     from_pixels: Mapping[str, Any] = field(default_factory=dict)
     """The same, of presets that take images."""
+    images: Mapping[str, Any] = field(default_factory=dict)
+    """Options with which the environment shows images, as such presets take them where no others are given."""
 
     @property
     def slug(self) -> str:
@@ -93,6 +95,7 @@ TASKS: dict[str, Task] = {
                 "critic_learning_rate": 1e-3,
             },
         ),
+        Task(env="lane", images={"observation": "camera", "camera_size": 32, "time_limit": 300}),
         Task(
             env="lane",
             support=(0.0, 280.0),  # 2.78 a step at top speed, for ever: 278 at gamma 0.99

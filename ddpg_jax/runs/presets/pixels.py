@@ -153,6 +153,7 @@ PRESETS = (
         ),
         compose=drq_v2,
         images=True,
+        of_task=lambda task: task.from_pixels,
     ),
     Preset(
         name="paper-pixels",
@@ -178,5 +179,6 @@ PRESETS = (
         compose=paper,
         exact=True,
         images=True,
+        of_task=lambda task: task.from_pixels,
     ),
 )
