@@ -88,6 +88,7 @@ def test_driving(tmp_path: Path) -> None:
         "time-limit": 50,
         "hidden": 8,
         "num-envs": 2,
+        "n-step": 1,
     }
     options = [text for name, value in small.items() for text in (f"--{name}", str(value))]
     options = ["--seeds", "1", "--work", str(tmp_path / "work"), "--only", "features", "--", *options]
