@@ -96,7 +96,7 @@ def newest(folder: Path) -> tuple[int, list[np.ndarray]]:
         (["train", "pendulm"], ["unknown environment 'pendulm': did you mean 'pendulum'?", "`ddpg-jax envs`"]),
         (["train", "brax/halfchetah"], ["unknown environment", "did you mean 'brax/halfcheetah'?"]),
         (["train", "--preset", "papr"], ["unknown preset 'papr': did you mean 'paper'?", "`ddpg-jax presets`"]),
-        (["train", "--tua", "0.1"], ["No such option '--tua'", "Did you mean one of: '--tau'"]),
+        (["train", "--tua", "0.1"], ["No such option '--tua'", "'--tau'"]),
         (["train", "--critic-lr", "0.1"], ["No such option '--critic-lr'", "'--critic-learning-rate'"]),
         (["trian"], ["No such command 'trian'", "Did you mean 'train'?"]),
         (["train", "--tau", "fast"], ["tau='fast': must be a finite number"]),
