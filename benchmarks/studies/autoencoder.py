@@ -50,8 +50,9 @@ def of_run(run: Path, count: int) -> tuple[dict[str, Any], np.ndarray]:
     if config.env != "lane" or config.preset.name != "drive":
         raise click.ClickException(f"{run} is a run of {config.env}, preset {config.preset.name}: give one of lane, drive.")
     state = playback.member_state(config, state, 0)
-    env = build.environment(config, config.numbers.num_envs)
-    made = drive.autoencoder(config.numbers, env)
+    numbers: Any = config.numbers
+    env: Any = build.environment(config, numbers.num_envs)
+    made = drive.autoencoder(numbers, env)
 
     def both(params: Any) -> tuple[jax.Array, jax.Array]:
         images = jax.lax.map(lambda number: lane.picture(somewhere(number), made.size), jnp.arange(count, dtype=jnp.uint32))
