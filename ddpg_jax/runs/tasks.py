@@ -57,6 +57,26 @@ LOCOMOTION = (
     *("Go1JoystickFlatTerrain", "Go1JoystickRoughTerrain", "Go1Getup", "Go1Handstand", "Go1Footstand"),
 )
 
+FROM_PIXELS = {  # of three grey pictures of 32x32 and actions that last four steps
+    "CartpoleSwingup": {
+        "total_timesteps": 20_500,
+        "num_envs": 2,
+        "learning_starts": 500,
+        "batch_size": 64,
+        "replay_capacity": 20_000,
+        "hidden": (64, 64),
+        "channels": 16,
+        "layers": 3,
+        "stride": 2,
+        "trunk": 32,
+        "shift": 1,
+        "n_step": 3,
+        "stddev_steps": 10_000,
+        "actor_learning_rate": 1e-3,
+        "critic_learning_rate": 1e-3,
+    },
+}
+
 TASKS: dict[str, Task] = {
     task.env: task
     for task in (
@@ -173,7 +193,9 @@ TASKS: dict[str, Task] = {
         Task(env="brax/pusher", support=(-200.0, 0.0)),
         Task(env="brax/reacher", options={"backend": "spring", "time_limit": 50}, support=(-100.0, 0.0)),
         Task(env="brax/walker2d", support=(-100.0, 700.0)),
-        *(Task(env=f"playground/{name}", support=(0.0, 100.0)) for name in DM_CONTROL),  # at most 1 a step
+        *(  # at most 1 a step
+            Task(env=f"playground/{name}", support=(0.0, 100.0), from_pixels=FROM_PIXELS.get(name, {})) for name in DM_CONTROL
+        ),
         *(Task(env=f"playground/{name}", support=(-10.0, 10.0)) for name in LOCOMOTION),  # FastTD3's
         Task(
             env="gymnasium/HalfCheetah-v5",
