@@ -115,7 +115,6 @@ TASKS: dict[str, Task] = {
                 "critic_learning_rate": 1e-3,
             },
         ),
-        Task(env="lane", images={"observation": "camera", "camera_size": 32, "time_limit": 300}),
         Task(
             env="lane",
             support=(0.0, 280.0),  # 2.78 a step at top speed, for ever: 278 at gamma 0.99
@@ -151,6 +150,7 @@ TASKS: dict[str, Task] = {
                 "critic_learning_rate": 1e-3,
                 "anneal_updates": 10_000,
             },
+            images={"observation": "camera", "camera_size": 32, "time_limit": 300},
         ),
         Task(
             env="brax/inverted_pendulum",
