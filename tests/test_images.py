@@ -391,6 +391,7 @@ OF_DRQ = CHANGED | {
 
 
 OF_DRIVE = {name: value for name, value in CHANGED.items() if name != "layer_norm"} | {
+    "anneal_updates": 0,
     "theta": 0.75,
     "stddev_half_life": 100,
     "code": 3,
