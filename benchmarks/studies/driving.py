@@ -44,6 +44,7 @@ SHORT = "--time-limit 300"
 CAMERA = "--env-option observation=camera --env-option camera_size=32"
 LEARNED = {
     "features": Learned(SHORT),
+    "vae": Learned(f"{SHORT} --preset drive"),
     "pixels": Learned(f"{SHORT} --preset drq-v2 {CAMERA}", seeds=3),
 }
 DRIVES = 0.85
