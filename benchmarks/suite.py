@@ -71,6 +71,7 @@ RECORDS = {
         5,
     ),
     "rendering": Record("benchmarks/rendering.py", "rendering", 4),
+    "lane": Record("benchmarks/lane.py", "lane", 2),
 }
 PEERS = {
     "sbx": ("sbx-rl", "gymnasium[classic-control,mujoco]>=1.2"),

@@ -192,7 +192,14 @@ def reached(name: str) -> tuple[str, str]:
 
 def populations() -> list[tuple[str, str]]:
     """Rows of what many agents, many devices and large batches need, of those that were run."""
-    found = {"study_pbt": evolution, "members": members, "faults": faults, "memory": memory}
+    found = {
+        "study_pbt": evolution,
+        "members": members,
+        "faults": faults,
+        "memory": memory,
+        "lane": lane,
+        "study_driving": driving,
+    }
     made = [row(load(name)) for name, row in found.items() if (RESULTS / f"{name}.json").is_file()]
     return made + [half(result) for result in on_tasks("bfloat16")]
 
@@ -235,6 +242,34 @@ def memory(result: dict[str, Any]) -> tuple[str, str]:
     """The row of `benchmarks/memory.py`."""
     each = [f"{name} ({one['grown'] / 1e9:.1f} GB): {one['sum_over_grown']:.2f}" for name, one in result["runs"].items()]
     return "memory that a run says it needs, over what its process grew by", "; ".join(each)
+
+
+def lane(result: dict[str, Any]) -> tuple[str, str]:
+    """The row of `benchmarks/lane.py`."""
+    rates = {name.replace("_", " "): one["median"] for name, one in result["steps_per_second"].items()}
+    return (
+        f"steps/s of {result['settings']['num_envs']} cars in the lane, by what they see",
+        ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items()),
+    )
+
+
+def driving(result: dict[str, Any]) -> tuple[str, str]:
+    """The row of `benchmarks/studies/driving.py`."""
+    settings, paper = result["settings"], result["paper"]
+
+    def each(name: str, row: dict[str, Any]) -> str:
+        metres = row["metres_per_disengagement"]
+        known = paper.get(name, {}).get("metres_per_disengagement")
+        beside = "" if known is None else f" (paper {known:g})"
+        seeds = f", {row['drive_all']} of {row['count']} seeds drive all roads" if "options" in row else ""
+        figure = f"{metres['mean']:,.1f} ± {metres['std']:,.1f}" if row["disengagements"]["max"] else "no disengagement"
+        return f"{name} {figure}{beside}{seeds}"
+
+    return (
+        f"lane: metres per disengagement on {settings['roads']} held-out roads of {settings['metres_of_a_road']:g} m, "
+        "and those of Kendall et al. 2018 with a car",
+        "; ".join(each(name, row) for name, row in result["rows"].items()),
+    )
 
 
 def half(result: dict[str, Any]) -> tuple[str, str]:

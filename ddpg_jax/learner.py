@@ -122,12 +122,14 @@ def make_learner(
 
     def init(agent_key: Key, key: Key, collector: rollout.Collector) -> TrainState:
         example = _example(env)
+        agent_state = agent.init(agent_key, example.observation, example.action)
+        example = _kept(agent, agent_state, example)
         batched = jax.tree.map(lambda x: jnp.zeros((env.num_envs, *x.shape), x.dtype), example)
         if not env.same_step if isinstance(env, HostEnvironment) else env.breaks:
             batched = dataclasses.replace(batched, valid=jnp.zeros((env.num_envs,), bool))
         return strong(
             TrainState(
-                agent=agent.init(agent_key, example.observation, example.action),
+                agent=agent_state,
                 replay=replay.init(example),
                 collector=collector,
                 key=key,
@@ -141,9 +143,9 @@ def make_learner(
         state: TrainState, collector: rollout.Collector, transition: Transition, done: jax.Array, *, store: bool = True
     ) -> TrainState:
         agent_state = state.agent if agent.observe is None else agent.observe(state.agent, transition.observation)
-        stored, window_state = transition, state.window
+        stored, window_state = _kept(agent, state.agent, transition), state.window
         if window is not None:
-            window_state, stored = window.push(window_state, transition, done)
+            window_state, stored = window.push(window_state, stored, done)
         replay_state = state.replay
         if store:
             valid = () if stored.valid is None else (stored.valid,)
@@ -166,6 +168,15 @@ def _example(env: Environment | HostEnvironment) -> Transition:
     observation, action = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (env.observation, env.action))
     scalar = jnp.zeros((), jnp.float32)
     return Transition(observation=observation, action=action, reward=scalar, discount=scalar, next_observation=observation)
+
+
+def _kept(agent: Agent, state: AgentState, transition: Transition) -> Transition:
+    """What the agent wants to be stored of a transition."""
+    if agent.keep is None:
+        return transition
+    seen = (transition.observation, transition.next_observation)
+    observation, next_observation = (agent.keep(state, one) for one in seen)
+    return dataclasses.replace(transition, observation=observation, next_observation=next_observation)
 
 
 def with_behaviour(state: TrainState, behaviour: PyTree) -> TrainState:

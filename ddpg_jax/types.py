@@ -106,10 +106,11 @@ class Agent(NamedTuple):
     act: Callable[[AgentState, PyTree], jax.Array]
     """``act(state, observation)``: the deterministic action in [-1, 1], any leading axes."""
     update: Callable[..., tuple[AgentState, Metrics]]
-    """``update(state, batch, key, weight=None)``: one learning step on a batch with leading axis ``B``; ``weight: [B]`` are
-    importance weights of the critic's losses (None is 1)."""
+    """``update(state, batch, key, weight=None)``: one step on a batch ``[B, ...]``; ``weight: [B]`` of the critic's losses."""
     observe: Callable[[AgentState, PyTree], AgentState] | None = None
     """``observe(state, observation)``: told every collected observation ``[E, ...]``, for running statistics."""
+    keep: Callable[[AgentState, PyTree], PyTree] | None = None
+    """``keep(state, observation)``: what replay stores of observations, where that never changes; None is all of them."""
 
 
 class Noise(NamedTuple):
@@ -142,8 +143,7 @@ class Replay(NamedTuple):
     """``add(replay_state, transitions, valid=None)``: store ``[E, ...]`` items, or those where ``valid: [E]``; the oldest
     give way. A replay is added to in one of the two ways throughout."""
     sample: Callable[[PyTree, Key], PyTree]
-    """``sample(replay_state, key)``: a batch with leading axis ``B``, or a `Sample` where ``update`` is given. Rows of a batch
-    are exchangeable: what a row is says nothing about its place, so that whoever cuts the batch may cut anywhere."""
+    """``sample(replay_state, key)``: a batch of ``B`` exchangeable rows, or a `Sample` where ``update`` is given."""
     update: Callable[[PyTree, jax.Array, jax.Array], PyTree] | None = None
     """``update(replay_state, rows, td_error)``: take back the errors ``[B]`` of what was sampled."""
 

@@ -71,6 +71,42 @@ def test_throughput(tmp_path: Path) -> None:
     assert result["rates"]["update_only_updates_per_second"] == pytest.approx(4 / middle["update"])
 
 
+def test_lane(tmp_path: Path) -> None:
+    sizes = ("--num-envs", "2", "--camera-size", "8", "--iterations", "2", "--repetitions", "1")
+    rates = measure(tmp_path, "lane.py", *sizes)["steps_per_second"]
+    assert set(rates) == {"features", "camera_8"}
+    assert all(one["median"] > 0 for one in rates.values())
+
+
+@pytest.mark.slow
+def test_driving(tmp_path: Path) -> None:
+    """Trained for a second, who drives is worth nothing."""
+    small = {
+        "total-timesteps": 600,
+        "learning-starts": 200,
+        "steps-per-chunk": 200,
+        "time-limit": 50,
+        "hidden": 8,
+        "num-envs": 2,
+        "n-step": 1,
+    }
+    options = [text for name, value in small.items() for text in (f"--{name}", str(value))]
+    options = ["--seeds", "1", "--work", str(tmp_path / "work"), "--only", "features", "--", *options]
+    rows = measure(tmp_path, "studies/driving.py", *options, "--evaluation-episodes", "2")["rows"]
+    assert rows["straight"]["metres_per_disengagement"]["max"] < 30
+    assert rows["random"]["metres_per_disengagement"]["max"] < 15
+    assert rows["random"]["count"] == 5
+    (learned,) = rows["features"]["runs"]
+    assert learned["training_steps"] == 600
+    assert learned["training"]["curve"]["steps"] == [400, 600]
+    assert 0 < learned["training"]["curve"]["metres"][-1] < 400 * 0.278
+    assert learned["training"]["until_driven"] is None  # 50 steps are 14 m at most
+    assert learned["roads_driven"] in range(21)
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    again = measure(tmp_path, "studies/driving.py", *options, "--no-such-option")["rows"]  # nothing is trained anew
+    assert again["features"]["runs"] == rows["features"]["runs"]
+
+
 @pytest.mark.slow
 def test_pendulum_lecture(tmp_path: Path) -> None:
     result = measure(tmp_path, "studies/pendulum_lecture.py", "--seeds", "2", "--episodes", "4")

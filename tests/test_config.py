@@ -312,6 +312,7 @@ def test_warm_up_and_chunks(options, warm_up, chunks):
 
 
 OF_IMAGES = {"channels", "layers", "shift", "stddev_steps", "stride", "trunk"}  # `tests/test_images.py` tries these
+OF_IMAGES |= {"stddev_half_life", "code", "images", "images_every", "image_updates", "image_batch"}
 OPTIONAL = {"policy_delay", "num_atoms"} | OF_IMAGES  # counts that not every preset has
 COUNTS = {name for name, kind in number_types().items() if kind is int} - {"anneal_updates"} - OPTIONAL
 SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}

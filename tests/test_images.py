@@ -8,14 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
+from matplotlib.image import imread
 
 from ddpg_jax import agents, envs, noise, replay, returns, runs
+from ddpg_jax import networks as nets
 from ddpg_jax.agents import augment, ddpg, drq_v2, scheduled
 from ddpg_jax.agents.augment import shifted
 from ddpg_jax.networks import Actor, Conv, Critic, Features, Seen, Several, Trunk, drq_v2_encoder
 from ddpg_jax.runs import build
 from ddpg_jax.runs.checkpoints import Checkpoints
 from ddpg_jax.runs.config import RunError, make_config
+from ddpg_jax.runs.presets import drive
 from ddpg_jax.runs.tasks import TASKS
 from ddpg_jax.types import Agent, Transition, is_key
 
@@ -47,6 +50,10 @@ def beside(num_envs):
 
 def tiny(num_envs):
     return dots(num_envs, shape=(6, 6, 1))
+
+
+def wide(num_envs):
+    return dots(num_envs, shape=(16, 24, 1))
 
 
 def floats(num_envs):
@@ -239,37 +246,67 @@ SMALL = {
     "progress": False,
 }
 DRQ = {"channels": 4, "trunk": 8, "stddev_steps": 100, "shift": 2, "preset": "drq-v2"}
+DRIVE = {"channels": 4, "code": 3, "images": 16, "image_updates": 3, "image_batch": 8, "preset": "drive"}
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return runs.train("test_images:beside", run_dir=tmp_path_factory.mktemp("run"), **SMALL | DRQ)
+RUNS = {
+    "stacked": DRQ | {"env": "test_images:beside"},
+    "drive": DRIVE | {"env": "test_images:beside"},
+    "lane": {"env": "lane", "env_options": {"time_limit": 10}, "preset": "default"},
+}
+SEEN = {"time_limit": 10, "observation": "camera", "camera_size": SIZE}
+SLOW_RUN = pytest.param(DRQ | {"env": "lane", "env_options": SEEN}, marks=pytest.mark.slow)
 
 
-def test_a_run_from_images_resumes_bit_for_bit(run, tmp_path):
-    """Replay of frames, encoder, noise that falls: everything is in the checkpoint."""
-    parts = SMALL | DRQ | {"total_timesteps": 120}
-    runs.train("test_images:beside", run_dir=tmp_path / "half", **parts)
+@pytest.fixture(scope="module", params=[*RUNS.values(), SLOW_RUN], ids=[*RUNS, "lane camera"])
+def run(request, tmp_path_factory):
+    parts = SMALL | request.param
+    return parts, runs.train(run_dir=tmp_path_factory.mktemp("run"), **parts)
+
+
+def test_a_run_resumes_bit_for_bit(run, tmp_path):
+    """Replay of frames or of codes, encoder, noise that falls: everything is in the checkpoint."""
+    parts, whole = run
+    runs.train(run_dir=tmp_path / "half", **parts | {"total_timesteps": 120})
     resumed = runs.train(run_dir=tmp_path / "half", resume=True, total_timesteps=240, progress=False)
-    assert [row["value"] for row in resumed.metrics] == [row["value"] for row in run.metrics]
-    assert leaves_equal(resumed.agent_state, run.agent_state)
+    assert [row["value"] for row in resumed.metrics] == [row["value"] for row in whole.metrics]
+    assert leaves_equal(resumed.agent_state, whole.agent_state)
     ends = []
-    for folder in (run.folder, tmp_path / "half"):
+    for folder in (whole.folder, tmp_path / "half"):
         with contextlib.closing(Checkpoints(folder / "checkpoints", read_only=True)) as kept:
-            ends.append(kept.restore(build.build(run.config).state)[1])
+            ends.append(kept.restore(build.build(whole.config).state)[1])
     assert leaves_equal(*ends)
 
 
-def test_an_exported_policy_takes_images(run):
+def test_an_exported_policy_takes_what_the_agent_sees(run):
     from ddpg_jax.runs import playback
 
-    playback.export(run.folder, run.folder / "policy.stablehlo", 0)
-    policy = export.deserialize(bytearray((run.folder / "policy.stablehlo").read_bytes()))
+    _, whole = run
+    playback.export(whole.folder, whole.folder / "policy.stablehlo", 0)
+    policy = export.deserialize(bytearray((whole.folder / "policy.stablehlo").read_bytes()))
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (5, SIZE, SIZE, 3), np.uint8)
-    places = rng.normal(size=(5, 3)).astype(np.float32)
-    action = policy.call({"image": images, "place": places})
-    np.testing.assert_allclose(action, run.policy()({"image": images, "place": places}), rtol=1e-5, atol=1e-6)
+    some = {
+        np.dtype(np.uint8): lambda shape: rng.integers(0, 256, shape, np.uint8),
+        np.dtype(np.float32): lambda shape: rng.normal(size=shape).astype(np.float32),
+    }
+    shown = build.environment(whole.config, 1).observation
+    seen = jax.tree.map(lambda x: some[x.dtype]((5, *x.shape)), shown)
+    np.testing.assert_allclose(policy.call(seen), whole.policy()(seen), rtol=1e-5, atol=1e-6)
+
+
+def test_a_drive_keeps_codes_and_shows_what_they_say(run):
+    """A row of its replay has the codes of two images of 16x16x3; a picture of the run's folder has images and their
+    reconstructions, each pixel a square of 4."""
+    own, run = run
+    if own["preset"] != "drive":
+        pytest.skip("another preset")
+    state = build.shapes(run.config)
+    assert {name: x.shape for name, x in state.replay.ring.rows.items()} == {"float32": (120, 2 * (3 + 3) + 1 + 2)}
+    drawn = imread(run.folder / "reconstructions.png")
+    assert drawn.shape[:2] == (4 * 2 * SIZE, 4 * drive.SHOWN * SIZE)
+    seen, again = drawn[: 4 * SIZE], drawn[4 * SIZE :]
+    assert set(np.unique(seen)) >= {0.0, 1.0}, "the dot"
+    assert not np.array_equal(seen, again)
 
 
 def test_the_papers_networks_train_two_seeds(tmp_path):
@@ -292,11 +329,27 @@ def paper_sized(num_envs):
     [
         ("pendulum", {"preset": "drq-v2"}, "pendulum shows an observation of shape .3,., but the networks of preset drq-v2"),
         ("test_images:floats", {"preset": "drq-v2"}, "but the networks of preset drq-v2 take images .uint8"),
-        ("test_images:dots", {"preset": "td3"}, "an image: choose a preset .* --preset drq-v2 or paper-pixels"),
+        ("test_images:dots", {"preset": "td3"}, "an image: choose a preset .* --preset drq-v2 or paper-pixels or drive"),
         ("test_images:beside", {}, "shows a dict of image .*, place .*, an image: choose a preset"),
         ("test_images:tiny", {"preset": "paper-pixels"}, "an image of 6x6 is too small for convolutions"),
+        ("lane", {"preset": "drq-v2", "env_options": SEEN | {"camera_size": 8}}, "an image of 8x8 is too small for"),
+        ("lane", {"env_options": SEEN}, "lane shows a dict of camera .*, vehicle .*, an image: choose a preset"),
         ("test_images:dots", {"preset": "drq-v2", "normalize_observations": True}, "images are scaled by the networks"),
         ("test_images:dots", {"preset": "paper-pixels", "critic_stream": "all"}, "critic_stream='all': networks of images"),
+        (
+            "test_images:dots",
+            {"preset": "drive", "normalize_observations": True},
+            "codes are spread about as N.0, 1.; leave it",
+        ),
+        ("test_images:tiny", {"preset": "drive"}, "size=6: an autoencoder's images must .* at least 16: choose for example 16"),
+        ("test_images:wide", {"preset": "drive"}, "an autoencoder is of one square image, but an observation has .*16, 24, 3"),
+        (
+            "lane",
+            {"preset": "drive", "env_options": {"observation": "features"}},
+            "lane shows an observation of shape .10,., but",
+        ),
+        ("lane", {"preset": "drive", "env_options": {"camera_size": 60}}, "size=60: .* a multiple of 8 pixels .* example 64"),
+        ("test_images:dots", {"preset": "drive", "images": 0}, "images=0: must be between 1 and"),
         ("test_images:dots", {"preset": "drq-v2", "channels": 0}, "channels=0: must be between 1 and"),
         ("test_images:dots", {"preset": "drq-v2", "replay_capacity": 10**9}, "this needs .* bytes, of which the replay"),
     ],
@@ -337,6 +390,21 @@ OF_DRQ = CHANGED | {
 }
 
 
+OF_DRIVE = {name: value for name, value in CHANGED.items() if name != "layer_norm"} | {
+    "theta": 0.75,
+    "stddev_half_life": 100,
+    "code": 3,
+    "channels": 5,
+    "layers": 2,
+    "beta": 0.5,
+    "images": 13,
+    "images_every": 2,
+    "image_updates": 3,
+    "image_batch": 9,
+    "image_learning_rate": 0.125,
+}
+
+
 @pytest.fixture
 def calls(monkeypatch):
     """``{name: (positional, keywords)}`` of the last call of factories of the library."""
@@ -351,6 +419,7 @@ def calls(monkeypatch):
         (noise, ("gaussian", "ornstein_uhlenbeck")),
         (replay, ("uniform", "frames")),
         (returns, ("n_step",)),
+        (nets, ("vae", "fit_vae")),
     ):
         for name in names:
             watch(module, name)
@@ -408,6 +477,34 @@ def test_every_number_of_the_papers_pixels_arrives(calls):
     assert [head.hidden for head in heads] == [(11, 12), (13, 14)]
     assert [head.final_bound for head in heads] == [3e-4, 3e-4]
     assert [encoder.encoder().channels for encoder in (network.encoder for network in calls["ddpg"][0])] == [(32,) * 3] * 2
+
+
+def test_every_number_of_drive_arrives(calls):
+    config, env = make_config("test_images:dots", "drive", **OF_DRIVE), dots(2)
+    parts = config.preset.compose(config.numbers, env)
+    for name in ("gamma", "tau", "actor_learning_rate", "critic_learning_rate", "critic_weight_decay"):
+        assert calls["ddpg"][1][name] == OF_DRIVE[name], name
+    falling, theta = calls["ornstein_uhlenbeck"]
+    assert [float(falling[0](jnp.int32(step))) for step in (0, 50, 100)] == pytest.approx([0.25, 0.125, 0.0625])
+    assert theta == {"theta": 0.75}
+    assert calls["vae"] == ((16,), {"depth": 3, "code": 3, "channels": 5, "layers": 2, "beta": 0.5})
+    actor, _ = shapes(parts, env)
+    assert (3, 11) in jax.tree.leaves(actor, is_leaf=lambda x: isinstance(x, tuple)), "it sees codes"
+    made, options = calls["fit_vae"]
+    assert made[1].shape == (2 * 7, 16, 16, 3)
+    assert options == {"updates": 3, "batch_size": 9, "learning_rate": 0.125}
+    sharded = config.numbers.of_shard(2, "data")
+    config.preset.compose(sharded, dots(1))
+    assert float(calls["ornstein_uhlenbeck"][0][0](jnp.int32(50))) == 0.125
+
+
+def test_lane_shows_its_camera_to_who_takes_images():
+    shown = TASKS["lane"].images
+    assert shown["observation"] == "camera"
+    assert make_config("lane", "drive").env_options == shown
+    assert make_config("lane", "drive", env_options={"camera_size": 48}).env_options == shown | {"camera_size": 48}
+    assert make_config("lane", "drq-v2", env_options={"pixels": True}).env_options == {"pixels": True}
+    assert make_config("lane").env_options == {}
 
 
 def test_images_are_seen_without_being_asked_for_a_preset():

@@ -58,6 +58,15 @@ CHANGED = {
     "shift": 3,
     "stddev_start": 0.78125,
     "stddev_steps": 1_000,
+    "theta": 0.75,
+    "stddev_half_life": 100,
+    "code": 3,
+    "beta": 0.5,
+    "images": 13,
+    "images_every": 2,
+    "image_updates": 3,
+    "image_batch": 9,
+    "image_learning_rate": 0.125,
 }
 OF_VECTORS = [name for name, preset in PRESETS.items() if not preset.images]
 """Those that take images: `test_images`."""
@@ -435,9 +444,47 @@ SOURCES["drq-v2"] = {  # Yarats et al. 2021, cfgs/config.yaml and cfgs/task/medi
     "trunk": 50,
     "shift": 4,
 }
+SOURCES["drive"] = {  # Kendall et al. 2018, sections III-C and IV-A; None: it does not say
+    "batch_size": 64,
+    "hidden": (8,),
+    "gamma": 0.9,
+    "max_grad_norm": 0.005,
+    "theta": 0.6,
+    "stddev": 0.4,
+    "channels": 16,
+    "layers": 4,
+    "n_step": 1,
+    "anneal_updates": 0,
+    **dict.fromkeys(("num_envs", "actor_learning_rate", "critic_learning_rate", "priority_exponent", "stddev_half_life")),
+    **dict.fromkeys(("code", "beta", "images", "images_every", "image_updates", "image_batch", "image_learning_rate")),
+    **dict.fromkeys(("importance_updates", "updates_per_step", "replay_capacity")),
+}
 SOURCES["fast-td3"] = SOURCES["td3-categorical"] | {"dtype": "bfloat16"}
 # Numbers that are not the source's, and the words in `ours` that say so.
 OURS = {
+    "drive": {
+        "num_envs": "32 cars",
+        "updates_per_step": "four updates",
+        "batch_size": "256 transitions",
+        "n_step": "3-step returns",
+        "gamma": "gamma 0.95",
+        "hidden": "128x128 (8 there)",
+        "actor_learning_rate": "Adam 3e-4",
+        "critic_learning_rate": "and 1e-3",
+        "anneal_updates": "zero over 20,000 updates",
+        "importance_updates": "20,000 updates",
+        "priority_exponent": "the power of 0.6",
+        "stddev_half_life": "halves in 60,000 steps",
+        "layers": "three convolutions",
+        "code": "codes of 64",
+        "beta": "beta 0.1",
+        "image_updates": "100 updates",
+        "image_learning_rate": "(Adam 3e-4)",
+        "image_batch": "from 64",
+        "images": "8,192 images",
+        "images_every": "every fourth",
+        "replay_capacity": "",
+    },
     "drq-v2": {"num_envs": "two environments side by side"},
     "d4pg": {"hidden": "2 layers (3", "updates_per_step": "32 updates for 32 steps (4)", "max_grad_norm": "no clipping"},
     "parameter-noise": {
@@ -465,6 +512,7 @@ BESIDE = {
     "parameter-noise": ["1,000 random ones", "256x256"],
     "pendulum-lecture": ["all episodes are played"],
     "drq-v2": ["not orthogonal"],
+    "drive": ["begins as the best linear one"],
     "paper": [],
     "paper-batch-norm": [],
     "paper-pixels": [],

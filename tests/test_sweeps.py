@@ -101,6 +101,9 @@ CHANGED = {
     "target_noise_clip": 0.01,
     "v_min": -500.0,
     "v_max": 50.0,
+    "theta": 0.3,
+    "beta": 0.5,
+    "image_learning_rate": 1e-2,
 }
 
 

@@ -44,6 +44,28 @@ def test_it_reconstructs_what_it_has_not_seen(fitted):
     assert metrics["reconstruction"][-10:].mean() < metrics["reconstruction"][:10].mean() / 3
 
 
+def test_the_best_linear_autoencoder_is_what_it_begins_with(fitted):
+    """That of probabilistic principal components, by NumPy's singular vectors."""
+    vae, *_ = fitted
+    variance = 0.01
+
+    def run(key):
+        seen = pictures(key, 64)
+        params = vae.begin(vae.init(key), seen, key)
+        mean, log_variance = vae.encode(params, seen)
+        return seen, mean, log_variance, vae.decode(params, mean)
+
+    seen, mean, log_variance, again = map(np.asarray, jax.jit(run)(KEY))
+    x = seen.reshape(64, -1) / 255
+    apart = x - x.mean(axis=0)
+    _, roots, vectors = np.linalg.svd(apart / 8, full_matrices=False)  # 8: the root of 64 pictures
+    values, vectors = roots[:CODE] ** 2, vectors[:CODE].T
+    wanted = x.mean(axis=0) + apart @ vectors @ np.diag((values - variance) / values) @ vectors.T
+    np.testing.assert_allclose(again.reshape(64, -1), wanted, atol=2e-3)
+    np.testing.assert_allclose(np.sort(log_variance[0]), np.log(variance / values), atol=1e-2)
+    np.testing.assert_allclose(np.std(mean, axis=0), np.sqrt(1 - variance / values), atol=1e-2)
+
+
 def test_codes_tell_pictures_apart(fitted):
     """Their divergence from N(0, I) is paid for: means spread wider than what is drawn around each."""
     *_, mean, log_variance = fitted
@@ -64,7 +86,8 @@ def test_the_loss_is_its_equation(fitted):
 
 
 def test_an_agent_sees_codes(fitted):
-    """It acts on the code and the vector beside it, learns from those of a batch, and leaves the autoencoder as it is."""
+    """It acts on the code and the vector beside it, learns from those of a batch, learns the same from codes that replay kept,
+    and leaves the autoencoder as it is."""
     vae, params, _, new, *_ = fitted
     seen = []
 
@@ -85,7 +108,15 @@ def test_an_agent_sees_codes(fitted):
     assert action.shape == (64, 2)
     assert seen == [(64, CODE + 2)]
     batch = Transition(many, action, jnp.ones((64,)), jnp.ones((64,)), many)
-    after, metrics = jax.jit(agent.update)(state, batch, KEY)
+
+    def both(state):
+        codes = agent.keep(state, many)
+        kept = batch.replace(observation=codes, next_observation=codes)
+        return codes, agent.update(state, kept, KEY)[0], *agent.update(state, batch, KEY)
+
+    codes, from_codes, after, metrics = jax.jit(both)(state)
+    assert codes.shape == (64, CODE + 2)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), from_codes, after)
     assert np.isfinite(metrics["critic_loss"])
     jax.tree.map(np.testing.assert_array_equal, after.slots["encoder"], params)
     assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (after.actor.params, state.actor.params)), strict=True))

@@ -161,7 +161,8 @@ def coded(
     """Show the agent one vector: the code of each image of an observation, and what else is in it.
 
     ``fit`` is called once, in ``init``: what it learns stays as it is, in ``AgentState.slots[slot]``, where checkpoints and
-    exports have it. Replay stores images, and the codes are made of them in each update.
+    exports have it. So a code is made once, as an observation is collected, and replay stores codes (`Agent.keep`); a batch may
+    have observations or codes.
 
     Args:
         agent: any agent of vectors.
@@ -195,7 +196,11 @@ def coded(
         assert agent.observe is not None
         return agent.observe(state, shown(state.slots[slot], observation))
 
-    return Agent(init, act, update, None if agent.observe is None else observe)
+    def keep(state: AgentState, observation: PyTree) -> PyTree:
+        code = shown(state.slots[slot], observation)
+        return code if agent.keep is None else agent.keep(state, code)
+
+    return Agent(init, act, update, None if agent.observe is None else observe, keep)
 
 
 def _with(batch: Any, **changed: Any) -> Transition:

@@ -11,9 +11,8 @@ from flax import linen as nn
 from ddpg_jax.networks.layers import Dense
 from ddpg_jax.types import Key, Metrics, PyTree
 
-LAYERS = 4
-MULTIPLE = 2**LAYERS
-"""Of which a side of an image must be a multiple: so often the decoder doubles its."""
+LINEAR, SPREAD = "linear", "spread"
+"""Names of layers."""
 
 
 class VAE(NamedTuple):
@@ -25,6 +24,8 @@ class VAE(NamedTuple):
     """``encode(params, images)``: means and logarithms of the variances of the codes, ``[..., Z]`` each."""
     decode: Callable[[PyTree, jax.Array], jax.Array]
     """``decode(params, codes)``: images, float32 in about [0, 1]."""
+    begin: Callable[[PyTree, jax.Array, Key], PyTree]
+    """``begin(params, images [N, ...], key)``: the parameters, of which the linear part is the best there is."""
     loss: Callable[[PyTree, jax.Array, Key], tuple[jax.Array, Metrics]]
     """``loss(params, images [B, ...], key)``: a scalar, and its parts."""
     size: int
@@ -34,28 +35,42 @@ class VAE(NamedTuple):
 class _Encoder(nn.Module):
     code: int
     channels: int
+    layers: int
 
     @nn.compact
     def __call__(self, image: jax.Array) -> tuple[jax.Array, jax.Array]:
         x = image.astype(jnp.float32) / 255 - 0.5
-        for _ in range(LAYERS):
+        linear = nn.Dense(self.code, name=LINEAR)(_flat(x))
+        for _ in range(self.layers):
             x = nn.relu(_halved(x, self.channels))
-        x = x.reshape(*x.shape[:-3], -1)
-        return Dense(self.code)(x), jnp.clip(Dense(self.code)(x), -10.0, 10.0)
+        x = _flat(x)
+        return linear + _nothing(self.code)(x), jnp.clip(_nothing(self.code, name=SPREAD)(x), -10.0, 10.0)
 
 
 class _Decoder(nn.Module):
     size: int
     depth: int
     channels: int
+    layers: int
 
     @nn.compact
     def __call__(self, code: jax.Array) -> jax.Array:
-        side = self.size // MULTIPLE
+        side = self.size // 2**self.layers
         x = nn.relu(Dense(side * side * self.channels)(code)).reshape(*code.shape[:-1], side, side, self.channels)
-        for _ in range(LAYERS - 1):
+        for _ in range(self.layers - 1):
             x = nn.relu(_doubled(x, self.channels))
-        return _doubled(x, self.depth) + 0.5
+        linear = nn.Dense(self.size**2 * self.depth, name=LINEAR)(code)
+        drawn = _pixels(_nothing(4 * self.depth)(x), self.depth)
+        return drawn + linear.reshape(drawn.shape) + 0.5
+
+
+def _nothing(features: int, **options: Any) -> nn.Module:
+    """A layer that begins as zero: what is beside it stands alone at first."""
+    return nn.Dense(features, kernel_init=nn.initializers.zeros, **options)
+
+
+def _flat(x: jax.Array) -> jax.Array:
+    return x.reshape(*x.shape[:-3], -1)
 
 
 def _halved(x: jax.Array, features: int) -> jax.Array:
@@ -67,12 +82,25 @@ def _halved(x: jax.Array, features: int) -> jax.Array:
 
 def _doubled(x: jax.Array, features: int) -> jax.Array:
     """A transposed convolution of kernel 2 and stride 2: ``[..., H, W, C]`` to ``[..., 2 H, 2 W, features]``."""
-    height, width = x.shape[-3:-1]
-    y = Dense(4 * features)(x).reshape(*x.shape[:-1], 2, 2, features)
-    return jnp.moveaxis(y, -3, -4).reshape(*x.shape[:-3], 2 * height, 2 * width, features)
+    return _pixels(Dense(4 * features)(x), features)
 
 
-def vae(size: int, *, depth: int = 3, code: int = 32, channels: int = 16, beta: float | jax.Array = 1.0) -> VAE:
+def _pixels(y: jax.Array, features: int) -> jax.Array:
+    """``[..., H, W, 4 features]`` as ``[..., 2 H, 2 W, features]``."""
+    height, width = y.shape[-3:-1]
+    y = jnp.moveaxis(y.reshape(*y.shape[:-1], 2, 2, features), -3, -4)
+    return y.reshape(*y.shape[:-5], 2 * height, 2 * width, features)
+
+
+def vae(
+    size: int,
+    *,
+    depth: int = 3,
+    code: int = 32,
+    channels: int = 16,
+    layers: int = 4,
+    beta: float | jax.Array = 1.0,
+) -> VAE:
     """A variational autoencoder of square images.
 
         L = 1/B sum |x - decode(z)|^2 / (2 sigma^2) + beta KL(N(mean, variance) | N(0, I)),   z = mean + sqrt(variance) eps
@@ -97,14 +125,15 @@ def vae(size: int, *, depth: int = 3, code: int = 32, channels: int = 16, beta: 
     Differs from the paper: its kernels are 3x3, which XLA takes half a minute to compile on a CPU inside a loop, these 2x2; it
     states neither beta nor the size of the code.
     """
-    if size % MULTIPLE or size < 2 * MULTIPLE:
-        near = max(2, round(size / MULTIPLE)) * MULTIPLE
+    _require(depth=depth, code=code, channels=channels, layers=layers)
+    multiple = 2**layers
+    if size % multiple or size < 2 * multiple:
+        near = max(2, round(size / multiple)) * multiple
         raise ValueError(
-            f"size={size}: an autoencoder's images must have a multiple of {MULTIPLE} pixels along each side, and at least "
-            f"{2 * MULTIPLE}: choose for example {near}."
+            f"size={size}: an autoencoder's images must have a multiple of {multiple} pixels along each side, and at least "
+            f"{2 * multiple}: choose for example {near}."
         )
-    _require(depth=depth, code=code, channels=channels)
-    encoder, decoder = _Encoder(code, channels), _Decoder(size, depth, channels)
+    encoder, decoder = _Encoder(code, channels, layers), _Decoder(size, depth, channels, layers)
 
     def init(key: Key) -> PyTree:
         encoder_key, decoder_key = jax.random.split(key)
@@ -129,10 +158,54 @@ def vae(size: int, *, depth: int = 3, code: int = 32, channels: int = 16, beta: 
         whole = jnp.mean(apart / (2 * _SIGMA**2) + beta * divergence)
         return whole, {"reconstruction": jnp.mean(apart), "divergence": jnp.mean(divergence)}
 
-    return VAE(init, encode, decode, loss, size, code)
+    def begin(params: PyTree, images: jax.Array, key: Key) -> PyTree:
+        return _with_linear(params, *principal(images.reshape(len(images), -1), code, beta * _SIGMA**2, key))
+
+    return VAE(init, encode, decode, begin, loss, size, code)
+
+
+def _with_linear(params: PyTree, into: PyTree, back: PyTree, spread: jax.Array) -> PyTree:
+    """The parameters with another linear part, as of `principal`."""
+    encoder, decoder = (params[name]["params"] for name in ("encoder", "decoder"))
+    encoder = encoder | {LINEAR: into, SPREAD: encoder[SPREAD] | {"bias": spread}}
+    return {"encoder": {"params": encoder}, "decoder": {"params": decoder | {LINEAR: back}}}
 
 
 _SIGMA = 0.1
+SWEEPS, MORE = 4, 8
+"""How often a subspace is multiplied by the covariance, and by how many directions it is larger than asked."""
+
+
+def principal(images: jax.Array, code: int, variance: float | jax.Array, key: Key) -> tuple[PyTree, PyTree, jax.Array]:
+    """The best linear autoencoder of ``images: [N, P]`` uint8: ``(into codes, back, logarithms of the codes' variances)``.
+
+        W = U (L - v)^1/2,   z = L^-1 W^T (x - mean),   variance of z: v / L       U, L: the largest eigenvectors and -values
+
+    Both maps are a ``kernel`` and a ``bias``, of colours in [-0.5, 0.5]. The eigenvectors are found by subspace iteration from
+    random directions.
+
+    Args:
+        images, code: as of `vae`.
+        variance: v, of a colour given its code.
+        key: consumed.
+
+    Source: Tipping and Bishop 1999, equations 6 to 15 (probabilistic principal components); Lucas et al. 2019
+    (arXiv:1911.02469): these are the optimum of a linear variational autoencoder.
+    """
+    x = images.astype(jnp.float32) / 255 - 0.5
+    mean = jnp.mean(x, axis=0)
+    x = x - mean[None]
+    width = min(code + MORE, *x.shape)
+    basis = jax.random.normal(key, (x.shape[1], width))
+    for _ in range(SWEEPS):
+        basis, _ = jnp.linalg.qr(x.T @ (x @ basis))
+    seen = x @ basis
+    values, vectors = jnp.linalg.eigh(seen.T @ seen / x.shape[0])
+    values, vectors = values[::-1][:code], basis @ vectors[:, ::-1][:, :code]
+    values = jnp.maximum(values, 2 * variance)  # a direction of less is as good as none
+    root = jnp.sqrt(values - variance)[None]
+    into, back = vectors * root / values[None], (vectors * root).T
+    return {"kernel": into, "bias": -mean @ into}, {"kernel": back, "bias": mean}, jnp.log(variance / values)
 
 
 def _require(**numbers: int) -> None:
@@ -150,22 +223,24 @@ def fit_vae(
     batch_size: int = 64,
     learning_rate: float | jax.Array = 1e-3,
 ) -> tuple[PyTree, Metrics]:
-    """Train an autoencoder on ``images: [N, S, S, C]`` uint8 by Adam; ``(parameters, metrics [updates])``.
+    """Train an autoencoder on ``images: [N, S, S, C]`` uint8 by Adam, whose rate falls to zero along half a cosine, from the
+    best linear one on; ``(parameters, metrics [updates])``.
 
     Args:
         vae: see `vae`.
         images: all that there are; batches are drawn from them, with replacement.
         key: consumed.
         updates, batch_size: at least 1.
-        learning_rate: may be traced.
+        learning_rate: the first; may be traced.
 
     Raises:
         ValueError: a number is out of its range.
     """
     _require(updates=updates, batch_size=batch_size)
-    optimizer = optax.adam(learning_rate)
-    init_key, loop_key = jax.random.split(key)
-    params = vae.init(init_key)
+    falling = lambda count: learning_rate * (1 + jnp.cos(count.astype(jnp.float32) * (jnp.pi / updates))) / 2
+    optimizer = optax.adam(falling)
+    init_key, begin_key, loop_key = jax.random.split(key, 3)
+    params = vae.begin(vae.init(init_key), images, begin_key)
 
     def step(carry: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Metrics]:
         params, opt_state = carry

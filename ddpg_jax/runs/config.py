@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from ddpg_jax.runs import device, steps
 from ddpg_jax.runs.devices import ASKED, asked
 from ddpg_jax.runs.members import checked_evolve, checked_vary, numbers_of
-from ddpg_jax.runs.presets import PRESETS, Numbers, Preset, numbers_on
+from ddpg_jax.runs.presets import PRESETS, Numbers, Preset, numbers_on, options_on
 from ddpg_jax.runs.values import LARGEST, RunError, exact, shown
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ def make_config(
         steps_per_chunk = exact("steps_per_chunk", steps_per_chunk, int)
     _check_own(**own)
     chosen = PRESETS[own.pop("preset")]
+    own["env_options"] = options_on(chosen, own["env"], own["env_options"])
     numbers, replaced = numbers_on(chosen, own["env"])
     numbers = _with(numbers, given, chosen.name)
     varied = checked_vary(vary or {}, own["seeds"], get_type_hints(type(numbers)))

@@ -16,7 +16,7 @@ from ddpg_jax.health import NEVER
 from ddpg_jax.host import Stopped
 from ddpg_jax.learner import Report
 from ddpg_jax.population import Programs
-from ddpg_jax.runs import devices, fits, hosts, layout, memory, terminal
+from ddpg_jax.runs import devices, drawn, fits, hosts, layout, memory, terminal
 from ddpg_jax.runs.build import (
     BEGINNING,
     DURING,
@@ -33,10 +33,10 @@ from ddpg_jax.runs.build import (
 )
 from ddpg_jax.runs.claim import claimed
 from ddpg_jax.runs.config import Config, RunError
-from ddpg_jax.runs.folder import Clock, curve, metrics_row, plain, read_metrics, write_json
+from ddpg_jax.runs.folder import Clock, metrics_row, plain, read_metrics, write_json
 from ddpg_jax.runs.log import Log
 from ddpg_jax.runs.start import Background, begun, check_folder, on_devices, restore
-from ddpg_jax.runs.statistics import plot, summary
+from ddpg_jax.runs.statistics import summary
 from ddpg_jax.runs.terminal import Interrupted
 from ddpg_jax.types import Agent, AgentState, PyTree
 
@@ -123,24 +123,16 @@ def _ended(
     config, returns = loop.config, loop.final(state)
     seconds = {"compile": loop.programs.seconds, "train": train_seconds, **loop.seconds, "wall": time.perf_counter() - began}
     write_json(loop.folder / "summary.json", said := summary(config, returns, seconds))
+    state = state if devices.of(config.mesh).devices == 1 else layout.fetched_arrays(state)
     if not config.vary:
-        _draw(loop.folder, say)
-    return Finished(said, agent, state if devices.of(config.mesh).devices == 1 else layout.fetched_arrays(state))
+        drawn.draw(config, loop.folder, state, say)
+    return Finished(said, agent, state)
 
 
 def _end_if(stop: list[int], when: str, folder: Path) -> None:
     if stop:
         name = signal.Signals(stop[0]).name
         raise Interrupted(f"stopped by {name} {when}; go on with --resume --run-dir {folder}", stop[0])
-
-
-def _draw(folder: Path, say: Callable[[str], None]) -> None:
-    """The picture of a run that is saved and done; that it cannot be drawn costs nothing else."""
-    try:
-        if curve(folder)[0].size:
-            plot([folder], folder / "curve.png")
-    except Exception as error:  # of a library that draws, or of the disk
-        say(f"{folder / 'curve.png'} could not be drawn ({error}); all else is there.")
 
 
 def _begin(

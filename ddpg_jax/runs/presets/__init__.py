@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
-from ddpg_jax.runs.presets import d4pg, ddpg, fast_td3, lecture, parameter_noise, pixels, td3, td3_categorical
+from ddpg_jax.runs.presets import d4pg, ddpg, drive, fast_td3, lecture, parameter_noise, pixels, td3, td3_categorical
 from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
 from ddpg_jax.runs.tasks import TASKS
 
-__all__ = ["PRESETS", "Numbers", "Parts", "Preset", "number_types", "numbers_on"]
+__all__ = ["PRESETS", "Numbers", "Parts", "Preset", "number_types", "numbers_on", "options_on"]
 
-MODULES: tuple[Any, ...] = (ddpg, parameter_noise, td3, d4pg, td3_categorical, fast_td3, lecture, pixels)
+MODULES: tuple[Any, ...] = (ddpg, parameter_noise, td3, d4pg, td3_categorical, fast_td3, lecture, pixels, drive)
 PRESETS: dict[str, Preset] = {preset.name: preset for module in MODULES for preset in module.PRESETS}
 
 
@@ -38,12 +38,18 @@ def numbers_on(preset: Preset, env: str) -> tuple[Numbers, dict[str, tuple[Any, 
     return replace(preset.numbers, **{**own, **preset.published_for(env)}), replaced
 
 
+def options_on(preset: Preset, env: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The options of an environment, those with which it shows images among them where the preset takes such."""
+    shows = preset.images and env in TASKS and not given.get("pixels")
+    return {**TASKS[env].images, **given} if shows else given
+
+
 def _from_task(preset: Preset, env: str) -> Iterator[tuple[str, Any]]:
     """What a preset takes from a task, the later the stronger."""
     if env not in TASKS:
         return
     task = TASKS[env]
-    found = task.from_pixels if preset.images else task.numbers
+    found = preset.of_task(task)
     if found and not preset.exact:
         yield from preset.scaled_down.items()
         yield from found.items()

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from ddpg_jax.types import Agent, Behaviour, Environment, Replay, Window
+    from ddpg_jax.runs.tasks import Task
+    from ddpg_jax.types import Agent, AgentState, Behaviour, Environment, Replay, Window
 
 WIDEST, MOST_LAYERS = 1_000_000, 64
 LONGEST_WINDOW = 1_000
@@ -147,6 +148,8 @@ class Preset:
     exact: bool = False
     scaled_down: Mapping[str, Any] = field(default_factory=dict)
     """Numbers that replace those above on a task with numbers of its own, before those do."""
+    of_task: Callable[[Task], Mapping[str, Any]] = lambda task: task.numbers
+    """``of_task(task)``: which numbers that were found by trying on a task replace its own, where it is not exact."""
     published_for: Callable[[str], Mapping[str, Any]] = lambda env: {}
     """``published_for(env)``: what the publication itself has another number for on this environment."""
     only_for: str | None = None
@@ -155,6 +158,9 @@ class Preset:
     """Whether its networks take images, which those of the others do not."""
     around: Callable[[Environment], Environment] | None = None
     """A wrapper around the environment, also in evaluation."""
+    pictures: Callable[[Any, Environment, AgentState, Any], Mapping[str, Any]] | None = None
+    """``pictures(numbers, env, agent_state, key)``: what a run shows in the end besides its curve, by their names images
+    ``[H, W, 3]`` in [0, 1]."""
 
     @property
     def cites(self) -> str:

@@ -119,8 +119,10 @@ def _assemble(numbers: Numbers, env: Environment, agent: Agent, noise: Noise, **
         raise ValueError("normalize_observations: images are scaled by the networks that take them; leave it out.")
     if numbers.observation_dtype != "float32":
         raise ValueError(f"observation_dtype={numbers.observation_dtype}: images are stored as bytes; leave it out.")
-    for name in ("actor_stream", "critic_stream"):
-        if (stream := getattr(numbers, name)) != Numbers.__dataclass_fields__[name].default:
+    streams = {"actor_stream": (numbers.actor_stream, Numbers.actor_stream)}
+    streams["critic_stream"] = (numbers.critic_stream, Numbers.critic_stream)
+    for name, (stream, default) in streams.items():
+        if stream != default:
             raise ValueError(f"{name}={stream!r}: networks of images read all of the observation; leave it out.")
     storage = functools.partial(ddpg_jax.replay.frames, stack=env.stacked, num_envs=env.num_envs, n_step=numbers.n_step)
     explore = lambda agent: ddpg_jax.behaviour.explore(agent, noise)
@@ -151,6 +153,7 @@ PRESETS = (
         ),
         compose=drq_v2,
         images=True,
+        of_task=lambda task: task.from_pixels,
     ),
     Preset(
         name="paper-pixels",
@@ -176,5 +179,6 @@ PRESETS = (
         compose=paper,
         exact=True,
         images=True,
+        of_task=lambda task: task.from_pixels,
     ),
 )
