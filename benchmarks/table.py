@@ -35,13 +35,14 @@ def learned(result: dict[str, Any]) -> tuple[str, str]:
     settings, returns, wall = (result[name] for name in ("settings", "final_return", "wall_seconds"))
     backend, threshold = settings["backend"], settings["threshold"]
     words = ["ddpg-jax train", settings["env"], *(("--backend", backend) if backend else ()), *settings["options"]]
-    count = f"{len(result['seeds'])} seeds"
+    count = f"{len(result['seeds'])} seed{'s' * (len(result['seeds']) > 1)}"
     reached = f"{count}; " if threshold is None else f"{result['reached']} of {count} reach {threshold:,.0f}; "
     compiled = {"off": "compiled anew", "warm": "programs from the cache"}[settings["cache"]]
+    spread = returns["std"] if len(result["seeds"]) > 1 else result["seeds"][0]["final_return_std"]  # else of its episodes
     random = f" (random actions: {result['random_policy']['mean']:,.1f})" if "random_policy" in result else ""
     return (
         f"`{' '.join(words)}`, each seed from the shell, {compiled}",
-        f"{reached}return {returns['mean']:,.1f} ± {returns['std']:,.1f}, worst {returns['min']:,.1f}{random}; "
+        f"{reached}return {returns['mean']:,.1f} ± {spread:,.1f}, worst {returns['min']:,.1f}{random}; "
         f"{wall['min']:.1f} to {wall['max']:.1f} s",
     )
 
