@@ -28,6 +28,11 @@ def is_zero(value: Any) -> bool:
     return is_known(value) and not np.any(np.asarray(value))
 
 
+def is_image(x: Any) -> bool:
+    """Whether an array, or its shape, is of images ``[..., H, W, C]`` in bytes; other leaves of observations are vectors."""
+    return len(x.shape) >= 3 and x.dtype == np.uint8
+
+
 def between(low: float, high: float, /, **values: Any) -> None:
     """Raise ``ValueError`` if a concrete number or array among ``values`` leaves [low, high] or is not a number."""
     for name, value in values.items():

@@ -46,7 +46,7 @@ def augment(agent: Agent, *, pad: int = 4) -> Agent:
 
 
 def _moved(observation: PyTree, shifts: jax.Array, pad: int) -> PyTree:
-    return jax.tree.map(lambda x: shifted(x, shifts, pad) if x.dtype == jnp.uint8 and x.ndim == 4 else x, observation)
+    return jax.tree.map(lambda x: shifted(x, shifts, pad) if checks.is_image(x) else x, observation)
 
 
 def shifted(images: jax.Array, shifts: jax.Array, pad: int) -> jax.Array:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ddpg_jax import checks
 from ddpg_jax.networks.layers import Dense, LayerNorm, uniform_symmetric
 from ddpg_jax.types import PyTree
 
@@ -137,7 +138,7 @@ class Features(nn.Module):
 
     @nn.compact
     def __call__(self, observation: PyTree) -> jax.Array:
-        parts = [self.encoder()(x) if x.dtype == jnp.uint8 else x.astype(jnp.float32) for x in jax.tree.leaves(observation)]
+        parts = [self.encoder()(x) if checks.is_image(x) else x.astype(jnp.float32) for x in jax.tree.leaves(observation)]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
 

@@ -171,7 +171,7 @@ def _nothing_seen(*shape: int) -> Seen:
 def _images(observation: PyTree, stack: int) -> Images:
     leaves, structure = jax.tree.flatten(observation)
     shapes = [jnp.shape(x) for x in leaves]
-    places = [i for i, x in enumerate(leaves) if jnp.result_type(x) == jnp.uint8 and len(shapes[i]) >= 3]
+    places = [i for i, x in enumerate(leaves) if checks.is_image(x)]
     if not places:
         raise ValueError("frames are of images, uint8 [H, W, channels], but the observation has none: store it by replay.rows.")
     for i in places:

@@ -102,7 +102,7 @@ def _require_images(preset: Preset, name: str, env: Environment | HostEnvironmen
 
 
 def _is_image(observation: Any) -> bool:
-    return len(observation.shape) == 3 and 0 not in observation.shape and observation.dtype == np.uint8
+    return checks.is_image(observation) and len(observation.shape) == 3 and 0 not in observation.shape
 
 
 def _described(observation: PyTree) -> str:

@@ -92,7 +92,9 @@ def autoencoder(numbers: DriveNumbers, env: Environment) -> VAE:
     """
     import jax
 
-    shapes = [x.shape for x in jax.tree.leaves(env.observation) if x.dtype == "uint8"]
+    from ddpg_jax import checks
+
+    shapes = [x.shape for x in jax.tree.leaves(env.observation) if checks.is_image(x)]
     if len(shapes) != 1 or shapes[0][0] != shapes[0][1]:
         raise ValueError(f"an autoencoder is of one square image, but an observation has {shapes or 'none'}: show it so.")
     size, _, depth = shapes[0]
@@ -120,6 +122,8 @@ def images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array]
     """``images(key)``: about ``count`` images ``[N, H, W, C]`` of random episodes, of each environment's ``every``-th step."""
     import jax
 
+    from ddpg_jax import checks
+
     behaviour, nobody = ddpg_jax.behaviour.random_actions(), cast("AgentState", None)
     collect = ddpg_jax.rollout.collect(env, behaviour)
 
@@ -128,7 +132,7 @@ def images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array]
 
     def look(collector: Any, keys: jax.Array) -> tuple[Any, jax.Array]:
         collector, _ = jax.lax.scan(step, collector, keys)
-        return collector, next(x for x in jax.tree.leaves(collector.observation) if x.dtype == "uint8")
+        return collector, next(x for x in jax.tree.leaves(collector.observation) if checks.is_image(x))
 
     def seen(key: jax.Array) -> jax.Array:
         begin_key, key = jax.random.split(key)
