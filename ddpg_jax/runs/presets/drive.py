@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 SLOT = "autoencoder"
 SHOWN = 12
 """Images in a picture of reconstructions."""
-APART = 40
-"""Steps between two of them."""
+APART = 43
+"""Which of the images that are seen: every 43rd, of another environment each time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class DriveNumbers(ddpg.DDPGNumbers):
     images: int = 8_192
     """Which the autoencoder is trained on, of random episodes before the run."""
     images_every: int = 4
-    """Steps between two of them."""
+    """Which of the images that are seen: every 43rd, of another environment each time."""
     image_updates: int = 100
     """Updates of the autoencoder."""
     image_batch: int = 64
