@@ -143,8 +143,8 @@ def test_there_is_no_circle():
 
 
 def test_rooms_and_arrows():
-    """22 rooms and 69 arrows; more want a reason. The last: `compiling`, and the three rooms that compile; `health` and `host`
-    keep what they watch as a vector of `sums`."""
+    """22 rooms and 70 arrows; more want a reason. The last: `compiling`, and the three rooms that compile; `health` and `host`
+    keep what they watch as a vector of `sums`; `networks` ask `checks` what an image is."""
     assert len(FLOOR) <= 22
     assert len(ARROWS) <= 70
 
