@@ -199,6 +199,7 @@ def populations() -> list[tuple[str, str]]:
         "memory": memory,
         "lane": lane,
         "study_driving": driving,
+        "study_autoencoder": autoencoder,
     }
     made = [row(load(name)) for name, row in found.items() if (RESULTS / f"{name}.json").is_file()]
     return made + [half(result) for result in on_tasks("bfloat16")]
@@ -269,6 +270,16 @@ def driving(result: dict[str, Any]) -> tuple[str, str]:
         f"lane: metres per disengagement on {settings['roads']} held-out roads of {settings['metres_of_a_road']:g} m, "
         "and those of Kendall et al. 2018 with a car",
         "; ".join(each(name, row) for name, row in result["rows"].items()),
+    )
+
+
+def autoencoder(result: dict[str, Any]) -> tuple[str, str]:
+    """The row of `benchmarks/studies/autoencoder.py`."""
+    factors = [f"{one['factor']:.1f}" for one in result["runs"]]
+    return (
+        f"preset `drive`: on {result['images']:,} pictures of held-out roads, the error of their mean picture over its "
+        "autoencoder's",
+        ", ".join(factors),
     )
 
 

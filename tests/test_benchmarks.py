@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import pytest
 
+from ddpg_jax import runs
 from ddpg_jax.runs.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
@@ -371,6 +372,19 @@ def test_members(tmp_path: Path) -> None:
     rates = {way: each["median"] for way, each in one["updates_per_second"].items()}
     assert set(rates) == {"one", "vmap", "loop_1", "vmap_2_devices", "loop_1_2_devices"}
     assert one["over_one"]["loop_1_2_devices"] == pytest.approx(rates["loop_1_2_devices"] / rates["one"])
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_autoencoder(tmp_path: Path) -> None:
+    """As the best linear one it begins, and even of few pictures of random episodes that is better than the mean picture."""
+    small = {"total_timesteps": 1_000, "learning_starts": 200, "batch_size": 8, "hidden": (8,), "evaluation_episodes": 2}
+    small |= {"images": 512, "image_updates": 1, "env_options": {"camera_size": 16, "time_limit": 40}}
+    run = runs.train("lane", preset="drive", run_dir=tmp_path / "run", progress=False, **small).folder
+    result = measure(tmp_path, "studies/autoencoder.py", str(run), "--count", "100")
+    (one,) = result["runs"]
+    assert (result["images"], one["size"]) == (100, 16)
+    assert 1 < result["least_factor"] == one["factor"] == pytest.approx(one["mean_image"] / one["error"])
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
