@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddpg_jax import host, runs
-from ddpg_jax.runs import build, claim, cli, loop, playback, terminal
+from ddpg_jax.runs import build, claim, cli, drawn, loop, playback, terminal
 from ddpg_jax.runs.checkpoints import Checkpoints
 from ddpg_jax.runs.config import RunError, make_config
 from ddpg_jax.runs.folder import read_metrics
@@ -295,7 +295,7 @@ def test_lines_that_cannot_be_written(tmp_path, monkeypatch, undisturbed):
 
 
 def test_a_picture_that_cannot_be_drawn(tmp_path, monkeypatch, undisturbed):
-    monkeypatch.setattr(loop, "plot", lambda *arguments: raiser(ValueError("no fonts"))())
+    monkeypatch.setattr(drawn, "plot", lambda *arguments: raiser(ValueError("no fonts"))())
     assert any("curve.png could not be drawn (no fonts)" in text for text in go(tmp_path / "run"))
     assert_same(tmp_path / "run", undisturbed)
 

@@ -18,8 +18,8 @@ SMALL = ["--total-timesteps", "400", "--learning-starts", "100", "--steps-per-ch
 SMALL += ["--evaluation-episodes", "4"]
 SHORT = ["--time-limit", "40"]
 """Of what is drawn, which takes its time."""
-FEW = [*SHORT, "--images", "32", "--image-updates", "3", "--code", "4"]
-"""Of an autoencoder."""
+FEW = [*SHORT, "--num-envs", "4"]
+CODES = ["--images", "32", "--image-updates", "3", "--code", "4"]
 
 
 def test_python_blocks_run(capsys):
@@ -66,7 +66,7 @@ def test_commands_run_in_their_order(tmp_path, monkeypatch):
         if words[1] in ("train", "sweep"):
             fewer = lambda word: word.replace("40000", "600").replace("32", "2").replace("16", "4")
             words = [*words, *SHORT] if "--pixels" in words else [fewer(word) for word in words]
-            words += FEW if "drive" in words else []
+            words += FEW * ("lane" in words) + CODES * ("drive" in words)
             words += [] if {"--resume", "--dry-run"} & set(words) else SMALL
         result = CliRunner().invoke(cli.main, words[1:], catch_exceptions=False)
         assert result.exit_code == 0, (words, result.output)
