@@ -161,8 +161,8 @@ def coded(
     """Show the agent one vector: the code of each image of an observation, and what else is in it.
 
     ``fit`` is called once, in ``init``: what it learns stays as it is, in ``AgentState.slots[slot]``, where checkpoints and
-    exports have it. So a code is made once, as an observation is collected, and replay stores codes (`Agent.keep`); a batch may
-    have observations or codes.
+    exports have it. So codes are made as observations are collected and replay stores them (`Agent.keep`), not each update;
+    a batch may have observations or codes.
 
     Args:
         agent: any agent of vectors.
@@ -170,7 +170,7 @@ def coded(
         fit: ``fit(key) -> params``; consumes its key, one that ``init`` split off.
         slot: the name of the parameters.
 
-    An image is a leaf of dtype uint8, whose last three axes are ``H, W, C``; any other leaf is a vector ``[..., O]``.
+    What an image is, `ddpg_jax.checks.is_image` says; any other leaf is a vector ``[..., O]``.
 
     Raises:
         ValueError: from ``init``, the slot is taken.

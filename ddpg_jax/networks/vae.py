@@ -105,14 +105,14 @@ def vae(
 
         L = 1/B sum |x - decode(z)|^2 / (2 sigma^2) + beta KL(N(mean, variance) | N(0, I)),   z = mean + sqrt(variance) eps
 
-    Four convolutions of kernel 2 and stride 2 encode, four transposed ones decode: all are matrix products. sigma is 0.1 of the
-    range of a colour, and the sum is over pixels and colours.
+    ``layers`` convolutions of kernel 2 and stride 2 encode, beside a linear map of the whole image, and as many transposed ones
+    decode, beside another: all are matrix products. sigma is 0.1 of the range of a colour; the sum is over pixels and colours.
 
     Args:
-        size: S, pixels along each side, a multiple of 16, at least 32.
+        size: S, pixels along each side, a multiple of 2^layers and at least twice that.
         depth: C, colours.
         code: Z, numbers of a code.
-        channels: of each layer.
+        channels, layers: of each convolution, and how many.
         beta: weight of the divergence; may be traced.
 
     ``loss`` consumes its key.
@@ -122,8 +122,8 @@ def vae(
 
     Source: Kingma and Welling 2014 (arXiv:1312.6114), equation 10; beta: Higgins et al. 2017. Kendall et al. 2018
     (arXiv:1807.00412), section III-C: KL and L2 loss, the decoder mirrors the encoder of four 3x3 layers of 16 channels.
-    Differs from the paper: its kernels are 3x3, which XLA takes half a minute to compile on a CPU inside a loop, these 2x2; it
-    states neither beta nor the size of the code.
+    Differs from the paper: its kernels are 3x3, which XLA takes half a minute to compile on a CPU inside a loop, these 2x2; the
+    linear maps are ours, which it can begin with (`principal`); it states neither beta nor the size of the code.
     """
     _require(depth=depth, code=code, channels=channels, layers=layers)
     multiple = 2**layers
