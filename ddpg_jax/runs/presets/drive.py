@@ -69,11 +69,12 @@ class DriveNumbers(ddpg.DDPGNumbers):
 
 def compose(numbers: DriveNumbers, env: Environment) -> Parts:
     """DDPG that sees codes, with Ornstein-Uhlenbeck noise that halves again and again."""
-    if numbers.observation_dtype != "float32":
-        raise ValueError(f"observation_dtype={numbers.observation_dtype}: codes are stored as they are; leave it out.")
-    if numbers.normalize_observations:
-        raise ValueError("normalize_observations: an autoencoder's codes are spread about as N(0, 1); leave it out.")
-    if not hasattr(env, "single_state"):
+    from ddpg_jax.types import HostEnvironment
+
+    parts.require_whole(
+        numbers, scaled="an autoencoder's codes are spread about as N(0, 1)", stored="codes are stored as they are"
+    )
+    if isinstance(env, HostEnvironment):
         raise ValueError("preset drive plays random episodes as it begins, which needs an environment on the device.")
     made, noise = autoencoder(numbers, env), ddpg_jax.noise
     agent = ddpg.make(numbers, parts.actor_head(numbers, env), parts.critic_head(numbers))

@@ -52,6 +52,23 @@ def _reading(stream: str, option: str, network: Network, env: Environment) -> Ne
     return ddpg_jax.networks.stream(stream, network)
 
 
+def require_whole(numbers: Numbers, *, scaled: str, stored: str) -> None:
+    """Refuse what networks of images have no use for; ``scaled`` and ``stored``: what happens to observations instead.
+
+    Raises:
+        ValueError: such a number was given.
+    """
+    if numbers.normalize_observations:
+        raise ValueError(f"normalize_observations: {scaled}; leave it out.")
+    if numbers.observation_dtype != "float32":
+        raise ValueError(f"observation_dtype={numbers.observation_dtype}: {stored}; leave it out.")
+    streams = {"actor_stream": (numbers.actor_stream, Numbers.actor_stream)}
+    streams["critic_stream"] = (numbers.critic_stream, Numbers.critic_stream)
+    for name, (stream, default) in streams.items():
+        if stream != default:
+            raise ValueError(f"{name}={stream!r}: networks of images read all of the observation; leave it out.")
+
+
 def dtype(numbers: Numbers) -> Any:
     """What the networks compute in."""
     return _dtype(numbers.dtype)

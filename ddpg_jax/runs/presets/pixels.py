@@ -115,15 +115,7 @@ def paper(numbers: ddpg.DDPGNumbers, env: Environment) -> Parts:
 
 
 def _assemble(numbers: Numbers, env: Environment, agent: Agent, noise: Noise, **options: Any) -> Parts:
-    if numbers.normalize_observations:
-        raise ValueError("normalize_observations: images are scaled by the networks that take them; leave it out.")
-    if numbers.observation_dtype != "float32":
-        raise ValueError(f"observation_dtype={numbers.observation_dtype}: images are stored as bytes; leave it out.")
-    streams = {"actor_stream": (numbers.actor_stream, Numbers.actor_stream)}
-    streams["critic_stream"] = (numbers.critic_stream, Numbers.critic_stream)
-    for name, (stream, default) in streams.items():
-        if stream != default:
-            raise ValueError(f"{name}={stream!r}: networks of images read all of the observation; leave it out.")
+    parts.require_whole(numbers, scaled="images are scaled by the networks that take them", stored="images are stored as bytes")
     storage = functools.partial(ddpg_jax.replay.frames, stack=env.stacked, num_envs=env.num_envs, n_step=numbers.n_step)
     explore = lambda agent: ddpg_jax.behaviour.explore(agent, noise)
     return parts.assemble(numbers, agent, explore, storage=storage, **options)
