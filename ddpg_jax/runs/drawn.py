@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -24,13 +23,17 @@ LARGER = 4
 
 def draw(config: Config, folder: Path, agent_state: AgentState, say: Callable[[str], None]) -> None:
     """``curve.png``, and what the preset shows besides of the run's first member (`Preset.pictures`)."""
-    _try(folder / "curve.png", lambda path: curve(folder)[0].size and plot([folder], path), say)
-    env = environment(config, config.numbers.num_envs)
-    if config.preset.pictures is None or not isinstance(env, Environment):
+    _try(f"{folder / 'curve.png'}", lambda: curve(folder)[0].size and plot([folder], folder / "curve.png"), say)
+    env, pictures = environment(config, config.numbers.num_envs), config.preset.pictures
+    if pictures is None or not isinstance(env, Environment):
         return
-    key, state = jax.random.fold_in(jax.random.key(config.seed), LATER), member_state(config, agent_state, 0)
-    for name, image in config.preset.pictures(config.numbers, env, state, key).items():
-        _try(folder / f"{name}.png", functools.partial(save, image), say)
+
+    def others() -> None:
+        key, state = jax.random.fold_in(jax.random.key(config.seed), LATER), member_state(config, agent_state, 0)
+        for name, image in pictures(config.numbers, env, state, key).items():
+            save(image, folder / f"{name}.png")
+
+    _try(f"the preset's pictures in {folder}", others, say)
 
 
 def save(image: Any, path: Path) -> None:
@@ -42,8 +45,8 @@ def save(image: Any, path: Path) -> None:
     write(path, drawn.getvalue())
 
 
-def _try(path: Path, make: Callable[[Path], Any], say: Callable[[str], None]) -> None:
+def _try(what: str, draw: Callable[[], Any], say: Callable[[str], None]) -> None:
     try:
-        make(path)
-    except Exception as error:  # of a library that draws, or of the disk
-        say(f"{path} could not be drawn ({error}); all else is there.")
+        draw()
+    except Exception as error:  # of a library that draws, of memory, or of the disk
+        say(f"{what} could not be drawn ({error}); all else is there.")
