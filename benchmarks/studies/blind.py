@@ -1,6 +1,6 @@
 """What policies that see nothing earn: random actions, the best constant action, the best square wave in time.
 
-    python benchmarks/studies/blind.py playground/CartpoleSwingup --action-repeat 4
+    python benchmarks/studies/blind.py playground/CartpoleSwingup --action-repeat 8
 
 A deterministic policy without memory that is always shown the same does one action for ever, so no training on blank pictures
 ends above the best constant; a square wave knows the time besides. The best of a kind is chosen on episodes of its own, and its

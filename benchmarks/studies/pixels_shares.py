@@ -1,6 +1,6 @@
 """Where the time of learning from pixels goes: simulation, drawing, replay, networks; pictures a second of the whole loop.
 
-    python benchmarks/studies/pixels_shares.py playground/CartpoleSwingup -- --image-size 48 --grayscale --action-repeat 4
+    python benchmarks/studies/pixels_shares.py playground/CartpoleSwingup -- --image-size 48 --grayscale --action-repeat 8
 
 A short run of `ddpg-jax train --pixels --profile`, whose parts are timed alone, one after the other.
 """
