@@ -78,7 +78,6 @@ FROM_PIXELS = {  # of 48x48, where the upright pole is seen (at 32x32 it falls b
         "updates_per_step": 2,
         "replay_capacity": 30_504,
         "stddev_steps": 10_000,
-        "actor_learning_rate": 1e-3,
     },
 }
 
