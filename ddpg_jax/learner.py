@@ -123,7 +123,7 @@ def make_learner(
     def init(agent_key: Key, key: Key, collector: rollout.Collector) -> TrainState:
         example = _example(env)
         agent_state = agent.init(agent_key, example.observation, example.action)
-        example = _kept(agent, agent_state, example)
+        example = kept(agent, agent_state, example)
         batched = jax.tree.map(lambda x: jnp.zeros((env.num_envs, *x.shape), x.dtype), example)
         if not env.same_step if isinstance(env, HostEnvironment) else env.breaks:
             batched = dataclasses.replace(batched, valid=jnp.zeros((env.num_envs,), bool))
@@ -143,7 +143,7 @@ def make_learner(
         state: TrainState, collector: rollout.Collector, transition: Transition, done: jax.Array, *, store: bool = True
     ) -> TrainState:
         agent_state = state.agent if agent.observe is None else agent.observe(state.agent, transition.observation)
-        stored, window_state = _kept(agent, state.agent, transition), state.window
+        stored, window_state = kept(agent, state.agent, transition), state.window
         if window is not None:
             window_state, stored = window.push(window_state, stored, done)
         replay_state = state.replay
@@ -170,7 +170,7 @@ def _example(env: Environment | HostEnvironment) -> Transition:
     return Transition(observation=observation, action=action, reward=scalar, discount=scalar, next_observation=observation)
 
 
-def _kept(agent: Agent, state: AgentState, transition: Transition) -> Transition:
+def kept(agent: Agent, state: AgentState, transition: Transition) -> Transition:
     """What the agent wants to be stored of a transition."""
     if agent.keep is None:
         return transition

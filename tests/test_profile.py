@@ -88,6 +88,21 @@ def test_a_profile_on_the_host(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "matrix products alone take" in said
 
 
+def test_what_an_agent_keeps_is_what_is_stored_and_learned_from() -> None:
+    agent = agents.coded(
+        agents.ddpg(networks.Actor(1, (8,)), networks.Critic((8,), 0)),
+        lambda weights, image: image.reshape(*image.shape[:-3], -1).astype(jnp.float32) @ weights,
+        lambda key: jax.random.normal(key, (3 * 3 * 2, 5)),
+    )
+    like = timing.shaped(jax.ShapeDtypeStruct((3, 3, 2), jnp.uint8), jax.ShapeDtypeStruct((1,), jnp.float32))
+    code = jax.ShapeDtypeStruct((5,), jnp.float32)
+    assert parts.kept(agent, like) == timing.shaped(code, like.action)
+    init, step = parts.updating(agent, replay.uniform(10, 4), like)
+    _, (batch,) = jax.eval_shape(init, jax.random.key(0))
+    assert batch.observation.shape == batch.next_observation.shape == (4, 5)
+    jax.eval_shape(step, jax.eval_shape(init, jax.random.key(0)), jax.random.key(0))
+
+
 def test_products_of_an_update() -> None:
     """Actor 3-8-1 and critic 4-8-1 on batches of 5: forward, and backward to each weight and to each layer above the first.
 

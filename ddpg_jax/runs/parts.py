@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from ddpg_jax import learner
 from ddpg_jax.runs import limit
 from ddpg_jax.runs.timing import Part, filled, repeated, transitions
 from ddpg_jax.types import Agent, Environment, Key, PyTree, Replay, Transition
@@ -19,6 +20,12 @@ def stepping(env: Environment) -> Part:
         return (env_state, time_step.observation), time_step
 
     return env.reset, step
+
+
+def kept(agent: Agent, like: Transition) -> Transition:
+    """What the agent wants to be stored of a transition, in shapes."""
+    stored = lambda key: learner.kept(agent, agent.init(key, *_example(like)), jax.tree.map(_zeros, like))
+    return jax.eval_shape(stored, jax.random.key(0))
 
 
 def storing(replay: Replay, like: Transition, rows: int, num_envs: int, adds: int = 1, samples: int = 1) -> Part:
@@ -55,7 +62,7 @@ def updating(agent: Agent, replay: Replay, like: Transition) -> Part:
 
     def init(key: Key) -> PyTree:
         agent_key, data_key = jax.random.split(key)
-        return agent.init(agent_key, *_example(like)), _batch(replay, like, data_key)
+        return agent.init(agent_key, *_example(like)), _batch(replay, kept(agent, like), data_key)
 
     def step(state: PyTree, key: Key) -> tuple[PyTree, PyTree]:
         agent_state, (batch, *weight) = state
@@ -73,14 +80,17 @@ def multiplying(part: Part) -> tuple[Part, int]:
     return limit.alone(found), limit.flops(found)
 
 
+def _zeros(shape: jax.ShapeDtypeStruct) -> jax.Array:
+    return jnp.zeros(shape.shape, shape.dtype)
+
+
 def _example(like: Transition) -> tuple[PyTree, jax.Array]:
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (like.observation, like.action))
+    return jax.tree.map(_zeros, (like.observation, like.action))
 
 
 def _batch(replay: Replay, like: Transition, key: Key) -> tuple:
     """``(batch,)`` of as many transitions as a sample has, or ``(batch, weight)`` where it has weights."""
-    zeros = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-    sampled = jax.eval_shape(lambda key: replay.sample(replay.init(zeros()), key), key)
+    sampled = jax.eval_shape(lambda key: replay.sample(replay.init(jax.tree.map(_zeros, like)), key), key)
     weighted = replay.update is not None
     size = (sampled.batch if weighted else sampled).reward.shape[0]
     return transitions(key, like, size), *([jnp.ones(size)] if weighted else [])

@@ -125,10 +125,10 @@ def _contestants(config: Config, iterations: int) -> tuple[dict[str, Callable[[]
     made, schedule = build.compose(config, env), config.schedule
     like = timing.shaped(env.observation, env.action)
     rows = _rows(config)
-    update = parts.updating(made.agent, made.replay, like)
+    update, stored = parts.updating(made.agent, made.replay, like), parts.kept(made.agent, like)
     products, operations = parts.multiplying(update)
     device = {
-        "replay": parts.storing(made.replay, like, rows, env.num_envs, schedule.collect_steps, schedule.updates_per_step),
+        "replay": parts.storing(made.replay, stored, rows, env.num_envs, schedule.collect_steps, schedule.updates_per_step),
         "update": update,
         "products": products,
     }
