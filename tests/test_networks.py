@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ddpg_jax.agents import forward
-from ddpg_jax.networks import Actor, BatchNorm, Critic, Ensemble, LayerNorm, NoisyDense, first
+from ddpg_jax.networks import Actor, BatchNorm, Critic, Ensemble, LayerNorm, NoisyDense, first, inverting
 
 O, A = 5, 4  # noqa: E741
 
@@ -102,6 +102,30 @@ def test_action_is_bounded():
     assert np.abs(action).max() > 0.9
     unbounded = Actor(A, hidden=(8,), final_bound=None, output=lambda x: x)
     assert np.abs(unbounded.apply(some_params(actor, O), observation)).max() > 1
+    clipped = Actor(A, hidden=(8,), final_bound=None, output=inverting)
+    assert np.abs(clipped.apply(some_params(actor, O), observation)).max() == 1
+
+
+def test_inverted_gradients_are_the_papers_equation():
+    x = jnp.array([-3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0])
+    np.testing.assert_array_equal(inverting(x), np.clip(x, -1, 1))
+    gradient = lambda weight: jax.grad(lambda x: jnp.sum(weight * inverting(x)))(x)
+    # Of what is climbed down: a negative weight goes up, by the room there is above; beyond a bound it comes back.
+    np.testing.assert_allclose(gradient(-2.0), -2.0 * (1 - x) / 2)
+    np.testing.assert_allclose(gradient(2.0), 2.0 * (x + 1) / 2)
+
+
+@pytest.mark.parametrize(("output", "leaves"), [(inverting, True), (jnp.tanh, False)])
+def test_an_actor_leaves_a_bound_by_inverted_gradients_alone(output, leaves):
+    """Driven to 1 for as long as it goes on, then asked for -1, by steps of gradient descent."""
+
+    def step(x, wanted):
+        return x - 0.1 * jax.grad(lambda x: (output(x) - wanted) ** 2)(x), None
+
+    x, _ = jax.lax.scan(step, jnp.array(0.0), jnp.full(3_000, 20.0))
+    assert output(x) > 0.99
+    x, _ = jax.lax.scan(step, x, jnp.full(100, -1.0))
+    assert (output(x) < -0.9) == leaves
 
 
 @pytest.mark.parametrize("leading", [(), (6,), (2, 3)])

@@ -2,7 +2,7 @@
 
 from ddpg_jax.networks.conv import Conv, Features, Seen, Several, Trunk, drq_v2_encoder
 from ddpg_jax.networks.layers import BatchNorm, Dense, LayerNorm, NoisyDense, uniform_symmetric
-from ddpg_jax.networks.mlp import Actor, Critic, Ensemble, first
+from ddpg_jax.networks.mlp import Actor, Critic, Ensemble, first, inverting
 from ddpg_jax.networks.streams import stream
 from ddpg_jax.networks.vae import VAE, fit_vae, vae
 
@@ -23,6 +23,7 @@ __all__ = [
     "drq_v2_encoder",
     "first",
     "fit_vae",
+    "inverting",
     "stream",
     "uniform_symmetric",
     "vae",

@@ -11,6 +11,25 @@ from ddpg_jax.networks.layers import Dense, Norm, normalized
 from ddpg_jax.types import Key, Network, PyTree
 
 
+@jax.custom_vjp
+def inverting(x: jax.Array) -> jax.Array:
+    """``clip(x, -1, 1)`` with inverted gradients: an actor that came to a bound leaves it as fast as it came.
+
+    Descent is slowed down by what is left to the bound it goes to, ``(1 - x) / 2`` upwards and ``(1 + x) / 2`` downwards, and
+    beyond a bound it turns back. The gradient of ``tanh`` vanishes at the bounds in both directions.
+
+    Source: Hausknecht and Stone 2016 (arXiv:1511.04143), "inverting gradients".
+    """
+    return jnp.clip(x, -1.0, 1.0)
+
+
+def _inverted(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    return (gradient * jnp.where(gradient < 0, 1 - x, 1 + x) / 2,)
+
+
+inverting.defvjp(lambda x: (inverting(x), x), _inverted)
+
+
 class Actor(nn.Module):
     """The policy mu: ``observation: [..., O]`` to ``action: [..., action_size]`` in [-1, 1].
 
@@ -18,7 +37,7 @@ class Actor(nn.Module):
         action_size: number of action dimensions.
         hidden: width of each hidden layer; (400, 300) is the paper's.
         activation: non-linearity of the hidden layers.
-        output: what squashes the last layer; ``jnp.tanh`` bounds the action, the identity does not.
+        output: what squashes the last layer; ``jnp.tanh`` and `inverting` bound the action, the identity does not.
         final_bound: weights and biases of the last layer start in U[-final_bound, final_bound]; None means fan-in.
         dtype: of the computation (``jnp.bfloat16`` halves memory traffic); parameters and output stay float32.
         norm: `LayerNorm`, `BatchNorm` or None, after each hidden layer and before its non-linearity.
