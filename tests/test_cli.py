@@ -433,7 +433,7 @@ VALUES = {
 }
 
 
-SWITCHES = {"layer_norm": True, "normalize_observations": False}
+SWITCHES = {"layer_norm": True, "inverting_gradients": True, "normalize_observations": False}
 # Numbers that only some presets have.
 CATEGORICAL = {
     "stddev_low": 0.01,

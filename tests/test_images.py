@@ -369,6 +369,7 @@ CHANGED = {
     "hidden": (11, 12),
     "critic_hidden": (13, 14),
     "layer_norm": True,
+    "inverting_gradients": True,
     "n_step": 4,
     "gamma": 0.9375,
     "tau": 0.0625,
@@ -391,6 +392,7 @@ OF_DRQ = CHANGED | {
 
 
 OF_DRIVE = {name: value for name, value in CHANGED.items() if name != "layer_norm"} | {
+    "inverting_gradients": False,
     "anneal_updates": 0,
     "theta": 0.75,
     "stddev_half_life": 100,
@@ -437,6 +439,7 @@ def test_every_number_of_drq_v2_arrives(calls):
     config, env = make_config("test_images:dots", "drq-v2", **OF_DRQ), dots(2)
     parts = config.preset.compose(config.numbers, env)
     options = calls["drq_v2"][1]
+    assert calls["drq_v2"][0][1].head.output is nets.inverting
     for name in ("gamma", "tau", "actor_learning_rate", "critic_learning_rate", "critic_weight_decay", "target_noise_clip"):
         assert options[name] == OF_DRQ[name], name
     # Two environments and four updates at each of their steps: 500 steps of each environment are 2,000 updates.
@@ -477,6 +480,7 @@ def test_every_number_of_the_papers_pixels_arrives(calls):
     heads = [network.head for network in calls["ddpg"][0]]
     assert [head.hidden for head in heads] == [(11, 12), (13, 14)]
     assert [head.final_bound for head in heads] == [3e-4, 3e-4]
+    assert heads[0].output is nets.inverting
     assert [encoder.encoder().channels for encoder in (network.encoder for network in calls["ddpg"][0])] == [(32,) * 3] * 2
 
 
@@ -485,6 +489,7 @@ def test_every_number_of_drive_arrives(calls):
     parts = config.preset.compose(config.numbers, env)
     for name in ("gamma", "tau", "actor_learning_rate", "critic_learning_rate", "critic_weight_decay"):
         assert calls["ddpg"][1][name] == OF_DRIVE[name], name
+    assert calls["ddpg"][0][0].output is jnp.tanh
     falling, theta = calls["ornstein_uhlenbeck"]
     assert [float(falling[0](jnp.int32(step))) for step in (0, 50, 100)] == pytest.approx([0.25, 0.125, 0.0625])
     assert theta == {"theta": 0.75}

@@ -68,6 +68,7 @@ CHANGED = {
     "image_batch": 9,
     "image_learning_rate": 0.125,
 }
+SWITCHES = ("layer_norm", "inverting_gradients", "normalize_observations")
 OF_VECTORS = [name for name, preset in PRESETS.items() if not preset.images]
 """Those that take images: `test_images`."""
 AGENT = {"paper": "ddpg", "paper-batch-norm": "ddpg", "default": "ddpg", "parameter-noise": "ddpg", "pendulum-lecture": "ddpg"}
@@ -87,7 +88,8 @@ def changed(name, **more):
     """The preset's numbers, all of them other ones, its switches turned."""
     numbers = PRESETS[name].numbers
     known = {field.name for field in fields(numbers)}
-    switches = {field: not getattr(numbers, field) for field in ("layer_norm", "normalize_observations")}
+    switches = {field: not getattr(numbers, field) for field in SWITCHES}
+    switches |= {"inverting_gradients": False} if name == "pendulum-lecture" else {}
     values = {field: value for field, value in CHANGED.items() if field in known} | switches | more
     assert set(values) == known, "a new number wants a line above, and a look at where it goes"
     return replace(numbers, **values)
@@ -125,7 +127,7 @@ def composed(name, numbers):
 
 def test_each_preset_is_listed_here():
     assert set(AGENT) == set(OF_VECTORS)
-    assert set(number_types()) | {"hidden", "critic_hidden"} == {*CHANGED, "layer_norm", "normalize_observations"}
+    assert set(number_types()) | {"hidden", "critic_hidden"} == {*CHANGED, *SWITCHES}
 
 
 @pytest.mark.parametrize("name", OF_VECTORS)
@@ -198,6 +200,17 @@ def test_norms_reach_the_networks(name, calls):
             assert (actor.norm, actor.input_norm, critic.norm, critic.input_norm) == (layer, None, layer, None)
         assert critic.action_norm is layer
         assert critic.action_layer == (1 if name in ("paper", "paper-batch-norm") else 0)
+
+
+@pytest.mark.parametrize("name", OF_VECTORS)
+def test_bounds_of_actions_reach_the_actor(name, calls):
+    if name == "pendulum-lecture":
+        with pytest.raises(ValueError, match="inverting_gradients=True: the lecture's actions have no bounds"):
+            composed(name, replace(changed(name), inverting_gradients=True))
+        return
+    for inverting, output in ((False, jnp.tanh), (True, networks.inverting)):
+        composed(name, replace(changed(name), inverting_gradients=inverting))
+        assert calls[AGENT[name]][0][0].output is output
 
 
 @pytest.mark.parametrize("name", OF_VECTORS)
@@ -447,6 +460,7 @@ SOURCES["drq-v2"] = {  # Yarats et al. 2021, cfgs/config.yaml and cfgs/task/medi
 SOURCES["drive"] = {  # Kendall et al. 2018, sections III-C and IV-A; None: it does not say
     "batch_size": 64,
     "hidden": (8,),
+    "inverting_gradients": False,
     "gamma": 0.9,
     "max_grad_norm": 0.005,
     "theta": 0.6,
@@ -469,6 +483,7 @@ OURS = {
         "n_step": "3-step returns",
         "gamma": "gamma 0.95",
         "hidden": "128x128 (8 there)",
+        "inverting_gradients": "inverted gradients at the actions' bounds",
         "actor_learning_rate": "Adam 3e-4",
         "critic_learning_rate": "and 1e-3",
         "anneal_updates": "zero over 20,000 updates",
@@ -519,7 +534,13 @@ BESIDE = {
     "td3-paper": [],
 }
 SILENT = {"reward_scale": 1.0, "importance_updates": 100_000, "anneal_updates": 0, "n_step": 1, "critic_hidden": ()}
-SILENT |= {"layer_norm": False, "normalize_observations": False, "critic_weight_decay": 0.0, "weight_decay": 0.0}
+SILENT |= {
+    "layer_norm": False,
+    "inverting_gradients": False,
+    "normalize_observations": False,
+    "critic_weight_decay": 0.0,
+    "weight_decay": 0.0,
+}
 SILENT |= {"dtype": "float32", "observation_dtype": "float32", "actor_stream": "state", "critic_stream": "privileged_state"}
 SILENT |= {"max_grad_norm": 0.0, "priority_exponent": 0.0, "importance_exponent": 0.4}
 """Switched off: no source speaks of it."""

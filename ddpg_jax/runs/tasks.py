@@ -76,6 +76,7 @@ FROM_PIXELS = {  # of 48x48, where the upright pole is seen (at 32x32 it falls b
         "num_envs": 2,
         "learning_starts": 500,
         "updates_per_step": 2,
+        "inverting_gradients": True,
         "replay_capacity": 30_504,
         "stddev_steps": 10_000,
     },

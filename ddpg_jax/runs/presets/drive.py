@@ -173,8 +173,9 @@ PRESETS = (
         ),
         ours=(
             "32 cars side by side, each on a road and in colours of its own (one car on one road there), four updates from "
-            "256 transitions at each of their steps; 3-step returns, gamma 0.95; 128x128 (8 there); Adam 3e-4 and 1e-3, which "
-            "fall to zero over 20,000 updates; priorities to the power of 0.6; the noise halves in 60,000 steps of all cars. "
+            "256 transitions at each of their steps; 3-step returns, gamma 0.95; 128x128 (8 there), inverted gradients at the "
+            "actions' bounds (Hausknecht and Stone 2016); Adam 3e-4 and 1e-3, which fall to zero over 20,000 updates; "
+            "priorities to the power of 0.6; the noise halves in 60,000 steps of all cars. "
             "The autoencoder has three convolutions, codes of 64 and beta 0.1, begins as the best linear one, and has 100 "
             "updates (Adam 3e-4) from 64 of 8,192 images, every fourth of random episodes."
         ),
@@ -186,6 +187,7 @@ PRESETS = (
             batch_size=256,
             replay_capacity=163_200,
             hidden=(128, 128),
+            inverting_gradients=True,
             gamma=0.95,
             n_step=3,
             actor_learning_rate=3e-4,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 def compose(numbers: ddpg.DDPGNumbers, env: Environment) -> Parts:
     """The lecture's linear actor, start and noise."""
+    if numbers.inverting_gradients:
+        raise ValueError("inverting_gradients=True: the lecture's actions have no bounds; leave it False.")
     linear = parts.actor(numbers, env, output=lambda x: x, final_bound=None)
     agent = ddpg.make(numbers, linear, parts.critic(numbers, env, final_bound=None))
     noise = ddpg_jax.noise.ornstein_uhlenbeck(numbers.stddev, reset_at_episode_start=False)

@@ -31,6 +31,7 @@ def actor_head(numbers: Numbers, env: Environment, **options: Any) -> Actor:
     """The actor of one vector; ``options`` of `ddpg_jax.networks.Actor` go first."""
     known: dict[str, Any] = {"dtype": dtype(numbers)}
     known |= {"norm": ddpg_jax.networks.LayerNorm} if numbers.layer_norm else {}
+    known |= {"output": ddpg_jax.networks.inverting} if numbers.inverting_gradients else {}
     return ddpg_jax.networks.Actor(env.action.shape[-1], numbers.hidden, **known | options)
 
 
