@@ -477,7 +477,7 @@ SOURCES["fast-td3"] = SOURCES["td3-categorical"] | {"dtype": "bfloat16"}
 # Numbers that are not the source's, and the words in `ours` that say so.
 OURS = {
     "drive": {
-        "num_envs": "32 cars",
+        "num_envs": "64 cars",
         "updates_per_step": "four updates",
         "batch_size": "256 transitions",
         "n_step": "3-step returns",
@@ -489,7 +489,7 @@ OURS = {
         "anneal_updates": "zero over 20,000 updates",
         "importance_updates": "20,000 updates",
         "priority_exponent": "the power of 0.6",
-        "stddev_half_life": "halves in 60,000 steps",
+        "stddev_half_life": "halves in 120,000 steps",
         "layers": "three convolutions",
         "code": "codes of 64",
         "beta": "beta 0.1",

@@ -139,7 +139,7 @@ TASKS: dict[str, Task] = {
                 "actor_learning_rate": 5e-4,
                 "anneal_updates": 10_000,
             },
-            images={"observation": "camera", "camera_size": 32, "time_limit": 300},
+            images={"observation": "camera", "camera_size": 32, "time_limit": 150},
         ),
         Task(
             env="brax/inverted_pendulum",

@@ -172,20 +172,20 @@ PRESETS = (
             "no learning rates, no size of images and codes, and no exponents of the replay."
         ),
         ours=(
-            "32 cars side by side, each on a road and in colours of its own (one car on one road there), four updates from "
+            "64 cars side by side, each on a road and in colours of its own (one car on one road there), four updates from "
             "256 transitions at each of their steps; 3-step returns, gamma 0.95; 128x128 (8 there), inverted gradients at the "
             "actions' bounds (Hausknecht and Stone 2016); Adam 3e-4 and 1e-3, which fall to zero over 20,000 updates; "
-            "priorities to the power of 0.6; the noise halves in 60,000 steps of all cars. "
+            "priorities to the power of 0.6; the noise halves in 120,000 steps of all cars. "
             "The autoencoder has three convolutions, codes of 64 and beta 0.1, begins as the best linear one, and has 100 "
             "updates (Adam 3e-4) from 64 of 8,192 images, every fourth of random episodes."
         ),
         numbers=DriveNumbers(
-            total_timesteps=163_200,
-            num_envs=32,
-            learning_starts=3_200,
+            total_timesteps=326_400,
+            num_envs=64,
+            learning_starts=6_400,
             updates_per_step=4,
             batch_size=256,
-            replay_capacity=163_200,
+            replay_capacity=326_400,
             hidden=(128, 128),
             inverting_gradients=True,
             gamma=0.95,
@@ -197,7 +197,7 @@ PRESETS = (
             priority_exponent=0.6,
             importance_updates=20_000,
             stddev=0.4,
-            stddev_half_life=60_000,
+            stddev_half_life=120_000,
         ),
         compose=compose,
         images=True,
