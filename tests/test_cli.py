@@ -454,7 +454,7 @@ def test_numbers_of_other_presets_land_in_config_json():
     assert set(number_types()) == {*CATEGORICAL, *SWITCHES, *IMAGES, *DRIVE} | set(VALUES) & set(number_types())
     sizes = {"total_timesteps": 100, "learning_starts": 40, "steps_per_chunk": 3, "n_step": 3, "batch_size": 4, "seeds": 2}
     numbers = words(**CATEGORICAL, **sizes, time_limit=5, hidden="8", critic_hidden="9,8")
-    switches = ("--no-normalize-observations", "--layer-norm")
+    switches = ("--no-normalize-observations", "--layer-norm", "--inverting-gradients")
     result = invoke("train", "--preset", "td3-categorical", "--run-dir", "run", *numbers, *switches)
     assert result.exit_code == 0, (result.output, result.exception)
     written = json.loads(Path("run/config.json").read_text())
@@ -474,7 +474,7 @@ def test_a_number_that_the_preset_does_not_have():
 
 
 def test_every_option_lands_in_config_json():
-    switches = ("--layer-norm", "--no-normalize-observations")
+    switches = ("--layer-norm", "--inverting-gradients", "--no-normalize-observations")
     options = words(**VALUES, time_limit=5, hidden="8,4", critic_hidden="9,5")
     result = invoke("train", "--preset", "paper", "--run-dir", "run", *options, *switches)
     assert result.exit_code == 0, (result.output, result.exception)
