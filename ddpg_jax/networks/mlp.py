@@ -13,7 +13,7 @@ from ddpg_jax.types import Key, Network, PyTree
 
 @jax.custom_vjp
 def inverting(x: jax.Array) -> jax.Array:
-    """``clip(x, -1, 1)`` with inverted gradients: an actor that came to a bound leaves it as fast as it came.
+    """``clip(x, -1, 1)`` with inverted gradients: what came to a bound leaves it at the gradient's full speed.
 
     Descent is slowed down by what is left to the bound it goes to, ``(1 - x) / 2`` upwards and ``(1 + x) / 2`` downwards, and
     beyond a bound it turns back. The gradient of ``tanh`` vanishes at the bounds in both directions.

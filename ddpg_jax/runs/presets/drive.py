@@ -42,7 +42,7 @@ class DriveNumbers(ddpg.DDPGNumbers):
     images: int = 8_192
     """Which the autoencoder is trained on, of random episodes before the run."""
     images_every: int = 4
-    """Which of the images that are seen: every 43rd, of another environment each time."""
+    """Steps of each environment from one of these images to the next."""
     image_updates: int = 100
     """Updates of the autoencoder."""
     image_batch: int = 64

@@ -37,7 +37,7 @@ class Numbers:
     """Empty is as ``hidden``."""
     layer_norm: bool = False
     inverting_gradients: bool = False
-    """Whether actors leave a bound of their actions as fast as they came to it (`ddpg_jax.networks.inverting`)."""
+    """Whether actors leave a bound of their actions at full speed (`ddpg_jax.networks.inverting`)."""
     normalize_observations: bool = False
     dtype: str = "float32"
     """What the networks compute in: float32 or bfloat16. Parameters, targets, optimisers and losses are float32."""
