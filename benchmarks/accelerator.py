@@ -73,7 +73,7 @@ NAMES = (*PARTS, KERNELS, PREDICTED)
 def measure(name: str, out: Path, minutes: float, toy: bool) -> None:
     """Measure a part, and write what is known so far after each measurement."""
     from benchmarks import timing
-    from ddpg_jax.runs import folder
+    from ddpg_jax.runs.folder import files
 
     part, began = PARTS[name], time.monotonic()
     result: dict[str, Any] = {**timing.context(), "part": name, "toy": toy, "minutes": minutes, "measured": [], "left_out": []}
@@ -81,13 +81,13 @@ def measure(name: str, out: Path, minutes: float, toy: bool) -> None:
         package = part.needs.removeprefix("mujoco_")
         result["skipped"] = f"part {name} needs {part.needs}, which is not installed: pip install {package}"
         click.echo(result["skipped"])
-        folder.write_json(out, result)
+        files.write_json(out, result)
         return
     if part.reach:
         from benchmarks import reach
 
         task = reach.TASKS[part.reach]
-        keep = lambda found: folder.write_json(out, result | {"measured": [found]})
+        keep = lambda found: files.write_json(out, result | {"measured": [found]})
         reach.measure(reach.config_of(task, toy), task.marks, minutes, keep)
     for point in part.points(toy):
         if time.monotonic() - began > 60 * minutes:
@@ -95,7 +95,7 @@ def measure(name: str, out: Path, minutes: float, toy: bool) -> None:
         else:
             result["measured"].append(found := _measured(point))
             click.echo(sentence(found))
-        folder.write_json(out, result)
+        files.write_json(out, result)
     if result["left_out"]:
         click.echo(f"{minutes:g} minutes are over: {len(result['left_out'])} measurements are left out.")
     click.echo(str(out))
@@ -136,7 +136,7 @@ def sentence(found: dict[str, Any]) -> str:
 def trace(out: Path, toy: bool) -> None:
     """Which kernels the update of each agent runs at the usual sizes, and how long each of them takes."""
     from benchmarks import kernels, programs, timing
-    from ddpg_jax.runs import folder
+    from ddpg_jax.runs.folder import files
 
     sizes, rounds = ({"batch_size": 4, "hidden": 8}, 2) if toy else (BASE, 100)
     result: dict[str, Any] = {
@@ -152,7 +152,7 @@ def trace(out: Path, toy: bool) -> None:
         call = programs.updates(name, iterations=rounds * batches, **sizes)
         call()
         result["agents"][name] = found = kernels.run(call)
-        folder.write_json(out, result)
+        files.write_json(out, result)
         count, seconds = (sum(one[key] for one in found) / rounds for key in ("count", "seconds"))
         click.echo(f"{name:16} {count:6.1f} kernels a round, {1e6 * seconds:7.1f} us of them (some side by side)")
     click.echo(str(out))
@@ -161,14 +161,14 @@ def trace(out: Path, toy: bool) -> None:
 def predict(out: Path, results: Path) -> None:
     """Beside each measured update at the usual sizes, what the number of its kernels predicts."""
     from benchmarks import timing
-    from ddpg_jax.runs import folder
+    from ddpg_jax.runs.folder import files
 
     compiled, measured = results / "compiled_h100.json", out.with_name("accelerator_updates.json")
     if missing := [path for path in (compiled, measured) if not path.is_file()]:
         raise click.ClickException(f"{missing[0]} is missing: what is predicted and what is measured come from there.")
     known = kernels(json.loads(compiled.read_text()))
     rows = [row for one in json.loads(measured.read_text())["measured"] if (row := _row(one, known)) is not None]
-    folder.write_json(out, {**timing.context(), "part": PREDICTED, "rows": rows})
+    files.write_json(out, {**timing.context(), "part": PREDICTED, "rows": rows})
     click.echo("agent            kernels  predicted us  measured us  ratio")
     for row in rows:
         figures = (1e6 * row["predicted_seconds"], 1e6 * row["measured_seconds"], row["measured_over_predicted"])

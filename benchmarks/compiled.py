@@ -25,7 +25,7 @@ from benchmarks import accelerators, hlo, timing
 from benchmarks.accelerators import ACCELERATORS, Compiled, MissingError
 from benchmarks.lowered import DEFAULT, OURS, SPREAD, Program
 from benchmarks.peers.updates import PEERS
-from ddpg_jax.runs import folder
+from ddpg_jax.runs.folder import files
 
 PROGRAMS = OURS | SPREAD | PEERS
 HEAD = "program                  kernels copies /env step    temporary        aliased             of compile here  structure"
@@ -130,7 +130,7 @@ def _keep(out: Path, device: str, name: str, row: dict[str, Any]) -> None:
     row = {**row, "command": command, "versions": context["versions"], "compiled_on": context["device"]}
     programs = kept.get("programs", {}) | {name: row}
     ordered = {each: programs[each] for each in sorted(programs, key=_place)}
-    folder.write_json(out, {"accelerator": ACCELERATORS[device].about, "programs": ordered})
+    files.write_json(out, {"accelerator": ACCELERATORS[device].about, "programs": ordered})
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -20,7 +20,7 @@ import click
 from benchmarks import timing
 from ddpg_jax import envs
 from ddpg_jax.envs import brax, gymnasium
-from ddpg_jax.runs import folder
+from ddpg_jax.runs.folder import files
 from ddpg_jax.types import HostEnvironment
 
 PLAYGROUND = (
@@ -71,7 +71,7 @@ def main(num_envs: int, time_limit: int, only: str, out: Path) -> None:
         click.echo(f"{label:48} {found[label]['seconds']:6.1f} s  {'; '.join(findings) or 'no findings'}")
     clean = sum(not one["findings"] for one in found.values())
     settings = {"num_envs": num_envs, "time_limit": time_limit, "only": only}
-    folder.write_json(out, {**timing.context(), "settings": settings, "without_findings": clean, "environments": found})
+    files.write_json(out, {**timing.context(), "settings": settings, "without_findings": clean, "environments": found})
     click.echo(f"{clean} of {len(found)} without findings\n{out}")
 
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from benchmarks import timing
 from ddpg_jax import agents, networks, replay
-from ddpg_jax.runs import folder
+from ddpg_jax.runs.folder import files
 from ddpg_jax.types import Agent, Key, PyTree, Replay, Transition
 
 SMALL, LARGE = 10_000, 1_000_000
@@ -55,7 +55,7 @@ def main(out: Path, repetitions: int, **sizes: int) -> None:
             "priorities_over_update": priorities / median["ddpg"],
         },
     }
-    folder.write_json(out, result)
+    files.write_json(out, result)
     for name, value in each.items():
         low, middle, high = (1e6 * value[part] for part in ("min", "median", "max"))
         click.echo(f"{name:18} {middle:9.1f} us [{low:.1f}, {high:.1f}], compile {result['compile_seconds'][name]:.1f} s")

@@ -62,7 +62,7 @@ CASES = {
 def main(kills: int, seed: int, only: str | None, out: Path) -> None:
     """Kill, look, go on; write the counts, beside what is known of other cases where it is of one only."""
     from benchmarks import timing
-    from ddpg_jax.runs import folder
+    from ddpg_jax.runs.folder import files
 
     names, drawn = [only] if only else list(CASES), random.Random(seed)
     result: dict[str, Any] = {**timing.context(), "devices": DEVICES, "chunks": CHUNKS, "seed": seed}
@@ -72,7 +72,7 @@ def main(kills: int, seed: int, only: str | None, out: Path) -> None:
             counts = tormented(CASES[name], Path(place) / name, kills // len(names), drawn)
             result["cases"][name] = counts
             click.echo(f"{name}: {counts}")
-            folder.write_json(out, result)
+            files.write_json(out, result)
     click.echo(str(out))
     kept = lambda counts: counts["restored bit for bit"] + counts["before the first checkpoint"] == counts["kills"]
     ended = lambda counts: counts["came to the end"] == counts["and were the same there"]
@@ -180,7 +180,7 @@ def start(arguments: list[str], log: Path) -> subprocess.Popen:
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
-        command = [sys.executable, "-m", "ddpg_jax.runs.cli", *arguments]
+        command = [sys.executable, "-m", "ddpg_jax.runs.cli.commands", *arguments]
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
 
 

@@ -19,7 +19,7 @@ if __name__ == "__main__":
 import click
 
 from benchmarks import accelerators, hlo, lowered, timing
-from ddpg_jax.runs import folder
+from ddpg_jax.runs.folder import files
 
 KEPT = Path(__file__).parent / "results" / "guard.json"
 AGENTS = ("ddpg", "td3", "d4pg")
@@ -102,7 +102,7 @@ def _write(path: Path, kept: dict[str, Any], found: dict[str, Figures]) -> None:
     context = timing.context()
     same = kept.get("versions", {}).get("jaxlib") == context["versions"]["jaxlib"]
     figures = (kept["figures"] if same else {}) | found
-    folder.write_json(path, {**context, "command": "python benchmarks/guard.py --write", "figures": figures})
+    files.write_json(path, {**context, "command": "python benchmarks/guard.py --write", "figures": figures})
     for name in figures.keys() - found.keys():
         click.echo(f"The figures of {name} are the old ones, as its compiler is not here or was not asked for.")
     click.echo(str(path))

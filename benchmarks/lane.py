@@ -14,7 +14,8 @@ import jax
 
 from benchmarks import timing
 from ddpg_jax import envs
-from ddpg_jax.runs import folder, parts
+from ddpg_jax.runs import parts
+from ddpg_jax.runs.folder import files
 
 
 @click.command(context_settings={"show_default": True})
@@ -36,7 +37,7 @@ def main(num_envs: int, sizes: tuple[int, ...], iterations: int, repetitions: in
         "compile_seconds": {name: each.compile_seconds for name, each in contestants.items()},
         "steps_per_second": {name: timing.spread([steps / value for value in values]) for name, values in seconds.items()},
     }
-    folder.write_json(out, result)
+    files.write_json(out, result)
     for name, rates in result["steps_per_second"].items():
         click.echo(f"{name}: {rates['median']:,.0f} steps/s")
     click.echo(str(out))

@@ -12,9 +12,9 @@ from benchmarks.accelerators import Place
 from ddpg_jax import agents, envs, noise, replay, rollout, sharding, train
 from ddpg_jax.behaviour import explore
 from ddpg_jax.population import Member
-from ddpg_jax.runs import build
-from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.presets import PRESETS
+from ddpg_jax.runs.programs import build
 from ddpg_jax.types import Key, PyTree, Replay
 
 OBSERVATIONS, ACTIONS = 17, 6
@@ -151,7 +151,7 @@ def spread(
 
 
 def recipe(env_name: str, preset: str, place: Place, **given: Any) -> jax.stages.Lowered:
-    """A chunk of a preset, as `ddpg-jax train` runs it; ``given``: as of `ddpg_jax.runs.config.make_config`."""
+    """A chunk of a preset, as `ddpg-jax train` runs it; ``given``: as of `ddpg_jax.runs.config.run_config.make_config`."""
     config = make_config(env_name, preset, **given)
     built = build.build(config, weigh=lambda parts: None)
     chunk = jax.jit(lambda state: built.population.chunk(state, {}), donate_argnums=0)

@@ -46,7 +46,7 @@ def main(
     if FLAG not in os.environ.get("XLA_FLAGS", ""):  # read when JAX is loaded
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}={devices}".strip()
     from benchmarks import timing
-    from ddpg_jax.runs import folder
+    from ddpg_jax.runs.folder import files
 
     sizes = {"batch_size": batch_size, "hidden": hidden, "observations": 3, "actions": 1, "capacity": 20_000}
     settings = {"agent": agent, **sizes, "updates": updates, "repetitions": repetitions, "devices": devices}
@@ -54,7 +54,7 @@ def main(
     for count in counts:
         found = measured(agent, count, [size for size in at_once if size <= count], devices, sizes, updates, repetitions)
         result["measured"].append(found)
-        folder.write_json(out, result)
+        files.write_json(out, result)
         rates = ", ".join(f"{way} {found['over_one'][way]:.2f}" for way in found["over_one"])
         one = found["updates_per_second"]["one"]["median"]
         click.echo(f"{count:4} members, times one member's {one:,.0f} updates/s: {rates}")

@@ -69,7 +69,7 @@ def main(names: tuple[str, ...], one: bool, out: Path) -> None:
         click.echo(json.dumps(measured(names[0])))
         return
     from benchmarks import timing
-    from ddpg_jax.runs import folder
+    from ddpg_jax.runs.folder import files
 
     kept = json.loads(out.read_text())["runs"] if names and out.is_file() else {}
     result: dict[str, Any] = {**timing.context(), "tolerance": TOLERANCE, "runs": kept}
@@ -78,22 +78,23 @@ def main(names: tuple[str, ...], one: bool, out: Path) -> None:
         if done.returncode:
             raise click.ClickException(f"{name}: {done.stderr.strip()[-2_000:]}")
         result["runs"][name] = found = json.loads(done.stdout.splitlines()[-1])
-        folder.write_json(out, result)
+        files.write_json(out, result)
         click.echo("{name}: table {sum:,}, grown by {grown:,}: {sum_over_grown:.3f}".format(name=name, **found))
     click.echo(str(out))
 
 
 def measured(name: str) -> dict[str, Any]:
     """The table of a run, and by how much its process grew."""
-    from ddpg_jax.runs import build, loop, memory
-    from ddpg_jax.runs.config import make_config
+    from ddpg_jax.runs.config.run_config import make_config
+    from ddpg_jax.runs.programs import build, compiled_memory
+    from ddpg_jax.runs.training import loop
 
     config = make_config("pendulum", **RUN | RUNS[name])
     built = build.build(config)
     found: dict[str, Any] = {}
 
     def watch(programs: Any) -> Any:
-        found["parts"] = {part.what: part.needed for part in memory.parts(config, built, programs)}
+        found["parts"] = {part.what: part.needed for part in compiled_memory.parts(config, built, programs)}
         Path("/proc/self/clear_refs").write_text("5")  # the peak is what is resident now
         found["before"] = _status("VmRSS")
         return programs

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 
-from ddpg_jax.runs import build
-from ddpg_jax.runs.config import Config, make_config
+from ddpg_jax.runs.config.run_config import Config, make_config
+from ddpg_jax.runs.programs import build, evaluation, setup
 
 PRESET = "fast-td3"
 
@@ -81,7 +81,7 @@ def measure(config: Config, marks: tuple[Mark, ...], minutes: float, keep: Calla
 def _curve(config: Config, programs: Any, began: float) -> Iterator[dict[str, Any]]:
     """The mean return of deterministic episodes after each chunk; seconds are since ``began``, and of training alone."""
     begin = time.monotonic()
-    state = programs.start(build.member_keys(config), {})
+    state = programs.start(setup.member_keys(config), {})
     np.asarray(state.steps)
     train = time.monotonic() - begin
     for chunk in range(1, config.num_chunks + 1):
@@ -90,7 +90,7 @@ def _curve(config: Config, programs: Any, began: float) -> Iterator[dict[str, An
         steps = config.schedule.steps_after(chunk)
         np.asarray(state.steps)
         train += time.monotonic() - begin
-        keys = build.evaluation_keys(config, build.DURING, steps)
+        keys = evaluation.evaluation_keys(config, evaluation.DURING, steps)
         returns = np.asarray(programs.evaluate(state.agent, keys, {}), np.float64)
         seconds = time.monotonic() - began
         about = {"env_steps": steps, "seconds": seconds, "train_seconds": train, "env_steps_per_second": steps / train}

@@ -28,7 +28,8 @@ import numpy as np
 from benchmarks import timing
 from ddpg_jax.envs import brax, playground, render
 from ddpg_jax.envs.render import image, model
-from ddpg_jax.runs import folder, video
+from ddpg_jax.runs.folder import files
+from ddpg_jax.runs.results import video
 
 MODELS = (
     "brax/halfcheetah",
@@ -72,7 +73,7 @@ def main(
     if with_speed:
         each = {name: _said(name, speed(name, size, batches, repetitions)) for name in SPEED}
         found["speed"] = timing.context() | {"size": size, "models": each}
-    folder.write(out, json.dumps(found, indent=1) + "\n")
+    files.write(out, json.dumps(found, indent=1) + "\n")
 
 
 def _said(name: str, figures: dict[str, Any]) -> dict[str, Any]:

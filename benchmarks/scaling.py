@@ -62,15 +62,15 @@ TASKS = (Task("pendulum", 3, 1), Task("ant", 27, 8), Task("halfcheetah", 18, 6))
 def main(results: Path, out: Path) -> None:
     """Predict, and write a table."""
     from benchmarks import accelerators, timing
-    from ddpg_jax.runs import folder
+    from ddpg_jax.runs.folder import files
 
     accelerators.only_cpu()
     rows = [row for task in TASKS for row in predicted(task, results / f"accelerator_{task.part}.json")]
     if not rows:
         raise click.ClickException(f"{results} has no accelerator_*.json that is not a try: run benchmarks/accelerator.sh.")
     found = {**timing.context(), "within": WITHIN._asdict(), "between": BETWEEN._asdict(), "per_host": PER_HOST, "rows": rows}
-    folder.write_json(out, found)
-    folder.write(out.with_suffix(".md"), table(found))
+    files.write_json(out, found)
+    files.write(out.with_suffix(".md"), table(found))
     click.echo(f"{out}\n{out.with_suffix('.md')}")
 
 

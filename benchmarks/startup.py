@@ -14,15 +14,15 @@ if __name__ == "__main__":
 import click
 
 from benchmarks import timing
-from ddpg_jax.runs import folder
+from ddpg_jax.runs.folder import files
 
 COMMANDS = {
     "python": ["-c", "pass"],
     "import": ["-c", "import ddpg_jax"],
     "import_jax": ["-c", "import jax"],
     "import_train": ["-c", "import ddpg_jax; ddpg_jax.train.make_train"],
-    "help": ["-m", "ddpg_jax.runs.cli", "--help"],
-    "train_help": ["-m", "ddpg_jax.runs.cli", "train", "--help"],
+    "help": ["-m", "ddpg_jax.runs.cli.commands", "--help"],
+    "train_help": ["-m", "ddpg_jax.runs.cli.commands", "train", "--help"],
 }
 
 
@@ -34,7 +34,7 @@ def main(repetitions: int, out: Path) -> None:
     start = functools.partial(subprocess.run, check=True, capture_output=True)
     calls = {name: functools.partial(start, [sys.executable, *words]) for name, words in COMMANDS.items()}
     seconds = {name: timing.spread(values) for name, values in timing.alternate(calls, repetitions).items()}
-    folder.write_json(out, {**timing.context(), "settings": {"repetitions": repetitions}, "seconds": seconds})
+    files.write_json(out, {**timing.context(), "settings": {"repetitions": repetitions}, "seconds": seconds})
     for name, one in seconds.items():
         click.echo(f"{name:14} {one['median']:6.3f} s [{one['min']:.3f}, {one['max']:.3f}]")
     click.echo(str(out))

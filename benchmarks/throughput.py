@@ -19,7 +19,8 @@ import jax
 
 from benchmarks import programs, timing
 from ddpg_jax import agents, envs, networks, replay
-from ddpg_jax.runs import folder, parts
+from ddpg_jax.runs import parts
+from ddpg_jax.runs.folder import files
 from ddpg_jax.types import Environment, Transition
 
 SMALL = 10_000
@@ -51,7 +52,7 @@ def main(name: str, backend: str | None, out: Path, repetitions: int, **sizes: i
         "compile_seconds": {key: call.compile_seconds for key, call in contestants.items()},
         **summarise(seconds, sizes),
     }
-    folder.write_json(out, result)
+    files.write_json(out, result)
     click.echo(report(result))
     click.echo(str(out))
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ddpg_jax.runs import folder
+from ddpg_jax.runs.folder import versions
 from ddpg_jax.runs.timing import Contestant, alternate, filled, repeated, scanned, shaped, spread, transitions
 
 __all__ = ["Contestant", "alternate", "context", "filled", "repeated", "scanned", "shaped", "spread", "transitions"]
@@ -10,4 +10,4 @@ __all__ = ["Contestant", "alternate", "context", "filled", "repeated", "scanned"
 
 def context() -> dict[str, Any]:
     """What a figure depends on besides the settings."""
-    return {"versions": folder.versions(), "device": folder.device()}
+    return {"versions": versions.versions(), "device": versions.device()}

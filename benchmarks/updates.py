@@ -45,7 +45,7 @@ def main(
         os.environ["XLA_FLAGS"] = xla_flags  # read when JAX is loaded, by us or by whatever is imported first
         os.execv(sys.executable, [sys.executable, *sys.argv])
     from benchmarks import timing
-    from ddpg_jax.runs import folder
+    from ddpg_jax.runs.folder import files
 
     out = out or Path(f"benchmarks/results/updates{'' if xla_flags is None else '_flags'}.json")
     settings = {"repetitions": repetitions, "xla_flags": os.environ.get("XLA_FLAGS", "")}
@@ -53,7 +53,7 @@ def main(
     for name, batch_size, hidden in ((n, b, w) for n in names for w in widths for b in batches):
         found = measured(name, batch_size, hidden, repetitions, updates)
         result["measured"].append(found)
-        folder.write_json(out, result)
+        files.write_json(out, result)
         rates = ", ".join(f"{who} {one['median']:,.1f}/s" for who, one in found["updates_per_second"].items())
         click.echo(f"{name} batch {batch_size:,} width {hidden:,}: {rates}; products take {found['products_over_update']:.2f}")
     click.echo(str(out))

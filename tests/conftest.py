@@ -20,7 +20,8 @@ import jax
 import optax
 import pytest
 
-from ddpg_jax.runs import cli, video
+from ddpg_jax.runs.cli import commands
+from ddpg_jax.runs.results import video
 
 video.use_headless_opengl()
 
@@ -50,7 +51,7 @@ optax.tree.bias_correction = _promoting(optax.tree.bias_correction)
 def one_cache() -> Iterator[None]:
     """The command's own cache of compiled programs stays out of the way of the tests'."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "use_compilation_cache", lambda: None)
+        patch.setattr(commands, "use_compilation_cache", lambda: None)
         yield
 
 

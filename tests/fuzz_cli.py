@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 from click.testing import CliRunner  # noqa: E402
 
-from ddpg_jax.runs import cli  # noqa: E402
+from ddpg_jax.runs.cli import commands  # noqa: E402
 from ddpg_jax.runs.presets import PRESETS, number_types  # noqa: E402
 
 LIMIT = 60
@@ -92,7 +92,7 @@ DAMAGE += ("seed=1.5", "env_options=7", 'env="brax/x"', 'preset="x"', "wings=2",
 def prepare(folder: Path) -> None:
     """What the lines meet: a run, damaged copies of it, files and folders in the way."""
     words = ["train", "--run-dir", str(folder / "run"), *(word for pair in SMALL.items() for word in pair)]
-    result = CliRunner().invoke(cli.main, words)
+    result = CliRunner().invoke(commands.main, words)
     assert result.exit_code == 0, result.output
     for index, damage in enumerate(DAMAGE):
         path = Path(shutil.copytree(folder / "run", folder / f"damaged-{index}")) / "config.json"
@@ -183,7 +183,7 @@ class TooLong(BaseException):
 def outcome(line: list[str], seconds: float = LIMIT, alone: bool = False) -> tuple[int, str, str]:
     """``(exit code, output, error)`` of a line, run here or in a process of its own."""
     if alone:
-        words = [sys.executable, "-m", "ddpg_jax.runs.cli", *line]
+        words = [sys.executable, "-m", "ddpg_jax.runs.cli.commands", *line]
         paths = os.pathsep.join([str(HERE.parent), str(HERE)])
         done = subprocess.run(
             words, capture_output=True, text=True, errors="replace", timeout=seconds, env={**os.environ, "PYTHONPATH": paths}
@@ -196,7 +196,7 @@ def outcome(line: list[str], seconds: float = LIMIT, alone: bool = False) -> tup
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(int(seconds))
     try:
-        result = CliRunner().invoke(cli.main, line, standalone_mode=True)
+        result = CliRunner().invoke(commands.main, line, standalone_mode=True)
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)

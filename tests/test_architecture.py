@@ -151,7 +151,7 @@ def test_rooms_and_arrows():
 
 def test_importing_the_package_imports_no_simulator():
     heavy = ["jax", "jaxlib", "numpy", "flax", "optax", "brax", "gymnasium", "mujoco"]
-    for module in ("ddpg_jax", "ddpg_jax.runs", "ddpg_jax.runs.presets", "ddpg_jax.runs.cli"):
+    for module in ("ddpg_jax", "ddpg_jax.runs", "ddpg_jax.runs.presets", "ddpg_jax.runs.cli.commands"):
         code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
         assert run.stdout.strip() == "[]", module

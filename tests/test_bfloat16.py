@@ -14,8 +14,8 @@ import pytest
 from ddpg_jax import agents, envs
 from ddpg_jax.networks import Actor, BatchNorm, Critic, Ensemble, LayerNorm
 from ddpg_jax.replay import rows
-from ddpg_jax.runs import build
-from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.programs import build
 from ddpg_jax.types import Transition
 
 O, A, B = 5, 3, 4  # noqa: E741

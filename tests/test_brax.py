@@ -17,7 +17,7 @@ import pytest
 from ddpg_jax import envs, rollout
 from ddpg_jax.envs import brax
 from ddpg_jax.envs.autoreset import batch
-from ddpg_jax.runs import video
+from ddpg_jax.runs.results import video
 
 BACKEND = {"swimmer": "generalized"}  # the only one that it has; spring, the quickest, for all others
 

@@ -10,8 +10,8 @@ import pytest
 from ddpg_jax import agents, envs, health, networks, noise, replay, returns, rollout, train
 from ddpg_jax.behaviour import explore
 from ddpg_jax.envs import Single, batch
-from ddpg_jax.runs import build
-from ddpg_jax.runs.config import RunError, make_config
+from ddpg_jax.runs.config.run_config import RunError, make_config
+from ddpg_jax.runs.programs import evaluation
 from ddpg_jax.types import TimeStep, Transition
 
 E, LIMIT, BREAKS_AT = 4, 6, 3
@@ -206,7 +206,7 @@ def test_an_evaluation_that_never_holds_out_comes_to_an_end():
     values = jax.jit(rollout.make_evaluate(agent, hopeless))(state, jax.random.key(1))
     assert np.isnan(values).all()
     with pytest.raises(RunError, match="a return of an evaluation is not a number: the simulation broke down"):
-        build.held_out(np.asarray(values), make_config("pendulum"))
+        evaluation.held_out(np.asarray(values), make_config("pendulum"))
 
 
 def test_the_check_sees_what_is_wrong_with_validity():

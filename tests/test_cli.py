@@ -18,14 +18,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ddpg_jax import envs
-from ddpg_jax.runs import display, loop
-from ddpg_jax.runs.build import build
 from ddpg_jax.runs.checkpoints import Checkpoints
-from ddpg_jax.runs.cli import main
-from ddpg_jax.runs.config import DERIVED, make_config
-from ddpg_jax.runs.folder import read_metrics
+from ddpg_jax.runs.cli.commands import main
+from ddpg_jax.runs.cli.jax_setup import use_compilation_cache
+from ddpg_jax.runs.config.run_config import DERIVED, make_config
+from ddpg_jax.runs.folder.metrics import read_metrics
 from ddpg_jax.runs.presets import number_types
-from ddpg_jax.runs.program import use_compilation_cache
+from ddpg_jax.runs.programs.build import build
+from ddpg_jax.runs.training import loop, progress
 
 STEPS = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100, "batch_size": 16}
 OPTIONS = {**STEPS, "evaluation_episodes": 5, "checkpoint_every": 1}
@@ -351,7 +351,7 @@ def test_observations_that_are_not_finite(monkeypatch):
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])
 def test_help_answers_at_once(arguments):
     program = Path(sys.executable).with_name("ddpg-jax")
-    command = [program] if program.exists() else [sys.executable, "-m", "ddpg_jax.runs.cli"]
+    command = [program] if program.exists() else [sys.executable, "-m", "ddpg_jax.runs.cli.commands"]
     taken = []
     for _ in range(3):
         begin = time.perf_counter()
@@ -363,7 +363,7 @@ def test_help_answers_at_once(arguments):
 
 def test_help_imports_no_jax():
     code = (
-        "import sys; from click.testing import CliRunner; from ddpg_jax.runs.cli import main\n"
+        "import sys; from click.testing import CliRunner; from ddpg_jax.runs.cli.commands import main\n"
         "for words in (['--help'], ['train', '--help'], ['presets']):\n"
         "    assert CliRunner().invoke(main, words).exit_code == 0\n"
         "print([name for name in ('jax', 'numpy', 'flax', 'brax', 'orbax', 'matplotlib') if name in sys.modules])"
@@ -648,11 +648,11 @@ def test_a_live_line_on_a_terminal(monkeypatch, capsys):
     from rich.console import Console
 
     monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setattr(display, "Console", functools.partial(Console, force_terminal=True, width=200))
+    monkeypatch.setattr(progress, "Console", functools.partial(Console, force_terminal=True, width=200))
     config = make_config("pendulum", **OPTIONS, seeds=2)
     row = {"episodes": [1.0, 2.0], "episode_return": [-4.0, -6.0], "evaluation_return": None}
     row |= {"env_steps_per_second": 1234.0, "updates_per_second": 5678.0, "broken_episodes": [0.0, 1.0]}
-    with display.Display(config, Path("a [folder]")) as shown:
+    with progress.Display(config, Path("a [folder]")) as shown:
         shown.show(row | {"env_steps": 300})
         shown.show(row | {"env_steps": 600, "evaluation_return": [-1.0, -2.0]})
         summary = {"final_returns": [-1.0, -2.0], "interquartile_mean": -1.5, "interquartile_mean_interval": [-2.0, -1.0]}
@@ -674,7 +674,7 @@ def test_the_end_of_a_run_whose_members_differ(capsys):
     config = make_config("pendulum", **OPTIONS, seeds=3, vary={"tau": [0.1, 0.2, 0.3]})
     spent = dict.fromkeys(("wall", "compile", "train", "evaluation", "checkpoint"), 1.0)
     summary = {f"{name}_seconds": value for name, value in spent.items()} | {"updates_per_second": 9}
-    with display.Display(config, Path("a")) as shown:
+    with progress.Display(config, Path("a")) as shown:
         assert shown._return({"evaluation_return": [None, 0.0, -2.0]}) == "-1.0 (best 0.0)"
         shown.finish(summary | {"final_returns": [None, 0.0, -2.0]})
     assert "final return: best 0.0, mean -1.0 over 3 members" in capsys.readouterr().out
@@ -716,7 +716,7 @@ def test_the_cache_is_used(trained, tmp_path, cache):
     home.mkdir()
     variables = {"HOME": str(home), "XDG_CACHE_HOME": str(home), "MPLCONFIGDIR": str(tmp_path / "mpl")}
     variables["DDPG_JAX_CACHE"] = "off" if cache == "off" else str(tmp_path / "programs")
-    command = [sys.executable, "-m", "ddpg_jax.runs.cli", "evaluate", str(trained[0]), "--episodes", "2"]
+    command = [sys.executable, "-m", "ddpg_jax.runs.cli.commands", "evaluate", str(trained[0]), "--episodes", "2"]
     subprocess.run(command, env={**os.environ, **variables}, cwd=tmp_path, check=True, capture_output=True)
     cached = [path.name for path in tmp_path.rglob("*") if "jit_evaluate" in path.name]
     assert bool(cached) == (cache == "folder")
@@ -854,9 +854,9 @@ def test_plot_refuses_what_is_no_picture(trained):
 @pytest.mark.parametrize("place", ["/dev/null/x", "folder", "file/x", "x" * 300, ""])
 @pytest.mark.parametrize("command", ["plot", "render", "export"])
 def test_where_no_file_can_be_made(trained, monkeypatch, command, place):
-    from ddpg_jax.runs import playback
+    from ddpg_jax.runs.results import policy
 
-    monkeypatch.setattr(playback, "restored", lambda folder: pytest.fail("it was restored"))
+    monkeypatch.setattr(policy, "restored", lambda folder: pytest.fail("it was restored"))
     Path("folder").mkdir()
     Path("folder.gif").mkdir()
     Path("file").touch()
@@ -885,9 +885,9 @@ def test_films_have_an_end(trained, value):
     ],
 )
 def test_sizes_of_other_commands(trained, monkeypatch, arguments, part):
-    from ddpg_jax.runs import fits
+    from ddpg_jax.runs.programs import memory
 
-    monkeypatch.setattr(fits, "_of_host", lambda: 10**7)
+    monkeypatch.setattr(memory, "_of_host", lambda: 10**7)
     if arguments[0] == "evaluate":
         arguments = ["evaluate", trained[0], *arguments[1:]]
     refused(invoke(*arguments), part)
@@ -927,6 +927,6 @@ def test_no_place_for_a_cache(monkeypatch, tmp_path, case):
 
 def test_a_name_between_colons_is_no_picture(capsys):
     config = make_config("pendulum", **OPTIONS)
-    with display.Display(config, Path("a:dog:c [red]")):
+    with progress.Display(config, Path("a:dog:c [red]")):
         pass
     assert "a:dog:c [red]" in capsys.readouterr().out

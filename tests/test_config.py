@@ -12,10 +12,10 @@ from hypothesis import given as drawn
 from hypothesis import strategies as st
 
 from ddpg_jax.replay.rows import LARGEST as ROWS
-from ddpg_jax.runs import values
-from ddpg_jax.runs.build import environment
-from ddpg_jax.runs.config import DERIVED, FREE, from_flat, load, make_config, resumed
+from ddpg_jax.runs.config.run_config import DERIVED, FREE, from_flat, load, make_config, resumed
+from ddpg_jax.runs.options import validation
 from ddpg_jax.runs.presets import PRESETS, number_types
+from ddpg_jax.runs.programs.setup import environment
 from ddpg_jax.runs.tasks import TASKS
 
 OF_VECTORS = [name for name, preset in PRESETS.items() if not preset.images]
@@ -549,6 +549,6 @@ def test_a_configuration_lacks_nothing(tmp_path, name):
 
 
 def test_the_largest_replay_is_the_rings():
-    assert values.ROWS_LARGEST == ROWS
+    assert validation.ROWS_LARGEST == ROWS
     with pytest.raises(ValueError, match=r"^replay_capacity=1073741825: must be between 1 and 1073741824"):
         make_config("pendulum", replay_capacity=2**30 + 1)

@@ -8,10 +8,12 @@ import pytest
 from test_composition import on_devices
 
 from ddpg_jax import runs
-from ddpg_jax.runs import devices, layout, playback
+from ddpg_jax.runs import layout
 from ddpg_jax.runs.checkpoints import Checkpoints
-from ddpg_jax.runs.config import RunError, load, make_config
-from ddpg_jax.runs.devices import Mesh
+from ddpg_jax.runs.config import mesh
+from ddpg_jax.runs.config.mesh import Mesh
+from ddpg_jax.runs.config.run_config import RunError, load, make_config
+from ddpg_jax.runs.results import evaluate, policy
 
 
 def config(**options):
@@ -20,12 +22,12 @@ def config(**options):
 
 
 def test_a_mesh_as_text():
-    assert devices.of("") == Mesh(1, 1)
-    assert devices.of("members=4,data=2") == devices.of(" data=2, members=4") == Mesh(4, 2)
-    assert devices.of(str(Mesh(3, 5))) == Mesh(3, 5)
+    assert mesh.of("") == Mesh(1, 1)
+    assert mesh.of("members=4,data=2") == mesh.of(" data=2, members=4") == Mesh(4, 2)
+    assert mesh.of(str(Mesh(3, 5))) == Mesh(3, 5)
     for text in ("4", "rows=2", "data=2,data=2", "data=0", "data=two", "data="):
         with pytest.raises(ValueError, match="mesh"):
-            devices.of(text)
+            mesh.of(text)
 
 
 @pytest.mark.parametrize(
@@ -41,19 +43,19 @@ def test_a_mesh_as_text():
     ],
 )
 def test_as_many_devices_as_come_out_even(options, available, expected):
-    assert devices.largest(config(**options), available) == expected
+    assert mesh.largest(config(**options), available) == expected
 
 
 def test_a_profile_is_of_one_device():
-    assert devices.on_one(config()).mesh == "members=1,data=1"
+    assert mesh.on_one(config()).mesh == "members=1,data=1"
     with pytest.raises(
         ValueError, match="profile takes the time of a run on one device, and this one is on mesh=members=1,data=8"
     ):
-        devices.on_one(config(devices=8))
+        mesh.on_one(config(devices=8))
 
 
 def test_environments_on_the_host_stay_on_one_device():
-    assert devices.largest(make_config("gymnasium/Pendulum-v1", num_envs=8), 8) == Mesh(1, 1)
+    assert mesh.largest(make_config("gymnasium/Pendulum-v1", num_envs=8), 8) == Mesh(1, 1)
     with pytest.raises(ValueError, match="environments on the host, as gymnasium/Pendulum-v1, train on one device"):
         make_config("gymnasium/Pendulum-v1", num_envs=8, devices=8)
 
@@ -82,19 +84,19 @@ def test_what_is_asked_for_is_written_down():
 
 def test_the_mesh_of_a_run_is_said():
     said = []
-    assert devices.settled(config(devices=4), 8, said.append) == "members=1,data=4"
+    assert mesh.settled(config(devices=4), 8, said.append) == "members=1,data=4"
     assert said.pop() == (
         "on 4 devices (members=1,data=4), each 4 of 16 environments, and 16 of 64 rows of a batch; 4 of 8 stay idle."
     )
-    assert devices.settled(config(seeds=4), 4, said.append) == "members=4,data=1"
+    assert mesh.settled(config(seeds=4), 4, said.append) == "members=4,data=1"
     assert said.pop() == "on 4 devices (members=4,data=1), each 1 of 4 members."
-    assert devices.settled(config(), 1, said.append) == "members=1,data=1"
+    assert mesh.settled(config(), 1, said.append) == "members=1,data=1"
     assert said == []
     with pytest.raises(RunError, match="mesh=members=1,data=16 needs 16 devices, but JAX finds 8: give fewer by --devices"):
-        devices.settled(config(devices=16), 8, said.append)
-    assert devices.settled(config(devices=16), 8, said.append, resume=True) == "members=1,data=8"
+        mesh.settled(config(devices=16), 8, said.append)
+    assert mesh.settled(config(devices=16), 8, said.append, resume=True) == "members=1,data=8"
     with pytest.raises(RunError, match=r"2 processes with 3 devices each train with all of them, but mesh=members=1,data=4 of"):
-        devices.settled(config(), 6, said.append, processes=2)
+        mesh.settled(config(), 6, said.append, processes=2)
 
 
 def test_parts_of_processes_are_joined():
@@ -138,10 +140,10 @@ def check_runs():
         assert fewer.config.mesh == load(broken).mesh == "members=1,data=2"
         assert fewer.metrics[-1]["env_steps"] == 40 + 40 * 4
         # Played on one device.
-        _, _, steps, agent_state = playback.restored(broken)
+        _, _, steps, agent_state = policy.restored(broken)
         assert steps == 200
         np.testing.assert_array_equal(agent_state.step, fewer.agent_state.step)
-        assert len(playback.evaluate(broken, 3, 0)["returns"]) == 1
+        assert len(evaluate.evaluate(broken, 3, 0)["returns"]) == 1
 
 
 def test_a_run_on_four_devices():

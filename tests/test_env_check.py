@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 
 from ddpg_jax import envs
 from ddpg_jax.envs import Single, batch
-from ddpg_jax.runs import cli
+from ddpg_jax.runs.cli import commands
 
 LIMIT = 12
 
@@ -208,7 +208,7 @@ def test_a_broken_environment_on_the_host_gets_the_right_finding(change, finding
 
 
 def test_the_command(monkeypatch):
-    invoke = lambda *words: CliRunner().invoke(cli.main, ["check", *words])
+    invoke = lambda *words: CliRunner().invoke(commands.main, ["check", *words])
     result = invoke("pendulum", "--time-limit", "12", "--num-envs", "2")
     assert (result.exit_code, result.stdout) == (0, "no findings\n")
     broken = one_start()

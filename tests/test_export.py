@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from ddpg_jax import agents, envs, export, networks
-from ddpg_jax.runs import cli, config, playback
+from ddpg_jax.runs.cli import commands
+from ddpg_jax.runs.config import run_config
+from ddpg_jax.runs.results import policy as runs_policy
 
 ALONE = """
 import sys
@@ -31,21 +33,21 @@ def test_equal_actions_in_a_process_without_this_library(tmp_path, monkeypatch, 
     small = "--total-timesteps 300 --learning-starts 100 --steps-per-chunk 200 --batch-size 8 --hidden 8"
     member = seeds - 1
     words = f"train pendulum --preset td3 --normalize-observations --run-dir run --seeds {seeds} {small}"
-    assert CliRunner().invoke(cli.main, words.split(), catch_exceptions=False).exit_code == 0
-    result = CliRunner().invoke(cli.main, ["export", "run", "--member", str(member)], catch_exceptions=False)
+    assert CliRunner().invoke(commands.main, words.split(), catch_exceptions=False).exit_code == 0
+    result = CliRunner().invoke(commands.main, ["export", "run", "--member", str(member)], catch_exceptions=False)
     assert result.stdout.strip() == "run/policy.stablehlo"
     observations = np.random.default_rng(0).normal(size=(1_000, 3)).astype(np.float32) * [1, 1, 4]
     np.save("observations.npy", observations.astype(np.float32))
     arguments = [sys.executable, "-c", ALONE, "run/policy.stablehlo", "observations.npy", "actions.npy"]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    _, agent, _, state = playback.restored(tmp_path / "run")
+    _, agent, _, state = runs_policy.restored(tmp_path / "run")
     state = state if seeds == 1 else jax.tree.map(lambda x: x[member], state)
     expected = 2.0 * np.asarray(agent.act(state, observations.astype(np.float32)))  # N m
     actions = np.load("actions.npy")
     assert actions.std() > 1e-4
     np.testing.assert_allclose(actions, expected, atol=1e-5)
-    refused = CliRunner().invoke(cli.main, ["export", "run", "--member", str(seeds)])
+    refused = CliRunner().invoke(commands.main, ["export", "run", "--member", str(seeds)])
     assert refused.exit_code == 2
     assert f"member={seeds}: this run has {seeds} member(s)" in refused.stderr
 
@@ -79,7 +81,7 @@ def test_bounds_of_each_dimension():
 
 
 def test_the_lecture_exports_newton_metres():
-    preset = config.make_config("pendulum", "pendulum-lecture").preset
+    preset = run_config.make_config("pendulum", "pendulum-lecture").preset
     env = preset.around(envs.make("pendulum", 1))
     np.testing.assert_allclose(env.native_action(jnp.array([0.5, 1.5, -7.0])), [0.5, 1.5, -2.0])
 

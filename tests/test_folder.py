@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from ddpg_jax import learner, rollout
-from ddpg_jax.runs import claim, out, start, statistics
-from ddpg_jax.runs.config import RunError, make_config
-from ddpg_jax.runs.display import Display
-from ddpg_jax.runs.folder import Clock, curve, mean, metrics_row, read_metrics, write_json
-from ddpg_jax.runs.log import Log, write_lines
+from ddpg_jax.runs.config.run_config import RunError, make_config
+from ddpg_jax.runs.folder import lock, output_path
+from ddpg_jax.runs.folder.files import write_json
+from ddpg_jax.runs.folder.metrics import Clock, curve, mean, metrics_row, read_metrics
+from ddpg_jax.runs.folder.metrics_log import Log, write_lines
+from ddpg_jax.runs.results import plots
+from ddpg_jax.runs.training import startup
+from ddpg_jax.runs.training.progress import Display
 
 
 def row(steps, returns=None, **more):
@@ -115,7 +118,7 @@ def test_steps_that_come_again_and_out_of_order(tmp_path):
     assert steps.tolist() == [10, 20, 30]
     assert returns.tolist() == [[-10.0], [5.0], [-30.0]]
     write_json(folder / "config.json", {"env": "pendulum", "preset": "default", "seed": 0, "seeds": 1})
-    statistics.plot([folder], folder / "curve.png")
+    plots.plot([folder], folder / "curve.png")
     assert (folder / "curve.png").stat().st_size > 1_000
 
 
@@ -126,7 +129,7 @@ def test_steps_that_come_again_and_out_of_order(tmp_path):
 def test_a_folder_that_cannot_be_made_leaves_nothing(tmp_path, place):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(RunError, match=r"^the run folder .* cannot be made \(.+\): choose another --run-dir\.$"):
-        claim.claimed(tmp_path / place).__enter__()
+        lock.claimed(tmp_path / place).__enter__()
     assert os.listdir(tmp_path) == ["file"]
 
 
@@ -139,7 +142,7 @@ def test_what_is_in_the_way_of_a_file(tmp_path, name, resume):
         (tmp_path / name).mkdir()
     config = make_config("pendulum", total_timesteps=1_400, steps_per_chunk=100)
     with pytest.raises(RunError, match=rf"{name} is .*in the way of .*: choose another --run-dir"):
-        start.check_folder(config, tmp_path, resume)
+        startup.check_folder(config, tmp_path, resume)
 
 
 def full(*arguments, **options):
@@ -164,5 +167,5 @@ def test_a_line_that_finds_no_space(tmp_path, monkeypatch):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
 def test_a_device_is_not_replaced_by_a_file():
     with pytest.raises(ValueError, match="/dev/full is no ordinary file, and would be replaced by one: give another name"):
-        out.target(Path("/dev/full"))
+        output_path.target(Path("/dev/full"))
     assert Path("/dev/full").is_char_device()

@@ -4,7 +4,7 @@ import fuzz_cli
 import pytest
 from click.testing import CliRunner
 
-from ddpg_jax.runs import cli
+from ddpg_jax.runs.cli import commands
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_the_same_seed_draws_the_same_lines():
 )
 def test_what_the_networks_do_not_take(env, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(cli.main, ["train", env, "--run-dir", "run"])
+    result = CliRunner().invoke(commands.main, ["train", env, "--run-dir", "run"])
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     assert all(word in line for word in words), line
@@ -94,11 +94,12 @@ BYTES = r"this needs [\d,]+ bytes, of which {} [\d,]+, but the cpu has [\d,]+ in
 def test_sizes_beyond_the_machine(options, what, lower, tmp_path, monkeypatch):
     import re
 
-    from ddpg_jax.runs import fits, loop
+    from ddpg_jax.runs.programs import memory
+    from ddpg_jax.runs.training import loop
 
-    monkeypatch.setattr(fits, "_of_host", lambda: 10**9)
+    monkeypatch.setattr(memory, "_of_host", lambda: 10**9)
     monkeypatch.setattr(loop, "compile_programs", lambda *arguments: pytest.fail("it was compiled"))
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(cli.main, ["train", *options.split()])
+    result = CliRunner().invoke(commands.main, ["train", *options.split()])
     assert result.exit_code == 2
     assert re.search(BYTES.format(what, lower), result.stderr), result.stderr

@@ -21,7 +21,7 @@ from ddpg_jax.behaviour import explore
 from ddpg_jax.host.loop import Hosted
 from ddpg_jax.host.rows import row_shapes, unpack
 from ddpg_jax.learner import make_learner
-from ddpg_jax.runs import cli
+from ddpg_jax.runs.cli import commands
 from ddpg_jax.types import Transition
 
 E, LIMIT = 3, 5
@@ -414,7 +414,7 @@ def test_sums_of_a_chunk_on_the_host_lose_nothing():
 
 
 def invoke(*words):
-    return CliRunner().invoke(cli.main, [str(word) for word in words])
+    return CliRunner().invoke(commands.main, [str(word) for word in words])
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from ddpg_jax import agents, envs, host, networks, noise, replay, returns
 from ddpg_jax.behaviour import explore, parameter_noise
 from ddpg_jax.host.loop import Hosted
 from ddpg_jax.host.rows import row_shapes, unpack
-from ddpg_jax.runs.build import BEGINNING, DURING, FINAL, LATER, evaluation_keys, evaluator, host_seed
-from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.programs.evaluation import BEGINNING, DURING, FINAL, LATER, evaluation_keys, evaluator, host_seed
 
 ENDS = (5, 3, 2)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ddpg_jax.runs import hosts
-from ddpg_jax.runs.config import RunError
-from ddpg_jax.runs.folder import read_metrics
+from ddpg_jax.runs.config.run_config import RunError
+from ddpg_jax.runs.folder.metrics import read_metrics
 
 LEARNS = ["pendulum", "--num-envs", "2", "--updates-per-step", "2", "--total-timesteps", "12000", "--evaluate-every", "2"]
 LEARNS += ["--replay-capacity", "12000", "--checkpoint-every", "1"]
@@ -86,7 +86,7 @@ def pair(arguments, log):
     with contextlib.ExitStack() as opened:
         return [
             subprocess.Popen(
-                [sys.executable, "-m", "ddpg_jax.runs.cli", "train", *arguments, *flags, "--process-id", str(number)],
+                [sys.executable, "-m", "ddpg_jax.runs.cli.commands", "train", *arguments, *flags, "--process-id", str(number)],
                 stdout=opened.enter_context((log / f"{number}.out").open("a")),
                 stderr=subprocess.STDOUT,
                 env=environment,

@@ -15,10 +15,10 @@ from ddpg_jax import networks as nets
 from ddpg_jax.agents import augment, ddpg, drq_v2, scheduled
 from ddpg_jax.agents.augment import shifted
 from ddpg_jax.networks import Actor, Conv, Critic, Features, Seen, Several, Trunk, drq_v2_encoder
-from ddpg_jax.runs import build
 from ddpg_jax.runs.checkpoints import Checkpoints
-from ddpg_jax.runs.config import RunError, make_config
-from ddpg_jax.runs.presets import drive
+from ddpg_jax.runs.config.run_config import RunError, make_config
+from ddpg_jax.runs.presets import kendall_driving
+from ddpg_jax.runs.programs import build, setup
 from ddpg_jax.runs.tasks import TASKS
 from ddpg_jax.types import Agent, Transition, is_key
 
@@ -279,17 +279,17 @@ def test_a_run_resumes_bit_for_bit(run, tmp_path):
 
 
 def test_an_exported_policy_takes_what_the_agent_sees(run):
-    from ddpg_jax.runs import playback
+    from ddpg_jax.runs.results import policy as runs_policy
 
     _, whole = run
-    playback.export(whole.folder, whole.folder / "policy.stablehlo", 0)
+    runs_policy.export(whole.folder, whole.folder / "policy.stablehlo", 0)
     policy = export.deserialize(bytearray((whole.folder / "policy.stablehlo").read_bytes()))
     rng = np.random.default_rng(0)
     some = {
         np.dtype(np.uint8): lambda shape: rng.integers(0, 256, shape, np.uint8),
         np.dtype(np.float32): lambda shape: rng.normal(size=shape).astype(np.float32),
     }
-    shown = build.environment(whole.config, 1).observation
+    shown = setup.environment(whole.config, 1).observation
     seen = jax.tree.map(lambda x: some[x.dtype]((5, *x.shape)), shown)
     np.testing.assert_allclose(policy.call(seen), whole.policy()(seen), rtol=1e-5, atol=1e-6)
 
@@ -303,7 +303,7 @@ def test_a_drive_keeps_codes_and_shows_what_they_say(run):
     state = build.shapes(run.config)
     assert {name: x.shape for name, x in state.replay.ring.rows.items()} == {"float32": (120, 2 * (3 + 3) + 1 + 2)}
     drawn = imread(run.folder / "reconstructions.png")
-    assert drawn.shape[:2] == (4 * 2 * SIZE, 4 * drive.SHOWN * SIZE)
+    assert drawn.shape[:2] == (4 * 2 * SIZE, 4 * kendall_driving.SHOWN * SIZE)
     seen, again = drawn[: 4 * SIZE], drawn[4 * SIZE :]
     assert set(np.unique(seen)) >= {0.0, 1.0}, "the dot"
     assert not np.array_equal(seen, again)

@@ -13,7 +13,7 @@ from ddpg_jax.envs.lane import held_out
 from ddpg_jax.envs.lane import road as roads
 from ddpg_jax.envs.lane.state import AHEAD
 from ddpg_jax.envs.lane.surface import paint
-from ddpg_jax.runs import cli
+from ddpg_jax.runs.cli import commands
 
 KEY = jax.random.key(0)
 
@@ -250,7 +250,7 @@ def test_who_leaves_the_lane_goes_on_from_there(driven):
     ],
 )
 def test_bad_options_are_one_sentence(option, said):
-    result = CliRunner().invoke(cli.main, ["train", "lane", "--env-option", option, "--dry-run"])
+    result = CliRunner().invoke(commands.main, ["train", "lane", "--env-option", option, "--dry-run"])
     assert result.exit_code == 2
     assert said in result.stderr
     assert "Traceback" not in result.stderr

@@ -24,11 +24,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddpg_jax import host, runs
-from ddpg_jax.runs import build, claim, cli, drawn, loop, playback, terminal
 from ddpg_jax.runs.checkpoints import Checkpoints
-from ddpg_jax.runs.config import RunError, make_config
-from ddpg_jax.runs.folder import read_metrics
-from ddpg_jax.runs.log import Log
+from ddpg_jax.runs.cli import commands
+from ddpg_jax.runs.config.run_config import RunError, make_config
+from ddpg_jax.runs.console import output, signals
+from ddpg_jax.runs.folder import lock
+from ddpg_jax.runs.folder.metrics import read_metrics
+from ddpg_jax.runs.folder.metrics_log import Log
+from ddpg_jax.runs.programs import build
+from ddpg_jax.runs.results import evaluate, policy, run_pictures
+from ddpg_jax.runs.training import loop
 from ddpg_jax.types import is_key
 
 TIMES = {"train_seconds", "env_steps_per_second", "updates_per_second"}
@@ -161,31 +166,31 @@ def raiser(error: BaseException):
 def test_a_folder_is_one_runs_at_a_time(tmp_path, undisturbed):
     shutil.copytree(undisturbed, tmp_path / "run")
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
-    with claim.claimed(tmp_path / "run"):
+    with lock.claimed(tmp_path / "run"):
         for resume in (False, True):
             with pytest.raises(RunError, match=rf"is in use by another run \(process {os.getpid()}\): wait for its end, or"):
                 go(tmp_path / "run", resume=resume)
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
     go(tmp_path / "run", resume=True)  # it is free again
-    assert not (tmp_path / "run" / claim.LOCK).exists()
+    assert not (tmp_path / "run" / lock.LOCK).exists()
 
 
 def test_a_kill_lets_go_of_the_folder(tmp_path):
-    code = "import sys, time; from pathlib import Path; from ddpg_jax.runs.claim import claimed\n"
+    code = "import sys, time; from pathlib import Path; from ddpg_jax.runs.folder.lock import claimed\n"
     code += "with claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, tmp_path / "run"], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(RunError, match=rf"in use by another run \(process {holder.pid}\)"), claim.claimed(tmp_path / "run"):
+        with pytest.raises(RunError, match=rf"in use by another run \(process {holder.pid}\)"), lock.claimed(tmp_path / "run"):
             pass
         holder.kill()
         holder.wait()
-    with claim.claimed(tmp_path / "run"):
+    with lock.claimed(tmp_path / "run"):
         pass
 
 
 def test_runs_of_one_second_have_folders_of_their_own(tmp_path):
-    found = [claim.make_new(tmp_path / "runs" / "pendulum")[0].name for _ in range(3)]
+    found = [lock.make_new(tmp_path / "runs" / "pendulum")[0].name for _ in range(3)]
     assert found == ["pendulum", "pendulum-2", "pendulum-3"]
 
 
@@ -295,17 +300,17 @@ def test_lines_that_cannot_be_written(tmp_path, monkeypatch, undisturbed):
 
 
 def test_a_picture_that_cannot_be_drawn(tmp_path, monkeypatch, undisturbed):
-    monkeypatch.setattr(drawn, "plot", lambda *arguments: raiser(ValueError("no fonts"))())
+    monkeypatch.setattr(run_pictures, "plot", lambda *arguments: raiser(ValueError("no fonts"))())
     assert any("curve.png could not be drawn (no fonts)" in text for text in go(tmp_path / "run"))
     assert_same(tmp_path / "run", undisturbed)
 
 
 def test_a_signal_that_was_lost_is_told_to_a_run_that_has_begun(monkeypatch):
     """What was raised went into a callback, and the run began before the watcher had looked."""
-    monkeypatch.setattr(terminal, "GRACE", 0.05)
+    monkeypatch.setattr(signals, "GRACE", 0.05)
     read, write = socket.socketpair()
-    with terminal.stopping() as stop, write:
-        watcher = threading.Thread(target=terminal._watch, args=(read,), daemon=True)
+    with signals.stopping() as stop, write:
+        watcher = threading.Thread(target=signals._watch, args=(read,), daemon=True)
         watcher.start()
         write.send(bytes([signal.SIGTERM]))
         watcher.join(1.0)
@@ -333,10 +338,10 @@ ENDED = "with everything trained and saved"
 def test_a_signal_to_the_command_is_a_line_and_an_exit_code(tmp_path, monkeypatch, undisturbed, number, name, at, told):
     """Wherever it comes, also in the final evaluation; where no checkpoint is due, too."""
     folder, config = tmp_path / "run", tiny(checkpoint_every=0)
-    monkeypatch.setattr("ddpg_jax.runs.config.make_config", lambda *arguments, **options: config)
+    monkeypatch.setattr("ddpg_jax.runs.config.run_config.make_config", lambda *arguments, **options: config)
     with monkeypatch.context() as patch:
         interposed(patch, name, at, lambda: signal.raise_signal(number))
-        result = CliRunner().invoke(cli.main, ["train", "--run-dir", str(folder)])
+        result = CliRunner().invoke(commands.main, ["train", "--run-dir", str(folder)])
     assert (result.exit_code, result.stderr) == (128 + number, "")
     assert result.stdout.splitlines()[-1] == f"stopped by {number.name} {told}; go on with --resume --run-dir {folder}"
     assert result.stdout.count("stopped by") == 1
@@ -358,14 +363,14 @@ def test_a_signal_between_two_steps_on_the_host(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(host.loop, "heed", heed)
-        with pytest.raises(terminal.Interrupted, match="stopped by SIGTERM before the first chunk"):
+        with pytest.raises(signals.Interrupted, match="stopped by SIGTERM before the first chunk"):
             go(tmp_path / "run", config)
     assert next(taken) == WARM_UP // 2 + 1, "at once"
     taken = itertools.count(1)
     with monkeypatch.context() as patch:
         patch.setattr(host, "heed", heed)
         patch.setattr(sys.modules["ddpg_jax.host"], "heed", heed)
-        with pytest.raises(terminal.Interrupted, match=rf"stopped by SIGTERM at {WARM_UP + 2 + STEPS} steps and saved"):
+        with pytest.raises(signals.Interrupted, match=rf"stopped by SIGTERM at {WARM_UP + 2 + STEPS} steps and saved"):
             go(tmp_path / "run", config, resume=True)
     assert stored(tmp_path / "run", config)[0] == WARM_UP + 2 + STEPS
     assert "environments on the host begin anew; all else goes on where it was." in go(tmp_path / "run", config, resume=True)
@@ -381,7 +386,7 @@ def test_a_configuration_that_is_not_the_checkpoints(tmp_path, undisturbed):
     with pytest.raises(RunError, match=told):
         go(tmp_path / "run", tiny(tau=0.5), resume=True)
     with pytest.raises(RunError, match=told):
-        playback.evaluate(tmp_path / "run", 1, 0)
+        evaluate.evaluate(tmp_path / "run", 1, 0)
 
 
 def test_what_may_change_is_no_other_configuration(tmp_path, undisturbed):
@@ -389,7 +394,7 @@ def test_what_may_change_is_no_other_configuration(tmp_path, undisturbed):
     data = json.loads((tmp_path / "run" / "config.json").read_text())
     free = {"keep": 5, "evaluate_every": 3, "total_timesteps": 1_000, "source": "elsewhere"}
     (tmp_path / "run" / "config.json").write_text(json.dumps(data | free))
-    assert playback.restored(tmp_path / "run")[2] == WARM_UP + 2 + CHUNKS * STEPS
+    assert policy.restored(tmp_path / "run")[2] == WARM_UP + 2 + CHUNKS * STEPS
 
 
 # Cut anywhere
@@ -515,7 +520,7 @@ def test_training_does_not_need_to_be_seen(tmp_path, monkeypatch):
     with open("/dev/full", "w", buffering=1) as full:
         monkeypatch.setattr(sys, "stdout", full)
         loop.run(tiny(), tmp_path / "run")
-        terminal.say("nobody reads this")
+        output.say("nobody reads this")
     assert (tmp_path / "run" / "summary.json").exists()
 
 
@@ -523,7 +528,17 @@ def test_a_reader_that_leaves(tmp_path):
     """As ``ddpg-jax train ... | head -1``."""
     small = {"total-timesteps": 300, "learning-starts": 100, "steps-per-chunk": 100, "batch-size": 8, "hidden": "8,8"}
     words = [word for name, value in small.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "ddpg_jax.runs.cli", "train", "--time-limit", "20", "--run-dir", tmp_path / "run", *words]
+    command = [
+        sys.executable,
+        "-m",
+        "ddpg_jax.runs.cli.commands",
+        "train",
+        "--time-limit",
+        "20",
+        "--run-dir",
+        tmp_path / "run",
+        *words,
+    ]
     env = {**os.environ, "DDPG_JAX_CACHE": str(jax.config.jax_compilation_cache_dir)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
         assert process.stdout is not None
@@ -540,7 +555,7 @@ def test_a_reader_that_leaves(tmp_path):
 def test_the_command_on_a_full_disk(tmp_path):
     small = "--total-timesteps 300 --learning-starts 100 --steps-per-chunk 100 --batch-size 8 --hidden 8,8 --time-limit 20"
     env = {**os.environ, "DDPG_JAX_CACHE": str(jax.config.jax_compilation_cache_dir)}
-    command = [sys.executable, "-m", "ddpg_jax.runs.cli", "train", "--run-dir", tmp_path / "run", *small.split()]
+    command = [sys.executable, "-m", "ddpg_jax.runs.cli.commands", "train", "--run-dir", tmp_path / "run", *small.split()]
     with open("/dev/full", "w") as full:
         run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=env)
     assert (run.returncode, run.stderr) == (0, "")

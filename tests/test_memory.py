@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ddpg_jax.runs import build, cli, fits, loop, memory
-from ddpg_jax.runs.config import RunError, make_config
+from ddpg_jax.runs import dry_run
+from ddpg_jax.runs.cli import commands
+from ddpg_jax.runs.config.run_config import RunError, make_config
+from ddpg_jax.runs.programs import build, compiled_memory, memory
+from ddpg_jax.runs.training import loop
 
 SIZES = {"total_timesteps": 80, "learning_starts": 40, "steps_per_chunk": 40, "hidden": (8,), "batch_size": 8}
 ROW = 4 * (3 + 1 + 1 + 1 + 3)
@@ -30,10 +33,10 @@ def named(parts):
 def test_parts_are_what_the_compiled_programs_take():
     """What lies there throughout is the chunk's argument, which is donated; temporaries are of the program that needs most."""
     config, made, programs = built()
-    found = memory.parts(config, made, programs)
+    found = compiled_memory.parts(config, made, programs)
     needed = named(found)
     assert needed["the replay (replay_capacity=200, seeds=3)"] == 3 * (200 * ROW + 8)  # position and size
-    network = fits.size((made.state.agent.actor.params, made.state.agent.critic.params))
+    network = memory.size((made.state.agent.actor.params, made.state.agent.critic.params))
     assert needed["networks and their targets"] == 2 * network + 3 * 4  # and the count of updates
     assert needed["optimisers"] >= 2 * network
     argument = programs.chunk.memory_analysis().argument_size_in_bytes
@@ -42,13 +45,13 @@ def test_parts_are_what_the_compiled_programs_take():
     analyses = (programs.chunk.memory_analysis(), programs.evaluate.memory_analysis())
     temporary = max(each.temp_size_in_bytes + each.generated_code_size_in_bytes for each in analyses)
     assert temporary in needed.values()
-    assert needed["a checkpoint being written"] == fits.COPIES * fits.size(made.state)
+    assert needed["a checkpoint being written"] == memory.COPIES * memory.size(made.state)
     assert all(part.lower for part in found)
 
 
 def test_before_compiling_the_same_parts_are_known_and_less_of_the_rest():
     config, made, programs = built()
-    known, least = (named(memory.parts(config, made, each)) for each in (programs, None))
+    known, least = (named(compiled_memory.parts(config, made, each)) for each in (programs, None))
     shared = set(known) & set(least)
     assert {what: known[what] for what in shared} == {what: least[what] for what in shared}
     assert len(shared) == 6
@@ -61,10 +64,10 @@ def test_what_is_too_much_is_refused_before_it_is_allocated(tmp_path, monkeypatc
     config = make_config("pendulum", **SIZES, replay_capacity=2_000, evaluation_episodes=1)
     made = build.build(config)
     programs = build.compile_programs(made, config)
-    total, begun = sum(part.needed for part in memory.parts(config, made, programs)), []
+    total, begun = sum(part.needed for part in compiled_memory.parts(config, made, programs)), []
     watch = lambda given: given._replace(start=lambda *a: begun.append(a) or programs.start(*a))
     monkeypatch.setattr(loop, "compile_programs", lambda *a: programs)
-    monkeypatch.setattr(fits, "_of_host", lambda: (total - short) / fits.USABLE)
+    monkeypatch.setattr(memory, "_of_host", lambda: (total - short) / memory.USABLE)
     run = functools.partial(loop.run, config, tmp_path / "run", watch=watch)
     if not short:
         assert run().summary["env_steps"] == 80
@@ -79,31 +82,31 @@ def test_an_accelerator_has_a_memory_of_its_own(monkeypatch):
     """The checkpoint's copy lies on the host, all else on the device; each has its budget."""
     device = types.SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 1_000, "bytes_in_use": 100})
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
-    monkeypatch.setattr(fits, "_of_host", lambda: 500)
-    on_device, on_host = fits.Part("the replay", 800, "--seeds"), fits.Part("a copy", 440, "--keep", on_host=True)
-    fits.require_memory([on_device, on_host])
-    assert fits.budgets([on_device, on_host]) == [("gpu", 900, [on_device]), ("host", 500, [on_host])]
+    monkeypatch.setattr(memory, "_of_host", lambda: 500)
+    on_device, on_host = memory.Part("the replay", 800, "--seeds"), memory.Part("a copy", 440, "--keep", on_host=True)
+    memory.require_memory([on_device, on_host])
+    assert memory.budgets([on_device, on_host]) == [("gpu", 900, [on_device]), ("host", 500, [on_host])]
     with pytest.raises(RunError, match="of which the replay 820, but the gpu has 900 in all: lower --seeds"):
-        fits.require_memory([on_device._replace(needed=820), on_host])
+        memory.require_memory([on_device._replace(needed=820), on_host])
     with pytest.raises(RunError, match="of which a copy 460, but the host has 500 in all: lower --keep"):
-        fits.require_memory([on_device, on_host._replace(needed=460)])
+        memory.require_memory([on_device, on_host._replace(needed=460)])
 
 
 def test_arrays_over_several_devices_count_by_their_share():
     mesh = jax.sharding.AbstractMesh((4,), ("data",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    assert fits.size(jax.ShapeDtypeStruct((8, 3), np.float32, sharding=sharding)) == 2 * 3 * 4
+    assert memory.size(jax.ShapeDtypeStruct((8, 3), np.float32, sharding=sharding)) == 2 * 3 * 4
 
 
 def dry(*words):
-    done = CliRunner().invoke(cli.main, ["train", *words, "--dry-run"], catch_exceptions=False)
+    done = CliRunner().invoke(commands.main, ["train", *words, "--dry-run"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
 
 
 def test_a_dry_run_says_it_all_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(memory, "compile_programs", lambda made, config: built()[2])
+    monkeypatch.setattr(dry_run, "compile_programs", lambda made, config: built()[2])
     small = [f"--{name.replace('_', '-')}={value[0] if name == 'hidden' else value}" for name, value in SIZES.items()]
     said = dry("pendulum", "--seeds", "3", "--replay-capacity", "200", *small)
     assert "pendulum on a cpu, preset default: 1 environments" in said
@@ -115,8 +118,8 @@ def test_a_dry_run_says_it_all_and_leaves_nothing(tmp_path, monkeypatch):
 def test_a_dry_run_for_a_gpu_shows_a_thousand_environments(tmp_path, monkeypatch, standard_promotion):
     """Nothing is compiled or refused here that another machine is to hold."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(memory, "compile_programs", lambda *a: pytest.fail("compiled"))
-    monkeypatch.setattr(fits, "_of_host", lambda: 1_000)
+    monkeypatch.setattr(dry_run, "compile_programs", lambda *a: pytest.fail("compiled"))
+    monkeypatch.setattr(memory, "_of_host", lambda: 1_000)
     said = dry("brax/reacher", "--backend", "spring", "--device-kind", "gpu")
     assert "on a gpu, preset fast-td3: 1,024 environments, batch 32,768, 2 updates per vector step" in said
     assert "each gpu" in said
@@ -125,11 +128,11 @@ def test_a_dry_run_for_a_gpu_shows_a_thousand_environments(tmp_path, monkeypatch
 
 
 def test_bytes_for_a_person():
-    assert [memory.said(size) for size in (0, 999, 1_500, 2_684_354_560)] == ["0 B", "999 B", "1.50 kB", "2.68 GB"]
+    assert [dry_run.said(size) for size in (0, 999, 1_500, 2_684_354_560)] == ["0 B", "999 B", "1.50 kB", "2.68 GB"]
 
 
 def test_a_run_on_the_host_is_planned_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(memory, "compile_programs", lambda *a: None)
+    monkeypatch.setattr(dry_run, "compile_programs", lambda *a: None)
     said = dry("gymnasium/Pendulum-v1", "--total-timesteps", "2000", "--replay-capacity", "2000", "--hidden", "8")
     assert "a checkpoint being written" in said

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from ddpg_jax import envs, rollout
 from ddpg_jax.envs import playground
-from ddpg_jax.runs import cli, video
+from ddpg_jax.runs.cli import commands
+from ddpg_jax.runs.results import video
 
 if importlib.util.find_spec("mujoco_playground") is None:
     pytest.skip("MuJoCo Playground is not installed", allow_module_level=True)
@@ -122,7 +123,7 @@ def test_frames_are_not_blank_and_move(compiled):
 @pytest.mark.slow
 def test_from_the_shell_to_a_film(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    invoke = lambda *words: CliRunner().invoke(cli.main, [str(word) for word in words])
+    invoke = lambda *words: CliRunner().invoke(commands.main, [str(word) for word in words])
     small = ["--total-timesteps", 80, "--learning-starts", 20, "--steps-per-chunk", 40, "--time-limit", 10, "--num-envs", 2]
     small += ["--replay-capacity", 100, "--batch-size", 8, "--hidden", 8, "--evaluate-every", 0, "--evaluation-episodes", 2]
     result = invoke("train", "playground/PendulumSwingup", "--run-dir", "run", *small)

@@ -10,9 +10,9 @@ import pytest
 from test_config import PAPER
 
 from ddpg_jax import agents, behaviour, envs, learner, networks, noise, population, replay, returns, train
-from ddpg_jax.runs import build
-from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.presets import PRESETS, number_types
+from ddpg_jax.runs.programs import build
 from ddpg_jax.schedule import Schedule
 
 # Of each number one that no preset has, within its range.

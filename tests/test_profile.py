@@ -12,7 +12,7 @@ import pytest
 
 from ddpg_jax import agents, networks, replay, runs
 from ddpg_jax.runs import limit, parts, profile, timing
-from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs.config.run_config import make_config
 
 SMALL: dict[str, Any] = {
     "learning_starts": 50,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ddpg_jax.runs import cli
+from ddpg_jax.runs.cli import commands
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.S)
@@ -68,7 +68,7 @@ def test_commands_run_in_their_order(tmp_path, monkeypatch):
             words = [*words, *SHORT] if "--pixels" in words else [fewer(word) for word in words]
             words += FEW * ("lane" in words) + CODES * ("drive" in words)
             words += [] if {"--resume", "--dry-run"} & set(words) else SMALL
-        result = CliRunner().invoke(cli.main, words[1:], catch_exceptions=False)
+        result = CliRunner().invoke(commands.main, words[1:], catch_exceptions=False)
         assert result.exit_code == 0, (words, result.output)
     loaded = {}
     exec(next(text for _, text in BLOCKS if "deserialize" in text), loaded)

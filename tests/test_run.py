@@ -22,10 +22,13 @@ from matplotlib.image import imread
 import ddpg_jax
 from ddpg_jax import health, learner, rollout
 from ddpg_jax.envs import batch
-from ddpg_jax.runs import build, checkpoints, loop, playback
+from ddpg_jax.runs import checkpoints
 from ddpg_jax.runs.checkpoints import Checkpoints
-from ddpg_jax.runs.config import Config, RunError, make_config
-from ddpg_jax.runs.folder import read_metrics
+from ddpg_jax.runs.config.run_config import Config, RunError, make_config
+from ddpg_jax.runs.folder.metrics import read_metrics
+from ddpg_jax.runs.programs import build, evaluation
+from ddpg_jax.runs.results import evaluate
+from ddpg_jax.runs.training import loop
 from ddpg_jax.types import Single, is_key
 
 CHUNKS, STEPS, WARM_UP, SEED = 40, 100, 200, 3
@@ -218,11 +221,11 @@ def test_final_returns_are_of_100_fresh_episodes(finished, seeds):
     done = finished(seeds=seeds)
     compiled = build.compile_programs(build.build(done.config), done.config)
     agent_state = restored(done.folder, seeds)[1].agent
-    returns = build.final_returns(done.config, compiled, agent_state)
+    returns = evaluation.final_returns(done.config, compiled, agent_state)
     assert returns.shape == (seeds, 100)
     np.testing.assert_allclose(done.summary["final_returns"], returns.mean(axis=1), rtol=1e-6)
     np.testing.assert_allclose(done.summary["final_return_std"], returns.std(axis=1), rtol=1e-6)
-    keys = build.evaluation_keys(done.config, build.DURING, TOTAL)
+    keys = evaluation.evaluation_keys(done.config, evaluation.DURING, TOTAL)
     during = np.asarray(compiled.evaluate(agent_state, keys, {})).reshape(seeds, -1)
     np.testing.assert_allclose(during.mean(axis=1), done.told[-1]["evaluation_return"], rtol=1e-6)
     for member in range(seeds):
@@ -236,7 +239,7 @@ def test_the_newest_checkpoints_are_kept(finished):
 
 
 def test_evaluation_draws_fresh_starts_each_time(finished):
-    key = lambda steps: jax.random.key_data(build.evaluation_keys(finished().config, build.DURING, steps))
+    key = lambda steps: jax.random.key_data(evaluation.evaluation_keys(finished().config, evaluation.DURING, steps))
     assert not np.array_equal(key(300), key(400))
 
 
@@ -356,7 +359,7 @@ def test_killed_and_resumed_is_bitwise_one_run(finished, tmp_path, seeds):
     kept = checkpoint_steps(folder)[-1]
     assert WARM_UP + middle * STEPS <= kept < TOTAL
     resumed = subprocess.run(
-        [sys.executable, "-m", "ddpg_jax.runs.cli", "train", "--resume", "--run-dir", str(folder)],
+        [sys.executable, "-m", "ddpg_jax.runs.cli.commands", "train", "--resume", "--run-dir", str(folder)],
         capture_output=True,
         text=True,
         env=environment(),
@@ -432,7 +435,7 @@ def test_a_checkpoint_of_another_version_is_refused_in_a_sentence(tmp_path, monk
     with pytest.raises(RunError, match=told):
         loop.run(small(), tmp_path / "run", resume=True, say=lambda text: None)
     with pytest.raises(ValueError, match=told):
-        playback.evaluate(tmp_path / "run", 3, 0)
+        evaluate.evaluate(tmp_path / "run", 3, 0)
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
@@ -538,6 +541,6 @@ def test_the_environments_of_an_evaluation_are_weighed_for_all_seeds(monkeypatch
     monkeypatch.setattr(build.fits, "require_memory", lambda parts: weighed.append(parts[0].needed))
     for seeds in (1, 3):
         config = make_config("pendulum", seeds=seeds)
-        build.evaluator(config, None, 4)
+        evaluation.evaluator(config, None, 4)
     # Of each pendulum angle, speed, torque, steps and 3 numbers observed, and one number for all, of 4 bytes each.
     assert weighed == [4 * (4 * 7 + 1), 3 * 4 * (4 * 7 + 1)]

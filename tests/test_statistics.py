@@ -8,9 +8,9 @@ from matplotlib.image import imread
 
 from ddpg_jax.learner import Report
 from ddpg_jax.rollout import Episodes
-from ddpg_jax.runs import statistics
-from ddpg_jax.runs.config import make_config
-from ddpg_jax.runs.folder import Clock, curve, mean, metrics_row, read_metrics
+from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.folder.metrics import Clock, curve, mean, metrics_row, read_metrics
+from ddpg_jax.runs.results import plots, statistics
 
 
 def make_run(folder, evaluations, seed=0, **config):
@@ -115,7 +115,7 @@ def test_damaged_lines_hide_no_good_ones(tmp_path, bad):
     assert [row["env_steps"] for row in read_metrics(run, said.append)] == [100, 200]
     count = len(bad.split(b"\n"))
     assert said == [f"{path}: {count} of {count + 2} lines are damaged and are passed over."]
-    statistics.plot([run], tmp_path / "curves.png")
+    plots.plot([run], tmp_path / "curves.png")
 
 
 def test_repeated_and_unordered_steps_and_other_seeds(tmp_path):
@@ -126,7 +126,7 @@ def test_repeated_and_unordered_steps_and_other_seeds(tmp_path):
     steps, values = curve(run)
     assert steps.tolist() == [100, 200, 300]
     assert values.tolist() == [[1.0, 1.0], [5.0, 6.0], [3.0, 3.0]]
-    statistics.plot([run, run], tmp_path / "curves.png")
+    plots.plot([run, run], tmp_path / "curves.png")
 
 
 def test_a_seed_without_an_episode_hides_no_other():
@@ -165,7 +165,7 @@ def drawn(monkeypatch, folders, path):
         Axes, "plot", lambda self, x, y, **k: (lines.append((k["label"], list(x), list(y))), plot(self, x, y, **k))
     )
     monkeypatch.setattr(Axes, "fill_between", lambda self, *a, **k: (bands.append(a), fill(self, *a, **k)))
-    statistics.plot(folders, path)
+    plots.plot(folders, path)
     return lines, bands
 
 
@@ -191,5 +191,5 @@ def test_plot_pools_runs_that_differ_only_in_seeds(tmp_path, monkeypatch):
 def test_plot_of_no_evaluation(tmp_path, evaluations):
     run = make_run(tmp_path / "run", evaluations)
     with pytest.raises(ValueError, match="none of these runs holds an evaluation yet"):
-        statistics.plot([run], tmp_path / "curves.png")
+        plots.plot([run], tmp_path / "curves.png")
     assert not (tmp_path / "curves.png").exists()

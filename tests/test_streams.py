@@ -11,7 +11,7 @@ from jax import export
 
 from ddpg_jax import agents, envs
 from ddpg_jax.networks import Actor, Critic, stream
-from ddpg_jax.runs import cli
+from ddpg_jax.runs.cli import commands
 from ddpg_jax.types import Transition
 
 SIZES = {"state": 3, "privileged_state": 5, "unused": 2}
@@ -95,7 +95,7 @@ def test_from_the_command_line_to_the_exported_policy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def call(*words):
-        done = CliRunner().invoke(cli.main, words, catch_exceptions=False)
+        done = CliRunner().invoke(commands.main, words, catch_exceptions=False)
         assert done.exit_code == 0, done.output
         return done.stdout
 
@@ -109,6 +109,6 @@ def test_from_the_command_line_to_the_exported_policy(tmp_path, monkeypatch):
     policy = export.deserialize(bytearray((tmp_path / "run" / "policy.stablehlo").read_bytes()))
     shown = jax.tree.map(lambda x: np.zeros((5, *x.shape), x.dtype), envs.make(env, 1).observation)
     assert policy.call(shown).shape == (5, 1)
-    refused = CliRunner().invoke(cli.main, ["train", env, "--critic-stream", "all", "--run-dir", "other", *SMALL])
+    refused = CliRunner().invoke(commands.main, ["train", env, "--critic-stream", "all", "--run-dir", "other", *SMALL])
     assert refused.exit_code == 2
     assert "critic_stream='all': the observation has no such stream; choose one of privileged_state, state." in refused.stderr

@@ -17,10 +17,13 @@ from matplotlib.image import imread
 
 import ddpg_jax
 from ddpg_jax.population import make_population
-from ddpg_jax.runs import build, checkpoints, cli, config
-from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs import checkpoints
+from ddpg_jax.runs.cli import commands
+from ddpg_jax.runs.config import run_config
+from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.presets import PRESETS
-from ddpg_jax.runs.sweeps import lineage, outcome, pictures, plan, run, space, table
+from ddpg_jax.runs.programs import build, setup
+from ddpg_jax.runs.sweeps import lineage, plan, run_sweep, search_space, sweep_plots, sweep_results, table
 from ddpg_jax.types import is_key
 
 SMALL = {
@@ -69,7 +72,7 @@ def test_sixteen_members_are_sixteen_single_runs():
     vary = {name: values.tolist() for name, values in vary.items()} | {"seed": list(range(5, 5 + count))}
     both = lambda people: jax.jit(lambda key, numbers: people.chunk(people.start(key, numbers), numbers))
     many = make_config("pendulum", seeds=count, vary=vary, **SMALL)
-    together = both(build.build(many).population)(build.member_keys(many), build.member_numbers(many))
+    together = both(build.build(many).population)(setup.member_keys(many), setup.member_numbers(many))
     one = both(make_population(build.member_of(many), many=False))
     for member in range(count):
         numbers = {name: values[member] for name, values in vary.items() if name != "seed"}
@@ -77,7 +80,7 @@ def test_sixteen_members_are_sixteen_single_runs():
         same(jax.tree.map(operator.itemgetter(member), together), alone, rtol=1e-3, atol=1e-4)
         if member in (0, count - 1):
             single = make_config("pendulum", seed=5 + member, **numbers, **SMALL)
-            same(both(build.build(single).population)(build.member_keys(single), {}), alone, rtol=1e-3, atol=1e-4)
+            same(both(build.build(single).population)(setup.member_keys(single), {}), alone, rtol=1e-3, atol=1e-4)
     assert one._cache_size() == 1
     assert int(together[0].agent.step[0]) == 50
 
@@ -124,7 +127,7 @@ def test_every_float_may_differ_between_members_and_has_an_effect(preset):
     wanted = make_config("pendulum", preset, seeds=len(names) + 1, vary=vary, **SMALL | several | {"steps_per_chunk": 20})
     people = build.build(wanted).population
     both = jax.jit(lambda key, numbers: people.chunk(people.start(key, numbers), numbers)[0].agent)
-    keys, numbers = build.member_keys(wanted), build.member_numbers(wanted)
+    keys, numbers = setup.member_keys(wanted), setup.member_numbers(wanted)
     made = raw(both(keys, numbers))
     leaves = [np.concatenate([x[member].ravel() for x in jax.tree.leaves(made)]) for member in range(len(names) + 1)]
     assert [name for name, leaf in zip(names, leaves[1:], strict=True) if np.array_equal(leaf, leaves[0])] == []
@@ -142,7 +145,7 @@ def test_the_floats_of_every_preset_may_be_traced(preset):
         several |= {"env_options": {"pixels": True, "image_size": 48, "grayscale": True}}
     wanted = make_config("pendulum", preset, seeds=2, vary={name: [own[name], CHANGED[name]] for name in names}, **several)
     built = build.build(wanted)
-    numbers = build.member_numbers(wanted)
+    numbers = setup.member_numbers(wanted)
     assert set(numbers) == set(names)
     jax.eval_shape(built.population.chunk, built.state, numbers)
 
@@ -159,13 +162,13 @@ def test_the_floats_of_every_preset_may_be_traced(preset):
         ("log:1e-4:1e-2:3", float, [1e-4, 1e-3, 1e-2]),
         ("uniform:0:1:3", float, [0.0, 0.5, 1.0]),
         ("uniform:1:3:9", int, [1, 2, 3]),
-        ("log:1e-4:1e-2", float, space.Range(1e-4, 1e-2, True, False)),
-        ("uniform:1:4", int, space.Range(1, 4, False, True)),
+        ("log:1e-4:1e-2", float, search_space.Range(1e-4, 1e-2, True, False)),
+        ("uniform:1:4", int, search_space.Range(1, 4, False, True)),
     ],
 )
 def test_what_a_number_goes_through(given, kind, found):
-    made = space.parsed("tau", given, kind)
-    if isinstance(found, space.Range):
+    made = search_space.parsed("tau", given, kind)
+    if isinstance(found, search_space.Range):
         assert made == found
     elif kind is float:
         np.testing.assert_allclose(made, found, rtol=1e-12)
@@ -201,7 +204,7 @@ def test_what_a_number_goes_through(given, kind, found):
 )
 def test_a_sweep_that_cannot_be_is_refused_in_a_sentence(values, options, message, tmp_path):
     with pytest.raises(ValueError, match=message) as error:
-        run.sweep("pendulum", values, run_dir=tmp_path / "sweep", progress=False, **SMALL | options)
+        run_sweep.sweep("pendulum", values, run_dir=tmp_path / "sweep", progress=False, **SMALL | options)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "sweep").exists()
 
@@ -287,7 +290,7 @@ def test_who_breaks_down_leaves_the_others(swept):
     assert np.isfinite(returns).all()
     assert np.isnan(made.curve(2)[1][-1])
     assert made.policy()(np.zeros((4, 3), np.float32)).shape == (4, 1)
-    text = CliRunner().invoke(cli.main, ["evaluate", str(made.folder), "--episodes", "3"])
+    text = CliRunner().invoke(commands.main, ["evaluate", str(made.folder), "--episodes", "3"])
     told = json.loads(text.output)
     assert [value is None for value in told["returns"]] == broken
     assert told["mean_return"] == pytest.approx(np.mean([value for value in told["returns"] if value is not None]))
@@ -295,7 +298,7 @@ def test_who_breaks_down_leaves_the_others(swept):
 
 def test_a_member_of_a_sweep_is_found(swept, tmp_path):
     made, _ = swept
-    call = lambda *words: CliRunner().invoke(cli.main, list(map(str, words)))
+    call = lambda *words: CliRunner().invoke(commands.main, list(map(str, words)))
     alone = json.loads(call("evaluate", made.folder, "--episodes", 3, "--member", 4).output)
     everyone = json.loads(call("evaluate", made.folder / "part-1", "--episodes", 3).output)
     assert alone["returns"] == everyone["returns"][1:2]
@@ -321,7 +324,7 @@ def test_a_table_and_pictures_of_a_sweep(swept, capsys):
     for name in ("sweep.png", "curves.png"):
         assert imread(made.folder / name).std() > 0.02
     drawn = [made.members, *([{**one, "numbers": numbers(one)} for one in made.members] for numbers in OTHERS)]
-    kinds = [pictures.sweep(members).axes[0] for members in drawn]
+    kinds = [sweep_plots.sweep(members).axes[0] for members in drawn]
     assert [bool(axis.images) for axis in kinds] == [True, False, False, False]
     assert [len(axis.collections) for axis in kinds[:3]] == [0, 0, 1]
 
@@ -371,8 +374,8 @@ EVOLVED = {"actor_learning_rate": "log:1e-5:1e-1", "gamma": "uniform:0.8:0.99"}
 
 
 def test_evolution_is_resumed_bit_for_bit_and_its_lineage_kept(tmp_path, monkeypatch):
-    shared = run._Programs()  # compiled once for all three
-    monkeypatch.setattr(run, "_Programs", lambda: shared)
+    shared = run_sweep._Programs()  # compiled once for all three
+    monkeypatch.setattr(run_sweep, "_Programs", lambda: shared)
     options = {"draws": 5, "evolve": {"fraction": 0.4}, "progress": False, **SHORT, "keep": 10}
     whole = ddpg_jax.runs.sweep("pendulum", EVOLVED, run_dir=tmp_path / "whole", **options | {"total_timesteps": 350})
     ddpg_jax.runs.sweep("pendulum", EVOLVED, run_dir=tmp_path / "halves", **options | {"total_timesteps": 250})
@@ -394,7 +397,7 @@ def test_evolution_is_resumed_bit_for_bit_and_its_lineage_kept(tmp_path, monkeyp
 
 
 def restored(folder):
-    wanted = config.load(folder)
+    wanted = run_config.load(folder)
     kept = checkpoints.Checkpoints(folder / "checkpoints", read_only=True)
     try:
         return raw(kept.restore(build.build(wanted).state, pytest.fail)[1])
@@ -413,19 +416,19 @@ def restored(folder):
     ],
 )
 def test_the_command_refuses_in_a_sentence(words, message):
-    done = CliRunner().invoke(cli.main, ["sweep", "pendulum", *words])
+    done = CliRunner().invoke(commands.main, ["sweep", "pendulum", *words])
     assert (done.exit_code, message in " ".join(done.output.split())) == (2, True), done.output
 
 
 def test_a_damaged_plan_is_said(tmp_path):
-    (tmp_path / outcome.NAME).write_text('{"env": "pendulum"}')
+    (tmp_path / sweep_results.NAME).write_text('{"env": "pendulum"}')
     with pytest.raises(ValueError, match=r"sweep\.json is damaged"):
-        outcome.read(tmp_path)
+        sweep_results.read(tmp_path)
 
 
 def test_a_run_is_not_begun_in_a_sweep(swept):
     made, _ = swept
     for words in (["train", "pendulum"], ["train", "--resume"]):
-        done = CliRunner().invoke(cli.main, [*words, "--run-dir", str(made.folder)])
+        done = CliRunner().invoke(commands.main, [*words, "--run-dir", str(made.folder)])
         assert done.exit_code == 2
         assert "sweep" in done.output or "holds no run" in done.output

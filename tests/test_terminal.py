@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ddpg_jax.runs import terminal
+from ddpg_jax.runs.console import signals
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
@@ -56,7 +56,7 @@ def ended(process: subprocess.Popen, *numbers: int) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-@pytest.mark.parametrize("number", terminal.SIGNALS)
+@pytest.mark.parametrize("number", signals.SIGNALS)
 def test_a_signal_ends_a_command_in_a_line(number):
     assert ended(child(IN_PYTHON), number) == (128 + number, f"stopped by {number.name}.\n", "")
 
@@ -104,10 +104,10 @@ def test_a_signal_that_comes_twice_is_one():
 
 
 def test_what_was_before_is_after():
-    before = {number: signal.getsignal(number) for number in terminal.SIGNALS}
-    with terminal.ending(), terminal.stopping():
+    before = {number: signal.getsignal(number) for number in signals.SIGNALS}
+    with signals.ending(), signals.stopping():
         assert all(signal.getsignal(number) is not before[number] for number in before)
-    assert {number: signal.getsignal(number) for number in terminal.SIGNALS} == before
+    assert {number: signal.getsignal(number) for number in signals.SIGNALS} == before
     assert signal.set_wakeup_fd(-1) == -1
 
 

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageSequence
 
-from ddpg_jax.runs import cli, playback, video
+from ddpg_jax.runs.cli import commands
+from ddpg_jax.runs.results import render, video
 
 
 def bars(count):
@@ -63,7 +64,7 @@ def run(tmp_path_factory):
     small = ["--total-timesteps", 60, "--learning-starts", 20, "--steps-per-chunk", 20, "--time-limit", 10]
     small += ["--replay-capacity", 100, "--batch-size", 8, "--hidden", 8, "--evaluate-every", 0, "--evaluation-episodes", 2]
     words = ["train", "pendulum", "--run-dir", folder, *small]
-    assert CliRunner().invoke(cli.main, [str(word) for word in words]).exit_code == 0
+    assert CliRunner().invoke(commands.main, [str(word) for word in words]).exit_code == 0
     return folder
 
 
@@ -72,14 +73,14 @@ def test_the_command_writes_each_form(run, tmp_path, form):
     if form == "mp4":
         pytest.importorskip("imageio_ffmpeg", reason="MP4 needs FFmpeg")
     words = ["render", run, "--format", form, "--steps", 6, "--out", tmp_path / "film"]
-    result = CliRunner().invoke(cli.main, [str(word) for word in words])
+    result = CliRunner().invoke(commands.main, [str(word) for word in words])
     assert result.exit_code == 0, (result.output, result.exception)
     assert result.stdout.strip() == str(tmp_path / f"film.{form}")
     assert (tmp_path / f"film.{form}").stat().st_size > 1_000
 
 
 def test_a_form_that_there_is_not(run):
-    result = CliRunner().invoke(cli.main, ["render", str(run), "--format", "html"])
+    result = CliRunner().invoke(commands.main, ["render", str(run), "--format", "html"])
     assert result.exit_code == 2
     assert "pendulum cannot be drawn as html" in result.stderr
 
@@ -91,10 +92,10 @@ def test_no_opengl_is_one_sentence(monkeypatch):
         raise RuntimeError("an OpenGL platform library has not been loaded")
 
     with pytest.raises(ValueError, match=r"the simulator cannot draw here .*MUJOCO_GL=egl or MUJOCO_GL=osmesa"):
-        playback._drawn(draw)
+        render._drawn(draw)
 
 
 def test_an_error_of_another_kind_stays_what_it_is(monkeypatch):
     monkeypatch.setattr(video, "has_opengl", lambda: True)
     with pytest.raises(IndexError):
-        playback._drawn(lambda: [][0])
+        render._drawn(lambda: [][0])

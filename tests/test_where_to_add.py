@@ -246,7 +246,7 @@ def test_all_of_it_works_together(tmp_path):
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    listed = [sys.executable, "-m", "ddpg_jax.runs.cli", "train", "--help"]
+    listed = [sys.executable, "-m", "ddpg_jax.runs.cli.commands", "train", "--help"]
     assert (
         "--meekness"
         in subprocess.run(listed, env=os.environ | environment, cwd=tmp_path, capture_output=True, text=True).stdout

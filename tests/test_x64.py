@@ -8,9 +8,9 @@ import pytest
 from ddpg_jax import agents, envs, host, networks, noise, replay, returns, rollout, train
 from ddpg_jax.behaviour import explore, noisy_network
 from ddpg_jax.envs import Single, batch, wrappers
-from ddpg_jax.runs import build
-from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.presets import PRESETS
+from ddpg_jax.runs.programs import build
 
 EVERYTHING = {
     "n_step": 3,

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from benchmarks import programs, timing
 from ddpg_jax import envs
-from ddpg_jax.runs import folder
+from ddpg_jax.runs.folder import files
 from ddpg_jax.types import strong
 
 DELAY = programs.POLICY_DELAY
@@ -51,7 +51,7 @@ def main(out: Path, names: tuple[str, ...], counts: tuple[int, ...], repetitions
     for name in names:
         for num_envs in counts:
             result["measured"].append(found := measure(name, num_envs, repetitions, **sizes))
-            folder.write_json(out, result)
+            files.write_json(out, result)
             rates = ", ".join(f"{who} {rate['median']:,.0f}" for who, rate in found["vector_steps_per_second"].items())
             click.echo(f"{name} {num_envs}: {rates} vector steps/s, ratio {found['ratio']:.2f}")
     click.echo(str(out))

@@ -26,7 +26,7 @@ import jax
 import numpy as np
 
 from benchmarks import programs, timing
-from ddpg_jax.runs import folder
+from ddpg_jax.runs.folder import files
 
 DELAY = {"ddpg": 1, "td3": programs.POLICY_DELAY}
 
@@ -53,7 +53,7 @@ def main(agent: str, out: Path | None, repetitions: int, steps: int, **sizes: in
         **rates,
     }
     out = out or Path(f"benchmarks/results/sbx_{agent}.json")
-    folder.write_json(out, result)
+    files.write_json(out, result)
     for name, values in result["updates_per_second"].items():
         click.echo(f"{name:9} {values['median']:8,.0f} updates/s [{values['min']:,.0f}, {values['max']:,.0f}]")
     pairs = result["pair_ratios"]

@@ -23,7 +23,7 @@ import jax
 from benchmarks import timing
 from ddpg_jax import agents, envs, host, networks, noise, replay
 from ddpg_jax.behaviour import explore
-from ddpg_jax.runs import folder
+from ddpg_jax.runs.folder import files
 
 DELAY = 2
 
@@ -68,7 +68,7 @@ def main(out: Path, name: str, num_envs: int, steps: int, repetitions: int, **si
         "ratios": {key: value / median["sbx"] for key, value in median.items() if key != "sbx"}
         | {f"both_{num_envs}_envs": median[f"ddpg_jax_{num_envs}_envs"] / median[f"sbx_{num_envs}_envs"]},
     }
-    folder.write_json(out, result)
+    files.write_json(out, result)
     for key, values in result["env_steps_per_second"].items():
         click.echo(f"{key:20} {values['median']:8,.0f} env-steps/s [{values['min']:,.0f}, {values['max']:,.0f}]")
     click.echo(f"over sbx: {result['ratios']}\n{out}")

@@ -26,7 +26,7 @@ if __name__ == "__main__":
 import click
 
 from benchmarks import timing
-from ddpg_jax.runs import folder
+from ddpg_jax.runs.folder import files
 from ddpg_jax.runs.tasks import TASKS
 
 LINE = re.compile(r"^([\d,]+)/[\d,]+ steps .*return (-?[\d.]+)")
@@ -57,9 +57,9 @@ def main(names: tuple[str, ...], seeds: int, steps: int, threshold: float, cache
             if cache == "warm":
                 for name in commands:
                     result[cache][name].pop(0)  # it filled the cache
-        folder.write_json(out, result)
+        files.write_json(out, result)
     result["median_seconds"] = {cache: {name: _median(runs) for name, runs in result[cache].items()} for cache in caches}
-    folder.write_json(out, result)
+    files.write_json(out, result)
     for cache, medians in result["median_seconds"].items():
         click.echo(f"{cache}: " + ", ".join(f"{name} {'never' if s is None else f'{s:.1f} s'}" for name, s in medians.items()))
     click.echo(str(out))
@@ -70,7 +70,7 @@ def contestants(names: tuple[str, ...], steps: int) -> dict[str, list[str]]:
     ours = [
         sys.executable,
         "-m",
-        "ddpg_jax.runs.cli",
+        "ddpg_jax.runs.cli.commands",
         "train",
         "pendulum",
         "--hidden",

@@ -18,7 +18,7 @@ if __name__ == "__main__":
 import click
 
 from benchmarks.studies import common
-from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.tasks import TASKS
 
 OPTIONS: dict[str, dict[str, Any]] = {

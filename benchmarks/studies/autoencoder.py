@@ -23,8 +23,10 @@ from ddpg_jax.envs import lane
 from ddpg_jax.envs.lane import held_out
 from ddpg_jax.envs.lane.road import LANE_WIDTH, RMS_CURVATURE
 from ddpg_jax.envs.lane.state import LaneState, room
-from ddpg_jax.runs import build, drawn, folder, playback
-from ddpg_jax.runs.presets import drive
+from ddpg_jax.runs.folder import files
+from ddpg_jax.runs.presets import kendall_driving
+from ddpg_jax.runs.programs import setup
+from ddpg_jax.runs.results import policy, run_pictures
 
 OUT = Path("benchmarks/results/study_autoencoder.json")
 ANGLE = 0.1
@@ -39,26 +41,26 @@ def main(runs: tuple[Path, ...], count: int, out: Path) -> None:
     found = [of_run(run, count) for run in runs]
     factors = [one["factor"] for one, _ in found]
     written = {**timing.context(), "images": count, "runs": [one for one, _ in found], "least_factor": min(factors)}
-    folder.write_json(out, written)
-    drawn.save(found[0][1], out.with_suffix(".png"))
+    files.write_json(out, written)
+    run_pictures.save(found[0][1], out.with_suffix(".png"))
     click.echo(f"{out}: errors {min(factors):.2f} to {max(factors):.2f} times below those of the mean image")
 
 
 def of_run(run: Path, count: int) -> tuple[dict[str, Any], np.ndarray]:
     """Errors of a run's autoencoder, and images above their reconstructions."""
-    config, _, _, state = playback.restored(run)
+    config, _, _, state = policy.restored(run)
     if config.env != "lane" or config.preset.name != "drive":
         raise click.ClickException(f"{run} is a run of {config.env}, preset {config.preset.name}: give one of lane, drive.")
-    state = playback.member_state(config, state, 0)
+    state = policy.member_state(config, state, 0)
     numbers: Any = config.numbers
-    env: Any = build.environment(config, numbers.num_envs)
-    made = drive.autoencoder(numbers, env)
+    env: Any = setup.environment(config, numbers.num_envs)
+    made = kendall_driving.autoencoder(numbers, env)
 
     def both(params: Any) -> tuple[jax.Array, jax.Array]:
         images = jax.lax.map(lambda number: lane.picture(somewhere(number), made.size), jnp.arange(count, dtype=jnp.uint32))
         return images.astype(jnp.float32) / 255, made.decode(params, made.encode(params, images)[0])
 
-    images, again = map(np.asarray, jax.jit(both)(state.slots[drive.SLOT]))
+    images, again = map(np.asarray, jax.jit(both)(state.slots[kendall_driving.SLOT]))
     error, of_mean = np.mean((images - again) ** 2), np.mean((images - images.mean(axis=0)) ** 2)
     rows = [np.concatenate(row[:12], axis=1) for row in (images, np.clip(again, 0, 1))]
     sizes = {"seed": config.seed, "size": made.size, "code": made.code}

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks import timing
 from ddpg_jax import envs
-from ddpg_jax.runs import folder
+from ddpg_jax.runs.folder import files
 from ddpg_jax.runs.tasks import Task
 from ddpg_jax.types import Key, PyTree, Single
 
@@ -58,7 +58,7 @@ def main(env: str, repeat: int, choose: int, episodes: int, seed: int, out: Path
         click.echo(f"{kind}: {found.mean():.1f} ± {found.std():.1f}, the best of {len(tried)}: {action}")
     out = out or Path("benchmarks/results") / f"blind_{Task(env=env).slug}.json"
     settings = {"env": env, "action_repeat": repeat, "choose": choose, "episodes": episodes, "seed": seed}
-    folder.write_json(out, {**timing.context(), "settings": settings, **result})
+    files.write_json(out, {**timing.context(), "settings": settings, **result})
     click.echo(str(out))
 
 

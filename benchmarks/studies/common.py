@@ -14,9 +14,10 @@ import numpy as np
 
 from benchmarks import timing
 from ddpg_jax import population
-from ddpg_jax.runs import build, folder
-from ddpg_jax.runs.config import Config
-from ddpg_jax.runs.statistics import interquartile_mean, interval
+from ddpg_jax.runs.config.run_config import Config
+from ddpg_jax.runs.folder import files
+from ddpg_jax.runs.programs import build, evaluation, setup
+from ddpg_jax.runs.results.statistics import interquartile_mean, interval
 from ddpg_jax.types import Agent, AgentState, HostEnvironment
 
 
@@ -39,27 +40,27 @@ def train(config: Config, vary: Mapping[str, Sequence[float]] | None = None) -> 
     """Train ``config.seeds`` members for each row of ``vary`` (names of a preset's numbers), all in one program."""
     agent = build.build(config).agent
     everyone = population.make_population(build.member_of(config))
-    keys, numbers = population.members(build.member_keys(config), vary)
+    keys, numbers = population.members(setup.member_keys(config), vary)
     groups = keys.size // config.seeds
     programs = population.compiled(everyone, keys, numbers)
     begin = time.perf_counter()
 
     def returns(state: AgentState, stream: int, number: int) -> np.ndarray:
-        fresh, _ = population.members(build.evaluation_keys(config, stream, number), vary)
+        fresh, _ = population.members(evaluation.evaluation_keys(config, stream, number), vary)
         values = np.asarray(programs.evaluate(state, fresh, numbers), np.float64).mean(axis=1).reshape(groups, config.seeds)
         if not np.isfinite(values).all():
             raise click.ClickException(f"{config.env}, preset {config.preset.name}: a return is not finite")
         return values
 
     state = programs.start(keys, numbers)
-    steps, curve = [config.schedule.steps_after(0)], [returns(state.agent, build.DURING, 0)]
+    steps, curve = [config.schedule.steps_after(0)], [returns(state.agent, evaluation.DURING, 0)]
     for index in range(1, config.num_chunks + 1):
         state, _ = programs.chunk(state, numbers)
         if index == config.num_chunks or (config.evaluate_every and index % config.evaluate_every == 0):
             steps.append(config.schedule.steps_after(index))
-            curve.append(returns(state.agent, build.DURING, index))
-    rounds = -(-build.FINAL_EPISODES // config.evaluation_episodes)
-    final = np.mean([returns(state.agent, build.FINAL, index) for index in range(rounds)], axis=0)
+            curve.append(returns(state.agent, evaluation.DURING, index))
+    rounds = -(-evaluation.FINAL_EPISODES // config.evaluation_episodes)
+    final = np.mean([returns(state.agent, evaluation.FINAL, index) for index in range(rounds)], axis=0)
     seconds = {"compile": programs.seconds, "train_and_evaluate": time.perf_counter() - begin}
     return Trained(agent, state.agent, np.array(steps), np.stack(curve, axis=1), final, seconds)
 
@@ -85,7 +86,7 @@ def shell(cache: Path | None = None) -> dict[str, str]:
 
 def train_by_command(arguments: list[str], folder: Path, environment: dict[str, str]) -> dict[str, Any]:
     """`ddpg-jax train` in a process of its own, with its run in ``folder``: the run's summary."""
-    command = [sys.executable, "-m", "ddpg_jax.runs.cli", "train", *arguments, "--run-dir", str(folder)]
+    command = [sys.executable, "-m", "ddpg_jax.runs.cli.commands", "train", *arguments, "--run-dir", str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise click.ClickException(f"`{' '.join(command)}` failed: {done.stderr.strip()[-2_000:]}")
@@ -130,6 +131,6 @@ def canvas(rows: int, columns: int, width: float, height: float, **options: Any)
 
 def finish(out: Path, result: dict[str, Any], figure: Any, begun: float) -> None:
     """Write the JSON and, beside it, the picture, and say where they are."""
-    folder.write_json(out, {**timing.context(), "wall_seconds": time.perf_counter() - begun, **result})
+    files.write_json(out, {**timing.context(), "wall_seconds": time.perf_counter() - begun, **result})
     figure.savefig(out.with_suffix(".png"))
     click.echo(f"{out}\n{out.with_suffix('.png')}")

@@ -31,7 +31,8 @@ from benchmarks.studies import common
 from ddpg_jax.envs import lane
 from ddpg_jax.envs.lane import held_out
 from ddpg_jax.envs.lane.car import MAX_SPEED, TIME_STEP
-from ddpg_jax.runs import folder, playback
+from ddpg_jax.runs.folder import metrics
+from ddpg_jax.runs.results import policy
 
 
 class Learned(NamedTuple):
@@ -118,7 +119,7 @@ def figures(driven: held_out.Driven) -> dict[str, Any]:
 
 def of_run(run: Path) -> dict[str, Any]:
     """The same of a run's newest checkpoint, and what its training took."""
-    config, agent, steps, state = playback.restored(run)
+    config, agent, steps, state = policy.restored(run)
     seen = {name: config.env_options[name] for name in ("observation", "camera_size") if name in config.env_options}
     summary = json.loads((run / "summary.json").read_text())
     (driven,) = rows_of(lambda observation, key: agent.act(state, observation), shown=lane.shows(**seen))
@@ -134,7 +135,7 @@ def training(run: Path, time_limit: int) -> dict[str, Any]:
     episode came; and where that is first `enough`, None where it never is."""
     found: dict[str, list[float]] = {name: [] for name in ("steps", "episodes", "metres", "share", "seconds")}
     episodes = metres = 0.0
-    for row in folder.read_metrics(run):
+    for row in metrics.read_metrics(run):
         count, mean = row["episodes"][0], row["episode_return"][0]
         episodes, metres = episodes + count, metres + count * (mean or 0.0) * TIME_STEP
         if row["evaluation_return"] is not None:

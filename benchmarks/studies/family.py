@@ -19,8 +19,10 @@ if __name__ == "__main__":
 import click
 
 from benchmarks.studies import common
-from ddpg_jax.runs.folder import curve, write_json
-from ddpg_jax.runs.statistics import interquartile_mean, interval, plot
+from ddpg_jax.runs.folder.files import write_json
+from ddpg_jax.runs.folder.metrics import curve
+from ddpg_jax.runs.results.plots import plot
+from ddpg_jax.runs.results.statistics import interquartile_mean, interval
 
 COMMON = ("versions", "device")
 SUMMED_UP = ("env_steps", "updates", "compile_seconds", "train_seconds", "wall_seconds", "updates_per_second", "config")

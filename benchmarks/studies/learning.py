@@ -26,8 +26,9 @@ import jax.numpy as jnp
 
 from benchmarks.studies import common
 from ddpg_jax import envs, rollout
-from ddpg_jax.runs.folder import curve, write_json
-from ddpg_jax.runs.statistics import plot
+from ddpg_jax.runs.folder.files import write_json
+from ddpg_jax.runs.folder.metrics import curve
+from ddpg_jax.runs.results.plots import plot
 from ddpg_jax.runs.tasks import TASKS, Task
 from ddpg_jax.types import Agent, Key, PyTree, TimeStep
 

@@ -21,11 +21,12 @@ import click
 import numpy as np
 
 from benchmarks.studies import common
-from ddpg_jax.runs.config import make_config
-from ddpg_jax.runs.folder import curve, read_metrics, write_json
-from ddpg_jax.runs.loop import run
+from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.folder.files import write_json
+from ddpg_jax.runs.folder.metrics import curve, read_metrics
 from ddpg_jax.runs.sweeps import lineage
-from ddpg_jax.runs.sweeps.space import Range
+from ddpg_jax.runs.sweeps.search_space import Range
+from ddpg_jax.runs.training.loop import run
 
 RATES = ("actor_learning_rate", "critic_learning_rate")
 KINDS = {"with": "with evolution", "without": "without"}

@@ -15,10 +15,10 @@ from typing import Any
 import click
 import numpy as np
 
-from ddpg_jax.runs import folder
-from ddpg_jax.runs.config import make_config
-from ddpg_jax.runs.loop import run
+from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.folder import files
 from ddpg_jax.runs.presets import PRESETS
+from ddpg_jax.runs.training.loop import run
 
 LENGTH, WINDOW, THRESHOLD = 200, 100, -300.0
 
@@ -52,7 +52,7 @@ def main(seeds: int, seed: int, episodes: int, run_dir: Path | None, out: Path) 
         "wall_seconds": summary["wall_seconds"],
         "scores": scores.round(2).tolist(),
     }
-    folder.write_json(out, result)
+    files.write_json(out, result)
     draw(scores, means, crossed["episodes_until_solved"], seed, out.with_suffix(".png"))
     for name, values in crossed.items():
         click.echo(f"{name}: {values}, {result['reached'][name]} of {seeds}")

@@ -16,7 +16,7 @@ if __name__ == "__main__":
 import click
 
 from benchmarks.studies import common
-from ddpg_jax.runs.folder import write_json
+from ddpg_jax.runs.folder.files import write_json
 from ddpg_jax.runs.tasks import Task
 
 

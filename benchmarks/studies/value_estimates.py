@@ -28,11 +28,11 @@ import numpy as np
 from benchmarks.studies import common
 from ddpg_jax import losses, networks
 from ddpg_jax.agents.actor_critic import variables
-from ddpg_jax.runs import build
-from ddpg_jax.runs.config import Config, make_config
-from ddpg_jax.runs.presets import parts
+from ddpg_jax.runs.config.run_config import Config, make_config
+from ddpg_jax.runs.presets import components
 from ddpg_jax.runs.presets.d4pg import D4PGNumbers
 from ddpg_jax.runs.presets.td3 import TD3Numbers
+from ddpg_jax.runs.programs import evaluation, setup
 from ddpg_jax.runs.tasks import TASKS
 from ddpg_jax.types import Agent, AgentState, Environment, Key, Network, PyTree
 
@@ -93,10 +93,10 @@ def test(config: Config, trained: common.Trained, window: int) -> tuple[np.ndarr
     gamma = config.numbers.gamma
     after = math.ceil(math.log(TAIL) / math.log(gamma))
     unlimited = replace(config, env_options=config.env_options | {"time_limit": window + after + 1})
-    env = build.environment(unlimited, config.evaluation_episodes)
+    env = setup.environment(unlimited, config.evaluation_episodes)
     assert isinstance(env, Environment)
     look = visit(trained.agent, env, estimator(config, env), gamma, window, after)
-    keys = build.evaluation_keys(config, build.LATER, 0).reshape(-1)
+    keys = evaluation.evaluation_keys(config, evaluation.LATER, 0).reshape(-1)
     estimated, observed, alive = jax.jit(jax.vmap(look))(trained.state, keys)
     return np.asarray(estimated, np.float64), np.asarray(observed, np.float64), np.asarray(alive)
 
@@ -105,7 +105,7 @@ def estimator(config: Config, env: Environment) -> Callable[[AgentState, PyTree,
     """``value(agent_state, observation, action)``, any leading axes, for the critics of the presets used here."""
     numbers = config.numbers
     categorical: dict[str, Any] = {"num_atoms": numbers.num_atoms} if isinstance(numbers, D4PGNumbers) else {}
-    critic: Network = parts.critic(numbers, env, **categorical)
+    critic: Network = components.critic(numbers, env, **categorical)
 
     def value(state: AgentState, observation: PyTree, action: jax.Array) -> jax.Array:
         params = variables(state.critic)

@@ -18,7 +18,7 @@ import click
 import numpy as np
 
 from benchmarks.studies import common
-from ddpg_jax.runs.config import make_config
+from ddpg_jax.runs.config.run_config import make_config
 
 AGENTS = {"DDPG": "default", "TD3": "td3"}
 FIGURES = {"final_return": "final return", "area_under_curve": "mean return over training"}

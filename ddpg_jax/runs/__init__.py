@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from ddpg_jax.runs.config import Config
-    from ddpg_jax.runs.loop import Finished
-    from ddpg_jax.runs.sweeps.run import Sweep
+    from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.runs.sweeps.run_sweep import Sweep
+    from ddpg_jax.runs.training.loop import Finished
     from ddpg_jax.types import Agent, AgentState
 
 
@@ -51,10 +51,11 @@ class Result:
         """
         import jax
 
-        from ddpg_jax.runs import build, playback
+        from ddpg_jax.runs.programs import setup
+        from ddpg_jax.runs.results import policy as runs_policy
 
-        state = playback.member_state(self.config, self.agent_state, member)
-        env = build.environment(self.config, 1)
+        state = runs_policy.member_state(self.config, self.agent_state, member)
+        env = setup.environment(self.config, 1)
         return jax.jit(lambda observation: env.native_action(self.agent.act(state, observation)))
 
 
@@ -78,27 +79,29 @@ def train(
         profile: trace a few chunks into ``profile/`` of the run's folder, and when it has ended time their parts, say what
             share of a chunk each takes and write it there (`ddpg_jax.runs.profile`); what is trained is the same.
         **options: ``preset``, ``seed``, ``seeds``, numbers of the preset such as ``tau``, and the other arguments of
-            `ddpg_jax.runs.config.make_config`.
+            `ddpg_jax.runs.config.run_config.make_config`.
 
     Raises:
         ValueError: a name is unknown or a number out of its range, the folder holds a run already or none to resume, a number
             became NaN or infinite.
         ImportError: what the environment needs is not installed.
-        ddpg_jax.runs.terminal.Interrupted: SIGINT or SIGTERM; the state is saved.
+        ddpg_jax.runs.console.signals.Interrupted: SIGINT or SIGTERM; the state is saved.
     """
     config = _configured(env, run_dir, resume, options)
-    from ddpg_jax.runs import claim, devices, loop
-    from ddpg_jax.runs.display import Display
+    from ddpg_jax.runs.config import mesh
+    from ddpg_jax.runs.folder import lock
+    from ddpg_jax.runs.training import loop
+    from ddpg_jax.runs.training.progress import Display
 
     if profile:
-        config = devices.on_one(config)
+        config = mesh.on_one(config)
 
     with ExitStack() as stack:
         if run_dir is not None:
             folder = Path(run_dir)
         else:
-            folder, made = claim.make_new(_name(config))
-            stack.callback(claim.remove_empty, made)  # of a run that is refused
+            folder, made = lock.make_new(_name(config))
+            stack.callback(lock.remove_empty, made)  # of a run that is refused
         shown: Any = {"say": lambda text: None}
         if progress:
             display = stack.enter_context(Display(config, folder))
@@ -141,11 +144,11 @@ def sweep(
             members evolve (`ddpg_jax.population.evolution`), within the ranges that they are drawn from; and as of `train`.
 
     Raises:
-        ValueError, ImportError, ddpg_jax.runs.terminal.Interrupted: as of `train`.
+        ValueError, ImportError, ddpg_jax.runs.console.signals.Interrupted: as of `train`.
     """
-    from ddpg_jax.runs.sweeps import run
+    from ddpg_jax.runs.sweeps import run_sweep
 
-    return run.sweep(env, values or {}, run_dir=run_dir, resume=resume, progress=progress, **options)
+    return run_sweep.sweep(env, values or {}, run_dir=run_dir, resume=resume, progress=progress, **options)
 
 
 def plan(env: str | None = None, *, run_dir: str | Path | None = None, resume: bool = False, **options: Any) -> str:
@@ -158,13 +161,13 @@ def plan(env: str | None = None, *, run_dir: str | Path | None = None, resume: b
         ValueError, ImportError: as `train`.
     """
     config = _configured(env, run_dir, resume, options)
-    from ddpg_jax.runs import memory
+    from ddpg_jax.runs import dry_run
 
-    return memory.plan(config)
+    return dry_run.plan(config)
 
 
 def _configured(env: str | None, run_dir: str | Path | None, resume: bool, options: dict[str, Any]) -> Config:
-    from ddpg_jax.runs.config import make_config, resumed
+    from ddpg_jax.runs.config.run_config import make_config, resumed
 
     if not resume:
         return make_config(env or "pendulum", **options)
@@ -174,7 +177,7 @@ def _configured(env: str | None, run_dir: str | Path | None, resume: bool, optio
 
 
 def _result(config: Config, folder: Path, finished: Finished) -> Result:
-    from ddpg_jax.runs.folder import curve, read_metrics
+    from ddpg_jax.runs.folder.metrics import curve, read_metrics
 
     steps, returns = curve(folder)
     return Result(

@@ -17,8 +17,8 @@ import orbax.checkpoint as ocp
 
 from ddpg_jax import checks
 from ddpg_jax.runs import beside, hosts
-from ddpg_jax.runs.config import RunError
-from ddpg_jax.runs.folder import unwritten
+from ddpg_jax.runs.config.run_config import RunError
+from ddpg_jax.runs.folder.files import unwritten
 from ddpg_jax.runs.packing import packed, require_same, specification, unpacked
 from ddpg_jax.types import PyTree
 

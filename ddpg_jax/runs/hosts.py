@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from ddpg_jax.runs.terminal import Interrupted
-from ddpg_jax.runs.values import RunError
+from ddpg_jax.runs.console.signals import Interrupted
+from ddpg_jax.runs.options.validation import RunError
 
 HEARTBEAT, BEAT = 30, 2
 """Seconds without a sign of life after which a process is dead to the others, which then end; and between two signs."""

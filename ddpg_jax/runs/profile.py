@@ -18,8 +18,10 @@ import numpy as np
 from ddpg_jax import envs
 from ddpg_jax.envs.pixels import seen_options
 from ddpg_jax.population import Programs
-from ddpg_jax.runs import build, folder, parts, timing
-from ddpg_jax.runs.config import Config
+from ddpg_jax.runs import parts, timing
+from ddpg_jax.runs.config.run_config import Config
+from ddpg_jax.runs.folder import files, versions
+from ddpg_jax.runs.programs import setup
 from ddpg_jax.types import HostEnvironment
 
 TRACED = 2
@@ -79,13 +81,13 @@ class Profile:
         traced = f"trace of {len(self._seconds[True])} chunks, for TensorBoard or Perfetto: {self._folder}"
         say(f"{traced}; timing the parts of one ...")
         found = {
-            "device": folder.device(),
-            "versions": folder.versions(),
+            "device": versions.device(),
+            "versions": versions.versions(),
             "chunks": len(chunks),
             "chunks_were_traced": not self._seconds[False],
             **shares(self._config, statistics.median(chunks)),
         }
-        folder.write_json(self._folder / "shares.json", found)
+        files.write_json(self._folder / "shares.json", found)
         say(sentences(found))
 
 
@@ -114,15 +116,15 @@ def shares(config: Config, chunk_seconds: float) -> dict[str, Any]:
         **seen,
         "products_over_update": each["products"] / each["update"],
         "products_flops": operations * schedule.updates_per_step * config.seeds,
-        "overlapping": isinstance(build.environment(config, 1), HostEnvironment),
+        "overlapping": isinstance(setup.environment(config, 1), HostEnvironment),
     }
 
 
 def _contestants(config: Config, iterations: int) -> tuple[dict[str, Callable[[], None]], int]:
     """One environment step, and of one that is seen the same unseen; a round's use of the replay, one update, its matrix
     products; and how many operations those are."""
-    env = build.environment(config, config.numbers.num_envs)
-    made, schedule = build.compose(config, env), config.schedule
+    env = setup.environment(config, config.numbers.num_envs)
+    made, schedule = setup.compose(config, env), config.schedule
     like = timing.shaped(env.observation, env.action)
     rows = _rows(config)
     update, stored = parts.updating(made.agent, made.replay, like), parts.kept(made.agent, like)
@@ -134,7 +136,7 @@ def _contestants(config: Config, iterations: int) -> tuple[dict[str, Callable[[]
     }
     if not isinstance(env, HostEnvironment):
         device = {"environment": parts.stepping(env), **_unseen(config)} | device
-    keys = build.member_keys(config)
+    keys = setup.member_keys(config)
     contestants: dict[str, Callable[[], None]] = {
         name: timing.scanned(*part, iterations, keys) for name, part in device.items()
     }

@@ -11,11 +11,13 @@ from typing import Any
 import jax
 
 from ddpg_jax.learner import TrainState
-from ddpg_jax.runs import build, devices, hosts, layout
+from ddpg_jax.runs import hosts, layout
 from ddpg_jax.runs.beside import of_process
 from ddpg_jax.runs.checkpoints import Checkpoints, Found, write_part
-from ddpg_jax.runs.config import Config
+from ddpg_jax.runs.config import mesh as runs_mesh
+from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.packing import arrays, require_same, specification
+from ddpg_jax.runs.programs import build
 from ddpg_jax.types import PyTree
 
 
@@ -72,10 +74,10 @@ class Saved:
         Raises:
             FileNotFoundError, ValueError: as of `Checkpoints`.
         """
-        now = (str(devices.of(config.mesh)), hosts.count())
+        now = (str(runs_mesh.of(config.mesh)), hosts.count())
         needed = lambda record: (hosts.index(),) if _places(record) == now else range(_places(record)[1])
         found = self._agreed(say, needed)
-        before, new = devices.of(_places(found.record)[0]), devices.of(config.mesh)
+        before, new = runs_mesh.of(_places(found.record)[0]), runs_mesh.of(config.mesh)
         if _places(found.record) == now:
             return found.step, layout.placed(_block(found, 0, like), like, blocks=hosts.count() > 1), found.record
         if goes_on:
@@ -108,7 +110,7 @@ class Saved:
 
 def _places(record: dict[str, Any]) -> tuple[str, int]:
     """The mesh, and of how many processes, a checkpoint was written on."""
-    return str(devices.of(record["config"].get("mesh", ""))), 1 + len(record.get("parts", ()))
+    return str(runs_mesh.of(record["config"].get("mesh", ""))), 1 + len(record.get("parts", ()))
 
 
 def _as_data(like: PyTree) -> PyTree:

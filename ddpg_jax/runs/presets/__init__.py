@@ -6,13 +6,34 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
-from ddpg_jax.runs.presets import d4pg, ddpg, drive, fast_td3, lecture, parameter_noise, pixels, td3, td3_categorical
-from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
+from ddpg_jax.runs.options.hyperparameters import Numbers
+from ddpg_jax.runs.options.preset import Parts, Preset
+from ddpg_jax.runs.presets import (
+    d4pg,
+    ddpg,
+    drq_v2,
+    fast_td3,
+    kendall_driving,
+    parameter_noise,
+    pendulum_lecture,
+    td3,
+    td3_categorical,
+)
 from ddpg_jax.runs.tasks import TASKS
 
 __all__ = ["PRESETS", "Numbers", "Parts", "Preset", "number_types", "numbers_on", "options_on"]
 
-MODULES: tuple[Any, ...] = (ddpg, parameter_noise, td3, d4pg, td3_categorical, fast_td3, lecture, pixels, drive)
+MODULES: tuple[Any, ...] = (
+    ddpg,
+    parameter_noise,
+    td3,
+    d4pg,
+    td3_categorical,
+    fast_td3,
+    pendulum_lecture,
+    drq_v2,
+    kendall_driving,
+)
 PRESETS: dict[str, Preset] = {preset.name: preset for module in MODULES for preset in module.PRESETS}
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
-from ddpg_jax.runs.presets import parts
-from ddpg_jax.runs.presets.numbers import MOST_ATOMS, Numbers, Parts, Preset
+from ddpg_jax.runs.options.hyperparameters import MOST_ATOMS, Numbers
+from ddpg_jax.runs.options.preset import Parts, Preset
+from ddpg_jax.runs.presets import components
 
 if TYPE_CHECKING:
     from ddpg_jax.types import Environment
@@ -38,19 +39,19 @@ class D4PGNumbers(Numbers):
 def compose(numbers: D4PGNumbers, env: Environment, **start: Any) -> Parts:
     """D4PG with clipped Gaussian noise."""
     agent = ddpg_jax.agents.d4pg(
-        parts.actor(numbers, env, **start),
-        parts.critic(numbers, env, num_atoms=numbers.num_atoms, **start),
+        components.actor(numbers, env, **start),
+        components.critic(numbers, env, num_atoms=numbers.num_atoms, **start),
         v_min=numbers.v_min,
         v_max=numbers.v_max,
         gamma=numbers.gamma,
         tau=numbers.tau,
-        actor_learning_rate=parts.actor_rate(numbers),
-        critic_learning_rate=parts.critic_rate(numbers),
+        actor_learning_rate=components.actor_rate(numbers),
+        critic_learning_rate=components.critic_rate(numbers),
         critic_weight_decay=numbers.critic_weight_decay,
-        optimizer=parts.optimizer(numbers),
+        optimizer=components.optimizer(numbers),
         axis_name=numbers.axis_name,
     )
-    return parts.assemble(numbers, agent, parts.gaussian(numbers.stddev))
+    return components.assemble(numbers, agent, components.gaussian(numbers.stddev))
 
 
 def paper(numbers: D4PGNumbers, env: Environment) -> Parts:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
-from ddpg_jax.runs.presets import parts
-from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
+from ddpg_jax.runs.options.hyperparameters import Numbers
+from ddpg_jax.runs.options.preset import Parts, Preset
+from ddpg_jax.runs.presets import components
 
 if TYPE_CHECKING:
     from ddpg_jax.types import Agent, Environment, Network
@@ -28,24 +29,24 @@ def make(numbers: Numbers, actor: Network, critic: Network) -> Agent:
         critic,
         gamma=numbers.gamma,
         tau=numbers.tau,
-        actor_learning_rate=parts.actor_rate(numbers),
-        critic_learning_rate=parts.critic_rate(numbers),
+        actor_learning_rate=components.actor_rate(numbers),
+        critic_learning_rate=components.critic_rate(numbers),
         critic_weight_decay=numbers.critic_weight_decay,
-        optimizer=parts.optimizer(numbers),
+        optimizer=components.optimizer(numbers),
         axis_name=numbers.axis_name,
     )
 
 
 def today(numbers: DDPGNumbers, env: Environment) -> Parts:
     """Q([s, a]), clipped Gaussian noise."""
-    agent = make(numbers, parts.actor(numbers, env), parts.critic(numbers, env))
-    return parts.assemble(numbers, agent, parts.gaussian(numbers.stddev))
+    agent = make(numbers, components.actor(numbers, env), components.critic(numbers, env))
+    return components.assemble(numbers, agent, components.gaussian(numbers.stddev))
 
 
 def paper(numbers: DDPGNumbers, env: Environment, **norms: Any) -> Parts:
     """The action joins Q at its second layer; Ornstein-Uhlenbeck noise from the first step on."""
-    agent = make(numbers, parts.actor(numbers, env, **norms), parts.critic(numbers, env, action_layer=1, **norms))
-    return parts.assemble(numbers, agent, parts.ornstein_uhlenbeck(numbers.stddev), own_warm_up=True)
+    agent = make(numbers, components.actor(numbers, env, **norms), components.critic(numbers, env, action_layer=1, **norms))
+    return components.assemble(numbers, agent, components.ornstein_uhlenbeck(numbers.stddev), own_warm_up=True)
 
 
 def paper_batch_norm(numbers: DDPGNumbers, env: Environment) -> Parts:

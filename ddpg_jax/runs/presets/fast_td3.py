@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ddpg_jax.runs.options.preset import Parts, Preset
 from ddpg_jax.runs.presets import td3_categorical
-from ddpg_jax.runs.presets.numbers import Parts, Preset
 
 if TYPE_CHECKING:
     from ddpg_jax.types import Environment

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import ddpg_jax
-from ddpg_jax.runs.presets import ddpg, parts
-from ddpg_jax.runs.presets.numbers import Numbers, Parts, Preset
+from ddpg_jax.runs.options.hyperparameters import Numbers
+from ddpg_jax.runs.options.preset import Parts, Preset
+from ddpg_jax.runs.presets import components, ddpg
 
 if TYPE_CHECKING:
     from ddpg_jax.types import Environment
@@ -24,8 +25,10 @@ class ParameterNoiseNumbers(Numbers):
 
 def compose(numbers: ParameterNoiseNumbers, env: Environment) -> Parts:
     """DDPG that follows a perturbed policy in each episode."""
-    agent = ddpg.make(numbers, parts.actor(numbers, env), parts.critic(numbers, env))
-    return parts.assemble(numbers, agent, lambda agent: ddpg_jax.behaviour.parameter_noise(agent, env, stddev=numbers.stddev))
+    agent = ddpg.make(numbers, components.actor(numbers, env), components.critic(numbers, env))
+    return components.assemble(
+        numbers, agent, lambda agent: ddpg_jax.behaviour.parameter_noise(agent, env, stddev=numbers.stddev)
+    )
 
 
 PRESETS = (

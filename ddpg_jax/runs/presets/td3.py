@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
-from ddpg_jax.runs.presets import parts
-from ddpg_jax.runs.presets.numbers import LONGEST_DELAY, Numbers, Parts, Preset
+from ddpg_jax.runs.options.hyperparameters import LONGEST_DELAY, Numbers
+from ddpg_jax.runs.options.preset import Parts, Preset
+from ddpg_jax.runs.presets import components
 
 if TYPE_CHECKING:
     from ddpg_jax.types import Environment
@@ -41,20 +42,20 @@ class TD3Numbers(Numbers):
 def compose(numbers: TD3Numbers, env: Environment, **start: Any) -> Parts:
     """TD3 with clipped Gaussian noise."""
     agent = ddpg_jax.agents.td3(
-        parts.actor(numbers, env, **start),
-        parts.critic(numbers, env, **start),
+        components.actor(numbers, env, **start),
+        components.critic(numbers, env, **start),
         gamma=numbers.gamma,
         tau=numbers.tau,
-        actor_learning_rate=parts.actor_rate(numbers),
-        critic_learning_rate=parts.critic_rate(numbers),
+        actor_learning_rate=components.actor_rate(numbers),
+        critic_learning_rate=components.critic_rate(numbers),
         critic_weight_decay=numbers.critic_weight_decay,
         target_noise=numbers.target_noise,
         target_noise_clip=numbers.target_noise_clip,
         policy_delay=numbers.policy_delay,
-        optimizer=parts.optimizer(numbers),
+        optimizer=components.optimizer(numbers),
         axis_name=numbers.axis_name,
     )
-    return parts.assemble(numbers, agent, parts.gaussian(numbers.stddev))
+    return components.assemble(numbers, agent, components.gaussian(numbers.stddev))
 
 
 def paper(numbers: TD3Numbers, env: Environment) -> Parts:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import ddpg_jax
-from ddpg_jax.runs.presets import parts
-from ddpg_jax.runs.presets.numbers import LONGEST_DELAY, MOST_ATOMS, Numbers, Parts, Preset
+from ddpg_jax.runs.options.hyperparameters import LONGEST_DELAY, MOST_ATOMS, Numbers
+from ddpg_jax.runs.options.preset import Parts, Preset
+from ddpg_jax.runs.presets import components
 
 if TYPE_CHECKING:
     from ddpg_jax.types import Environment
@@ -46,24 +47,24 @@ def compose(
 ) -> Parts:
     """TD3 on distributions, Gaussian noise of a spread drawn per episode; bounds: of how the networks' final layers start."""
     agent = ddpg_jax.agents.td3_categorical(
-        parts.actor(numbers, env, final_bound=actor_bound),
-        parts.critic(numbers, env, num_atoms=numbers.num_atoms, final_bound=critic_bound),
+        components.actor(numbers, env, final_bound=actor_bound),
+        components.critic(numbers, env, num_atoms=numbers.num_atoms, final_bound=critic_bound),
         v_min=numbers.v_min,
         v_max=numbers.v_max,
         gamma=numbers.gamma,
         tau=numbers.tau,
-        actor_learning_rate=parts.actor_rate(numbers),
-        critic_learning_rate=parts.critic_rate(numbers),
+        actor_learning_rate=components.actor_rate(numbers),
+        critic_learning_rate=components.critic_rate(numbers),
         critic_weight_decay=numbers.critic_weight_decay,
         target_noise=numbers.target_noise,
         target_noise_clip=numbers.target_noise_clip,
         policy_delay=numbers.policy_delay,
-        optimizer=parts.optimizer(numbers),
+        optimizer=components.optimizer(numbers),
         axis_name=numbers.axis_name,
     )
     noise = ddpg_jax.noise
     drawn = noise.chain(noise.gaussian_per_episode(numbers.stddev_low, numbers.stddev_high), noise.clip())
-    return parts.assemble(numbers, agent, lambda agent: ddpg_jax.behaviour.explore(agent, drawn))
+    return components.assemble(numbers, agent, lambda agent: ddpg_jax.behaviour.explore(agent, drawn))
 
 
 NUMBERS = TD3CategoricalNumbers(

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ddpg_jax.runs.folder import read_metrics, write_json
-from ddpg_jax.runs.sweeps import outcome, pictures
+from ddpg_jax.runs.folder.files import write_json
+from ddpg_jax.runs.folder.metrics import read_metrics
+from ddpg_jax.runs.sweeps import sweep_plots, sweep_results
 
 
 def write(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -17,7 +18,7 @@ def write(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
     evolve = plan["parts"][0]["options"].get("evolve")
     if not evolve:
         return None
-    made = lineage(outcome.part_folder(folder, 0), list(evolve["ranges"]))
+    made = lineage(sweep_results.part_folder(folder, 0), list(evolve["ranges"]))
     write_json(folder / "lineage.json", made)
     return made
 
@@ -44,19 +45,19 @@ def _ancestors(parents: list[list[int]], member: int) -> list[int]:
 
 def draw(folder: Path, made: dict[str, Any]) -> Path:
     """``lineage.png``: numbers and returns of all members over time; red lines lead from a parent to its copies."""
-    figure = pictures.canvas(7.2, 2.6 * (len(made["numbers"]) + 1))
+    figure = sweep_plots.canvas(7.2, 2.6 * (len(made["numbers"]) + 1))
     axes = figure.subplots(len(made["numbers"]) + 1, 1, sharex=True, squeeze=False)[:, 0]
     returns = [value for row in made["return"] for value in row if value is not None]
-    colour, scale = pictures.colours(returns)
+    colour, scale = sweep_plots.colours(returns)
     for axis, (name, values) in zip(axes, [*made["numbers"].items(), ("return", made["return"])], strict=True):
         _panel(axis, made, np.array(values, float), colour)
         axis.set_ylabel(name)
-        if name != "return" and pictures.is_wide([value for row in values for value in row]):
+        if name != "return" and sweep_plots.is_wide([value for row in values for value in row]):
             axis.set_yscale("log")
     axes[-1].set_xlabel("environment steps of each member")
     axes[0].set_title("every member by its return; black: the ancestry of the best", fontsize="medium")
     figure.colorbar(scale, ax=list(axes), label="return of deterministic episodes")
-    return pictures.write_figure(figure, folder / "lineage.png")
+    return sweep_plots.write_figure(figure, folder / "lineage.png")
 
 
 def _panel(axis: Any, made: dict[str, Any], values: np.ndarray, colour: Any) -> None:

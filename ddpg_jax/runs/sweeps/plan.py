@@ -9,11 +9,12 @@ from typing import Any, NamedTuple, get_type_hints
 import jax
 
 from ddpg_jax import checks, envs
-from ddpg_jax.runs import build, fits
-from ddpg_jax.runs.config import Config, make_config
-from ddpg_jax.runs.devices import ASKED
-from ddpg_jax.runs.sweeps import space
-from ddpg_jax.runs.values import exact, shown
+from ddpg_jax.runs.config.mesh import ASKED
+from ddpg_jax.runs.config.run_config import Config, make_config
+from ddpg_jax.runs.options.validation import exact, shown
+from ddpg_jax.runs.programs import build, setup
+from ddpg_jax.runs.programs import memory as runs_memory
+from ddpg_jax.runs.sweeps import search_space
 
 SHARE = 0.8
 """Of the memory, that members may take together."""
@@ -80,7 +81,7 @@ def make_plan(
         values: what is swept, see `space.parsed`.
         seeds: members of each setting, with the seeds ``seed``, ``seed + 1``, ...; where members evolve, each has its own.
         draws: random settings, see `space.rows`.
-        evolve: as of `ddpg_jax.runs.members.checked_evolve` but for the ranges; None is no evolution.
+        evolve: as of `ddpg_jax.runs.config.population.checked_evolve` but for the ranges; None is no evolution.
         memory: bytes that members trained together may take; None is most of what there is.
 
     Raises:
@@ -91,11 +92,11 @@ def make_plan(
     options = options | {"preset": common.preset.name, "seed": common.seed}
     kinds = get_type_hints(type(common.numbers))
     values = {name.replace("-", "_"): given for name, given in values.items()}
-    spaces = {name: space.parsed(name, given, _kind(name, kinds, common)) for name, given in values.items()}
+    spaces = {name: search_space.parsed(name, given, _kind(name, kinds, common)) for name, given in values.items()}
     if not spaces:
         raise ValueError("a sweep needs something to go through: give --set NAME=VALUES, for example --set tau=0.005,0.05.")
-    settings = space.rows(spaces, draws, common.seed)
-    checks.between(1, space.MOST, **{"members of the sweep": len(settings) * seeds})
+    settings = search_space.rows(spaces, draws, common.seed)
+    checks.between(1, search_space.MOST, **{"members of the sweep": len(settings) * seeds})
     pairs = [(setting, common.seed + index) for setting in settings for index in range(seeds)]
     members = [
         Member(number, seed if evolve is None else common.seed + number, setting)
@@ -172,20 +173,20 @@ def _most(env: str, options: dict[str, Any], group: list[Member], apart: set[str
     """How many members fit at once, at least one; all numbers of all members have been looked at then."""
     alone = {name: value for name, value in options.items() if name != "evolve"}
     config = make_config(env, **alone)
-    made = build.environment(config, config.numbers.num_envs)
+    made = setup.environment(config, config.numbers.num_envs)
     for member in group:
         floats = {name: value for name, value in member.numbers.items() if name not in apart}
         make_config(env, **alone | floats)
-        build.compose(config, made, **floats)
-    found = fits.parts_of(config, build.build(config).state)
+        setup.compose(config, made, **floats)
+    found = runs_memory.parts_of(config, build.build(config).state)
     if memory is not None:
         most = exact("memory", memory, int) // sum(part.needed for part in found)
     else:
-        most = min(_fit(int(SHARE * free), where, there, len(group)) for where, free, there in fits.budgets(found))
+        most = min(_fit(int(SHARE * free), where, there, len(group)) for where, free, there in runs_memory.budgets(found))
     return max(1, min(most, len(group)))
 
 
-def _fit(free: int, where: str, needs: list[fits.Part], members: int) -> int:
+def _fit(free: int, where: str, needs: list[runs_memory.Part], members: int) -> int:
     """How many members a memory holds; an accelerator has one for each of the devices that they are spread over."""
     devices = 1 if where in ("cpu", "host") else min(jax.device_count(), members)
     return free * devices // sum(part.needed for part in needs)

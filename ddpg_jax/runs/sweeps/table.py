@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ddpg_jax.runs.sweeps import outcome
-from ddpg_jax.runs.terminal import Tolerant
+from ddpg_jax.runs.console.output import Tolerant
+from ddpg_jax.runs.sweeps import sweep_results
 
 MOST_ROWS = 40
 WIDTH = 200
@@ -27,7 +27,7 @@ def show(members: list[dict[str, Any]]) -> None:
 
 def table(members: list[dict[str, Any]]) -> Table:
     """A line for each setting, the best first: its numbers, and of its members the mean, worst and best final return."""
-    found = outcome.settings(members)
+    found = sweep_results.settings(members)
     several = any(len(each["members"]) > 1 for each in found)
     names = list(found[0]["numbers"])
     made = Table(title=f"{len(members)} members, {len(found)} settings" if several else f"{len(members)} members")
@@ -41,7 +41,7 @@ def table(members: list[dict[str, Any]]) -> Table:
         figures = (
             _several(each["returns"]) if several else [*_several(each["returns"])[:1], _number(spread[each["members"][0]])]
         )
-        own = [outcome.text(each["numbers"][name]) for name in names]
+        own = [sweep_results.text(each["numbers"][name]) for name in names]
         made.add_row(_numbers(each["members"]), *own, *figures, style="bold green" if rank == 0 else None)
     if len(found) > MOST_ROWS:
         made.caption = f"and {len(found) - MOST_ROWS} more, in members.json"
@@ -52,7 +52,7 @@ def _several(returns: list[float | None]) -> list[str]:
     known = [value for value in returns if value is not None]
     if not known:
         return ["broke down", "", ""]
-    mean = outcome.mean_of(returns)
+    mean = sweep_results.mean_of(returns)
     worst = f"{len(returns) - len(known)} broke down" if len(known) < len(returns) else _number(min(known))
     return [_number(sum(known) / len(known)) if len(known) < len(returns) else _number(mean), worst, _number(max(known))]
 

@@ -1,0 +1,98 @@
+"""What every command shares: an error is one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from ddpg_jax.runs.console import output, signals
+
+TRACEBACK = "DDPG_JAX_TRACEBACK"
+LONGEST = 1_000
+"""Characters of a sentence; of a longer one the middle is left out."""
+
+
+class BadInput(click.ClickException):
+    """One sentence, exit code 2."""
+
+    exit_code = 2
+
+
+class Program(click.Group):
+    """Commands that each have ``--traceback``, and end in one sentence and exit code 2 where they cannot do their work."""
+
+    def command(self, *args: Any, **kwargs: Any) -> Any:
+        """As click's, with the option that all have."""
+        add = super().command(*args, **kwargs)
+        wanted = click.option(
+            "--traceback",
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=lambda ctx, param, value: ctx.meta.update({TRACEBACK: value}),
+            help=f"Show where an error comes from (or set {TRACEBACK}=1).",
+        )
+        return lambda function: add(wanted(function))
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """As click's; what is wrong before a command is named is a sentence too."""
+        with _one_sentence({}):
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's; the last line of defence."""
+        with _one_sentence(ctx.meta), signals.ending():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())  # the help itself
+        sys.exit(0)
+    except click.ClickException as error:
+        raise BadInput(_short(error.format_message())) from error
+    except signals.Interrupted as stop:
+        output.say(str(stop))
+        sys.exit(128 + stop.signal)
+    except KeyboardInterrupt:
+        sys.exit(130)  # 128 and the number of the signal, as shells have it
+    except BrokenPipeError:
+        raise  # whoever read our output has read enough: click ends quietly
+    except (click.exceptions.Exit, click.Abort):
+        raise
+    except Exception as error:
+        if meta.get(TRACEBACK) or os.environ.get(TRACEBACK, "0") not in ("", "0"):
+            traceback.print_exception(error)
+        raise BadInput(_short(sentence(error))) from error
+
+
+def sentence(error: Exception) -> str:
+    """What an error says to who called the program; of one that nobody expected, what it is and where to look."""
+    from ddpg_jax import checks
+
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror[:1].lower()}{error.strerror[1:]}."
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        what = checks.first_line(error)
+        return f"the memory is exhausted ({what}): lower --num-envs, --batch-size, --replay-capacity, --seeds or --hidden."
+    if isinstance(error, ValueError | ImportError | OSError) and str(error).strip():
+        return str(error)
+    return (
+        f"this is a bug of ddpg_jax or of what it builds on: {type(error).__name__}: {checks.first_line(error)}; run again "
+        "with --traceback for all of it."
+    )
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST * 2 // 3]} ... {text[-LONGEST // 3 :]}"

@@ -1,0 +1,65 @@
+"""What is set before a command uses JAX: the devices and the compilation cache."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+
+def require_device() -> None:
+    """Have JAX find its devices, which most commands need.
+
+    Raises:
+        ValueError: it finds none.
+    """
+    import jax
+
+    from ddpg_jax import checks
+
+    try:
+        jax.devices()
+    except Exception as error:  # AssertionError, RuntimeError, ...: by platform and version
+        asked = os.environ.get("JAX_PLATFORMS")
+        why = f" with JAX_PLATFORMS={asked}" if asked else ""
+        raise ValueError(
+            f"JAX finds no device{why} ({checks.first_line(error)}): unset JAX_PLATFORMS, or install the JAX of that platform."
+        ) from error
+
+
+def use_compilation_cache() -> None:
+    """Keep XLA's compiled programs between runs, where there is a place for them; ``DDPG_JAX_CACHE`` names it, or ``off``."""
+    import jax
+
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its own cache is of no concern
+    home = _home()
+    if home is None:
+        os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"ddpg_jax-matplotlib-{os.getuid()}"))
+    asked = os.environ.get("DDPG_JAX_CACHE", "")
+    if not asked and os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))  # by its standard, one that is not absolute counts for nothing
+    root = given if given.is_absolute() else home and home / ".cache"
+    folder = Path(asked) if asked else root and root / "ddpg_jax" / "xla"
+    if asked.lower() in ("off", "0", "none") or folder is None or not _writable(folder):
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # HOME is unset, and the user has no entry in the list of users
+        return None
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,88 @@
+"""`ddpg-jax train --dry-run`: what a run would be and what memory it would take, before any is allocated."""
+
+from __future__ import annotations
+
+import io
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from ddpg_jax.runs.config.default_preset import ASKED
+from ddpg_jax.runs.config.run_config import Config
+from ddpg_jax.runs.programs import memory as runs_memory
+from ddpg_jax.runs.programs.build import Built, build, compile_programs
+from ddpg_jax.runs.programs.compiled_memory import parts
+from ddpg_jax.runs.programs.memory import Part
+from ddpg_jax.runs.programs.setup import on_devices
+
+
+def plan(config: Config) -> str:
+    """What ``ddpg-jax train --dry-run`` prints: the run in a sentence, and a table of its parts.
+
+    Raises:
+        ValueError: as `ddpg_jax.runs.programs.build.build`, or it is too much for this machine.
+    """
+    here = config.device_kind in (ASKED, jax.default_backend())
+    places: list[str] = []
+    config = on_devices(config, places.append, False) if here else config
+    built = build(config) if here else build_elsewhere(config)
+    found = parts(config, built, compile_programs(built, config) if here else None)
+    where = jax.default_backend() if here else config.device_kind
+    console = Console(file=io.StringIO(), width=100, highlight=False, emoji=False)
+    console.print("\n".join([summary(config, where), *places]), markup=False, soft_wrap=True)
+    console.print(table(found, where, runs_memory.budgets(found) if here else []))
+    if not here:
+        console.print(f"Of what the programs need besides, this is the least; a {where} would say more.", soft_wrap=True)
+    if here:
+        runs_memory.require_memory(found)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().rstrip()
+
+
+def build_elsewhere(config: Config) -> Built:
+    """The functions and shapes of a run that another machine is to hold: nothing is refused here."""
+    return build(config, weigh=lambda parts: None)
+
+
+def summary(config: Config, where: str) -> str:
+    """The sizes of a run."""
+    numbers = config.numbers
+    lines = [
+        f"{config.env} on a {where}, preset {config.preset.name}: {numbers.num_envs:,} environments, batch "
+        f"{numbers.batch_size:,}, {numbers.updates_per_step} updates per vector step, replay {numbers.replay_capacity:,}, "
+        f"networks in {numbers.dtype}, {config.seeds} seed(s), {numbers.total_timesteps:,} steps.",
+        config.note,
+    ]
+    return "\n".join(filter(None, lines))
+
+
+def table(found: list[Part], where: str, budgets: list[tuple[str, int, list[Part]]]) -> Table:
+    """The parts with their bytes on each device and on the host, which are one on a CPU."""
+    one = where == "cpu"
+    columns = ["part", where if one else f"each {where}", *([] if one else ["host"]), "lowered by"]
+    made = Table(*columns, title="memory, before any of it is allocated", title_justify="left")
+    for column in made.columns[1:-1]:
+        column.justify = "right"
+
+    def row(what: str, on_device: str, on_host: str, lower: str) -> None:
+        made.add_row(what, on_device, *([] if one else [on_host]), lower)
+
+    for part in found:
+        there = said(part.needed)
+        row(part.what, "" if part.on_host and not one else there, there if part.on_host else "", part.lower)
+    on_device, on_host = (sum(part.needed for part in found if one or part.on_host == there) for there in (False, True))
+    made.add_section()
+    row("in all", said(on_device), said(on_host), "")
+    free = {name: said(size) for name, size, _ in budgets}
+    if free:
+        row("there is", free.get(where, ""), free.get("host", ""), "")
+    return made
+
+
+def said(size: int) -> str:
+    """Bytes for a person."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:,.2f} {unit}"
+    return f"{size} B"

@@ -1,0 +1,52 @@
+"""Files that are replaced atomically."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddpg_jax import checks
+from ddpg_jax.runs.config.run_config import RunError
+
+if TYPE_CHECKING:
+    pass
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Replace a file by JSON, atomically."""
+    write(path, json.dumps(data, indent=2) + "\n")
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Replace a file atomically: readers and crashes see the old text or the new one.
+
+    Raises:
+        RunError: the disk does not take it.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise unwritten(path, error, len(data)) from error
+
+
+def unwritten(path: Path, error: BaseException, size: int) -> RunError:
+    """What to say of a file of ``size`` bytes that could not be written."""
+    known = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)]
+    # Storage below Python buries the system's reason in pages.
+    reason = next((reason for reason in known if reason in str(error)), checks.first_line(error))
+    try:
+        free = f", {shutil.disk_usage(path.parent).free:,} are free there"
+    except OSError:
+        free = ""
+    return RunError(f"{path} could not be written ({reason}): {size:,} bytes are needed{free}.")

@@ -1,0 +1,107 @@
+"""A run's folder belongs to one run at a time: it is made and locked before anything else is done."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from ddpg_jax.runs.config.run_config import RunError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two runs apart there but the names of new folders
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = "run.lock"
+
+
+def make(folder: Path, *, new: bool = False) -> list[Path]:
+    """Make a folder; of it and its parents, those that were not there, innermost first.
+
+    Raises:
+        FileExistsError: it is ``new`` and there already.
+        RunError: it cannot be made.
+    """
+    missing: list[Path] = []
+    try:
+        missing = list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=not new)
+    except OSError as error:
+        if new and isinstance(error, FileExistsError) and folder.exists():
+            raise
+        remove_empty(missing)
+        raise RunError(f"the run folder {folder} cannot be made ({error.strerror}): choose another --run-dir.") from error
+    return missing
+
+
+def make_new(name: Path) -> tuple[Path, list[Path]]:
+    """Make a folder that nobody has, called ``name`` or ``name-2``, ``name-3``, ...; it, and what `make` gives."""
+    for number in itertools.count(1):
+        folder = name if number == 1 else name.with_name(f"{name.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            return folder, make(folder, new=True)
+    raise AssertionError("numbers do not end")
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove folders, innermost first, up to one that holds something."""
+    for folder in folders:
+        with contextlib.suppress(OSError):  # one whose name is too long was never made; those around it were
+            folder.rmdir()
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Make a folder and hold it alone. The system lets go of it with the process, so a crash leaves it free.
+
+    A folder that this made and in which nothing was left is removed.
+
+    Raises:
+        RunError: it cannot be made or written, or another run holds it.
+    """
+    made = make(folder)
+    try:
+        lock = _lock(folder)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                (folder / LOCK).unlink(missing_ok=True)
+            lock.close()
+    finally:
+        remove_empty(made)
+
+
+def _lock(folder: Path) -> IO[str]:
+    path = folder / LOCK
+    while True:
+        try:
+            file = path.open("a+")
+        except OSError as error:
+            raise RunError(
+                f"the run folder {folder} cannot be written ({error.strerror}): choose another --run-dir."
+            ) from error
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            file.close()
+            raise RunError(
+                f"{folder} is in use by another run (process {holder}): wait for its end, or choose another --run-dir."
+            ) from error
+        except OSError:
+            pass  # storage that knows no locks
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            break
+        file.close()  # its holder removed it in between
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file

@@ -1,0 +1,1 @@
+"""What a user may set, with its checks."""

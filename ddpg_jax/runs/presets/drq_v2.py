@@ -1,0 +1,181 @@
+"""From images: DrQ-v2, and the DDPG paper's networks."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import ddpg_jax
+from ddpg_jax.runs.options.hyperparameters import MOST_LAYERS, WIDEST, Numbers
+from ddpg_jax.runs.options.preset import Parts, Preset
+from ddpg_jax.runs.presets import components, ddpg
+
+if TYPE_CHECKING:
+    import jax
+
+    from ddpg_jax.types import Agent, Environment, Noise
+
+PAPER_BOUND = 3e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrQNumbers(Numbers):
+    """The numbers of DrQ-v2."""
+
+    num_envs: int = 2
+    channels: int = 32
+    """Of each of the encoder's layers."""
+    layers: int = 4
+    """Convolutions of the encoder, the first of stride 2."""
+    stride: int = 1
+    """Of the others."""
+    trunk: int = 50
+    """Width of what the encoder's output is narrowed to, for the actor and for the critics."""
+    shift: int = 4
+    """Pixels by which an image is shifted at most; 0 leaves them in place."""
+    stddev: float = 0.1
+    """Of the exploration noise in the end, in units of the normalised action range."""
+    stddev_start: float = 1.0
+    stddev_steps: int = 500_000
+    """Environment steps over which it falls."""
+    target_noise_clip: float = 0.3
+
+    def of_shard(self, shards: int, axis_name: str) -> Self:
+        """As in `Numbers.of_shard`: the noise falls by the steps of all shards."""
+        made = super().of_shard(shards, axis_name)
+        object.__setattr__(
+            made, "stddev_steps", max(1, self.stddev_steps // shards)
+        )  # not by `replace`, which forgets the axis
+        return made
+
+    def check(self) -> None:
+        """As in `Numbers.check`."""
+        from ddpg_jax import checks
+        from ddpg_jax.runs.options import validation
+
+        super().check()
+        checks.between(1, WIDEST, channels=self.channels, trunk=self.trunk)
+        checks.between(1, MOST_LAYERS, layers=self.layers, stride=self.stride)
+        checks.between(0, WIDEST, shift=self.shift)
+        checks.at_least_zero(stddev=self.stddev, stddev_start=self.stddev_start, target_noise_clip=self.target_noise_clip)
+        checks.between(1, validation.LARGEST, stddev_steps=self.stddev_steps)
+
+
+def drq_v2(numbers: DrQNumbers, env: Environment) -> Parts:
+    """One encoder that the critics train, shifted images, noise that falls in exploration and targets alike."""
+    networks, dtype = ddpg_jax.networks, components.dtype(numbers)
+    convolutions = functools.partial(networks.drq_v2_encoder, numbers.channels, numbers.layers, numbers.stride, dtype)
+    encoder, trunk = networks.Features(convolutions), networks.Trunk(numbers.trunk, dtype)
+    actor = networks.Seen(trunk, components.actor_head(numbers, env, final_bound=None))
+    critic = components.critic_head(numbers, final_bound=None)
+    critics = networks.Seen(trunk, networks.Several(critic))
+
+    def learning(step: jax.Array) -> Agent:
+        return ddpg_jax.agents.drq_v2(
+            encoder,
+            actor,
+            critics,
+            gamma=numbers.gamma,
+            tau=numbers.tau,
+            actor_learning_rate=components.actor_rate(numbers),
+            critic_learning_rate=components.critic_rate(numbers),
+            critic_weight_decay=numbers.critic_weight_decay,
+            target_noise=_stddev(numbers, step, numbers.num_envs / numbers.updates_per_step),
+            target_noise_clip=numbers.target_noise_clip,
+            optimizer=components.optimizer(numbers),
+            axis_name=numbers.axis_name,
+        )
+
+    agent = ddpg_jax.agents.scheduled(learning)
+    if numbers.shift:
+        agent = ddpg_jax.agents.augment(agent, pad=numbers.shift)
+    falling = ddpg_jax.noise.gaussian(lambda step: _stddev(numbers, step, numbers.num_envs))
+    return _assemble(numbers, env, agent, ddpg_jax.noise.chain(falling, ddpg_jax.noise.clip()))
+
+
+def _stddev(numbers: DrQNumbers, step: jax.Array, env_steps: float) -> jax.Array:
+    """After so many steps, each of ``env_steps`` environment steps."""
+    import jax.numpy as jnp
+
+    share = jnp.minimum(step.astype(jnp.float32) * (env_steps / numbers.stddev_steps), 1.0)
+    return numbers.stddev_start + (numbers.stddev - numbers.stddev_start) * share
+
+
+def paper(numbers: ddpg.DDPGNumbers, env: Environment) -> Parts:
+    """Convolutions of the actor's own and of the critic's own; the action joins at Q's first dense layer."""
+    networks = ddpg_jax.networks
+    seen = lambda head: networks.Seen(
+        networks.Features(functools.partial(networks.Conv, dtype=components.dtype(numbers))), head
+    )
+    agent = ddpg.make(
+        numbers,
+        seen(components.actor_head(numbers, env, final_bound=PAPER_BOUND)),
+        seen(components.critic_head(numbers, final_bound=PAPER_BOUND)),
+    )
+    noise = ddpg_jax.noise.chain(ddpg_jax.noise.ornstein_uhlenbeck(numbers.stddev), ddpg_jax.noise.clip())
+    return _assemble(numbers, env, agent, noise, own_warm_up=True)
+
+
+def _assemble(numbers: Numbers, env: Environment, agent: Agent, noise: Noise, **options: Any) -> Parts:
+    components.require_whole(
+        numbers, scaled="images are scaled by the networks that take them", stored="images are stored as bytes"
+    )
+    storage = functools.partial(ddpg_jax.replay.frames, stack=env.stacked, num_envs=env.num_envs, n_step=numbers.n_step)
+    explore = lambda agent: ddpg_jax.behaviour.explore(agent, noise)
+    return components.assemble(numbers, agent, explore, storage=storage, **options)
+
+
+PRESETS = (
+    Preset(
+        name="drq-v2",
+        summary="DrQ-v2, from images: DDPG with twin critics, random shifts, and an encoder that the critics train.",
+        source=(
+            "Yarats et al. 2021 (arXiv:2107.09645) and facebookresearch/drqv2, medium tasks: four 3x3 convolutions of 32 "
+            "channels, trunks of 50, 1,024x1,024, batch 256, 3-step returns, gamma 0.99, tau 0.01, Adam 1e-4, N(0, 1 to 0.1"
+            " over 500,000 steps) clipped at 0.3 in targets, 2,000 random steps, an update every second step, replay 1e6, "
+            "shifts by 4 pixels, 1.55e6 steps. Three frames of 84x84 and actions that last two steps are options of the "
+            "environment."
+        ),
+        ours="two environments side by side, an update at each of their steps; dense layers start at fan-in "
+        "(not orthogonal); no noise in the actor's loss (there as in the target).",
+        numbers=DrQNumbers(
+            total_timesteps=1_550_000,
+            learning_starts=2_000,
+            hidden=(1024, 1024),
+            n_step=3,
+            tau=0.01,
+            actor_learning_rate=1e-4,
+            critic_learning_rate=1e-4,
+        ),
+        compose=drq_v2,
+        images=True,
+        of_task=lambda task: task.from_pixels,
+    ),
+    Preset(
+        name="paper-pixels",
+        summary="Lillicrap et al. 2015, section 7, from images.",
+        source=(
+            "Lillicrap et al. 2015 (arXiv:1509.02971), section 7: three convolutions of 32 filters without pooling, "
+            "200-200, actions at the dense layers, final layers from U[-3e-4, 3e-4], batch 16, Adam 1e-4 and 1e-3, L2 1e-2 "
+            "on Q, gamma 0.99, tau 0.001, replay 1e6, Ornstein-Uhlenbeck 0.15 and 0.2, at most 2.5e6 steps. The paper "
+            "states no kernels nor strides (3x3 of stride 2 here), no dt (1) and no batch normalisation from pixels (none)."
+            " Its three 64x64 frames of an action that lasts three steps are options of the environment."
+        ),
+        numbers=ddpg.DDPGNumbers(
+            total_timesteps=2_500_000,
+            learning_starts=16,
+            batch_size=16,
+            hidden=(200, 200),
+            tau=0.001,
+            actor_learning_rate=1e-4,
+            critic_learning_rate=1e-3,
+            critic_weight_decay=1e-2,
+            stddev=0.2,
+        ),
+        compose=paper,
+        exact=True,
+        images=True,
+        of_task=lambda task: task.from_pixels,
+    ),
+)

@@ -1,0 +1,208 @@
+"""Learning to drive in a day: DDPG on what an autoencoder makes of the camera, and on what else is known of the car."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import ddpg_jax
+from ddpg_jax.runs.options.hyperparameters import MOST_LAYERS, WIDEST
+from ddpg_jax.runs.options.preset import Parts, Preset
+from ddpg_jax.runs.presets import components, ddpg
+
+if TYPE_CHECKING:
+    import jax
+
+    from ddpg_jax.networks import VAE
+    from ddpg_jax.types import AgentState, Environment, PyTree
+
+SLOT = "autoencoder"
+SHOWN = 12
+"""Images in a picture of reconstructions."""
+APART = 43
+"""Which of the images that are seen: every 43rd, of another environment each time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriveNumbers(ddpg.DDPGNumbers):
+    """The numbers of DDPG on an autoencoder's codes."""
+
+    theta: float = 0.6
+    """Of the noise: at which rate it returns to zero."""
+    stddev_half_life: int = 1_000_000
+    """Environment steps in which the noise's ``stddev`` halves."""
+    code: int = 64
+    """Numbers of an autoencoder's code."""
+    channels: int = 16
+    """Of each of the autoencoder's layers."""
+    layers: int = 3
+    """Convolutions of the autoencoder, each of stride 2."""
+    beta: float = 0.1
+    """Weight of the codes' divergence in the autoencoder's loss."""
+    images: int = 8_192
+    """Which the autoencoder is trained on, of random episodes before the run."""
+    images_every: int = 4
+    """Steps of each environment from one of these images to the next."""
+    image_updates: int = 100
+    """Updates of the autoencoder."""
+    image_batch: int = 64
+    image_learning_rate: float = 3e-4
+
+    def of_shard(self, shards: int, axis_name: str) -> Self:
+        """As in `Numbers.of_shard`: the noise falls by the steps of all shards."""
+        made = super().of_shard(shards, axis_name)
+        object.__setattr__(made, "stddev_half_life", max(1, self.stddev_half_life // shards))
+        return made
+
+    def check(self) -> None:
+        """As in `Numbers.check`."""
+        from ddpg_jax import checks
+        from ddpg_jax.runs.options import validation
+
+        super().check()
+        checks.between(1, WIDEST, code=self.code, channels=self.channels, image_batch=self.image_batch, images=self.images)
+        checks.between(1, MOST_LAYERS, layers=self.layers)
+        checks.between(1, validation.LARGEST, stddev_half_life=self.stddev_half_life, image_updates=self.image_updates)
+        checks.between(1, validation.LARGEST, images_every=self.images_every)
+        checks.at_least_zero(theta=self.theta, stddev=self.stddev, beta=self.beta, image_learning_rate=self.image_learning_rate)
+
+
+def compose(numbers: DriveNumbers, env: Environment) -> Parts:
+    """DDPG that sees codes, with Ornstein-Uhlenbeck noise that halves again and again."""
+    from ddpg_jax.types import HostEnvironment
+
+    components.require_whole(
+        numbers, scaled="an autoencoder's codes are spread about as N(0, 1)", stored="codes are stored as they are"
+    )
+    if isinstance(env, HostEnvironment):
+        raise ValueError("preset drive plays random episodes as it begins, which needs an environment on the device.")
+    made, noise = autoencoder(numbers, env), ddpg_jax.noise
+    agent = ddpg.make(numbers, components.actor_head(numbers, env), components.critic_head(numbers))
+    encode = lambda params, images: made.encode(params, images)[0]
+    agent = ddpg_jax.agents.coded(agent, encode, fit(numbers, env, made), slot=SLOT)
+    falling = lambda step: numbers.stddev * 0.5 ** (step.astype("float32") * (numbers.num_envs / numbers.stddev_half_life))
+    process = noise.chain(noise.ornstein_uhlenbeck(falling, theta=numbers.theta), noise.clip())
+    return components.assemble(numbers, agent, lambda agent: ddpg_jax.behaviour.explore(agent, process))
+
+
+def autoencoder(numbers: DriveNumbers, env: Environment) -> VAE:
+    """Of the only image that an observation has.
+
+    Raises:
+        ValueError: there is another number of images, or it is not square, or of a size that halves no ``layers`` times.
+    """
+    import jax
+
+    from ddpg_jax import checks
+
+    shapes = [x.shape for x in jax.tree.leaves(env.observation) if checks.is_image(x)]
+    if len(shapes) != 1 or shapes[0][0] != shapes[0][1]:
+        raise ValueError(f"an autoencoder is of one square image, but an observation has {shapes or 'none'}: show it so.")
+    size, _, depth = shapes[0]
+    made = ddpg_jax.networks.vae
+    return made(size, depth=depth, code=numbers.code, channels=numbers.channels, layers=numbers.layers, beta=numbers.beta)
+
+
+def fit(numbers: DriveNumbers, env: Environment, made: VAE) -> Callable[[jax.Array], PyTree]:
+    """``fit(key)``: the parameters of an autoencoder that was trained on images of random episodes."""
+    import jax
+
+    seen = images(env, numbers.images, numbers.images_every)
+
+    def fitted(key: jax.Array) -> PyTree:
+        play_key, fit_key = jax.random.split(key)
+        rate, updates, batch_size = numbers.image_learning_rate, numbers.image_updates, numbers.image_batch
+        return ddpg_jax.networks.fit_vae(
+            made, seen(play_key), fit_key, updates=updates, batch_size=batch_size, learning_rate=rate
+        )[0]
+
+    return fitted
+
+
+def images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array], jax.Array]:
+    """``images(key)``: about ``count`` images ``[N, H, W, C]`` of random episodes, of each environment's ``every``-th step."""
+    import jax
+
+    from ddpg_jax import checks
+
+    behaviour, nobody = ddpg_jax.behaviour.random_actions(), cast("AgentState", None)
+    collect = ddpg_jax.rollout.collect(env, behaviour)
+
+    def step(collector: Any, key: jax.Array) -> tuple[Any, None]:
+        return collect(collector, nobody, *jax.random.split(key))[0], None
+
+    def look(collector: Any, keys: jax.Array) -> tuple[Any, jax.Array]:
+        collector, _ = jax.lax.scan(step, collector, keys)
+        return collector, next(x for x in jax.tree.leaves(collector.observation) if checks.is_image(x))
+
+    def seen(key: jax.Array) -> jax.Array:
+        begin_key, key = jax.random.split(key)
+        keys = jax.random.split(key, (-(-count // env.num_envs), every))
+        found = jax.lax.scan(look, ddpg_jax.rollout.begin(env, behaviour, begin_key), keys)[1]
+        return found.reshape(-1, *found.shape[2:])
+
+    return seen
+
+
+def pictures(numbers: DriveNumbers, env: Environment, state: AgentState, key: jax.Array) -> dict[str, Any]:
+    """Images of new random episodes, and below each what the autoencoder makes of its code."""
+    import jax
+    import jax.numpy as jnp
+
+    made = autoencoder(numbers, env)
+    seen = images(env, SHOWN * APART)
+
+    def drawn(params: PyTree, key: jax.Array) -> jax.Array:
+        found = seen(key)[::APART][:SHOWN]
+        again = jnp.clip(made.decode(params, made.encode(params, found)[0]), 0.0, 1.0)
+        rows = jnp.stack([found.astype(jnp.float32) / 255, again])
+        return jnp.moveaxis(rows, 1, 2).reshape(2 * made.size, SHOWN * made.size, -1)
+
+    return {"reconstructions": jax.jit(drawn)(state.slots[SLOT], key)}
+
+
+PRESETS = (
+    Preset(
+        name="drive",
+        summary="Learning to drive in a day: DDPG on an autoencoder's codes of the camera, and on speed and steering.",
+        source=(
+            "Kendall et al. 2018 (arXiv:1807.00412), sections III-C and IV-A: an autoencoder of four convolutions of stride 2 "
+            "and 16 channels, trained on five random episodes, prioritised replay, gamma 0.9, Ornstein-Uhlenbeck 0.6 and 0.4 "
+            "with a half-life of 250 episodes, batch 64, gradients clipped at 0.005, 250 updates after each episode. It states "
+            "no learning rates, no size of images and codes, and no exponents of the replay."
+        ),
+        ours=(
+            "64 cars side by side, each on a road and in colours of its own (one car on one road there), four updates from "
+            "256 transitions at each of their steps; 3-step returns, gamma 0.95; 128x128 (8 there), inverted gradients at the "
+            "actions' bounds (Hausknecht and Stone 2016); Adam 3e-4 and 1e-3, which fall to zero over 20,000 updates; "
+            "priorities to the power of 0.6; the noise halves in 120,000 steps of all cars. "
+            "The autoencoder has three convolutions, codes of 64 and beta 0.1, begins as the best linear one, and has 100 "
+            "updates (Adam 3e-4) from 64 of 8,192 images, every fourth of random episodes."
+        ),
+        numbers=DriveNumbers(
+            total_timesteps=326_400,
+            num_envs=64,
+            learning_starts=6_400,
+            updates_per_step=4,
+            batch_size=256,
+            replay_capacity=326_400,
+            hidden=(128, 128),
+            inverting_gradients=True,
+            gamma=0.95,
+            n_step=3,
+            actor_learning_rate=3e-4,
+            critic_learning_rate=1e-3,
+            anneal_updates=20_000,
+            max_grad_norm=0.005,
+            priority_exponent=0.6,
+            importance_updates=20_000,
+            stddev=0.4,
+            stddev_half_life=120_000,
+        ),
+        compose=compose,
+        images=True,
+        of_task=lambda task: {},
+        pictures=pictures,
+    ),
+)

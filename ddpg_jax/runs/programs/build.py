@@ -1,0 +1,141 @@
+"""From a configuration to compiled programs."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from ddpg_jax import envs, host, rollout, sharding, train
+from ddpg_jax.learner import TrainState
+from ddpg_jax.population import Member, Numbers, Population, Programs, compiled, make_population
+from ddpg_jax.population.evolution import Range, evolving
+from ddpg_jax.runs.config import mesh as runs_mesh
+from ddpg_jax.runs.config import population as runs_population
+from ddpg_jax.runs.config.run_config import Config
+from ddpg_jax.runs.presets import Parts
+from ddpg_jax.runs.programs import memory
+from ddpg_jax.runs.programs.evaluation import BEGINNING, evaluation_keys, evaluator, host_seed
+from ddpg_jax.runs.programs.setup import compose, environment, member_keys, member_numbers
+from ddpg_jax.types import Agent, Environment, PyTree, strong
+
+
+class Built(NamedTuple):
+    """The functions of a run, not yet compiled."""
+
+    agent: Agent
+    population: Population
+    """Of the run's members; of one where it has one seed."""
+    state: PyTree
+    """Shapes of the training state."""
+    host: host.HostTrain | None = None
+    """Only of an environment on the host: ``start`` and ``chunk`` are then loops, not to be jitted."""
+
+
+def build(
+    config: Config,
+    stopped: Callable[[], bool] = lambda: False,
+    weigh: Callable[[list[memory.Part]], None] = lambda parts: memory.require_memory(parts),
+) -> Built:
+    """Compose a configuration's functions; on the host ``stopped`` is looked at in each step of the warm-up and of evaluations
+    (`ddpg_jax.host.Stopped`). ``weigh`` refuses what is too much for this machine, where it is to run here.
+
+    Raises:
+        ValueError: a part refuses its numbers, or the state does not fit into memory.
+    """
+    if envs.on_host(config.env):
+        built = _build_on_host(config, stopped)
+    else:
+        env = environment(config, config.numbers.num_envs)
+        for member in range(config.seeds if config.vary else 0):
+            own: dict[str, Any] = runs_population.numbers_of(config.vary, member)
+            compose(config, env, **own)  # refuses what is out of its range
+        population, state = population_of(config), shapes(config)
+        state = state if population.place is None else population.place.state(state)
+        built = Built(compose(config, env).agent, population, state)
+    weigh(memory.parts_of(config, built.state))
+    return built
+
+
+def population_of(config: Config) -> Population:
+    """The run's members, over the devices of its mesh."""
+    mesh, many = runs_mesh.of(config.mesh), config.seeds > 1
+    if mesh.devices == 1:
+        population = make_population(member_of(config), many=many)
+    else:
+        population = sharding.spread(member_of(config), sharding.make_mesh(*mesh), many=many)
+    return _evolving(config, population) if config.evolve else population
+
+
+def shapes(config: Config) -> PyTree:
+    """Of the training state on the run's mesh, whether its devices are here or not."""
+    start = sharding.start_of_shards(member_of(config), runs_mesh.of(config.mesh).data, many=config.seeds > 1)
+    if config.evolve:
+        never: Any = None
+        start = _evolving(config, Population(start, never, never)).start
+    return jax.eval_shape(start, member_keys(config), member_numbers(config))
+
+
+def _evolving(config: Config, population: Population) -> Population:
+    options = dict(config.evolve)
+    ranges = {name: Range(*each) for name, each in options.pop("ranges").items()}
+    return evolving(population, ranges, **options)
+
+
+def member_of(config: Config) -> Callable[[Numbers], Member]:
+    """``member(numbers)``: what one seed of this run does, with some of its numbers replaced by traced ones; one of its shards,
+    where the run's mesh has more of each."""
+    shards = runs_mesh.of(config.mesh).data
+    env = environment(config, config.numbers.num_envs // shards)
+    played = environment(config, -(-config.evaluation_episodes // shards))
+    assert isinstance(played, Environment)
+
+    def member(numbers: Numbers) -> Member:
+        parts = compose(config, env, shards, **numbers)
+        trainer = _make_train(train.make_train, config, parts, env, shards)
+        start = lambda key: trainer.warm_up(trainer.init(key))
+        return Member(start, trainer.chunk, rollout.make_evaluate(parts.agent, played))
+
+    return member
+
+
+def _make_train(make: Callable, config: Config, parts: Parts, env: Any, shards: int = 1) -> Any:
+    return make(
+        parts.agent,
+        env,
+        parts.replay,
+        parts.behaviour,
+        warm_up=parts.warm_up,
+        window=parts.window,
+        **runs_mesh.shard_of(config, shards),
+        **({} if shards == 1 else {"axis_name": sharding.DATA}),
+    )
+
+
+def _build_on_host(config: Config, stopped: Callable[[], bool]) -> Built:
+    if config.seeds > 1 or config.vary:
+        raise ValueError(f"seeds={config.seeds}: environments on the host are trained one seed at a time; start several runs.")
+    env = environment(config, config.numbers.num_envs)
+    parts = compose(config, env)
+    trainer = _make_train(functools.partial(host.make_train, stopped=stopped), config, parts, env)
+    init = jax.jit(lambda key: strong(trainer.init(key)))
+
+    def start(key: jax.Array, numbers: Numbers) -> TrainState:
+        trainer.begin(host_seed(evaluation_keys(config, BEGINNING, 0)))
+        return trainer.warm_up(init(key))
+
+    play = evaluator(config, parts.agent, config.evaluation_episodes, stopped)
+    population = Population(start, lambda state, numbers: trainer.chunk(state), lambda state, key, numbers: play(state, key))
+    return Built(parts.agent, population, jax.eval_shape(init, member_keys(config)), trainer)
+
+
+def compile_programs(built: Built, config: Config) -> Programs:
+    """Compile each program of a run once."""
+    if built.host is None:
+        return compiled(built.population, member_keys(config), member_numbers(config))
+    begin = time.perf_counter()
+    built.host.compile()
+    return Programs(*built.population[:3], time.perf_counter() - begin)

@@ -1,0 +1,90 @@
+"""Checks that a configuration is compatible with its environment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from ddpg_jax import checks, envs
+from ddpg_jax.runs.options.validation import RunError
+from ddpg_jax.runs.presets import PRESETS
+from ddpg_jax.types import Environment, HostEnvironment, PyTree
+
+if TYPE_CHECKING:
+    from ddpg_jax.runs.presets import Preset
+MOST_ON_HOST = 10_000
+"""Copies of an environment on the host: each is a Python object with a simulator of its own."""
+
+
+def require_few(name: str, num_envs: int) -> None:
+    """Refuse more copies of an environment than the host can make.
+
+    Raises:
+        ValueError: there are too many.
+    """
+    if envs.on_host(name):
+        checks.between(1, MOST_ON_HOST, **{"environments on the host": num_envs})
+
+
+def require_seen(preset: Preset, name: str, env: Environment | HostEnvironment) -> None:
+    """Refuse what the networks of a preset cannot take.
+
+    Raises:
+        RunError: an observation is neither one vector of numbers nor a dict of some, nor, for a preset that takes them, an
+            image with or without vectors beside it; or an action has no element.
+    """
+    shape = tuple(env.action.shape)
+    if preset.images:
+        _require_images(preset, name, env)
+    else:
+        _require_vector(name, env)
+    if len(shape) != 1 or 0 in shape:
+        raise RunError(
+            f"{name} takes actions of shape {shape}, but the presets' actors give one vector with an element at least."
+        )
+
+
+def _require_vector(name: str, env: Environment | HostEnvironment) -> None:
+    observation = env.observation
+    if any(map(_is_image, jax.tree.leaves(observation))):
+        takes = " or ".join(name for name, preset in PRESETS.items() if preset.images)
+        raise RunError(
+            f"{name} shows {_described(observation)}, an image: choose a preset whose networks take images, --preset {takes}."
+        )
+    streams = list(observation.values()) if isinstance(observation, dict) else [observation]
+    if not streams or not all(isinstance(x, jax.ShapeDtypeStruct) and len(x.shape) == 1 and 0 not in x.shape for x in streams):
+        remedy = (
+            "wrap it by gymnasium.wrappers.FlattenObservation"
+            if isinstance(env, HostEnvironment)
+            else "turn it into one by ddpg_jax.envs.map_observation"
+        )
+        raise RunError(
+            f"{name} shows {_described(observation)}, but the presets' networks take one vector of numbers (a Box of one "
+            f"dimension), or a dict of some: {remedy}, or compose networks of your own in Python (README)."
+        )
+
+
+def _require_images(preset: Preset, name: str, env: Environment | HostEnvironment) -> None:
+    leaves = jax.tree.leaves(env.observation)
+    images = [x for x in leaves if _is_image(x)]
+    vectors = [x for x in leaves if len(x.shape) == 1 and x.shape[0] and x.dtype != np.uint8]
+    if not images or len(images) + len(vectors) < len(leaves):
+        raise RunError(
+            f"{name} shows {_described(env.observation)}, but the networks of preset {preset.name} take images (uint8, height, "
+            "width, channels), and vectors beside them in a dict: show pixels by --pixels, or choose another preset."
+        )
+
+
+def _is_image(observation: Any) -> bool:
+    return checks.is_image(observation) and len(observation.shape) == 3 and 0 not in observation.shape
+
+
+def _described(observation: PyTree) -> str:
+    if isinstance(observation, dict):
+        named = (f"{name} {getattr(x, 'shape', '')}".strip() for name, x in observation.items())
+        return f"a dict of {', '.join(named) or 'nothing'}"
+    if not isinstance(observation, jax.ShapeDtypeStruct):
+        return f"a {type(observation).__name__}"
+    return f"an observation of shape {observation.shape}" if observation.shape else "a single number (shape ())"

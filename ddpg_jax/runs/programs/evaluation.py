@@ -1,0 +1,81 @@
+"""Evaluations of a run: their keys, their episodes and their returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpg_jax import compiling, host, rollout
+from ddpg_jax.population import Programs
+from ddpg_jax.runs import layout
+from ddpg_jax.runs.config.run_config import Config, RunError
+from ddpg_jax.runs.programs import memory
+from ddpg_jax.runs.programs.setup import environment, member_keys, member_numbers
+from ddpg_jax.types import Agent, AgentState, Environment
+
+FINAL_EPISODES = 100
+# Streams of evaluation keys, folded into a member's seed.
+DURING, FINAL, LATER = 0x7E570, 0x7E571, 0x7E572
+# And of the beginnings of environments on the host.
+BEGINNING = 0x7E573
+
+
+def host_seed(key: jax.Array) -> int:
+    """A seed for environments on the host, of all bits of a key."""
+    return int.from_bytes(np.asarray(jax.random.key_data(key)).tobytes(), "little")
+
+
+def evaluator(
+    config: Config, agent: Agent, episodes: int, stopped: Callable[[], bool] = lambda: False
+) -> Callable[[AgentState, jax.Array], Any]:
+    """``evaluate(agent_state, keys) -> returns`` of that many deterministic episodes of each member; on the host ``stopped`` is
+    looked at in each step (`ddpg_jax.host.make_evaluate`)."""
+    env = environment(config, episodes)
+    if isinstance(env, Environment):
+        one = memory.size(jax.eval_shape(env.reset, jax.random.key(0)))
+        memory.require_memory([memory.Part("environments of the evaluation", config.seeds * one, "the number of episodes")])
+        evaluate = rollout.make_evaluate(agent, env)
+        return compiling.jit(jax.vmap(evaluate) if config.seeds > 1 else evaluate, compiling.SELDOM)
+    play = host.make_evaluate(agent, env, stopped=stopped)
+    return lambda agent_state, key: play(agent_state, host_seed(key))
+
+
+def evaluation_keys(config: Config, stream: int, number: int) -> jax.Array:
+    """Keys for evaluation number ``number`` of a ``stream`` (`DURING`, `FINAL` or `LATER`); training never uses them."""
+
+    def derive(key: jax.Array) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(key, stream), number % 2**32)
+
+    return (jax.vmap(derive) if config.seeds > 1 else derive)(member_keys(config))
+
+
+def held_out(returns: np.ndarray, config: Config) -> np.ndarray:
+    """The returns of an evaluation, all of them numbers, or NaN of members that broke down where members differ.
+
+    Raises:
+        RunError: one of them is NaN, and members do not differ.
+    """
+    if np.isnan(returns).any() and not config.vary:
+        raise RunError(
+            "a return of an evaluation is not a number: the simulation broke down, and where such episodes are begun anew it "
+            "did so every time. Look at the environment; the checkpoints are intact."
+        )
+    return returns
+
+
+def played(config: Config, returns: Any) -> np.ndarray:
+    """``[seeds, evaluation_episodes]`` of what `Programs.evaluate` returned; shards may have played some more."""
+    return layout.fetched(returns).reshape(config.seeds, -1)[:, : config.evaluation_episodes]
+
+
+def final_returns(config: Config, programs: Programs, agent_state: AgentState) -> np.ndarray:
+    """``[seeds, >= 100]`` returns of fresh deterministic episodes that no evaluation before has seen."""
+    rounds, numbers = -(-FINAL_EPISODES // config.evaluation_episodes), member_numbers(config)
+    parts = [
+        played(config, programs.evaluate(agent_state, evaluation_keys(config, FINAL, index), numbers))
+        for index in range(rounds)
+    ]
+    return held_out(np.concatenate(parts, axis=1)[:, :FINAL_EPISODES].astype(np.float64), config)

@@ -1,0 +1,43 @@
+"""Evaluation of a run's newest checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpg_jax.runs.folder.metrics import plain
+from ddpg_jax.runs.programs.evaluation import LATER, evaluation_keys, evaluator, held_out
+from ddpg_jax.runs.results import statistics
+from ddpg_jax.runs.results.policy import require_member, restored
+
+
+def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) -> dict[str, Any]:
+    """Returns of ``episodes`` fresh deterministic episodes for each member of a run, or for one.
+
+    Raises:
+        ValueError: there is no such member.
+    """
+    config, agent, steps, agent_state = restored(folder)
+    require_member(config, member or 0)
+    play = evaluator(config, agent, episodes)
+    played = held_out(np.asarray(play(agent_state, evaluation_keys(config, LATER, seed)), np.float64), config)
+    returns = played.reshape(config.seeds, -1)[slice(None) if member is None else [member]]
+    means = returns.mean(axis=1)
+    return {
+        "run": str(folder),
+        "env": config.env,
+        "env_steps": steps,
+        "episodes": episodes,
+        "seed": seed,
+        **({} if member is None else {"member": member}),
+        **spread_of(means, returns.std(axis=1)),
+    }
+
+
+def spread_of(means: np.ndarray, stds: np.ndarray) -> dict[str, Any]:
+    """What is said of a return of each member; those that are NaN are in no mean."""
+    known = means[np.isfinite(means)]
+    mean, middle = (float(known.mean()), float(statistics.interquartile_mean(known))) if known.size else (None, None)
+    return {"mean_return": mean, "returns": plain(means), "return_std": plain(stds), "interquartile_mean": middle}

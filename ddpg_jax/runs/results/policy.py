@@ -1,0 +1,86 @@
+"""The policy of a finished run: restored from its newest checkpoint, called, exported."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ddpg_jax.export import policy
+from ddpg_jax.runs.config.run_config import Config, load, require_same
+from ddpg_jax.runs.folder import output_path
+from ddpg_jax.runs.folder.files import write
+from ddpg_jax.runs.programs.build import build
+from ddpg_jax.runs.programs.setup import environment
+from ddpg_jax.runs.saved import Saved
+from ddpg_jax.types import Agent, AgentState
+
+
+def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
+    """A run's configuration, agent, environment steps at the newest checkpoint, and the agent's state there.
+
+    Raises:
+        FileNotFoundError: the folder holds no run, or no checkpoint that can be read.
+        ValueError: its checkpoints are of another version of this library, or of another configuration.
+    """
+    config = load(folder)
+    if not (folder / "checkpoints").is_dir():
+        raise FileNotFoundError(f"{folder} has no checkpoint: train it first.")
+    config = dataclasses.replace(config, mesh="")  # on one device, whatever it was trained on
+    checkpoints = Saved(folder / "checkpoints", read_only=True)
+    built = build(config)
+    say = lambda text: print(text, file=sys.stderr)
+    try:
+        steps, state, record = checkpoints.restore(config, built.state, say, goes_on=False)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{folder} has {error}: train it first.") from error
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+    finally:
+        checkpoints.close()
+    require_same(record["config"], config.flat())
+    return config, built.agent, steps, state.agent
+
+
+def acting(folder: Path, member: int) -> Callable[[Any], Any]:
+    """``action(observation)`` for ``[B, ...]`` of one member of a run, in the environment's own units, compiled.
+
+    Raises:
+        ValueError: there is no such member.
+    """
+    config, agent, _, agent_state = restored(folder)
+    state, env = member_state(config, agent_state, member), environment(config, 1)
+    return jax.jit(lambda observation: env.native_action(agent.act(state, observation)))
+
+
+def export(folder: Path, path: Path, member: int) -> str:
+    """Write the policy of one member of a run as StableHLO; returns the file written.
+
+    Raises:
+        ValueError: there is no such member.
+    """
+    path = output_path.target(path)
+    config, agent, _, agent_state = restored(folder)
+    exported = policy(agent, member_state(config, agent_state, member), environment(config, 1))
+    write(path, bytes(exported.serialize()))
+    return str(path)
+
+
+def member_state(config: Config, agent_state: AgentState, member: int) -> AgentState:
+    """The state of one member of a run.
+
+    Raises:
+        ValueError: there is no such member.
+    """
+    require_member(config, member)
+    return agent_state if config.seeds == 1 else jax.tree.map(lambda x: x[member], agent_state)
+
+
+def require_member(config: Config, member: int) -> None:
+    """Raise ``ValueError`` where a run has no such member."""
+    if member >= config.seeds:
+        raise ValueError(f"member={member}: this run has {config.seeds} member(s), numbered from 0.")

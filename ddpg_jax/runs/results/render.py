@@ -1,0 +1,94 @@
+"""Animation of a run's newest checkpoint."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpg_jax import rollout
+from ddpg_jax.envs import gymnasium
+from ddpg_jax.envs.render import film
+from ddpg_jax.runs.folder import output_path
+from ddpg_jax.runs.folder.files import write
+from ddpg_jax.runs.programs import memory
+from ddpg_jax.runs.programs.setup import environment
+from ddpg_jax.runs.results import video
+from ddpg_jax.runs.results.policy import member_state, restored
+from ddpg_jax.types import Environment, HostEnvironment
+
+MOST_FRAMES = 10_000
+"""Of a film."""
+
+
+def render(folder: Path, path: Path, steps: int | None, seed: int, member: int, form: str | None = None) -> str:
+    """Animate one member of a run; returns the file written.
+
+    Args:
+        folder: the run's.
+        path: without suffix.
+        steps: to play; None is an episode.
+        seed: of the start.
+        member: of a run with several seeds.
+        form: "gif", "mp4" or "html"; None is the environment's viewer, or else a GIF.
+
+    Raises:
+        ValueError: there is no such member, or the environment cannot be drawn in this form.
+        ImportError: a library that draws is missing.
+    """
+    video.use_headless_opengl()
+    output_path.target(path.with_name(f"{path.name}.{form or 'gif'}") if path.name else path)
+    config, agent, _, agent_state = restored(folder)
+    agent_state = member_state(config, agent_state, member)
+    env = environment(config, 1)
+    if (steps or env.time_limit or 0) > MOST_FRAMES:
+        raise ValueError(f"an episode may last {env.time_limit} steps, a film at most {MOST_FRAMES}: give fewer --steps.")
+    if isinstance(env, HostEnvironment):
+        if form == "html":
+            raise ValueError(f"{config.env} has no HTML viewer: choose --format gif or mp4.")
+        name, compiled = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
+        act = lambda observation: np.asarray(compiled(agent_state, observation))
+        frames, fps = _drawn(lambda: gymnasium.film(name, act, steps, seed, **config.env_options))
+        return video.write(frames, path.with_name(f"{path.name}.{form or 'gif'}"), fps)
+    form = form or ("gif" if env.view.viewer is None else "html")
+    own = _by_scene(env)
+    look: Callable[[Any], Any] | None = env.view.viewer if form == "html" else env.view.draw or own
+    if look is None:
+        raise ValueError(f"{config.env} cannot be drawn as {form}.")
+    trajectory = rollout.make_trajectory(agent, env, steps or env.time_limit)
+    states = jax.eval_shape(trajectory, agent_state, jax.random.key(seed))
+    memory.require_memory([memory.Part("what is drawn", memory.size(states), "--steps")])
+    played = jax.jit(trajectory)(agent_state, jax.random.key(seed))
+    shown = rollout.frames(env, played)
+    picture = _drawn(lambda: look(shown), None if own is None or form == "html" else lambda: own(shown))
+    path = path.with_name(f"{path.name}.{form}")
+    if form != "html":
+        return video.write(picture, path, env.view.fps)
+    write(path, picture)
+    return str(path)
+
+
+def _by_scene(env: Environment) -> Callable[[Any], Any] | None:
+    """What draws states without OpenGL, where the environment has a scene."""
+    if env.single is None or env.single.scene is None:
+        return None
+    return functools.partial(film, env.single.scene)
+
+
+def _drawn(draw: Callable[[], Any], instead: Callable[[], Any] | None = None) -> Any:
+    """Call; where there is no OpenGL, draw in another way, or say what to do."""
+    try:
+        return draw()
+    except Exception as error:  # each of the ways to OpenGL has its own kind
+        if video.has_opengl():
+            raise
+        if instead is not None:
+            return instead()
+        raise ValueError(
+            f"the simulator cannot draw here ({error}): without a screen set MUJOCO_GL=egl or MUJOCO_GL=osmesa, with Debian's "
+            "libegl1 or libosmesa6 installed."
+        ) from error

@@ -1,0 +1,54 @@
+"""The pictures that a run leaves in its folder; that one cannot be drawn costs nothing else."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpg_jax.runs.config.run_config import Config
+from ddpg_jax.runs.folder.files import write
+from ddpg_jax.runs.folder.metrics import curve
+from ddpg_jax.runs.programs.evaluation import LATER
+from ddpg_jax.runs.programs.setup import environment
+from ddpg_jax.runs.results.plots import plot
+from ddpg_jax.runs.results.policy import member_state
+from ddpg_jax.types import AgentState, Environment
+
+LARGER = 4
+"""Pixels that a pixel of an agent's image takes on each side."""
+
+
+def draw(config: Config, folder: Path, agent_state: AgentState, say: Callable[[str], None]) -> None:
+    """``curve.png``, and what the preset shows besides of the run's first member (`Preset.pictures`)."""
+    _try(f"{folder / 'curve.png'}", lambda: curve(folder)[0].size and plot([folder], folder / "curve.png"), say)
+    env, pictures = environment(config, config.numbers.num_envs), config.preset.pictures
+    if pictures is None or not isinstance(env, Environment):
+        return
+
+    def others() -> None:
+        key, state = jax.random.fold_in(jax.random.key(config.seed), LATER), member_state(config, agent_state, 0)
+        for name, image in pictures(config.numbers, env, state, key).items():
+            save(image, folder / f"{name}.png")
+
+    _try(f"the preset's pictures in {folder}", others, say)
+
+
+def save(image: Any, path: Path) -> None:
+    """Write an image ``[H, W, 3]`` in [0, 1] as PNG, each pixel a square of `LARGER`."""
+    from matplotlib.image import imsave
+
+    drawn = io.BytesIO()
+    imsave(drawn, np.repeat(np.repeat(np.asarray(image), LARGER, 0), LARGER, 1), format="png")
+    write(path, drawn.getvalue())
+
+
+def _try(what: str, draw: Callable[[], Any], say: Callable[[str], None]) -> None:
+    try:
+        draw()
+    except Exception as error:  # of a library that draws, of memory, or of the disk
+        say(f"{what} could not be drawn ({error}); all else is there.")

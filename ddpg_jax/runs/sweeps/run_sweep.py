@@ -1,0 +1,179 @@
+"""A sweep in a folder: its runs one after the other, with the programs of the one before where they are the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpg_jax import envs
+from ddpg_jax.population import Programs
+from ddpg_jax.runs.config.mesh import ASKED
+from ddpg_jax.runs.config.run_config import DERIVED, FREE, Config, RunError, load, resumed
+from ddpg_jax.runs.console.output import say
+from ddpg_jax.runs.console.signals import Interrupted
+from ddpg_jax.runs.folder import lock
+from ddpg_jax.runs.folder.files import write_json
+from ddpg_jax.runs.programs import build
+from ddpg_jax.runs.sweeps import lineage, sweep_plots, sweep_results, table
+from ddpg_jax.runs.sweeps.plan import Part, Plan, make_plan
+from ddpg_jax.runs.training import loop
+from ddpg_jax.runs.training.progress import Display
+
+NOT_OF_A_PROGRAM = {"vary", "seed", *DERIVED, *FREE} - {"evaluation_episodes"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What a sweep made; all of it is in ``folder`` too."""
+
+    folder: Path
+    members: list[dict[str, Any]]
+    """Of each: ``member``, ``seed``, ``numbers``, ``final_return``, ``final_return_std``; it is in ``place`` of ``run``."""
+    best: dict[str, Any]
+    """The one of them with the greatest final return."""
+    settings: list[dict[str, Any]]
+    """Members with the same numbers together: ``numbers``, ``members``, ``returns``; the best mean first."""
+
+    def curve(self, member: int) -> tuple[np.ndarray, np.ndarray]:
+        """``(env_steps [T], returns [T])`` of one member, of deterministic episodes."""
+        return sweep_results.curve_of(self.folder, member)
+
+    def policy(self, member: int | None = None) -> Callable[[Any], Any]:
+        """``action(observation)`` for ``[B, ...]`` of one member, or the best, in the environment's own units, compiled.
+
+        Raises:
+            ValueError: there is no such member.
+        """
+        from ddpg_jax.runs.results import policy as runs_policy
+
+        return runs_policy.acting(*sweep_results.located(self.folder, member))
+
+
+def sweep(
+    env: str | None,
+    values: Mapping[str, Any],
+    *,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Sweep:
+    """See `ddpg_jax.runs.sweep`."""
+    with ExitStack() as stack:
+        if resume:
+            folder, plan, given = _resumed(env, values, run_dir, options)
+        else:
+            plan, given = make_plan(env or "pendulum", values, **options), {}
+            folder, made = (Path(run_dir), []) if run_dir is not None else lock.make_new(_name(plan))
+            stack.callback(lock.remove_empty, made)
+        stack.enter_context(lock.claimed(folder))
+        if not resume:
+            _require_new(folder)
+            write_json(folder / sweep_results.NAME, plan.json())
+        programs = _Programs()
+        for index, part in enumerate(plan.parts):
+            if progress and len(plan.parts) > 1:
+                say(f"run {index + 1} of {len(plan.parts)}: members {part.members[0]} to {part.members[-1]}")
+            _train(plan, part, folder, index, given, programs, progress)
+        return _finish(folder, progress)
+
+
+def _name(plan: Plan) -> Path:
+    env = plan.env.replace("/", "-").replace(":", "-")
+    return Path("runs") / f"{env}_{plan.options['preset']}_sweep_{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _resumed(
+    env: str | None, values: Mapping[str, Any], run_dir: str | Path | None, options: dict[str, Any]
+) -> tuple[Path, Plan, dict[str, Any]]:
+    if run_dir is None:
+        raise ValueError("--resume needs --run-dir: the folder of the sweep to go on with.")
+    data = sweep_results.read(Path(run_dir))
+    if values or options.keys() & {"draws", "evolve", "memory", "seeds"} or env not in (None, data["env"]):
+        raise ValueError("a sweep goes on with the members that it was begun with: leave out what chooses them.")
+    may = (*FREE, *ASKED)
+    sweep_results.require_options(data, options, may)
+    return Path(run_dir), Plan.of(data), {name: value for name, value in options.items() if name in may}
+
+
+def _require_new(folder: Path) -> None:
+    if sweep_results.is_sweep(folder):
+        raise RunError(f"{folder} already holds a sweep: choose another --run-dir, or go on with it by --resume.")
+    if (folder / "config.json").exists() or any(folder.glob("part-*")):
+        raise RunError(f"{folder} already holds a run: choose another --run-dir.")
+
+
+class _Programs:
+    """What was built and compiled last, for the next run if it is of the same program."""
+
+    def __init__(self) -> None:
+        self._known: str | None = None
+        self._built: Any = None
+        self._programs: Programs | None = None
+
+    def built(self, config: Config, stopped: Callable[[], bool]) -> build.Built:
+        """As `ddpg_jax.runs.programs.build.build`."""
+        if envs.on_host(config.env):
+            return build.build(config, stopped)
+        told = {name: value for name, value in config.flat().items() if name not in NOT_OF_A_PROGRAM}
+        known = json.dumps([told, list(config.vary)])
+        if known != self._known:
+            self._known, self._built, self._programs = known, build.build(config, stopped), None
+        return self._built
+
+    def compile_programs(self, built: build.Built, config: Config) -> Programs:
+        """As `ddpg_jax.runs.programs.build.compile_programs`."""
+        if built is not self._built:
+            return build.compile_programs(built, config)
+        if self._programs is not None:
+            return self._programs._replace(seconds=0.0)
+        self._programs = build.compile_programs(built, config)
+        return self._programs
+
+
+def _train(
+    plan: Plan, part: Part, folder: Path, index: int, given: dict[str, Any], programs: _Programs, progress: bool
+) -> None:
+    run = sweep_results.part_folder(folder, index)
+    begun = (run / "config.json").is_file()
+    config = resumed(run, given) if begun else plan.config(part, given)
+    anywhere = {"mesh": ""}
+    if (run / "summary.json").is_file() and load(run).flat() | anywhere == config.flat() | anywhere:
+        return
+    with ExitStack() as stack:
+        shown: dict[str, Any] = {"say": lambda text: None}
+        if progress:
+            display = stack.enter_context(Display(config, run))
+            shown = {"say": display.say, "on_chunk": display.show}
+        try:
+            shown |= {"builder": programs.built, "compiler": programs.compile_programs}
+            loop.run(config, run, resume=begun, **shown)
+        except Interrupted as stop:
+            raise Interrupted(str(stop).replace(str(run), str(folder)), stop.signal) from stop
+
+
+def _finish(folder: Path, progress: bool) -> Sweep:
+    plan = sweep_results.read(folder)
+    members = sweep_results.outcomes(folder, plan)
+    if all(one["final_return"] is None for one in members):
+        raise RunError(f"every member of {folder} broke down: lower the learning rates, or look at the environment.")
+    settings, best = sweep_results.settings(members), sweep_results.best(members)
+    write_json(folder / "members.json", {"best": best, "settings": settings, "members": members})
+    tell = say if progress else lambda text: None
+    evolved = lineage.write(folder, plan)
+    try:
+        for path in (*sweep_plots.write_all(folder, members), *([] if evolved is None else [lineage.draw(folder, evolved)])):
+            tell(f"picture: {path}")
+    except Exception as error:  # of a library that draws, or of the disk
+        tell(f"the pictures could not be drawn ({error}); all else is there.")
+    if progress:
+        table.show(members)
+        say(f"best: member {best['member']}; look at it: ddpg-jax render {folder}")
+    return Sweep(folder=folder, members=members, best=best, settings=settings)

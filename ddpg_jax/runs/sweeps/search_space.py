@@ -1,0 +1,121 @@
+"""What a sweep goes through: lists, evenly spaced values and random draws of a preset's numbers; imports no JAX."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple, get_origin
+
+from ddpg_jax import checks
+from ddpg_jax.runs.options.validation import exact, shown
+
+MOST = 100_000
+"""Members of a sweep."""
+HOW = "give values (1e-4,1e-3), log:LOW:HIGH or uniform:LOW:HIGH to draw from, or either with :COUNT for evenly spaced values"
+
+
+class Range(NamedTuple):
+    """From where a number is drawn; of a whole number both ends are too."""
+
+    low: float
+    high: float
+    log: bool
+    whole: bool
+
+    def at(self, place: float) -> float:
+        """The number at a place in [0, 1], from end to end."""
+        low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
+        if self.log:
+            low, high = (max(low, 0.5), high) if self.whole else (low, high)
+            value = low * (high / low) ** place
+        else:
+            value = low + (high - low) * place
+        return min(max(round(value) if self.whole else value, self.low), self.high)
+
+    def spaced(self, count: int) -> list[float]:
+        """So many numbers from end to end."""
+        whole = self._replace(whole=False)
+        values = [whole.at(index / (count - 1)) for index in range(count)]
+        return list(dict.fromkeys(round(value) for value in values)) if self.whole else values
+
+
+def parsed(name: str, given: Any, kind: Any) -> list[Any] | Range:
+    """What a number of this name and kind goes through.
+
+    Args:
+        name: of a preset's number.
+        given: a list of values, or text: ``1e-4,1e-3``, ``log:1e-5:1e-1``, ``uniform:0.9:0.99``, ``log:1e-5:1e-1:5``; widths
+            are ``64x64,256x256``.
+        kind: of the number.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    first, *rest = given.split(":") if isinstance(given, str) else [""]
+    if rest:
+        return _range(name, given, first, rest, kind)
+    values = given.split(",") if isinstance(given, str) else list(given) if hasattr(given, "__iter__") else [given]
+    found = [exact(name, _plain(value, kind), kind) for value in values]
+    if not found:
+        raise ValueError(f"{name} has no values: {HOW}.")
+    if len(set(found)) < len(found):
+        raise ValueError(f"{name}={shown(given)}: a value is there twice; give each once, and --seeds for more members of it.")
+    return found
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    if isinstance(value, str):
+        value = value.strip()
+        if kind is bool:
+            return {"true": True, "false": False}.get(value.lower(), value)
+        if (get_origin(kind) or kind) is tuple:
+            return value.replace("x", ",")
+    return value
+
+
+def _range(name: str, given: str, scale: str, ends: list[str], kind: Any) -> list[Any] | Range:
+    if scale not in ("log", "uniform") or len(ends) not in (2, 3) or kind not in (int, float):
+        raise ValueError(f"{name}={shown(given)}: {HOW}.")
+    low, high = (exact(name, end, kind) for end in ends[:2])
+    if not low < high or (scale == "log" and low <= 0):
+        above = ", above 0," if scale == "log" else ""
+        raise ValueError(f"{name}={shown(given)}: the first end{above} must be less than the second.")
+    found = Range(low, high, scale == "log", kind is int)
+    if len(ends) == 2:
+        return found
+    count = exact(f"{name}'s count", ends[2], int)
+    checks.between(2, MOST, **{f"{name}'s count": count})
+    return found.spaced(count)
+
+
+def rows(spaces: Mapping[str, list[Any] | Range], draws: int | None, seed: int) -> list[dict[str, Any]]:
+    """The settings: every combination of the listed values, each with ``draws`` random draws where there are ranges.
+
+    Args:
+        spaces: as of `parsed`.
+        draws: at least 1 where there are ranges, else None.
+        seed: of the draws.
+
+    Raises:
+        ValueError: there are draws without a range or ranges without draws, or too many settings.
+    """
+    import numpy as np
+
+    lists = {name: space for name, space in spaces.items() if isinstance(space, list)}
+    ranges = {name: space for name, space in spaces.items() if isinstance(space, Range)}
+    if ranges and draws is None:
+        raise ValueError(f"{min(ranges)} is drawn from a range: say how often by --draws, or give :COUNT evenly spaced values.")
+    if draws is not None and not ranges:
+        raise ValueError(f"draws={draws}: there is nothing to draw; {HOW}.")
+    checks.between(1, MOST, draws=draws or 1)
+    if (count := math.prod(map(len, lists.values())) * (draws or 1)) > MOST:
+        raise ValueError(f"these are {count:,} settings: at most {MOST:,} are one sweep.")
+    random = np.random.default_rng(seed)
+    found = []
+    for values in itertools.product(*lists.values()):
+        for _ in range(draws or 1):
+            drawn = {name: space.at(float(random.uniform())) for name, space in ranges.items()}
+            both = dict(zip(lists, values, strict=True)) | drawn
+            found.append({name: both[name] for name in spaces})
+    return found

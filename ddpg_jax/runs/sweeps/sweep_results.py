@@ -1,0 +1,144 @@
+"""What a sweep's folder holds: its plan, and of each member which run trained it and what came of it; imports no JAX."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpg_jax.runs.folder.metrics import curve, read_metrics
+from ddpg_jax.runs.options.validation import shown
+
+NAME = "sweep.json"
+FIGURES = {"final_return": "final_returns", "final_return_std": "final_return_std"}
+"""Of a member, and where the summary of its run has them."""
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a folder is of a sweep."""
+    return (folder / NAME).is_file()
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """A sweep's plan, as `ddpg_jax.runs.sweeps.plan.Plan.json` gave it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
+    if not is_sweep(folder):
+        raise FileNotFoundError(f"{folder} holds no sweep (it has no {NAME}): give the folder that `ddpg-jax sweep` made.")
+    try:
+        data = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        if absent := {"env", "options", "values", "draws", "members", "parts"} ^ set(data):
+            raise ValueError(f"{min(absent)} is missing, or is one too many")
+        return data
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{folder / NAME} is damaged ({str(error).rstrip('.')}): restore it, or start a new sweep.") from error
+
+
+def part_folder(folder: Path, index: int) -> Path:
+    """Of a part's run."""
+    return folder / f"part-{index}"
+
+
+def located(folder: Path, member: int | None) -> tuple[Path, int]:
+    """The run that trained a member of a sweep, and its number there; of a run's own folder, that folder and that number.
+
+    Args:
+        folder: of a sweep or a run.
+        member: None is the best of a sweep, the first of a run.
+
+    Raises:
+        FileNotFoundError: nothing of the sweep has ended yet, so that none is the best.
+        ValueError: there is no such member, or the plan is damaged.
+    """
+    if not is_sweep(folder):
+        return folder, member or 0
+    plan = read(folder)
+    if member is None:
+        member = best(outcomes(folder, plan))["member"]
+    for index, part in enumerate(plan["parts"]):
+        if member in part["members"]:
+            return part_folder(folder, index), part["members"].index(member)
+    raise ValueError(f"member={member}: this sweep has {len(plan['members'])} member(s), numbered from 0.")
+
+
+def outcomes(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of each member its ``numbers`` (where they evolved, the last ones), ``seed``, ``run``, ``place`` in it, and, of runs that
+    have ended, ``final_return`` and ``final_return_std``; None where the member broke down, or has not ended."""
+    found = []
+    for index, part in enumerate(plan["parts"]):
+        run, last = part_folder(folder, index), _last(part_folder(folder, index))
+        summary = json.loads((run / "summary.json").read_text()) if (run / "summary.json").is_file() else {}
+        for place, number in enumerate(part["members"]):
+            one = plan["members"][number]
+            evolved = {name: last[name][place] for name in part["options"].get("evolve", {}).get("ranges", {}) if name in last}
+            said = {name: summary[key][place] if summary else None for name, key in FIGURES.items()}
+            found.append({**one, "numbers": one["numbers"] | evolved, "run": run.name, "place": place, **said})
+    return sorted(found, key=lambda one: one["member"])
+
+
+def _last(run: Path) -> dict[str, Any]:
+    rows = read_metrics(run) if run.is_dir() else []
+    return rows[-1] if rows else {}
+
+
+def best(members: list[dict[str, Any]]) -> dict[str, Any]:
+    """The member with the greatest final return.
+
+    Raises:
+        FileNotFoundError: none has one.
+    """
+    known = [one for one in members if one["final_return"] is not None]
+    if not known:
+        raise FileNotFoundError(
+            "no member of this sweep has a final return yet: go on with it by --resume, or name a --member."
+        )
+    return max(known, key=lambda one: one["final_return"])
+
+
+def settings(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Members with the same numbers together, ``members`` and ``returns``, the best mean first; broken ones are last."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in members:
+        each = found.setdefault(json.dumps(one["numbers"]), {"numbers": one["numbers"], "members": [], "returns": []})
+        each["members"].append(one["member"])
+        each["returns"].append(one["final_return"])
+    return sorted(found.values(), key=lambda each: -mean_of(each["returns"]))
+
+
+def mean_of(returns: list[float | None]) -> float:
+    """The mean of a setting; -inf where a member broke down."""
+    return -np.inf if None in returns else float(np.mean(returns))  # type: ignore[arg-type]
+
+
+def curve_of(folder: Path, member: int) -> tuple[np.ndarray, np.ndarray]:
+    """``(env_steps [T], returns [T])`` of one member."""
+    run, place = located(folder, member)
+    steps, returns = curve(run)
+    return steps, returns[:, place] if len(steps) else np.empty(0)
+
+
+def label(numbers: Mapping[str, Any]) -> str:
+    """A member's numbers on one line."""
+    return ", ".join(f"{name} {text(value)}" for name, value in numbers.items())
+
+
+def text(value: Any) -> str:
+    """One number, as short as it says enough."""
+    return f"{value:.4g}" if isinstance(value, float) else "x".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def require_options(plan: Mapping[str, Any], given: Mapping[str, Any], free: tuple[str, ...]) -> None:
+    """Raise ``ValueError`` where a sweep is to go on with other options than it was begun with."""
+    for name, value in given.items():
+        same = plan["options"].get(name, "none") == (list(value) if isinstance(value, tuple) else value)
+        if name not in free and not same:
+            raise ValueError(
+                f"this sweep was made with another configuration: {name} (sweep: {plan['options'].get(name, 'none')}, given: "
+                f"{shown(value)}). Leave it out, or start a new sweep."
+            )

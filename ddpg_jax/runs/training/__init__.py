@@ -1,0 +1,1 @@
+"""The run itself: start, loop and progress."""

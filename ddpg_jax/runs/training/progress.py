@@ -1,0 +1,109 @@
+"""What a person sees while training: a live progress line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ddpg_jax.runs.config.run_config import Config
+from ddpg_jax.runs.console.output import Tolerant
+from ddpg_jax.runs.folder.metrics import mean
+
+SHARE = 0.05
+"""Of the whole time, from which on what evaluations or checkpoints took is said."""
+
+
+class Display:
+    """Use as a context; `show` takes the lines of ``metrics.jsonl``."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self._config = config
+        self._folder = folder
+        stream: Any = sys.stdout and Tolerant(sys.stdout)  # training goes on where nobody reads
+        plain: Any = {"highlight": False, "emoji": False, "soft_wrap": True, "force_jupyter": False}  # in a notebook too
+        self._console = Console(file=stream, **plain)
+        columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
+        self._total = config.schedule.steps_after(config.num_chunks)
+        self._task = self._progress.add_task("compiling", total=self._total)
+        self._episodes = self._broken = 0.0
+        self._begin: tuple[float, int] | None = None
+
+    def __enter__(self) -> Display:
+        seeds = f", {self._config.seeds} {'members' if self._config.vary else 'seeds'}" if self._config.seeds > 1 else ""
+        self.say(f"{self._config.env}, preset {self._config.preset.name}{seeds} -> {self._folder}")
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """Print a sentence above the progress line."""
+        self._progress.console.print(text, markup=False)
+
+    def show(self, row: dict[str, Any]) -> None:
+        """Report a chunk."""
+        now, steps = time.perf_counter(), row["env_steps"]
+        if self._begin is None:
+            self._begin = (now, steps)
+        self._episodes += float(np.sum(row["episodes"]))
+        self._broken += float(np.sum(row["broken_episodes"]))
+        broken = f" ({self._broken:,.0f} broken off)" if self._broken else ""
+        text = (
+            f"{steps:,}/{self._total:,} steps  {self._episodes:,.0f} episodes{broken}  return {self._return(row)}  "
+            f"{row['env_steps_per_second']:,.0f} env-steps/s  {row['updates_per_second']:,.0f} updates/s  "
+            f"{self._left(now, steps)}"
+        )
+        self._progress.update(self._task, completed=steps, description=text)
+        if not self._console.is_terminal:
+            self.say(text)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Report the end of a run."""
+        returns = np.array(summary["final_returns"], float)
+        self._progress.stop()
+        if len(returns) == 1:
+            text = f"{returns[0]:.1f} +- {summary['final_return_std'][0]:.1f} over 100 episodes"
+        elif self._config.vary:
+            text = f"best {np.nanmax(returns):.1f}, mean {np.nanmean(returns):.1f} over {len(returns)} members"
+        else:
+            low, high = summary["interquartile_mean_interval"]
+            text = (
+                f"interquartile mean {summary['interquartile_mean']:.1f} [{low:.1f}, {high:.1f}] over {len(returns)} seeds, "
+                f"worst {returns.min():.1f}, best {returns.max():.1f}"
+            )
+        self.say(f"final return: {text}")
+        self.say(
+            f"{summary['wall_seconds']:.1f} s, of which compile {summary['compile_seconds']:.1f} s and training "
+            f"{summary['train_seconds']:.1f} s{self._others(summary)}; {summary['updates_per_second']:,.0f} updates/s"
+        )
+        self.say(f"look at it: ddpg-jax render {self._folder}")
+
+    def _return(self, row: dict[str, Any]) -> str:
+        value = mean(row["evaluation_return"] or row["episode_return"])
+        known = [one for one in row["evaluation_return"] or () if one is not None]
+        best = max(known, default=None) if self._config.vary else None
+        return "-" if value is None else f"{value:.1f}" + ("" if best is None else f" (best {best:.1f})")
+
+    def _others(self, summary: dict[str, Any]) -> str:
+        """What else took a share of the time that matters."""
+        seconds = {
+            name: summary[f"{key}_seconds"] for name, key in (("evaluations", "evaluation"), ("checkpoints", "checkpoint"))
+        }
+        return "".join(f", {name} {value:.1f} s" for name, value in seconds.items() if value > SHARE * summary["wall_seconds"])
+
+    def _left(self, now: float, steps: int) -> str:
+        assert self._begin is not None
+        begin, first = self._begin
+        if steps == first:
+            return "time left -"
+        left = (now - begin) / (steps - first) * (self._total - steps)
+        return f"{left:.0f} s left"
