@@ -47,12 +47,12 @@ class Accelerator(NamedTuple):
     """Of one host, that a program is compiled for."""
 
 
-def _cuda(name: str, count: Any = 1, **numbers: Any) -> Accelerator:
+def _cuda(name: str, count: Any = 1, **hyperparameters: Any) -> Accelerator:
     return Accelerator(
         name if count == 1 else f"{count} {name}",
         ("jax_cuda12_plugin|jax_cuda13_plugin", "jax_plugins.xla_cuda12|jax_plugins.xla_cuda13", _NVCC),
         "--no-deps jax-cuda12-plugin=={jax} jax-cuda12-pjrt=={jax} nvidia-cuda-nvcc-cu12",
-        {"platform": "cuda", "topology": f"1x1x{count}", "target_config": _GPU.format(name=name, **numbers)},
+        {"platform": "cuda", "topology": f"1x1x{count}", "target_config": _GPU.format(name=name, **hyperparameters)},
         count,
     )
 

@@ -142,9 +142,9 @@ def spread(
     steps = rounds * env.num_envs
     trainer = train.make_train(agent, env, ring, behaviour, steps_per_chunk=steps, **axis)
     member = Member(trainer.init, trainer.chunk, rollout.make_evaluate(agent, env))
-    population = sharding.spread(lambda numbers: member, sharding.make_mesh(*mesh, devices), many=many)
+    population = sharding.spread(lambda hyperparameters: member, sharding.make_mesh(*mesh, devices), many=many)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), members) if many else jax.random.key(0))
-    start = sharding.start_of_shards(lambda numbers: member, shards, many=many)
+    start = sharding.start_of_shards(lambda hyperparameters: member, shards, many=many)
     assert population.place is not None
     state = population.place.state(jax.eval_shape(start, keys, {}))
     return jax.jit(population.chunk, donate_argnums=0).lower(state, {})
@@ -187,7 +187,7 @@ def _recipe(env_name: str, preset: str = "fast-td3", num_envs: int = 1_024, **gi
 def _from_pixels(env_name: str) -> Program:
     """DrQ-v2 at its paper's sizes: networks, batch, three frames of 84x84 in colour, actions that last two steps."""
     seen = {"pixels": True, "image_size": 84, "action_repeat": 2}
-    sizes = dataclasses.asdict(PRESETS["drq-v2"].numbers) | {"num_envs": 1_024, "replay_capacity": 1_000_448}
+    sizes = dataclasses.asdict(PRESETS["drq-v2"].hyperparameters) | {"num_envs": 1_024, "replay_capacity": 1_000_448}
     return _recipe(env_name, "drq-v2", env_options=seen, **sizes)
 
 

@@ -24,7 +24,7 @@ if __name__ == "__main__":
 from click.testing import CliRunner  # noqa: E402
 
 from ddpg_jax.runs.cli import commands  # noqa: E402
-from ddpg_jax.runs.presets import PRESETS, number_types  # noqa: E402
+from ddpg_jax.runs.presets import PRESETS, hyperparameter_types  # noqa: E402
 
 LIMIT = 60
 """Seconds that a line may take."""
@@ -84,7 +84,7 @@ SMALL = {"--total-timesteps": "60", "--learning-starts": "20", "--steps-per-chun
 SMALL |= {"--evaluation-episodes": "2", "--replay-capacity": "64", "--time-limit": "5", "--checkpoint-every": "0"}
 WHOLE = ("--seed", "--seeds", "--time-limit", "--action-repeat", "--steps-per-chunk", "--evaluate-every")
 WHOLE += ("--evaluation-episodes", "--checkpoint-every", "--keep")
-FLAGS = [f"--{name.replace('_', '-')}" for name, kind in number_types().items() if kind is not bool]
+FLAGS = [f"--{name.replace('_', '-')}" for name, kind in hyperparameter_types().items() if kind is not bool]
 DAMAGE = ("", "{}", "null", "[]", "5", "[" * 50_000, '{"env": 1}', "\udcff", "tau=null", "tau=NaN", "hidden=[]", "hidden=9")
 DAMAGE += ("seed=1.5", "env_options=7", 'env="brax/x"', 'preset="x"', "wings=2", "seeds=3", "hidden=[5]", "folder")
 

@@ -32,18 +32,20 @@ B, O, A = 8, 3, 2  # noqa: E741
 def small(make, actor=None, critic=None, depth=1, **defaults):
     """``build(**numbers) -> Agent`` of an algorithm on small networks with these options."""
 
-    def build(action_size=A, hidden=(8,), **numbers):
+    def build(action_size=A, hidden=(8,), **hyperparameters):
         hidden = hidden * depth
         policy = Actor(action_size, hidden=hidden, final_bound=None, **actor or {})
         return make(
-            policy, Critic(hidden=hidden, final_bound=None, **{"action_layer": 0} | (critic or {})), **defaults | numbers
+            policy,
+            Critic(hidden=hidden, final_bound=None, **{"action_layer": 0} | (critic or {})),
+            **defaults | hyperparameters,
         )
 
     return build
 
 
 def under(wrapper, **options):
-    return lambda *networks, **numbers: wrapper(ddpg(*networks, **numbers), **options)
+    return lambda *networks, **hyperparameters: wrapper(ddpg(*networks, **hyperparameters), **options)
 
 
 small_ddpg, small_td3 = small(ddpg), small(td3)
@@ -57,9 +59,11 @@ batch_norm_ddpg = small(ddpg, actor=batch_norm, critic={"action_layer": 1} | bat
 noisy_ddpg = small(ddpg, actor={"dense": NoisyDense})
 
 
-def small_drq_v2(action_size=A, hidden=(8,), **numbers):
+def small_drq_v2(action_size=A, hidden=(8,), **hyperparameters):
     critic = Several(Critic(hidden, action_layer=0, final_bound=None))
-    return drq_v2(Dense(6), Seen(Trunk(6), Actor(action_size, hidden, final_bound=None)), Seen(Trunk(6), critic), **numbers)
+    return drq_v2(
+        Dense(6), Seen(Trunk(6), Actor(action_size, hidden, final_bound=None)), Seen(Trunk(6), critic), **hyperparameters
+    )
 
 
 # A new agent is one row here: ``build(**numbers) -> Agent`` on observations ``[O]`` and actions ``[A]``.
@@ -73,7 +77,7 @@ AGENTS = {
     "ddpg normalize_observations": small(under(normalize_observations)),
     "ddpg scale_rewards": small(under(scale_rewards, scale=0.5)),
     "ddpg augment": small(under(augment)),
-    "ddpg scheduled": lambda **numbers: scheduled(lambda step: small_ddpg(**numbers)),
+    "ddpg scheduled": lambda **hyperparameters: scheduled(lambda step: small_ddpg(**hyperparameters)),
     "drq_v2": small_drq_v2,
 }
 DELAYED = {"td3", "td3_categorical"}
@@ -269,7 +273,7 @@ def test_a_donated_state_is_used(build):
 
 @every_agent
 @pytest.mark.parametrize(
-    ("numbers", "message"),
+    ("hyperparameters", "message"),
     [
         ({"gamma": 1.5}, "gamma=1.5: must be between 0 and 1"),
         ({"gamma": -0.1}, "gamma=-0.1: must be between 0 and 1"),
@@ -281,9 +285,9 @@ def test_a_donated_state_is_used(build):
         ({"critic_weight_decay": -1e-2}, "critic_weight_decay=-0.01: must be at least 0"),
     ],
 )
-def test_numbers_out_of_range(build, numbers, message):
+def test_numbers_out_of_range(build, hyperparameters, message):
     with pytest.raises(ValueError, match=message):
-        build(**numbers)
+        build(**hyperparameters)
 
 
 # One DDPG update, in NumPy ---------------------------------------------------------------------------------------------
@@ -506,9 +510,9 @@ def test_one_weight_is_training_on_that_example_alone(name, chosen):
     # An update averages over B / policy_delay examples; the minibatch without the example has no gradient.
     delayed = name in DELAYED
     size = B // 2 if delayed else B
-    numbers = {"optimizer": optax.sgd, "critic_weight_decay": 0.0} | ({"target_noise": 0.0} if delayed else {})
-    agent, batch, key = AGENTS[name](critic_learning_rate=0.1 * size, **numbers), some_batch(), jax.random.key(1)
-    only = AGENTS[name](critic_learning_rate=0.1, **numbers, **({"policy_delay": 1} if delayed else {}))
+    hyperparameters = {"optimizer": optax.sgd, "critic_weight_decay": 0.0} | ({"target_noise": 0.0} if delayed else {})
+    agent, batch, key = AGENTS[name](critic_learning_rate=0.1 * size, **hyperparameters), some_batch(), jax.random.key(1)
+    only = AGENTS[name](critic_learning_rate=0.1, **hyperparameters, **({"policy_delay": 1} if delayed else {}))
     state, example = start(agent), jax.tree.map(lambda x: x[chosen : chosen + 1], batch)
     weight = jnp.zeros(B).at[chosen].set(1.0)
     new, metrics = jax.jit(agent.update)(state, batch, key, weight)
@@ -649,8 +653,8 @@ SLOW = {
 @pytest.mark.parametrize("delay", [1, 2])
 def test_td3_is_the_slow_loop_over_critics_and_minibatches(name, delay):
     options, equations = SLOW[name]
-    numbers = {"gamma": 0.9, "tau": 0.25, "target_noise": 0.3, "target_noise_clip": 0.2, "policy_delay": delay}
-    agent = AGENTS[name](**numbers, actor_learning_rate=0.01, critic_learning_rate=0.01)
+    hyperparameters = {"gamma": 0.9, "tau": 0.25, "target_noise": 0.3, "target_noise_clip": 0.2, "policy_delay": delay}
+    agent = AGENTS[name](**hyperparameters, actor_learning_rate=0.01, critic_learning_rate=0.01)
     actor = Actor(A, hidden=(8,), final_bound=None)
     critic = Critic(hidden=(8,), action_layer=0, final_bound=None, **options)
     state, other = start(agent), start(agent, seed=1)
@@ -1160,12 +1164,12 @@ def test_gradients_are_clipped_by_their_global_norm(name):
     def clipped(rate):
         return optax.chain(optax.clip_by_global_norm(0.01), optax.sgd(rate))
 
-    numbers = {"policy_delay": 1} if name == "td3" else {}
+    hyperparameters = {"policy_delay": 1} if name == "td3" else {}
     agent = AGENTS[name](
-        actor_learning_rate=0.5, critic_learning_rate=2.0, critic_weight_decay=0.0, optimizer=clipped, **numbers
+        actor_learning_rate=0.5, critic_learning_rate=2.0, critic_weight_decay=0.0, optimizer=clipped, **hyperparameters
     )
     free = AGENTS[name](
-        actor_learning_rate=0.5, critic_learning_rate=2.0, critic_weight_decay=0.0, optimizer=optax.sgd, **numbers
+        actor_learning_rate=0.5, critic_learning_rate=2.0, critic_weight_decay=0.0, optimizer=optax.sgd, **hyperparameters
     )
     state = start(agent)
     step = lambda agent, state: jax.tree.map(
@@ -1181,7 +1185,7 @@ def test_gradients_are_clipped_by_their_global_norm(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "numbers", "message"),
+    ("name", "hyperparameters", "message"),
     [
         *((name, {"target_noise": -0.1}, "target_noise=-0.1: must be at least 0") for name in sorted(DELAYED)),
         *((name, {"target_noise_clip": -1}, "target_noise_clip=-1: must be at least 0") for name in sorted(DELAYED)),
@@ -1201,9 +1205,9 @@ def test_gradients_are_clipped_by_their_global_norm(name):
         ),
     ],
 )
-def test_numbers_of_one_algorithm_out_of_range(name, numbers, message):
+def test_numbers_of_one_algorithm_out_of_range(name, hyperparameters, message):
     with pytest.raises(ValueError, match=message):
-        AGENTS[name](**numbers)
+        AGENTS[name](**hyperparameters)
 
 
 @pytest.mark.parametrize(

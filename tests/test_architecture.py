@@ -86,9 +86,11 @@ def refused(name, others):
 
 def test_the_plan_is_of_this_house():
     assert {room_of(name) for name in FILES} - {""} == set(FLOOR), "each room is on a floor"
-    assert {"types", "losses", "agents.ddpg", "envs.brax", "runs.cli", "runs.presets.td3", "host.loop"} <= set(FILES)
+    assert {"types", "losses", "agents.ddpg", "envs.brax", "runs.cli.commands", "runs.presets.td3", "host.loop"} <= set(FILES)
     assert IMPORTS["agents.ddpg"] >= {"losses", "agents.actor_critic", "types"}
-    assert IMPORTS["runs.presets.parts"] >= {"networks", "agents", "noise", "replay", "returns", "behaviour"}, "lazy ones too"
+    assert IMPORTS["runs.presets.components"] >= {"networks", "agents", "noise", "replay", "returns", "behaviour"}, (
+        "lazy ones too"
+    )
 
 
 @pytest.mark.skipif(not (ROOT.parent / ".git").exists(), reason="this is not a checkout")
@@ -212,8 +214,10 @@ def test_files_are_short(name):
 
 def test_a_number_is_found_by_its_name_on_its_way():
     """``--tau`` from the command line to the agent: every file on the way but the parser, which lists fields, names it."""
-    way = ("runs.presets.numbers", "runs.presets.td3", "agents.td3", "agents.actor_critic")
+    way = ("runs.options.hyperparameters", "runs.presets.td3", "agents.td3", "agents.actor_critic")
     for name in way:
         assert re.search(r"\btau\b", FILES[name].read_text()), name
     source = "".join(path.read_text() for name, path in FILES.items() if room_of(name) == "runs")
-    assert not re.search(r"getattr\((preset|numbers), name\)", source.replace("getattr(numbers, name) == both", ""))
+    assert not re.search(
+        r"getattr\((preset|hyperparameters), name\)", source.replace("getattr(hyperparameters, name) == both", "")
+    )

@@ -23,7 +23,7 @@ from ddpg_jax.runs.cli.commands import main
 from ddpg_jax.runs.cli.jax_setup import use_compilation_cache
 from ddpg_jax.runs.config.run_config import DERIVED, make_config
 from ddpg_jax.runs.folder.metrics import read_metrics
-from ddpg_jax.runs.presets import number_types
+from ddpg_jax.runs.presets import hyperparameter_types
 from ddpg_jax.runs.programs.build import build
 from ddpg_jax.runs.training import loop, progress
 
@@ -302,7 +302,7 @@ def test_all_checkpoints_damaged(copy):
     assert len(read_metrics(copy)) == 4, "what was measured is kept"
 
 
-# Numbers that are not finite
+# Hyperparameters that are not finite
 
 
 def test_parameters_that_are_not_finite():
@@ -376,7 +376,7 @@ def test_help_lists_the_commands_and_options():
     text = invoke("--help").stdout
     assert all(command in text for command in ("train", "evaluate", "render", "plot", "envs", "presets"))
     text = invoke("train", "--help").stdout
-    assert all(f"--{name.replace('_', '-')} " in text for name in number_types())
+    assert all(f"--{name.replace('_', '-')} " in text for name in hyperparameter_types())
 
 
 def test_envs():
@@ -434,7 +434,7 @@ VALUES = {
 
 
 SWITCHES = {"layer_norm": True, "inverting_gradients": True, "normalize_observations": False}
-# Numbers that only some presets have.
+# Hyperparameters that only some presets have.
 CATEGORICAL = {
     "stddev_low": 0.01,
     "stddev_high": 0.2,
@@ -451,11 +451,11 @@ DRIVE |= {"image_updates": 4, "image_batch": 6, "image_learning_rate": 0.002}
 
 
 def test_numbers_of_other_presets_land_in_config_json():
-    assert set(number_types()) == {*CATEGORICAL, *SWITCHES, *IMAGES, *DRIVE} | set(VALUES) & set(number_types())
+    assert set(hyperparameter_types()) == {*CATEGORICAL, *SWITCHES, *IMAGES, *DRIVE} | set(VALUES) & set(hyperparameter_types())
     sizes = {"total_timesteps": 100, "learning_starts": 40, "steps_per_chunk": 3, "n_step": 3, "batch_size": 4, "seeds": 2}
-    numbers = words(**CATEGORICAL, **sizes, time_limit=5, hidden="8", critic_hidden="9,8")
+    hyperparameters = words(**CATEGORICAL, **sizes, time_limit=5, hidden="8", critic_hidden="9,8")
     switches = ("--no-normalize-observations", "--layer-norm", "--inverting-gradients")
-    result = invoke("train", "--preset", "td3-categorical", "--run-dir", "run", *numbers, *switches)
+    result = invoke("train", "--preset", "td3-categorical", "--run-dir", "run", *hyperparameters, *switches)
     assert result.exit_code == 0, (result.output, result.exception)
     written = json.loads(Path("run/config.json").read_text())
     expected = CATEGORICAL | SWITCHES | sizes | {"hidden": [8], "critic_hidden": [9, 8]}
@@ -628,7 +628,8 @@ def test_plain_lines_where_there_is_no_terminal(trained):
     assert lines[0] == f"pendulum, preset default -> {folder}"
     assert lines[1].startswith("preset default is not all as cited: 1,000 random steps (25,000 there); final layers start in U")
     assert re.match(
-        r"numbers found by trying on pendulum replace the preset's: .*replay_capacity 20000 \(preset: 1000000\)", lines[2]
+        r"hyper-parameters found by trying on pendulum replace the preset's: .*replay_capacity 20000 \(preset: 1000000\)",
+        lines[2],
     )
     lines = lines[2:]
     chunks = [line for line in lines if re.match(LINE, line)]

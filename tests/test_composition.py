@@ -24,9 +24,9 @@ from ddpg_jax.types import Transition, is_key
 B, O, A = 8, 3, 2  # noqa: E741
 
 
-def small_ddpg(action_size=A, **numbers):
+def small_ddpg(action_size=A, **hyperparameters):
     actor = Actor(action_size, hidden=(8,), final_bound=None)
-    return ddpg(actor, Critic(hidden=(8,), action_layer=0, final_bound=None), **numbers)
+    return ddpg(actor, Critic(hidden=(8,), action_layer=0, final_bound=None), **hyperparameters)
 
 
 def some_batches(*leading):
@@ -235,11 +235,11 @@ def check_axis_name():
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), given[0], expected[0])
         np.testing.assert_allclose(given[1], expected[1][order], rtol=1e-5, atol=1e-5)
 
-    def built(algorithm=ddpg, norms=None, dense=Dense, **numbers):
+    def built(algorithm=ddpg, norms=None, dense=Dense, **hyperparameters):
         # Adam blows up the rounding of a gradient that is almost 0, unless its epsilon is larger.
         calm = functools.partial(optax.adam, eps=1e-4)
         actor, critic = Actor(A, hidden=(8,), dense=dense, **norms or {}), Critic(hidden=(8,), **norms or {})
-        return lambda axis_name: algorithm(actor, critic, optimizer=calm, axis_name=axis_name, **numbers)
+        return lambda axis_name: algorithm(actor, critic, optimizer=calm, axis_name=axis_name, **hyperparameters)
 
     same(*both(lambda axis_name: normalize_observations(built()(axis_name), axis_name=axis_name)))
     same(*both(built(dense=NoisyDense)))  # whose state holds a random key
@@ -258,15 +258,15 @@ def test_axis_name_on_two_devices():
 
 def test_every_seed_with_every_row_of_numbers():
     keys = jax.random.split(jax.random.key(0), 2)
-    many, numbers = members(keys, {"tau": [0.1, 0.2, 0.3], "gamma": [0.7, 0.8, 0.9]})
+    many, hyperparameters = members(keys, {"tau": [0.1, 0.2, 0.3], "gamma": [0.7, 0.8, 0.9]})
     assert many.shape == (6,)
     raw = jax.random.key_data
     np.testing.assert_array_equal(raw(many), np.tile(raw(keys), (3, 1)))
-    np.testing.assert_array_equal(numbers["tau"], np.float32([0.1, 0.1, 0.2, 0.2, 0.3, 0.3]))
-    np.testing.assert_array_equal(numbers["gamma"], np.float32([0.7, 0.7, 0.8, 0.8, 0.9, 0.9]))
-    alone, numbers = members(keys)
+    np.testing.assert_array_equal(hyperparameters["tau"], np.float32([0.1, 0.1, 0.2, 0.2, 0.3, 0.3]))
+    np.testing.assert_array_equal(hyperparameters["gamma"], np.float32([0.7, 0.7, 0.8, 0.8, 0.9, 0.9]))
+    alone, hyperparameters = members(keys)
     np.testing.assert_array_equal(raw(alone), raw(keys))
-    assert numbers == {}
+    assert hyperparameters == {}
     with pytest.raises(ValueError, match=r"values={'tau': 2, 'gamma': 1}: give equally many values of each number"):
         members(keys, {"tau": [0.1, 0.2], "gamma": [0.7]})
     with pytest.raises(ValueError, match="tau=0: must be at least 1"):
@@ -277,21 +277,21 @@ def test_a_population_is_its_members():
     """Two seeds with two values of tau; each member is a run of its own. Other numbers are the same program."""
     env, traces = envs.make("pendulum", 2, time_limit=6), []
 
-    def trained(numbers):
-        traces.append(numbers)
-        agent = small_ddpg(1, tau=numbers["tau"], actor_learning_rate=1e-2)
+    def trained(hyperparameters):
+        traces.append(hyperparameters)
+        agent = small_ddpg(1, tau=hyperparameters["tau"], actor_learning_rate=1e-2)
         behaviour = explore(agent, noise.gaussian(0.1))
         trainer = train.make_train(agent, env, replay.uniform(60, 4), behaviour, learning_starts=8, steps_per_chunk=20)
         return Member(lambda key: trainer.warm_up(trainer.init(key)), trainer.chunk, rollout.make_evaluate(agent, env))
 
     people = make_population(trained)
     start, chunk, evaluate = jax.jit(people.start), jax.jit(people.chunk), jax.jit(people.evaluate)
-    keys, numbers = members(jax.random.split(jax.random.key(3), 2), {"tau": [0.01, 0.5]})
-    state, report = chunk(start(keys, numbers), numbers)
-    together = state, report, evaluate(state.agent, keys, numbers)
+    keys, hyperparameters = members(jax.random.split(jax.random.key(3), 2), {"tau": [0.01, 0.5]})
+    state, report = chunk(start(keys, hyperparameters), hyperparameters)
+    together = state, report, evaluate(state.agent, keys, hyperparameters)
     assert (together[2].shape, report.episodes.count.shape) == ((4, 2), (4,))
     traced = len(traces)
-    chunk(state, {"tau": numbers["tau"] / 2})
+    chunk(state, {"tau": hyperparameters["tau"] / 2})
     assert (len(traces), chunk._cache_size()) == (traced, 1)
 
     alone = make_population(trained, many=False)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ddpg_jax.replay.rows import LARGEST as ROWS
 from ddpg_jax.runs.config.run_config import DERIVED, FREE, from_flat, load, make_config, resumed
 from ddpg_jax.runs.options import validation
-from ddpg_jax.runs.presets import PRESETS, number_types
+from ddpg_jax.runs.presets import PRESETS, hyperparameter_types
 from ddpg_jax.runs.programs.setup import environment
 from ddpg_jax.runs.tasks import TASKS
 
@@ -72,7 +72,7 @@ def composed(name: str, num_envs: int = 1, **options):
     """``(parts, agent_state, env)`` of a preset on the pendulum."""
     config = make_config("pendulum", name, env_options=options)
     env = environment(config, num_envs)
-    parts = config.preset.compose(config.numbers, env)
+    parts = config.preset.compose(config.hyperparameters, env)
     observation, action = (jnp.zeros(x.shape, x.dtype) for x in (env.observation, env.action))
     return parts, parts.agent.init(jax.random.key(0), observation, action), env
 
@@ -91,24 +91,24 @@ def kernels(params) -> list[tuple[int, ...]]:
     ],
 )
 def test_numbers_are_those_of_the_source(name, environment, expected):
-    numbers = make_config(environment, name).numbers
-    assert {key: getattr(numbers, key) for key in expected} == expected
+    hyperparameters = make_config(environment, name).hyperparameters
+    assert {key: getattr(hyperparameters, key) for key in expected} == expected
 
 
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_every_preset_composes_and_cites(name):
     parts, agent_state, _ = composed(name)
-    preset, numbers = PRESETS[name], make_config("pendulum", name).numbers
+    preset, hyperparameters = PRESETS[name], make_config("pendulum", name).hyperparameters
     assert len(preset.source) > 40
     assert any(year in preset.source for year in ("2015", "2018", "2025")) or "lecture" in preset.source
     assert preset.summary
     action = parts.agent.act(agent_state, jnp.zeros((1, 3)))
     assert action.shape == (1, 1)
     assert np.isfinite(action).all()
-    width = numbers.hidden[0]
+    width = hyperparameters.hidden[0]
     assert (3, width) in kernels(agent_state.actor.params), "the preset's widths reach the actor"
     leaves = jax.tree.leaves(jax.eval_shape(parts.replay.init, {"x": jnp.zeros(())}))
-    assert numbers.replay_capacity in [leaf.shape[0] for leaf in leaves if leaf.ndim == 2], (
+    assert hyperparameters.replay_capacity in [leaf.shape[0] for leaf in leaves if leaf.ndim == 2], (
         "the preset's capacity reaches the replay"
     )
 
@@ -206,15 +206,15 @@ def test_flat_survives_json():
     assert again.flat() == flat
     assert flat["env_options"] == {"backend": "spring"}
     assert (flat["env"], flat["preset"], flat["seed"], flat["tau"], flat["keep"]) == ("brax/ant", "paper", 3, 0.25, 7)
-    assert {field.name for field in fields(config.numbers)} <= set(flat)
+    assert {field.name for field in fields(config.hyperparameters)} <= set(flat)
     assert {*FREE, *DERIVED} <= set(flat)
 
 
 def test_number_types_are_those_of_the_values():
     for preset in PRESETS.values():
-        for field in fields(preset.numbers):
-            value = getattr(preset.numbers, field.name)
-            assert isinstance(value, tuple) or type(value) is number_types()[field.name], field.name
+        for field in fields(preset.hyperparameters):
+            value = getattr(preset.hyperparameters, field.name)
+            assert isinstance(value, tuple) or type(value) is hyperparameter_types()[field.name], field.name
 
 
 # What a task replaces
@@ -226,30 +226,30 @@ def test_presets_named_after_an_algorithm_are_ours_and_the_others_exact():
     }
 
 
-@pytest.mark.parametrize("task", [task for task in TASKS.values() if task.numbers], ids=lambda task: task.env)
+@pytest.mark.parametrize("task", [task for task in TASKS.values() if task.hyperparameters], ids=lambda task: task.env)
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_ours_take_the_tasks_numbers_and_say_so_and_exact_ones_only_a_support(name, task):
     preset = PRESETS[name]
     if preset.only_for not in (None, task.env):
         return
-    config, known = make_config(task.env, name), {field.name for field in fields(preset.numbers)}
-    changed = {field for field in known if getattr(config.numbers, field) != getattr(preset.numbers, field)}
+    config, known = make_config(task.env, name), {field.name for field in fields(preset.hyperparameters)}
+    changed = {field for field in known if getattr(config.hyperparameters, field) != getattr(preset.hyperparameters, field)}
     support = {"v_min", "v_max"} & known
     for field, value in zip(("v_min", "v_max"), task.support, strict=True):
-        assert field not in known or getattr(config.numbers, field) == value
+        assert field not in known or getattr(config.hyperparameters, field) == value
     if preset.exact:
         assert changed <= support
     else:
-        assert {field: getattr(config.numbers, field) for field in task.numbers if field in known} == {
-            field: value for field, value in task.numbers.items() if field in known
+        assert {field: getattr(config.hyperparameters, field) for field in task.hyperparameters if field in known} == {
+            field: value for field, value in task.hyperparameters.items() if field in known
         }
     assert set(config.replaced) == changed, "each is said"
     for field, (old, new) in config.replaced.items():
-        assert (old, new) == (getattr(preset.numbers, field), getattr(config.numbers, field))
+        assert (old, new) == (getattr(preset.hyperparameters, field), getattr(config.hyperparameters, field))
         assert f"{field} {new} (preset: {old})" in config.note
     flat = config.flat()
     assert set(flat["replaced"]) == changed
-    said = [line for line in config.note.splitlines() if line.startswith("numbers found by trying")]
+    said = [line for line in config.note.splitlines() if line.startswith("hyper-parameters found by trying")]
     assert flat["source"] == " ".join([preset.cites, *said])
 
 
@@ -261,8 +261,8 @@ def test_what_was_given_is_not_said_to_be_the_tasks():
 
 def test_without_a_task_nothing_is_replaced():
     config = make_config("brax/ant", "td3")
-    assert (config.replaced, "numbers found by trying" in config.note) == ({}, False)
-    assert config.numbers == PRESETS["td3"].numbers
+    assert (config.replaced, "hyper-parameters found by trying" in config.note) == ({}, False)
+    assert config.hyperparameters == PRESETS["td3"].hyperparameters
 
 
 @pytest.mark.parametrize(
@@ -274,21 +274,21 @@ def test_without_a_task_nothing_is_replaced():
 )
 def test_td3_paper_has_its_random_steps(env, steps):
     """Fujimoto et al. 2018, section 6.1: 10,000 on HalfCheetah and Ant, 1,000 elsewhere; nothing else is another number."""
-    numbers = make_config(env, "td3-paper").numbers
-    assert numbers.learning_starts == steps
+    hyperparameters = make_config(env, "td3-paper").hyperparameters
+    assert hyperparameters.learning_starts == steps
     expected = {"hidden": (400, 300), "batch_size": 100, "actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3}
     expected |= {"tau": 0.005, "gamma": 0.99, "policy_delay": 2, "target_noise": 0.2, "target_noise_clip": 0.5, "stddev": 0.1}
-    assert {name: getattr(numbers, name) for name in expected} == expected
+    assert {name: getattr(hyperparameters, name) for name in expected} == expected
 
 
 def test_d4pg_paper():
     """N = 5, prioritised, 32 actors; Acme: 32 samples per inserted step are 32 * 32 / 256 = 4 updates a step."""
-    numbers = make_config("brax/fast", "d4pg-paper").numbers
+    hyperparameters = make_config("brax/fast", "d4pg-paper").hyperparameters
     expected = {"n_step": 5, "num_envs": 32, "updates_per_step": 32 * 32 // 256, "batch_size": 256, "num_atoms": 51}
     expected |= {"v_min": -150.0, "v_max": 150.0, "stddev": 0.3, "max_grad_norm": 40.0, "actor_learning_rate": 1e-4}
     expected |= {"hidden": (300, 200), "critic_hidden": (400, 300), "replay_capacity": 1_000_000, "priority_exponent": 0.6}
-    assert {name: getattr(numbers, name) for name in expected} == expected
-    assert make_config("pendulum", "d4pg-paper").numbers.v_min == -1_000.0, "a task's support"
+    assert {name: getattr(hyperparameters, name) for name in expected} == expected
+    assert make_config("pendulum", "d4pg-paper").hyperparameters.v_min == -1_000.0, "a task's support"
 
 
 @pytest.mark.parametrize(
@@ -307,14 +307,14 @@ def test_d4pg_paper():
 def test_warm_up_and_chunks(options, warm_up, chunks):
     config = make_config("pendulum", **options)
     assert (config.schedule.warm_up_steps, config.num_chunks) == (warm_up, chunks)
-    assert config.schedule.warm_up_steps % config.numbers.num_envs == 0
-    assert config.schedule.steps_per_chunk % config.numbers.num_envs == 0
+    assert config.schedule.warm_up_steps % config.hyperparameters.num_envs == 0
+    assert config.schedule.steps_per_chunk % config.hyperparameters.num_envs == 0
 
 
 OF_IMAGES = {"channels", "layers", "shift", "stddev_steps", "stride", "trunk"}  # `tests/test_images.py` tries these
 OF_IMAGES |= {"stddev_half_life", "code", "images", "images_every", "image_updates", "image_batch"}
 OPTIONAL = {"policy_delay", "num_atoms"} | OF_IMAGES  # counts that not every preset has
-COUNTS = {name for name, kind in number_types().items() if kind is int} - {"anneal_updates"} - OPTIONAL
+COUNTS = {name for name, kind in hyperparameter_types().items() if kind is int} - {"anneal_updates"} - OPTIONAL
 SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
 
 
@@ -388,7 +388,7 @@ def test_load_of_a_damaged_configuration(tmp_path, text):
 def test_resumed_takes_what_may_change_and_refuses_the_rest(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(make_config("pendulum", **SHORT, tau=0.5).flat()))
     config = resumed(tmp_path, {"total_timesteps": 900, "keep": 3, "hidden": (64, 64)})
-    assert (config.numbers.total_timesteps, config.keep, config.numbers.tau) == (900, 3, 0.5)
+    assert (config.hyperparameters.total_timesteps, config.keep, config.hyperparameters.tau) == (900, 3, 0.5)
     for given, told in (({"tau": 0.1}, "tau .run: 0.5, given: 0.1."), ({"num_atoms": 51}, "num_atoms .run: none, given: 51.")):
         with pytest.raises(ValueError, match=told):
             resumed(tmp_path, given)

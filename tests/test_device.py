@@ -14,8 +14,8 @@ from ddpg_jax.runs.tasks import TASKS
 def test_a_gpu_runs_a_thousand_environments_where_the_rewards_are_known():
     made = make_config("brax/ant", device_kind="gpu")
     assert (made.preset.name, made.device_kind) == ("fast-td3", "gpu")
-    assert made.numbers.num_envs >= 1_024
-    assert (made.numbers.v_min, made.numbers.v_max) == TASKS["brax/ant"].support
+    assert made.hyperparameters.num_envs >= 1_024
+    assert (made.hyperparameters.v_min, made.hyperparameters.v_max) == TASKS["brax/ant"].support
     assert made.note.startswith("preset fast-td3 is the choice for a gpu; on a cpu it is default.")
 
 
@@ -27,7 +27,7 @@ def test_a_gpu_runs_a_thousand_environments_where_the_rewards_are_known():
         ("playground/WalkerRun", "gpu", "fast-td3", "the choice for a gpu"),
         ("brax/fast", "gpu", "default", "--preset fast-td3 with the range of discounted returns"),  # rewards are not known
         ("mine:make", "gpu", "default", "a gpu steps thousands of environments"),
-        ("pendulum", "gpu", "default", ""),  # has numbers found by trying
+        ("pendulum", "gpu", "default", ""),  # has hyper-parameters found by trying
         ("gymnasium/Hopper-v5", "gpu", "default", ""),
     ],
 )
@@ -40,7 +40,7 @@ def test_the_choice_and_what_is_said_of_it(env, kind, preset, said):
 
 def test_what_was_asked_for_is_no_choice():
     made = make_config("brax/ant", "default")
-    assert (made.device_kind, made.numbers) == (default_preset.ASKED, PRESETS["default"].numbers)
+    assert (made.device_kind, made.hyperparameters) == (default_preset.ASKED, PRESETS["default"].hyperparameters)
 
 
 def test_without_a_word_it_is_the_device_that_jax_has(monkeypatch):
@@ -57,6 +57,6 @@ def test_a_run_goes_on_elsewhere_with_the_numbers_that_it_began_with(tmp_path, m
     (tmp_path / "config.json").write_text(json.dumps(flat))
     assert run_config.load(tmp_path) == made
     monkeypatch.setattr(jax, "default_backend", lambda: pytest.fail("the device was looked at"))
-    assert run_config.resumed(tmp_path, {"total_timesteps": 60_000_000}).numbers.num_envs == 2_048
+    assert run_config.resumed(tmp_path, {"total_timesteps": 60_000_000}).hyperparameters.num_envs == 2_048
     with pytest.raises(run_config.RunError, match="device_kind \\(run: gpu, given: cpu\\)"):
         run_config.resumed(tmp_path, {"device_kind": "cpu"})

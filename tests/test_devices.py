@@ -17,8 +17,8 @@ from ddpg_jax.runs.results import evaluate, policy
 
 
 def config(**options):
-    numbers = {"num_envs": 16, "batch_size": 64, "replay_capacity": 16_000} | options
-    return make_config("pendulum", **numbers)
+    hyperparameters = {"num_envs": 16, "batch_size": 64, "replay_capacity": 16_000} | options
+    return make_config("pendulum", **hyperparameters)
 
 
 def test_a_mesh_as_text():
@@ -121,8 +121,8 @@ def test_what_is_of_each_environment_is_cut_anew():
 
 def check_runs():
     """Killed after its second chunk a run goes on bit for bit on the same devices; on others it goes on, and says so."""
-    numbers = {"num_envs": 4, "batch_size": 8, "replay_capacity": 400, "hidden": (8,), "learning_starts": 40}
-    numbers |= {"steps_per_chunk": 40, "checkpoint_every": 1, "evaluate_every": 0, "evaluation_episodes": 4}
+    hyperparameters = {"num_envs": 4, "batch_size": 8, "replay_capacity": 400, "hidden": (8,), "learning_starts": 40}
+    hyperparameters |= {"steps_per_chunk": 40, "checkpoint_every": 1, "evaluate_every": 0, "evaluation_episodes": 4}
     after = lambda chunks: {"total_timesteps": 40 + 40 * chunks}
     digests = lambda folder: {
         step: Checkpoints(folder / "checkpoints", read_only=True)._about(step)["state"]
@@ -130,9 +130,9 @@ def check_runs():
     }
     with tempfile.TemporaryDirectory() as name:
         whole, broken = Path(name) / "whole", Path(name) / "broken"
-        runs.train("pendulum", run_dir=whole, progress=False, keep=9, **numbers, **after(3))
+        runs.train("pendulum", run_dir=whole, progress=False, keep=9, **hyperparameters, **after(3))
         assert load(whole).mesh == "members=1,data=4", "all there are"
-        runs.train("pendulum", run_dir=broken, progress=False, keep=9, devices=4, **numbers, **after(2))
+        runs.train("pendulum", run_dir=broken, progress=False, keep=9, devices=4, **hyperparameters, **after(2))
         result = runs.train(run_dir=broken, progress=False, resume=True, **after(3))
         assert digests(broken) == digests(whole)
         assert result.agent_state.step.devices() == {layout.jax.devices()[0]}

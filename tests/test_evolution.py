@@ -15,7 +15,7 @@ M, ROWS = 10, 3
 RANGES = {"rate": Range(1e-3, 10.0, log=True), "shift": Range(-1.0, 1.0)}
 
 
-def start(keys, numbers):
+def start(keys, hyperparameters):
     """A member's agent is one number, its replay and its collector remember who made them."""
     own = jnp.arange(M, dtype=jnp.float32)
     return TrainState(
@@ -28,13 +28,13 @@ def start(keys, numbers):
     )
 
 
-def chunk(state, numbers):
+def chunk(state, hyperparameters):
     """The agent grows by its rate."""
     report = Report(episodes=(), metrics={"loss": state.agent}, first_bad_step={}, finite={})
-    return dataclasses.replace(state, agent=state.agent + numbers["rate"], steps=state.steps + 1), report
+    return dataclasses.replace(state, agent=state.agent + hyperparameters["rate"], steps=state.steps + 1), report
 
 
-def evaluate(agent, keys, numbers):
+def evaluate(agent, keys, hyperparameters):
     """The larger the better; the negative are broken."""
     return jnp.tile(jnp.where(agent >= 0, agent, jnp.nan)[:, None], (1, 4))
 
@@ -42,11 +42,11 @@ def evaluate(agent, keys, numbers):
 def grown(rates, *, chunks=2, **options):
     """The state and the reports after so many chunks."""
     people = evolving(Population(start, chunk, evaluate), RANGES, **options)
-    numbers = {"rate": jnp.array(rates, jnp.float32), "shift": jnp.linspace(-1, 1, M)}
-    state = people.start(jax.random.split(jax.random.key(0), M), numbers)
+    hyperparameters = {"rate": jnp.array(rates, jnp.float32), "shift": jnp.linspace(-1, 1, M)}
+    state = people.start(jax.random.split(jax.random.key(0), M), hyperparameters)
     step, reports = jax.jit(people.chunk), []
     for _ in range(chunks):
-        state, report = step(state, numbers)
+        state, report = step(state, hyperparameters)
         reports.append(jax.device_get(report.metrics))
     assert step._cache_size() == 1
     return state, reports
@@ -98,17 +98,17 @@ def test_who_broke_down_is_replaced_first_and_a_worse_one_never_copied():
 def test_numbers_are_moved_or_drawn_within_their_ranges():
     count = 20_000
     key = jax.random.split(jax.random.key(3), count)
-    numbers = {"rate": jnp.full(count, 0.1), "shift": jnp.full(count, 0.5), "other": jnp.arange(count)}
-    moved = jax.device_get(_changed(numbers, RANGES, 0.2, 0.0, key))
+    hyperparameters = {"rate": jnp.full(count, 0.1), "shift": jnp.full(count, 0.5), "other": jnp.arange(count)}
+    moved = jax.device_get(_changed(hyperparameters, RANGES, 0.2, 0.0, key))
     np.testing.assert_allclose(np.unique(moved["rate"]), [0.08, 0.12], rtol=1e-6)
     np.testing.assert_allclose(np.unique(moved["shift"]), [0.1, 0.9], rtol=1e-6)  # 0.2 of a range of 2
     assert abs(np.mean(moved["rate"] > 0.1) - 0.5) < 0.02
     assert abs(np.corrcoef(moved["rate"], moved["shift"])[0, 1]) < 0.03
-    np.testing.assert_array_equal(moved["other"], numbers["other"])
-    drawn = jax.device_get(_changed(numbers, RANGES, 0.2, 1.0, key))
+    np.testing.assert_array_equal(moved["other"], hyperparameters["other"])
+    drawn = jax.device_get(_changed(hyperparameters, RANGES, 0.2, 1.0, key))
     np.testing.assert_allclose(np.quantile(drawn["rate"], [0, 0.25, 0.5, 1]), [1e-3, 1e-2, 1e-1, 10], rtol=0.1)
     np.testing.assert_allclose(np.quantile(drawn["shift"], [0, 0.25, 0.5, 1]), [-1, -0.5, 0, 1], atol=0.03)
-    some = jax.device_get(_changed(numbers, RANGES, 0.2, 0.25, key))["rate"]
+    some = jax.device_get(_changed(hyperparameters, RANGES, 0.2, 0.25, key))["rate"]
     assert abs(1 - np.isin(some, moved["rate"]).mean() - 0.25) < 0.02
     ends = jax.device_get(_changed({"rate": jnp.full(9, 10.0), "shift": jnp.full(9, -1.0)}, RANGES, 0.2, 0.0, key[:9]))
     assert ends["rate"].max() == 10
@@ -118,7 +118,7 @@ def test_numbers_are_moved_or_drawn_within_their_ranges():
 def test_a_population_finds_the_best_numbers():
     rates = np.geomspace(1e-3, 1e-2, M)  # the best is 10
     state, _ = grown(rates, chunks=60)
-    assert np.median(state.numbers["rate"]) > 1
+    assert np.median(state.hyperparameters["rate"]) > 1
     alone = np.arange(M) + 60 * rates
     assert np.median(state.members.agent) > 10 * alone.max()
 
@@ -127,13 +127,13 @@ def test_replays_are_copied_in_place():
     """Of the state nothing is held twice but what one member has, whatever that is."""
     rows = 500_000
 
-    def large(keys, numbers):
-        return dataclasses.replace(start(keys, numbers), replay=jnp.zeros((M, rows)))
+    def large(keys, hyperparameters):
+        return dataclasses.replace(start(keys, hyperparameters), replay=jnp.zeros((M, rows)))
 
     people = evolving(Population(large, chunk, evaluate), RANGES, fraction=0.5)
-    numbers = {"rate": jnp.ones(M), "shift": jnp.zeros(M)}
-    state = jax.eval_shape(people.start, jax.random.split(jax.random.key(0), M), numbers)
-    used = jax.jit(people.chunk, donate_argnums=0).lower(state, numbers).compile().memory_analysis()
+    hyperparameters = {"rate": jnp.ones(M), "shift": jnp.zeros(M)}
+    state = jax.eval_shape(people.start, jax.random.split(jax.random.key(0), M), hyperparameters)
+    used = jax.jit(people.chunk, donate_argnums=0).lower(state, hyperparameters).compile().memory_analysis()
     assert used.alias_size_in_bytes > M * rows * 4
     assert used.temp_size_in_bytes < 1.5 * rows * 4
 

@@ -155,10 +155,10 @@ def test_images_alone_are_shifted_each_by_its_own_draw():
 # One encoder -----------------------------------------------------------------------------------------------------------
 
 
-def small_drq(**numbers):
+def small_drq(**hyperparameters):
     critics = Several(Critic((8,), action_layer=0, final_bound=None))
     heads = Seen(Trunk(6), Actor(2, (8,), final_bound=None)), Seen(Trunk(6), critics)
-    return drq_v2(Features(functools.partial(Conv, (4,), (4,), (4,))), *heads, **numbers)
+    return drq_v2(Features(functools.partial(Conv, (4,), (4,), (4,))), *heads, **hyperparameters)
 
 
 def some_images():
@@ -359,7 +359,7 @@ def test_what_runs_from_images_refuse(env, options, message, tmp_path):
         runs.train(env, run_dir=tmp_path, progress=False, **options)
 
 
-# Numbers of the presets ------------------------------------------------------------------------------------------------
+# Hyperparameters of the presets ------------------------------------------------------------------------------------------------
 
 CHANGED = {
     "num_envs": 2,
@@ -437,7 +437,7 @@ def shapes(parts, env):
 
 def test_every_number_of_drq_v2_arrives(calls):
     config, env = make_config("test_images:dots", "drq-v2", **OF_DRQ), dots(2)
-    parts = config.preset.compose(config.numbers, env)
+    parts = config.preset.compose(config.hyperparameters, env)
     options = calls["drq_v2"][1]
     assert calls["drq_v2"][0][1].head.output is nets.inverting
     for name in ("gamma", "tau", "actor_learning_rate", "critic_learning_rate", "critic_weight_decay", "target_noise_clip"):
@@ -462,7 +462,7 @@ def test_every_number_of_drq_v2_arrives(calls):
     assert {(5, 9), (2, 10, 13), (2, 13, 14), (2, 14, 1)} < set(widths(critic))
     assert "LayerNorm_0" in actor["head"]
     # Of two shards: one environment of each, and gradients averaged.
-    config.preset.compose(config.numbers.of_shard(2, "data"), dots(1))
+    config.preset.compose(config.hyperparameters.of_shard(2, "data"), dots(1))
     calls["scheduled"][0][0](jnp.int32(1_000))
     assert calls["drq_v2"][1]["axis_name"] == "data"
     assert float(calls["drq_v2"][1]["target_noise"]) == 0.5
@@ -471,7 +471,7 @@ def test_every_number_of_drq_v2_arrives(calls):
 
 def test_every_number_of_the_papers_pixels_arrives(calls):
     config, env = make_config("test_images:dots", "paper-pixels", **CHANGED), dots(2)
-    parts = config.preset.compose(config.numbers, env)
+    parts = config.preset.compose(config.hyperparameters, env)
     for name in ("gamma", "tau", "actor_learning_rate", "critic_learning_rate", "critic_weight_decay"):
         assert calls["ddpg"][1][name] == CHANGED[name], name
     assert calls["ornstein_uhlenbeck"][0] == (0.25,)
@@ -486,7 +486,7 @@ def test_every_number_of_the_papers_pixels_arrives(calls):
 
 def test_every_number_of_drive_arrives(calls):
     config, env = make_config("test_images:dots", "drive", **OF_DRIVE), dots(2)
-    parts = config.preset.compose(config.numbers, env)
+    parts = config.preset.compose(config.hyperparameters, env)
     for name in ("gamma", "tau", "actor_learning_rate", "critic_learning_rate", "critic_weight_decay"):
         assert calls["ddpg"][1][name] == OF_DRIVE[name], name
     assert calls["ddpg"][0][0].output is jnp.tanh
@@ -499,7 +499,7 @@ def test_every_number_of_drive_arrives(calls):
     made, options = calls["fit_vae"]
     assert made[1].shape == (2 * 7, 16, 16, 3)
     assert options == {"updates": 3, "batch_size": 9, "learning_rate": 0.125}
-    sharded = config.numbers.of_shard(2, "data")
+    sharded = config.hyperparameters.of_shard(2, "data")
     config.preset.compose(sharded, dots(1))
     assert float(calls["ornstein_uhlenbeck"][0][0](jnp.int32(50))) == 0.125
 
@@ -515,6 +515,6 @@ def test_lane_shows_its_camera_to_who_takes_images():
 
 def test_images_are_seen_without_being_asked_for_a_preset():
     seen = make_config("pendulum", env_options={"pixels": True})
-    assert (seen.preset.name, seen.numbers.hidden) == ("drq-v2", TASKS["pendulum"].from_pixels["hidden"])
+    assert (seen.preset.name, seen.hyperparameters.hidden) == ("drq-v2", TASKS["pendulum"].from_pixels["hidden"])
     assert make_config("pendulum").preset.name != "drq-v2"
     assert make_config("pendulum", "td3", env_options={"pixels": True}).preset.name == "td3"

@@ -11,7 +11,7 @@ from test_config import PAPER
 
 from ddpg_jax import agents, behaviour, envs, learner, networks, noise, population, replay, returns, train
 from ddpg_jax.runs.config.run_config import make_config
-from ddpg_jax.runs.presets import PRESETS, number_types
+from ddpg_jax.runs.presets import PRESETS, hyperparameter_types
 from ddpg_jax.runs.programs import build
 from ddpg_jax.schedule import Schedule
 
@@ -86,13 +86,13 @@ NOISE |= {"td3-categorical": "gaussian_per_episode", "fast-td3": "gaussian_per_e
 
 def changed(name, **more):
     """The preset's numbers, all of them other ones, its switches turned."""
-    numbers = PRESETS[name].numbers
-    known = {field.name for field in fields(numbers)}
-    switches = {field: not getattr(numbers, field) for field in SWITCHES}
+    hyperparameters = PRESETS[name].hyperparameters
+    known = {field.name for field in fields(hyperparameters)}
+    switches = {field: not getattr(hyperparameters, field) for field in SWITCHES}
     switches |= {"inverting_gradients": False} if name == "pendulum-lecture" else {}
     values = {field: value for field, value in CHANGED.items() if field in known} | switches | more
     assert set(values) == known, "a new number wants a line above, and a look at where it goes"
-    return replace(numbers, **values)
+    return replace(hyperparameters, **values)
 
 
 @pytest.fixture
@@ -121,35 +121,37 @@ def calls(monkeypatch):
     return made
 
 
-def composed(name, numbers):
-    return PRESETS[name].compose(numbers, envs.make("pendulum", numbers.num_envs))
+def composed(name, hyperparameters):
+    return PRESETS[name].compose(hyperparameters, envs.make("pendulum", hyperparameters.num_envs))
 
 
 def test_each_preset_is_listed_here():
     assert set(AGENT) == set(OF_VECTORS)
-    assert set(number_types()) | {"hidden", "critic_hidden"} == {*CHANGED, *SWITCHES}
+    assert set(hyperparameter_types()) | {"hidden", "critic_hidden"} == {*CHANGED, *SWITCHES}
 
 
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_numbers_of_the_agent(name, calls):
-    numbers = changed(name)
-    composed(name, numbers)
+    hyperparameters = changed(name)
+    composed(name, hyperparameters)
     (actor, critic), options, _ = calls[AGENT[name]]
-    own = {"policy_delay", "target_noise", "target_noise_clip", "v_min", "v_max"} & {field.name for field in fields(numbers)}
+    own = {"policy_delay", "target_noise", "target_noise_clip", "v_min", "v_max"} & {
+        field.name for field in fields(hyperparameters)
+    }
     for field in ("gamma", "tau", "critic_weight_decay", *own):
         assert options[field] == CHANGED[field], field
     assert (actor.dtype, critic.dtype) == (jnp.bfloat16, jnp.bfloat16)
     assert (actor.hidden, critic.hidden) == ((11, 12), (13, 14))
-    assert critic.num_atoms == (19 if hasattr(numbers, "num_atoms") else None)
+    assert critic.num_atoms == (19 if hasattr(hyperparameters, "num_atoms") else None)
     assert set(calls) & set(AGENT.values()) == {AGENT[name]}, "no other agent is made"
 
 
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_learning_rates_and_optimiser(name, calls):
     """Falling from the number to zero over 30 critic steps; the actor makes one where the critic makes ``policy_delay``."""
-    numbers = changed(name)
-    composed(name, numbers)
-    options, delay = calls[AGENT[name]][1], getattr(numbers, "policy_delay", 1)
+    hyperparameters = changed(name)
+    composed(name, hyperparameters)
+    options, delay = calls[AGENT[name]][1], getattr(hyperparameters, "policy_delay", 1)
     for field, steps in (("actor_learning_rate", 30 // delay), ("critic_learning_rate", 30)):
         rate = options[field]
         assert [float(rate(step)) for step in (0, steps // 2, steps, 99)] == pytest.approx(
@@ -157,7 +159,7 @@ def test_learning_rates_and_optimiser(name, calls):
         )
     assert calls["adam"][1] == {"weight_decay": CHANGED["weight_decay"], "max_grad_norm": CHANGED["max_grad_norm"]}
     assert options["optimizer"] is calls["adam"][2]
-    constant = replace(numbers, anneal_updates=0)
+    constant = replace(hyperparameters, anneal_updates=0)
     composed(name, constant)
     assert calls[AGENT[name]][1]["actor_learning_rate"] == CHANGED["actor_learning_rate"]
     assert calls[AGENT[name]][1]["critic_learning_rate"] == CHANGED["critic_learning_rate"]
@@ -188,9 +190,9 @@ def test_adam_decays_and_clips_as_told(decay, norm, traced):
 
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_norms_reach_the_networks(name, calls):
-    numbers = changed(name)
+    hyperparameters = changed(name)
     for layer_norm in (False, True):
-        composed(name, replace(numbers, layer_norm=layer_norm))
+        composed(name, replace(hyperparameters, layer_norm=layer_norm))
         actor, critic = calls[AGENT[name]][0]
         layer = networks.LayerNorm if layer_norm else None
         if name == "paper-batch-norm":
@@ -215,28 +217,28 @@ def test_bounds_of_actions_reach_the_actor(name, calls):
 
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_rewards_observations_and_returns(name, calls):
-    numbers = changed(name, normalize_observations=True)
-    parts = composed(name, numbers)
+    hyperparameters = changed(name, normalize_observations=True)
+    parts = composed(name, hyperparameters)
     inner, scale = calls["scale_rewards"][0]
     assert (inner, scale) == (calls[AGENT[name]][2], CHANGED["reward_scale"])
     assert calls["normalize_observations"][0] == (calls["scale_rewards"][2],)
     assert parts.agent is calls["normalize_observations"][2]
     assert calls["n_step"][0] == (4, CHANGED["gamma"])
     assert parts.window is calls["n_step"][2]
-    parts = composed(name, replace(numbers, normalize_observations=False, n_step=1))
+    parts = composed(name, replace(hyperparameters, normalize_observations=False, n_step=1))
     assert parts.agent is calls["scale_rewards"][2]
     assert parts.window is None
-    assert composed(name, replace(numbers, n_step=2)).window.length == 2
-    parts = composed(name, replace(numbers, normalize_observations=False, reward_scale=1.0))
+    assert composed(name, replace(hyperparameters, n_step=2)).window.length == 2
+    parts = composed(name, replace(hyperparameters, normalize_observations=False, reward_scale=1.0))
     assert parts.agent is calls[AGENT[name]][2], "nothing is scaled by 1"
 
 
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_numbers_of_the_replay(name, calls):
     """beta rises from its first value to 1 over 36 critic batches, of which one sample holds ``policy_delay``."""
-    numbers = changed(name)
-    delay = getattr(numbers, "policy_delay", 1)
-    parts = composed(name, numbers)
+    hyperparameters = changed(name)
+    delay = getattr(hyperparameters, "policy_delay", 1)
+    parts = composed(name, hyperparameters)
     sizes, options, store = calls["prioritised"]
     assert sizes == (15_002, 17 * delay)
     storage = options["storage"]
@@ -249,15 +251,15 @@ def test_numbers_of_the_replay(name, calls):
     )
     assert parts.replay is store
     assert "uniform" not in calls
-    parts = composed(name, replace(numbers, priority_exponent=0.0, observation_dtype="float32"))
+    parts = composed(name, replace(hyperparameters, priority_exponent=0.0, observation_dtype="float32"))
     assert calls["uniform"][:2] == ((15_002, 17 * delay), {})
     assert parts.replay is calls["uniform"][2]
 
 
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_numbers_of_the_noise(name, calls):
-    numbers = changed(name)
-    parts = composed(name, numbers)
+    hyperparameters = changed(name)
+    parts = composed(name, hyperparameters)
     kind = NOISE.get(name, "gaussian")
     if kind is None:
         (agent, env), options, made = calls["parameter_noise"]
@@ -280,7 +282,7 @@ def test_numbers_of_the_schedule(name, monkeypatch):
     """7 critic updates per vector step: with a delay of 3, seven updates of the agent in three vector steps."""
     given = {field.name: getattr(changed(name), field.name) for field in fields(changed(name))}
     config = make_config("pendulum", name, **given, steps_per_chunk=120)
-    steps = getattr(config.numbers, "policy_delay", 1)
+    steps = getattr(config.hyperparameters, "policy_delay", 1)
     expected = {"num_envs": 2, "learning_starts": 301, "updates_per_step": 7, "collect_steps": steps, "n_step": 4}
     assert config.schedule == Schedule(steps_per_chunk=120, **expected)
     assert config.num_chunks == (60_000 - 2 * (3 + 151)) // 120
@@ -288,7 +290,7 @@ def test_numbers_of_the_schedule(name, monkeypatch):
     make_train = train.make_train
     monkeypatch.setattr(train, "make_train", lambda *a, **k: told.append((a, k)) or make_train(*a, **k))
     build.member_of(config)({})
-    ((agent, env, store, acting), options), (parts) = told[0], config.preset.compose(config.numbers, told[0][0][1])
+    ((agent, env, store, acting), options), (parts) = told[0], config.preset.compose(config.hyperparameters, told[0][0][1])
     assert (env.num_envs, options.pop("window").length) == (2, 4)
     assert (options.pop("warm_up") is acting) == (parts.warm_up is not None)
     names = ("learning_starts", "updates_per_step", "collect_steps", "steps_per_chunk")
@@ -296,20 +298,20 @@ def test_numbers_of_the_schedule(name, monkeypatch):
     assert all(part is not None for part in (agent, store))
 
 
-FLOATS = [name for name, kind in number_types().items() if kind is float]
+FLOATS = [name for name, kind in hyperparameter_types().items() if kind is float]
 
 
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_every_float_may_be_traced(name):
     """The whole program of a member, all of its floats unknown when it is traced."""
     config = make_config("pendulum", name, num_envs=2, replay_capacity=400, hidden=(4,), critic_hidden=(4,), batch_size=6)
-    own = [field for field in FLOATS if hasattr(config.numbers, field)]
+    own = [field for field in FLOATS if hasattr(config.hyperparameters, field)]
     member = build.member_of(config)
-    numbers = {field: jax.ShapeDtypeStruct((3,), jnp.float32) for field in own}
+    hyperparameters = {field: jax.ShapeDtypeStruct((3,), jnp.float32) for field in own}
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 3))
     people = population.make_population(member)
-    state = jax.eval_shape(people.start, keys, numbers)
-    after, report = jax.eval_shape(people.chunk, state, numbers)
+    state = jax.eval_shape(people.start, keys, hyperparameters)
+    after, report = jax.eval_shape(people.chunk, state, hyperparameters)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
     assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves((state, report)))
     assert isinstance(after, learner.TrainState)
@@ -321,13 +323,15 @@ def test_a_traced_number_does_what_a_given_one_does():
     values |= {"priority_exponent": [0.6, 0.3]}
     sizes = {"hidden": (8,), "batch_size": 8, "replay_capacity": 400, "learning_starts": 40, "total_timesteps": 80}
     config = make_config("pendulum", "default", **sizes, steps_per_chunk=40, evaluation_episodes=1)
-    keys, numbers = population.members(jax.random.key(3).reshape(1), values)
+    keys, hyperparameters = population.members(jax.random.key(3).reshape(1), values)
     people = population.make_population(build.member_of(config))
-    state = jax.jit(people.start)(keys, numbers)
-    state, _ = jax.jit(people.chunk)(state, numbers)
+    state = jax.jit(people.start)(keys, hyperparameters)
+    state, _ = jax.jit(people.chunk)(state, hyperparameters)
     different = []
     for index in range(2):
-        own = replace(config, numbers=replace(config.numbers, **{field: row[index] for field, row in values.items()}))
+        own = replace(
+            config, hyperparameters=replace(config.hyperparameters, **{field: row[index] for field, row in values.items()})
+        )
         single = build.member_of(own)({})
         expected, _ = jax.jit(lambda key, single=single: single.chunk(single.start(key)))(keys[index])
         ours = jax.tree.map(lambda x, index=index: x[index], state.agent)
@@ -474,7 +478,7 @@ SOURCES["drive"] = {  # Kendall et al. 2018, sections III-C and IV-A; None: it d
     **dict.fromkeys(("importance_updates", "updates_per_step", "replay_capacity")),
 }
 SOURCES["fast-td3"] = SOURCES["td3-categorical"] | {"dtype": "bfloat16"}
-# Numbers that are not the source's, and the words in `ours` that say so.
+# Hyperparameters that are not the source's, and the words in `ours` that say so.
 OURS = {
     "drive": {
         "num_envs": "64 cars",
@@ -549,8 +553,8 @@ SILENT |= {"max_grad_norm": 0.0, "priority_exponent": 0.0, "importance_exponent"
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_number_is_its_sources_or_said_to_be_ours(name):
     preset, source, ours = PRESETS[name], SOURCES[name], OURS.get(name, {})
-    for field in fields(preset.numbers):
-        value = getattr(preset.numbers, field.name)
+    for field in fields(preset.hyperparameters):
+        value = getattr(preset.hyperparameters, field.name)
         if field.name in ours:
             assert source[field.name] != value, f"{field.name} is the source's after all"
             assert ours[field.name] in preset.ours, field.name
@@ -583,12 +587,12 @@ def test_every_number_is_its_sources_or_said_to_be_ours(name):
 )
 def test_fast_td3_has_its_numbers_of_single_tasks(env, own):
     """As in its authors' hyperparams.py: what it has for a task goes before what we know of the task."""
-    assert make_config(env, "fast-td3").numbers == replace(PRESETS["fast-td3"].numbers, **own)
+    assert make_config(env, "fast-td3").hyperparameters == replace(PRESETS["fast-td3"].hyperparameters, **own)
 
 
 def test_fast_td3_starts_as_there(calls):
     """The actor's last layer has the spread of N(0, 0.01), all other layers start at fan-in."""
-    composed("fast-td3", PRESETS["fast-td3"].numbers)
+    composed("fast-td3", PRESETS["fast-td3"].hyperparameters)
     actor, critic = calls["td3_categorical"][0]
     assert (actor.final_bound / 3**0.5, critic.final_bound) == (pytest.approx(0.01), None)
 
@@ -599,9 +603,9 @@ STREAMS = {"seen": jax.ShapeDtypeStruct((3,), jnp.float32), "known": jax.ShapeDt
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_streams_of_a_dict_reach_the_networks(name, calls):
     """Widths of the first layers: of what the actor reads, and of what the critic does, with or without the action."""
-    numbers = changed(name, normalize_observations=True, priority_exponent=0.0)
+    hyperparameters = changed(name, normalize_observations=True, priority_exponent=0.0)
     env = envs.make("pendulum", 2)._replace(observation=STREAMS)
-    agent = PRESETS[name].compose(numbers, env).agent
+    agent = PRESETS[name].compose(hyperparameters, env).agent
     shown = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (STREAMS, env.action))
     state = jax.eval_shape(lambda: agent.init(jax.random.key(0), *shown))
     widths = [
@@ -611,7 +615,7 @@ def test_streams_of_a_dict_reach_the_networks(name, calls):
     assert widths == [3, 5 if name in ("paper", "paper-batch-norm") else 6]
     assert "seen" in state.slots["normalizer"].mean.value, "all streams are normalised"
     with pytest.raises(ValueError, match="critic_stream='none': the observation has no such stream; choose one of seen, known"):
-        PRESETS[name].compose(replace(numbers, critic_stream="none"), env)
+        PRESETS[name].compose(replace(hyperparameters, critic_stream="none"), env)
 
 
 @pytest.mark.parametrize("name", PRESETS)

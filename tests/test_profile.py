@@ -64,8 +64,17 @@ def test_a_profile_from_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
         return lambda: time.sleep(1e-4)
 
     monkeypatch.setattr(timing, "scanned", traced)
-    numbers = SMALL | {"num_envs": 2, "channels": 2, "layers": 1, "trunk": 4, "replay_capacity": 100, "total_timesteps": 200}
-    config = make_config("pendulum", "drq-v2", env_options={"pixels": True, "image_size": 16, "action_repeat": 2}, **numbers)
+    hyperparameters = SMALL | {
+        "num_envs": 2,
+        "channels": 2,
+        "layers": 1,
+        "trunk": 4,
+        "replay_capacity": 100,
+        "total_timesteps": 200,
+    }
+    config = make_config(
+        "pendulum", "drq-v2", env_options={"pixels": True, "image_size": 16, "action_repeat": 2}, **hyperparameters
+    )
     found = profile.shares(config, 0.01)
     alone, drawn = found["seconds_alone"], found["rendering_over_environment"]
     assert 0 < alone["simulation"] == pytest.approx((1 - drawn) * alone["environment"])

@@ -295,8 +295,12 @@ def test_rates_are_without_the_warm_up(monkeypatch, tmp_path):
                 waited.append(True)
                 return self
 
-        chunk = lambda state, numbers: compiled.chunk(state.state if isinstance(state, Pending) else state, numbers)
-        return compiled._replace(start=lambda keys, numbers: Pending(compiled.start(keys, numbers)), chunk=chunk)
+        chunk = lambda state, hyperparameters: compiled.chunk(
+            state.state if isinstance(state, Pending) else state, hyperparameters
+        )
+        return compiled._replace(
+            start=lambda keys, hyperparameters: Pending(compiled.start(keys, hyperparameters)), chunk=chunk
+        )
 
     monkeypatch.setattr(loop, "compile_programs", with_slow_start)
     config = small(total_timesteps=WARM_UP + STEPS, evaluate_every=0, checkpoint_every=0)
@@ -448,7 +452,7 @@ def test_one_line_of_python(tmp_path, monkeypatch, capsys):
     result = ddpg_jax.runs.train("pendulum", preset="default", seeds=2, tau=0.25, env_options={"time_limit": 20}, **sizes)
     assert result.folder.parent == Path("runs")
     assert capsys.readouterr().out.splitlines()[0] == f"pendulum, preset default, 2 seeds -> {result.folder}"
-    assert (result.config.numbers.tau, result.config.flat() | ONE) == (
+    assert (result.config.hyperparameters.tau, result.config.flat() | ONE) == (
         0.25,
         json.loads((result.folder / "config.json").read_text()),
     )
@@ -481,7 +485,7 @@ def test_python_goes_on_with_a_run_in_silence(tmp_path, capsys):
             ddpg_jax.runs.train(**options)
 
 
-# Numbers that are not finite
+# Hyperparameters that are not finite
 
 
 def broken(first: dict[str, int], finite: dict[str, bool]) -> learner.Report:

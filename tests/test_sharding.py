@@ -41,8 +41,8 @@ def member_of(shards):
     axis_name = sharding.DATA if shards > 1 else None
     env = envs.make("pendulum", ENVS // shards, time_limit=6)
 
-    def member(numbers):
-        agent = small_agent(axis_name, numbers.get("tau", 0.05))
+    def member(hyperparameters):
+        agent = small_agent(axis_name, hyperparameters.get("tau", 0.05))
         behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
         ring, steps = replay.uniform(CAPACITY // shards, ROWS // shards), ROUNDS * ENVS // shards
         trainer = train.make_train(agent, env, ring, behaviour, learning_starts=2, steps_per_chunk=steps, axis_name=axis_name)
@@ -59,12 +59,12 @@ def same(given, expected, tolerance=2e-4):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), raw(given), raw(expected))
 
 
-def loop_of(population, state, numbers):
+def loop_of(population, state, hyperparameters):
     """The compiled chunk's text, the loop over rounds in it, and the whole of it as it is read."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from benchmarks import hlo
 
-    done = jax.jit(population.chunk, donate_argnums=0).lower(state, numbers).compile()
+    done = jax.jit(population.chunk, donate_argnums=0).lower(state, hyperparameters).compile()
     program = hlo.read(done.as_text())
     return done, hlo.busiest(program), program
 
@@ -173,19 +173,19 @@ def check_one_global_batch():
 
 def check_members_by_data():
     """Members on one axis and shards of each on the other; each is the run of its key and number."""
-    keys, numbers = members(jax.random.split(jax.random.key(5), 2), {"tau": [0.01, 0.5]})
+    keys, hyperparameters = members(jax.random.split(jax.random.key(5), 2), {"tau": [0.01, 0.5]})
     population = sharding.spread(member_of(2), sharding.make_mesh(members=4, data=2))
-    programs = compiled(population, keys, numbers)
-    state, report = programs.chunk(programs.start(keys, numbers), numbers)
+    programs = compiled(population, keys, hyperparameters)
+    state, report = programs.chunk(programs.start(keys, hyperparameters), hyperparameters)
     assert state.agent.step.sharding.spec == PartitionSpec(sharding.MEMBERS)
     assert state.key.sharding.spec == PartitionSpec(sharding.MEMBERS, sharding.DATA)
     assert (report.episodes.count.shape, state.steps.shape) == ((4,), (4, 2))
-    assert np.asarray(programs.evaluate(state.agent, keys, numbers)).shape == (4, ENVS)
-    _, loop, program = loop_of(population, population.place.state(state_like(state)), population.place.members(numbers))
+    assert np.asarray(programs.evaluate(state.agent, keys, hyperparameters)).shape == (4, ENVS)
+    _, loop, program = loop_of(population, population.place.state(state_like(state)), population.place.members(hyperparameters))
     assert loop.collectives == {"all-reduce": 4}
     assert set(program.collectives) == {"all-reduce"}
     alone = sharding.spread(member_of(2), sharding.make_mesh(data=2), many=False)
-    one, tau = keys[2], numbers["tau"][2]
+    one, tau = keys[2], hyperparameters["tau"][2]
     begun = jax.jit(alone.start)(one, {"tau": tau})
     expected, _ = jax.jit(alone.chunk)(begun, {"tau": tau})
     same(jax.tree.map(lambda x: x[2], raw(state)), expected)
@@ -193,13 +193,13 @@ def check_members_by_data():
 
 def check_evolution():
     """Members that evolve over devices are those that evolve on one: the same parents and numbers, the same states."""
-    keys, numbers = members(jax.random.split(jax.random.key(7), 2), {"tau": [0.01, 0.05, 0.1, 0.5]})
+    keys, hyperparameters = members(jax.random.split(jax.random.key(7), 2), {"tau": [0.01, 0.05, 0.1, 0.5]})
     found = []
     for population in (sharding.spread(member_of(1), sharding.make_mesh(members=4)), make_population(member_of(1))):
-        programs = compiled(evolving(population, {"tau": Range(0.005, 0.5, log=True)}, fraction=0.5), keys, numbers)
-        state, reports = programs.start(keys, numbers), []
+        programs = compiled(evolving(population, {"tau": Range(0.005, 0.5, log=True)}, fraction=0.5), keys, hyperparameters)
+        state, reports = programs.start(keys, hyperparameters), []
         for _ in range(2):
-            state, report = programs.chunk(state, numbers)
+            state, report = programs.chunk(state, hyperparameters)
             reports.append(raw(report.metrics))
         found.append((state, reports))
     (state, reports), (_, on_one) = found

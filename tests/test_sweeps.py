@@ -70,16 +70,18 @@ def test_sixteen_members_are_sixteen_single_runs():
         "stddev": rng.uniform(0.05, 0.5, count),
     }
     vary = {name: values.tolist() for name, values in vary.items()} | {"seed": list(range(5, 5 + count))}
-    both = lambda people: jax.jit(lambda key, numbers: people.chunk(people.start(key, numbers), numbers))
+    both = lambda people: jax.jit(
+        lambda key, hyperparameters: people.chunk(people.start(key, hyperparameters), hyperparameters)
+    )
     many = make_config("pendulum", seeds=count, vary=vary, **SMALL)
-    together = both(build.build(many).population)(setup.member_keys(many), setup.member_numbers(many))
+    together = both(build.build(many).population)(setup.member_keys(many), setup.member_hyperparameters(many))
     one = both(make_population(build.member_of(many), many=False))
     for member in range(count):
-        numbers = {name: values[member] for name, values in vary.items() if name != "seed"}
-        alone = one(jax.random.key(5 + member), {name: jnp.float32(value) for name, value in numbers.items()})
+        hyperparameters = {name: values[member] for name, values in vary.items() if name != "seed"}
+        alone = one(jax.random.key(5 + member), {name: jnp.float32(value) for name, value in hyperparameters.items()})
         same(jax.tree.map(operator.itemgetter(member), together), alone, rtol=1e-3, atol=1e-4)
         if member in (0, count - 1):
-            single = make_config("pendulum", seed=5 + member, **numbers, **SMALL)
+            single = make_config("pendulum", seed=5 + member, **hyperparameters, **SMALL)
             same(both(build.build(single).population)(setup.member_keys(single), {}), alone, rtol=1e-3, atol=1e-4)
     assert one._cache_size() == 1
     assert int(together[0].agent.step[0]) == 50
@@ -111,27 +113,27 @@ CHANGED = {
 
 
 def floats(preset):
-    return [name for name, kind in get_type_hints(type(PRESETS[preset].numbers)).items() if kind is float]
+    return [name for name, kind in get_type_hints(type(PRESETS[preset].hyperparameters)).items() if kind is float]
 
 
 @pytest.mark.parametrize("preset", ["td3", "d4pg"])
 def test_every_float_may_differ_between_members_and_has_an_effect(preset):
     """Member i differs from the first in number i alone; all in one program, which other values do not compile again."""
     names = floats(preset)
-    numbers = PRESETS[preset].numbers
+    hyperparameters = PRESETS[preset].hyperparameters
     several = {"num_envs": 2, "updates_per_step": 2, "n_step": 2} if preset == "d4pg" else {}
-    base = dataclasses.asdict(numbers) | {"v_min": -300.0, "v_max": 0.0, "priority_exponent": 0.6, "weight_decay": 1e-3}
+    base = dataclasses.asdict(hyperparameters) | {"v_min": -300.0, "v_max": 0.0, "priority_exponent": 0.6, "weight_decay": 1e-3}
     vary = {name: [base[name]] * (len(names) + 1) for name in names} | {"seed": [0] * (len(names) + 1)}
     for place, name in enumerate(names):
         vary[name][place + 1] = CHANGED[name]
     wanted = make_config("pendulum", preset, seeds=len(names) + 1, vary=vary, **SMALL | several | {"steps_per_chunk": 20})
     people = build.build(wanted).population
-    both = jax.jit(lambda key, numbers: people.chunk(people.start(key, numbers), numbers)[0].agent)
-    keys, numbers = setup.member_keys(wanted), setup.member_numbers(wanted)
-    made = raw(both(keys, numbers))
+    both = jax.jit(lambda key, hyperparameters: people.chunk(people.start(key, hyperparameters), hyperparameters)[0].agent)
+    keys, hyperparameters = setup.member_keys(wanted), setup.member_hyperparameters(wanted)
+    made = raw(both(keys, hyperparameters))
     leaves = [np.concatenate([x[member].ravel() for x in jax.tree.leaves(made)]) for member in range(len(names) + 1)]
     assert [name for name, leaf in zip(names, leaves[1:], strict=True) if np.array_equal(leaf, leaves[0])] == []
-    both(keys, {name: 0.9 * values for name, values in numbers.items()})
+    both(keys, {name: 0.9 * values for name, values in hyperparameters.items()})
     assert both._cache_size() == 1
 
 
@@ -139,15 +141,15 @@ def test_every_float_may_differ_between_members_and_has_an_effect(preset):
 def test_the_floats_of_every_preset_may_be_traced(preset):
     names = floats(preset)
     assert set(names) <= set(CHANGED), "say above what a new number may be changed to"
-    own = dataclasses.asdict(PRESETS[preset].numbers)
+    own = dataclasses.asdict(PRESETS[preset].hyperparameters)
     several = SMALL | {"num_envs": min(own["num_envs"], 2), "steps_per_chunk": None}
     if PRESETS[preset].images:
         several |= {"env_options": {"pixels": True, "image_size": 48, "grayscale": True}}
     wanted = make_config("pendulum", preset, seeds=2, vary={name: [own[name], CHANGED[name]] for name in names}, **several)
     built = build.build(wanted)
-    numbers = setup.member_numbers(wanted)
-    assert set(numbers) == set(names)
-    jax.eval_shape(built.population.chunk, built.state, numbers)
+    hyperparameters = setup.member_hyperparameters(wanted)
+    assert set(hyperparameters) == set(names)
+    jax.eval_shape(built.population.chunk, built.state, hyperparameters)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +215,7 @@ def test_members_of_one_program_train_together():
     made = plan.make_plan("pendulum", {"tau": [0.1, 0.2], "batch-size": "4,8"}, seeds=3, **SMALL | {"seed": 7})
     assert [member.member for member in made.members] == list(range(12))
     assert [member.seed for member in made.members] == [7, 8, 9] * 4
-    assert made.members[4].numbers == {"tau": 0.1, "batch_size": 8}
+    assert made.members[4].hyperparameters == {"tau": 0.1, "batch_size": 8}
     assert [(part.options["batch_size"], part.members) for part in made.parts] == [
         (4, [0, 1, 2, 6, 7, 8]),
         (8, [3, 4, 5, 9, 10, 11]),
@@ -225,10 +227,10 @@ def test_members_of_one_program_train_together():
         for seed in (0, 0, 1)
     ]
     assert drawn[0] == drawn[1]
-    numbers = [[member.numbers for member in one.members] for one in drawn]
-    assert numbers[0] != numbers[2]
-    assert all(1e-3 <= each["tau"] <= 1e-1 and each["n_step"] in (1, 2, 3) for each in numbers[0])
-    assert {part.options["n_step"] for part in drawn[0].parts} == {each["n_step"] for each in numbers[0]}
+    hyperparameters = [[member.hyperparameters for member in one.members] for one in drawn]
+    assert hyperparameters[0] != hyperparameters[2]
+    assert all(1e-3 <= each["tau"] <= 1e-1 and each["n_step"] in (1, 2, 3) for each in hyperparameters[0])
+    assert {part.options["n_step"] for part in drawn[0].parts} == {each["n_step"] for each in hyperparameters[0]}
     host = plan.make_plan("gymnasium/Pendulum-v1", {"tau": [0.1, 0.2]}, seeds=2, total_timesteps=2_000)
     assert [(part.options["tau"], part.options["seed"], part.members) for part in host.parts] == [
         (0.1, 0, [0]),
@@ -279,7 +281,7 @@ def test_a_population_that_does_not_fit_is_parts_of_one_program(swept):
 
 def test_who_breaks_down_leaves_the_others(swept):
     made, _ = swept
-    broken = [one["numbers"]["critic_learning_rate"] > 1 for one in made.members]
+    broken = [one["hyperparameters"]["critic_learning_rate"] > 1 for one in made.members]
     assert [one["final_return"] is None for one in made.members] == broken
     assert made.best["final_return"] == max(one["final_return"] for one in made.members if one["final_return"] is not None)
     assert [None in each["returns"] for each in made.settings] == [False, False, True, True]
@@ -323,14 +325,17 @@ def test_a_table_and_pictures_of_a_sweep(swept, capsys):
     assert lines.index(first) < next(place for place, line in enumerate(lines) if "broke down" in line)
     for name in ("sweep.png", "curves.png"):
         assert imread(made.folder / name).std() > 0.02
-    drawn = [made.members, *([{**one, "numbers": numbers(one)} for one in made.members] for numbers in OTHERS)]
+    drawn = [
+        made.members,
+        *([{**one, "hyperparameters": hyperparameters(one)} for one in made.members] for hyperparameters in OTHERS),
+    ]
     kinds = [sweep_plots.sweep(members).axes[0] for members in drawn]
     assert [bool(axis.images) for axis in kinds] == [True, False, False, False]
     assert [len(axis.collections) for axis in kinds[:3]] == [0, 0, 1]
 
 
 OTHERS = (
-    lambda one: {"tau": one["numbers"]["tau"]},
+    lambda one: {"tau": one["hyperparameters"]["tau"]},
     lambda one: {"tau": 10.0 ** -one["member"], "gamma": 0.9 + one["member"] / 100},
     lambda one: {"tau": 10.0 ** -one["member"], "gamma": 0.9, "hidden": [8] * (one["member"] + 1), "layer_norm": True},
 )
@@ -388,9 +393,11 @@ def test_evolution_is_resumed_bit_for_bit_and_its_lineage_kept(tmp_path, monkeyp
     assert made["env_steps"] == [150, 200, 250, 300, 350]
     assert made["parent"][0] == list(range(5))
     assert any(parents != list(range(5)) for parents in made["parent"])
-    for before, parents, now in zip(made["numbers"]["gamma"], made["parent"][1:], made["numbers"]["gamma"][1:], strict=False):
+    for before, parents, now in zip(
+        made["hyperparameters"]["gamma"], made["parent"][1:], made["hyperparameters"]["gamma"][1:], strict=False
+    ):
         assert [now[i] for i in range(5) if parents[i] == i] == [before[i] for i in range(5) if parents[i] == i]
-    assert [one["numbers"]["gamma"] for one in whole.members] == made["numbers"]["gamma"][-1]
+    assert [one["hyperparameters"]["gamma"] for one in whole.members] == made["hyperparameters"]["gamma"][-1]
     assert [one["seed"] for one in whole.members] == list(range(5))
     assert lineage._ancestors([[0, 1, 2], [2, 1, 2], [0, 0, 2]], 1) == [2, 0, 1]
     assert imread(whole.folder / "lineage.png").std() > 0.02

@@ -509,7 +509,7 @@ def test_bad_numbers_are_named(wrong, text):
 
 
 @pytest.mark.parametrize(
-    ("numbers", "vector_steps"),
+    ("hyperparameters", "vector_steps"),
     [
         ({"num_envs": 1}, 2**31 - 1),
         ({"num_envs": 16_384}, 2**31 - 1),  # 2^45 environment steps
@@ -517,8 +517,8 @@ def test_bad_numbers_are_named(wrong, text):
         ({"num_envs": 1, "learning_starts": 8, "collect_steps": 5, "n_step": 3}, 10 + (2**31 - 1 - 10) // 5 * 5),
     ],
 )
-def test_the_longest_run_is_what_int32_counts(numbers, vector_steps):
-    schedule = Schedule(**{"learning_starts": 1, "steps_per_chunk": 20 * numbers["num_envs"]} | numbers)
+def test_the_longest_run_is_what_int32_counts(hyperparameters, vector_steps):
+    schedule = Schedule(**{"learning_starts": 1, "steps_per_chunk": 20 * hyperparameters["num_envs"]} | hyperparameters)
     assert schedule.longest == vector_steps * schedule.num_envs
     rounds = schedule.chunks(schedule.longest) * schedule.rounds
     assert schedule.warm_up + rounds * schedule.collect_steps < 2**31

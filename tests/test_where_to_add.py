@@ -51,26 +51,27 @@ PRESET = '''"""Meek DDPG."""
 from dataclasses import dataclass
 
 import ddpg_jax
-from ddpg_jax.runs.presets import parts
-from ddpg_jax.runs.presets.numbers import Numbers, Preset
+from ddpg_jax.runs.presets import components
+from ddpg_jax.runs.options.hyperparameters import Hyperparameters
+from ddpg_jax.runs.options.preset import Preset
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeekNumbers(Numbers):
+class MeekHyperparameters(Hyperparameters):
     """With a number of its own."""
 
     meekness: float = 0.1
 
 
-def compose(numbers, env):
+def compose(hyperparameters, env):
     """Meek DDPG without noise."""
     agent = ddpg_jax.agents.meek(
-        parts.actor(numbers, env), parts.critic(numbers, env), gamma=numbers.gamma, tau=numbers.tau, meekness=numbers.meekness
+        components.actor(hyperparameters, env), components.critic(hyperparameters, env), gamma=hyperparameters.gamma, tau=hyperparameters.tau, meekness=hyperparameters.meekness
     )
-    return parts.assemble(numbers, agent, lambda agent: ddpg_jax.behaviour.dull(agent))
+    return components.assemble(hyperparameters, agent, lambda agent: ddpg_jax.behaviour.dull(agent))
 
 
-PRESETS = (Preset(name="meek", summary="Meek.", source="Nobody 2026.", numbers=MeekNumbers(), compose=compose),)
+PRESETS = (Preset(name="meek", summary="Meek.", source="Nobody 2026.", hyperparameters=MeekHyperparameters(), compose=compose),)
 '''
 ENVIRONMENT = '''"""A point on a line that shall be still."""
 
@@ -152,7 +153,7 @@ class Discs:
 BRANCH = """    if name == "points":
         return points.make(num_envs, **options)
 """
-TASK = """        Task(env="points", solved=-1.0, numbers={"hidden": (8,), "batch_size": 4}),
+TASK = """        Task(env="points", solved=-1.0, hyperparameters={"hidden": (8,), "batch_size": 4}),
 """
 # What each row adds: ``(file, text, line that it goes before; at the end without)``.
 ADDITIONS = {
@@ -186,7 +187,11 @@ ADDITIONS = {
     "a new preset": [
         ("runs/presets/meek.py", PRESET, None),
         ("runs/presets/__init__.py", "from ddpg_jax.runs.presets import meek\n", "from ddpg_jax.runs.presets import d4pg"),
-        ("runs/presets/__init__.py", "PRESETS |= {preset.name: preset for preset in meek.PRESETS}\n\n\n", "def number_types()"),
+        (
+            "runs/presets/__init__.py",
+            "PRESETS |= {preset.name: preset for preset in meek.PRESETS}\n\n\n",
+            "def hyperparameter_types()",
+        ),
     ],
     "a new task": [("runs/tasks.py", TASK, '        Task(env="brax/walker2d", support=(-100.0, 700.0)),')],
 }
@@ -211,7 +216,7 @@ picture = see.render(see.Scene(see.look_at((0.0, -5.0, 0.0), (0.0, 0.0, 0.0)), (
 assert picture[4, 4, 0] == round(255 * 0.6) and picture[4, 0, 0] != picture[4, 4, 0]
 sizes = {"total_timesteps": 60, "learning_starts": 20, "steps_per_chunk": 20, "evaluation_episodes": 2}
 result = runs.train("points", preset="meek", meekness=0.3, run_dir=sys.argv[1] + "/run", progress=False, **sizes)
-assert result.config.numbers.meekness == 0.3 and result.config.numbers.hidden == (8,)
+assert result.config.hyperparameters.meekness == 0.3 and result.config.hyperparameters.hidden == (8,)
 assert set(result.config.replaced) == {"hidden", "batch_size"}
 assert result.env_steps.tolist() == [40, 60]
 """

@@ -81,7 +81,7 @@ def ablate(
             critic_weight_decay=weight_decay,
             evaluation_episodes=episodes,
         )
-        taus = (config.numbers.tau, 1.0)
+        taus = (config.hyperparameters.tau, 1.0)
         trained = common.train(config, {"tau": taus})
         for name, (of, targets) in VARIANTS.items():
             if of != preset:

@@ -52,9 +52,9 @@ def of_run(run: Path, count: int) -> tuple[dict[str, Any], np.ndarray]:
     if config.env != "lane" or config.preset.name != "drive":
         raise click.ClickException(f"{run} is a run of {config.env}, preset {config.preset.name}: give one of lane, drive.")
     state = policy.member_state(config, state, 0)
-    numbers: Any = config.numbers
-    env: Any = setup.environment(config, numbers.num_envs)
-    made = kendall_driving.autoencoder(numbers, env)
+    hyperparameters: Any = config.hyperparameters
+    env: Any = setup.environment(config, hyperparameters.num_envs)
+    made = kendall_driving.autoencoder(hyperparameters, env)
 
     def both(params: Any) -> tuple[jax.Array, jax.Array]:
         images = jax.lax.map(lambda number: lane.picture(somewhere(number), made.size), jnp.arange(count, dtype=jnp.uint32))

@@ -40,22 +40,24 @@ def train(config: Config, vary: Mapping[str, Sequence[float]] | None = None) -> 
     """Train ``config.seeds`` members for each row of ``vary`` (names of a preset's numbers), all in one program."""
     agent = build.build(config).agent
     everyone = population.make_population(build.member_of(config))
-    keys, numbers = population.members(setup.member_keys(config), vary)
+    keys, hyperparameters = population.members(setup.member_keys(config), vary)
     groups = keys.size // config.seeds
-    programs = population.compiled(everyone, keys, numbers)
+    programs = population.compiled(everyone, keys, hyperparameters)
     begin = time.perf_counter()
 
     def returns(state: AgentState, stream: int, number: int) -> np.ndarray:
         fresh, _ = population.members(evaluation.evaluation_keys(config, stream, number), vary)
-        values = np.asarray(programs.evaluate(state, fresh, numbers), np.float64).mean(axis=1).reshape(groups, config.seeds)
+        values = (
+            np.asarray(programs.evaluate(state, fresh, hyperparameters), np.float64).mean(axis=1).reshape(groups, config.seeds)
+        )
         if not np.isfinite(values).all():
             raise click.ClickException(f"{config.env}, preset {config.preset.name}: a return is not finite")
         return values
 
-    state = programs.start(keys, numbers)
+    state = programs.start(keys, hyperparameters)
     steps, curve = [config.schedule.steps_after(0)], [returns(state.agent, evaluation.DURING, 0)]
     for index in range(1, config.num_chunks + 1):
-        state, _ = programs.chunk(state, numbers)
+        state, _ = programs.chunk(state, hyperparameters)
         if index == config.num_chunks or (config.evaluate_every and index % config.evaluate_every == 0):
             steps.append(config.schedule.steps_after(index))
             curve.append(returns(state.agent, evaluation.DURING, index))

@@ -125,8 +125,8 @@ def draw(found: list[dict[str, Any]], env: str) -> Any:
             top.plot(one["steps"], np.nanmean(values, axis=1), color=colour, lw=2.0, label=f"{KINDS[kind]}, mean")
         top.set(xlabel="environment steps of each member", ylabel="return", title=f"{env}, repetition {column}")
         top.grid(alpha=0.3)
-        for kind, numbers, marker in (("without", "began_with", "o"), ("with", "ended_with", "s")):
-            shown = [both[kind][numbers][name] for name in RATES]
+        for kind, hyperparameters, marker in (("without", "began_with", "o"), ("with", "ended_with", "s")):
+            shown = [both[kind][hyperparameters][name] for name in RATES]
             below.scatter(
                 *shown, color=colours[kind], marker=marker, s=18, label="began with" if marker == "o" else "evolved to"
             )

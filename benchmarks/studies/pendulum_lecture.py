@@ -66,7 +66,7 @@ def train(folder: Path, seeds: int, seed: int, episodes: int) -> tuple[np.ndarra
         "pendulum-lecture",
         seed=seed,
         seeds=seeds,
-        total_timesteps=episodes * LENGTH + PRESETS["pendulum-lecture"].numbers.learning_starts,
+        total_timesteps=episodes * LENGTH + PRESETS["pendulum-lecture"].hyperparameters.learning_starts,
         steps_per_chunk=LENGTH,
         evaluate_every=0,
         checkpoint_every=0,

@@ -30,8 +30,8 @@ from ddpg_jax import losses, networks
 from ddpg_jax.agents.actor_critic import variables
 from ddpg_jax.runs.config.run_config import Config, make_config
 from ddpg_jax.runs.presets import components
-from ddpg_jax.runs.presets.d4pg import D4PGNumbers
-from ddpg_jax.runs.presets.td3 import TD3Numbers
+from ddpg_jax.runs.presets.d4pg import D4PGHyperparameters
+from ddpg_jax.runs.presets.td3 import TD3Hyperparameters
 from ddpg_jax.runs.programs import evaluation, setup
 from ddpg_jax.runs.tasks import TASKS
 from ddpg_jax.types import Agent, AgentState, Environment, Key, Network, PyTree
@@ -82,15 +82,15 @@ def configure(task: str, preset: str, seeds: int, seed: int, steps: int, episode
     options: dict[str, Any] = {"env_options": dict(TASKS[task].options), "seed": seed, "seeds": seeds, "total_timesteps": steps}
     options |= {"evaluate_every": 0, "evaluation_episodes": episodes, "learning_starts": min(1_000, steps // 2)}
     config = make_config(task, preset, **options)
-    if config.numbers.anneal_updates:
-        updates = steps // config.numbers.num_envs * config.numbers.updates_per_step
+    if config.hyperparameters.anneal_updates:
+        updates = steps // config.hyperparameters.num_envs * config.hyperparameters.updates_per_step
         config = make_config(task, preset, anneal_updates=updates, **options)
     return config
 
 
 def test(config: Config, trained: common.Trained, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``[seeds, window, episodes]``: estimates, observed returns, and whether the episode had not ended yet."""
-    gamma = config.numbers.gamma
+    gamma = config.hyperparameters.gamma
     after = math.ceil(math.log(TAIL) / math.log(gamma))
     unlimited = replace(config, env_options=config.env_options | {"time_limit": window + after + 1})
     env = setup.environment(unlimited, config.evaluation_episodes)
@@ -103,16 +103,22 @@ def test(config: Config, trained: common.Trained, window: int) -> tuple[np.ndarr
 
 def estimator(config: Config, env: Environment) -> Callable[[AgentState, PyTree, jax.Array], jax.Array]:
     """``value(agent_state, observation, action)``, any leading axes, for the critics of the presets used here."""
-    numbers = config.numbers
-    categorical: dict[str, Any] = {"num_atoms": numbers.num_atoms} if isinstance(numbers, D4PGNumbers) else {}
-    critic: Network = components.critic(numbers, env, **categorical)
+    hyperparameters = config.hyperparameters
+    categorical: dict[str, Any] = (
+        {"num_atoms": hyperparameters.num_atoms} if isinstance(hyperparameters, D4PGHyperparameters) else {}
+    )
+    critic: Network = components.critic(hyperparameters, env, **categorical)
 
     def value(state: AgentState, observation: PyTree, action: jax.Array) -> jax.Array:
         params = variables(state.critic)
-        output = critic.apply(networks.first(params) if isinstance(numbers, TD3Numbers) else params, observation, action)
-        if not isinstance(numbers, D4PGNumbers):
+        output = critic.apply(
+            networks.first(params) if isinstance(hyperparameters, TD3Hyperparameters) else params, observation, action
+        )
+        if not isinstance(hyperparameters, D4PGHyperparameters):
             return output
-        return losses.categorical_mean(output, jnp.linspace(numbers.v_min, numbers.v_max, numbers.num_atoms))
+        return losses.categorical_mean(
+            output, jnp.linspace(hyperparameters.v_min, hyperparameters.v_max, hyperparameters.num_atoms)
+        )
 
     return value
 

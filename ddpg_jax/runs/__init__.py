@@ -4,7 +4,7 @@ result = ddpg_jax.runs.train("brax/ant", preset="td3", seeds=4)
 result.summary["final_returns"], result.env_steps, result.returns      # curves [T], [T, seeds]
 action = result.policy(member=2)(observation)
 found = ddpg_jax.runs.sweep("pendulum", {"tau": [0.005, 0.05], "gamma": "uniform:0.9:0.99"}, draws=8)
-found.best["numbers"], found.policy()(observation)
+found.best["hyperparameters"], found.policy()(observation)
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def train(
         progress: show a line for each chunk, or a live one on a terminal.
         profile: trace a few chunks into ``profile/`` of the run's folder, and when it has ended time their parts, say what
             share of a chunk each takes and write it there (`ddpg_jax.runs.profile`); what is trained is the same.
-        **options: ``preset``, ``seed``, ``seeds``, numbers of the preset such as ``tau``, and the other arguments of
+        **options: ``preset``, ``seed``, ``seeds``, hyper-parameters of the preset such as ``tau``, and the other arguments of
             `ddpg_jax.runs.config.run_config.make_config`.
 
     Raises:
@@ -128,7 +128,7 @@ def sweep(
     progress: bool = True,
     **options: Any,
 ) -> Sweep:
-    """Train members with numbers of their own, as many as can be in one program; ``ddpg-jax sweep`` is this.
+    """Train members with hyper-parameters of their own, as many as can be in one program; ``ddpg-jax sweep`` is this.
 
     Args:
         env: as of `train`.

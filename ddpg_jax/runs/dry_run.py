@@ -47,11 +47,11 @@ def build_elsewhere(config: Config) -> Built:
 
 def summary(config: Config, where: str) -> str:
     """The sizes of a run."""
-    numbers = config.numbers
+    hyperparameters = config.hyperparameters
     lines = [
-        f"{config.env} on a {where}, preset {config.preset.name}: {numbers.num_envs:,} environments, batch "
-        f"{numbers.batch_size:,}, {numbers.updates_per_step} updates per vector step, replay {numbers.replay_capacity:,}, "
-        f"networks in {numbers.dtype}, {config.seeds} seed(s), {numbers.total_timesteps:,} steps.",
+        f"{config.env} on a {where}, preset {config.preset.name}: {hyperparameters.num_envs:,} environments, batch "
+        f"{hyperparameters.batch_size:,}, {hyperparameters.updates_per_step} updates per vector step, replay {hyperparameters.replay_capacity:,}, "
+        f"networks in {hyperparameters.dtype}, {config.seeds} seed(s), {hyperparameters.total_timesteps:,} steps.",
         config.note,
     ]
     return "\n".join(filter(None, lines))

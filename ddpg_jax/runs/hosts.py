@@ -171,10 +171,10 @@ def agreeing(asked: list[int]) -> tuple[list[int], Callable[[], None]]:
         return asked, lambda: None
     agreed: list[int] = []
 
-    numbers = itertools.count()
+    hyperparameters = itertools.count()
 
     def agree() -> None:
-        signals = gathered(f"signals/{next(numbers)}", str(asked[0] if asked else 0))
+        signals = gathered(f"signals/{next(hyperparameters)}", str(asked[0] if asked else 0))
         agreed[:] = agreed or [int(number) for number in signals if number != "0"][:1]
 
     return agreed, agree

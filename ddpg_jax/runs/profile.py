@@ -123,7 +123,7 @@ def shares(config: Config, chunk_seconds: float) -> dict[str, Any]:
 def _contestants(config: Config, iterations: int) -> tuple[dict[str, Callable[[], None]], int]:
     """One environment step, and of one that is seen the same unseen; a round's use of the replay, one update, its matrix
     products; and how many operations those are."""
-    env = setup.environment(config, config.numbers.num_envs)
+    env = setup.environment(config, config.hyperparameters.num_envs)
     made, schedule = setup.compose(config, env), config.schedule
     like = timing.shaped(env.observation, env.action)
     rows = _rows(config)
@@ -150,7 +150,7 @@ def _unseen(config: Config) -> dict[str, parts.Part]:
     seen, options = seen_options(config.env_options)
     if seen is None:
         return {}
-    env = envs.make(config.env, num_envs=config.numbers.num_envs, **options)
+    env = envs.make(config.env, num_envs=config.hyperparameters.num_envs, **options)
     times = seen.get("action_repeat", 1)
     return {"simulation": parts.stepping(env if times == 1 else envs.action_repeat(env, times))}
 
@@ -158,9 +158,9 @@ def _unseen(config: Config) -> dict[str, parts.Part]:
 def _rows(config: Config) -> int:
     """Rows that the run's replay holds at its end, as one block of them can be stored: a divisor of its capacity. Frames are
     stored for all environments at once, so that a replay of them is timed with one block alone."""
-    capacity = config.numbers.replay_capacity
+    capacity = config.hyperparameters.replay_capacity
     if config.preset.images:
-        return config.numbers.num_envs
+        return config.hyperparameters.num_envs
     held = max(1, min(capacity, config.trained_timesteps))
     return next(rows for rows in range(held, 0, -1) if capacity % rows == 0)
 

@@ -1,4 +1,4 @@
-"""What is known of single tasks: when they count as solved, what was published, which numbers were found by trying."""
+"""What is known of single tasks: when they count as solved, what was published, which hyper-parameters were found by trying."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Task:
     support: tuple[float, float] | None = None
     """Ends of a categorical critic's support, in units of discounted return."""
     published: tuple[Published, ...] = ()
-    numbers: Mapping[str, Any] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     """Found by trying, published nowhere: presets that are named after an algorithm take them (`ddpg_jax.runs.presets`)."""
     from_pixels: Mapping[str, Any] = field(default_factory=dict)
     """The same, of presets that take images."""
@@ -94,7 +94,7 @@ TASKS: dict[str, Task] = {
                 Published("DDPG", -152.1, None, 20_000, "SB3 zoo, Pendulum-v1"),
                 Published("TD3", -151.9, None, 20_000, "SB3 zoo, Pendulum-v1"),
             ),
-            numbers={
+            hyperparameters={
                 "total_timesteps": 20_000,
                 "batch_size": 64,
                 "replay_capacity": 20_000,
@@ -115,7 +115,7 @@ TASKS: dict[str, Task] = {
         Task(
             env="lane",
             support=(0.0, 280.0),  # 2.78 a step at top speed, for ever: 278 at gamma 0.99
-            numbers={
+            hyperparameters={
                 "total_timesteps": 81_600,
                 "num_envs": 16,
                 "learning_starts": 1_600,
@@ -145,7 +145,7 @@ TASKS: dict[str, Task] = {
             env="brax/inverted_pendulum",
             solved=950.0,
             support=(0.0, 100.0),  # 1 a step, for ever: 100
-            numbers={
+            hyperparameters={
                 "total_timesteps": 80_000,
                 "num_envs": 8,
                 "updates_per_step": 4,
@@ -159,7 +159,7 @@ TASKS: dict[str, Task] = {
             env="brax/inverted_double_pendulum",
             solved=8_000.0,
             support=(0.0, 1_000.0),  # 9.36 a step, for ever: 936 at gamma 0.99, 468 at 0.98
-            numbers={
+            hyperparameters={
                 "total_timesteps": 161_000,
                 "num_envs": 8,
                 "updates_per_step": 4,

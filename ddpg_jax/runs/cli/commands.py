@@ -21,7 +21,7 @@ from ddpg_jax.runs.cli.parameter_types import Setting, Whole
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.console.output import answer
 from ddpg_jax.runs.options.validation import LARGEST
-from ddpg_jax.runs.presets import PRESETS, number_types
+from ddpg_jax.runs.presets import PRESETS, hyperparameter_types
 
 SEED = Whole(0, LARGEST)
 MANY = Whole(1, 1_000_000)
@@ -50,8 +50,8 @@ def _begin() -> None:
     require_device()
 
 
-def _number_options(command: Callable) -> Callable:
-    for name, kind in reversed(number_types().items()):
+def _hyperparameter_options(command: Callable) -> Callable:
+    for name, kind in reversed(hyperparameter_types().items()):
         flag = name.replace("_", "-")
         flags = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
         command = click.option(
@@ -148,7 +148,7 @@ def _env_option(text: str) -> tuple[str, Any]:
     "--hidden", type=Setting(tuple), default=None, help="Width of each hidden layer, as 256,256. [default: the preset's]"
 )
 @click.option("--critic-hidden", type=Setting(tuple), default=None, help="The same, of the critic. [default: the preset's]")
-@_number_options
+@_hyperparameter_options
 def train(env: str | None, run_dir: Path | None, resume: bool, dry_run: bool, profile: bool, **options: Any) -> None:
     """Train an agent on ENV (pendulum) and write everything into a run folder."""
     given = {name: value for name, value in options.items() if value is not None}
@@ -174,7 +174,7 @@ def train(env: str | None, run_dir: Path | None, resume: bool, dry_run: bool, pr
 @click.option("--pbt-resample", type=Setting(float), default=None, help="Probability to draw anew instead. [default: 0.25]")
 @click.option("--pbt-copy-replay/--no-pbt-copy-replay", default=None, help="The replay too. [default: yes]")
 def sweep(env: str | None, sets: tuple[str, ...], pbt: bool, **options: Any) -> None:
-    """Train members with numbers of their own on ENV (pendulum), floats in one program: a grid, lists, or random draws."""
+    """Train members with hyper-parameters of their own on ENV (pendulum), floats in one program: a grid, lists, or random draws."""
     given = {name: value for name, value in options.items() if value is not None}
     evolve = {name.removeprefix("pbt_"): given.pop(name) for name in list(given) if name.startswith("pbt_")}
     if evolve and not pbt:
@@ -290,12 +290,12 @@ def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
 
 @main.command()
 def presets() -> None:
-    """List the presets and where their numbers are from."""
+    """List the presets and where their hyper-parameters are from."""
     from ddpg_jax.runs.tasks import TASKS
 
-    own = ", ".join(name for name, task in TASKS.items() if task.numbers)
+    own = ", ".join(name for name, task in TASKS.items() if task.hyperparameters)
     for name, preset in PRESETS.items():
-        takes = "" if preset.exact else f" Some tasks have numbers of their own, which replace these: {own}."
+        takes = "" if preset.exact else f" Some tasks have hyper-parameters of their own, which replace these: {own}."
         answer(f"{name}\n    {preset.summary}\n    {preset.cites}{takes}\n")
 
 

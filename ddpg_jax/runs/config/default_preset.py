@@ -1,4 +1,4 @@
-"""What a run's numbers owe to the kind of device that it begins on; imports no JAX before it is asked for a device."""
+"""What a run's hyper-parameters owe to the kind of device that it begins on; imports no JAX before it is asked for a device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def chosen(env: Any, preset: str | None, kind: str | None, env_options: Any = No
     """A preset and the kind of device for which it was chosen; ``kind`` None is that of JAX's devices.
 
     Where none is asked for, it is `SEEING` where the environment is to show pixels, `LARGE` on a GPU or TPU for tasks whose
-    rewards are known and whose numbers are not, and `SMALL` elsewhere.
+    rewards are known and whose hyper-parameters are not, and `SMALL` elsewhere.
     """
     if preset is not None:
         return preset, kind or ASKED
@@ -30,7 +30,7 @@ def chosen(env: Any, preset: str | None, kind: str | None, env_options: Any = No
 
         kind = jax.default_backend()
     task = TASKS.get(env) if isinstance(env, str) else None
-    known = task is not None and task.support is not None and not task.numbers
+    known = task is not None and task.support is not None and not task.hyperparameters
     return LARGE if kind in PARALLEL and known else SMALL, kind
 
 

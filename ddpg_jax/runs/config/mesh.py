@@ -77,10 +77,10 @@ def _of_so_many(config: Config, devices: int) -> Mesh:
 
 
 def _require_even(config: Config, mesh: Mesh, said: str) -> None:
-    numbers = config.numbers
+    hyperparameters = config.hyperparameters
     for axis, size, counts in (
         ("members", mesh.members, {"seeds": config.seeds}),
-        ("data", mesh.data, {"num_envs": numbers.num_envs, "batch_size": numbers.batch_size}),
+        ("data", mesh.data, {"num_envs": hyperparameters.num_envs, "batch_size": hyperparameters.batch_size}),
     ):
         for name, count in counts.items():
             if count % size:
@@ -98,7 +98,7 @@ def largest(config: Config, available: int) -> Mesh:
     members = next(count for count in range(min(available, config.seeds), 0, -1) if config.seeds % count == 0)
     if config.env.startswith("gymnasium/"):
         return Mesh()
-    even = math.gcd(config.numbers.num_envs, config.numbers.batch_size)
+    even = math.gcd(config.hyperparameters.num_envs, config.hyperparameters.batch_size)
     return Mesh(members, next(count for count in range(available // members, 0, -1) if even % count == 0))
 
 
@@ -140,8 +140,8 @@ def settled(config: Config, available: int, say: Callable[[str], None], *, proce
     if available > 1:
         rest = f"; {available - mesh.devices} of {available} stay idle" if mesh.devices < available else ""
         how = f"{config.seeds // mesh.members} of {config.seeds} members" if config.seeds > 1 else ""
-        share = f"{config.numbers.num_envs // mesh.data} of {config.numbers.num_envs} environments, and "
-        share += f"{config.numbers.batch_size // mesh.data} of {config.numbers.batch_size} rows of a batch"
+        share = f"{config.hyperparameters.num_envs // mesh.data} of {config.hyperparameters.num_envs} environments, and "
+        share += f"{config.hyperparameters.batch_size // mesh.data} of {config.hyperparameters.batch_size} rows of a batch"
         each = " with ".join(filter(None, (how, share if mesh.data > 1 else "")))
         count = f"{mesh.devices} devices ({mesh})" if mesh.devices > 1 else "one device"
         say(f"on {count}{f', each {each}' if each else ''}{rest}.")
@@ -154,7 +154,7 @@ def _require_all(mesh: Mesh, available: int, processes: int, config: Config) -> 
     if mesh.devices != available or (mesh.data % local and local % mesh.data):
         raise RunError(
             f"{processes} processes with {local} devices each train with all of them, but mesh={mesh} of seeds={config.seeds}, "
-            f"num_envs={config.numbers.num_envs} and batch_size={config.numbers.batch_size} does not come out even: give "
+            f"num_envs={config.hyperparameters.num_envs} and batch_size={config.hyperparameters.batch_size} does not come out even: give "
             f"--mesh members=M,data=D with M times D = {available} that divide these, D a multiple or a divisor of {local}."
         )
 

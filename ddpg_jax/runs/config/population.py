@@ -12,7 +12,7 @@ EVOLUTION = {"fraction": 0.2, "change": 0.2, "resample": 0.25, "copy_replay": Tr
 
 
 def checked_vary(vary: Any, seeds: int, kinds: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Numbers and seeds of single members, ``{name: [seeds]}``, each as its kind.
+    """Hyperparameters and seeds of single members, ``{name: [seeds]}``, each as its kind.
 
     Raises:
         ValueError: there is no such number, it cannot differ between members of one program, or they are not ``seeds`` values.
@@ -31,7 +31,7 @@ def checked_vary(vary: Any, seeds: int, kinds: Mapping[str, Any]) -> dict[str, l
 
 
 def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]:
-    """How members evolve: ``ranges`` as ``{name: [low, high, whether logarithmic]}``, and the numbers of `EVOLUTION`.
+    """How members evolve: ``ranges`` as ``{name: [low, high, whether logarithmic]}``, and the hyper-parameters of `EVOLUTION`.
 
     Raises:
         ValueError: something is missing, unknown or out of its range.
@@ -49,14 +49,14 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]
         raise ValueError(f"evolution needs ranges of numbers that differ between members: {which}.")
     if any(len(members) < 2 for members in vary.values()):
         raise ValueError("evolution needs at least two members: raise --draws.")
-    numbers = EVOLUTION | given
-    numbers = {name: exact(name, value, type(EVOLUTION[name])) for name, value in numbers.items()}
-    checks.between(0, 0.5, fraction=numbers["fraction"])
-    checks.between(0, 1, change=numbers["change"], resample=numbers["resample"])
+    hyperparameters = EVOLUTION | given
+    hyperparameters = {name: exact(name, value, type(EVOLUTION[name])) for name, value in hyperparameters.items()}
+    checks.between(0, 0.5, fraction=hyperparameters["fraction"])
+    checks.between(0, 1, change=hyperparameters["change"], resample=hyperparameters["resample"])
     found = {name: [exact(name, low, float), exact(name, high, float), bool(log)] for name, (low, high, log) in ranges.items()}
-    return {"ranges": found, **numbers}
+    return {"ranges": found, **hyperparameters}
 
 
-def numbers_of(vary: Mapping[str, list[Any]], member: int) -> dict[str, float]:
-    """What one member has instead of the run's own numbers."""
+def hyperparameters_of(vary: Mapping[str, list[Any]], member: int) -> dict[str, float]:
+    """What one member has instead of the run's own hyper-parameters."""
     return {name: values[member] for name, values in vary.items() if name != "seed"}

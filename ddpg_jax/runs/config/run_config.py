@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from ddpg_jax.runs.config import default_preset
 from ddpg_jax.runs.config import schedule as runs_schedule
 from ddpg_jax.runs.config.mesh import ASKED, asked
-from ddpg_jax.runs.config.population import checked_evolve, checked_vary, numbers_of
+from ddpg_jax.runs.config.population import checked_evolve, checked_vary, hyperparameters_of
 from ddpg_jax.runs.options.validation import LARGEST, RunError, exact, shown
-from ddpg_jax.runs.presets import PRESETS, Numbers, Preset, numbers_on, options_on
+from ddpg_jax.runs.presets import PRESETS, Hyperparameters, Preset, hyperparameters_on, options_on
 
 if TYPE_CHECKING:
     from ddpg_jax.schedule import Schedule
@@ -47,9 +47,9 @@ class Config:
     preset: Preset
     device_kind: str
     """For which kind of device the preset was chosen (`ddpg_jax.runs.config.default_preset`)."""
-    numbers: Numbers
+    hyperparameters: Hyperparameters
     replaced: dict[str, tuple[Any, Any]]
-    """The preset's numbers of which the task has its own: ``{name: (the preset's, the task's)}``."""
+    """The preset's hyper-parameters of which the task has its own: ``{name: (the preset's, the task's)}``."""
     env_options: dict[str, Any]
     seed: int
     seeds: int
@@ -68,7 +68,7 @@ class Config:
     @property
     def num_chunks(self) -> int:
         """Whole chunks that fit into ``total_timesteps`` after the warm-up."""
-        return self.schedule.chunks(self.numbers.total_timesteps)
+        return self.schedule.chunks(self.hyperparameters.total_timesteps)
 
     @property
     def trained_timesteps(self) -> int:
@@ -78,7 +78,7 @@ class Config:
     @property
     def note(self) -> str:
         """What is to be known at the start, a sentence on a line: what is not as cited, and what is not as asked for."""
-        asked, chunk = self.numbers.total_timesteps, self.schedule.steps_per_chunk
+        asked, chunk = self.hyperparameters.total_timesteps, self.schedule.steps_per_chunk
         short = (
             f"trains {self.trained_timesteps} of the {asked} steps: what is left of them is no whole chunk of {chunk}."
             if self.trained_timesteps < asked
@@ -92,7 +92,7 @@ class Config:
     def _changes(self) -> str:
         """What the task replaced in the preset, as a sentence; empty where that is nothing."""
         changes = ", ".join(f"{name} {new} (preset: {old})" for name, (old, new) in self.replaced.items())
-        return changes and f"numbers found by trying on {self.env} replace the preset's: {changes}."
+        return changes and f"hyper-parameters found by trying on {self.env} replace the preset's: {changes}."
 
     def flat(self) -> dict[str, Any]:
         """Every field as JSON-able data, on one level."""
@@ -107,7 +107,7 @@ class Config:
             **{name: getattr(self, name) for name in own},
             "steps_per_chunk": self.schedule.steps_per_chunk,
             "mesh": self.mesh,
-            **{field.name: getattr(self.numbers, field.name) for field in fields(self.numbers)},
+            **{field.name: getattr(self.hyperparameters, field.name) for field in fields(self.hyperparameters)},
             **{name: value for name, value in (("vary", self.vary), ("evolve", self.evolve)) if value},
         }
         return json.loads(json.dumps(data))
@@ -132,14 +132,14 @@ def make_config(
     evolve: dict[str, Any] | None = None,
     **given: Any,
 ) -> Config:
-    """The configuration of a run: a preset with some numbers replaced.
+    """The configuration of a run: a preset with some hyper-parameters replaced.
 
     Args:
         env: a name.
         preset: a name; None is the choice for this kind of device (a GPU or TPU runs many environments at once), and for images
             where the environment is to show pixels.
         device_kind: cpu, gpu or tpu, for which to choose; None is what JAX computes on. It and what was chosen are written
-            down: a run goes on, and is evaluated, with the numbers that it began with, wherever that is.
+            down: a run goes on, and is evaluated, with the hyper-parameters that it began with, wherever that is.
         env_options: see `ddpg_jax.envs.make`.
         seed, seeds: train ``seeds`` independent members with the seeds ``seed, seed + 1, ...`` in one program.
         steps_per_chunk: environment steps between two reports; None is about a twentieth of the run, such that chunks fill it.
@@ -149,7 +149,7 @@ def make_config(
         devices, mesh: how many devices to train on, or which of them on which axis, as ``members=4,data=2``; see
             `ddpg_jax.runs.config.mesh`. None of both: as many as come out even.
         vary, evolve: what members have of their own, and how they evolve, see `Config`; `ddpg_jax.runs.sweep` makes both.
-        **given: replace the preset's numbers (`ddpg_jax.runs.presets.Numbers` and what the algorithm adds).
+        **given: replace the preset's hyper-parameters (`ddpg_jax.runs.presets.Hyperparameters` and what the algorithm adds).
 
     Raises:
         ValueError: an unknown preset, a number that it does not have, or one of another type or out of its range.
@@ -164,23 +164,23 @@ def make_config(
     _check_own(**own)
     chosen = PRESETS[own.pop("preset")]
     own["env_options"] = options_on(chosen, own["env"], own["env_options"])
-    numbers, replaced = numbers_on(chosen, own["env"])
-    numbers = _with(numbers, given, chosen.name)
-    varied = checked_vary(vary or {}, own["seeds"], get_type_hints(type(numbers)))
+    hyperparameters, replaced = hyperparameters_on(chosen, own["env"])
+    hyperparameters = _with(hyperparameters, given, chosen.name)
+    varied = checked_vary(vary or {}, own["seeds"], get_type_hints(type(hyperparameters)))
     for member in range(own["seeds"] if varied else 0):
-        each: dict[str, Any] = numbers_of(varied, member)
-        dataclasses.replace(numbers, **each).check()
+        each: dict[str, Any] = hyperparameters_of(varied, member)
+        dataclasses.replace(hyperparameters, **each).check()
     config = Config(
         preset=chosen,
         vary=varied,
         evolve=checked_evolve(evolve or {}, varied),
-        numbers=numbers,
-        replaced={name: both for name, both in replaced.items() if getattr(numbers, name) == both[1]},
-        schedule=runs_schedule.schedule_of(numbers, steps_per_chunk),
+        hyperparameters=hyperparameters,
+        replaced={name: both for name, both in replaced.items() if getattr(hyperparameters, name) == both[1]},
+        schedule=runs_schedule.schedule_of(hyperparameters, steps_per_chunk),
         mesh="",
         **own,
     )
-    runs_schedule.require(numbers.total_timesteps, config.schedule)
+    runs_schedule.require(hyperparameters.total_timesteps, config.schedule)
     return dataclasses.replace(config, mesh=asked(config, devices, mesh))
 
 
@@ -220,16 +220,20 @@ def _check_own(**own: Any) -> None:
     checks.between(0, LARGEST - own["seeds"], seed=own["seed"])
 
 
-def _with(numbers: Numbers, given: dict[str, Any], preset: str) -> Numbers:
-    """The numbers, some replaced by those given, and all of them checked."""
-    known = get_type_hints(type(numbers))
+def _with(hyperparameters: Hyperparameters, given: dict[str, Any], preset: str) -> Hyperparameters:
+    """The hyper-parameters, some replaced by those given, and all of them checked."""
+    known = get_type_hints(type(hyperparameters))
     if absent := [name for name in given if name not in known]:
-        having = [name for name, other in PRESETS.items() if absent[0] in {field.name for field in fields(other.numbers)}]
+        having = [
+            name for name, other in PRESETS.items() if absent[0] in {field.name for field in fields(other.hyperparameters)}
+        ]
         where = f"it is a number of {', '.join(having)}" if having else "no preset has it"
         raise ValueError(f"preset {preset!r} has no {absent[0]}: {where}.")
-    numbers = dataclasses.replace(numbers, **{name: exact(name, value, known[name]) for name, value in given.items()})
-    numbers.check()
-    return numbers
+    hyperparameters = dataclasses.replace(
+        hyperparameters, **{name: exact(name, value, known[name]) for name, value in given.items()}
+    )
+    hyperparameters.check()
+    return hyperparameters
 
 
 def resumed(folder: Path, given: dict[str, Any]) -> Config:
@@ -240,7 +244,9 @@ def resumed(folder: Path, given: dict[str, Any]) -> Config:
         RunError: fields differ that may not.
     """
     saved = load(folder).flat()
-    kinds = OWN | {name: kind for preset in PRESETS.values() for name, kind in get_type_hints(type(preset.numbers)).items()}
+    kinds = OWN | {
+        name: kind for preset in PRESETS.values() for name, kind in get_type_hints(type(preset.hyperparameters)).items()
+    }
     places = {name: given[name] for name in ASKED if given.get(name)}
     given = {name: value for name, value in given.items() if name not in ASKED}
     given = {name: exact(name, value, kinds[name]) if name in kinds else value for name, value in given.items()}
@@ -266,8 +272,8 @@ def load(folder: Path) -> Config:
         if not isinstance(data, dict):
             raise ValueError(f"it holds {shown(data)} where an object is")
         preset = PRESETS.get(str(data.get("preset")))
-        numbers = () if preset is None else [field.name for field in fields(preset.numbers)]
-        if absent := [name for name in (*OWN, *numbers) if name not in data]:
+        hyperparameters = () if preset is None else [field.name for field in fields(preset.hyperparameters)]
+        if absent := [name for name in (*OWN, *hyperparameters) if name not in data]:
             raise ValueError(f"it lacks {absent[0]}")
         return from_flat(data | {name: exact(name, data[name], kind) for name, kind in OWN.items()})
     except RecursionError as error:

@@ -1,4 +1,4 @@
-"""How a run's numbers become its warm-up, rounds and chunks; imports no JAX until asked."""
+"""How a run's hyper-parameters become its warm-up, rounds and chunks; imports no JAX until asked."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ddpg_jax.runs.presets import Numbers
+    from ddpg_jax.runs.presets import Hyperparameters
     from ddpg_jax.schedule import Schedule
 
 
-def schedule_of(numbers: Numbers, steps_per_chunk: int | None) -> Schedule:
+def schedule_of(hyperparameters: Hyperparameters, steps_per_chunk: int | None) -> Schedule:
     """Warm-up, rounds and chunks; None: chunks that fill the steps evenly."""
     from ddpg_jax import schedule
 
-    updates, collect_steps = schedule.rounds_of(numbers.updates_per_step, numbers.batches_per_update)
+    updates, collect_steps = schedule.rounds_of(hyperparameters.updates_per_step, hyperparameters.batches_per_update)
     one_round = schedule.Schedule(
-        num_envs=numbers.num_envs,
-        learning_starts=numbers.learning_starts,
+        num_envs=hyperparameters.num_envs,
+        learning_starts=hyperparameters.learning_starts,
         updates_per_step=updates,
         collect_steps=collect_steps,
-        steps_per_chunk=numbers.num_envs * collect_steps,
-        n_step=numbers.n_step,
+        steps_per_chunk=hyperparameters.num_envs * collect_steps,
+        n_step=hyperparameters.n_step,
     )
     if steps_per_chunk is None:
-        rounds = one_round.chunks(numbers.total_timesteps)
+        rounds = one_round.chunks(hyperparameters.total_timesteps)
         steps_per_chunk = one_round.steps_per_round * schedule.even_chunk(rounds)
     return dataclasses.replace(one_round, steps_per_chunk=steps_per_chunk)
 

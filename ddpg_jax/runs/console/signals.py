@@ -109,16 +109,16 @@ def _watch(read: socket.socket) -> None:
     with read:
         while True:
             try:
-                numbers = read.recv(64)
+                hyperparameters = read.recv(64)
             except TimeoutError:
                 if not _running:
                     _leave(first, "")
                 _running[-1][:] = _running[-1] or [first]  # it may have been lost before the run began
                 read.settimeout(None)
                 continue
-            if not numbers:
+            if not hyperparameters:
                 return
-            last = next((number for number in numbers if number in SIGNALS), 0)
+            last = next((number for number in hyperparameters if number in SIGNALS), 0)
             if last and not first:
                 first, since = last, time.monotonic()
                 read.settimeout(GRACE)

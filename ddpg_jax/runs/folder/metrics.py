@@ -61,7 +61,9 @@ def plain(values: Any) -> list[float | None]:
 
 def updates_in(config: Config, chunks: int) -> int:
     """Critic updates of each member in so many chunks."""
-    return chunks * (config.schedule.steps_per_chunk // config.numbers.num_envs) * config.numbers.updates_per_step
+    return (
+        chunks * (config.schedule.steps_per_chunk // config.hyperparameters.num_envs) * config.hyperparameters.updates_per_step
+    )
 
 
 def read_metrics(folder: Path, say: Callable[[str], None] = lambda text: None) -> list[dict[str, Any]]:
@@ -90,8 +92,8 @@ def _row(line: bytes) -> dict[str, Any] | None:
         return None
     steps, returns = row.get("env_steps"), row["evaluation_return"]
     known = type(steps) is int and 0 <= steps < 2**63
-    numbers = isinstance(returns, list) and returns and all(value is None or _is_number(value) for value in returns)
-    return row if known and (returns is None or numbers) else None
+    hyperparameters = isinstance(returns, list) and returns and all(value is None or _is_number(value) for value in returns)
+    return row if known and (returns is None or hyperparameters) else None
 
 
 def _is_number(value: Any) -> bool:
@@ -100,8 +102,8 @@ def _is_number(value: Any) -> bool:
 
 def mean(value: Any) -> float | None:
     """Of what a line of ``metrics.jsonl`` holds: of the numbers alone, where some seeds have none; None if none has one."""
-    numbers = list(filter(_is_number, value if isinstance(value, list) else [value]))
-    return float(np.mean(numbers)) if numbers else None
+    hyperparameters = list(filter(_is_number, value if isinstance(value, list) else [value]))
+    return float(np.mean(hyperparameters)) if hyperparameters else None
 
 
 def curve(folder: Path) -> tuple[np.ndarray, np.ndarray]:

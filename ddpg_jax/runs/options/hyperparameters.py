@@ -16,8 +16,8 @@ DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Numbers:
-    """The numbers of a training run, but for its seed. Each is an option of ``ddpg-jax train``; floats may be traced.
+class Hyperparameters:
+    """The hyper-parameters of a training run, but for its seed. Each is an option of ``ddpg-jax train``; floats may be traced.
 
     An algorithm adds its own in a subclass. Those not explained here are as in `ddpg_jax.agents` and `ddpg_jax.schedule`.
     """
@@ -67,10 +67,10 @@ class Numbers:
     """Batches over which beta rises to 1."""
 
     axis_name: ClassVar[str | None] = None
-    """No number: of the mesh axis over which a run's numbers are split, in those that `of_shard` made."""
+    """No number: of the mesh axis over which a run is split, in those that `of_shard` made."""
 
     def of_shard(self, shards: int, axis_name: str) -> Self:
-        """The numbers of one of so many shards of a run, which divide its environments and its batch."""
+        """The hyper-parameters of one of so many shards of a run, which divide its environments and its batch."""
         own = {name: getattr(self, name) // shards for name in ("num_envs", "batch_size", "replay_capacity")}
         made = replace(self, **own)
         object.__setattr__(made, "axis_name", axis_name)  # frozen; no field, so in no configuration and no option
@@ -82,7 +82,7 @@ class Numbers:
         return 1
 
     def check(self) -> None:
-        """Raise ``ValueError`` for numbers that no run can have; what is not looked at here, its part looks at."""
+        """Raise ``ValueError`` for hyper-parameters that no run can have; what is not looked at here, its part looks at."""
         from ddpg_jax import checks
         from ddpg_jax.runs.options import validation
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ddpg_jax.runs.options.hyperparameters import Numbers
+from ddpg_jax.runs.options.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
     from ddpg_jax.runs.tasks import Task
@@ -25,26 +25,26 @@ class Parts(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """An algorithm with numbers of its own: what `ddpg_jax.runs.train` calls by name.
+    """An algorithm with hyper-parameters of its own: what `ddpg_jax.runs.train` calls by name.
 
-    Presets named after an algorithm are ours, and on some tasks take numbers found by trying (`ddpg_jax.runs.tasks`), which
-    every run says; ``exact`` ones are a publication's numbers, and take nothing from a task but a categorical critic's support.
+    Presets named after an algorithm are ours, and on some tasks take hyper-parameters found by trying (`ddpg_jax.runs.tasks`), which
+    every run says; ``exact`` ones are a publication's hyper-parameters, and take nothing from a task but a categorical critic's support.
     """
 
     name: str
     summary: str
     source: str
-    """Where the numbers are from."""
-    numbers: Numbers
+    """Where the hyper-parameters are from."""
+    hyperparameters: Hyperparameters
     compose: Callable[[Any, Environment], Parts]
-    """``compose(numbers, env)``: the parts of a run."""
+    """``compose(hyperparameters, env)``: the parts of a run."""
     ours: str = ""
-    """Which numbers are not from there, with those that are there; each run says it at its start."""
+    """Which hyper-parameters are not from there, with those that are there; each run says it at its start."""
     exact: bool = False
     scaled_down: Mapping[str, Any] = field(default_factory=dict)
-    """Numbers that replace those above on a task with numbers of its own, before those do."""
-    of_task: Callable[[Task], Mapping[str, Any]] = lambda task: task.numbers
-    """``of_task(task)``: which numbers that were found by trying on a task replace its own, where it is not exact."""
+    """Hyperparameters that replace those above on a task with hyper-parameters of its own, before those do."""
+    of_task: Callable[[Task], Mapping[str, Any]] = lambda task: task.hyperparameters
+    """``of_task(task)``: which hyper-parameters that were found by trying on a task replace its own, where it is not exact."""
     published_for: Callable[[str], Mapping[str, Any]] = lambda env: {}
     """``published_for(env)``: what the publication itself has another number for on this environment."""
     only_for: str | None = None
@@ -54,7 +54,7 @@ class Preset:
     around: Callable[[Environment], Environment] | None = None
     """A wrapper around the environment, also in evaluation."""
     pictures: Callable[[Any, Environment, AgentState, Any], Mapping[str, Any]] | None = None
-    """``pictures(numbers, env, agent_state, key)``: what a run shows in the end besides its curve, by their names images
+    """``pictures(hyperparameters, env, agent_state, key)``: what a run shows in the end besides its curve, by their names images
     ``[H, W, 3]`` in [0, 1]."""
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
-from ddpg_jax.runs.options.hyperparameters import Numbers
+from ddpg_jax.runs.options.hyperparameters import Hyperparameters
 from ddpg_jax.runs.options.preset import Parts, Preset
 from ddpg_jax.runs.presets import (
     d4pg,
@@ -21,7 +21,7 @@ from ddpg_jax.runs.presets import (
 )
 from ddpg_jax.runs.tasks import TASKS
 
-__all__ = ["PRESETS", "Numbers", "Parts", "Preset", "number_types", "numbers_on", "options_on"]
+__all__ = ["PRESETS", "Hyperparameters", "Parts", "Preset", "hyperparameter_types", "hyperparameters_on", "options_on"]
 
 MODULES: tuple[Any, ...] = (
     ddpg,
@@ -37,14 +37,14 @@ MODULES: tuple[Any, ...] = (
 PRESETS: dict[str, Preset] = {preset.name: preset for module in MODULES for preset in module.PRESETS}
 
 
-def number_types() -> dict[str, type]:
+def hyperparameter_types() -> dict[str, type]:
     """Name and type of each number of some preset that the command line may set."""
-    found = {name: kind for preset in PRESETS.values() for name, kind in get_type_hints(type(preset.numbers)).items()}
+    found = {name: kind for preset in PRESETS.values() for name, kind in get_type_hints(type(preset.hyperparameters)).items()}
     return {name: kind for name, kind in found.items() if kind in (int, float, bool, str)}
 
 
-def numbers_on(preset: Preset, env: str) -> tuple[Numbers, dict[str, tuple[Any, Any]]]:
-    """The preset's numbers on an environment, and what was replaced there: ``{name: (the preset's, the task's)}``.
+def hyperparameters_on(preset: Preset, env: str) -> tuple[Hyperparameters, dict[str, tuple[Any, Any]]]:
+    """The preset's hyper-parameters on an environment, and what was replaced there: ``{name: (the preset's, the task's)}``.
 
     Raises:
         ValueError: the preset is not for this environment.
@@ -53,10 +53,10 @@ def numbers_on(preset: Preset, env: str) -> tuple[Numbers, dict[str, tuple[Any, 
         raise ValueError(
             f"preset {preset.name!r} is for the environment {preset.only_for!r}, not {env!r}: choose another preset."
         )
-    known = {field.name for field in fields(preset.numbers)}
+    known = {field.name for field in fields(preset.hyperparameters)}
     own = {name: value for name, value in _from_task(preset, env) if name in known}
-    replaced = {name: (old, own[name]) for name in own if (old := getattr(preset.numbers, name)) != own[name]}
-    return replace(preset.numbers, **{**own, **preset.published_for(env)}), replaced
+    replaced = {name: (old, own[name]) for name in own if (old := getattr(preset.hyperparameters, name)) != own[name]}
+    return replace(preset.hyperparameters, **{**own, **preset.published_for(env)}), replaced
 
 
 def options_on(preset: Preset, env: str, given: dict[str, Any]) -> dict[str, Any]:

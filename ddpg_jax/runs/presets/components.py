@@ -1,4 +1,4 @@
-"""From numbers to the parts of a training run: what the algorithms' own functions have in common.
+"""From hyper-parameters to the parts of a training run: what the algorithms' own functions have in common.
 
 Parts of the library are reached through the package, which loads them on first use: importing this costs nothing.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
-from ddpg_jax.runs.options.hyperparameters import Numbers
+from ddpg_jax.runs.options.hyperparameters import Hyperparameters
 from ddpg_jax.runs.options.preset import Parts
 
 if TYPE_CHECKING:
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
     from ddpg_jax.types import Agent, Behaviour, Environment, Network, Replay
 
 
-def actor(numbers: Numbers, env: Environment, **options: Any) -> Network:
+def actor(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Network:
     """The actor, or where an observation is a dict the actor on its stream of it; ``options`` as of `actor_head`."""
-    return _reading(numbers.actor_stream, "actor_stream", actor_head(numbers, env, **options), env)
+    return _reading(hyperparameters.actor_stream, "actor_stream", actor_head(hyperparameters, env, **options), env)
 
 
-def critic(numbers: Numbers, env: Environment, **options: Any) -> Network:
+def critic(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Network:
     """The critic, as `actor`; ``options`` as of `critic_head`."""
-    return _reading(numbers.critic_stream, "critic_stream", critic_head(numbers, **options), env)
+    return _reading(hyperparameters.critic_stream, "critic_stream", critic_head(hyperparameters, **options), env)
 
 
-def actor_head(numbers: Numbers, env: Environment, **options: Any) -> Actor:
+def actor_head(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Actor:
     """The actor of one vector; ``options`` of `ddpg_jax.networks.Actor` go first."""
-    known: dict[str, Any] = {"dtype": dtype(numbers)}
-    known |= {"norm": ddpg_jax.networks.LayerNorm} if numbers.layer_norm else {}
-    known |= {"output": ddpg_jax.networks.inverting} if numbers.inverting_gradients else {}
-    return ddpg_jax.networks.Actor(env.action.shape[-1], numbers.hidden, **known | options)
+    known: dict[str, Any] = {"dtype": dtype(hyperparameters)}
+    known |= {"norm": ddpg_jax.networks.LayerNorm} if hyperparameters.layer_norm else {}
+    known |= {"output": ddpg_jax.networks.inverting} if hyperparameters.inverting_gradients else {}
+    return ddpg_jax.networks.Actor(env.action.shape[-1], hyperparameters.hidden, **known | options)
 
 
-def critic_head(numbers: Numbers, *, action_layer: int = 0, **options: Any) -> Critic:
+def critic_head(hyperparameters: Hyperparameters, *, action_layer: int = 0, **options: Any) -> Critic:
     """The critic of one vector, one of an ensemble; ``options`` of `ddpg_jax.networks.Critic` go first."""
     layer_norm = ddpg_jax.networks.LayerNorm
-    known: dict[str, Any] = {"dtype": dtype(numbers)}
-    known |= {"norm": layer_norm, "action_norm": layer_norm} if numbers.layer_norm else {}
-    return ddpg_jax.networks.Critic(numbers.critic_hidden or numbers.hidden, action_layer, **known | options)
+    known: dict[str, Any] = {"dtype": dtype(hyperparameters)}
+    known |= {"norm": layer_norm, "action_norm": layer_norm} if hyperparameters.layer_norm else {}
+    return ddpg_jax.networks.Critic(hyperparameters.critic_hidden or hyperparameters.hidden, action_layer, **known | options)
 
 
 def _reading(stream: str, option: str, network: Network, env: Environment) -> Network:
@@ -54,26 +54,26 @@ def _reading(stream: str, option: str, network: Network, env: Environment) -> Ne
     return ddpg_jax.networks.stream(stream, network)
 
 
-def require_whole(numbers: Numbers, *, scaled: str, stored: str) -> None:
+def require_whole(hyperparameters: Hyperparameters, *, scaled: str, stored: str) -> None:
     """Refuse what networks of images have no use for; ``scaled`` and ``stored``: what happens to observations instead.
 
     Raises:
         ValueError: such a number was given.
     """
-    if numbers.normalize_observations:
+    if hyperparameters.normalize_observations:
         raise ValueError(f"normalize_observations: {scaled}; leave it out.")
-    if numbers.observation_dtype != "float32":
-        raise ValueError(f"observation_dtype={numbers.observation_dtype}: {stored}; leave it out.")
-    streams = {"actor_stream": (numbers.actor_stream, Numbers.actor_stream)}
-    streams["critic_stream"] = (numbers.critic_stream, Numbers.critic_stream)
+    if hyperparameters.observation_dtype != "float32":
+        raise ValueError(f"observation_dtype={hyperparameters.observation_dtype}: {stored}; leave it out.")
+    streams = {"actor_stream": (hyperparameters.actor_stream, Hyperparameters.actor_stream)}
+    streams["critic_stream"] = (hyperparameters.critic_stream, Hyperparameters.critic_stream)
     for name, (stream, default) in streams.items():
         if stream != default:
             raise ValueError(f"{name}={stream!r}: networks of images read all of the observation; leave it out.")
 
 
-def dtype(numbers: Numbers) -> Any:
+def dtype(hyperparameters: Hyperparameters) -> Any:
     """What the networks compute in."""
-    return _dtype(numbers.dtype)
+    return _dtype(hyperparameters.dtype)
 
 
 def _dtype(name: str) -> Any:
@@ -82,19 +82,21 @@ def _dtype(name: str) -> Any:
     return getattr(jnp, name)
 
 
-def optimizer(numbers: Numbers) -> Callable[..., Any]:
+def optimizer(hyperparameters: Hyperparameters) -> Callable[..., Any]:
     """Adam, or AdamW, of both networks."""
-    return ddpg_jax.agents.adam(weight_decay=numbers.weight_decay, max_grad_norm=numbers.max_grad_norm)
+    return ddpg_jax.agents.adam(weight_decay=hyperparameters.weight_decay, max_grad_norm=hyperparameters.max_grad_norm)
 
 
-def actor_rate(numbers: Numbers) -> Any:
+def actor_rate(hyperparameters: Hyperparameters) -> Any:
     """The actor's learning rate over its own steps, one to an update of the agent."""
-    return ddpg_jax.agents.annealed(numbers.actor_learning_rate, numbers.anneal_updates // numbers.batches_per_update)
+    return ddpg_jax.agents.annealed(
+        hyperparameters.actor_learning_rate, hyperparameters.anneal_updates // hyperparameters.batches_per_update
+    )
 
 
-def critic_rate(numbers: Numbers) -> Any:
+def critic_rate(hyperparameters: Hyperparameters) -> Any:
     """The critic's learning rate over its own steps."""
-    return ddpg_jax.agents.annealed(numbers.critic_learning_rate, numbers.anneal_updates)
+    return ddpg_jax.agents.annealed(hyperparameters.critic_learning_rate, hyperparameters.anneal_updates)
 
 
 def gaussian(stddev: float) -> Callable[[Agent], Behaviour]:
@@ -110,44 +112,49 @@ def ornstein_uhlenbeck(stddev: float) -> Callable[[Agent], Behaviour]:
 
 
 def assemble(
-    numbers: Numbers, agent: Agent, explore: Callable[[Agent], Behaviour], *, own_warm_up: bool = False, **kept: Any
+    hyperparameters: Hyperparameters,
+    agent: Agent,
+    explore: Callable[[Agent], Behaviour],
+    *,
+    own_warm_up: bool = False,
+    **kept: Any,
 ) -> Parts:
     """Wrap the agent, and add what is the same for all algorithms.
 
     Args:
-        numbers: of the run.
+        hyperparameters: of the run.
         agent: the algorithm's.
         explore: makes the behaviour of the wrapped agent.
         own_warm_up: explore from the first step on, instead of acting at random.
         **kept: options of the replay, as its ``storage``.
     """
-    agent = ddpg_jax.agents.scale_rewards(agent, numbers.reward_scale)
-    if numbers.normalize_observations:
-        agent = ddpg_jax.agents.normalize_observations(agent, axis_name=numbers.axis_name)
+    agent = ddpg_jax.agents.scale_rewards(agent, hyperparameters.reward_scale)
+    if hyperparameters.normalize_observations:
+        agent = ddpg_jax.agents.normalize_observations(agent, axis_name=hyperparameters.axis_name)
     behaviour = explore(agent)
-    window = ddpg_jax.returns.n_step(numbers.n_step, numbers.gamma) if numbers.n_step > 1 else None
-    return Parts(agent, _replay(numbers, **kept), behaviour, behaviour if own_warm_up else None, window)
+    window = ddpg_jax.returns.n_step(hyperparameters.n_step, hyperparameters.gamma) if hyperparameters.n_step > 1 else None
+    return Parts(agent, _replay(hyperparameters, **kept), behaviour, behaviour if own_warm_up else None, window)
 
 
-def _replay(numbers: Numbers, **kept: Any) -> Replay:
+def _replay(hyperparameters: Hyperparameters, **kept: Any) -> Replay:
     import optax
 
     from ddpg_jax import checks
 
-    rows = numbers.batch_size * numbers.batches_per_update
-    if numbers.observation_dtype != "float32":
-        stored = _dtype(numbers.observation_dtype)
+    rows = hyperparameters.batch_size * hyperparameters.batches_per_update
+    if hyperparameters.observation_dtype != "float32":
+        stored = _dtype(hyperparameters.observation_dtype)
         kept = {"storage": functools.partial(ddpg_jax.replay.rows, observation_dtype=stored)} | kept
-    if checks.is_zero(numbers.priority_exponent):
-        return ddpg_jax.replay.uniform(numbers.replay_capacity, rows, **kept)
-    batches = numbers.importance_updates // numbers.batches_per_update
-    first: Any = numbers.importance_exponent
+    if checks.is_zero(hyperparameters.priority_exponent):
+        return ddpg_jax.replay.uniform(hyperparameters.replay_capacity, rows, **kept)
+    batches = hyperparameters.importance_updates // hyperparameters.batches_per_update
+    first: Any = hyperparameters.importance_exponent
     beta: Any = optax.linear_schedule(first, 1.0, batches)
     return ddpg_jax.replay.prioritised(
-        numbers.replay_capacity,
+        hyperparameters.replay_capacity,
         rows,
-        priority_exponent=numbers.priority_exponent,
+        priority_exponent=hyperparameters.priority_exponent,
         importance_exponent=beta,
-        axis_name=numbers.axis_name,
+        axis_name=hyperparameters.axis_name,
         **kept,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
-from ddpg_jax.runs.options.hyperparameters import MOST_ATOMS, Numbers
+from ddpg_jax.runs.options.hyperparameters import MOST_ATOMS, Hyperparameters
 from ddpg_jax.runs.options.preset import Parts, Preset
 from ddpg_jax.runs.presets import components
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class D4PGNumbers(Numbers):
-    """The numbers of D4PG."""
+class D4PGHyperparameters(Hyperparameters):
+    """The hyper-parameters of D4PG."""
 
     num_envs: int = 32
     updates_per_step: int = 32
@@ -29,34 +29,34 @@ class D4PGNumbers(Numbers):
     num_atoms: int = 51
 
     def check(self) -> None:
-        """As in `Numbers.check`."""
+        """As in `Hyperparameters.check`."""
         from ddpg_jax import checks
 
         super().check()
         checks.between(2, MOST_ATOMS, num_atoms=self.num_atoms)
 
 
-def compose(numbers: D4PGNumbers, env: Environment, **start: Any) -> Parts:
+def compose(hyperparameters: D4PGHyperparameters, env: Environment, **start: Any) -> Parts:
     """D4PG with clipped Gaussian noise."""
     agent = ddpg_jax.agents.d4pg(
-        components.actor(numbers, env, **start),
-        components.critic(numbers, env, num_atoms=numbers.num_atoms, **start),
-        v_min=numbers.v_min,
-        v_max=numbers.v_max,
-        gamma=numbers.gamma,
-        tau=numbers.tau,
-        actor_learning_rate=components.actor_rate(numbers),
-        critic_learning_rate=components.critic_rate(numbers),
-        critic_weight_decay=numbers.critic_weight_decay,
-        optimizer=components.optimizer(numbers),
-        axis_name=numbers.axis_name,
+        components.actor(hyperparameters, env, **start),
+        components.critic(hyperparameters, env, num_atoms=hyperparameters.num_atoms, **start),
+        v_min=hyperparameters.v_min,
+        v_max=hyperparameters.v_max,
+        gamma=hyperparameters.gamma,
+        tau=hyperparameters.tau,
+        actor_learning_rate=components.actor_rate(hyperparameters),
+        critic_learning_rate=components.critic_rate(hyperparameters),
+        critic_weight_decay=hyperparameters.critic_weight_decay,
+        optimizer=components.optimizer(hyperparameters),
+        axis_name=hyperparameters.axis_name,
     )
-    return components.assemble(numbers, agent, components.gaussian(numbers.stddev))
+    return components.assemble(hyperparameters, agent, components.gaussian(hyperparameters.stddev))
 
 
-def paper(numbers: D4PGNumbers, env: Environment) -> Parts:
+def paper(hyperparameters: D4PGHyperparameters, env: Environment) -> Parts:
     """The same, with final layers that start like the others."""
-    return compose(numbers, env, final_bound=None)
+    return compose(hyperparameters, env, final_bound=None)
 
 
 PRESETS = (
@@ -73,7 +73,7 @@ PRESETS = (
             "for 32 steps (4); no clipping of gradients (at a norm of 40, dQ/da at 1); final layers start in U[-3e-3, 3e-3] "
             "(the actor's near 1e-4); beta is 1 after 100,000 batches (at the end)."
         ),
-        numbers=D4PGNumbers(),
+        hyperparameters=D4PGHyperparameters(),
         compose=compose,
     ),
     Preset(
@@ -81,7 +81,7 @@ PRESETS = (
         summary="Barth-Maron et al. 2018, completed by its authors' group's Acme.",
         source=(
             "Barth-Maron et al. 2018 (arXiv:1804.08617): N = 5, prioritised replay and 32 actors, as in its headline results. "
-            "The paper's other numbers are not to be had; they are those of Acme's D4PGConfig: 51 atoms on +-150, 300-200 and "
+            "The paper's other hyper-parameters are not to be had; they are those of Acme's D4PGConfig: 51 atoms on +-150, 300-200 and "
             "400-300, Adam 1e-4, batch 256, N(0, 0.3), gradients clipped at a norm of 40, 32 samples per inserted step (4 "
             "updates for 32 steps), gamma 0.99, replay 1e6, 1,000 steps before the first update. Priorities have the alpha 0.6 "
             "of Schaul et al. 2016, weights are the paper's 1 / (R p) over the batch's greatest; 1e6 steps."
@@ -90,7 +90,7 @@ PRESETS = (
             "targets averaged, tau 0.01 (copied every 100 updates there); dQ/da not clipped (at 1); no layer normalisation "
             "(in all networks); all layers start at fan-in (the actor's last near 1e-4)."
         ),
-        numbers=D4PGNumbers(
+        hyperparameters=D4PGHyperparameters(
             importance_exponent=1.0,
             updates_per_step=4,
             hidden=(300, 200),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
-from ddpg_jax.runs.options.hyperparameters import Numbers
+from ddpg_jax.runs.options.hyperparameters import Hyperparameters
 from ddpg_jax.runs.options.preset import Parts, Preset
 from ddpg_jax.runs.presets import components
 
@@ -15,47 +15,51 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDPGNumbers(Numbers):
-    """The numbers of DDPG."""
+class DDPGHyperparameters(Hyperparameters):
+    """The hyper-parameters of DDPG."""
 
     stddev: float = 0.1
     """Of the noise, in units of the normalised action range."""
 
 
-def make(numbers: Numbers, actor: Network, critic: Network) -> Agent:
-    """DDPG with these numbers and networks."""
+def make(hyperparameters: Hyperparameters, actor: Network, critic: Network) -> Agent:
+    """DDPG with these hyper-parameters and networks."""
     return ddpg_jax.agents.ddpg(
         actor,
         critic,
-        gamma=numbers.gamma,
-        tau=numbers.tau,
-        actor_learning_rate=components.actor_rate(numbers),
-        critic_learning_rate=components.critic_rate(numbers),
-        critic_weight_decay=numbers.critic_weight_decay,
-        optimizer=components.optimizer(numbers),
-        axis_name=numbers.axis_name,
+        gamma=hyperparameters.gamma,
+        tau=hyperparameters.tau,
+        actor_learning_rate=components.actor_rate(hyperparameters),
+        critic_learning_rate=components.critic_rate(hyperparameters),
+        critic_weight_decay=hyperparameters.critic_weight_decay,
+        optimizer=components.optimizer(hyperparameters),
+        axis_name=hyperparameters.axis_name,
     )
 
 
-def today(numbers: DDPGNumbers, env: Environment) -> Parts:
+def today(hyperparameters: DDPGHyperparameters, env: Environment) -> Parts:
     """Q([s, a]), clipped Gaussian noise."""
-    agent = make(numbers, components.actor(numbers, env), components.critic(numbers, env))
-    return components.assemble(numbers, agent, components.gaussian(numbers.stddev))
+    agent = make(hyperparameters, components.actor(hyperparameters, env), components.critic(hyperparameters, env))
+    return components.assemble(hyperparameters, agent, components.gaussian(hyperparameters.stddev))
 
 
-def paper(numbers: DDPGNumbers, env: Environment, **norms: Any) -> Parts:
+def paper(hyperparameters: DDPGHyperparameters, env: Environment, **norms: Any) -> Parts:
     """The action joins Q at its second layer; Ornstein-Uhlenbeck noise from the first step on."""
-    agent = make(numbers, components.actor(numbers, env, **norms), components.critic(numbers, env, action_layer=1, **norms))
-    return components.assemble(numbers, agent, components.ornstein_uhlenbeck(numbers.stddev), own_warm_up=True)
+    agent = make(
+        hyperparameters,
+        components.actor(hyperparameters, env, **norms),
+        components.critic(hyperparameters, env, action_layer=1, **norms),
+    )
+    return components.assemble(hyperparameters, agent, components.ornstein_uhlenbeck(hyperparameters.stddev), own_warm_up=True)
 
 
-def paper_batch_norm(numbers: DDPGNumbers, env: Environment) -> Parts:
+def paper_batch_norm(hyperparameters: DDPGHyperparameters, env: Environment) -> Parts:
     """The same with batch normalisation of the state, of mu and of Q before the action."""
     batch_norm = ddpg_jax.networks.BatchNorm
-    return paper(numbers, env, norm=batch_norm, input_norm=batch_norm)
+    return paper(hyperparameters, env, norm=batch_norm, input_norm=batch_norm)
 
 
-PAPER = DDPGNumbers(
+PAPER = DDPGHyperparameters(
     total_timesteps=2_500_000,
     learning_starts=64,
     batch_size=64,
@@ -76,7 +80,7 @@ PRESETS = (
             "gamma 0.99, batch 256, Adam 3e-4, replay 1e6, 1e6 steps."
         ),
         ours="1,000 random steps (25,000 there); final layers start in U[-3e-3, 3e-3] (at fan-in there).",
-        numbers=DDPGNumbers(),
+        hyperparameters=DDPGHyperparameters(),
         compose=today,
     ),
     Preset(
@@ -88,7 +92,7 @@ PRESETS = (
             "and the others at fan-in, at most 2.5e6 steps. The paper states no dt (1 here) and no warm-up (updates start with "
             "the first full batch)."
         ),
-        numbers=PAPER,
+        hyperparameters=PAPER,
         compose=paper,
         exact=True,
     ),
@@ -100,7 +104,7 @@ PRESETS = (
             "the layers of Q before the action; all else as preset 'paper'. Momentum is 0.99 (the paper states none); mu's "
             "hidden layers are normalised, before their non-linearity, its output is not."
         ),
-        numbers=PAPER,
+        hyperparameters=PAPER,
         compose=paper_batch_norm,
         exact=True,
     ),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import ddpg_jax
-from ddpg_jax.runs.options.hyperparameters import MOST_LAYERS, WIDEST, Numbers
+from ddpg_jax.runs.options.hyperparameters import MOST_LAYERS, WIDEST, Hyperparameters
 from ddpg_jax.runs.options.preset import Parts, Preset
 from ddpg_jax.runs.presets import components, ddpg
 
@@ -20,8 +20,8 @@ PAPER_BOUND = 3e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrQNumbers(Numbers):
-    """The numbers of DrQ-v2."""
+class DrQHyperparameters(Hyperparameters):
+    """The hyper-parameters of DrQ-v2."""
 
     num_envs: int = 2
     channels: int = 32
@@ -42,7 +42,7 @@ class DrQNumbers(Numbers):
     target_noise_clip: float = 0.3
 
     def of_shard(self, shards: int, axis_name: str) -> Self:
-        """As in `Numbers.of_shard`: the noise falls by the steps of all shards."""
+        """As in `Hyperparameters.of_shard`: the noise falls by the steps of all shards."""
         made = super().of_shard(shards, axis_name)
         object.__setattr__(
             made, "stddev_steps", max(1, self.stddev_steps // shards)
@@ -50,7 +50,7 @@ class DrQNumbers(Numbers):
         return made
 
     def check(self) -> None:
-        """As in `Numbers.check`."""
+        """As in `Hyperparameters.check`."""
         from ddpg_jax import checks
         from ddpg_jax.runs.options import validation
 
@@ -62,13 +62,15 @@ class DrQNumbers(Numbers):
         checks.between(1, validation.LARGEST, stddev_steps=self.stddev_steps)
 
 
-def drq_v2(numbers: DrQNumbers, env: Environment) -> Parts:
+def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Parts:
     """One encoder that the critics train, shifted images, noise that falls in exploration and targets alike."""
-    networks, dtype = ddpg_jax.networks, components.dtype(numbers)
-    convolutions = functools.partial(networks.drq_v2_encoder, numbers.channels, numbers.layers, numbers.stride, dtype)
-    encoder, trunk = networks.Features(convolutions), networks.Trunk(numbers.trunk, dtype)
-    actor = networks.Seen(trunk, components.actor_head(numbers, env, final_bound=None))
-    critic = components.critic_head(numbers, final_bound=None)
+    networks, dtype = ddpg_jax.networks, components.dtype(hyperparameters)
+    convolutions = functools.partial(
+        networks.drq_v2_encoder, hyperparameters.channels, hyperparameters.layers, hyperparameters.stride, dtype
+    )
+    encoder, trunk = networks.Features(convolutions), networks.Trunk(hyperparameters.trunk, dtype)
+    actor = networks.Seen(trunk, components.actor_head(hyperparameters, env, final_bound=None))
+    critic = components.critic_head(hyperparameters, final_bound=None)
     critics = networks.Seen(trunk, networks.Several(critic))
 
     def learning(step: jax.Array) -> Agent:
@@ -76,54 +78,54 @@ def drq_v2(numbers: DrQNumbers, env: Environment) -> Parts:
             encoder,
             actor,
             critics,
-            gamma=numbers.gamma,
-            tau=numbers.tau,
-            actor_learning_rate=components.actor_rate(numbers),
-            critic_learning_rate=components.critic_rate(numbers),
-            critic_weight_decay=numbers.critic_weight_decay,
-            target_noise=_stddev(numbers, step, numbers.num_envs / numbers.updates_per_step),
-            target_noise_clip=numbers.target_noise_clip,
-            optimizer=components.optimizer(numbers),
-            axis_name=numbers.axis_name,
+            gamma=hyperparameters.gamma,
+            tau=hyperparameters.tau,
+            actor_learning_rate=components.actor_rate(hyperparameters),
+            critic_learning_rate=components.critic_rate(hyperparameters),
+            critic_weight_decay=hyperparameters.critic_weight_decay,
+            target_noise=_stddev(hyperparameters, step, hyperparameters.num_envs / hyperparameters.updates_per_step),
+            target_noise_clip=hyperparameters.target_noise_clip,
+            optimizer=components.optimizer(hyperparameters),
+            axis_name=hyperparameters.axis_name,
         )
 
     agent = ddpg_jax.agents.scheduled(learning)
-    if numbers.shift:
-        agent = ddpg_jax.agents.augment(agent, pad=numbers.shift)
-    falling = ddpg_jax.noise.gaussian(lambda step: _stddev(numbers, step, numbers.num_envs))
-    return _assemble(numbers, env, agent, ddpg_jax.noise.chain(falling, ddpg_jax.noise.clip()))
+    if hyperparameters.shift:
+        agent = ddpg_jax.agents.augment(agent, pad=hyperparameters.shift)
+    falling = ddpg_jax.noise.gaussian(lambda step: _stddev(hyperparameters, step, hyperparameters.num_envs))
+    return _assemble(hyperparameters, env, agent, ddpg_jax.noise.chain(falling, ddpg_jax.noise.clip()))
 
 
-def _stddev(numbers: DrQNumbers, step: jax.Array, env_steps: float) -> jax.Array:
+def _stddev(hyperparameters: DrQHyperparameters, step: jax.Array, env_steps: float) -> jax.Array:
     """After so many steps, each of ``env_steps`` environment steps."""
     import jax.numpy as jnp
 
-    share = jnp.minimum(step.astype(jnp.float32) * (env_steps / numbers.stddev_steps), 1.0)
-    return numbers.stddev_start + (numbers.stddev - numbers.stddev_start) * share
+    share = jnp.minimum(step.astype(jnp.float32) * (env_steps / hyperparameters.stddev_steps), 1.0)
+    return hyperparameters.stddev_start + (hyperparameters.stddev - hyperparameters.stddev_start) * share
 
 
-def paper(numbers: ddpg.DDPGNumbers, env: Environment) -> Parts:
+def paper(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Parts:
     """Convolutions of the actor's own and of the critic's own; the action joins at Q's first dense layer."""
     networks = ddpg_jax.networks
     seen = lambda head: networks.Seen(
-        networks.Features(functools.partial(networks.Conv, dtype=components.dtype(numbers))), head
+        networks.Features(functools.partial(networks.Conv, dtype=components.dtype(hyperparameters))), head
     )
     agent = ddpg.make(
-        numbers,
-        seen(components.actor_head(numbers, env, final_bound=PAPER_BOUND)),
-        seen(components.critic_head(numbers, final_bound=PAPER_BOUND)),
+        hyperparameters,
+        seen(components.actor_head(hyperparameters, env, final_bound=PAPER_BOUND)),
+        seen(components.critic_head(hyperparameters, final_bound=PAPER_BOUND)),
     )
-    noise = ddpg_jax.noise.chain(ddpg_jax.noise.ornstein_uhlenbeck(numbers.stddev), ddpg_jax.noise.clip())
-    return _assemble(numbers, env, agent, noise, own_warm_up=True)
+    noise = ddpg_jax.noise.chain(ddpg_jax.noise.ornstein_uhlenbeck(hyperparameters.stddev), ddpg_jax.noise.clip())
+    return _assemble(hyperparameters, env, agent, noise, own_warm_up=True)
 
 
-def _assemble(numbers: Numbers, env: Environment, agent: Agent, noise: Noise, **options: Any) -> Parts:
+def _assemble(hyperparameters: Hyperparameters, env: Environment, agent: Agent, noise: Noise, **options: Any) -> Parts:
     components.require_whole(
-        numbers, scaled="images are scaled by the networks that take them", stored="images are stored as bytes"
+        hyperparameters, scaled="images are scaled by the networks that take them", stored="images are stored as bytes"
     )
-    storage = functools.partial(ddpg_jax.replay.frames, stack=env.stacked, num_envs=env.num_envs, n_step=numbers.n_step)
+    storage = functools.partial(ddpg_jax.replay.frames, stack=env.stacked, num_envs=env.num_envs, n_step=hyperparameters.n_step)
     explore = lambda agent: ddpg_jax.behaviour.explore(agent, noise)
-    return components.assemble(numbers, agent, explore, storage=storage, **options)
+    return components.assemble(hyperparameters, agent, explore, storage=storage, **options)
 
 
 PRESETS = (
@@ -139,7 +141,7 @@ PRESETS = (
         ),
         ours="two environments side by side, an update at each of their steps; dense layers start at fan-in "
         "(not orthogonal); no noise in the actor's loss (there as in the target).",
-        numbers=DrQNumbers(
+        hyperparameters=DrQHyperparameters(
             total_timesteps=1_550_000,
             learning_starts=2_000,
             hidden=(1024, 1024),
@@ -162,7 +164,7 @@ PRESETS = (
             "states no kernels nor strides (3x3 of stride 2 here), no dt (1) and no batch normalisation from pixels (none)."
             " Its three 64x64 frames of an action that lasts three steps are options of the environment."
         ),
-        numbers=ddpg.DDPGNumbers(
+        hyperparameters=ddpg.DDPGHyperparameters(
             total_timesteps=2_500_000,
             learning_starts=16,
             batch_size=16,

@@ -25,17 +25,17 @@ OWN = {
     },
     r"playground/Go1\w*": {"updates_per_step": 8, "stddev_low": 0.2, "stddev_high": 0.8, "target_noise": 0.2},
 }
-"""Of tasks for which its configuration has other numbers."""
+"""Of tasks for which its configuration has other hyper-parameters."""
 
 
-def compose(numbers: td3_categorical.TD3CategoricalNumbers, env: Environment) -> Parts:
+def compose(hyperparameters: td3_categorical.TD3CategoricalHyperparameters, env: Environment) -> Parts:
     """TD3 with categorical critics whose layers start as there."""
-    return td3_categorical.compose(numbers, env, actor_bound=ACTOR_BOUND, critic_bound=None)
+    return td3_categorical.compose(hyperparameters, env, actor_bound=ACTOR_BOUND, critic_bound=None)
 
 
 def own(env: str) -> Mapping[str, Any]:
-    """Its numbers for this environment that are not those of the others."""
-    return next((numbers for name, numbers in OWN.items() if re.fullmatch(name, env)), {})
+    """Its hyper-parameters for this environment that are not those of the others."""
+    return next((hyperparameters for name, hyperparameters in OWN.items() if re.fullmatch(name, env)), {})
 
 
 PRESETS = (
@@ -51,7 +51,7 @@ PRESETS = (
             "0.8), target noise 0.2."
         ),
         ours="the actor's final layer starts in U of the same spread (N(0, 0.01) there); 5e7 steps.",
-        numbers=replace(td3_categorical.NUMBERS, dtype="bfloat16"),
+        hyperparameters=replace(td3_categorical.NUMBERS, dtype="bfloat16"),
         compose=compose,
         exact=True,
         published_for=own,

@@ -25,15 +25,15 @@ APART = 43
 
 
 @dataclass(frozen=True, kw_only=True)
-class DriveNumbers(ddpg.DDPGNumbers):
-    """The numbers of DDPG on an autoencoder's codes."""
+class DriveHyperparameters(ddpg.DDPGHyperparameters):
+    """The hyper-parameters of DDPG on an autoencoder's codes."""
 
     theta: float = 0.6
     """Of the noise: at which rate it returns to zero."""
     stddev_half_life: int = 1_000_000
     """Environment steps in which the noise's ``stddev`` halves."""
     code: int = 64
-    """Numbers of an autoencoder's code."""
+    """Hyperparameters of an autoencoder's code."""
     channels: int = 16
     """Of each of the autoencoder's layers."""
     layers: int = 3
@@ -50,13 +50,13 @@ class DriveNumbers(ddpg.DDPGNumbers):
     image_learning_rate: float = 3e-4
 
     def of_shard(self, shards: int, axis_name: str) -> Self:
-        """As in `Numbers.of_shard`: the noise falls by the steps of all shards."""
+        """As in `Hyperparameters.of_shard`: the noise falls by the steps of all shards."""
         made = super().of_shard(shards, axis_name)
         object.__setattr__(made, "stddev_half_life", max(1, self.stddev_half_life // shards))
         return made
 
     def check(self) -> None:
-        """As in `Numbers.check`."""
+        """As in `Hyperparameters.check`."""
         from ddpg_jax import checks
         from ddpg_jax.runs.options import validation
 
@@ -68,25 +68,27 @@ class DriveNumbers(ddpg.DDPGNumbers):
         checks.at_least_zero(theta=self.theta, stddev=self.stddev, beta=self.beta, image_learning_rate=self.image_learning_rate)
 
 
-def compose(numbers: DriveNumbers, env: Environment) -> Parts:
+def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Parts:
     """DDPG that sees codes, with Ornstein-Uhlenbeck noise that halves again and again."""
     from ddpg_jax.types import HostEnvironment
 
     components.require_whole(
-        numbers, scaled="an autoencoder's codes are spread about as N(0, 1)", stored="codes are stored as they are"
+        hyperparameters, scaled="an autoencoder's codes are spread about as N(0, 1)", stored="codes are stored as they are"
     )
     if isinstance(env, HostEnvironment):
         raise ValueError("preset drive plays random episodes as it begins, which needs an environment on the device.")
-    made, noise = autoencoder(numbers, env), ddpg_jax.noise
-    agent = ddpg.make(numbers, components.actor_head(numbers, env), components.critic_head(numbers))
+    made, noise = autoencoder(hyperparameters, env), ddpg_jax.noise
+    agent = ddpg.make(hyperparameters, components.actor_head(hyperparameters, env), components.critic_head(hyperparameters))
     encode = lambda params, images: made.encode(params, images)[0]
-    agent = ddpg_jax.agents.coded(agent, encode, fit(numbers, env, made), slot=SLOT)
-    falling = lambda step: numbers.stddev * 0.5 ** (step.astype("float32") * (numbers.num_envs / numbers.stddev_half_life))
-    process = noise.chain(noise.ornstein_uhlenbeck(falling, theta=numbers.theta), noise.clip())
-    return components.assemble(numbers, agent, lambda agent: ddpg_jax.behaviour.explore(agent, process))
+    agent = ddpg_jax.agents.coded(agent, encode, fit(hyperparameters, env, made), slot=SLOT)
+    falling = lambda step: (
+        hyperparameters.stddev * 0.5 ** (step.astype("float32") * (hyperparameters.num_envs / hyperparameters.stddev_half_life))
+    )
+    process = noise.chain(noise.ornstein_uhlenbeck(falling, theta=hyperparameters.theta), noise.clip())
+    return components.assemble(hyperparameters, agent, lambda agent: ddpg_jax.behaviour.explore(agent, process))
 
 
-def autoencoder(numbers: DriveNumbers, env: Environment) -> VAE:
+def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
     """Of the only image that an observation has.
 
     Raises:
@@ -101,18 +103,29 @@ def autoencoder(numbers: DriveNumbers, env: Environment) -> VAE:
         raise ValueError(f"an autoencoder is of one square image, but an observation has {shapes or 'none'}: show it so.")
     size, _, depth = shapes[0]
     made = ddpg_jax.networks.vae
-    return made(size, depth=depth, code=numbers.code, channels=numbers.channels, layers=numbers.layers, beta=numbers.beta)
+    return made(
+        size,
+        depth=depth,
+        code=hyperparameters.code,
+        channels=hyperparameters.channels,
+        layers=hyperparameters.layers,
+        beta=hyperparameters.beta,
+    )
 
 
-def fit(numbers: DriveNumbers, env: Environment, made: VAE) -> Callable[[jax.Array], PyTree]:
+def fit(hyperparameters: DriveHyperparameters, env: Environment, made: VAE) -> Callable[[jax.Array], PyTree]:
     """``fit(key)``: the parameters of an autoencoder that was trained on images of random episodes."""
     import jax
 
-    seen = images(env, numbers.images, numbers.images_every)
+    seen = images(env, hyperparameters.images, hyperparameters.images_every)
 
     def fitted(key: jax.Array) -> PyTree:
         play_key, fit_key = jax.random.split(key)
-        rate, updates, batch_size = numbers.image_learning_rate, numbers.image_updates, numbers.image_batch
+        rate, updates, batch_size = (
+            hyperparameters.image_learning_rate,
+            hyperparameters.image_updates,
+            hyperparameters.image_batch,
+        )
         return ddpg_jax.networks.fit_vae(
             made, seen(play_key), fit_key, updates=updates, batch_size=batch_size, learning_rate=rate
         )[0]
@@ -145,12 +158,12 @@ def images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array]
     return seen
 
 
-def pictures(numbers: DriveNumbers, env: Environment, state: AgentState, key: jax.Array) -> dict[str, Any]:
+def pictures(hyperparameters: DriveHyperparameters, env: Environment, state: AgentState, key: jax.Array) -> dict[str, Any]:
     """Images of new random episodes, and below each what the autoencoder makes of its code."""
     import jax
     import jax.numpy as jnp
 
-    made = autoencoder(numbers, env)
+    made = autoencoder(hyperparameters, env)
     seen = images(env, SHOWN * APART)
 
     def drawn(params: PyTree, key: jax.Array) -> jax.Array:
@@ -180,7 +193,7 @@ PRESETS = (
             "The autoencoder has three convolutions, codes of 64 and beta 0.1, begins as the best linear one, and has 100 "
             "updates (Adam 3e-4) from 64 of 8,192 images, every fourth of random episodes."
         ),
-        numbers=DriveNumbers(
+        hyperparameters=DriveHyperparameters(
             total_timesteps=326_400,
             num_envs=64,
             learning_starts=6_400,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import ddpg_jax
-from ddpg_jax.runs.options.hyperparameters import Numbers
+from ddpg_jax.runs.options.hyperparameters import Hyperparameters
 from ddpg_jax.runs.options.preset import Parts, Preset
 from ddpg_jax.runs.presets import components, ddpg
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParameterNoiseNumbers(Numbers):
-    """The numbers of DDPG with parameter noise."""
+class ParameterNoiseHyperparameters(Hyperparameters):
+    """The hyper-parameters of DDPG with parameter noise."""
 
     layer_norm: bool = True
     stddev: float = 0.2
     """By how much the perturbed policy's actions shall differ, in units of the normalised action range."""
 
 
-def compose(numbers: ParameterNoiseNumbers, env: Environment) -> Parts:
+def compose(hyperparameters: ParameterNoiseHyperparameters, env: Environment) -> Parts:
     """DDPG that follows a perturbed policy in each episode."""
-    agent = ddpg.make(numbers, components.actor(numbers, env), components.critic(numbers, env))
+    agent = ddpg.make(hyperparameters, components.actor(hyperparameters, env), components.critic(hyperparameters, env))
     return components.assemble(
-        numbers, agent, lambda agent: ddpg_jax.behaviour.parameter_noise(agent, env, stddev=numbers.stddev)
+        hyperparameters, agent, lambda agent: ddpg_jax.behaviour.parameter_noise(agent, env, stddev=hyperparameters.stddev)
     )
 
 
@@ -44,7 +44,7 @@ PRESETS = (
             "as preset 'default' 256x256, Adam 3e-4, tau 0.005, batch 256, an update a step after 1,000 random ones "
             "(baselines: 1e-4 and 1e-3, 0.01, 64, one in two steps, L2 1e-2 on Q, observations normalised)."
         ),
-        numbers=ParameterNoiseNumbers(),
+        hyperparameters=ParameterNoiseHyperparameters(),
         compose=compose,
     ),
 )

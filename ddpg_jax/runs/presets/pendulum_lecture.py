@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from ddpg_jax.types import Environment, PyTree, TimeStep
 
 
-def compose(numbers: ddpg.DDPGNumbers, env: Environment) -> Parts:
+def compose(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Parts:
     """The lecture's linear actor, start and noise."""
-    if numbers.inverting_gradients:
+    if hyperparameters.inverting_gradients:
         raise ValueError("inverting_gradients=True: the lecture's actions have no bounds; leave it False.")
-    linear = components.actor(numbers, env, output=lambda x: x, final_bound=None)
-    agent = ddpg.make(numbers, linear, components.critic(numbers, env, final_bound=None))
-    noise = ddpg_jax.noise.ornstein_uhlenbeck(numbers.stddev, reset_at_episode_start=False)
-    return components.assemble(numbers, agent, lambda agent: ddpg_jax.behaviour.explore(agent, noise), own_warm_up=True)
+    linear = components.actor(hyperparameters, env, output=lambda x: x, final_bound=None)
+    agent = ddpg.make(hyperparameters, linear, components.critic(hyperparameters, env, final_bound=None))
+    noise = ddpg_jax.noise.ornstein_uhlenbeck(hyperparameters.stddev, reset_at_episode_start=False)
+    return components.assemble(hyperparameters, agent, lambda agent: ddpg_jax.behaviour.explore(agent, noise), own_warm_up=True)
 
 
 def in_torques(env: Environment) -> Environment:
@@ -51,7 +51,7 @@ PRESETS = (
             "1,000 episodes after the first full batch."
         ),
         ours="all episodes are played (there it ends once the mean of the last 100 returns is above -300).",
-        numbers=ddpg.DDPGNumbers(
+        hyperparameters=ddpg.DDPGHyperparameters(
             total_timesteps=200_064,
             learning_starts=64,
             batch_size=64,

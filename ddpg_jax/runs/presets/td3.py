@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
-from ddpg_jax.runs.options.hyperparameters import LONGEST_DELAY, Numbers
+from ddpg_jax.runs.options.hyperparameters import LONGEST_DELAY, Hyperparameters
 from ddpg_jax.runs.options.preset import Parts, Preset
 from ddpg_jax.runs.presets import components
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TD3Numbers(Numbers):
-    """The numbers of TD3."""
+class TD3Hyperparameters(Hyperparameters):
+    """The hyper-parameters of TD3."""
 
     stddev: float = 0.1
     """Of the exploration noise, in units of the normalised action range."""
@@ -32,35 +32,35 @@ class TD3Numbers(Numbers):
         return self.policy_delay
 
     def check(self) -> None:
-        """As in `Numbers.check`."""
+        """As in `Hyperparameters.check`."""
         from ddpg_jax import checks
 
         super().check()
         checks.between(1, LONGEST_DELAY, policy_delay=self.policy_delay)
 
 
-def compose(numbers: TD3Numbers, env: Environment, **start: Any) -> Parts:
+def compose(hyperparameters: TD3Hyperparameters, env: Environment, **start: Any) -> Parts:
     """TD3 with clipped Gaussian noise."""
     agent = ddpg_jax.agents.td3(
-        components.actor(numbers, env, **start),
-        components.critic(numbers, env, **start),
-        gamma=numbers.gamma,
-        tau=numbers.tau,
-        actor_learning_rate=components.actor_rate(numbers),
-        critic_learning_rate=components.critic_rate(numbers),
-        critic_weight_decay=numbers.critic_weight_decay,
-        target_noise=numbers.target_noise,
-        target_noise_clip=numbers.target_noise_clip,
-        policy_delay=numbers.policy_delay,
-        optimizer=components.optimizer(numbers),
-        axis_name=numbers.axis_name,
+        components.actor(hyperparameters, env, **start),
+        components.critic(hyperparameters, env, **start),
+        gamma=hyperparameters.gamma,
+        tau=hyperparameters.tau,
+        actor_learning_rate=components.actor_rate(hyperparameters),
+        critic_learning_rate=components.critic_rate(hyperparameters),
+        critic_weight_decay=hyperparameters.critic_weight_decay,
+        target_noise=hyperparameters.target_noise,
+        target_noise_clip=hyperparameters.target_noise_clip,
+        policy_delay=hyperparameters.policy_delay,
+        optimizer=components.optimizer(hyperparameters),
+        axis_name=hyperparameters.axis_name,
     )
-    return components.assemble(numbers, agent, components.gaussian(numbers.stddev))
+    return components.assemble(hyperparameters, agent, components.gaussian(hyperparameters.stddev))
 
 
-def paper(numbers: TD3Numbers, env: Environment) -> Parts:
+def paper(hyperparameters: TD3Hyperparameters, env: Environment) -> Parts:
     """The same, with final layers that start like the others."""
-    return compose(numbers, env, final_bound=None)
+    return compose(hyperparameters, env, final_bound=None)
 
 
 def random_steps(env: str) -> Mapping[str, Any]:
@@ -78,7 +78,7 @@ PRESETS = (
             "0.005, gamma 0.99, N(0, 0.1), target noise 0.2 clipped at 0.5, delay 2, replay 1e6, 1e6 steps."
         ),
         ours="1,000 random steps (25,000 there); final layers start in U[-3e-3, 3e-3] (at fan-in there).",
-        numbers=TD3Numbers(),
+        hyperparameters=TD3Hyperparameters(),
         compose=compose,
     ),
     Preset(
@@ -90,7 +90,9 @@ PRESETS = (
             "on HalfCheetah and Ant and 1,000 elsewhere. All layers start at fan-in, as in the authors' code; gamma 0.99 is "
             "from there too."
         ),
-        numbers=TD3Numbers(batch_size=100, hidden=(400, 300), actor_learning_rate=1e-3, critic_learning_rate=1e-3),
+        hyperparameters=TD3Hyperparameters(
+            batch_size=100, hidden=(400, 300), actor_learning_rate=1e-3, critic_learning_rate=1e-3
+        ),
         compose=paper,
         exact=True,
         published_for=random_steps,

@@ -1,4 +1,4 @@
-"""TD3 with categorical critics on large batches from many environments, by the numbers of FastTD3 where tasks have none."""
+"""TD3 with categorical critics on large batches from many environments, by the hyper-parameters of FastTD3 where tasks have none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import ddpg_jax
-from ddpg_jax.runs.options.hyperparameters import LONGEST_DELAY, MOST_ATOMS, Numbers
+from ddpg_jax.runs.options.hyperparameters import LONGEST_DELAY, MOST_ATOMS, Hyperparameters
 from ddpg_jax.runs.options.preset import Parts, Preset
 from ddpg_jax.runs.presets import components
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TD3CategoricalNumbers(Numbers):
-    """The numbers of TD3 with categorical critics."""
+class TD3CategoricalHyperparameters(Hyperparameters):
+    """The hyper-parameters of TD3 with categorical critics."""
 
     stddev_low: float = 0.001
     stddev_high: float = 0.4
@@ -34,7 +34,7 @@ class TD3CategoricalNumbers(Numbers):
         return self.policy_delay
 
     def check(self) -> None:
-        """As in `Numbers.check`."""
+        """As in `Hyperparameters.check`."""
         from ddpg_jax import checks
 
         super().check()
@@ -43,31 +43,35 @@ class TD3CategoricalNumbers(Numbers):
 
 
 def compose(
-    numbers: TD3CategoricalNumbers, env: Environment, *, actor_bound: float | None = 3e-3, critic_bound: float | None = 3e-3
+    hyperparameters: TD3CategoricalHyperparameters,
+    env: Environment,
+    *,
+    actor_bound: float | None = 3e-3,
+    critic_bound: float | None = 3e-3,
 ) -> Parts:
     """TD3 on distributions, Gaussian noise of a spread drawn per episode; bounds: of how the networks' final layers start."""
     agent = ddpg_jax.agents.td3_categorical(
-        components.actor(numbers, env, final_bound=actor_bound),
-        components.critic(numbers, env, num_atoms=numbers.num_atoms, final_bound=critic_bound),
-        v_min=numbers.v_min,
-        v_max=numbers.v_max,
-        gamma=numbers.gamma,
-        tau=numbers.tau,
-        actor_learning_rate=components.actor_rate(numbers),
-        critic_learning_rate=components.critic_rate(numbers),
-        critic_weight_decay=numbers.critic_weight_decay,
-        target_noise=numbers.target_noise,
-        target_noise_clip=numbers.target_noise_clip,
-        policy_delay=numbers.policy_delay,
-        optimizer=components.optimizer(numbers),
-        axis_name=numbers.axis_name,
+        components.actor(hyperparameters, env, final_bound=actor_bound),
+        components.critic(hyperparameters, env, num_atoms=hyperparameters.num_atoms, final_bound=critic_bound),
+        v_min=hyperparameters.v_min,
+        v_max=hyperparameters.v_max,
+        gamma=hyperparameters.gamma,
+        tau=hyperparameters.tau,
+        actor_learning_rate=components.actor_rate(hyperparameters),
+        critic_learning_rate=components.critic_rate(hyperparameters),
+        critic_weight_decay=hyperparameters.critic_weight_decay,
+        target_noise=hyperparameters.target_noise,
+        target_noise_clip=hyperparameters.target_noise_clip,
+        policy_delay=hyperparameters.policy_delay,
+        optimizer=components.optimizer(hyperparameters),
+        axis_name=hyperparameters.axis_name,
     )
     noise = ddpg_jax.noise
-    drawn = noise.chain(noise.gaussian_per_episode(numbers.stddev_low, numbers.stddev_high), noise.clip())
-    return components.assemble(numbers, agent, lambda agent: ddpg_jax.behaviour.explore(agent, drawn))
+    drawn = noise.chain(noise.gaussian_per_episode(hyperparameters.stddev_low, hyperparameters.stddev_high), noise.clip())
+    return components.assemble(hyperparameters, agent, lambda agent: ddpg_jax.behaviour.explore(agent, drawn))
 
 
-NUMBERS = TD3CategoricalNumbers(
+NUMBERS = TD3CategoricalHyperparameters(
     total_timesteps=50_000_000,
     num_envs=1_024,
     learning_starts=10 * 1_024,
@@ -86,7 +90,7 @@ NUMBERS = TD3CategoricalNumbers(
 PRESETS = (
     Preset(
         name="td3-categorical",
-        summary="TD3 with categorical critics, on large batches from a thousand environments where a task has no numbers.",
+        summary="TD3 with categorical critics, on large batches from a thousand environments where a task has no hyper-parameters.",
         source=(
             "Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: 1,024 environments, batch 32,768, "
             "2 updates per step, delay 2, AdamW 3e-4 with decay 0.1, tau 0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, "
@@ -97,7 +101,7 @@ PRESETS = (
             "final layers start in U[-3e-3, 3e-3] (the actor's from N(0, 0.01), the critics' at fan-in there); float32 "
             "(bfloat16 there); 5e7 steps."
         ),
-        numbers=NUMBERS,
+        hyperparameters=NUMBERS,
         compose=compose,
         scaled_down={
             "num_envs": 1,

@@ -19,7 +19,7 @@ from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.presets import Parts
 from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.programs.evaluation import BEGINNING, evaluation_keys, evaluator, host_seed
-from ddpg_jax.runs.programs.setup import compose, environment, member_keys, member_numbers
+from ddpg_jax.runs.programs.setup import compose, environment, member_keys, member_hyperparameters
 from ddpg_jax.types import Agent, Environment, PyTree, strong
 
 
@@ -44,14 +44,14 @@ def build(
     (`ddpg_jax.host.Stopped`). ``weigh`` refuses what is too much for this machine, where it is to run here.
 
     Raises:
-        ValueError: a part refuses its numbers, or the state does not fit into memory.
+        ValueError: a part refuses its hyper-parameters, or the state does not fit into memory.
     """
     if envs.on_host(config.env):
         built = _build_on_host(config, stopped)
     else:
-        env = environment(config, config.numbers.num_envs)
+        env = environment(config, config.hyperparameters.num_envs)
         for member in range(config.seeds if config.vary else 0):
-            own: dict[str, Any] = runs_population.numbers_of(config.vary, member)
+            own: dict[str, Any] = runs_population.hyperparameters_of(config.vary, member)
             compose(config, env, **own)  # refuses what is out of its range
         population, state = population_of(config), shapes(config)
         state = state if population.place is None else population.place.state(state)
@@ -76,7 +76,7 @@ def shapes(config: Config) -> PyTree:
     if config.evolve:
         never: Any = None
         start = _evolving(config, Population(start, never, never)).start
-    return jax.eval_shape(start, member_keys(config), member_numbers(config))
+    return jax.eval_shape(start, member_keys(config), member_hyperparameters(config))
 
 
 def _evolving(config: Config, population: Population) -> Population:
@@ -86,15 +86,15 @@ def _evolving(config: Config, population: Population) -> Population:
 
 
 def member_of(config: Config) -> Callable[[Numbers], Member]:
-    """``member(numbers)``: what one seed of this run does, with some of its numbers replaced by traced ones; one of its shards,
+    """``member(hyperparameters)``: what one seed of this run does, with some of its hyper-parameters replaced by traced ones; one of its shards,
     where the run's mesh has more of each."""
     shards = runs_mesh.of(config.mesh).data
-    env = environment(config, config.numbers.num_envs // shards)
+    env = environment(config, config.hyperparameters.num_envs // shards)
     played = environment(config, -(-config.evaluation_episodes // shards))
     assert isinstance(played, Environment)
 
-    def member(numbers: Numbers) -> Member:
-        parts = compose(config, env, shards, **numbers)
+    def member(hyperparameters: Numbers) -> Member:
+        parts = compose(config, env, shards, **hyperparameters)
         trainer = _make_train(train.make_train, config, parts, env, shards)
         start = lambda key: trainer.warm_up(trainer.init(key))
         return Member(start, trainer.chunk, rollout.make_evaluate(parts.agent, played))
@@ -118,24 +118,26 @@ def _make_train(make: Callable, config: Config, parts: Parts, env: Any, shards: 
 def _build_on_host(config: Config, stopped: Callable[[], bool]) -> Built:
     if config.seeds > 1 or config.vary:
         raise ValueError(f"seeds={config.seeds}: environments on the host are trained one seed at a time; start several runs.")
-    env = environment(config, config.numbers.num_envs)
+    env = environment(config, config.hyperparameters.num_envs)
     parts = compose(config, env)
     trainer = _make_train(functools.partial(host.make_train, stopped=stopped), config, parts, env)
     init = jax.jit(lambda key: strong(trainer.init(key)))
 
-    def start(key: jax.Array, numbers: Numbers) -> TrainState:
+    def start(key: jax.Array, hyperparameters: Numbers) -> TrainState:
         trainer.begin(host_seed(evaluation_keys(config, BEGINNING, 0)))
         return trainer.warm_up(init(key))
 
     play = evaluator(config, parts.agent, config.evaluation_episodes, stopped)
-    population = Population(start, lambda state, numbers: trainer.chunk(state), lambda state, key, numbers: play(state, key))
+    population = Population(
+        start, lambda state, hyperparameters: trainer.chunk(state), lambda state, key, hyperparameters: play(state, key)
+    )
     return Built(parts.agent, population, jax.eval_shape(init, member_keys(config)), trainer)
 
 
 def compile_programs(built: Built, config: Config) -> Programs:
     """Compile each program of a run once."""
     if built.host is None:
-        return compiled(built.population, member_keys(config), member_numbers(config))
+        return compiled(built.population, member_keys(config), member_hyperparameters(config))
     begin = time.perf_counter()
     built.host.compile()
     return Programs(*built.population[:3], time.perf_counter() - begin)

@@ -13,7 +13,7 @@ from ddpg_jax.population import Programs
 from ddpg_jax.runs import layout
 from ddpg_jax.runs.config.run_config import Config, RunError
 from ddpg_jax.runs.programs import memory
-from ddpg_jax.runs.programs.setup import environment, member_keys, member_numbers
+from ddpg_jax.runs.programs.setup import environment, member_keys, member_hyperparameters
 from ddpg_jax.types import Agent, AgentState, Environment
 
 FINAL_EPISODES = 100
@@ -53,7 +53,7 @@ def evaluation_keys(config: Config, stream: int, number: int) -> jax.Array:
 
 
 def held_out(returns: np.ndarray, config: Config) -> np.ndarray:
-    """The returns of an evaluation, all of them numbers, or NaN of members that broke down where members differ.
+    """The returns of an evaluation, all of them finite, or NaN of members that broke down where members differ.
 
     Raises:
         RunError: one of them is NaN, and members do not differ.
@@ -73,9 +73,9 @@ def played(config: Config, returns: Any) -> np.ndarray:
 
 def final_returns(config: Config, programs: Programs, agent_state: AgentState) -> np.ndarray:
     """``[seeds, >= 100]`` returns of fresh deterministic episodes that no evaluation before has seen."""
-    rounds, numbers = -(-FINAL_EPISODES // config.evaluation_episodes), member_numbers(config)
+    rounds, hyperparameters = -(-FINAL_EPISODES // config.evaluation_episodes), member_hyperparameters(config)
     parts = [
-        played(config, programs.evaluate(agent_state, evaluation_keys(config, FINAL, index), numbers))
+        played(config, programs.evaluate(agent_state, evaluation_keys(config, FINAL, index), hyperparameters))
         for index in range(rounds)
     ]
     return held_out(np.concatenate(parts, axis=1)[:, :FINAL_EPISODES].astype(np.float64), config)

@@ -55,12 +55,12 @@ def _share(leaf: Any) -> tuple[int, ...]:
 def kept(config: Config, state: PyTree) -> list[Part]:
     """What a run holds from its beginning to its end; ``state``: the shapes of its training state."""
     state = state.members if config.evolve else state
-    agent, numbers, seeds = state.agent, config.numbers, config.seeds
-    capacity = f"replay_capacity={numbers.replay_capacity:,}, seeds={seeds}"
+    agent, hyperparameters, seeds = state.agent, config.hyperparameters, config.seeds
+    capacity = f"replay_capacity={hyperparameters.replay_capacity:,}, seeds={seeds}"
     optimisers = size((agent.actor.opt_state, agent.critic.opt_state))
     return [
         Part(f"the replay ({capacity})", size(state.replay), "--replay-capacity or --seeds"),
-        Part(f"environments (num_envs={numbers.num_envs:,})", size(state.collector), "--num-envs or --seeds"),
+        Part(f"environments (num_envs={hyperparameters.num_envs:,})", size(state.collector), "--num-envs or --seeds"),
         Part("networks and their targets", size(agent) - optimisers, "--hidden, --critic-hidden or --seeds"),
         Part("optimisers", optimisers, "--hidden, --critic-hidden or --seeds"),
         Part("the window of multi-step returns", size(state.window), "--n-step, --num-envs or --seeds"),
@@ -78,10 +78,14 @@ def copied(state: PyTree) -> Part:
 def guessed(config: Config, state: PyTree) -> list[Part]:
     """What its programs need besides, at the least, as far as that is known before they are compiled."""
     state = state.members if config.evolve else state
-    numbers, schedule, seeds = config.numbers, config.schedule, config.seeds
-    rows = numbers.batch_size * numbers.batches_per_update
-    wide = sum(numbers.hidden) + sum(numbers.critic_hidden or numbers.hidden) + getattr(numbers, "num_atoms", 1)
-    batch = seeds * (numbers.batch_size * 4 * wide + rows * _as_numbers(config, state.collector.observation))
+    hyperparameters, schedule, seeds = config.hyperparameters, config.schedule, config.seeds
+    rows = hyperparameters.batch_size * hyperparameters.batches_per_update
+    wide = (
+        sum(hyperparameters.hidden)
+        + sum(hyperparameters.critic_hidden or hyperparameters.hidden)
+        + getattr(hyperparameters, "num_atoms", 1)
+    )
+    batch = seeds * (hyperparameters.batch_size * 4 * wide + rows * _as_numbers(config, state.collector.observation))
     round_keys = 2 * schedule.collect_steps + 2 * schedule.updates_per_step
     return [
         Part("environments of the evaluation", _evaluation(config, state), "--evaluation-episodes or --seeds"),
@@ -95,7 +99,7 @@ def guessed(config: Config, state: PyTree) -> list[Part]:
 def _as_numbers(config: Config, observation: PyTree) -> int:
     """Bytes of an observation and its successor as a batch has them: as they come, and bytes of images as float32 too."""
     one = sum(math.prod(x.shape) * (5 if x.dtype == np.uint8 else x.dtype.itemsize) for x in jax.tree.leaves(observation))
-    return 2 * one // (config.numbers.num_envs * config.seeds)
+    return 2 * one // (config.hyperparameters.num_envs * config.seeds)
 
 
 def parts_of(config: Config, state: PyTree) -> list[Part]:
@@ -115,7 +119,7 @@ def require_playable(env: Environment | HostEnvironment, steps: int) -> None:
 
 
 def _evaluation(config: Config, state: PyTree) -> int:
-    return size(state.collector) // config.numbers.num_envs * config.evaluation_episodes
+    return size(state.collector) // config.hyperparameters.num_envs * config.evaluation_episodes
 
 
 def require_memory(parts: Iterable[Part]) -> None:

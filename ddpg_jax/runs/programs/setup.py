@@ -36,16 +36,16 @@ def member_keys(config: Config) -> jax.Array:
     return jax.random.key(seeds[0]) if config.seeds == 1 else jax.vmap(jax.random.key)(jnp.array(seeds))
 
 
-def member_numbers(config: Config) -> dict[str, jax.Array]:
-    """The numbers that members have of their own, ``[seeds]`` each, or scalars of a run with one."""
-    numbers = {name: jnp.array(values, jnp.float32) for name, values in config.vary.items() if name != "seed"}
-    return {name: values[0] for name, values in numbers.items()} if config.seeds == 1 else numbers
+def member_hyperparameters(config: Config) -> dict[str, jax.Array]:
+    """The hyper-parameters that members have of their own, ``[seeds]`` each, or scalars of a run with one."""
+    hyperparameters = {name: jnp.array(values, jnp.float32) for name, values in config.vary.items() if name != "seed"}
+    return {name: values[0] for name, values in hyperparameters.items()} if config.seeds == 1 else hyperparameters
 
 
 def compose(config: Config, env: Any, shards: int = 1, **replaced: Any) -> Parts:
-    """The run's agent, replay and behaviour in such an environment, with some of its numbers replaced; of one of its shards."""
-    numbers = dataclasses.replace(config.numbers, **replaced)
-    return config.preset.compose(numbers if shards == 1 else numbers.of_shard(shards, sharding.DATA), env)
+    """The run's agent, replay and behaviour in such an environment, with some of its hyper-parameters replaced; of one of its shards."""
+    hyperparameters = dataclasses.replace(config.hyperparameters, **replaced)
+    return config.preset.compose(hyperparameters if shards == 1 else hyperparameters.of_shard(shards, sharding.DATA), env)
 
 
 def on_devices(config: Config, say: Callable[[str], None], resume: bool) -> Config:

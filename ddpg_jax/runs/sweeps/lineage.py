@@ -25,12 +25,12 @@ def write(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def lineage(run: Path, names: list[str]) -> dict[str, Any]:
     """Of a run whose members evolve: ``env_steps [T]`` at the ends of its chunks, and ``[T][M]`` of each ``parent`` (whose
-    state a member had at the chunk's beginning), ``return`` at its end and ``numbers`` during it; and of the
+    state a member had at the chunk's beginning), ``return`` at its end and ``hyperparameters`` during it; and of the
     member that is best at the end ``ancestors [T]``: in whose place each of its chunks was trained."""
     rows = read_metrics(run)
     made: dict[str, Any] = {"env_steps": [row["env_steps"] for row in rows]}
     made |= {name: [row[name] for row in rows] for name in ("parent", "return")}
-    made["numbers"] = {name: [row[name] for row in rows] for name in names}
+    made["hyperparameters"] = {name: [row[name] for row in rows] for name in names}
     last = [-np.inf if value is None else value for value in rows[-1]["return"]]
     made["ancestors"] = _ancestors(made["parent"], int(np.argmax(last)))
     return made
@@ -44,12 +44,12 @@ def _ancestors(parents: list[list[int]], member: int) -> list[int]:
 
 
 def draw(folder: Path, made: dict[str, Any]) -> Path:
-    """``lineage.png``: numbers and returns of all members over time; red lines lead from a parent to its copies."""
-    figure = sweep_plots.canvas(7.2, 2.6 * (len(made["numbers"]) + 1))
-    axes = figure.subplots(len(made["numbers"]) + 1, 1, sharex=True, squeeze=False)[:, 0]
+    """``lineage.png``: hyper-parameters and returns of all members over time; red lines lead from a parent to its copies."""
+    figure = sweep_plots.canvas(7.2, 2.6 * (len(made["hyperparameters"]) + 1))
+    axes = figure.subplots(len(made["hyperparameters"]) + 1, 1, sharex=True, squeeze=False)[:, 0]
     returns = [value for row in made["return"] for value in row if value is not None]
     colour, scale = sweep_plots.colours(returns)
-    for axis, (name, values) in zip(axes, [*made["numbers"].items(), ("return", made["return"])], strict=True):
+    for axis, (name, values) in zip(axes, [*made["hyperparameters"].items(), ("return", made["return"])], strict=True):
         _panel(axis, made, np.array(values, float), colour)
         axis.set_ylabel(name)
         if name != "return" and sweep_plots.is_wide([value for row in values for value in row]):

@@ -21,11 +21,11 @@ SHARE = 0.8
 
 
 class Member(NamedTuple):
-    """One agent of a sweep: its number, its seed, and its own numbers."""
+    """One agent of a sweep: its number, its seed, and its own hyper-parameters."""
 
     member: int
     seed: int
-    numbers: dict[str, Any]
+    hyperparameters: dict[str, Any]
 
 
 class Part(NamedTuple):
@@ -90,7 +90,7 @@ def make_plan(
     places = {name: options.pop(name) for name in ASKED if name in options}
     common = make_config(env, seeds=seeds, **options)
     options = options | {"preset": common.preset.name, "seed": common.seed}
-    kinds = get_type_hints(type(common.numbers))
+    kinds = get_type_hints(type(common.hyperparameters))
     values = {name.replace("-", "_"): given for name, given in values.items()}
     spaces = {name: search_space.parsed(name, given, _kind(name, kinds, common)) for name, given in values.items()}
     if not spaces:
@@ -140,7 +140,7 @@ def _parts(
 ) -> Iterable[Part]:
     groups: dict[str, list[Member]] = {}
     for member in members:
-        own = {name: value for name, value in member.numbers.items() if name in apart}
+        own = {name: value for name, value in member.hyperparameters.items() if name in apart}
         if envs.on_host(env):
             own["seed"] = member.seed
         groups.setdefault(json.dumps(own), []).append(member)
@@ -164,18 +164,18 @@ def _parts(
 
 
 def _varied(members: list[Member], apart: set[str]) -> dict[str, Any]:
-    names = [name for name in members[0].numbers if name not in apart]
-    vary = {name: [member.numbers[name] for member in members] for name in names}
+    names = [name for name in members[0].hyperparameters if name not in apart]
+    vary = {name: [member.hyperparameters[name] for member in members] for name in names}
     return {"seeds": len(members), "vary": vary | {"seed": [member.seed for member in members]}}
 
 
 def _most(env: str, options: dict[str, Any], group: list[Member], apart: set[str], memory: int | None) -> int:
-    """How many members fit at once, at least one; all numbers of all members have been looked at then."""
+    """How many members fit at once, at least one; all hyper-parameters of all members have been looked at then."""
     alone = {name: value for name, value in options.items() if name != "evolve"}
     config = make_config(env, **alone)
-    made = setup.environment(config, config.numbers.num_envs)
+    made = setup.environment(config, config.hyperparameters.num_envs)
     for member in group:
-        floats = {name: value for name, value in member.numbers.items() if name not in apart}
+        floats = {name: value for name, value in member.hyperparameters.items() if name not in apart}
         make_config(env, **alone | floats)
         setup.compose(config, made, **floats)
     found = runs_memory.parts_of(config, build.build(config).state)

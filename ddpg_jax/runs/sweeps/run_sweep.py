@@ -35,11 +35,11 @@ class Sweep:
 
     folder: Path
     members: list[dict[str, Any]]
-    """Of each: ``member``, ``seed``, ``numbers``, ``final_return``, ``final_return_std``; it is in ``place`` of ``run``."""
+    """Of each: ``member``, ``seed``, ``hyperparameters``, ``final_return``, ``final_return_std``; it is in ``place`` of ``run``."""
     best: dict[str, Any]
     """The one of them with the greatest final return."""
     settings: list[dict[str, Any]]
-    """Members with the same numbers together: ``numbers``, ``members``, ``returns``; the best mean first."""
+    """Members with the same numbers together: ``hyperparameters``, ``members``, ``returns``; the best mean first."""
 
     def curve(self, member: int) -> tuple[np.ndarray, np.ndarray]:
         """``(env_steps [T], returns [T])`` of one member, of deterministic episodes."""

@@ -1,4 +1,4 @@
-"""What a sweep goes through: lists, evenly spaced values and random draws of a preset's numbers; imports no JAX."""
+"""What a sweep goes through: lists, evenly spaced values and random draws of a preset's hyper-parameters; imports no JAX."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a sweep: what came of which numbers, and the curve of every member."""
+"""Pictures of a sweep: what came of which hyper-parameters, and the curve of every member."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def canvas(width: float, height: float) -> Any:
 
 
 def write_all(folder: Path, members: list[dict[str, Any]]) -> list[Path]:
-    """``sweep.png``: a heat map of two numbers, lines for one, parallel coordinates for more; ``curves.png``."""
+    """``sweep.png``: a heat map of two hyper-parameters, lines for one, parallel coordinates for more; ``curves.png``."""
     return [write_figure(sweep(members), folder / "sweep.png"), write_figure(curves(folder, members), folder / "curves.png")]
 
 
 def sweep(members: list[dict[str, Any]]) -> Any:
-    """What came of which numbers."""
-    names = list(members[0]["numbers"])
+    """What came of which hyper-parameters."""
+    names = list(members[0]["hyperparameters"])
     found = sweep_results.settings(members)
     if len(names) == 1:
         return _line(names[0], members)
@@ -65,7 +65,7 @@ def curves(folder: Path, members: list[dict[str, Any]]) -> Any:
     for one in members:
         steps, returns = sweep_results.curve_of(folder, one["member"])
         last = one is best
-        named = f"member {one['member']}: {sweep_results.label(one['numbers'])}" if last else None
+        named = f"member {one['member']}: {sweep_results.label(one['hyperparameters'])}" if last else None
         axes.plot(
             steps, returns, color=colour(one["final_return"]), lw=2.5 if last else 0.9, zorder=3 if last else 2, label=named
         )
@@ -89,7 +89,7 @@ def colours(returns: Sequence[float | None]) -> tuple[Any, Any]:
 
 def _values(name: str, found: list[dict[str, Any]]) -> list[Any]:
     """The values of a number, sorted."""
-    values = {sweep_results.text(each["numbers"][name]): each["numbers"][name] for each in found}
+    values = {sweep_results.text(each["hyperparameters"][name]): each["hyperparameters"][name] for each in found}
     return sorted(values.values(), key=lambda value: (isinstance(value, str), value))
 
 
@@ -98,13 +98,13 @@ def _is_number(value: Any) -> bool:
 
 
 def is_wide(values: Sequence[Any]) -> bool:
-    """Whether numbers want a logarithmic axis."""
+    """Whether values want a logarithmic axis."""
     return all(map(_is_number, values)) and min(values) > 0 and max(values) / min(values) >= DECADES
 
 
 def _placed(name: str, members: list[dict[str, Any]]) -> tuple[list[float], list[Any] | None]:
     """Where each member is on an axis; and the values in their order, where they are no numbers."""
-    values = [one["numbers"][name] for one in members]
+    values = [one["hyperparameters"][name] for one in members]
     if all(map(_is_number, values)):
         return values, None
     order = _values(name, members)
@@ -141,7 +141,7 @@ def _heat_map(names: list[str], found: list[dict[str, Any]]) -> Any:
     cells = np.full((len(down), len(right)), np.nan)
     for each in found:
         mean = sweep_results.mean_of(each["returns"])
-        cells[down.index(each["numbers"][names[0]]), right.index(each["numbers"][names[1]])] = mean
+        cells[down.index(each["hyperparameters"][names[0]]), right.index(each["hyperparameters"][names[1]])] = mean
     cells[~np.isfinite(cells)] = np.nan
     figure = canvas(2.6 + 0.75 * len(right), max(3.2, 1.2 + 0.55 * len(down)))
     axes = figure.add_subplot(xlabel=names[1], ylabel=names[0])
@@ -169,7 +169,7 @@ def _scatter(names: list[str], members: list[dict[str, Any]]) -> Any:
 
 
 def _parallel(names: list[str], found: list[dict[str, Any]]) -> Any:
-    """A line for each setting through its numbers to its return."""
+    """A line for each setting through its hyper-parameters to its return."""
     means = [sweep_results.mean_of(each["returns"]) for each in found]
     known = [mean if math.isfinite(mean) else None for mean in means]
     colour, scale = colours(known)

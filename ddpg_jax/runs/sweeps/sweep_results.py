@@ -68,7 +68,7 @@ def located(folder: Path, member: int | None) -> tuple[Path, int]:
 
 
 def outcomes(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of each member its ``numbers`` (where they evolved, the last ones), ``seed``, ``run``, ``place`` in it, and, of runs that
+    """Of each member its ``hyperparameters`` (where they evolved, the last ones), ``seed``, ``run``, ``place`` in it, and, of runs that
     have ended, ``final_return`` and ``final_return_std``; None where the member broke down, or has not ended."""
     found = []
     for index, part in enumerate(plan["parts"]):
@@ -78,7 +78,7 @@ def outcomes(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
             one = plan["members"][number]
             evolved = {name: last[name][place] for name in part["options"].get("evolve", {}).get("ranges", {}) if name in last}
             said = {name: summary[key][place] if summary else None for name, key in FIGURES.items()}
-            found.append({**one, "numbers": one["numbers"] | evolved, "run": run.name, "place": place, **said})
+            found.append({**one, "hyperparameters": one["hyperparameters"] | evolved, "run": run.name, "place": place, **said})
     return sorted(found, key=lambda one: one["member"])
 
 
@@ -105,7 +105,9 @@ def settings(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Members with the same numbers together, ``members`` and ``returns``, the best mean first; broken ones are last."""
     found: dict[str, dict[str, Any]] = {}
     for one in members:
-        each = found.setdefault(json.dumps(one["numbers"]), {"numbers": one["numbers"], "members": [], "returns": []})
+        each = found.setdefault(
+            json.dumps(one["hyperparameters"]), {"hyperparameters": one["hyperparameters"], "members": [], "returns": []}
+        )
         each["members"].append(one["member"])
         each["returns"].append(one["final_return"])
     return sorted(found.values(), key=lambda each: -mean_of(each["returns"]))
@@ -123,9 +125,9 @@ def curve_of(folder: Path, member: int) -> tuple[np.ndarray, np.ndarray]:
     return steps, returns[:, place] if len(steps) else np.empty(0)
 
 
-def label(numbers: Mapping[str, Any]) -> str:
-    """A member's numbers on one line."""
-    return ", ".join(f"{name} {text(value)}" for name, value in numbers.items())
+def label(hyperparameters: Mapping[str, Any]) -> str:
+    """A member's hyper-parameters on one line."""
+    return ", ".join(f"{name} {text(value)}" for name, value in hyperparameters.items())
 
 
 def text(value: Any) -> str:

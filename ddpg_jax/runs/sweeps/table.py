@@ -26,10 +26,10 @@ def show(members: list[dict[str, Any]]) -> None:
 
 
 def table(members: list[dict[str, Any]]) -> Table:
-    """A line for each setting, the best first: its numbers, and of its members the mean, worst and best final return."""
+    """A line for each setting, the best first: its hyper-parameters, and of its members the mean, worst and best final return."""
     found = sweep_results.settings(members)
     several = any(len(each["members"]) > 1 for each in found)
-    names = list(found[0]["numbers"])
+    names = list(found[0]["hyperparameters"])
     made = Table(title=f"{len(members)} members, {len(found)} settings" if several else f"{len(members)} members")
     made.add_column("members" if several else "member", justify="right")
     for name in names:
@@ -41,7 +41,7 @@ def table(members: list[dict[str, Any]]) -> Table:
         figures = (
             _several(each["returns"]) if several else [*_several(each["returns"])[:1], _number(spread[each["members"][0]])]
         )
-        own = [sweep_results.text(each["numbers"][name]) for name in names]
+        own = [sweep_results.text(each["hyperparameters"][name]) for name in names]
         made.add_row(_numbers(each["members"]), *own, *figures, style="bold green" if rank == 0 else None)
     if len(found) > MOST_ROWS:
         made.caption = f"and {len(found) - MOST_ROWS} more, in members.json"

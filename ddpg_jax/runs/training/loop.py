@@ -28,7 +28,7 @@ from ddpg_jax.runs.folder.metrics_log import Log
 from ddpg_jax.runs.programs import compiled_memory, memory
 from ddpg_jax.runs.programs.build import Built, build, compile_programs
 from ddpg_jax.runs.programs.evaluation import BEGINNING, DURING, evaluation_keys, final_returns, held_out, host_seed, played
-from ddpg_jax.runs.programs.setup import member_keys, member_numbers, on_devices
+from ddpg_jax.runs.programs.setup import member_keys, member_hyperparameters, on_devices
 from ddpg_jax.runs.results import run_pictures
 from ddpg_jax.runs.results.statistics import summary
 from ddpg_jax.runs.training.startup import Background, begun, check_folder, restore
@@ -135,14 +135,14 @@ def _begin(
     """State, chunks done and time so far: of the newest checkpoint, or, where there is none, of the warm-up."""
     restored = None if checkpoints is None else restore(config, checkpoints, built, folder, say)
     if restored is None:
-        state = jax.block_until_ready(programs.start(member_keys(config), member_numbers(config)))
+        state = jax.block_until_ready(programs.start(member_keys(config), member_hyperparameters(config)))
         of_seeds = lambda steps: np.min(steps.reshape(config.seeds, -1), axis=1)  # of all shards
         first = jax.tree.map(of_seeds, layout.fetched(state.first_bad_step))
         _require_finite(config, first, {}, config.schedule.warm_up_steps, None)
         return state, 0, Clock()
     state, done, clock = restored
     if done > config.num_chunks:
-        raise RunError(f"{folder} is already past total_timesteps={config.numbers.total_timesteps}: raise it to go on.")
+        raise RunError(f"{folder} is already past total_timesteps={config.hyperparameters.total_timesteps}: raise it to go on.")
     if built.host is not None:
         built.host.begin(host_seed(evaluation_keys(config, BEGINNING, config.schedule.steps_after(done))))
         say("environments on the host begin anew; all else goes on where it was.")
@@ -173,10 +173,10 @@ class _Loop(NamedTuple):
 
     def run(self, state: PyTree, done: int, clock: Clock) -> PyTree:
         """Chunks ``done`` to the last. Each is saved before anything is done with it that may fail."""
-        saved, numbers = self._steps(done) if done else None, member_numbers(self.config)
+        saved, hyperparameters = self._steps(done) if done else None, member_hyperparameters(self.config)
         for chunks in range(done + 1, self.config.num_chunks + 1):
             begin = time.perf_counter()
-            state, report = self.programs.chunk(state, numbers)
+            state, report = self.programs.chunk(state, hyperparameters)
             report = layout.fetched(report)
             self.agree()
             clock.add(time.perf_counter() - begin)
@@ -223,7 +223,7 @@ class _Loop(NamedTuple):
             return None
         keys = evaluation_keys(self.config, DURING, self._steps(chunks))
         with self._timed("evaluation"), contextlib.suppress(Stopped):
-            returns = played(self.config, self.programs.evaluate(agent_state, keys, member_numbers(self.config)))
+            returns = played(self.config, self.programs.evaluate(agent_state, keys, member_hyperparameters(self.config)))
         return None if self.stop else plain(held_out(returns.astype(np.float64), self.config).mean(axis=1))
 
     def _report(self, row: dict[str, Any]) -> None:
@@ -231,7 +231,7 @@ class _Loop(NamedTuple):
         self.on_chunk(row)
 
     def _require_sound(self, report: Report, steps: int, saved: int | None) -> None:
-        """The numbers are finite, and what was written up to now is written."""
+        """All values are finite, and what was written up to now is written."""
         self._written(until_done=False)
         try:
             _require_finite(self.config, report.first_bad_step, report.finite, steps, saved)
@@ -278,7 +278,7 @@ def _require_finite(
         what, member = f"parameters {broken[0]}", int(np.argmin(finite[broken[0]]))
     else:
         what, member = name, int(np.argmin(first_bad_step[name]))
-        steps = (first[name] + 1) * config.numbers.num_envs
+        steps = (first[name] + 1) * config.hyperparameters.num_envs
     what += f" of seed {config.seed + member}" if config.seeds > 1 else ""
     kept = f"the last finite checkpoint, at {saved} steps, is kept" if saved else "no checkpoint had been written yet"
     raise RunError(
