@@ -22,9 +22,10 @@ if __name__ == "__main__":
     sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 from click.testing import CliRunner  # noqa: E402
+from helpers import hyperparameter_types  # noqa: E402
 
 from ddpg_jax.runs.cli import commands  # noqa: E402
-from ddpg_jax.runs.presets import PRESETS, hyperparameter_types  # noqa: E402
+from ddpg_jax.runs.presets import PRESETS  # noqa: E402
 
 LIMIT = 60
 """Seconds that a line may take."""

@@ -10,7 +10,8 @@ import pytest
 from ddpg_jax import agents, envs, health, networks, noise, replay, returns, rollout, train
 from ddpg_jax.behaviour import explore
 from ddpg_jax.envs import Single, batch
-from ddpg_jax.runs.config.run_config import RunError, make_config
+from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import evaluation
 from ddpg_jax.types import TimeStep, Transition
 

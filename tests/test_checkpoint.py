@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from ddpg_jax.runs.checkpoints import Checkpoints
-from ddpg_jax.runs.config.run_config import RunError
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.types import AgentState, NetworkState, is_key
 
 RECORD = {"chunks": 3, "train_seconds": 0.1, "config": {"env": "pendulum", "env_options": {}, "hidden": [64, 64], "tau": 5e-3}}

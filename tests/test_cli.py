@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from helpers import hyperparameter_types
 
 from ddpg_jax import envs
 from ddpg_jax.runs.checkpoints import Checkpoints
@@ -23,7 +24,6 @@ from ddpg_jax.runs.cli.commands import main
 from ddpg_jax.runs.cli.jax_setup import use_compilation_cache
 from ddpg_jax.runs.config.run_config import DERIVED, make_config
 from ddpg_jax.runs.folder.metrics import read_metrics
-from ddpg_jax.runs.presets import hyperparameter_types
 from ddpg_jax.runs.programs.build import build
 from ddpg_jax.runs.training import loop, progress
 
@@ -446,7 +446,7 @@ CATEGORICAL = {
     "num_atoms": 11,
 }
 IMAGES = {"channels": 5, "layers": 2, "stride": 2, "trunk": 7, "shift": 1, "stddev_start": 0.9, "stddev_steps": 77}
-DRIVE = {"theta": 0.5, "stddev_half_life": 90, "code": 3, "beta": 0.25, "images": 12, "images_every": 2}
+DRIVE = {"theta": 0.5, "stddev_half_life": 90, "latent_size": 3, "beta": 0.25, "images": 12, "images_every": 2}
 DRIVE |= {"image_updates": 4, "image_batch": 6, "image_learning_rate": 0.002}
 
 
@@ -470,7 +470,7 @@ def test_numbers_of_other_presets_land_in_config_json():
 def test_a_number_that_the_preset_does_not_have():
     result = invoke("train", "--preset", "paper", "--policy-delay", "2")
     assert result.exit_code == 2
-    assert "preset 'paper' has no policy_delay: it is a number of td3, td3-paper, td3-categorical, fast-td3." in result.stderr
+    assert "preset 'paper' has no policy_delay: it is one of td3, td3-paper, td3-categorical, fast-td3." in result.stderr
 
 
 def test_every_option_lands_in_config_json():
@@ -626,7 +626,7 @@ def test_plain_lines_where_there_is_no_terminal(trained):
     folder, output = trained
     lines = output.splitlines()
     assert lines[0] == f"pendulum, preset default -> {folder}"
-    assert lines[1].startswith("preset default is not all as cited: 1,000 random steps (25,000 there); final layers start in U")
+    assert lines[1].startswith("preset default differs from its source: 1,000 random steps (25,000 there); final layers start in U")
     assert re.match(
         r"hyper-parameters found by trying on pendulum replace the preset's: .*replay_capacity 20000 \(preset: 1000000\)",
         lines[2],

@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import hyperparameter_types
 from hypothesis import assume, settings
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
 from ddpg_jax.replay.rows import LARGEST as ROWS
-from ddpg_jax.runs.config.run_config import DERIVED, FREE, from_flat, load, make_config, resumed
+from ddpg_jax.runs.config.run_config import DERIVED, make_config
+from ddpg_jax.runs.config.stored import FREE, from_flat, load_config, resumed_config
 from ddpg_jax.runs.options import validation
-from ddpg_jax.runs.presets import PRESETS, hyperparameter_types
+from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.programs.setup import environment
 from ddpg_jax.runs.tasks import TASKS
 
@@ -312,7 +314,7 @@ def test_warm_up_and_chunks(options, warm_up, chunks):
 
 
 OF_IMAGES = {"channels", "layers", "shift", "stddev_steps", "stride", "trunk"}  # `tests/test_images.py` tries these
-OF_IMAGES |= {"stddev_half_life", "code", "images", "images_every", "image_updates", "image_batch"}
+OF_IMAGES |= {"stddev_half_life", "latent_size", "images", "images_every", "image_updates", "image_batch"}
 OPTIONAL = {"policy_delay", "num_atoms"} | OF_IMAGES  # counts that not every preset has
 COUNTS = {name for name, kind in hyperparameter_types().items() if kind is int} - {"anneal_updates"} - OPTIONAL
 SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
@@ -346,7 +348,7 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
             for value in values
         ),
         *(({"priority_exponent": value}, f"^priority_exponent={float(value)}: must be") for value in (5, float("nan"))),
-        ({"num_atoms": 51}, "preset 'default' has no num_atoms: it is a number of d4pg, d4pg-paper, td3-categorical"),
+        ({"num_atoms": 51}, "preset 'default' has no num_atoms: it is one of d4pg, d4pg-paper, td3-categorical"),
         ({"critic_hidden": (0,)}, "^critic_hidden=.0,.: give the width"),
         ({"hidden": ()}, "^hidden=.*: give the width"),
         ({"hidden": (64, 0)}, "^hidden=.64, 0.: give the width"),
@@ -373,25 +375,25 @@ def test_chunks_have_steps(size):
 
 def test_load(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no run .*ddpg-jax train"):
-        load(tmp_path)
+        load_config(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(make_config("pendulum", **SHORT).flat()))
-    assert load(tmp_path) == make_config("pendulum", **SHORT)
+    assert load_config(tmp_path) == make_config("pendulum", **SHORT)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"env": "pendulum"', '{"env": "pendulum", "wings": 2}'])
 def test_load_of_a_damaged_configuration(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json is damaged"):
-        load(tmp_path)
+        load_config(tmp_path)
 
 
 def test_resumed_takes_what_may_change_and_refuses_the_rest(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(make_config("pendulum", **SHORT, tau=0.5).flat()))
-    config = resumed(tmp_path, {"total_timesteps": 900, "keep": 3, "hidden": (64, 64)})
+    config = resumed_config(tmp_path, {"total_timesteps": 900, "keep": 3, "hidden": (64, 64)})
     assert (config.hyperparameters.total_timesteps, config.keep, config.hyperparameters.tau) == (900, 3, 0.5)
     for given, told in (({"tau": 0.1}, "tau .run: 0.5, given: 0.1."), ({"num_atoms": 51}, "num_atoms .run: none, given: 51.")):
         with pytest.raises(ValueError, match=told):
-            resumed(tmp_path, given)
+            resumed_config(tmp_path, given)
 
 
 # Values in other clothes
@@ -446,7 +448,7 @@ WHOLE, REAL = "must be a whole number", "must be a finite number"
         ("env_options", {"time_limit": 10**18}, "time_limit=1000000000000000000: must be between 1 and 100000000"),
         ("env_options", {"time_limit": 2.5}, "time_limit=2.5: must be a whole number"),
         ("env_options", {"backend": 3}, "backend=3: must be a name"),
-        ("env_options", {"num_envs": 3}, "env_options has 'num_envs'"),
+        ("env_options", {"num_envs": 3}, "'num_envs' cannot be passed in env_options"),
         *[("env", bad, "env=.*: must be a name") for bad in (5, None, "", "a\nb")],
         *[("preset", bad, "preset=.*: must be a name") for bad in (5, "")],
         *[("dtype", bad, "dtype=.*: must be float32 or bfloat16") for bad in ("float64", "int8")],
@@ -536,7 +538,7 @@ def damaged(**fields):
 def test_a_damaged_configuration_is_one_sentence(tmp_path, content, message):
     (tmp_path / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=rf"config\.json is damaged \(.*{message}.*\): restore it") as refusal:
-        load(tmp_path)
+        load_config(tmp_path)
     assert str(refusal.value).count("\n") == 0
 
 
@@ -545,10 +547,10 @@ def test_a_configuration_lacks_nothing(tmp_path, name):
     whole = make_config("pendulum", **SHORT).flat()
     (tmp_path / "config.json").write_text(json.dumps({key: value for key, value in whole.items() if key != name}))
     with pytest.raises(ValueError, match=f"it lacks {name}"):
-        load(tmp_path)
+        load_config(tmp_path)
 
 
 def test_the_largest_replay_is_the_rings():
-    assert validation.ROWS_LARGEST == ROWS
+    assert validation.MAX_ROWS == ROWS
     with pytest.raises(ValueError, match=r"^replay_capacity=1073741825: must be between 1 and 1073741824"):
         make_config("pendulum", replay_capacity=2**30 + 1)

@@ -5,8 +5,10 @@ import json
 import jax
 import pytest
 
-from ddpg_jax.runs.config import default_preset, run_config
-from ddpg_jax.runs.config.run_config import from_flat, make_config
+from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.config.stored import from_flat, load_config, resumed_config
+from ddpg_jax.runs.options.run_options import ANY_DEVICE
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.tasks import TASKS
 
@@ -40,7 +42,7 @@ def test_the_choice_and_what_is_said_of_it(env, kind, preset, said):
 
 def test_what_was_asked_for_is_no_choice():
     made = make_config("brax/ant", "default")
-    assert (made.device_kind, made.hyperparameters) == (default_preset.ASKED, PRESETS["default"].hyperparameters)
+    assert (made.device_kind, made.hyperparameters) == (ANY_DEVICE, PRESETS["default"].hyperparameters)
 
 
 def test_without_a_word_it_is_the_device_that_jax_has(monkeypatch):
@@ -55,8 +57,8 @@ def test_a_run_goes_on_elsewhere_with_the_numbers_that_it_began_with(tmp_path, m
     assert (flat["preset"], flat["device_kind"], flat["num_envs"]) == ("fast-td3", "gpu", 2_048)
     assert from_flat(flat) == made
     (tmp_path / "config.json").write_text(json.dumps(flat))
-    assert run_config.load(tmp_path) == made
+    assert load_config(tmp_path) == made
     monkeypatch.setattr(jax, "default_backend", lambda: pytest.fail("the device was looked at"))
-    assert run_config.resumed(tmp_path, {"total_timesteps": 60_000_000}).hyperparameters.num_envs == 2_048
-    with pytest.raises(run_config.RunError, match="device_kind \\(run: gpu, given: cpu\\)"):
-        run_config.resumed(tmp_path, {"device_kind": "cpu"})
+    assert resumed_config(tmp_path, {"total_timesteps": 60_000_000}).hyperparameters.num_envs == 2_048
+    with pytest.raises(RunError, match="device_kind \\(run: gpu, given: cpu\\)"):
+        resumed_config(tmp_path, {"device_kind": "cpu"})

@@ -12,7 +12,9 @@ from ddpg_jax.runs import layout
 from ddpg_jax.runs.checkpoints import Checkpoints
 from ddpg_jax.runs.config import mesh
 from ddpg_jax.runs.config.mesh import Mesh
-from ddpg_jax.runs.config.run_config import RunError, load, make_config
+from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.config.stored import load_config
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.results import evaluate, policy
 
 
@@ -22,12 +24,12 @@ def config(**options):
 
 
 def test_a_mesh_as_text():
-    assert mesh.of("") == Mesh(1, 1)
-    assert mesh.of("members=4,data=2") == mesh.of(" data=2, members=4") == Mesh(4, 2)
-    assert mesh.of(str(Mesh(3, 5))) == Mesh(3, 5)
+    assert mesh.parse_mesh("") == Mesh(1, 1)
+    assert mesh.parse_mesh("members=4,data=2") == mesh.parse_mesh(" data=2, members=4") == Mesh(4, 2)
+    assert mesh.parse_mesh(str(Mesh(3, 5))) == Mesh(3, 5)
     for text in ("4", "rows=2", "data=2,data=2", "data=0", "data=two", "data="):
         with pytest.raises(ValueError, match="mesh"):
-            mesh.of(text)
+            mesh.parse_mesh(text)
 
 
 @pytest.mark.parametrize(
@@ -43,19 +45,19 @@ def test_a_mesh_as_text():
     ],
 )
 def test_as_many_devices_as_come_out_even(options, available, expected):
-    assert mesh.largest(config(**options), available) == expected
+    assert mesh.largest_mesh(config(**options), available) == expected
 
 
 def test_a_profile_is_of_one_device():
-    assert mesh.on_one(config()).mesh == "members=1,data=1"
+    assert mesh.on_one_device(config()).mesh == "members=1,data=1"
     with pytest.raises(
         ValueError, match="profile takes the time of a run on one device, and this one is on mesh=members=1,data=8"
     ):
-        mesh.on_one(config(devices=8))
+        mesh.on_one_device(config(devices=8))
 
 
 def test_environments_on_the_host_stay_on_one_device():
-    assert mesh.largest(make_config("gymnasium/Pendulum-v1", num_envs=8), 8) == Mesh(1, 1)
+    assert mesh.largest_mesh(make_config("gymnasium/Pendulum-v1", num_envs=8), 8) == Mesh(1, 1)
     with pytest.raises(ValueError, match="environments on the host, as gymnasium/Pendulum-v1, train on one device"):
         make_config("gymnasium/Pendulum-v1", num_envs=8, devices=8)
 
@@ -84,19 +86,19 @@ def test_what_is_asked_for_is_written_down():
 
 def test_the_mesh_of_a_run_is_said():
     said = []
-    assert mesh.settled(config(devices=4), 8, said.append) == "members=1,data=4"
+    assert mesh.choose_mesh(config(devices=4), 8, said.append) == "members=1,data=4"
     assert said.pop() == (
         "on 4 devices (members=1,data=4), each 4 of 16 environments, and 16 of 64 rows of a batch; 4 of 8 stay idle."
     )
-    assert mesh.settled(config(seeds=4), 4, said.append) == "members=4,data=1"
+    assert mesh.choose_mesh(config(seeds=4), 4, said.append) == "members=4,data=1"
     assert said.pop() == "on 4 devices (members=4,data=1), each 1 of 4 members."
-    assert mesh.settled(config(), 1, said.append) == "members=1,data=1"
+    assert mesh.choose_mesh(config(), 1, said.append) == "members=1,data=1"
     assert said == []
     with pytest.raises(RunError, match="mesh=members=1,data=16 needs 16 devices, but JAX finds 8: give fewer by --devices"):
-        mesh.settled(config(devices=16), 8, said.append)
-    assert mesh.settled(config(devices=16), 8, said.append, resume=True) == "members=1,data=8"
+        mesh.choose_mesh(config(devices=16), 8, said.append)
+    assert mesh.choose_mesh(config(devices=16), 8, said.append, resume=True) == "members=1,data=8"
     with pytest.raises(RunError, match=r"2 processes with 3 devices each train with all of them, but mesh=members=1,data=4 of"):
-        mesh.settled(config(), 6, said.append, processes=2)
+        mesh.choose_mesh(config(), 6, said.append, processes=2)
 
 
 def test_parts_of_processes_are_joined():
@@ -131,13 +133,13 @@ def check_runs():
     with tempfile.TemporaryDirectory() as name:
         whole, broken = Path(name) / "whole", Path(name) / "broken"
         runs.train("pendulum", run_dir=whole, progress=False, keep=9, **hyperparameters, **after(3))
-        assert load(whole).mesh == "members=1,data=4", "all there are"
+        assert load_config(whole).mesh == "members=1,data=4", "all there are"
         runs.train("pendulum", run_dir=broken, progress=False, keep=9, devices=4, **hyperparameters, **after(2))
         result = runs.train(run_dir=broken, progress=False, resume=True, **after(3))
         assert digests(broken) == digests(whole)
         assert result.agent_state.step.devices() == {layout.jax.devices()[0]}
         fewer = runs.train(run_dir=broken, progress=False, resume=True, devices=2, **after(4))
-        assert fewer.config.mesh == load(broken).mesh == "members=1,data=2"
+        assert fewer.config.mesh == load_config(broken).mesh == "members=1,data=2"
         assert fewer.metrics[-1]["env_steps"] == 40 + 40 * 4
         # Played on one device.
         _, _, steps, agent_state = policy.restored(broken)

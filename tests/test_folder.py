@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from ddpg_jax import learner, rollout
-from ddpg_jax.runs.config.run_config import RunError, make_config
+from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.folder import lock, output_path
 from ddpg_jax.runs.folder.files import write_json
 from ddpg_jax.runs.folder.metrics import Clock, curve, mean, metrics_row, read_metrics
 from ddpg_jax.runs.folder.metrics_log import Log, write_lines
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.results import plots
 from ddpg_jax.runs.training import startup
 from ddpg_jax.runs.training.progress import Display

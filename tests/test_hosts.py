@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ddpg_jax.runs import hosts
-from ddpg_jax.runs.config.run_config import RunError
 from ddpg_jax.runs.folder.metrics import read_metrics
+from ddpg_jax.runs.options.validation import RunError
 
 LEARNS = ["pendulum", "--num-envs", "2", "--updates-per-step", "2", "--total-timesteps", "12000", "--evaluate-every", "2"]
 LEARNS += ["--replay-capacity", "12000", "--checkpoint-every", "1"]

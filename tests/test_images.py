@@ -16,7 +16,8 @@ from ddpg_jax.agents import augment, ddpg, drq_v2, scheduled
 from ddpg_jax.agents.augment import shifted
 from ddpg_jax.networks import Actor, Conv, Critic, Features, Seen, Several, Trunk, drq_v2_encoder
 from ddpg_jax.runs.checkpoints import Checkpoints
-from ddpg_jax.runs.config.run_config import RunError, make_config
+from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.presets import kendall_driving
 from ddpg_jax.runs.programs import build, setup
 from ddpg_jax.runs.tasks import TASKS
@@ -246,7 +247,7 @@ SMALL = {
     "progress": False,
 }
 DRQ = {"channels": 4, "trunk": 8, "stddev_steps": 100, "shift": 2, "preset": "drq-v2"}
-DRIVE = {"channels": 4, "code": 3, "images": 16, "image_updates": 3, "image_batch": 8, "preset": "drive"}
+DRIVE = {"channels": 4, "latent_size": 3, "images": 16, "image_updates": 3, "image_batch": 8, "preset": "drive"}
 
 
 RUNS = {
@@ -396,7 +397,7 @@ OF_DRIVE = {name: value for name, value in CHANGED.items() if name != "layer_nor
     "anneal_updates": 0,
     "theta": 0.75,
     "stddev_half_life": 100,
-    "code": 3,
+    "latent_size": 3,
     "channels": 5,
     "layers": 2,
     "beta": 0.5,

@@ -26,11 +26,12 @@ from hypothesis import strategies as st
 from ddpg_jax import host, runs
 from ddpg_jax.runs.checkpoints import Checkpoints
 from ddpg_jax.runs.cli import commands
-from ddpg_jax.runs.config.run_config import RunError, make_config
+from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.console import output, signals
 from ddpg_jax.runs.folder import lock
 from ddpg_jax.runs.folder.metrics import read_metrics
 from ddpg_jax.runs.folder.metrics_log import Log
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import build
 from ddpg_jax.runs.results import evaluate, policy, run_pictures
 from ddpg_jax.runs.training import loop

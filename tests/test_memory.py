@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from ddpg_jax.runs import dry_run
 from ddpg_jax.runs.cli import commands
-from ddpg_jax.runs.config.run_config import RunError, make_config
+from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import build, compiled_memory, memory
 from ddpg_jax.runs.training import loop
 

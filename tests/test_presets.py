@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import hyperparameter_types
 from test_config import PAPER
 
 from ddpg_jax import agents, behaviour, envs, learner, networks, noise, population, replay, returns, train
 from ddpg_jax.runs.config.run_config import make_config
-from ddpg_jax.runs.presets import PRESETS, hyperparameter_types
+from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.programs import build
 from ddpg_jax.schedule import Schedule
 
@@ -60,7 +61,7 @@ CHANGED = {
     "stddev_steps": 1_000,
     "theta": 0.75,
     "stddev_half_life": 100,
-    "code": 3,
+    "latent_size": 3,
     "beta": 0.5,
     "images": 13,
     "images_every": 2,
@@ -474,7 +475,7 @@ SOURCES["drive"] = {  # Kendall et al. 2018, sections III-C and IV-A; None: it d
     "n_step": 1,
     "anneal_updates": 0,
     **dict.fromkeys(("num_envs", "actor_learning_rate", "critic_learning_rate", "priority_exponent", "stddev_half_life")),
-    **dict.fromkeys(("code", "beta", "images", "images_every", "image_updates", "image_batch", "image_learning_rate")),
+    **dict.fromkeys(("latent_size", "beta", "images", "images_every", "image_updates", "image_batch", "image_learning_rate")),
     **dict.fromkeys(("importance_updates", "updates_per_step", "replay_capacity")),
 }
 SOURCES["fast-td3"] = SOURCES["td3-categorical"] | {"dtype": "bfloat16"}
@@ -495,7 +496,7 @@ OURS = {
         "priority_exponent": "the power of 0.6",
         "stddev_half_life": "halves in 120,000 steps",
         "layers": "three convolutions",
-        "code": "codes of 64",
+        "latent_size": "codes of 64",
         "beta": "beta 0.1",
         "image_updates": "100 updates",
         "image_learning_rate": "(Adam 3e-4)",
@@ -621,6 +622,6 @@ def test_streams_of_a_dict_reach_the_networks(name, calls):
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_run_says_at_its_start_what_is_ours(name):
     config = make_config("pendulum", name, total_timesteps=100_000_000)
-    first = f"preset {name} is not all as cited: {PRESETS[name].ours}"
-    assert config.note.startswith(first) if PRESETS[name].ours else "as cited" not in config.note
+    first = f"preset {name} differs from its source: {PRESETS[name].ours}"
+    assert config.note.startswith(first) if PRESETS[name].ours else "differs from" not in config.note
     assert PRESETS[name].ours in config.flat()["source"]

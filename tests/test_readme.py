@@ -19,7 +19,7 @@ SMALL += ["--evaluation-episodes", "4"]
 SHORT = ["--time-limit", "40"]
 """Of what is drawn, which takes its time."""
 FEW = [*SHORT, "--num-envs", "4"]
-CODES = ["--images", "32", "--image-updates", "3", "--code", "4"]
+CODES = ["--images", "32", "--image-updates", "3", "--latent-size", "4"]
 
 
 def test_python_blocks_run(capsys):

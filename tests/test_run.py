@@ -24,8 +24,9 @@ from ddpg_jax import health, learner, rollout
 from ddpg_jax.envs import batch
 from ddpg_jax.runs import checkpoints
 from ddpg_jax.runs.checkpoints import Checkpoints
-from ddpg_jax.runs.config.run_config import Config, RunError, make_config
+from ddpg_jax.runs.config.run_config import Config, make_config
 from ddpg_jax.runs.folder.metrics import read_metrics
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import build, evaluation
 from ddpg_jax.runs.results import evaluate
 from ddpg_jax.runs.training import loop

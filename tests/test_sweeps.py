@@ -19,7 +19,7 @@ import ddpg_jax
 from ddpg_jax.population import make_population
 from ddpg_jax.runs import checkpoints
 from ddpg_jax.runs.cli import commands
-from ddpg_jax.runs.config import run_config
+from ddpg_jax.runs.config import stored
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.programs import build, setup
@@ -404,7 +404,7 @@ def test_evolution_is_resumed_bit_for_bit_and_its_lineage_kept(tmp_path, monkeyp
 
 
 def restored(folder):
-    wanted = run_config.load(folder)
+    wanted = stored.load_config(folder)
     kept = checkpoints.Checkpoints(folder / "checkpoints", read_only=True)
     try:
         return raw(kept.restore(build.build(wanted).state, pytest.fail)[1])

@@ -52,6 +52,7 @@ from dataclasses import dataclass
 
 import ddpg_jax
 from ddpg_jax.runs.presets import components
+from ddpg_jax.runs.options.field import option
 from ddpg_jax.runs.options.hyperparameters import Hyperparameters
 from ddpg_jax.runs.options.preset import Preset
 
@@ -60,7 +61,7 @@ from ddpg_jax.runs.options.preset import Preset
 class MeekHyperparameters(Hyperparameters):
     """With a number of its own."""
 
-    meekness: float = 0.1
+    meekness: float = option(0.1, "How meek it is.", group="targets", low=0, high=1)
 
 
 def compose(hyperparameters, env):
@@ -186,11 +187,11 @@ ADDITIONS = {
     ],
     "a new preset": [
         ("runs/presets/meek.py", PRESET, None),
-        ("runs/presets/__init__.py", "from ddpg_jax.runs.presets import meek\n", "from ddpg_jax.runs.presets import d4pg"),
+        ("runs/presets/__init__.py", "from ddpg_jax.runs.presets import meek\n", "from ddpg_jax.runs.presets import (\n"),
         (
             "runs/presets/__init__.py",
             "PRESETS |= {preset.name: preset for preset in meek.PRESETS}\n\n\n",
-            "def hyperparameter_types()",
+            "def hyperparameter_options()",
         ),
     ],
     "a new task": [("runs/tasks.py", TASK, '        Task(env="brax/walker2d", support=(-100.0, 700.0)),')],

@@ -94,7 +94,7 @@ def train(
     from ddpg_jax.runs.training.progress import Display
 
     if profile:
-        config = mesh.on_one(config)
+        config = mesh.on_one_device(config)
 
     with ExitStack() as stack:
         if run_dir is not None:
@@ -148,10 +148,18 @@ def sweep(
     """
     from ddpg_jax.runs.sweeps import run_sweep
 
-    return run_sweep.sweep(env, values or {}, run_dir=run_dir, resume=resume, progress=progress, **options)
+    return run_sweep.sweep(
+        env, values or {}, run_dir=run_dir, resume=resume, progress=progress, **options
+    )
 
 
-def plan(env: str | None = None, *, run_dir: str | Path | None = None, resume: bool = False, **options: Any) -> str:
+def plan(
+    env: str | None = None,
+    *,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    **options: Any,
+) -> str:
     """What a run would be and what memory it would take, as text; nothing is written, and none of it allocated.
 
     Args:
@@ -166,14 +174,17 @@ def plan(env: str | None = None, *, run_dir: str | Path | None = None, resume: b
     return dry_run.plan(config)
 
 
-def _configured(env: str | None, run_dir: str | Path | None, resume: bool, options: dict[str, Any]) -> Config:
-    from ddpg_jax.runs.config.run_config import make_config, resumed
+def _configured(
+    env: str | None, run_dir: str | Path | None, resume: bool, options: dict[str, Any]
+) -> Config:
+    from ddpg_jax.runs.config.run_config import make_config
+    from ddpg_jax.runs.config.stored import resumed_config
 
     if not resume:
         return make_config(env or "pendulum", **options)
     if run_dir is None:
         raise ValueError("--resume needs --run-dir: the folder of the run to go on with.")
-    return resumed(Path(run_dir), options if env is None else {"env": env, **options})
+    return resumed_config(Path(run_dir), options if env is None else {"env": env, **options})
 
 
 def _result(config: Config, folder: Path, finished: Finished) -> Result:
@@ -194,4 +205,7 @@ def _result(config: Config, folder: Path, finished: Finished) -> Result:
 
 def _name(config: Config) -> Path:
     env = config.env.replace("/", "-").replace(":", "-")
-    return Path("runs") / f"{env}_{config.preset.name}_seed{config.seed}_{time.strftime('%Y%m%d-%H%M%S')}"
+    return (
+        Path("runs")
+        / f"{env}_{config.preset.name}_seed{config.seed}_{time.strftime('%Y%m%d-%H%M%S')}"
+    )

@@ -17,8 +17,8 @@ import orbax.checkpoint as ocp
 
 from ddpg_jax import checks
 from ddpg_jax.runs import beside, hosts
-from ddpg_jax.runs.config.run_config import RunError
 from ddpg_jax.runs.folder.files import unwritten
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.packing import packed, require_same, specification, unpacked
 from ddpg_jax.types import PyTree
 
@@ -44,12 +44,20 @@ def write_part(folder: Path, step: int, state: PyTree, record: dict[str, Any], k
         RunError: it could not be written.
     """
     data = packed(state)
-    about = {"format": FORMAT, "step": step, "record": record, "leaves": specification(state), "state": _digest(data)}
+    about = {
+        "format": FORMAT,
+        "step": step,
+        "record": record,
+        "leaves": specification(state),
+        "state": _digest(data),
+    }
     seal = _seal(about)
     try:
         beside.write(folder, step, data, about | {"seal": seal}, keep)
     except OSError as error:
-        raise RunError(f"the checkpoint {unwritten(folder / str(step), error, data.nbytes)}") from error
+        raise RunError(
+            f"the checkpoint {unwritten(folder / str(step), error, data.nbytes)}"
+        ) from error
     return seal
 
 
@@ -67,7 +75,9 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int = 2, *, read_only: bool = False) -> None:
-        warnings.filterwarnings("ignore", r"coroutine '\w*CheckpointHandler.* was never awaited", RuntimeWarning)
+        warnings.filterwarnings(
+            "ignore", r"coroutine '\w*CheckpointHandler.* was never awaited", RuntimeWarning
+        )
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else keep,
             enable_async_checkpointing=False,
@@ -93,7 +103,9 @@ class Checkpoints:
         try:
             data = packed(state)
         except MemoryError as error:
-            raise RunError(f"the checkpoint at {step} steps finds no memory ({error}). Those before it are intact.") from error
+            raise RunError(
+                f"the checkpoint at {step} steps finds no memory ({error}). Those before it are intact."
+            ) from error
         self._pending = self._writer.submit(self._write, step, data, specification(state), record)
 
     def wait(self, *, until_done: bool = True) -> None:
@@ -107,11 +119,19 @@ class Checkpoints:
             pending.result()
 
     def _write(self, step: int, data: np.ndarray, leaves: list, record: dict[str, Any]) -> None:
-        about = {"format": FORMAT, "step": step, "record": record, "leaves": leaves, "state": _digest(data)}
+        about = {
+            "format": FORMAT,
+            "step": step,
+            "record": record,
+            "leaves": leaves,
+            "state": _digest(data),
+        }
         about |= {"seal": _seal(about)}
         args = ocp.args.Composite(state=ocp.args.ArraySave(data), about=ocp.args.JsonSave(about))
         try:
-            for damaged in [found for found in self._steps() if found >= step]:  # passed over by `restore`
+            for damaged in [
+                found for found in self._steps() if found >= step
+            ]:  # passed over by `restore`
                 self._manager.delete(damaged)
             self._manager.save(step, args=args, force=True)
         except Exception as error:  # whatever the storage raises, a full disk among it
@@ -130,7 +150,9 @@ class Checkpoints:
         self._manager.reload()
         return set(self._manager.all_steps())
 
-    def restore(self, like: PyTree, report: Callable[[str], None] = print) -> tuple[int, PyTree, dict[str, Any]]:
+    def restore(
+        self, like: PyTree, report: Callable[[str], None] = print
+    ) -> tuple[int, PyTree, dict[str, Any]]:
         """The newest checkpoint that can be read, as ``(step, state, record)``.
 
         Args:
@@ -169,12 +191,18 @@ class Checkpoints:
             try:
                 about = self._about(step)
                 known = about["format"] == FORMAT
-                parts = [self._part(step, about, number) for number in needed(about["record"])] if known else []
+                parts = (
+                    [self._part(step, about, number) for number in needed(about["record"])]
+                    if known
+                    else []
+                )
             except Exception as error:  # whatever the storage raises on damaged files
                 now = {step for step in self._steps() - damaged if step <= limit}
                 if now and step == max(now):  # else it was rotated away while it was read
                     damaged.add(step)
-                    report(f"checkpoint {step} is damaged ({checks.first_line(error)}); trying the one before it.")
+                    report(
+                        f"checkpoint {step} is damaged ({checks.first_line(error)}); trying the one before it."
+                    )
                 continue
             if not known:
                 raise ValueError(
@@ -190,14 +218,21 @@ class Checkpoints:
             return about["leaves"], self._bytes(step, about["state"])
         theirs, data = beside.read(beside.of_process(self._folder, number), step)
         seal = theirs.pop("seal")
-        if not seal == _seal(theirs) == about["record"]["parts"][number - 1] or _digest(data) != theirs["state"]:
+        if (
+            not seal == _seal(theirs) == about["record"]["parts"][number - 1]
+            or _digest(data) != theirs["state"]
+        ):
             raise ValueError(f"the part of process {number} is not as it was written")
         return theirs["leaves"], data
 
     def _about(self, step: int) -> dict[str, Any]:
         """What is stored beside a state; of formats before 3, which had no seal, the number of the format alone."""
         if (self._folder / str(step) / "record").is_dir():
-            return {"format": self._restored(step, record=ocp.args.JsonRestore())["record"].get("format", 1)}
+            return {
+                "format": self._restored(step, record=ocp.args.JsonRestore())["record"].get(
+                    "format", 1
+                )
+            }
         about = self._restored(step, about=ocp.args.JsonRestore())["about"]
         if about.pop("seal") != _seal(about) or about["step"] != step:
             raise ValueError("its record is not as it was written")

@@ -8,8 +8,8 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from ddpg_jax.runs.config.default_preset import ASKED
 from ddpg_jax.runs.config.run_config import Config
+from ddpg_jax.runs.options.run_options import ANY_DEVICE
 from ddpg_jax.runs.programs import memory as runs_memory
 from ddpg_jax.runs.programs.build import Built, build, compile_programs
 from ddpg_jax.runs.programs.compiled_memory import parts
@@ -23,7 +23,7 @@ def plan(config: Config) -> str:
     Raises:
         ValueError: as `ddpg_jax.runs.programs.build.build`, or it is too much for this machine.
     """
-    here = config.device_kind in (ASKED, jax.default_backend())
+    here = config.device_kind in (ANY_DEVICE, jax.default_backend())
     places: list[str] = []
     config = on_devices(config, places.append, False) if here else config
     built = build(config) if here else build_elsewhere(config)
@@ -33,7 +33,10 @@ def plan(config: Config) -> str:
     console.print("\n".join([summary(config, where), *places]), markup=False, soft_wrap=True)
     console.print(table(found, where, runs_memory.budgets(found) if here else []))
     if not here:
-        console.print(f"Of what the programs need besides, this is the least; a {where} would say more.", soft_wrap=True)
+        console.print(
+            f"Of what the programs need besides, this is the least; a {where} would say more.",
+            soft_wrap=True,
+        )
     if here:
         runs_memory.require_memory(found)
     assert isinstance(console.file, io.StringIO)
@@ -70,8 +73,16 @@ def table(found: list[Part], where: str, budgets: list[tuple[str, int, list[Part
 
     for part in found:
         there = said(part.needed)
-        row(part.what, "" if part.on_host and not one else there, there if part.on_host else "", part.lower)
-    on_device, on_host = (sum(part.needed for part in found if one or part.on_host == there) for there in (False, True))
+        row(
+            part.what,
+            "" if part.on_host and not one else there,
+            there if part.on_host else "",
+            part.lower,
+        )
+    on_device, on_host = (
+        sum(part.needed for part in found if one or part.on_host == there)
+        for there in (False, True)
+    )
     made.add_section()
     row("in all", said(on_device), said(on_host), "")
     free = {name: said(size) for name, size, _ in budgets}

@@ -22,7 +22,16 @@ HEARTBEAT, BEAT = 30, 2
 PATIENCE = 600
 """Seconds that one waits for another that lives: to write its part of a checkpoint, say."""
 
-BROKEN = ("Gloo", "gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "onnection", "ocket closed", "eartbeat")
+BROKEN = (
+    "Gloo",
+    "gloo",
+    "NCCL",
+    "UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "onnection",
+    "ocket closed",
+    "eartbeat",
+)
 """What is in JAX's errors where another process does not answer."""
 
 
@@ -49,25 +58,32 @@ def join(asked: Asked, run_dir: Path | None) -> None:
     """
     if asked.num_processes == 1 or (not any(x is not None for x in asked) and not _in_cluster()):
         return
-    absent = [f"--{name.replace('_', '-')}" for name, value in asked._asdict().items() if value is None]
+    absent = [
+        f"--{name.replace('_', '-')}" for name, value in asked._asdict().items() if value is None
+    ]
     if absent and not _in_cluster():
         raise RunError(
             f"{', '.join(absent)} missing: each process needs --coordinator HOST:PORT (of process 0), --num-processes and "
             "--process-id, or a cluster that JAX knows."
         )
     if run_dir is None:
-        raise RunError("several processes train one run: give each the same --run-dir, a folder that all of them see.")
+        raise RunError(
+            "several processes train one run: give each the same --run-dir, a folder that all of them see."
+        )
     import jax
 
     address = asked.coordinator
     if address is not None and not address.rpartition(":")[2].isdecimal():
-        raise RunError(f"--coordinator {address}: give HOST:PORT, a port that is free on the host of process 0.")
+        raise RunError(
+            f"--coordinator {address}: give HOST:PORT, a port that is free on the host of process 0."
+        )
     try:
         jax.distributed.initialize(
             address,
             asked.num_processes,
             asked.process_id,
-            heartbeat_timeout_seconds=HEARTBEAT + 10,  # where ours, which says more, did not come to it
+            heartbeat_timeout_seconds=HEARTBEAT
+            + 10,  # where ours, which says more, did not come to it
             shutdown_timeout_seconds=HEARTBEAT,
             cluster_detection_method=None if absent else "deactivate",
         )
@@ -80,8 +96,17 @@ def join(asked: Asked, run_dir: Path | None) -> None:
 
 def _in_cluster() -> bool:
     """Whether the environment is that of several processes, as JAX reads it."""
-    count = next((os.environ[name] for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE") if name in os.environ), "1")
-    slurm = {"SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"} <= set(os.environ)
+    count = next(
+        (
+            os.environ[name]
+            for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+            if name in os.environ
+        ),
+        "1",
+    )
+    slurm = {"SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"} <= set(
+        os.environ
+    )
     ompi = "OMPI_MCA_orte_hnp_uri" in os.environ or "OMPI_MCA_ess_base_jobid" in os.environ
     indexed = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= set(os.environ)
     return ((slurm or ompi) and count != "1") or indexed or "JAX_COORDINATOR_ADDRESS" in os.environ
@@ -148,7 +173,9 @@ def require_same(run: Any) -> None:
         RunError: they were not.
     """
     if len(set(gathered("the run", json.dumps(run, sort_keys=True)))) > 1:
-        raise RunError("the processes were given different options: start all of them by the same command, but --process-id.")
+        raise RunError(
+            "the processes were given different options: start all of them by the same command, but --process-id."
+        )
 
 
 @contextlib.contextmanager
@@ -206,8 +233,12 @@ def together() -> Iterator[None]:
         with contextlib.suppress(Exception):
             tell(f"failed/{index()}", " ".join(str(error).split())[:500] or type(error).__name__)
         _part()
-        if isinstance(error, jax.errors.JaxRuntimeError) and any(word in str(error) for word in BROKEN):
-            raise RunError(_gone(f"a process cannot be reached ({' '.join(str(error).split())[:200]})")) from error
+        if isinstance(error, jax.errors.JaxRuntimeError) and any(
+            word in str(error) for word in BROKEN
+        ):
+            raise RunError(
+                _gone(f"a process cannot be reached ({' '.join(str(error).split())[:200]})")
+            ) from error
         raise
     finally:
         over.set()
@@ -217,7 +248,9 @@ def _part() -> None:
     """Leave the others without waiting for them, as JAX would at the end of the process."""
     state = _state()
     for held in (state.client, state.service, state.preemption_sync_manager):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))  # what ends them ends the process too, before its time
+        ctypes.pythonapi.Py_IncRef(
+            ctypes.py_object(held)
+        )  # what ends them ends the process too, before its time
     state.preemption_sync_manager = state.client = state.service = None
 
 
@@ -234,7 +267,9 @@ def _watch(over: threading.Event) -> None:
                 seen[number] = _seen(client, number, seen[number])
         except RuntimeError as error:
             if not over.wait(BEAT):
-                _end(f"process 0, which the others meet at, cannot be reached ({str(error).splitlines()[0][:200]})")
+                _end(
+                    f"process 0, which the others meet at, cannot be reached ({str(error).splitlines()[0][:200]})"
+                )
 
 
 def _seen(client: Any, number: int, last: tuple[str, float]) -> tuple[str, float]:

@@ -20,7 +20,11 @@ RESHARDED = 0x5AD0
 
 def fetched(tree: PyTree) -> PyTree:
     """All of the arrays as NumPy's, of those that lie on several hosts too: then every process calls it."""
-    if all(x.is_fully_addressable or x.is_fully_replicated for x in jax.tree.leaves(tree) if isinstance(x, jax.Array)):
+    if all(
+        x.is_fully_addressable or x.is_fully_replicated
+        for x in jax.tree.leaves(tree)
+        if isinstance(x, jax.Array)
+    ):
         return jax.tree.map(lambda x: np.asarray(raw(x)), tree)
     from jax.experimental import multihost_utils
 
@@ -47,13 +51,16 @@ def local(tree: PyTree) -> PyTree:
 
 
 def _block(x: jax.Array) -> np.ndarray:
-    parts = {tuple((s.start or 0, s.stop) for s in shard.index): shard for shard in x.addressable_shards}
+    parts = {
+        tuple((s.start or 0, s.stop) for s in shard.index): shard for shard in x.addressable_shards
+    }
     starts = [min(place[axis][0] for place in parts) for axis in range(x.ndim)]
     stops = [max(_stop(place[axis], x.shape[axis]) for place in parts) for axis in range(x.ndim)]
     block = np.empty([b - a for a, b in zip(starts, stops, strict=True)], x.dtype)
     for place, shard in parts.items():
         inside = tuple(
-            slice(a - low, _stop((a, b), size) - low) for (a, b), low, size in zip(place, starts, x.shape, strict=True)
+            slice(a - low, _stop((a, b), size) - low)
+            for (a, b), low, size in zip(place, starts, x.shape, strict=True)
         )
         block[inside] = np.asarray(shard.data)
     return block
@@ -77,7 +84,9 @@ def placed(tree: PyTree, like: PyTree, blocks: bool = False) -> PyTree:
             array = jax.numpy.array(x, copy=True)
         elif blocks:
             shape = jax.eval_shape(raw, jax.ShapeDtypeStruct(like.shape, like.dtype)).shape
-            array = jax.make_array_from_process_local_data(sharding, np.asarray(x, order="C"), shape)
+            array = jax.make_array_from_process_local_data(
+                sharding, np.asarray(x, order="C"), shape
+            )
         else:
             array = jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
         return _typed(array, like)
@@ -108,7 +117,9 @@ def _assembled(blocks: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     blocks = blocks[:: len(blocks) // different]
     for axis in range(len(shape) - 1, -1, -1):
         count = cuts[axis]
-        blocks = [np.concatenate(blocks[i : i + count], axis=axis) for i in range(0, len(blocks), count)]
+        blocks = [
+            np.concatenate(blocks[i : i + count], axis=axis) for i in range(0, len(blocks), count)
+        ]
     return blocks[0]
 
 
@@ -130,7 +141,9 @@ def resharded(state: TrainState, old: int, new: int, like: TrainState, many: boo
         below = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), like)
         single = [resharded(at(i, state), old, new, below, False) for i in range(members)]
         return jax.tree.map(lambda *x: np.stack(x), *single)
-    parts = {name: getattr(state, name) for name in ("replay", "collector", "steps", "bad", "window")}
+    parts = {
+        name: getattr(state, name) for name in ("replay", "collector", "steps", "bad", "window")
+    }
     shapes: dict[str, Any] = {name: getattr(like, name) for name in parts}
     if old == 1:
         parts, state = jax.tree.map(lambda x: x[None], parts), state.replace(key=state.key[None])  # type: ignore[attr-defined]
@@ -138,8 +151,12 @@ def resharded(state: TrainState, old: int, new: int, like: TrainState, many: boo
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), shapes)
     is_ring = lambda x: isinstance(x, RingState | PrioritisedState)
     split = functools.partial(_split, old=old, new=new)
-    made = jax.tree.map(lambda x, y: dealt(x, new) if is_ring(x) else split(x, y), parts, shapes, is_leaf=is_ring)
-    made["bad"] = jax.tree.map(lambda x: np.repeat(x.min(axis=0, keepdims=True), new, axis=0), parts["bad"])
+    made = jax.tree.map(
+        lambda x, y: dealt(x, new) if is_ring(x) else split(x, y), parts, shapes, is_leaf=is_ring
+    )
+    made["bad"] = jax.tree.map(
+        lambda x: np.repeat(x.min(axis=0, keepdims=True), new, axis=0), parts["bad"]
+    )
     made["key"] = _keys(state.key, new)
     if new == 1:
         made = jax.tree.map(lambda x: x[0], made)
@@ -161,6 +178,8 @@ def _split(x: np.ndarray, like: Any, *, old: int, new: int) -> np.ndarray:
         return np.stack([x[shard % old] for shard in range(new)])
     axes = [axis for axis, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
     if len(before) != len(after) or len(axes) != 1 or before[axes[0]] * old != after[axes[0]] * new:
-        raise ValueError(f"an array of shape {before} in each of {old} shards is not known how to split over {new}.")
+        raise ValueError(
+            f"an array of shape {before} in each of {old} shards is not known how to split over {new}."
+        )
     axis = axes[0]
     return np.stack(np.split(np.concatenate(list(x), axis=axis), new, axis=axis))

@@ -35,12 +35,16 @@ class Product(NamedTuple):
     @property
     def result(self) -> Shape:
         """What comes out."""
-        made = jax.eval_shape(self.of, *(jax.ShapeDtypeStruct(*factor) for factor in (self.left, self.right)))
+        made = jax.eval_shape(
+            self.of, *(jax.ShapeDtypeStruct(*factor) for factor in (self.left, self.right))
+        )
         return made.shape, made.dtype
 
     def of(self, left: jax.Array, right: jax.Array) -> jax.Array:
         """The product itself."""
-        return jax.lax.dot_general(left, right, self.dimension_numbers, self.precision, self.preferred_element_type)
+        return jax.lax.dot_general(
+            left, right, self.dimension_numbers, self.precision, self.preferred_element_type
+        )
 
 
 def products(function: Callable[..., Any], *arguments: Any) -> list[Product]:
@@ -59,15 +63,21 @@ def _products(jaxpr: Any) -> Iterator[Product]:
     for equation in jaxpr.eqns:
         if equation.primitive is jax.lax.dot_general_p:
             left, right = ((x.aval.shape, x.aval.dtype) for x in equation.invars)
-            yield Product(left, right, **{name: equation.params[name] for name in Product._fields[2:]})
+            yield Product(
+                left, right, **{name: equation.params[name] for name in Product._fields[2:]}
+            )
         inside = list(jaxprs_in_params(equation.params))
         if equation.primitive.name == "cond":
             inside = _taken(inside, equation.params.get("branches_platforms"))
         for inner in inside:
             found = list(_products(inner))
             if found and equation.primitive.name == "while":
-                raise ValueError("a matrix product is inside a while: how often it runs is not known.")
-            yield from found * (equation.params["length"] if equation.primitive.name == "scan" else 1)
+                raise ValueError(
+                    "a matrix product is inside a while: how often it runs is not known."
+                )
+            yield from found * (
+                equation.params["length"] if equation.primitive.name == "scan" else 1
+            )
 
 
 def _taken(branches: list[Any], platforms: Sequence[Any] | None) -> list[Any]:
@@ -76,7 +86,9 @@ def _taken(branches: list[Any], platforms: Sequence[Any] | None) -> list[Any]:
         here = (not names or jax.default_backend() in names for names in platforms)
         return [next(branch for branch, runs in zip(branches, here, strict=True) if runs)]
     if len({flops(list(_products(branch))) for branch in branches}) > 1:
-        raise ValueError("branches of a cond have products of different sizes: which of them runs is not known.")
+        raise ValueError(
+            "branches of a cond have products of different sizes: which of them runs is not known."
+        )
     return branches[-1:]
 
 
@@ -91,7 +103,9 @@ def alone(found: Sequence[Product]) -> Part:
     As in a network, what one makes is a factor of a later one where it fits: little memory is touched, and none computed twice.
     """
     plan, left_over = _plan(found)
-    random = dict.fromkeys(factor for pair in plan for factor in pair if not isinstance(factor, int))
+    random = dict.fromkeys(
+        factor for pair in plan for factor in pair if not isinstance(factor, int)
+    )
 
     def init(key: Key) -> PyTree:
         keys = jax.random.split(key, len(random))

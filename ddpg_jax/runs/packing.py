@@ -15,7 +15,10 @@ from ddpg_jax.types import PyTree, is_key
 
 def specification(tree: PyTree) -> list[list]:
     """``[name, dtype, shape]`` of every leaf."""
-    return [[jax.tree_util.keystr(path), str(x.dtype), list(x.shape)] for path, x in jax.tree.leaves_with_path(tree)]
+    return [
+        [jax.tree_util.keystr(path), str(x.dtype), list(x.shape)]
+        for path, x in jax.tree.leaves_with_path(tree)
+    ]
 
 
 def require_same(step: int, found: list[list], wanted: list[list]) -> None:

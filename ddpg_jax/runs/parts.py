@@ -15,7 +15,9 @@ def stepping(env: Environment) -> Part:
     def step(state: PyTree, key: Key) -> tuple[PyTree, PyTree]:
         action_key, env_key = jax.random.split(key)
         env_state, _ = state
-        action = jax.random.uniform(action_key, (env.num_envs, *env.action.shape), env.action.dtype, -1.0, 1.0)
+        action = jax.random.uniform(
+            action_key, (env.num_envs, *env.action.shape), env.action.dtype, -1.0, 1.0
+        )
         env_state, time_step = env.step(env_state, action, env_key)
         return (env_state, time_step.observation), time_step
 
@@ -24,11 +26,15 @@ def stepping(env: Environment) -> Part:
 
 def kept(agent: Agent, like: Transition) -> Transition:
     """What the agent wants to be stored of a transition, in shapes."""
-    stored = lambda key: learner.kept(agent, agent.init(key, *_example(like)), jax.tree.map(_zeros, like))
+    stored = lambda key: learner.kept(
+        agent, agent.init(key, *_example(like)), jax.tree.map(_zeros, like)
+    )
     return jax.eval_shape(stored, jax.random.key(0))
 
 
-def storing(replay: Replay, like: Transition, rows: int, num_envs: int, adds: int = 1, samples: int = 1) -> Part:
+def storing(
+    replay: Replay, like: Transition, rows: int, num_envs: int, adds: int = 1, samples: int = 1
+) -> Part:
     """``adds`` times a row of each environment is stored, then ``samples`` times a batch is drawn, and its errors taken back.
 
     ``rows`` hold data at the start: few of them stay in the caches, a full large ring does not fit. Errors only where the
@@ -90,7 +96,9 @@ def _example(like: Transition) -> tuple[PyTree, jax.Array]:
 
 def _batch(replay: Replay, like: Transition, key: Key) -> tuple:
     """``(batch,)`` of as many transitions as a sample has, or ``(batch, weight)`` where it has weights."""
-    sampled = jax.eval_shape(lambda key: replay.sample(replay.init(jax.tree.map(_zeros, like)), key), key)
+    sampled = jax.eval_shape(
+        lambda key: replay.sample(replay.init(jax.tree.map(_zeros, like)), key), key
+    )
     weighted = replay.update is not None
     size = (sampled.batch if weighted else sampled).reward.shape[0]
     return transitions(key, like, size), *([jnp.ones(size)] if weighted else [])

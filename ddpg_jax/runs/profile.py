@@ -45,7 +45,12 @@ class Profile:
     def __enter__(self) -> Profile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._end()
 
     def watch(self, programs: Programs) -> Programs:
@@ -105,9 +110,15 @@ def shares(config: Config, chunk_seconds: float) -> dict[str, Any]:
     each = {name: statistics.median(values) / iterations for name, values in timed.items()}
     for name in {"environment", "simulation"} & set(each):
         each[name] *= schedule.collect_steps
-    each["update"], each["products"] = (schedule.updates_per_step * each[name] for name in ("update", "products"))
+    each["update"], each["products"] = (
+        schedule.updates_per_step * each[name] for name in ("update", "products")
+    )
     alone = {name: each[name] / seconds for name in ("environment", "replay", "update")}
-    seen = {"rendering_over_environment": 1 - each["simulation"] / each["environment"]} if "simulation" in each else {}
+    seen = (
+        {"rendering_over_environment": 1 - each["simulation"] / each["environment"]}
+        if "simulation" in each
+        else {}
+    )
     return {
         "seconds_per_round": seconds,
         "rounds_timed": iterations * REPETITIONS,
@@ -130,7 +141,14 @@ def _contestants(config: Config, iterations: int) -> tuple[dict[str, Callable[[]
     update, stored = parts.updating(made.agent, made.replay, like), parts.kept(made.agent, like)
     products, operations = parts.multiplying(update)
     device = {
-        "replay": parts.storing(made.replay, stored, rows, env.num_envs, schedule.collect_steps, schedule.updates_per_step),
+        "replay": parts.storing(
+            made.replay,
+            stored,
+            rows,
+            env.num_envs,
+            schedule.collect_steps,
+            schedule.updates_per_step,
+        ),
         "update": update,
         "products": products,
     }
@@ -167,7 +185,9 @@ def _rows(config: Config) -> int:
 
 def _on_host(env: HostEnvironment, steps: int) -> Callable[[], None]:
     random = np.random.default_rng(0)
-    actions = random.uniform(-1.0, 1.0, (steps, env.num_envs, *env.action.shape)).astype(env.action.dtype)
+    actions = random.uniform(-1.0, 1.0, (steps, env.num_envs, *env.action.shape)).astype(
+        env.action.dtype
+    )
     env.reset(0)
 
     def call() -> None:
@@ -182,7 +202,11 @@ def sentences(found: dict[str, Any]) -> str:
     shares, micro = found["shares"], 1e6 * found["seconds_per_round"]
     listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     traced = ", slowed down by the trace" if found["chunks_were_traced"] else ""
-    overlapping = " The host steps the environments while the device learns: shares overlap." if found["overlapping"] else ""
+    overlapping = (
+        " The host steps the environments while the device learns: shares overlap."
+        if found["overlapping"]
+        else ""
+    )
     drawn = found.get("rendering_over_environment")
     drawing = "" if drawn is None else f" Drawing is {drawn:.0%} of the environment."
     return (

@@ -45,7 +45,9 @@ class Saved:
         block, number = layout.local(state), hosts.index()
         if number:  # of these one more is kept: they come first, and a kill may fall in between
             place = of_process(self._folder, number)
-            hosts.tell(f"saved/{step}/{number}", write_part(place, step, block, record, self._keep + 1))
+            hosts.tell(
+                f"saved/{step}/{number}", write_part(place, step, block, record, self._keep + 1)
+            )
         else:
             parts = [hosts.told(f"saved/{step}/{other}") for other in range(1, hosts.count())]
             self._first.save(step, block, record | {"parts": parts})
@@ -74,18 +76,31 @@ class Saved:
         Raises:
             FileNotFoundError, ValueError: as of `Checkpoints`.
         """
-        now = (str(runs_mesh.of(config.mesh)), hosts.count())
-        needed = lambda record: (hosts.index(),) if _places(record) == now else range(_places(record)[1])
+        now = (str(runs_mesh.parse_mesh(config.mesh)), hosts.count())
+        needed = lambda record: (
+            (hosts.index(),) if _places(record) == now else range(_places(record)[1])
+        )
         found = self._agreed(say, needed)
-        before, new = runs_mesh.of(_places(found.record)[0]), runs_mesh.of(config.mesh)
+        before, new = (
+            runs_mesh.parse_mesh(_places(found.record)[0]),
+            runs_mesh.parse_mesh(config.mesh),
+        )
         if _places(found.record) == now:
-            return found.step, layout.placed(_block(found, 0, like), like, blocks=hosts.count() > 1), found.record
+            return (
+                found.step,
+                layout.placed(_block(found, 0, like), like, blocks=hosts.count() > 1),
+                found.record,
+            )
         if goes_on:
             say(
                 f"was trained on {_said(*_places(found.record))} and goes on with {_said(*now)}: nothing is lost, but from "
                 "here on it is not bit for bit what it would have been there."
             )
-        there = like if before.data == new.data else build.shapes(dataclasses.replace(config, mesh=str(before)))
+        there = (
+            like
+            if before.data == new.data
+            else build.shapes(dataclasses.replace(config, mesh=str(before)))
+        )
         blocks = [_block(found, part, there) for part in range(len(found.parts))]
         state = layout.joined(blocks, _as_data(there))
         if before.data != new.data:
@@ -110,12 +125,16 @@ class Saved:
 
 def _places(record: dict[str, Any]) -> tuple[str, int]:
     """The mesh, and of how many processes, a checkpoint was written on."""
-    return str(runs_mesh.of(record["config"].get("mesh", ""))), 1 + len(record.get("parts", ()))
+    return str(runs_mesh.parse_mesh(record["config"].get("mesh", ""))), 1 + len(
+        record.get("parts", ())
+    )
 
 
 def _as_data(like: PyTree) -> PyTree:
     """Shapes, of random keys those of their data."""
-    return jax.tree.map(lambda x: jax.eval_shape(layout.raw, jax.ShapeDtypeStruct(x.shape, x.dtype)), like)
+    return jax.tree.map(
+        lambda x: jax.eval_shape(layout.raw, jax.ShapeDtypeStruct(x.shape, x.dtype)), like
+    )
 
 
 def _said(mesh: str, processes: int) -> str:
@@ -128,7 +147,11 @@ def _block(found: Found, number: int, whole: PyTree) -> PyTree:
     if "parts" not in found.record:
         require_same(found.step, leaves, specification(whole))
         return arrays(data, whole)
-    require_same(found.step, [leaf[:2] for leaf in leaves], [leaf[:2] for leaf in specification(_as_data(whole))])
+    require_same(
+        found.step,
+        [leaf[:2] for leaf in leaves],
+        [leaf[:2] for leaf in specification(_as_data(whole))],
+    )
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for _, dtype, shape in leaves]
     return arrays(data, jax.tree.unflatten(jax.tree.structure(whole), shapes))
 

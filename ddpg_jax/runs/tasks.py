@@ -47,14 +47,48 @@ CLEANRL = "CleanRL's benchmark, JAX, Gymnasium v4, 3 seeds"
 TD3_PAPER = "Fujimoto et al. 2018, table 1 (Gym v1, maximum of the mean over 10 seeds)"
 
 DM_CONTROL = (
-    *("AcrobotSwingup", "AcrobotSwingupSparse", "BallInCup", "CartpoleBalance", "CartpoleBalanceSparse", "CartpoleSwingup"),
-    *("CartpoleSwingupSparse", "CheetahRun", "FingerSpin", "FingerTurnEasy", "FingerTurnHard", "FishSwim", "HopperHop"),
-    *("HopperStand", "HumanoidRun", "HumanoidStand", "HumanoidWalk", "PendulumSwingup", "PointMass", "ReacherEasy"),
+    *(
+        "AcrobotSwingup",
+        "AcrobotSwingupSparse",
+        "BallInCup",
+        "CartpoleBalance",
+        "CartpoleBalanceSparse",
+        "CartpoleSwingup",
+    ),
+    *(
+        "CartpoleSwingupSparse",
+        "CheetahRun",
+        "FingerSpin",
+        "FingerTurnEasy",
+        "FingerTurnHard",
+        "FishSwim",
+        "HopperHop",
+    ),
+    *(
+        "HopperStand",
+        "HumanoidRun",
+        "HumanoidStand",
+        "HumanoidWalk",
+        "PendulumSwingup",
+        "PointMass",
+        "ReacherEasy",
+    ),
     *("ReacherHard", "SwimmerSwimmer6", "WalkerRun", "WalkerStand", "WalkerWalk"),
 )
 LOCOMOTION = (
-    *("G1JoystickFlatTerrain", "G1JoystickRoughTerrain", "T1JoystickFlatTerrain", "T1JoystickRoughTerrain"),
-    *("Go1JoystickFlatTerrain", "Go1JoystickRoughTerrain", "Go1Getup", "Go1Handstand", "Go1Footstand"),
+    *(
+        "G1JoystickFlatTerrain",
+        "G1JoystickRoughTerrain",
+        "T1JoystickFlatTerrain",
+        "T1JoystickRoughTerrain",
+    ),
+    *(
+        "Go1JoystickFlatTerrain",
+        "Go1JoystickRoughTerrain",
+        "Go1Getup",
+        "Go1Handstand",
+        "Go1Footstand",
+    ),
 )
 
 SMALL_IMAGES: dict[str, Any] = {
@@ -180,12 +214,23 @@ TASKS: dict[str, Task] = {
         Task(env="brax/humanoid", support=(-100.0, 1_500.0)),
         Task(env="brax/humanoidstandup", support=(0.0, 8_000.0)),
         Task(env="brax/pusher", support=(-200.0, 0.0)),
-        Task(env="brax/reacher", options={"backend": "spring", "time_limit": 50}, support=(-100.0, 0.0)),
+        Task(
+            env="brax/reacher",
+            options={"backend": "spring", "time_limit": 50},
+            support=(-100.0, 0.0),
+        ),
         Task(env="brax/walker2d", support=(-100.0, 700.0)),
         *(  # at most 1 a step
-            Task(env=f"playground/{name}", support=(0.0, 100.0), from_pixels=FROM_PIXELS.get(name, {})) for name in DM_CONTROL
+            Task(
+                env=f"playground/{name}",
+                support=(0.0, 100.0),
+                from_pixels=FROM_PIXELS.get(name, {}),
+            )
+            for name in DM_CONTROL
         ),
-        *(Task(env=f"playground/{name}", support=(-10.0, 10.0)) for name in LOCOMOTION),  # FastTD3's
+        *(
+            Task(env=f"playground/{name}", support=(-10.0, 10.0)) for name in LOCOMOTION
+        ),  # FastTD3's
         Task(
             env="gymnasium/HalfCheetah-v5",
             published=(

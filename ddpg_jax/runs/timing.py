@@ -43,13 +43,19 @@ def repeated(step: Step, count: int, keys: tuple[int, ...] = ()) -> Step:
         each = jax.random.split(key, (count, *keys))
         shapes = jax.eval_shape(step, state, each[0])[1]
         output = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return jax.lax.scan(lambda carry, key: (step(carry[0], key), None), (state, output), each)[0]
+        return jax.lax.scan(lambda carry, key: (step(carry[0], key), None), (state, output), each)[
+            0
+        ]
 
     return run
 
 
 def scanned(
-    init: Callable[[Key], PyTree], step: Step, iterations: int, keys: Key, keys_each: tuple[int, ...] = ()
+    init: Callable[[Key], PyTree],
+    step: Step,
+    iterations: int,
+    keys: Key,
+    keys_each: tuple[int, ...] = (),
 ) -> Contestant:
     """``iterations`` of a step in one scan; ``keys``: one, or one per seed to vmap over; ``keys_each``: as of `repeated`."""
 
@@ -67,7 +73,9 @@ def scanned(
     return Contestant(over(run), jax.jit(over(start))(keys))
 
 
-def alternate(contestants: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, list[float]]:
+def alternate(
+    contestants: Mapping[str, Callable[[], Any]], repetitions: int
+) -> dict[str, list[float]]:
     """Seconds of each call: all contestants in turns, every second round backwards, after one call each that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for call in contestants.values():
@@ -82,7 +90,12 @@ def alternate(contestants: Mapping[str, Callable[[], Any]], repetitions: int) ->
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
     """Median, extremes and the values themselves."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values), "values": list(values)}
+    return {
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+        "values": list(values),
+    }
 
 
 def transitions(key: Key, like: Transition, count: int) -> Transition:
@@ -95,7 +108,9 @@ def transitions(key: Key, like: Transition, count: int) -> Transition:
 
     return Transition(
         observation=shown(keys[0]),
-        action=jax.random.uniform(keys[1], (count, *like.action.shape), like.action.dtype, -1.0, 1.0),
+        action=jax.random.uniform(
+            keys[1], (count, *like.action.shape), like.action.dtype, -1.0, 1.0
+        ),
         reward=jax.random.normal(keys[2], (count,)),
         discount=jnp.ones((count,)),
         next_observation=shown(keys[3]),
@@ -105,7 +120,13 @@ def transitions(key: Key, like: Transition, count: int) -> Transition:
 def shaped(observation: Any, action: Any) -> Transition:
     """The shapes of one transition."""
     scalar: Any = jax.ShapeDtypeStruct((), jnp.float32)
-    return Transition(observation=observation, action=action, reward=scalar, discount=scalar, next_observation=observation)
+    return Transition(
+        observation=observation,
+        action=action,
+        reward=scalar,
+        discount=scalar,
+        next_observation=observation,
+    )
 
 
 def filled(replay: Replay, key: Key, like: Transition, count: int) -> PyTree:

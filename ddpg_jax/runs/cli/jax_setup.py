@@ -32,14 +32,20 @@ def use_compilation_cache() -> None:
     """Keep XLA's compiled programs between runs, where there is a place for them; ``DDPG_JAX_CACHE`` names it, or ``off``."""
     import jax
 
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its own cache is of no concern
+    logging.getLogger("matplotlib").setLevel(
+        logging.ERROR
+    )  # where it keeps its own cache is of no concern
     home = _home()
     if home is None:
-        os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"ddpg_jax-matplotlib-{os.getuid()}"))
+        os.environ.setdefault(
+            "MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"ddpg_jax-matplotlib-{os.getuid()}")
+        )
     asked = os.environ.get("DDPG_JAX_CACHE", "")
     if not asked and os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))  # by its standard, one that is not absolute counts for nothing
+    given = Path(
+        os.environ.get("XDG_CACHE_HOME", "")
+    )  # by its standard, one that is not absolute counts for nothing
     root = given if given.is_absolute() else home and home / ".cache"
     folder = Path(asked) if asked else root and root / "ddpg_jax" / "xla"
     if asked.lower() in ("off", "0", "none") or folder is None or not _writable(folder):

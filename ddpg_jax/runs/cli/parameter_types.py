@@ -10,16 +10,22 @@ from ddpg_jax.runs.options.validation import exact, shown
 
 
 class Setting(click.ParamType):
-    """A number, or widths, as `ddpg_jax.runs.options.validation.exact` takes them; its range is looked at where it is used."""
+    """A number, a text or widths; its range is checked with the configuration."""
 
     def __init__(self, kind: type) -> None:
         self.kind = kind
-        self.name = {int: "integer", float: "float", tuple: "widths", str: "name"}[kind]
+        self.name = {int: "integer", float: "float", tuple: "widths", str: "text"}[kind]
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,  # noqa: ARG002
+    ) -> Any:
         """Also ``1e5`` to 100,000, and ``256,256`` to ``(256, 256)``."""
         try:
-            return exact(self.name if param is None or param.name is None else param.name, value, self.kind)
+            name = self.name if param is None or param.name is None else param.name
+            return exact(name, value, self.kind)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
 

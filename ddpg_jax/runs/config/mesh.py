@@ -17,10 +17,6 @@ Config = Any
 """`ddpg_jax.runs.config.run_config.Config`, whose file imports this one."""
 
 
-ASKED = ("devices", "mesh")
-"""Options that say where a run is trained."""
-
-
 class Mesh(NamedTuple):
     """Devices on each axis: ``members`` divides a run's seeds, ``data`` its environments and its batch."""
 
@@ -36,7 +32,7 @@ class Mesh(NamedTuple):
         return f"members={self.members},data={self.data}"
 
 
-def of(text: str) -> Mesh:
+def parse_mesh(text: str) -> Mesh:
     """The mesh that is written so; an empty text is one device.
 
     Raises:
@@ -46,14 +42,18 @@ def of(text: str) -> Mesh:
     for part in filter(None, text.split(",")):
         name, _, size = part.partition("=")
         if name.strip() not in Mesh._fields or name.strip() in found:
-            raise ValueError(f"mesh={shown(text)}: give the devices on each axis once, for example members=4,data=2.")
+            raise ValueError(
+                f"mesh={shown(text)}: give the devices on each axis once, for example members=4,data=2."
+            )
         found[name.strip()] = exact(f"mesh's {name.strip()}", size, int)
         if not 1 <= found[name.strip()] < 2**20:
-            raise ValueError(f"mesh={shown(text)}: each axis has at least one device, and less than {2**20}.")
+            raise ValueError(
+                f"mesh={shown(text)}: each axis has at least one device, and less than {2**20}."
+            )
     return Mesh(**found)
 
 
-def asked(config: Config, devices: int | None, mesh: str) -> str:
+def requested_mesh(config: Config, devices: int | None, mesh: str) -> str:
     """The mesh that was asked for, as text; empty where none was.
 
     Raises:
@@ -63,12 +63,16 @@ def asked(config: Config, devices: int | None, mesh: str) -> str:
         raise ValueError(f"devices={devices} and mesh={shown(mesh)}: give one of both.")
     if devices is None and not mesh:
         return ""
-    chosen = of(exact("mesh", mesh, str)) if mesh else _of_so_many(config, exact("devices", devices, int))
+    chosen = (
+        parse_mesh(exact("mesh", mesh, str))
+        if mesh
+        else _members_first(config, exact("devices", devices, int))
+    )
     _require_even(config, chosen, f"mesh={mesh}" if mesh else f"devices={devices}")
     return str(chosen)
 
 
-def _of_so_many(config: Config, devices: int) -> Mesh:
+def _members_first(config: Config, devices: int) -> Mesh:
     """Members first: they need nothing of each other."""
     if devices < 1:
         raise ValueError(f"devices={devices}: must be at least 1.")
@@ -80,7 +84,11 @@ def _require_even(config: Config, mesh: Mesh, said: str) -> None:
     hyperparameters = config.hyperparameters
     for axis, size, counts in (
         ("members", mesh.members, {"seeds": config.seeds}),
-        ("data", mesh.data, {"num_envs": hyperparameters.num_envs, "batch_size": hyperparameters.batch_size}),
+        (
+            "data",
+            mesh.data,
+            {"num_envs": hyperparameters.num_envs, "batch_size": hyperparameters.batch_size},
+        ),
     ):
         for name, count in counts.items():
             if count % size:
@@ -93,29 +101,40 @@ def _require_even(config: Config, mesh: Mesh, said: str) -> None:
         raise ValueError(f"{said}: environments on the host, as {config.env}, train on one device.")
 
 
-def largest(config: Config, available: int) -> Mesh:
+def largest_mesh(config: Config, available: int) -> Mesh:
     """As many of the available devices as come out even, members before shards of them."""
-    members = next(count for count in range(min(available, config.seeds), 0, -1) if config.seeds % count == 0)
+    members = next(
+        count for count in range(min(available, config.seeds), 0, -1) if config.seeds % count == 0
+    )
     if config.env.startswith("gymnasium/"):
         return Mesh()
     even = math.gcd(config.hyperparameters.num_envs, config.hyperparameters.batch_size)
-    return Mesh(members, next(count for count in range(available // members, 0, -1) if even % count == 0))
+    return Mesh(
+        members, next(count for count in range(available // members, 0, -1) if even % count == 0)
+    )
 
 
-def on_one(config: Config) -> Config:
+def on_one_device(config: Config) -> Config:
     """The configuration of a run on one device, for what times its parts there.
 
     Raises:
         ValueError: another number was asked for, or it goes on with one.
     """
-    if of(config.mesh).devices > 1:
+    if parse_mesh(config.mesh).devices > 1:
         raise ValueError(
             f"profile takes the time of a run on one device, and this one is on mesh={config.mesh}: give --devices 1."
         )
     return dataclasses.replace(config, mesh=str(Mesh()))
 
 
-def settled(config: Config, available: int, say: Callable[[str], None], *, processes: int = 1, resume: bool = False) -> str:
+def choose_mesh(
+    config: Config,
+    available: int,
+    say: Callable[[str], None],
+    *,
+    processes: int = 1,
+    resume: bool = False,
+) -> str:
     """The mesh that the run is to have, said where it is more than one device or fewer than there are.
 
     Args:
@@ -128,9 +147,11 @@ def settled(config: Config, available: int, say: Callable[[str], None], *, proce
     Raises:
         RunError: there are fewer devices than asked for, or a process would have none.
     """
-    mesh = of(config.mesh)
-    if not config.mesh or (resume and (mesh.devices > available or (processes > 1 and mesh.devices < available))):
-        mesh = largest(config, available)
+    mesh = parse_mesh(config.mesh)
+    if not config.mesh or (
+        resume and (mesh.devices > available or (processes > 1 and mesh.devices < available))
+    ):
+        mesh = largest_mesh(config, available)
     if mesh.devices > available:
         raise RunError(
             f"mesh={mesh} needs {mesh.devices} devices, but JAX finds {available}: give fewer by --devices or --mesh."
@@ -138,8 +159,14 @@ def settled(config: Config, available: int, say: Callable[[str], None], *, proce
     if processes > 1:
         _require_all(mesh, available, processes, config)
     if available > 1:
-        rest = f"; {available - mesh.devices} of {available} stay idle" if mesh.devices < available else ""
-        how = f"{config.seeds // mesh.members} of {config.seeds} members" if config.seeds > 1 else ""
+        rest = (
+            f"; {available - mesh.devices} of {available} stay idle"
+            if mesh.devices < available
+            else ""
+        )
+        how = (
+            f"{config.seeds // mesh.members} of {config.seeds} members" if config.seeds > 1 else ""
+        )
         share = f"{config.hyperparameters.num_envs // mesh.data} of {config.hyperparameters.num_envs} environments, and "
         share += f"{config.hyperparameters.batch_size // mesh.data} of {config.hyperparameters.batch_size} rows of a batch"
         each = " with ".join(filter(None, (how, share if mesh.data > 1 else "")))
@@ -159,7 +186,7 @@ def _require_all(mesh: Mesh, available: int, processes: int, config: Config) -> 
         )
 
 
-def shard_of(config: Config, shards: int) -> dict[str, Any]:
+def schedule_of_shard(config: Config, shards: int) -> dict[str, Any]:
     """What `ddpg_jax.train.make_train` is given of the schedule, for one of so many shards."""
     schedule = config.schedule
     return {

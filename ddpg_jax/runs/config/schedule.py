@@ -1,4 +1,4 @@
-"""How a run's hyper-parameters become its warm-up, rounds and chunks; imports no JAX until asked."""
+"""A run's warm-up, rounds and chunks, from its hyper-parameters."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ddpg_jax.runs.presets import Hyperparameters
+    from ddpg_jax.runs.options.hyperparameters import Hyperparameters
     from ddpg_jax.schedule import Schedule
 
 
-def schedule_of(hyperparameters: Hyperparameters, steps_per_chunk: int | None) -> Schedule:
-    """Warm-up, rounds and chunks; None: chunks that fill the steps evenly."""
+def make_schedule(hyperparameters: Hyperparameters, steps_per_chunk: int | None) -> Schedule:
+    """Warm-up, rounds and chunks; None: chunks that fill the run evenly.
+
+    Raises:
+        ValueError: the run ends before the first update, or counts more than int32 holds.
+    """
     from ddpg_jax import schedule
 
-    updates, collect_steps = schedule.rounds_of(hyperparameters.updates_per_step, hyperparameters.batches_per_update)
+    updates, collect_steps = schedule.rounds_of(
+        hyperparameters.updates_per_step, hyperparameters.batches_per_update
+    )
     one_round = schedule.Schedule(
         num_envs=hyperparameters.num_envs,
         learning_starts=hyperparameters.learning_starts,
@@ -26,22 +32,20 @@ def schedule_of(hyperparameters: Hyperparameters, steps_per_chunk: int | None) -
     if steps_per_chunk is None:
         rounds = one_round.chunks(hyperparameters.total_timesteps)
         steps_per_chunk = one_round.steps_per_round * schedule.even_chunk(rounds)
-    return dataclasses.replace(one_round, steps_per_chunk=steps_per_chunk)
+    made = dataclasses.replace(one_round, steps_per_chunk=steps_per_chunk)
+    _require_chunk(hyperparameters.total_timesteps, made)
+    return made
 
 
-def require(total: int, schedule: Schedule) -> None:
-    """There is a first chunk, and what is counted on the device in int32 is not more than that holds.
-
-    Raises:
-        ValueError: one of both is not so.
-    """
+def _require_chunk(total: int, schedule: Schedule) -> None:
     if schedule.chunks(total) < 1:
         first, chunk = schedule.warm_up_steps, schedule.steps_per_chunk
         raise ValueError(
-            f"total_timesteps={total} ends before the first update: it must be at least {first + chunk}, "
-            f"the warm-up ({first}) and one chunk ({chunk})."
+            f"total_timesteps={total} ends before the first update: it must be at least "
+            f"{first + chunk}, the warm-up ({first}) and one chunk ({chunk})."
         )
     if total > schedule.longest:
         raise ValueError(
-            f"total_timesteps={total}: must be at most {schedule.longest} here: vector steps and updates are counted in int32."
+            f"total_timesteps={total}: must be at most {schedule.longest} here: vector steps and "
+            "updates are counted in int32."
         )

@@ -38,7 +38,9 @@ def stopping() -> Iterator[list[int]]:
     def handle(number: int, frame: Any) -> None:
         if not since:
             since.append(time.monotonic())
-            received[:] = received or [number]  # `_watch` may have told it before Python had its turn
+            received[:] = received or [
+                number
+            ]  # `_watch` may have told it before Python had its turn
         elif time.monotonic() - since[0] > TOGETHER:
             raise KeyboardInterrupt
 
@@ -91,8 +93,13 @@ def _watched() -> Iterator[None]:
         return
     read, write = socket.socketpair()
     write.setblocking(False)
-    before, told = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False), sys.unraisablehook
-    sys.unraisablehook = lambda lost: None if isinstance(lost.exc_value, Interrupted) else told(lost)
+    before, told = (
+        signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False),
+        sys.unraisablehook,
+    )
+    sys.unraisablehook = lambda lost: (
+        None if isinstance(lost.exc_value, Interrupted) else told(lost)
+    )
     threading.Thread(target=_watch, args=(read,), daemon=True).start()
     try:
         yield
@@ -113,7 +120,9 @@ def _watch(read: socket.socket) -> None:
             except TimeoutError:
                 if not _running:
                     _leave(first, "")
-                _running[-1][:] = _running[-1] or [first]  # it may have been lost before the run began
+                _running[-1][:] = _running[-1] or [
+                    first
+                ]  # it may have been lost before the run began
                 read.settimeout(None)
                 continue
             if not hyperparameters:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpg_jax import checks
-from ddpg_jax.runs.config.run_config import RunError
+from ddpg_jax.runs.options.validation import RunError
 
 if TYPE_CHECKING:
     pass
@@ -42,7 +42,17 @@ def write(path: Path, content: str | bytes) -> None:
 
 def unwritten(path: Path, error: BaseException, size: int) -> RunError:
     """What to say of a file of ``size`` bytes that could not be written."""
-    known = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)]
+    known = [
+        os.strerror(number)
+        for number in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EFBIG,
+            errno.EROFS,
+            errno.EACCES,
+            errno.EIO,
+        )
+    ]
     # Storage below Python buries the system's reason in pages.
     reason = next((reason for reason in known if reason in str(error)), checks.first_line(error))
     try:

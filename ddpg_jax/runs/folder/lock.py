@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from ddpg_jax.runs.config.run_config import RunError
+from ddpg_jax.runs.options.validation import RunError
 
 try:
     import fcntl
@@ -28,14 +28,18 @@ def make(folder: Path, *, new: bool = False) -> list[Path]:
     """
     missing: list[Path] = []
     try:
-        missing = list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
+        missing = list(
+            itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents))
+        )
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(exist_ok=not new)
     except OSError as error:
         if new and isinstance(error, FileExistsError) and folder.exists():
             raise
         remove_empty(missing)
-        raise RunError(f"the run folder {folder} cannot be made ({error.strerror}): choose another --run-dir.") from error
+        raise RunError(
+            f"the run folder {folder} cannot be made ({error.strerror}): choose another --run-dir."
+        ) from error
     return missing
 
 
@@ -51,7 +55,9 @@ def make_new(name: Path) -> tuple[Path, list[Path]]:
 def remove_empty(folders: list[Path]) -> None:
     """Remove folders, innermost first, up to one that holds something."""
     for folder in folders:
-        with contextlib.suppress(OSError):  # one whose name is too long was never made; those around it were
+        with contextlib.suppress(
+            OSError
+        ):  # one whose name is too long was never made; those around it were
             folder.rmdir()
 
 

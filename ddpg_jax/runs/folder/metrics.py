@@ -27,7 +27,9 @@ class Clock:
         self.total, self.last = self.total + seconds, seconds
 
 
-def metrics_row(config: Config, report: Report, chunks: int, clock: Clock, evaluation: list[float] | None) -> dict[str, Any]:
+def metrics_row(
+    config: Config, report: Report, chunks: int, clock: Clock, evaluation: list[float] | None
+) -> dict[str, Any]:
     """A line of ``metrics.jsonl`` after so many chunks: lists have one value per seed; rates are over all seeds.
 
     A seed of which no episode ended in the chunk has None for the means over episodes.
@@ -36,7 +38,12 @@ def metrics_row(config: Config, report: Report, chunks: int, clock: Clock, evalu
     counts = np.reshape(episodes.count, -1)
 
     def over_episodes(total: Any) -> list[float | None]:
-        return plain([x / count if count else np.nan for x, count in zip(np.reshape(total, -1), counts, strict=True)])
+        return plain(
+            [
+                x / count if count else np.nan
+                for x, count in zip(np.reshape(total, -1), counts, strict=True)
+            ]
+        )
 
     updates = updates_in(config, 1)
     return {
@@ -62,11 +69,15 @@ def plain(values: Any) -> list[float | None]:
 def updates_in(config: Config, chunks: int) -> int:
     """Critic updates of each member in so many chunks."""
     return (
-        chunks * (config.schedule.steps_per_chunk // config.hyperparameters.num_envs) * config.hyperparameters.updates_per_step
+        chunks
+        * (config.schedule.steps_per_chunk // config.hyperparameters.num_envs)
+        * config.hyperparameters.updates_per_step
     )
 
 
-def read_metrics(folder: Path, say: Callable[[str], None] = lambda text: None) -> list[dict[str, Any]]:
+def read_metrics(
+    folder: Path, say: Callable[[str], None] = lambda text: None
+) -> list[dict[str, Any]]:
     """The lines of a run's ``metrics.jsonl`` in the order of their steps, of each step the last one.
 
     Args:
@@ -92,12 +103,18 @@ def _row(line: bytes) -> dict[str, Any] | None:
         return None
     steps, returns = row.get("env_steps"), row["evaluation_return"]
     known = type(steps) is int and 0 <= steps < 2**63
-    hyperparameters = isinstance(returns, list) and returns and all(value is None or _is_number(value) for value in returns)
+    hyperparameters = (
+        isinstance(returns, list)
+        and returns
+        and all(value is None or _is_number(value) for value in returns)
+    )
     return row if known and (returns is None or hyperparameters) else None
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # no NaN; JSON's integers have no end
+    return (
+        type(value) in (int, float) and abs(value) <= sys.float_info.max
+    )  # no NaN; JSON's integers have no end
 
 
 def mean(value: Any) -> float | None:
@@ -111,4 +128,6 @@ def curve(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     rows = [row for row in read_metrics(folder) if row["evaluation_return"] is not None]
     seeds = Counter(len(row["evaluation_return"]) for row in rows).most_common(1)
     rows = [row for row in rows if len(row["evaluation_return"]) == seeds[0][0]]
-    return np.array([row["env_steps"] for row in rows]), np.array([row["evaluation_return"] for row in rows], np.float64)
+    return np.array([row["env_steps"] for row in rows]), np.array(
+        [row["evaluation_return"] for row in rows], np.float64
+    )

@@ -32,7 +32,9 @@ class Log:
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         write_lines(self._folder, rows)
-        self._events.write_event(Event(wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
+        self._events.write_event(
+            Event(wall_time=time.time(), session_log=SessionLog(status=SessionLog.START))
+        )
         self._show(rows)
 
     def add(self, row: dict[str, Any]) -> None:
@@ -55,8 +57,14 @@ class Log:
 
         for row in rows:
             means = {name: mean(value) for name, value in row.items() if name != "env_steps"}
-            values = [Summary.Value(tag=name, simple_value=value) for name, value in means.items() if value is not None]
-            self._events.write_event(Event(wall_time=time.time(), step=row["env_steps"], summary=Summary(value=values)))
+            values = [
+                Summary.Value(tag=name, simple_value=value)
+                for name, value in means.items()
+                if value is not None
+            ]
+            self._events.write_event(
+                Event(wall_time=time.time(), step=row["env_steps"], summary=Summary(value=values))
+            )
         try:
             self._events.flush()
         except OSError as error:

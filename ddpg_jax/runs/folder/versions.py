@@ -13,7 +13,18 @@ if TYPE_CHECKING:
 
 def versions() -> dict[str, str]:
     """Versions of what the result depends on."""
-    names = ("ddpg_jax", "jax", "jaxlib", "flax", "optax", "brax", "mujoco", "mujoco-mjx", "playground", "gymnasium")
+    names = (
+        "ddpg_jax",
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "brax",
+        "mujoco",
+        "mujoco-mjx",
+        "playground",
+        "gymnasium",
+    )
     found = {"python": platform.python_version()}
     for name in names:
         try:

@@ -1,79 +1,195 @@
-"""The hyper-parameters that every algorithm has; imports no JAX, so that the command line answers at once."""
+"""The hyper-parameters that every algorithm has.
+
+Imports no JAX, so that the command line answers at once.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
-if TYPE_CHECKING:
-    pass
+from ddpg_jax.runs.options import field
+from ddpg_jax.runs.options.field import option
+from ddpg_jax.runs.options.validation import INT32_MAX, MAX_ROWS, MAX_STEPS, shown
 
-WIDEST, MOST_LAYERS = 1_000_000, 64
-LONGEST_WINDOW = 1_000
-"""Of multi-step returns: a window is unrolled, and a thousand steps take XLA a minute and a half."""
-LONGEST_DELAY, MOST_ATOMS = 1_000, 1_000_000
+MAX_WIDTH, MAX_LAYERS = 1_000_000, 64
+MAX_N_STEP = 1_000
+"""A window of multi-step returns is unrolled: a thousand steps take XLA a minute and a half."""
+MAX_DELAY, MAX_ATOMS = 1_000, 1_000_000
 DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-    """The hyper-parameters of a training run, but for its seed. Each is an option of ``ddpg-jax train``; floats may be traced.
+    """The hyper-parameters of a run. Each is an option of ``ddpg-jax train``; floats may be traced.
 
-    An algorithm adds its own in a subclass. Those not explained here are as in `ddpg_jax.agents` and `ddpg_jax.schedule`.
+    An algorithm adds its own in a subclass.
     """
 
-    total_timesteps: int = 1_000_000
-    num_envs: int = 1
-    learning_starts: int = 1_000
-    updates_per_step: int = 1
-    """Critic updates per vector step."""
-    batch_size: int = 256
-    """Of one critic update."""
-    replay_capacity: int = 1_000_000
-    hidden: tuple[int, ...] = (256, 256)
-    critic_hidden: tuple[int, ...] = ()
-    """Empty is as ``hidden``."""
-    layer_norm: bool = False
-    inverting_gradients: bool = False
-    """Whether actors leave a bound of their actions at full speed (`ddpg_jax.networks.inverting`)."""
-    normalize_observations: bool = False
-    dtype: str = "float32"
-    """What the networks compute in: float32 or bfloat16. Parameters, targets, optimisers and losses are float32."""
-    observation_dtype: str = "float32"
-    """What the replay stores observations as."""
-    actor_stream: str = "state"
-    """What the actor reads where an observation is a dict."""
-    critic_stream: str = "privileged_state"
-    """What the critic reads there."""
-    reward_scale: float = 1.0
-    gamma: float = 0.99
-    n_step: int = 1
-    tau: float = 0.005
-    actor_learning_rate: float = 3e-4
-    critic_learning_rate: float = 3e-4
-    critic_weight_decay: float = 0.0
-    """L2 in the critic's gradient."""
-    weight_decay: float = 0.0
-    """Decoupled (AdamW), of both networks."""
-    max_grad_norm: float = 0.0
-    """Global norm to which each network's gradient is clipped; 0 does not clip."""
-    anneal_updates: int = 0
-    """Critic updates over which both learning rates fall linearly to zero; 0 keeps them constant."""
-    priority_exponent: float = 0.0
-    """alpha of prioritised replay; 0 is uniform replay."""
-    importance_exponent: float = 0.4
-    """beta of prioritised replay at the first batch."""
-    importance_updates: int = 100_000
-    """Batches over which beta rises to 1."""
+    total_timesteps: int = option(
+        1_000_000,
+        "Environment steps of the run, over all environments of a member.",
+        group="run length",
+        unit="steps",
+        low=1,
+        high=MAX_STEPS,
+        resume="free",
+        common=True,
+    )
+    num_envs: int = option(
+        1,
+        "Environments stepped side by side.",
+        group="run length",
+        low=1,
+        high=INT32_MAX,
+        common=True,
+    )
+    learning_starts: int = option(
+        1_000,
+        "Transitions stored before the first update.",
+        group="run length",
+        unit="transitions",
+        low=1,
+        high=INT32_MAX,
+    )
+    updates_per_step: int = option(
+        1,
+        "Critic updates per vector step; over num_envs it is the update-to-data ratio.",
+        group="run length",
+        low=1,
+        high=INT32_MAX,
+    )
+    batch_size: int = option(
+        256,
+        "Transitions of one critic update.",
+        group="replay",
+        unit="transitions",
+        low=1,
+        high=INT32_MAX,
+        common=True,
+    )
+    replay_capacity: int = option(
+        1_000_000,
+        "Transitions that the replay holds.",
+        group="replay",
+        unit="transitions",
+        low=1,
+        high=MAX_ROWS,
+    )
+    hidden: tuple[int, ...] = option(
+        (256, 256),
+        "Width of each hidden layer, as 256,256.",
+        group="networks",
+        unit="units",
+    )
+    critic_hidden: tuple[int, ...] = option(
+        (),
+        "Width of each hidden layer of the critic.",
+        group="networks",
+        unit="units",
+        unset="as --hidden",
+    )
+    layer_norm: bool = option(False, "Layer normalisation of hidden layers.", group="networks")
+    inverting_gradients: bool = option(
+        False,
+        "Inverted gradients: actors leave a bound of their actions at full speed.",
+        group="networks",
+    )
+    normalize_observations: bool = option(
+        False, "Normalise observations by a running mean and variance.", group="networks"
+    )
+    dtype: str = option(
+        "float32",
+        "What the networks compute in; parameters, targets, optimisers and losses are float32.",
+        group="networks",
+        choices=DTYPES,
+    )
+    observation_dtype: str = option(
+        "float32", "What the replay stores observations in.", group="replay", choices=DTYPES
+    )
+    actor_stream: str = option(
+        "state", "What the actor reads where an observation is a dict.", group="networks"
+    )
+    critic_stream: str = option(
+        "privileged_state",
+        "What the critic reads where an observation is a dict.",
+        group="networks",
+    )
+    reward_scale: float = option(
+        1.0, "Factor of every reward in updates.", group="targets", positive=True
+    )
+    gamma: float = option(0.99, "Discount of a step.", group="targets", low=0, high=1)
+    n_step: int = option(
+        1,
+        "Steps of the return before it bootstraps.",
+        group="targets",
+        unit="steps",
+        low=1,
+        high=MAX_N_STEP,
+    )
+    tau: float = option(
+        0.005,
+        "Soft update of the target networks: target <- tau * online + (1 - tau) * target.",
+        group="targets",
+        low=0,
+        high=1,
+    )
+    actor_learning_rate: float = option(
+        3e-4, "Learning rate of the actor.", group="optimisation", low=0
+    )
+    critic_learning_rate: float = option(
+        3e-4, "Learning rate of the critic.", group="optimisation", low=0
+    )
+    critic_weight_decay: float = option(
+        0.0, "L2 penalty in the critic's gradient.", group="optimisation", low=0
+    )
+    weight_decay: float = option(
+        0.0, "Decoupled weight decay (AdamW) of both networks.", group="optimisation", low=0
+    )
+    max_grad_norm: float = option(
+        0.0,
+        "Global norm to which each network's gradient is clipped; 0 does not clip.",
+        group="optimisation",
+        low=0,
+    )
+    anneal_updates: int = option(
+        0,
+        "Critic updates in which both learning rates fall linearly to zero; 0 keeps them constant.",
+        group="optimisation",
+        unit="updates",
+        low=0,
+        high=INT32_MAX,
+    )
+    priority_exponent: float = option(
+        0.0, "alpha of prioritised replay; 0 is uniform replay.", group="replay", low=0, high=1
+    )
+    importance_exponent: float = option(
+        0.4,
+        "beta of prioritised replay's importance weights at the first batch.",
+        group="replay",
+        low=0,
+        high=1,
+    )
+    importance_updates: int = option(
+        100_000,
+        "Batches in which beta rises to 1.",
+        group="replay",
+        unit="batches",
+        low=1,
+        high=INT32_MAX,
+    )
 
     axis_name: ClassVar[str | None] = None
-    """No number: of the mesh axis over which a run is split, in those that `of_shard` made."""
+    """The mesh axis over which a run is split; not an option, set by `of_shard`."""
 
     def of_shard(self, shards: int, axis_name: str) -> Self:
-        """The hyper-parameters of one of so many shards of a run, which divide its environments and its batch."""
-        own = {name: getattr(self, name) // shards for name in ("num_envs", "batch_size", "replay_capacity")}
+        """The hyper-parameters of one shard: ``shards`` divides environments, batch and replay."""
+        own = {
+            name: getattr(self, name) // shards
+            for name in ("num_envs", "batch_size", "replay_capacity")
+        }
         made = replace(self, **own)
-        object.__setattr__(made, "axis_name", axis_name)  # frozen; no field, so in no configuration and no option
+        object.__setattr__(made, "axis_name", axis_name)  # frozen, and not a field
         return made
 
     @property
@@ -82,37 +198,29 @@ class Hyperparameters:
         return 1
 
     def check(self) -> None:
-        """Raise ``ValueError`` for hyper-parameters that no run can have; what is not looked at here, its part looks at."""
-        from ddpg_jax import checks
-        from ddpg_jax.runs.options import validation
+        """Check the range of each hyper-parameter, and what depends on two of them.
 
-        largest = validation.LARGEST
-        for name, widths in (("hidden", self.hidden or (0,)), ("critic_hidden", self.critic_hidden)):
+        Raises:
+            ValueError: no run can have them.
+        """
+        for name, widths in (
+            ("hidden", self.hidden or (0,)),
+            ("critic_hidden", self.critic_hidden),
+        ):
             if min(widths, default=1) < 1:
                 raise ValueError(
-                    f"{name}={validation.shown(widths)}: give the width of each hidden layer, each at least 1, for example 256,256."
+                    f"{name}={shown(widths)}: give the width of each hidden layer, each at least 1,"
+                    " for example 256,256."
                 )
-            if len(widths) > MOST_LAYERS or max(widths, default=1) > WIDEST:
+            if len(widths) > MAX_LAYERS or max(widths, default=1) > MAX_WIDTH:
                 raise ValueError(
-                    f"{name}={validation.shown(widths)}: must be at most {MOST_LAYERS} layers of a width of at most {WIDEST} each."
+                    f"{name}={shown(widths)}: must be at most {MAX_LAYERS} layers of a width of at"
+                    f" most {MAX_WIDTH} each."
                 )
-        for name, value in (("dtype", self.dtype), ("observation_dtype", self.observation_dtype)):
-            if value not in DTYPES:
-                raise ValueError(f"{name}={validation.shown(value)}: must be {' or '.join(DTYPES)}.")
-        checks.between(1, largest, batch_size=self.batch_size, num_envs=self.num_envs, learning_starts=self.learning_starts)
-        checks.between(1, largest, updates_per_step=self.updates_per_step)
-        checks.between(1, validation.ROWS_LARGEST, replay_capacity=self.replay_capacity)
-        checks.between(1, LONGEST_WINDOW, n_step=self.n_step)
-        checks.between(1, validation.STEPS_LARGEST, total_timesteps=self.total_timesteps)
-        checks.between(1, largest, importance_updates=self.importance_updates)
-        checks.between(0, largest, anneal_updates=self.anneal_updates)
-        checks.at_least_zero(max_grad_norm=self.max_grad_norm, weight_decay=self.weight_decay)
-        checks.at_least_zero(actor_learning_rate=self.actor_learning_rate, critic_learning_rate=self.critic_learning_rate)
-        checks.between(0, 1, priority_exponent=self.priority_exponent, importance_exponent=self.importance_exponent)
-        checks.positive(reward_scale=self.reward_scale)
+        field.check(self)
         if self.replay_capacity % self.num_envs:
             near = max(1, round(self.replay_capacity / self.num_envs)) * self.num_envs
             raise ValueError(
-                f"replay_capacity={self.replay_capacity} is not a multiple of num_envs={self.num_envs}: choose for example "
-                f"{near}."
+                f"replay_capacity={self.replay_capacity} is not a multiple of "
+                f"num_envs={self.num_envs}: choose for example {near}."
             )

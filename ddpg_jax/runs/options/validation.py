@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable
 from typing import Any, get_origin
 
-LARGEST = 2**31 - 1
+INT32_MAX = 2**31 - 1
 """Rows, steps of an environment and updates are int32 on the device."""
-ROWS_LARGEST = 2**30
+MAX_ROWS = 2**30
 """Of a replay: as `ddpg_jax.replay.ring.LARGEST`, known without importing JAX."""
-STEPS_LARGEST = 2**62
+MAX_STEPS = 2**62
 """Environment steps over all environments never go there."""
-FLOAT_LARGEST = 3.4028234663852886e38  # of float32
+FLOAT32_MAX = 3.4028234663852886e38  # of float32
 SHOWN = 60
 
 
@@ -67,7 +67,7 @@ def _real(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError
     number = float(value)
-    if not abs(number) <= FLOAT_LARGEST:
+    if not abs(number) <= FLOAT32_MAX:
         raise ValueError
     return number
 

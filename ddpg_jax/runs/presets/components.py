@@ -1,6 +1,6 @@
 """From hyper-parameters to the parts of a training run: what the algorithms' own functions have in common.
 
-Parts of the library are reached through the package, which loads them on first use: importing this costs nothing.
+Components of the library are reached through the package, which loads them on first use: importing this costs nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
 from ddpg_jax.runs.options.hyperparameters import Hyperparameters
-from ddpg_jax.runs.options.preset import Parts
+from ddpg_jax.runs.options.preset import Components
 
 if TYPE_CHECKING:
     from ddpg_jax.networks import Actor, Critic
@@ -20,12 +20,19 @@ if TYPE_CHECKING:
 
 def actor(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Network:
     """The actor, or where an observation is a dict the actor on its stream of it; ``options`` as of `actor_head`."""
-    return _reading(hyperparameters.actor_stream, "actor_stream", actor_head(hyperparameters, env, **options), env)
+    return _reading(
+        hyperparameters.actor_stream,
+        "actor_stream",
+        actor_head(hyperparameters, env, **options),
+        env,
+    )
 
 
 def critic(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Network:
     """The critic, as `actor`; ``options`` as of `critic_head`."""
-    return _reading(hyperparameters.critic_stream, "critic_stream", critic_head(hyperparameters, **options), env)
+    return _reading(
+        hyperparameters.critic_stream, "critic_stream", critic_head(hyperparameters, **options), env
+    )
 
 
 def actor_head(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Actor:
@@ -36,12 +43,16 @@ def actor_head(hyperparameters: Hyperparameters, env: Environment, **options: An
     return ddpg_jax.networks.Actor(env.action.shape[-1], hyperparameters.hidden, **known | options)
 
 
-def critic_head(hyperparameters: Hyperparameters, *, action_layer: int = 0, **options: Any) -> Critic:
+def critic_head(
+    hyperparameters: Hyperparameters, *, action_layer: int = 0, **options: Any
+) -> Critic:
     """The critic of one vector, one of an ensemble; ``options`` of `ddpg_jax.networks.Critic` go first."""
     layer_norm = ddpg_jax.networks.LayerNorm
     known: dict[str, Any] = {"dtype": dtype(hyperparameters)}
     known |= {"norm": layer_norm, "action_norm": layer_norm} if hyperparameters.layer_norm else {}
-    return ddpg_jax.networks.Critic(hyperparameters.critic_hidden or hyperparameters.hidden, action_layer, **known | options)
+    return ddpg_jax.networks.Critic(
+        hyperparameters.critic_hidden or hyperparameters.hidden, action_layer, **known | options
+    )
 
 
 def _reading(stream: str, option: str, network: Network, env: Environment) -> Network:
@@ -50,7 +61,9 @@ def _reading(stream: str, option: str, network: Network, env: Environment) -> Ne
         return network
     if stream not in env.observation:
         there = ", ".join(map(str, env.observation))
-        raise ValueError(f"{option}={stream!r}: the observation has no such stream; choose one of {there}.")
+        raise ValueError(
+            f"{option}={stream!r}: the observation has no such stream; choose one of {there}."
+        )
     return ddpg_jax.networks.stream(stream, network)
 
 
@@ -63,12 +76,16 @@ def require_whole(hyperparameters: Hyperparameters, *, scaled: str, stored: str)
     if hyperparameters.normalize_observations:
         raise ValueError(f"normalize_observations: {scaled}; leave it out.")
     if hyperparameters.observation_dtype != "float32":
-        raise ValueError(f"observation_dtype={hyperparameters.observation_dtype}: {stored}; leave it out.")
+        raise ValueError(
+            f"observation_dtype={hyperparameters.observation_dtype}: {stored}; leave it out."
+        )
     streams = {"actor_stream": (hyperparameters.actor_stream, Hyperparameters.actor_stream)}
     streams["critic_stream"] = (hyperparameters.critic_stream, Hyperparameters.critic_stream)
     for name, (stream, default) in streams.items():
         if stream != default:
-            raise ValueError(f"{name}={stream!r}: networks of images read all of the observation; leave it out.")
+            raise ValueError(
+                f"{name}={stream!r}: networks of images read all of the observation; leave it out."
+            )
 
 
 def dtype(hyperparameters: Hyperparameters) -> Any:
@@ -84,31 +101,40 @@ def _dtype(name: str) -> Any:
 
 def optimizer(hyperparameters: Hyperparameters) -> Callable[..., Any]:
     """Adam, or AdamW, of both networks."""
-    return ddpg_jax.agents.adam(weight_decay=hyperparameters.weight_decay, max_grad_norm=hyperparameters.max_grad_norm)
+    return ddpg_jax.agents.adam(
+        weight_decay=hyperparameters.weight_decay, max_grad_norm=hyperparameters.max_grad_norm
+    )
 
 
 def actor_rate(hyperparameters: Hyperparameters) -> Any:
     """The actor's learning rate over its own steps, one to an update of the agent."""
     return ddpg_jax.agents.annealed(
-        hyperparameters.actor_learning_rate, hyperparameters.anneal_updates // hyperparameters.batches_per_update
+        hyperparameters.actor_learning_rate,
+        hyperparameters.anneal_updates // hyperparameters.batches_per_update,
     )
 
 
 def critic_rate(hyperparameters: Hyperparameters) -> Any:
     """The critic's learning rate over its own steps."""
-    return ddpg_jax.agents.annealed(hyperparameters.critic_learning_rate, hyperparameters.anneal_updates)
+    return ddpg_jax.agents.annealed(
+        hyperparameters.critic_learning_rate, hyperparameters.anneal_updates
+    )
 
 
 def gaussian(stddev: float) -> Callable[[Agent], Behaviour]:
     """Explore by Gaussian noise on actions, clipped to their range."""
     noise = ddpg_jax.noise
-    return lambda agent: ddpg_jax.behaviour.explore(agent, noise.chain(noise.gaussian(stddev), noise.clip()))
+    return lambda agent: ddpg_jax.behaviour.explore(
+        agent, noise.chain(noise.gaussian(stddev), noise.clip())
+    )
 
 
 def ornstein_uhlenbeck(stddev: float) -> Callable[[Agent], Behaviour]:
     """Explore by Ornstein-Uhlenbeck noise on actions, clipped to their range."""
     noise = ddpg_jax.noise
-    return lambda agent: ddpg_jax.behaviour.explore(agent, noise.chain(noise.ornstein_uhlenbeck(stddev), noise.clip()))
+    return lambda agent: ddpg_jax.behaviour.explore(
+        agent, noise.chain(noise.ornstein_uhlenbeck(stddev), noise.clip())
+    )
 
 
 def assemble(
@@ -118,7 +144,7 @@ def assemble(
     *,
     own_warm_up: bool = False,
     **kept: Any,
-) -> Parts:
+) -> Components:
     """Wrap the agent, and add what is the same for all algorithms.
 
     Args:
@@ -132,8 +158,18 @@ def assemble(
     if hyperparameters.normalize_observations:
         agent = ddpg_jax.agents.normalize_observations(agent, axis_name=hyperparameters.axis_name)
     behaviour = explore(agent)
-    window = ddpg_jax.returns.n_step(hyperparameters.n_step, hyperparameters.gamma) if hyperparameters.n_step > 1 else None
-    return Parts(agent, _replay(hyperparameters, **kept), behaviour, behaviour if own_warm_up else None, window)
+    window = (
+        ddpg_jax.returns.n_step(hyperparameters.n_step, hyperparameters.gamma)
+        if hyperparameters.n_step > 1
+        else None
+    )
+    return Components(
+        agent,
+        _replay(hyperparameters, **kept),
+        behaviour,
+        behaviour if own_warm_up else None,
+        window,
+    )
 
 
 def _replay(hyperparameters: Hyperparameters, **kept: Any) -> Replay:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
-from ddpg_jax.runs.options.hyperparameters import MOST_ATOMS, Hyperparameters
-from ddpg_jax.runs.options.preset import Parts, Preset
+from ddpg_jax.runs.options.field import option
+from ddpg_jax.runs.options.hyperparameters import MAX_ATOMS, Hyperparameters
+from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
 if TYPE_CHECKING:
@@ -22,21 +23,25 @@ class D4PGHyperparameters(Hyperparameters):
     updates_per_step: int = 32
     n_step: int = 5
     priority_exponent: float = 0.6
-    stddev: float = 0.2
-    """Of the exploration noise, in units of the normalised action range."""
-    v_min: float = -150.0
-    v_max: float = 150.0
-    num_atoms: int = 51
+    stddev: float = option(
+        0.2,
+        "Standard deviation of the exploration noise.",
+        group="exploration",
+        unit="of the normalised action range",
+        low=0,
+    )
+    v_min: float = option(
+        -150.0, "Lower end of the critic's support.", group="targets", unit="discounted return"
+    )
+    v_max: float = option(
+        150.0, "Upper end of the critic's support.", group="targets", unit="discounted return"
+    )
+    num_atoms: int = option(
+        51, "Atoms of the critic's support.", group="targets", low=2, high=MAX_ATOMS
+    )
 
-    def check(self) -> None:
-        """As in `Hyperparameters.check`."""
-        from ddpg_jax import checks
 
-        super().check()
-        checks.between(2, MOST_ATOMS, num_atoms=self.num_atoms)
-
-
-def compose(hyperparameters: D4PGHyperparameters, env: Environment, **start: Any) -> Parts:
+def compose(hyperparameters: D4PGHyperparameters, env: Environment, **start: Any) -> Components:
     """D4PG with clipped Gaussian noise."""
     agent = ddpg_jax.agents.d4pg(
         components.actor(hyperparameters, env, **start),
@@ -54,7 +59,7 @@ def compose(hyperparameters: D4PGHyperparameters, env: Environment, **start: Any
     return components.assemble(hyperparameters, agent, components.gaussian(hyperparameters.stddev))
 
 
-def paper(hyperparameters: D4PGHyperparameters, env: Environment) -> Parts:
+def paper(hyperparameters: D4PGHyperparameters, env: Environment) -> Components:
     """The same, with final layers that start like the others."""
     return compose(hyperparameters, env, final_bound=None)
 

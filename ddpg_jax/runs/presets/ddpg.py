@@ -1,4 +1,4 @@
-"""DDPG: today's sizes, the paper, the paper with batch normalisation."""
+"""DDPG: today's sizes, the paper with and without batch normalisation, and parameter noise."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
+from ddpg_jax.runs.options.field import option
 from ddpg_jax.runs.options.hyperparameters import Hyperparameters
-from ddpg_jax.runs.options.preset import Parts, Preset
+from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
 if TYPE_CHECKING:
@@ -18,8 +19,13 @@ if TYPE_CHECKING:
 class DDPGHyperparameters(Hyperparameters):
     """The hyper-parameters of DDPG."""
 
-    stddev: float = 0.1
-    """Of the noise, in units of the normalised action range."""
+    stddev: float = option(
+        0.1,
+        "Standard deviation of the exploration noise.",
+        group="exploration",
+        unit="of the normalised action range",
+        low=0,
+    )
 
 
 def make(hyperparameters: Hyperparameters, actor: Network, critic: Network) -> Agent:
@@ -37,23 +43,32 @@ def make(hyperparameters: Hyperparameters, actor: Network, critic: Network) -> A
     )
 
 
-def today(hyperparameters: DDPGHyperparameters, env: Environment) -> Parts:
+def today(hyperparameters: DDPGHyperparameters, env: Environment) -> Components:
     """Q([s, a]), clipped Gaussian noise."""
-    agent = make(hyperparameters, components.actor(hyperparameters, env), components.critic(hyperparameters, env))
+    agent = make(
+        hyperparameters,
+        components.actor(hyperparameters, env),
+        components.critic(hyperparameters, env),
+    )
     return components.assemble(hyperparameters, agent, components.gaussian(hyperparameters.stddev))
 
 
-def paper(hyperparameters: DDPGHyperparameters, env: Environment, **norms: Any) -> Parts:
+def paper(hyperparameters: DDPGHyperparameters, env: Environment, **norms: Any) -> Components:
     """The action joins Q at its second layer; Ornstein-Uhlenbeck noise from the first step on."""
     agent = make(
         hyperparameters,
         components.actor(hyperparameters, env, **norms),
         components.critic(hyperparameters, env, action_layer=1, **norms),
     )
-    return components.assemble(hyperparameters, agent, components.ornstein_uhlenbeck(hyperparameters.stddev), own_warm_up=True)
+    return components.assemble(
+        hyperparameters,
+        agent,
+        components.ornstein_uhlenbeck(hyperparameters.stddev),
+        own_warm_up=True,
+    )
 
 
-def paper_batch_norm(hyperparameters: DDPGHyperparameters, env: Environment) -> Parts:
+def paper_batch_norm(hyperparameters: DDPGHyperparameters, env: Environment) -> Components:
     """The same with batch normalisation of the state, of mu and of Q before the action."""
     batch_norm = ddpg_jax.networks.BatchNorm
     return paper(hyperparameters, env, norm=batch_norm, input_norm=batch_norm)
@@ -70,6 +85,35 @@ PAPER = DDPGHyperparameters(
     critic_weight_decay=1e-2,
     stddev=0.2,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterNoiseHyperparameters(Hyperparameters):
+    """The hyper-parameters of DDPG with parameter noise."""
+
+    layer_norm: bool = True
+    stddev: float = option(
+        0.2,
+        "Distance between the actions of the perturbed policy and of the policy.",
+        group="exploration",
+        unit="of the normalised action range",
+        low=0,
+    )
+
+
+def parameter_noise(hyperparameters: ParameterNoiseHyperparameters, env: Environment) -> Components:
+    """DDPG that follows a perturbed policy in each episode."""
+    agent = make(
+        hyperparameters,
+        components.actor(hyperparameters, env),
+        components.critic(hyperparameters, env),
+    )
+    return components.assemble(
+        hyperparameters,
+        agent,
+        lambda agent: ddpg_jax.behaviour.parameter_noise(agent, env, stddev=hyperparameters.stddev),
+    )
+
 
 PRESETS = (
     Preset(
@@ -107,5 +151,20 @@ PRESETS = (
         hyperparameters=PAPER,
         compose=paper_batch_norm,
         exact=True,
+    ),
+    Preset(
+        name="parameter-noise",
+        summary="DDPG that explores in parameter space.",
+        source=(
+            "Plappert et al. 2018 (arXiv:1706.01905), section 3 and appendix C: adaptive parameter noise, delta 0.2, alpha "
+            "1.01, layer normalisation in both networks; every 50 updates, gamma 0.99, replay 1e6 and final layers from "
+            "U[-3e-3, 3e-3] as in OpenAI's baselines; 1e6 steps."
+        ),
+        ours=(
+            "as preset 'default' 256x256, Adam 3e-4, tau 0.005, batch 256, an update a step after 1,000 random ones "
+            "(baselines: 1e-4 and 1e-3, 0.01, 64, one in two steps, L2 1e-2 on Q, observations normalised)."
+        ),
+        hyperparameters=ParameterNoiseHyperparameters(),
+        compose=parameter_noise,
     ),
 )

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import ddpg_jax
-from ddpg_jax.runs.options.hyperparameters import MOST_LAYERS, WIDEST, Hyperparameters
-from ddpg_jax.runs.options.preset import Parts, Preset
+from ddpg_jax.runs.options.field import option
+from ddpg_jax.runs.options.hyperparameters import MAX_LAYERS, MAX_WIDTH, Hyperparameters
+from ddpg_jax.runs.options.preset import Components, Preset
+from ddpg_jax.runs.options.validation import INT32_MAX
 from ddpg_jax.runs.presets import components, ddpg
 
 if TYPE_CHECKING:
@@ -24,22 +26,64 @@ class DrQHyperparameters(Hyperparameters):
     """The hyper-parameters of DrQ-v2."""
 
     num_envs: int = 2
-    channels: int = 32
-    """Of each of the encoder's layers."""
-    layers: int = 4
-    """Convolutions of the encoder, the first of stride 2."""
-    stride: int = 1
-    """Of the others."""
-    trunk: int = 50
-    """Width of what the encoder's output is narrowed to, for the actor and for the critics."""
-    shift: int = 4
-    """Pixels by which an image is shifted at most; 0 leaves them in place."""
-    stddev: float = 0.1
-    """Of the exploration noise in the end, in units of the normalised action range."""
-    stddev_start: float = 1.0
-    stddev_steps: int = 500_000
-    """Environment steps over which it falls."""
-    target_noise_clip: float = 0.3
+    channels: int = option(
+        32, "Channels of each layer of the encoder.", group="images", low=1, high=MAX_WIDTH
+    )
+    layers: int = option(
+        4,
+        "Convolutions of the encoder, the first of stride 2.",
+        group="images",
+        low=1,
+        high=MAX_LAYERS,
+    )
+    stride: int = option(
+        1, "Stride of the other convolutions.", group="images", low=1, high=MAX_LAYERS
+    )
+    trunk: int = option(
+        50,
+        "Width to which the encoder's output is reduced, for the actor and for the critics.",
+        group="images",
+        unit="units",
+        low=1,
+        high=MAX_WIDTH,
+    )
+    shift: int = option(
+        4,
+        "Largest random shift of an image; 0 does not shift.",
+        group="images",
+        unit="pixels",
+        low=0,
+        high=MAX_WIDTH,
+    )
+    stddev: float = option(
+        0.1,
+        "Standard deviation of the exploration noise at its end.",
+        group="exploration",
+        unit="of the normalised action range",
+        low=0,
+    )
+    stddev_start: float = option(
+        1.0,
+        "Standard deviation of the exploration noise at its start.",
+        group="exploration",
+        unit="of the normalised action range",
+        low=0,
+    )
+    stddev_steps: int = option(
+        500_000,
+        "Environment steps in which the noise falls to its end.",
+        group="exploration",
+        unit="steps",
+        low=1,
+        high=INT32_MAX,
+    )
+    target_noise_clip: float = option(
+        0.3,
+        "Bound of the noise of target policy smoothing.",
+        group="targets",
+        unit="of the normalised action range",
+        low=0,
+    )
 
     def of_shard(self, shards: int, axis_name: str) -> Self:
         """As in `Hyperparameters.of_shard`: the noise falls by the steps of all shards."""
@@ -49,24 +93,16 @@ class DrQHyperparameters(Hyperparameters):
         )  # not by `replace`, which forgets the axis
         return made
 
-    def check(self) -> None:
-        """As in `Hyperparameters.check`."""
-        from ddpg_jax import checks
-        from ddpg_jax.runs.options import validation
 
-        super().check()
-        checks.between(1, WIDEST, channels=self.channels, trunk=self.trunk)
-        checks.between(1, MOST_LAYERS, layers=self.layers, stride=self.stride)
-        checks.between(0, WIDEST, shift=self.shift)
-        checks.at_least_zero(stddev=self.stddev, stddev_start=self.stddev_start, target_noise_clip=self.target_noise_clip)
-        checks.between(1, validation.LARGEST, stddev_steps=self.stddev_steps)
-
-
-def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Parts:
+def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Components:
     """One encoder that the critics train, shifted images, noise that falls in exploration and targets alike."""
     networks, dtype = ddpg_jax.networks, components.dtype(hyperparameters)
     convolutions = functools.partial(
-        networks.drq_v2_encoder, hyperparameters.channels, hyperparameters.layers, hyperparameters.stride, dtype
+        networks.drq_v2_encoder,
+        hyperparameters.channels,
+        hyperparameters.layers,
+        hyperparameters.stride,
+        dtype,
     )
     encoder, trunk = networks.Features(convolutions), networks.Trunk(hyperparameters.trunk, dtype)
     actor = networks.Seen(trunk, components.actor_head(hyperparameters, env, final_bound=None))
@@ -83,7 +119,9 @@ def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Parts:
             actor_learning_rate=components.actor_rate(hyperparameters),
             critic_learning_rate=components.critic_rate(hyperparameters),
             critic_weight_decay=hyperparameters.critic_weight_decay,
-            target_noise=_stddev(hyperparameters, step, hyperparameters.num_envs / hyperparameters.updates_per_step),
+            target_noise=_stddev(
+                hyperparameters, step, hyperparameters.num_envs / hyperparameters.updates_per_step
+            ),
             target_noise_clip=hyperparameters.target_noise_clip,
             optimizer=components.optimizer(hyperparameters),
             axis_name=hyperparameters.axis_name,
@@ -92,8 +130,12 @@ def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Parts:
     agent = ddpg_jax.agents.scheduled(learning)
     if hyperparameters.shift:
         agent = ddpg_jax.agents.augment(agent, pad=hyperparameters.shift)
-    falling = ddpg_jax.noise.gaussian(lambda step: _stddev(hyperparameters, step, hyperparameters.num_envs))
-    return _assemble(hyperparameters, env, agent, ddpg_jax.noise.chain(falling, ddpg_jax.noise.clip()))
+    falling = ddpg_jax.noise.gaussian(
+        lambda step: _stddev(hyperparameters, step, hyperparameters.num_envs)
+    )
+    return _assemble(
+        hyperparameters, env, agent, ddpg_jax.noise.chain(falling, ddpg_jax.noise.clip())
+    )
 
 
 def _stddev(hyperparameters: DrQHyperparameters, step: jax.Array, env_steps: float) -> jax.Array:
@@ -101,29 +143,46 @@ def _stddev(hyperparameters: DrQHyperparameters, step: jax.Array, env_steps: flo
     import jax.numpy as jnp
 
     share = jnp.minimum(step.astype(jnp.float32) * (env_steps / hyperparameters.stddev_steps), 1.0)
-    return hyperparameters.stddev_start + (hyperparameters.stddev - hyperparameters.stddev_start) * share
+    return (
+        hyperparameters.stddev_start
+        + (hyperparameters.stddev - hyperparameters.stddev_start) * share
+    )
 
 
-def paper(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Parts:
+def paper(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Components:
     """Convolutions of the actor's own and of the critic's own; the action joins at Q's first dense layer."""
     networks = ddpg_jax.networks
     seen = lambda head: networks.Seen(
-        networks.Features(functools.partial(networks.Conv, dtype=components.dtype(hyperparameters))), head
+        networks.Features(
+            functools.partial(networks.Conv, dtype=components.dtype(hyperparameters))
+        ),
+        head,
     )
     agent = ddpg.make(
         hyperparameters,
         seen(components.actor_head(hyperparameters, env, final_bound=PAPER_BOUND)),
         seen(components.critic_head(hyperparameters, final_bound=PAPER_BOUND)),
     )
-    noise = ddpg_jax.noise.chain(ddpg_jax.noise.ornstein_uhlenbeck(hyperparameters.stddev), ddpg_jax.noise.clip())
+    noise = ddpg_jax.noise.chain(
+        ddpg_jax.noise.ornstein_uhlenbeck(hyperparameters.stddev), ddpg_jax.noise.clip()
+    )
     return _assemble(hyperparameters, env, agent, noise, own_warm_up=True)
 
 
-def _assemble(hyperparameters: Hyperparameters, env: Environment, agent: Agent, noise: Noise, **options: Any) -> Parts:
+def _assemble(
+    hyperparameters: Hyperparameters, env: Environment, agent: Agent, noise: Noise, **options: Any
+) -> Components:
     components.require_whole(
-        hyperparameters, scaled="images are scaled by the networks that take them", stored="images are stored as bytes"
+        hyperparameters,
+        scaled="images are scaled by the networks that take them",
+        stored="images are stored as bytes",
     )
-    storage = functools.partial(ddpg_jax.replay.frames, stack=env.stacked, num_envs=env.num_envs, n_step=hyperparameters.n_step)
+    storage = functools.partial(
+        ddpg_jax.replay.frames,
+        stack=env.stacked,
+        num_envs=env.num_envs,
+        n_step=hyperparameters.n_step,
+    )
     explore = lambda agent: ddpg_jax.behaviour.explore(agent, noise)
     return components.assemble(hyperparameters, agent, explore, storage=storage, **options)
 

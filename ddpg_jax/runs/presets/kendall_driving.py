@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import ddpg_jax
-from ddpg_jax.runs.options.hyperparameters import MOST_LAYERS, WIDEST
-from ddpg_jax.runs.options.preset import Parts, Preset
+from ddpg_jax.runs.options.field import option
+from ddpg_jax.runs.options.hyperparameters import MAX_LAYERS, MAX_WIDTH
+from ddpg_jax.runs.options.preset import Components, Preset
+from ddpg_jax.runs.options.validation import INT32_MAX
 from ddpg_jax.runs.presets import components, ddpg
 
 if TYPE_CHECKING:
@@ -28,26 +30,66 @@ APART = 43
 class DriveHyperparameters(ddpg.DDPGHyperparameters):
     """The hyper-parameters of DDPG on an autoencoder's codes."""
 
-    theta: float = 0.6
-    """Of the noise: at which rate it returns to zero."""
-    stddev_half_life: int = 1_000_000
-    """Environment steps in which the noise's ``stddev`` halves."""
-    code: int = 64
-    """Hyperparameters of an autoencoder's code."""
-    channels: int = 16
-    """Of each of the autoencoder's layers."""
-    layers: int = 3
-    """Convolutions of the autoencoder, each of stride 2."""
-    beta: float = 0.1
-    """Weight of the codes' divergence in the autoencoder's loss."""
-    images: int = 8_192
-    """Which the autoencoder is trained on, of random episodes before the run."""
-    images_every: int = 4
-    """Steps of each environment from one of these images to the next."""
-    image_updates: int = 100
-    """Updates of the autoencoder."""
-    image_batch: int = 64
-    image_learning_rate: float = 3e-4
+    theta: float = option(
+        0.6,
+        "Rate at which Ornstein-Uhlenbeck noise returns to zero.",
+        group="exploration",
+        unit="per step",
+        low=0,
+    )
+    stddev_half_life: int = option(
+        1_000_000,
+        "Environment steps in which the noise halves.",
+        group="exploration",
+        unit="steps",
+        low=1,
+        high=INT32_MAX,
+    )
+    latent_size: int = option(
+        64, "Size of the autoencoder's latent.", group="autoencoder", low=1, high=MAX_WIDTH
+    )
+    channels: int = option(
+        16, "Channels of each layer of the autoencoder.", group="autoencoder", low=1, high=MAX_WIDTH
+    )
+    layers: int = option(
+        3,
+        "Convolutions of the autoencoder, each of stride 2.",
+        group="autoencoder",
+        low=1,
+        high=MAX_LAYERS,
+    )
+    beta: float = option(
+        0.1, "Weight of the divergence in the autoencoder's loss.", group="autoencoder", low=0
+    )
+    images: int = option(
+        8_192,
+        "Images of random episodes that the autoencoder is fitted to before the run.",
+        group="autoencoder",
+        low=1,
+        high=MAX_WIDTH,
+    )
+    images_every: int = option(
+        4,
+        "Steps of an environment from one of these images to the next.",
+        group="autoencoder",
+        unit="steps",
+        low=1,
+        high=INT32_MAX,
+    )
+    image_updates: int = option(
+        100,
+        "Updates of the autoencoder.",
+        group="autoencoder",
+        unit="updates",
+        low=1,
+        high=INT32_MAX,
+    )
+    image_batch: int = option(
+        64, "Images of one update of the autoencoder.", group="autoencoder", low=1, high=MAX_WIDTH
+    )
+    image_learning_rate: float = option(
+        3e-4, "Learning rate of the autoencoder.", group="autoencoder", low=0
+    )
 
     def of_shard(self, shards: int, axis_name: str) -> Self:
         """As in `Hyperparameters.of_shard`: the noise falls by the steps of all shards."""
@@ -55,37 +97,39 @@ class DriveHyperparameters(ddpg.DDPGHyperparameters):
         object.__setattr__(made, "stddev_half_life", max(1, self.stddev_half_life // shards))
         return made
 
-    def check(self) -> None:
-        """As in `Hyperparameters.check`."""
-        from ddpg_jax import checks
-        from ddpg_jax.runs.options import validation
 
-        super().check()
-        checks.between(1, WIDEST, code=self.code, channels=self.channels, image_batch=self.image_batch, images=self.images)
-        checks.between(1, MOST_LAYERS, layers=self.layers)
-        checks.between(1, validation.LARGEST, stddev_half_life=self.stddev_half_life, image_updates=self.image_updates)
-        checks.between(1, validation.LARGEST, images_every=self.images_every)
-        checks.at_least_zero(theta=self.theta, stddev=self.stddev, beta=self.beta, image_learning_rate=self.image_learning_rate)
-
-
-def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Parts:
+def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Components:
     """DDPG that sees codes, with Ornstein-Uhlenbeck noise that halves again and again."""
     from ddpg_jax.types import HostEnvironment
 
     components.require_whole(
-        hyperparameters, scaled="an autoencoder's codes are spread about as N(0, 1)", stored="codes are stored as they are"
+        hyperparameters,
+        scaled="an autoencoder's codes are spread about as N(0, 1)",
+        stored="codes are stored as they are",
     )
     if isinstance(env, HostEnvironment):
-        raise ValueError("preset drive plays random episodes as it begins, which needs an environment on the device.")
+        raise ValueError(
+            "preset drive plays random episodes as it begins, which needs an environment on the device."
+        )
     made, noise = autoencoder(hyperparameters, env), ddpg_jax.noise
-    agent = ddpg.make(hyperparameters, components.actor_head(hyperparameters, env), components.critic_head(hyperparameters))
+    agent = ddpg.make(
+        hyperparameters,
+        components.actor_head(hyperparameters, env),
+        components.critic_head(hyperparameters),
+    )
     encode = lambda params, images: made.encode(params, images)[0]
     agent = ddpg_jax.agents.coded(agent, encode, fit(hyperparameters, env, made), slot=SLOT)
     falling = lambda step: (
-        hyperparameters.stddev * 0.5 ** (step.astype("float32") * (hyperparameters.num_envs / hyperparameters.stddev_half_life))
+        hyperparameters.stddev
+        * 0.5
+        ** (step.astype("float32") * (hyperparameters.num_envs / hyperparameters.stddev_half_life))
     )
-    process = noise.chain(noise.ornstein_uhlenbeck(falling, theta=hyperparameters.theta), noise.clip())
-    return components.assemble(hyperparameters, agent, lambda agent: ddpg_jax.behaviour.explore(agent, process))
+    process = noise.chain(
+        noise.ornstein_uhlenbeck(falling, theta=hyperparameters.theta), noise.clip()
+    )
+    return components.assemble(
+        hyperparameters, agent, lambda agent: ddpg_jax.behaviour.explore(agent, process)
+    )
 
 
 def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
@@ -100,20 +144,24 @@ def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
 
     shapes = [x.shape for x in jax.tree.leaves(env.observation) if checks.is_image(x)]
     if len(shapes) != 1 or shapes[0][0] != shapes[0][1]:
-        raise ValueError(f"an autoencoder is of one square image, but an observation has {shapes or 'none'}: show it so.")
+        raise ValueError(
+            f"an autoencoder is of one square image, but an observation has {shapes or 'none'}: show it so."
+        )
     size, _, depth = shapes[0]
     made = ddpg_jax.networks.vae
     return made(
         size,
         depth=depth,
-        code=hyperparameters.code,
+        code=hyperparameters.latent_size,
         channels=hyperparameters.channels,
         layers=hyperparameters.layers,
         beta=hyperparameters.beta,
     )
 
 
-def fit(hyperparameters: DriveHyperparameters, env: Environment, made: VAE) -> Callable[[jax.Array], PyTree]:
+def fit(
+    hyperparameters: DriveHyperparameters, env: Environment, made: VAE
+) -> Callable[[jax.Array], PyTree]:
     """``fit(key)``: the parameters of an autoencoder that was trained on images of random episodes."""
     import jax
 
@@ -127,7 +175,12 @@ def fit(hyperparameters: DriveHyperparameters, env: Environment, made: VAE) -> C
             hyperparameters.image_batch,
         )
         return ddpg_jax.networks.fit_vae(
-            made, seen(play_key), fit_key, updates=updates, batch_size=batch_size, learning_rate=rate
+            made,
+            seen(play_key),
+            fit_key,
+            updates=updates,
+            batch_size=batch_size,
+            learning_rate=rate,
         )[0]
 
     return fitted
@@ -147,7 +200,9 @@ def images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array]
 
     def look(collector: Any, keys: jax.Array) -> tuple[Any, jax.Array]:
         collector, _ = jax.lax.scan(step, collector, keys)
-        return collector, next(x for x in jax.tree.leaves(collector.observation) if checks.is_image(x))
+        return collector, next(
+            x for x in jax.tree.leaves(collector.observation) if checks.is_image(x)
+        )
 
     def seen(key: jax.Array) -> jax.Array:
         begin_key, key = jax.random.split(key)
@@ -158,7 +213,9 @@ def images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array]
     return seen
 
 
-def pictures(hyperparameters: DriveHyperparameters, env: Environment, state: AgentState, key: jax.Array) -> dict[str, Any]:
+def pictures(
+    hyperparameters: DriveHyperparameters, env: Environment, state: AgentState, key: jax.Array
+) -> dict[str, Any]:
     """Images of new random episodes, and below each what the autoencoder makes of its code."""
     import jax
     import jax.numpy as jnp

@@ -10,7 +10,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import ddpg_jax
-from ddpg_jax.runs.options.preset import Parts, Preset
+from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components, ddpg
 
 if TYPE_CHECKING:
@@ -19,14 +19,23 @@ if TYPE_CHECKING:
     from ddpg_jax.types import Environment, PyTree, TimeStep
 
 
-def compose(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Parts:
+def compose(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Components:
     """The lecture's linear actor, start and noise."""
     if hyperparameters.inverting_gradients:
-        raise ValueError("inverting_gradients=True: the lecture's actions have no bounds; leave it False.")
+        raise ValueError(
+            "inverting_gradients=True: the lecture's actions have no bounds; leave it False."
+        )
     linear = components.actor(hyperparameters, env, output=lambda x: x, final_bound=None)
-    agent = ddpg.make(hyperparameters, linear, components.critic(hyperparameters, env, final_bound=None))
+    agent = ddpg.make(
+        hyperparameters, linear, components.critic(hyperparameters, env, final_bound=None)
+    )
     noise = ddpg_jax.noise.ornstein_uhlenbeck(hyperparameters.stddev, reset_at_episode_start=False)
-    return components.assemble(hyperparameters, agent, lambda agent: ddpg_jax.behaviour.explore(agent, noise), own_warm_up=True)
+    return components.assemble(
+        hyperparameters,
+        agent,
+        lambda agent: ddpg_jax.behaviour.explore(agent, noise),
+        own_warm_up=True,
+    )
 
 
 def in_torques(env: Environment) -> Environment:
@@ -38,7 +47,9 @@ def in_torques(env: Environment) -> Environment:
         done = time_step.terminated | time_step.truncated
         return state, dataclasses.replace(time_step, terminated=done, truncated=done & False)
 
-    return env._replace(step=step, native_action=lambda action: env.native_action(action / MAX_TORQUE))
+    return env._replace(
+        step=step, native_action=lambda action: env.native_action(action / MAX_TORQUE)
+    )
 
 
 PRESETS = (

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
-from ddpg_jax.runs.options.hyperparameters import LONGEST_DELAY, Hyperparameters
-from ddpg_jax.runs.options.preset import Parts, Preset
+from ddpg_jax.runs.options.field import option
+from ddpg_jax.runs.options.hyperparameters import MAX_DELAY, Hyperparameters
+from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
 if TYPE_CHECKING:
@@ -20,26 +21,43 @@ if TYPE_CHECKING:
 class TD3Hyperparameters(Hyperparameters):
     """The hyper-parameters of TD3."""
 
-    stddev: float = 0.1
-    """Of the exploration noise, in units of the normalised action range."""
-    policy_delay: int = 2
-    target_noise: float = 0.2
-    target_noise_clip: float = 0.5
+    stddev: float = option(
+        0.1,
+        "Standard deviation of the exploration noise.",
+        group="exploration",
+        unit="of the normalised action range",
+        low=0,
+    )
+    policy_delay: int = option(
+        2,
+        "Critic updates per actor update.",
+        group="targets",
+        unit="updates",
+        low=1,
+        high=MAX_DELAY,
+    )
+    target_noise: float = option(
+        0.2,
+        "Standard deviation of target policy smoothing.",
+        group="targets",
+        unit="of the normalised action range",
+        low=0,
+    )
+    target_noise_clip: float = option(
+        0.5,
+        "Bound of the noise of target policy smoothing.",
+        group="targets",
+        unit="of the normalised action range",
+        low=0,
+    )
 
     @property
     def batches_per_update(self) -> int:
         """One for each critic step."""
         return self.policy_delay
 
-    def check(self) -> None:
-        """As in `Hyperparameters.check`."""
-        from ddpg_jax import checks
 
-        super().check()
-        checks.between(1, LONGEST_DELAY, policy_delay=self.policy_delay)
-
-
-def compose(hyperparameters: TD3Hyperparameters, env: Environment, **start: Any) -> Parts:
+def compose(hyperparameters: TD3Hyperparameters, env: Environment, **start: Any) -> Components:
     """TD3 with clipped Gaussian noise."""
     agent = ddpg_jax.agents.td3(
         components.actor(hyperparameters, env, **start),
@@ -58,7 +76,7 @@ def compose(hyperparameters: TD3Hyperparameters, env: Environment, **start: Any)
     return components.assemble(hyperparameters, agent, components.gaussian(hyperparameters.stddev))
 
 
-def paper(hyperparameters: TD3Hyperparameters, env: Environment) -> Parts:
+def paper(hyperparameters: TD3Hyperparameters, env: Environment) -> Components:
     """The same, with final layers that start like the others."""
     return compose(hyperparameters, env, final_bound=None)
 

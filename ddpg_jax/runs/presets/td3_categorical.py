@@ -1,13 +1,16 @@
-"""TD3 with categorical critics on large batches from many environments, by the hyper-parameters of FastTD3 where tasks have none."""
+"""TD3 with categorical critics on large batches from many environments: ours, and FastTD3."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
-from ddpg_jax.runs.options.hyperparameters import LONGEST_DELAY, MOST_ATOMS, Hyperparameters
-from ddpg_jax.runs.options.preset import Parts, Preset
+from ddpg_jax.runs.options.field import option
+from ddpg_jax.runs.options.hyperparameters import MAX_ATOMS, MAX_DELAY, Hyperparameters
+from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
 if TYPE_CHECKING:
@@ -18,28 +21,56 @@ if TYPE_CHECKING:
 class TD3CategoricalHyperparameters(Hyperparameters):
     """The hyper-parameters of TD3 with categorical critics."""
 
-    stddev_low: float = 0.001
-    stddev_high: float = 0.4
-    """Each environment draws its noise's stddev anew in each episode, between these."""
-    policy_delay: int = 2
-    target_noise: float = 0.001
-    target_noise_clip: float = 0.5
-    v_min: float = -10.0
-    v_max: float = 10.0
-    num_atoms: int = 101
+    stddev_low: float = option(
+        0.001,
+        "Least standard deviation of the noise; each environment draws one per episode.",
+        group="exploration",
+        unit="of the normalised action range",
+        low=0,
+    )
+    stddev_high: float = option(
+        0.4,
+        "Greatest standard deviation of the noise.",
+        group="exploration",
+        unit="of the normalised action range",
+        low=0,
+    )
+    policy_delay: int = option(
+        2,
+        "Critic updates per actor update.",
+        group="targets",
+        unit="updates",
+        low=1,
+        high=MAX_DELAY,
+    )
+    target_noise: float = option(
+        0.001,
+        "Standard deviation of target policy smoothing.",
+        group="targets",
+        unit="of the normalised action range",
+        low=0,
+    )
+    target_noise_clip: float = option(
+        0.5,
+        "Bound of the noise of target policy smoothing.",
+        group="targets",
+        unit="of the normalised action range",
+        low=0,
+    )
+    v_min: float = option(
+        -10.0, "Lower end of the critic's support.", group="targets", unit="discounted return"
+    )
+    v_max: float = option(
+        10.0, "Upper end of the critic's support.", group="targets", unit="discounted return"
+    )
+    num_atoms: int = option(
+        101, "Atoms of the critic's support.", group="targets", low=2, high=MAX_ATOMS
+    )
 
     @property
     def batches_per_update(self) -> int:
         """One for each critic step."""
         return self.policy_delay
-
-    def check(self) -> None:
-        """As in `Hyperparameters.check`."""
-        from ddpg_jax import checks
-
-        super().check()
-        checks.between(1, LONGEST_DELAY, policy_delay=self.policy_delay)
-        checks.between(2, MOST_ATOMS, num_atoms=self.num_atoms)
 
 
 def compose(
@@ -48,11 +79,13 @@ def compose(
     *,
     actor_bound: float | None = 3e-3,
     critic_bound: float | None = 3e-3,
-) -> Parts:
+) -> Components:
     """TD3 on distributions, Gaussian noise of a spread drawn per episode; bounds: of how the networks' final layers start."""
     agent = ddpg_jax.agents.td3_categorical(
         components.actor(hyperparameters, env, final_bound=actor_bound),
-        components.critic(hyperparameters, env, num_atoms=hyperparameters.num_atoms, final_bound=critic_bound),
+        components.critic(
+            hyperparameters, env, num_atoms=hyperparameters.num_atoms, final_bound=critic_bound
+        ),
         v_min=hyperparameters.v_min,
         v_max=hyperparameters.v_max,
         gamma=hyperparameters.gamma,
@@ -67,11 +100,16 @@ def compose(
         axis_name=hyperparameters.axis_name,
     )
     noise = ddpg_jax.noise
-    drawn = noise.chain(noise.gaussian_per_episode(hyperparameters.stddev_low, hyperparameters.stddev_high), noise.clip())
-    return components.assemble(hyperparameters, agent, lambda agent: ddpg_jax.behaviour.explore(agent, drawn))
+    drawn = noise.chain(
+        noise.gaussian_per_episode(hyperparameters.stddev_low, hyperparameters.stddev_high),
+        noise.clip(),
+    )
+    return components.assemble(
+        hyperparameters, agent, lambda agent: ddpg_jax.behaviour.explore(agent, drawn)
+    )
 
 
-NUMBERS = TD3CategoricalHyperparameters(
+SEO = TD3CategoricalHyperparameters(
     total_timesteps=50_000_000,
     num_envs=1_024,
     learning_starts=10 * 1_024,
@@ -87,6 +125,43 @@ NUMBERS = TD3CategoricalHyperparameters(
 )
 """Of FastTD3 on MuJoCo Playground, but in float32."""
 
+ACTOR_BOUND = 0.01 * 3**0.5
+"""U[-b, b] has the standard deviation b / sqrt(3)."""
+SEO_BY_TASK = {
+    r"playground/CheetahRun": {
+        "n_step": 3,
+        "stddev_low": 0.1,
+        "target_noise": 0.1,
+        "v_min": -500.0,
+        "v_max": 500.0,
+    },
+    r"playground/Go1\w*": {
+        "updates_per_step": 8,
+        "stddev_low": 0.2,
+        "stddev_high": 0.8,
+        "target_noise": 0.2,
+    },
+}
+"""Tasks for which its configuration has other hyper-parameters."""
+
+
+def fast_td3(hyperparameters: TD3CategoricalHyperparameters, env: Environment) -> Components:
+    """TD3 with categorical critics whose layers start as there."""
+    return compose(hyperparameters, env, actor_bound=ACTOR_BOUND, critic_bound=None)
+
+
+def seo_on(env: str) -> Mapping[str, Any]:
+    """Its hyper-parameters for this environment that are not those of the others."""
+    return next(
+        (
+            hyperparameters
+            for name, hyperparameters in SEO_BY_TASK.items()
+            if re.fullmatch(name, env)
+        ),
+        {},
+    )
+
+
 PRESETS = (
     Preset(
         name="td3-categorical",
@@ -101,7 +176,7 @@ PRESETS = (
             "final layers start in U[-3e-3, 3e-3] (the actor's from N(0, 0.01), the critics' at fan-in there); float32 "
             "(bfloat16 there); 5e7 steps."
         ),
-        hyperparameters=NUMBERS,
+        hyperparameters=SEO,
         compose=compose,
         scaled_down={
             "num_envs": 1,
@@ -112,5 +187,22 @@ PRESETS = (
             "tau": 0.005,
             "weight_decay": 0.0,
         },
+    ),
+    Preset(
+        name="fast-td3",
+        summary="FastTD3: TD3 with categorical critics, on large batches from a thousand environments; the choice on a GPU.",
+        source=(
+            "Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: 1,024 environments, batch 32,768, "
+            "2 updates per step, delay 2, AdamW 3e-4 with decay 0.1, tau 0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, "
+            "0.4) per episode, target noise 0.001 clipped at 0.5, actor 512-256-128, critics 1,024-512-256, 10,240 steps of "
+            "each environment in the replay, the first update after 10, observations normalised, networks in bfloat16; "
+            "CheetahRun: 3-step returns, +-500, stddev from 0.1, target noise 0.1; Go1: 8 updates per step, stddev ~ U(0.2, "
+            "0.8), target noise 0.2."
+        ),
+        ours="the actor's final layer starts in U of the same spread (N(0, 0.01) there); 5e7 steps.",
+        hyperparameters=replace(SEO, dtype="bfloat16"),
+        compose=fast_td3,
+        exact=True,
+        published_for=seo_on,
     ),
 )

@@ -16,10 +16,10 @@ from ddpg_jax.population.evolution import Range, evolving
 from ddpg_jax.runs.config import mesh as runs_mesh
 from ddpg_jax.runs.config import population as runs_population
 from ddpg_jax.runs.config.run_config import Config
-from ddpg_jax.runs.presets import Parts
+from ddpg_jax.runs.presets import Components
 from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.programs.evaluation import BEGINNING, evaluation_keys, evaluator, host_seed
-from ddpg_jax.runs.programs.setup import compose, environment, member_keys, member_hyperparameters
+from ddpg_jax.runs.programs.setup import compose, environment, member_hyperparameters, member_keys
 from ddpg_jax.types import Agent, Environment, PyTree, strong
 
 
@@ -62,7 +62,7 @@ def build(
 
 def population_of(config: Config) -> Population:
     """The run's members, over the devices of its mesh."""
-    mesh, many = runs_mesh.of(config.mesh), config.seeds > 1
+    mesh, many = runs_mesh.parse_mesh(config.mesh), config.seeds > 1
     if mesh.devices == 1:
         population = make_population(member_of(config), many=many)
     else:
@@ -72,7 +72,9 @@ def population_of(config: Config) -> Population:
 
 def shapes(config: Config) -> PyTree:
     """Of the training state on the run's mesh, whether its devices are here or not."""
-    start = sharding.start_of_shards(member_of(config), runs_mesh.of(config.mesh).data, many=config.seeds > 1)
+    start = sharding.start_of_shards(
+        member_of(config), runs_mesh.parse_mesh(config.mesh).data, many=config.seeds > 1
+    )
     if config.evolve:
         never: Any = None
         start = _evolving(config, Population(start, never, never)).start
@@ -88,7 +90,7 @@ def _evolving(config: Config, population: Population) -> Population:
 def member_of(config: Config) -> Callable[[Numbers], Member]:
     """``member(hyperparameters)``: what one seed of this run does, with some of its hyper-parameters replaced by traced ones; one of its shards,
     where the run's mesh has more of each."""
-    shards = runs_mesh.of(config.mesh).data
+    shards = runs_mesh.parse_mesh(config.mesh).data
     env = environment(config, config.hyperparameters.num_envs // shards)
     played = environment(config, -(-config.evaluation_episodes // shards))
     assert isinstance(played, Environment)
@@ -102,7 +104,9 @@ def member_of(config: Config) -> Callable[[Numbers], Member]:
     return member
 
 
-def _make_train(make: Callable, config: Config, parts: Parts, env: Any, shards: int = 1) -> Any:
+def _make_train(
+    make: Callable, config: Config, parts: Components, env: Any, shards: int = 1
+) -> Any:
     return make(
         parts.agent,
         env,
@@ -110,14 +114,16 @@ def _make_train(make: Callable, config: Config, parts: Parts, env: Any, shards: 
         parts.behaviour,
         warm_up=parts.warm_up,
         window=parts.window,
-        **runs_mesh.shard_of(config, shards),
+        **runs_mesh.schedule_of_shard(config, shards),
         **({} if shards == 1 else {"axis_name": sharding.DATA}),
     )
 
 
 def _build_on_host(config: Config, stopped: Callable[[], bool]) -> Built:
     if config.seeds > 1 or config.vary:
-        raise ValueError(f"seeds={config.seeds}: environments on the host are trained one seed at a time; start several runs.")
+        raise ValueError(
+            f"seeds={config.seeds}: environments on the host are trained one seed at a time; start several runs."
+        )
     env = environment(config, config.hyperparameters.num_envs)
     parts = compose(config, env)
     trainer = _make_train(functools.partial(host.make_train, stopped=stopped), config, parts, env)
@@ -129,7 +135,9 @@ def _build_on_host(config: Config, stopped: Callable[[], bool]) -> Built:
 
     play = evaluator(config, parts.agent, config.evaluation_episodes, stopped)
     population = Population(
-        start, lambda state, hyperparameters: trainer.chunk(state), lambda state, key, hyperparameters: play(state, key)
+        start,
+        lambda state, hyperparameters: trainer.chunk(state),
+        lambda state, key, hyperparameters: play(state, key),
     )
     return Built(parts.agent, population, jax.eval_shape(init, member_keys(config)), trainer)
 

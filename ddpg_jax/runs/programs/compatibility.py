@@ -54,7 +54,10 @@ def _require_vector(name: str, env: Environment | HostEnvironment) -> None:
             f"{name} shows {_described(observation)}, an image: choose a preset whose networks take images, --preset {takes}."
         )
     streams = list(observation.values()) if isinstance(observation, dict) else [observation]
-    if not streams or not all(isinstance(x, jax.ShapeDtypeStruct) and len(x.shape) == 1 and 0 not in x.shape for x in streams):
+    if not streams or not all(
+        isinstance(x, jax.ShapeDtypeStruct) and len(x.shape) == 1 and 0 not in x.shape
+        for x in streams
+    ):
         remedy = (
             "wrap it by gymnasium.wrappers.FlattenObservation"
             if isinstance(env, HostEnvironment)
@@ -78,7 +81,9 @@ def _require_images(preset: Preset, name: str, env: Environment | HostEnvironmen
 
 
 def _is_image(observation: Any) -> bool:
-    return checks.is_image(observation) and len(observation.shape) == 3 and 0 not in observation.shape
+    return (
+        checks.is_image(observation) and len(observation.shape) == 3 and 0 not in observation.shape
+    )
 
 
 def _described(observation: PyTree) -> str:
@@ -87,4 +92,8 @@ def _described(observation: PyTree) -> str:
         return f"a dict of {', '.join(named) or 'nothing'}"
     if not isinstance(observation, jax.ShapeDtypeStruct):
         return f"a {type(observation).__name__}"
-    return f"an observation of shape {observation.shape}" if observation.shape else "a single number (shape ())"
+    return (
+        f"an observation of shape {observation.shape}"
+        if observation.shape
+        else "a single number (shape ())"
+    )

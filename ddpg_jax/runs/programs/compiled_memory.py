@@ -27,16 +27,29 @@ def parts(config: Config, built: Built, programs: Programs | None) -> list[Part]
     """
     found = runs_memory.kept(config, built.state)
     copy = runs_memory.copied(built.state)
-    if programs is None or not all(hasattr(getattr(programs, name), "memory_analysis") for name in LOWER):  # loops on the host
+    if programs is None or not all(
+        hasattr(getattr(programs, name), "memory_analysis") for name in LOWER
+    ):  # loops on the host
         return runs_memory.parts_of(config, built.state)
     needs = {name: _needs(getattr(programs, name)) for name in LOWER}
     later = max(("chunk", "evaluate"), key=needs.__getitem__)
-    found.append(Part(f"temporaries of the compiled programs ({later})", needs[later], LOWER[later]))
+    found.append(
+        Part(f"temporaries of the compiled programs ({later})", needs[later], LOWER[later])
+    )
     beside = copy.needed if jax.default_backend() == "cpu" else 0
     if (more := needs["start"] - needs[later] - beside) > 0:
         found.append(Part("more of them at the start", more, LOWER["start"]))
-    if (padding := _arguments(programs.chunk) - sum(part.needed for part in runs_memory.kept(config, built.state))) > 0:
-        found.append(Part("counters, keys, and padding as the device lays arrays", padding, "--replay-capacity or --seeds"))
+    if (
+        padding := _arguments(programs.chunk)
+        - sum(part.needed for part in runs_memory.kept(config, built.state))
+    ) > 0:
+        found.append(
+            Part(
+                "counters, keys, and padding as the device lays arrays",
+                padding,
+                "--replay-capacity or --seeds",
+            )
+        )
     return [*found, copy]
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from ddpg_jax import compiling, host, rollout
 from ddpg_jax.population import Programs
 from ddpg_jax.runs import layout
-from ddpg_jax.runs.config.run_config import Config, RunError
+from ddpg_jax.runs.config.run_config import Config
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import memory
-from ddpg_jax.runs.programs.setup import environment, member_keys, member_hyperparameters
+from ddpg_jax.runs.programs.setup import environment, member_hyperparameters, member_keys
 from ddpg_jax.types import Agent, AgentState, Environment
 
 FINAL_EPISODES = 100
@@ -36,7 +37,13 @@ def evaluator(
     env = environment(config, episodes)
     if isinstance(env, Environment):
         one = memory.size(jax.eval_shape(env.reset, jax.random.key(0)))
-        memory.require_memory([memory.Part("environments of the evaluation", config.seeds * one, "the number of episodes")])
+        memory.require_memory(
+            [
+                memory.Part(
+                    "environments of the evaluation", config.seeds * one, "the number of episodes"
+                )
+            ]
+        )
         evaluate = rollout.make_evaluate(agent, env)
         return compiling.jit(jax.vmap(evaluate) if config.seeds > 1 else evaluate, compiling.SELDOM)
     play = host.make_evaluate(agent, env, stopped=stopped)
@@ -73,9 +80,15 @@ def played(config: Config, returns: Any) -> np.ndarray:
 
 def final_returns(config: Config, programs: Programs, agent_state: AgentState) -> np.ndarray:
     """``[seeds, >= 100]`` returns of fresh deterministic episodes that no evaluation before has seen."""
-    rounds, hyperparameters = -(-FINAL_EPISODES // config.evaluation_episodes), member_hyperparameters(config)
+    rounds, hyperparameters = (
+        -(-FINAL_EPISODES // config.evaluation_episodes),
+        member_hyperparameters(config),
+    )
     parts = [
-        played(config, programs.evaluate(agent_state, evaluation_keys(config, FINAL, index), hyperparameters))
+        played(
+            config,
+            programs.evaluate(agent_state, evaluation_keys(config, FINAL, index), hyperparameters),
+        )
         for index in range(rounds)
     ]
     return held_out(np.concatenate(parts, axis=1)[:, :FINAL_EPISODES].astype(np.float64), config)

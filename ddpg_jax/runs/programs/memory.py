@@ -48,7 +48,11 @@ def _share(leaf: Any) -> tuple[int, ...]:
     if sharding is None:
         return leaf.shape
     known = not isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh)
-    together = len(sharding.device_set) if known and next(iter(sharding.device_set)).platform == "cpu" else 1
+    together = (
+        len(sharding.device_set)
+        if known and next(iter(sharding.device_set)).platform == "cpu"
+        else 1
+    )
     return (together, *sharding.shard_shape(leaf.shape))
 
 
@@ -60,10 +64,22 @@ def kept(config: Config, state: PyTree) -> list[Part]:
     optimisers = size((agent.actor.opt_state, agent.critic.opt_state))
     return [
         Part(f"the replay ({capacity})", size(state.replay), "--replay-capacity or --seeds"),
-        Part(f"environments (num_envs={hyperparameters.num_envs:,})", size(state.collector), "--num-envs or --seeds"),
-        Part("networks and their targets", size(agent) - optimisers, "--hidden, --critic-hidden or --seeds"),
+        Part(
+            f"environments (num_envs={hyperparameters.num_envs:,})",
+            size(state.collector),
+            "--num-envs or --seeds",
+        ),
+        Part(
+            "networks and their targets",
+            size(agent) - optimisers,
+            "--hidden, --critic-hidden or --seeds",
+        ),
         Part("optimisers", optimisers, "--hidden, --critic-hidden or --seeds"),
-        Part("the window of multi-step returns", size(state.window), "--n-step, --num-envs or --seeds"),
+        Part(
+            "the window of multi-step returns",
+            size(state.window),
+            "--n-step, --num-envs or --seeds",
+        ),
     ]
 
 
@@ -71,7 +87,10 @@ def copied(state: PyTree) -> Part:
     """What a checkpoint takes of the host's memory while it is written: by each process what its devices hold."""
     whole = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     return Part(
-        "a checkpoint being written", COPIES * whole // jax.process_count(), "--replay-capacity or --seeds", on_host=True
+        "a checkpoint being written",
+        COPIES * whole // jax.process_count(),
+        "--replay-capacity or --seeds",
+        on_host=True,
     )
 
 
@@ -85,20 +104,42 @@ def guessed(config: Config, state: PyTree) -> list[Part]:
         + sum(hyperparameters.critic_hidden or hyperparameters.hidden)
         + getattr(hyperparameters, "num_atoms", 1)
     )
-    batch = seeds * (hyperparameters.batch_size * 4 * wide + rows * _as_numbers(config, state.collector.observation))
+    batch = seeds * (
+        hyperparameters.batch_size * 4 * wide
+        + rows * _as_numbers(config, state.collector.observation)
+    )
     round_keys = 2 * schedule.collect_steps + 2 * schedule.updates_per_step
     return [
-        Part("environments of the evaluation", _evaluation(config, state), "--evaluation-episodes or --seeds"),
+        Part(
+            "environments of the evaluation",
+            _evaluation(config, state),
+            "--evaluation-episodes or --seeds",
+        ),
         Part("a batch", batch, "--batch-size, --hidden or --seeds"),
-        Part("random keys of a chunk", KEY_BYTES * seeds * schedule.rounds * round_keys, "--steps-per-chunk"),
-        Part("random keys of the warm-up", KEY_BYTES * seeds * schedule.warm_up * 2, "--learning-starts or --seeds"),
-        Part("random keys of a round", KEY_BYTES * seeds * round_keys, "--updates-per-step or --seeds"),
+        Part(
+            "random keys of a chunk",
+            KEY_BYTES * seeds * schedule.rounds * round_keys,
+            "--steps-per-chunk",
+        ),
+        Part(
+            "random keys of the warm-up",
+            KEY_BYTES * seeds * schedule.warm_up * 2,
+            "--learning-starts or --seeds",
+        ),
+        Part(
+            "random keys of a round",
+            KEY_BYTES * seeds * round_keys,
+            "--updates-per-step or --seeds",
+        ),
     ]
 
 
 def _as_numbers(config: Config, observation: PyTree) -> int:
     """Bytes of an observation and its successor as a batch has them: as they come, and bytes of images as float32 too."""
-    one = sum(math.prod(x.shape) * (5 if x.dtype == np.uint8 else x.dtype.itemsize) for x in jax.tree.leaves(observation))
+    one = sum(
+        math.prod(x.shape) * (5 if x.dtype == np.uint8 else x.dtype.itemsize)
+        for x in jax.tree.leaves(observation)
+    )
     return 2 * one // (config.hyperparameters.num_envs * config.seeds)
 
 
@@ -114,8 +155,17 @@ def require_playable(env: Environment | HostEnvironment, steps: int) -> None:
         RunError: the memory is too small.
     """
     kept = 2 * steps * env.num_envs * size(env.observation)
-    state = 0 if isinstance(env, HostEnvironment) else size(jax.eval_shape(env.reset, jax.random.key(0)))
-    require_memory([Part("what is seen", kept, "--steps or --num-envs"), Part("environments", state, "--num-envs")])
+    state = (
+        0
+        if isinstance(env, HostEnvironment)
+        else size(jax.eval_shape(env.reset, jax.random.key(0)))
+    )
+    require_memory(
+        [
+            Part("what is seen", kept, "--steps or --num-envs"),
+            Part("environments", state, "--num-envs"),
+        ]
+    )
 
 
 def _evaluation(config: Config, state: PyTree) -> int:
@@ -130,7 +180,10 @@ def require_memory(parts: Iterable[Part]) -> None:
     """
     parts = list(parts)
     for where, free, there in budgets(parts):
-        total, own = sum(part.needed for part in there), [part for part in there if not part.on_host] or there
+        total, own = (
+            sum(part.needed for part in there),
+            [part for part in there if not part.on_host] or there,
+        )
         largest = max(own, key=lambda part: part.needed)  # a copy is as large as what it is of
         if total > USABLE * free:
             raise RunError(
@@ -145,14 +198,20 @@ def budgets(parts: Sequence[Part]) -> list[tuple[str, int, list[Part]]]:
     own = _of_device(device)
     if own is None:
         return [(device.platform, _of_host(), list(parts))]
-    on_device, on_host = ([part for part in parts if part.on_host == there] for there in (False, True))
-    return [one for one in ((device.platform, own, on_device), ("host", _of_host(), on_host)) if one[2]]
+    on_device, on_host = (
+        [part for part in parts if part.on_host == there] for there in (False, True)
+    )
+    return [
+        one for one in ((device.platform, own, on_device), ("host", _of_host(), on_host)) if one[2]
+    ]
 
 
 def _of_device(device: jax.Device) -> int | None:
     """Of an accelerator that says what it has; None of a CPU."""
     stats = device.memory_stats() if device.platform != "cpu" else None
-    return stats["bytes_limit"] - stats["bytes_in_use"] if stats and "bytes_limit" in stats else None
+    return (
+        stats["bytes_limit"] - stats["bytes_in_use"] if stats and "bytes_limit" in stats else None
+    )
 
 
 def _of_host() -> int:

@@ -13,7 +13,7 @@ from ddpg_jax import envs, sharding
 from ddpg_jax.runs import hosts
 from ddpg_jax.runs.config import mesh
 from ddpg_jax.runs.config.run_config import Config
-from ddpg_jax.runs.presets import Parts
+from ddpg_jax.runs.presets import Components
 from ddpg_jax.runs.programs import compatibility
 from ddpg_jax.types import Environment, HostEnvironment
 
@@ -33,26 +33,43 @@ def environment(config: Config, num_envs: int) -> Environment | HostEnvironment:
 def member_keys(config: Config) -> jax.Array:
     """One key, or ``[seeds]`` of them; member i of a run with seed s is the run with seed s + i, if it has none of its own."""
     seeds = config.vary.get("seed", range(config.seed, config.seed + config.seeds))
-    return jax.random.key(seeds[0]) if config.seeds == 1 else jax.vmap(jax.random.key)(jnp.array(seeds))
+    return (
+        jax.random.key(seeds[0])
+        if config.seeds == 1
+        else jax.vmap(jax.random.key)(jnp.array(seeds))
+    )
 
 
 def member_hyperparameters(config: Config) -> dict[str, jax.Array]:
     """The hyper-parameters that members have of their own, ``[seeds]`` each, or scalars of a run with one."""
-    hyperparameters = {name: jnp.array(values, jnp.float32) for name, values in config.vary.items() if name != "seed"}
-    return {name: values[0] for name, values in hyperparameters.items()} if config.seeds == 1 else hyperparameters
+    hyperparameters = {
+        name: jnp.array(values, jnp.float32)
+        for name, values in config.vary.items()
+        if name != "seed"
+    }
+    return (
+        {name: values[0] for name, values in hyperparameters.items()}
+        if config.seeds == 1
+        else hyperparameters
+    )
 
 
-def compose(config: Config, env: Any, shards: int = 1, **replaced: Any) -> Parts:
+def compose(config: Config, env: Any, shards: int = 1, **replaced: Any) -> Components:
     """The run's agent, replay and behaviour in such an environment, with some of its hyper-parameters replaced; of one of its shards."""
     hyperparameters = dataclasses.replace(config.hyperparameters, **replaced)
-    return config.preset.compose(hyperparameters if shards == 1 else hyperparameters.of_shard(shards, sharding.DATA), env)
+    return config.preset.compose(
+        hyperparameters if shards == 1 else hyperparameters.of_shard(shards, sharding.DATA), env
+    )
 
 
 def on_devices(config: Config, say: Callable[[str], None], resume: bool) -> Config:
-    """The configuration with its mesh settled (`ddpg_jax.runs.config.mesh.settled`): on the devices of all processes."""
+    """The configuration with its mesh settled (`ddpg_jax.runs.config.mesh.choose_mesh`): on the devices of all processes."""
     import jax
 
     hosts.require_same([resume, config.flat()])
     return dataclasses.replace(
-        config, mesh=mesh.settled(config, jax.device_count(), say, processes=hosts.count(), resume=resume)
+        config,
+        mesh=mesh.choose_mesh(
+            config, jax.device_count(), say, processes=hosts.count(), resume=resume
+        ),
     )

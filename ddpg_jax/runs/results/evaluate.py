@@ -22,7 +22,9 @@ def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) 
     config, agent, steps, agent_state = restored(folder)
     require_member(config, member or 0)
     play = evaluator(config, agent, episodes)
-    played = held_out(np.asarray(play(agent_state, evaluation_keys(config, LATER, seed)), np.float64), config)
+    played = held_out(
+        np.asarray(play(agent_state, evaluation_keys(config, LATER, seed)), np.float64), config
+    )
     returns = played.reshape(config.seeds, -1)[slice(None) if member is None else [member]]
     means = returns.mean(axis=1)
     return {
@@ -39,5 +41,14 @@ def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) 
 def spread_of(means: np.ndarray, stds: np.ndarray) -> dict[str, Any]:
     """What is said of a return of each member; those that are NaN are in no mean."""
     known = means[np.isfinite(means)]
-    mean, middle = (float(known.mean()), float(statistics.interquartile_mean(known))) if known.size else (None, None)
-    return {"mean_return": mean, "returns": plain(means), "return_std": plain(stds), "interquartile_mean": middle}
+    mean, middle = (
+        (float(known.mean()), float(statistics.interquartile_mean(known)))
+        if known.size
+        else (None, None)
+    )
+    return {
+        "mean_return": mean,
+        "returns": plain(means),
+        "return_std": plain(stds),
+        "interquartile_mean": middle,
+    }

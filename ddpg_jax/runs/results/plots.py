@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddpg_jax.runs.config.run_config import DERIVED, PLACES
+from ddpg_jax.runs.config.run_config import DERIVED
+from ddpg_jax.runs.config.stored import PLACEMENT
 from ddpg_jax.runs.folder import output_path
 from ddpg_jax.runs.folder.files import write
 from ddpg_jax.runs.folder.metrics import curve
@@ -42,15 +43,23 @@ def plot(folders: Sequence[Path], path: Path) -> str:
     groups: dict[str, list[Path]] = {}
     for folder in folders:
         config = json.loads((folder / "config.json").read_text())
-        label = {name: value for name, value in config.items() if name not in ("seed", "seeds", *PLACES, *DERIVED)}
+        label = {
+            name: value
+            for name, value in config.items()
+            if name not in ("seed", "seeds", *PLACEMENT, *DERIVED)
+        }
         groups.setdefault(json.dumps(label, sort_keys=True), []).append(folder)
     figure = Figure(figsize=(6.4, 4), dpi=120, layout="constrained")
     known = sorted(FigureCanvasAgg(figure).get_supported_filetypes())
     path = path if path.suffix else path.with_name(f"{path.name}.png") if path.name else path
     if path.name and path.suffix[1:].lower() not in known:
-        raise ValueError(f"{path} ends in {path.suffix}, which is no kind of picture: choose one of {', '.join(known)}.")
+        raise ValueError(
+            f"{path} ends in {path.suffix}, which is no kind of picture: choose one of {', '.join(known)}."
+        )
     path = output_path.target(path)
-    axes = figure.add_subplot(xlabel="environment steps (per seed)", ylabel="return of deterministic episodes")
+    axes = figure.add_subplot(
+        xlabel="environment steps (per seed)", ylabel="return of deterministic episodes"
+    )
     widest = 0
     for group, members in groups.items():
         curves = [(steps, values) for steps, values in map(curve, members) if len(steps)]
@@ -59,7 +68,9 @@ def plot(folders: Sequence[Path], path: Path) -> str:
         steps = sorted(set.intersection(*(set(steps.tolist()) for steps, _ in curves)))
         values = np.concatenate([values[np.isin(x, steps)] for x, values in curves], axis=1)
         config = json.loads(group)
-        title = f"{config['env']}, {config['preset']}" + (f" ({members[0].name})" if len(groups) > 1 else "")
+        title = f"{config['env']}, {config['preset']}" + (
+            f" ({members[0].name})" if len(groups) > 1 else ""
+        )
         count = values.shape[1]
         widest = max(widest, count)
         title += f", {count} seeds" if count > 1 else ""
@@ -67,7 +78,9 @@ def plot(folders: Sequence[Path], path: Path) -> str:
         if count > 1:
             axes.fill_between(steps, *interval(values), alpha=0.25, linewidth=0)
     if not widest:
-        raise ValueError("none of these runs holds an evaluation yet: train longer, or with --evaluate-every 1.")
+        raise ValueError(
+            "none of these runs holds an evaluation yet: train longer, or with --evaluate-every 1."
+        )
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     if widest > 1:

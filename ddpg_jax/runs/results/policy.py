@@ -11,7 +11,8 @@ from typing import Any
 import jax
 
 from ddpg_jax.export import policy
-from ddpg_jax.runs.config.run_config import Config, load, require_same
+from ddpg_jax.runs.config.run_config import Config
+from ddpg_jax.runs.config.stored import load_config, require_same_config
 from ddpg_jax.runs.folder import output_path
 from ddpg_jax.runs.folder.files import write
 from ddpg_jax.runs.programs.build import build
@@ -27,7 +28,7 @@ def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
         FileNotFoundError: the folder holds no run, or no checkpoint that can be read.
         ValueError: its checkpoints are of another version of this library, or of another configuration.
     """
-    config = load(folder)
+    config = load_config(folder)
     if not (folder / "checkpoints").is_dir():
         raise FileNotFoundError(f"{folder} has no checkpoint: train it first.")
     config = dataclasses.replace(config, mesh="")  # on one device, whatever it was trained on
@@ -42,7 +43,7 @@ def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
         raise ValueError(f"{folder}: {error}") from error
     finally:
         checkpoints.close()
-    require_same(record["config"], config.flat())
+    require_same_config(record["config"], config.flat())
     return config, built.agent, steps, state.agent
 
 
@@ -83,4 +84,6 @@ def member_state(config: Config, agent_state: AgentState, member: int) -> AgentS
 def require_member(config: Config, member: int) -> None:
     """Raise ``ValueError`` where a run has no such member."""
     if member >= config.seeds:
-        raise ValueError(f"member={member}: this run has {config.seeds} member(s), numbered from 0.")
+        raise ValueError(
+            f"member={member}: this run has {config.seeds} member(s), numbered from 0."
+        )

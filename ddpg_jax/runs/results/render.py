@@ -25,7 +25,9 @@ MOST_FRAMES = 10_000
 """Of a film."""
 
 
-def render(folder: Path, path: Path, steps: int | None, seed: int, member: int, form: str | None = None) -> str:
+def render(
+    folder: Path, path: Path, steps: int | None, seed: int, member: int, form: str | None = None
+) -> str:
     """Animate one member of a run; returns the file written.
 
     Args:
@@ -46,7 +48,9 @@ def render(folder: Path, path: Path, steps: int | None, seed: int, member: int, 
     agent_state = member_state(config, agent_state, member)
     env = environment(config, 1)
     if (steps or env.time_limit or 0) > MOST_FRAMES:
-        raise ValueError(f"an episode may last {env.time_limit} steps, a film at most {MOST_FRAMES}: give fewer --steps.")
+        raise ValueError(
+            f"an episode may last {env.time_limit} steps, a film at most {MOST_FRAMES}: give fewer --steps."
+        )
     if isinstance(env, HostEnvironment):
         if form == "html":
             raise ValueError(f"{config.env} has no HTML viewer: choose --format gif or mp4.")
@@ -64,7 +68,9 @@ def render(folder: Path, path: Path, steps: int | None, seed: int, member: int, 
     memory.require_memory([memory.Part("what is drawn", memory.size(states), "--steps")])
     played = jax.jit(trajectory)(agent_state, jax.random.key(seed))
     shown = rollout.frames(env, played)
-    picture = _drawn(lambda: look(shown), None if own is None or form == "html" else lambda: own(shown))
+    picture = _drawn(
+        lambda: look(shown), None if own is None or form == "html" else lambda: own(shown)
+    )
     path = path.with_name(f"{path.name}.{form}")
     if form != "html":
         return video.write(picture, path, env.view.fps)

@@ -25,13 +25,20 @@ LARGER = 4
 
 def draw(config: Config, folder: Path, agent_state: AgentState, say: Callable[[str], None]) -> None:
     """``curve.png``, and what the preset shows besides of the run's first member (`Preset.pictures`)."""
-    _try(f"{folder / 'curve.png'}", lambda: curve(folder)[0].size and plot([folder], folder / "curve.png"), say)
+    _try(
+        f"{folder / 'curve.png'}",
+        lambda: curve(folder)[0].size and plot([folder], folder / "curve.png"),
+        say,
+    )
     env, pictures = environment(config, config.hyperparameters.num_envs), config.preset.pictures
     if pictures is None or not isinstance(env, Environment):
         return
 
     def others() -> None:
-        key, state = jax.random.fold_in(jax.random.key(config.seed), LATER), member_state(config, agent_state, 0)
+        key, state = (
+            jax.random.fold_in(jax.random.key(config.seed), LATER),
+            member_state(config, agent_state, 0),
+        )
         for name, image in pictures(config.hyperparameters, env, state, key).items():
             save(image, folder / f"{name}.png")
 

@@ -48,14 +48,29 @@ def write(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
 
         every = -(-fps // 50)
         pictures = [Image.fromarray(frame) for frame in frames[:: int(every)]]
-        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=round(1000 * every / fps), loop=0)
+        pictures[0].save(
+            path,
+            save_all=True,
+            append_images=pictures[1:],
+            duration=round(1000 * every / fps),
+            loop=0,
+        )
         return str(path)
     try:
         from imageio import v3 as imageio
 
-        with warnings.catch_warnings():  # JAX warns of the fork by which FFmpeg is started; it executes another program at once
+        with (
+            warnings.catch_warnings()
+        ):  # JAX warns of the fork by which FFmpeg is started; it executes another program at once
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-            imageio.imwrite(path, np.stack(frames), plugin="FFMPEG", fps=float(fps), codec="libx264", macro_block_size=2)
+            imageio.imwrite(
+                path,
+                np.stack(frames),
+                plugin="FFMPEG",
+                fps=float(fps),
+                codec="libx264",
+                macro_block_size=2,
+            )
     except ImportError as error:
         raise ImportError(
             f"MP4 needs FFmpeg ({error}): install it with: pip install 'imageio[ffmpeg]', or choose --format gif."

@@ -49,13 +49,17 @@ def draw(folder: Path, made: dict[str, Any]) -> Path:
     axes = figure.subplots(len(made["hyperparameters"]) + 1, 1, sharex=True, squeeze=False)[:, 0]
     returns = [value for row in made["return"] for value in row if value is not None]
     colour, scale = sweep_plots.colours(returns)
-    for axis, (name, values) in zip(axes, [*made["hyperparameters"].items(), ("return", made["return"])], strict=True):
+    for axis, (name, values) in zip(
+        axes, [*made["hyperparameters"].items(), ("return", made["return"])], strict=True
+    ):
         _panel(axis, made, np.array(values, float), colour)
         axis.set_ylabel(name)
         if name != "return" and sweep_plots.is_wide([value for row in values for value in row]):
             axis.set_yscale("log")
     axes[-1].set_xlabel("environment steps of each member")
-    axes[0].set_title("every member by its return; black: the ancestry of the best", fontsize="medium")
+    axes[0].set_title(
+        "every member by its return; black: the ancestry of the best", fontsize="medium"
+    )
     figure.colorbar(scale, ax=list(axes), label="return of deterministic episodes")
     return sweep_plots.write_figure(figure, folder / "lineage.png")
 
@@ -68,10 +72,15 @@ def _panel(axis: Any, made: dict[str, Any], values: np.ndarray, colour: Any) -> 
     copies: list[list[tuple[float, float]]] = []
     for time in range(1, len(steps)):
         for member, parent in enumerate(parents[time]):
-            line = [(steps[time - 1], values[time - 1][parent]), (steps[time], values[time][member])]
+            line = [
+                (steps[time - 1], values[time - 1][parent]),
+                (steps[time], values[time][member]),
+            ]
             (lines if parent == member else copies).append(line)
     axis.add_collection(LineCollection(lines, colors="lightgrey", linewidths=0.6, zorder=1))
-    axis.add_collection(LineCollection(copies, colors="tab:red", linewidths=0.7, alpha=0.6, zorder=2))
+    axis.add_collection(
+        LineCollection(copies, colors="tab:red", linewidths=0.7, alpha=0.6, zorder=2)
+    )
     for time, step in enumerate(steps):
         shades = [colour(value) for value in made["return"][time]]
         axis.scatter([step] * len(shades), values[time], c=shades, s=14, zorder=3)

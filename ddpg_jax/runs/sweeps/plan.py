@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, get_type_hints
 import jax
 
 from ddpg_jax import checks, envs
-from ddpg_jax.runs.config.mesh import ASKED
 from ddpg_jax.runs.config.run_config import Config, make_config
+from ddpg_jax.runs.config.stored import PLACEMENT
 from ddpg_jax.runs.options.validation import exact, shown
 from ddpg_jax.runs.programs import build, setup
 from ddpg_jax.runs.programs import memory as runs_memory
@@ -49,18 +49,28 @@ class Plan(NamedTuple):
 
     def json(self) -> dict[str, Any]:
         """As JSON-able data."""
-        several = {"members": [member._asdict() for member in self.members], "parts": [part._asdict() for part in self.parts]}
+        several = {
+            "members": [member._asdict() for member in self.members],
+            "parts": [part._asdict() for part in self.parts],
+        }
         return json.loads(json.dumps(self._asdict() | several))
 
     @staticmethod
     def of(data: Mapping[str, Any]) -> Plan:
         """What `json` gave, as a plan again."""
-        several = {"members": [Member(**each) for each in data["members"]], "parts": [Part(**each) for each in data["parts"]]}
+        several = {
+            "members": [Member(**each) for each in data["members"]],
+            "parts": [Part(**each) for each in data["parts"]],
+        }
         return Plan(**{**data, **several})
 
     def config(self, part: Part, given: Mapping[str, Any]) -> Config:
         """The configuration of a part's run, with some options given anew."""
-        own = {name: value for name, value in part.options.items() if name != "mesh" or not given.keys() & set(ASKED)}
+        own = {
+            name: value
+            for name, value in part.options.items()
+            if name != "mesh" or not given.keys() & set(PLACEMENT)
+        }
         return make_config(self.env, **{**own, **given})
 
 
@@ -87,14 +97,19 @@ def make_plan(
     Raises:
         ValueError: a name, a value or a number is wrong, or what has to be together does not fit.
     """
-    places = {name: options.pop(name) for name in ASKED if name in options}
+    places = {name: options.pop(name) for name in PLACEMENT if name in options}
     common = make_config(env, seeds=seeds, **options)
     options = options | {"preset": common.preset.name, "seed": common.seed}
     kinds = get_type_hints(type(common.hyperparameters))
     values = {name.replace("-", "_"): given for name, given in values.items()}
-    spaces = {name: search_space.parsed(name, given, _kind(name, kinds, common)) for name, given in values.items()}
+    spaces = {
+        name: search_space.parsed(name, given, _kind(name, kinds, common))
+        for name, given in values.items()
+    }
     if not spaces:
-        raise ValueError("a sweep needs something to go through: give --set NAME=VALUES, for example --set tau=0.005,0.05.")
+        raise ValueError(
+            "a sweep needs something to go through: give --set NAME=VALUES, for example --set tau=0.005,0.05."
+        )
     settings = search_space.rows(spaces, draws, common.seed)
     checks.between(1, search_space.MOST, **{"members of the sweep": len(settings) * seeds})
     pairs = [(setting, common.seed + index) for setting in settings for index in range(seeds)]
@@ -102,11 +117,18 @@ def make_plan(
         Member(number, seed if evolve is None else common.seed + number, setting)
         for number, (setting, seed) in enumerate(pairs)
     ]
-    apart = set(spaces) if envs.on_host(env) else {name for name in spaces if kinds[name] is not float}
+    apart = (
+        set(spaces) if envs.on_host(env) else {name for name in spaces if kinds[name] is not float}
+    )
     if evolve is not None:
         options = options | {"evolve": {**evolve, "ranges": _ranges(spaces, apart, env)}}
-    parts = [_pinned(env, part, places) for part in _parts(env, options, members, apart, memory, together=evolve is not None)]
-    shown_values = {name: given if isinstance(given, str) else spaces[name] for name, given in values.items()}
+    parts = [
+        _pinned(env, part, places)
+        for part in _parts(env, options, members, apart, memory, together=evolve is not None)
+    ]
+    shown_values = {
+        name: given if isinstance(given, str) else spaces[name] for name, given in values.items()
+    }
     return Plan(env, options, shown_values, draws, members, parts)
 
 
@@ -114,18 +136,24 @@ def _pinned(env: str, part: Part, places: dict[str, Any]) -> Part:
     """The part, whose chunks stay what they are also where the sweep is to go on for longer, on the devices asked for."""
     config = make_config(env, **part.options, **places)
     mesh = {"mesh": config.mesh} if places else {}
-    return part._replace(options=part.options | mesh | {"steps_per_chunk": config.schedule.steps_per_chunk})
+    return part._replace(
+        options=part.options | mesh | {"steps_per_chunk": config.schedule.steps_per_chunk}
+    )
 
 
 def _kind(name: str, kinds: Mapping[str, Any], common: Config) -> Any:
     if name not in kinds:
-        raise checks.nearest("number", name, kinds, f"preset {common.preset.name!r} has {', '.join(sorted(kinds))}.")
+        raise checks.nearest(
+            "number", name, kinds, f"preset {common.preset.name!r} has {', '.join(sorted(kinds))}."
+        )
     return kinds[name]
 
 
 def _ranges(spaces: Mapping[str, Any], apart: set[str], env: str) -> dict[str, list[Any]]:
     if envs.on_host(env):
-        raise ValueError(f"{env} is on the host, where members are trained one at a time: they cannot evolve together.")
+        raise ValueError(
+            f"{env} is on the host, where members are trained one at a time: they cannot evolve together."
+        )
     for name, given in spaces.items():
         if name in apart or isinstance(given, list):
             raise ValueError(
@@ -136,7 +164,13 @@ def _ranges(spaces: Mapping[str, Any], apart: set[str], env: str) -> dict[str, l
 
 
 def _parts(
-    env: str, options: dict[str, Any], members: list[Member], apart: set[str], memory: int | None, *, together: bool
+    env: str,
+    options: dict[str, Any],
+    members: list[Member],
+    apart: set[str],
+    memory: int | None,
+    *,
+    together: bool,
 ) -> Iterable[Part]:
     groups: dict[str, list[Member]] = {}
     for member in members:
@@ -160,7 +194,10 @@ def _parts(
         for begin in range(0, len(group), size):
             few = group[begin : begin + size]
             # The last run is filled up, so that all have the same program.
-            yield Part(own | _varied([*few, *[few[-1]] * (size - len(few))], apart), [member.member for member in few])
+            yield Part(
+                own | _varied([*few, *[few[-1]] * (size - len(few))], apart),
+                [member.member for member in few],
+            )
 
 
 def _varied(members: list[Member], apart: set[str]) -> dict[str, Any]:
@@ -169,20 +206,27 @@ def _varied(members: list[Member], apart: set[str]) -> dict[str, Any]:
     return {"seeds": len(members), "vary": vary | {"seed": [member.seed for member in members]}}
 
 
-def _most(env: str, options: dict[str, Any], group: list[Member], apart: set[str], memory: int | None) -> int:
+def _most(
+    env: str, options: dict[str, Any], group: list[Member], apart: set[str], memory: int | None
+) -> int:
     """How many members fit at once, at least one; all hyper-parameters of all members have been looked at then."""
     alone = {name: value for name, value in options.items() if name != "evolve"}
     config = make_config(env, **alone)
     made = setup.environment(config, config.hyperparameters.num_envs)
     for member in group:
-        floats = {name: value for name, value in member.hyperparameters.items() if name not in apart}
+        floats = {
+            name: value for name, value in member.hyperparameters.items() if name not in apart
+        }
         make_config(env, **alone | floats)
         setup.compose(config, made, **floats)
     found = runs_memory.parts_of(config, build.build(config).state)
     if memory is not None:
         most = exact("memory", memory, int) // sum(part.needed for part in found)
     else:
-        most = min(_fit(int(SHARE * free), where, there, len(group)) for where, free, there in runs_memory.budgets(found))
+        most = min(
+            _fit(int(SHARE * free), where, there, len(group))
+            for where, free, there in runs_memory.budgets(found)
+        )
     return max(1, min(most, len(group)))
 
 

@@ -14,12 +14,13 @@ import numpy as np
 
 from ddpg_jax import envs
 from ddpg_jax.population import Programs
-from ddpg_jax.runs.config.mesh import ASKED
-from ddpg_jax.runs.config.run_config import DERIVED, FREE, Config, RunError, load, resumed
+from ddpg_jax.runs.config.run_config import DERIVED, Config
+from ddpg_jax.runs.config.stored import FREE, PLACEMENT, load_config, resumed_config
 from ddpg_jax.runs.console.output import say
 from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.folder import lock
 from ddpg_jax.runs.folder.files import write_json
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import build
 from ddpg_jax.runs.sweeps import lineage, sweep_plots, sweep_results, table
 from ddpg_jax.runs.sweeps.plan import Part, Plan, make_plan
@@ -71,7 +72,9 @@ def sweep(
             folder, plan, given = _resumed(env, values, run_dir, options)
         else:
             plan, given = make_plan(env or "pendulum", values, **options), {}
-            folder, made = (Path(run_dir), []) if run_dir is not None else lock.make_new(_name(plan))
+            folder, made = (
+                (Path(run_dir), []) if run_dir is not None else lock.make_new(_name(plan))
+            )
             stack.callback(lock.remove_empty, made)
         stack.enter_context(lock.claimed(folder))
         if not resume:
@@ -80,7 +83,9 @@ def sweep(
         programs = _Programs()
         for index, part in enumerate(plan.parts):
             if progress and len(plan.parts) > 1:
-                say(f"run {index + 1} of {len(plan.parts)}: members {part.members[0]} to {part.members[-1]}")
+                say(
+                    f"run {index + 1} of {len(plan.parts)}: members {part.members[0]} to {part.members[-1]}"
+                )
             _train(plan, part, folder, index, given, programs, progress)
         return _finish(folder, progress)
 
@@ -96,16 +101,28 @@ def _resumed(
     if run_dir is None:
         raise ValueError("--resume needs --run-dir: the folder of the sweep to go on with.")
     data = sweep_results.read(Path(run_dir))
-    if values or options.keys() & {"draws", "evolve", "memory", "seeds"} or env not in (None, data["env"]):
-        raise ValueError("a sweep goes on with the members that it was begun with: leave out what chooses them.")
-    may = (*FREE, *ASKED)
+    if (
+        values
+        or options.keys() & {"draws", "evolve", "memory", "seeds"}
+        or env not in (None, data["env"])
+    ):
+        raise ValueError(
+            "a sweep goes on with the members that it was begun with: leave out what chooses them."
+        )
+    may = (*FREE, *PLACEMENT)
     sweep_results.require_options(data, options, may)
-    return Path(run_dir), Plan.of(data), {name: value for name, value in options.items() if name in may}
+    return (
+        Path(run_dir),
+        Plan.of(data),
+        {name: value for name, value in options.items() if name in may},
+    )
 
 
 def _require_new(folder: Path) -> None:
     if sweep_results.is_sweep(folder):
-        raise RunError(f"{folder} already holds a sweep: choose another --run-dir, or go on with it by --resume.")
+        raise RunError(
+            f"{folder} already holds a sweep: choose another --run-dir, or go on with it by --resume."
+        )
     if (folder / "config.json").exists() or any(folder.glob("part-*")):
         raise RunError(f"{folder} already holds a run: choose another --run-dir.")
 
@@ -122,7 +139,9 @@ class _Programs:
         """As `ddpg_jax.runs.programs.build.build`."""
         if envs.on_host(config.env):
             return build.build(config, stopped)
-        told = {name: value for name, value in config.flat().items() if name not in NOT_OF_A_PROGRAM}
+        told = {
+            name: value for name, value in config.flat().items() if name not in NOT_OF_A_PROGRAM
+        }
         known = json.dumps([told, list(config.vary)])
         if known != self._known:
             self._known, self._built, self._programs = known, build.build(config, stopped), None
@@ -139,13 +158,21 @@ class _Programs:
 
 
 def _train(
-    plan: Plan, part: Part, folder: Path, index: int, given: dict[str, Any], programs: _Programs, progress: bool
+    plan: Plan,
+    part: Part,
+    folder: Path,
+    index: int,
+    given: dict[str, Any],
+    programs: _Programs,
+    progress: bool,
 ) -> None:
     run = sweep_results.part_folder(folder, index)
     begun = (run / "config.json").is_file()
-    config = resumed(run, given) if begun else plan.config(part, given)
+    config = resumed_config(run, given) if begun else plan.config(part, given)
     anywhere = {"mesh": ""}
-    if (run / "summary.json").is_file() and load(run).flat() | anywhere == config.flat() | anywhere:
+    if (run / "summary.json").is_file() and load_config(
+        run
+    ).flat() | anywhere == config.flat() | anywhere:
         return
     with ExitStack() as stack:
         shown: dict[str, Any] = {"say": lambda text: None}
@@ -163,13 +190,18 @@ def _finish(folder: Path, progress: bool) -> Sweep:
     plan = sweep_results.read(folder)
     members = sweep_results.outcomes(folder, plan)
     if all(one["final_return"] is None for one in members):
-        raise RunError(f"every member of {folder} broke down: lower the learning rates, or look at the environment.")
+        raise RunError(
+            f"every member of {folder} broke down: lower the learning rates, or look at the environment."
+        )
     settings, best = sweep_results.settings(members), sweep_results.best(members)
     write_json(folder / "members.json", {"best": best, "settings": settings, "members": members})
     tell = say if progress else lambda text: None
     evolved = lineage.write(folder, plan)
     try:
-        for path in (*sweep_plots.write_all(folder, members), *([] if evolved is None else [lineage.draw(folder, evolved)])):
+        for path in (
+            *sweep_plots.write_all(folder, members),
+            *([] if evolved is None else [lineage.draw(folder, evolved)]),
+        ):
             tell(f"picture: {path}")
     except Exception as error:  # of a library that draws, or of the disk
         tell(f"the pictures could not be drawn ({error}); all else is there.")

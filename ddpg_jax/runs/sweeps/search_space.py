@@ -55,12 +55,20 @@ def parsed(name: str, given: Any, kind: Any) -> list[Any] | Range:
     first, *rest = given.split(":") if isinstance(given, str) else [""]
     if rest:
         return _range(name, given, first, rest, kind)
-    values = given.split(",") if isinstance(given, str) else list(given) if hasattr(given, "__iter__") else [given]
+    values = (
+        given.split(",")
+        if isinstance(given, str)
+        else list(given)
+        if hasattr(given, "__iter__")
+        else [given]
+    )
     found = [exact(name, _plain(value, kind), kind) for value in values]
     if not found:
         raise ValueError(f"{name} has no values: {HOW}.")
     if len(set(found)) < len(found):
-        raise ValueError(f"{name}={shown(given)}: a value is there twice; give each once, and --seeds for more members of it.")
+        raise ValueError(
+            f"{name}={shown(given)}: a value is there twice; give each once, and --seeds for more members of it."
+        )
     return found
 
 
@@ -80,7 +88,9 @@ def _range(name: str, given: str, scale: str, ends: list[str], kind: Any) -> lis
     low, high = (exact(name, end, kind) for end in ends[:2])
     if not low < high or (scale == "log" and low <= 0):
         above = ", above 0," if scale == "log" else ""
-        raise ValueError(f"{name}={shown(given)}: the first end{above} must be less than the second.")
+        raise ValueError(
+            f"{name}={shown(given)}: the first end{above} must be less than the second."
+        )
     found = Range(low, high, scale == "log", kind is int)
     if len(ends) == 2:
         return found
@@ -89,7 +99,9 @@ def _range(name: str, given: str, scale: str, ends: list[str], kind: Any) -> lis
     return found.spaced(count)
 
 
-def rows(spaces: Mapping[str, list[Any] | Range], draws: int | None, seed: int) -> list[dict[str, Any]]:
+def rows(
+    spaces: Mapping[str, list[Any] | Range], draws: int | None, seed: int
+) -> list[dict[str, Any]]:
     """The settings: every combination of the listed values, each with ``draws`` random draws where there are ranges.
 
     Args:
@@ -105,7 +117,9 @@ def rows(spaces: Mapping[str, list[Any] | Range], draws: int | None, seed: int) 
     lists = {name: space for name, space in spaces.items() if isinstance(space, list)}
     ranges = {name: space for name, space in spaces.items() if isinstance(space, Range)}
     if ranges and draws is None:
-        raise ValueError(f"{min(ranges)} is drawn from a range: say how often by --draws, or give :COUNT evenly spaced values.")
+        raise ValueError(
+            f"{min(ranges)} is drawn from a range: say how often by --draws, or give :COUNT evenly spaced values."
+        )
     if draws is not None and not ranges:
         raise ValueError(f"draws={draws}: there is nothing to draw; {HOW}.")
     checks.between(1, MOST, draws=draws or 1)

@@ -41,7 +41,10 @@ def canvas(width: float, height: float) -> Any:
 
 def write_all(folder: Path, members: list[dict[str, Any]]) -> list[Path]:
     """``sweep.png``: a heat map of two hyper-parameters, lines for one, parallel coordinates for more; ``curves.png``."""
-    return [write_figure(sweep(members), folder / "sweep.png"), write_figure(curves(folder, members), folder / "curves.png")]
+    return [
+        write_figure(sweep(members), folder / "sweep.png"),
+        write_figure(curves(folder, members), folder / "curves.png"),
+    ]
 
 
 def sweep(members: list[dict[str, Any]]) -> Any:
@@ -59,15 +62,26 @@ def sweep(members: list[dict[str, Any]]) -> Any:
 def curves(folder: Path, members: list[dict[str, Any]]) -> Any:
     """Return against steps of every member, by colour of its final return."""
     figure = canvas(6.4, 4.0)
-    axes = figure.add_subplot(xlabel="environment steps of each member", ylabel="return of deterministic episodes")
+    axes = figure.add_subplot(
+        xlabel="environment steps of each member", ylabel="return of deterministic episodes"
+    )
     colour, scale = colours([one["final_return"] for one in members])
     best = sweep_results.best(members)
     for one in members:
         steps, returns = sweep_results.curve_of(folder, one["member"])
         last = one is best
-        named = f"member {one['member']}: {sweep_results.label(one['hyperparameters'])}" if last else None
+        named = (
+            f"member {one['member']}: {sweep_results.label(one['hyperparameters'])}"
+            if last
+            else None
+        )
         axes.plot(
-            steps, returns, color=colour(one["final_return"]), lw=2.5 if last else 0.9, zorder=3 if last else 2, label=named
+            steps,
+            returns,
+            color=colour(one["final_return"]),
+            lw=2.5 if last else 0.9,
+            zorder=3 if last else 2,
+            label=named,
         )
     figure.colorbar(scale, ax=axes, label="final return")
     axes.grid(alpha=0.3)
@@ -84,12 +98,17 @@ def colours(returns: Sequence[float | None]) -> tuple[Any, Any]:
     known = [value for value in returns if value is not None]
     norm = Normalize(min(known), max(known) if max(known) > min(known) else min(known) + 1.0)
     shades = colormaps[COLOURS]
-    return lambda value: BROKEN if value is None else shades(norm(value)), ScalarMappable(norm, shades)
+    return lambda value: BROKEN if value is None else shades(norm(value)), ScalarMappable(
+        norm, shades
+    )
 
 
 def _values(name: str, found: list[dict[str, Any]]) -> list[Any]:
     """The values of a number, sorted."""
-    values = {sweep_results.text(each["hyperparameters"][name]): each["hyperparameters"][name] for each in found}
+    values = {
+        sweep_results.text(each["hyperparameters"][name]): each["hyperparameters"][name]
+        for each in found
+    }
     return sorted(values.values(), key=lambda value: (isinstance(value, str), value))
 
 
@@ -116,7 +135,9 @@ def _prepare(axis: Any, which: str, name: str, members: list[dict[str, Any]]) ->
     places, order = _placed(name, members)
     getattr(axis, f"set_{which}label")(name)
     if order is not None:
-        getattr(axis, f"set_{which}ticks")(range(len(order)), [sweep_results.text(value) for value in order])
+        getattr(axis, f"set_{which}ticks")(
+            range(len(order)), [sweep_results.text(value) for value in order]
+        )
     elif is_wide(places):
         getattr(axis, f"set_{which}scale")("log")
     return places
@@ -127,10 +148,15 @@ def _line(name: str, members: list[dict[str, Any]]) -> Any:
     axes = figure.add_subplot(ylabel="final return")
     places = _prepare(axes, "x", name, members)
     known = [
-        (place, one["final_return"]) for place, one in zip(places, members, strict=True) if one["final_return"] is not None
+        (place, one["final_return"])
+        for place, one in zip(places, members, strict=True)
+        if one["final_return"] is not None
     ]
     axes.plot(*zip(*known, strict=True), "o", ms=4, alpha=0.6)
-    means = {place: np.mean([value for other, value in known if other == place]) for place, _ in sorted(known)}
+    means = {
+        place: np.mean([value for other, value in known if other == place])
+        for place, _ in sorted(known)
+    }
     axes.plot(list(means), list(means.values()), lw=1.2)
     axes.grid(alpha=0.3)
     return figure
@@ -141,7 +167,10 @@ def _heat_map(names: list[str], found: list[dict[str, Any]]) -> Any:
     cells = np.full((len(down), len(right)), np.nan)
     for each in found:
         mean = sweep_results.mean_of(each["returns"])
-        cells[down.index(each["hyperparameters"][names[0]]), right.index(each["hyperparameters"][names[1]])] = mean
+        cells[
+            down.index(each["hyperparameters"][names[0]]),
+            right.index(each["hyperparameters"][names[1]]),
+        ] = mean
     cells[~np.isfinite(cells)] = np.nan
     figure = canvas(2.6 + 0.75 * len(right), max(3.2, 1.2 + 0.55 * len(down)))
     axes = figure.add_subplot(xlabel=names[1], ylabel=names[0])
@@ -149,10 +178,20 @@ def _heat_map(names: list[str], found: list[dict[str, Any]]) -> Any:
     image = axes.imshow(cells, cmap=COLOURS, aspect="auto", origin="lower")
     axes.set_xticks(range(len(right)), [sweep_results.text(value) for value in right])
     axes.set_yticks(range(len(down)), [sweep_results.text(value) for value in down])
-    for (row, column), value in np.ndenumerate(cells if cells.size <= MOST_WRITTEN else np.empty((0, 0))):
+    for (row, column), value in np.ndenumerate(
+        cells if cells.size <= MOST_WRITTEN else np.empty((0, 0))
+    ):
         dark = np.isfinite(value) and image.norm(value) < 0.6
         shown = f"{value:.4g}" if np.isfinite(value) else "broke"
-        axes.text(column, row, shown, ha="center", va="center", fontsize="small", color="white" if dark else "black")
+        axes.text(
+            column,
+            row,
+            shown,
+            ha="center",
+            va="center",
+            fontsize="small",
+            color="white" if dark else "black",
+        )
     figure.colorbar(image, ax=axes, label="final return, mean over seeds")
     return figure
 
@@ -162,7 +201,15 @@ def _scatter(names: list[str], members: list[dict[str, Any]]) -> Any:
     axes = figure.add_subplot()
     x, y = (_prepare(axes, which, name, members) for which, name in zip("xy", names, strict=True))
     colour, scale = colours([one["final_return"] for one in members])
-    axes.scatter(x, y, c=[colour(one["final_return"]) for one in members], s=40, edgecolors="black", linewidths=0.4, zorder=2)
+    axes.scatter(
+        x,
+        y,
+        c=[colour(one["final_return"]) for one in members],
+        s=40,
+        edgecolors="black",
+        linewidths=0.4,
+        zorder=2,
+    )
     figure.colorbar(scale, ax=axes, label="final return")
     axes.grid(alpha=0.3)
     return figure
@@ -176,19 +223,29 @@ def _parallel(names: list[str], found: list[dict[str, Any]]) -> Any:
     columns = [_column(name, found) for name in names]
     low, high = scale.norm.vmin, scale.norm.vmax
     columns.append(
-        ([scale.norm(mean) if mean is not None else 0.0 for mean in known], [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")])
+        (
+            [scale.norm(mean) if mean is not None else 0.0 for mean in known],
+            [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")],
+        )
     )
     figure = canvas(1.6 + 1.5 * len(columns), 4.2)
     axes = figure.add_subplot(xlim=(-0.3, len(columns) - 0.6), ylim=(-0.05, 1.05))
     for index in np.argsort(means):  # the best on top
         heights = [places[index] for places, _ in columns]
         best = bool(means[index] == max(means))
-        axes.plot(heights, color=colour(known[index]), lw=3.0 if best else 1.1, alpha=1.0 if best else 0.8)
+        axes.plot(
+            heights, color=colour(known[index]), lw=3.0 if best else 1.1, alpha=1.0 if best else 0.8
+        )
     for place, (_, ticks) in enumerate(columns):
         axes.axvline(place, color="black", lw=0.8)
         for height, shown in ticks:
             axes.text(
-                place + 0.04, height, shown, fontsize="x-small", va="center", bbox={"fc": "white", "ec": "none", "pad": 0.8}
+                place + 0.04,
+                height,
+                shown,
+                fontsize="x-small",
+                va="center",
+                bbox={"fc": "white", "ec": "none", "pad": 0.8},
             )
     axes.set_xticks(range(len(columns)), [*names, "final return"], fontsize="small")
     axes.set_yticks([])
@@ -204,7 +261,12 @@ def _column(name: str, found: list[dict[str, Any]]) -> tuple[list[float], list[t
     low, span = scaled.min(), np.ptp(scaled) or 1.0
     if order is None:
         ends = sorted({min(places), max(places)})
-        ticks = [(float(((np.log(end) if wide else end) - low) / span), sweep_results.text(float(end))) for end in ends]
+        ticks = [
+            (float(((np.log(end) if wide else end) - low) / span), sweep_results.text(float(end)))
+            for end in ends
+        ]
     else:
-        ticks = [((index - low) / span, sweep_results.text(value)) for index, value in enumerate(order)]
+        ticks = [
+            ((index - low) / span, sweep_results.text(value)) for index, value in enumerate(order)
+        ]
     return ((scaled - low) / span).tolist(), ticks

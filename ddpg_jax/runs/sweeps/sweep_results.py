@@ -30,14 +30,18 @@ def read(folder: Path) -> dict[str, Any]:
         ValueError: it is damaged.
     """
     if not is_sweep(folder):
-        raise FileNotFoundError(f"{folder} holds no sweep (it has no {NAME}): give the folder that `ddpg-jax sweep` made.")
+        raise FileNotFoundError(
+            f"{folder} holds no sweep (it has no {NAME}): give the folder that `ddpg-jax sweep` made."
+        )
     try:
         data = json.loads((folder / NAME).read_text(encoding="utf-8"))
         if absent := {"env", "options", "values", "draws", "members", "parts"} ^ set(data):
             raise ValueError(f"{min(absent)} is missing, or is one too many")
         return data
     except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{folder / NAME} is damaged ({str(error).rstrip('.')}): restore it, or start a new sweep.") from error
+        raise ValueError(
+            f"{folder / NAME} is damaged ({str(error).rstrip('.')}): restore it, or start a new sweep."
+        ) from error
 
 
 def part_folder(folder: Path, index: int) -> Path:
@@ -64,7 +68,9 @@ def located(folder: Path, member: int | None) -> tuple[Path, int]:
     for index, part in enumerate(plan["parts"]):
         if member in part["members"]:
             return part_folder(folder, index), part["members"].index(member)
-    raise ValueError(f"member={member}: this sweep has {len(plan['members'])} member(s), numbered from 0.")
+    raise ValueError(
+        f"member={member}: this sweep has {len(plan['members'])} member(s), numbered from 0."
+    )
 
 
 def outcomes(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -73,12 +79,28 @@ def outcomes(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = []
     for index, part in enumerate(plan["parts"]):
         run, last = part_folder(folder, index), _last(part_folder(folder, index))
-        summary = json.loads((run / "summary.json").read_text()) if (run / "summary.json").is_file() else {}
+        summary = (
+            json.loads((run / "summary.json").read_text())
+            if (run / "summary.json").is_file()
+            else {}
+        )
         for place, number in enumerate(part["members"]):
             one = plan["members"][number]
-            evolved = {name: last[name][place] for name in part["options"].get("evolve", {}).get("ranges", {}) if name in last}
+            evolved = {
+                name: last[name][place]
+                for name in part["options"].get("evolve", {}).get("ranges", {})
+                if name in last
+            }
             said = {name: summary[key][place] if summary else None for name, key in FIGURES.items()}
-            found.append({**one, "hyperparameters": one["hyperparameters"] | evolved, "run": run.name, "place": place, **said})
+            found.append(
+                {
+                    **one,
+                    "hyperparameters": one["hyperparameters"] | evolved,
+                    "run": run.name,
+                    "place": place,
+                    **said,
+                }
+            )
     return sorted(found, key=lambda one: one["member"])
 
 
@@ -106,7 +128,8 @@ def settings(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for one in members:
         each = found.setdefault(
-            json.dumps(one["hyperparameters"]), {"hyperparameters": one["hyperparameters"], "members": [], "returns": []}
+            json.dumps(one["hyperparameters"]),
+            {"hyperparameters": one["hyperparameters"], "members": [], "returns": []},
         )
         each["members"].append(one["member"])
         each["returns"].append(one["final_return"])
@@ -132,13 +155,23 @@ def label(hyperparameters: Mapping[str, Any]) -> str:
 
 def text(value: Any) -> str:
     """One number, as short as it says enough."""
-    return f"{value:.4g}" if isinstance(value, float) else "x".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (
+        f"{value:.4g}"
+        if isinstance(value, float)
+        else "x".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )
 
 
-def require_options(plan: Mapping[str, Any], given: Mapping[str, Any], free: tuple[str, ...]) -> None:
+def require_options(
+    plan: Mapping[str, Any], given: Mapping[str, Any], free: tuple[str, ...]
+) -> None:
     """Raise ``ValueError`` where a sweep is to go on with other options than it was begun with."""
     for name, value in given.items():
-        same = plan["options"].get(name, "none") == (list(value) if isinstance(value, tuple) else value)
+        same = plan["options"].get(name, "none") == (
+            list(value) if isinstance(value, tuple) else value
+        )
         if name not in free and not same:
             raise ValueError(
                 f"this sweep was made with another configuration: {name} (sweep: {plan['options'].get(name, 'none')}, given: "

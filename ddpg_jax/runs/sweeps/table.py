@@ -21,7 +21,9 @@ def show(members: list[dict[str, Any]]) -> None:
     stream: Any = sys.stdout and Tolerant(sys.stdout)
     console = Console(file=stream, highlight=False, emoji=False, force_jupyter=False)
     if not console.is_terminal:
-        console = Console(file=stream, highlight=False, emoji=False, force_jupyter=False, width=WIDTH)
+        console = Console(
+            file=stream, highlight=False, emoji=False, force_jupyter=False, width=WIDTH
+        )
     console.print(table(members))
 
 
@@ -30,7 +32,11 @@ def table(members: list[dict[str, Any]]) -> Table:
     found = sweep_results.settings(members)
     several = any(len(each["members"]) > 1 for each in found)
     names = list(found[0]["hyperparameters"])
-    made = Table(title=f"{len(members)} members, {len(found)} settings" if several else f"{len(members)} members")
+    made = Table(
+        title=f"{len(members)} members, {len(found)} settings"
+        if several
+        else f"{len(members)} members"
+    )
     made.add_column("members" if several else "member", justify="right")
     for name in names:
         made.add_column(name, justify="right")
@@ -39,10 +45,14 @@ def table(members: list[dict[str, Any]]) -> Table:
     spread = {one["member"]: one["final_return_std"] for one in members}
     for rank, each in enumerate(found[:MOST_ROWS]):
         figures = (
-            _several(each["returns"]) if several else [*_several(each["returns"])[:1], _number(spread[each["members"][0]])]
+            _several(each["returns"])
+            if several
+            else [*_several(each["returns"])[:1], _number(spread[each["members"][0]])]
         )
         own = [sweep_results.text(each["hyperparameters"][name]) for name in names]
-        made.add_row(_numbers(each["members"]), *own, *figures, style="bold green" if rank == 0 else None)
+        made.add_row(
+            _numbers(each["members"]), *own, *figures, style="bold green" if rank == 0 else None
+        )
     if len(found) > MOST_ROWS:
         made.caption = f"and {len(found) - MOST_ROWS} more, in members.json"
     return made
@@ -53,8 +63,16 @@ def _several(returns: list[float | None]) -> list[str]:
     if not known:
         return ["broke down", "", ""]
     mean = sweep_results.mean_of(returns)
-    worst = f"{len(returns) - len(known)} broke down" if len(known) < len(returns) else _number(min(known))
-    return [_number(sum(known) / len(known)) if len(known) < len(returns) else _number(mean), worst, _number(max(known))]
+    worst = (
+        f"{len(returns) - len(known)} broke down"
+        if len(known) < len(returns)
+        else _number(min(known))
+    )
+    return [
+        _number(sum(known) / len(known)) if len(known) < len(returns) else _number(mean),
+        worst,
+        _number(max(known)),
+    ]
 
 
 def _number(value: float | None) -> str:

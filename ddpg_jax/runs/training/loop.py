@@ -18,17 +18,26 @@ from ddpg_jax.learner import Report
 from ddpg_jax.population import Programs
 from ddpg_jax.runs import hosts, layout
 from ddpg_jax.runs.config import mesh
-from ddpg_jax.runs.config.run_config import Config, RunError
+from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.console import output, signals
 from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.folder.files import write_json
 from ddpg_jax.runs.folder.lock import claimed
 from ddpg_jax.runs.folder.metrics import Clock, metrics_row, plain, read_metrics
 from ddpg_jax.runs.folder.metrics_log import Log
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import compiled_memory, memory
 from ddpg_jax.runs.programs.build import Built, build, compile_programs
-from ddpg_jax.runs.programs.evaluation import BEGINNING, DURING, evaluation_keys, final_returns, held_out, host_seed, played
-from ddpg_jax.runs.programs.setup import member_keys, member_hyperparameters, on_devices
+from ddpg_jax.runs.programs.evaluation import (
+    BEGINNING,
+    DURING,
+    evaluation_keys,
+    final_returns,
+    held_out,
+    host_seed,
+    played,
+)
+from ddpg_jax.runs.programs.setup import member_hyperparameters, member_keys, on_devices
 from ddpg_jax.runs.results import run_pictures
 from ddpg_jax.runs.results.statistics import summary
 from ddpg_jax.runs.training.startup import Background, begun, check_folder, restore
@@ -98,12 +107,24 @@ def run(
         hosts.wait("compiled")  # what they compute together waits for nobody
         _end_if(stop, "before the first step", folder)
         with contextlib.suppress(Stopped):  # by the signal that is looked at next
-            state, done, clock = _begin(config, folder, built, programs, checkpoints if resume else None, say)
+            state, done, clock = _begin(
+                config, folder, built, programs, checkpoints if resume else None, say
+            )
         _end_if(stop, "before the first chunk", folder)
         write_json(folder / "config.json", config.flat())
         log = Log(folder)
         opened.callback(log.close)
-        loop = _Loop(config, folder, programs, checkpoints, log, on_chunk, stop, agree, {"evaluation": 0.0, "checkpoint": 0.0})
+        loop = _Loop(
+            config,
+            folder,
+            programs,
+            checkpoints,
+            log,
+            on_chunk,
+            stop,
+            agree,
+            {"evaluation": 0.0, "checkpoint": 0.0},
+        )
         if resume:
             loop.catch_up(state.agent, done)
         state = loop.run(state, done, clock)
@@ -111,13 +132,23 @@ def run(
 
 
 def _ended(
-    loop: _Loop, agent: Agent, state: AgentState, train_seconds: float, began: float, say: Callable[[str], None]
+    loop: _Loop,
+    agent: Agent,
+    state: AgentState,
+    train_seconds: float,
+    began: float,
+    say: Callable[[str], None],
 ) -> Finished:
     """The last evaluation, and what is written of the whole run."""
     config, returns = loop.config, loop.final(state)
-    seconds = {"compile": loop.programs.seconds, "train": train_seconds, **loop.seconds, "wall": time.perf_counter() - began}
+    seconds = {
+        "compile": loop.programs.seconds,
+        "train": train_seconds,
+        **loop.seconds,
+        "wall": time.perf_counter() - began,
+    }
     write_json(loop.folder / "summary.json", said := summary(config, returns, seconds))
-    state = state if mesh.of(config.mesh).devices == 1 else layout.fetched_arrays(state)
+    state = state if mesh.parse_mesh(config.mesh).devices == 1 else layout.fetched_arrays(state)
     if not config.vary:
         run_pictures.draw(config, loop.folder, state, say)
     return Finished(said, agent, state)
@@ -126,25 +157,38 @@ def _ended(
 def _end_if(stop: list[int], when: str, folder: Path) -> None:
     if stop:
         name = signal.Signals(stop[0]).name
-        raise Interrupted(f"stopped by {name} {when}; go on with --resume --run-dir {folder}", stop[0])
+        raise Interrupted(
+            f"stopped by {name} {when}; go on with --resume --run-dir {folder}", stop[0]
+        )
 
 
 def _begin(
-    config: Config, folder: Path, built: Built, programs: Programs, checkpoints: Any, say: Callable[[str], None]
+    config: Config,
+    folder: Path,
+    built: Built,
+    programs: Programs,
+    checkpoints: Any,
+    say: Callable[[str], None],
 ) -> tuple[PyTree, int, Clock]:
     """State, chunks done and time so far: of the newest checkpoint, or, where there is none, of the warm-up."""
     restored = None if checkpoints is None else restore(config, checkpoints, built, folder, say)
     if restored is None:
-        state = jax.block_until_ready(programs.start(member_keys(config), member_hyperparameters(config)))
+        state = jax.block_until_ready(
+            programs.start(member_keys(config), member_hyperparameters(config))
+        )
         of_seeds = lambda steps: np.min(steps.reshape(config.seeds, -1), axis=1)  # of all shards
         first = jax.tree.map(of_seeds, layout.fetched(state.first_bad_step))
         _require_finite(config, first, {}, config.schedule.warm_up_steps, None)
         return state, 0, Clock()
     state, done, clock = restored
     if done > config.num_chunks:
-        raise RunError(f"{folder} is already past total_timesteps={config.hyperparameters.total_timesteps}: raise it to go on.")
+        raise RunError(
+            f"{folder} is already past total_timesteps={config.hyperparameters.total_timesteps}: raise it to go on."
+        )
     if built.host is not None:
-        built.host.begin(host_seed(evaluation_keys(config, BEGINNING, config.schedule.steps_after(done))))
+        built.host.begin(
+            host_seed(evaluation_keys(config, BEGINNING, config.schedule.steps_after(done)))
+        )
         say("environments on the host begin anew; all else goes on where it was.")
     return state, done, clock
 
@@ -173,7 +217,10 @@ class _Loop(NamedTuple):
 
     def run(self, state: PyTree, done: int, clock: Clock) -> PyTree:
         """Chunks ``done`` to the last. Each is saved before anything is done with it that may fail."""
-        saved, hyperparameters = self._steps(done) if done else None, member_hyperparameters(self.config)
+        saved, hyperparameters = (
+            self._steps(done) if done else None,
+            member_hyperparameters(self.config),
+        )
         for chunks in range(done + 1, self.config.num_chunks + 1):
             begin = time.perf_counter()
             state, report = self.programs.chunk(state, hyperparameters)
@@ -183,7 +230,12 @@ class _Loop(NamedTuple):
             steps, last = self._steps(chunks), chunks == self.config.num_chunks
             self._require_sound(report, steps, saved)
             row = metrics_row(self.config, report, chunks, clock, None)
-            record = {"config": self.config.flat(), "chunks": chunks, "train_seconds": clock.total, "row": row}
+            record = {
+                "config": self.config.flat(),
+                "chunks": chunks,
+                "train_seconds": clock.total,
+                "row": row,
+            }
             if last or self.stop or _due(chunks, self.config.checkpoint_every):
                 saved = self._save(steps, state, record)
             try:
@@ -191,7 +243,9 @@ class _Loop(NamedTuple):
                 if not last:
                     _end_if(self.stop, f"at {steps} steps and saved", self.folder)
             except (Exception, Interrupted) as error:
-                if saved != steps and (hosts.count() == 1 or isinstance(error, Interrupted)):  # a part alone is no checkpoint
+                if saved != steps and (
+                    hosts.count() == 1 or isinstance(error, Interrupted)
+                ):  # a part alone is no checkpoint
                     self._save(steps, state, record)
                 self._written()
                 raise
@@ -209,7 +263,9 @@ class _Loop(NamedTuple):
             return returns
 
         with self._timed("evaluation"):
-            return final_returns(self.config, self.programs._replace(evaluate=evaluate), agent_state)
+            return final_returns(
+                self.config, self.programs._replace(evaluate=evaluate), agent_state
+            )
 
     def _steps(self, chunks: int) -> int:
         return self.config.schedule.steps_after(chunks)
@@ -223,8 +279,15 @@ class _Loop(NamedTuple):
             return None
         keys = evaluation_keys(self.config, DURING, self._steps(chunks))
         with self._timed("evaluation"), contextlib.suppress(Stopped):
-            returns = played(self.config, self.programs.evaluate(agent_state, keys, member_hyperparameters(self.config)))
-        return None if self.stop else plain(held_out(returns.astype(np.float64), self.config).mean(axis=1))
+            returns = played(
+                self.config,
+                self.programs.evaluate(agent_state, keys, member_hyperparameters(self.config)),
+            )
+        return (
+            None
+            if self.stop
+            else plain(held_out(returns.astype(np.float64), self.config).mean(axis=1))
+        )
 
     def _report(self, row: dict[str, Any]) -> None:
         self.log.add(row)
@@ -262,7 +325,11 @@ def _due(chunks: int, every: int) -> bool:
 
 
 def _require_finite(
-    config: Config, first_bad_step: dict[str, Any], finite: dict[str, Any], steps: int, saved: int | None
+    config: Config,
+    first_bad_step: dict[str, Any],
+    finite: dict[str, Any],
+    steps: int,
+    saved: int | None,
 ) -> None:
     """Both as of a `Report`, at so many steps; the last checkpoint is at ``saved``."""
     if config.vary:
@@ -280,7 +347,11 @@ def _require_finite(
         what, member = name, int(np.argmin(first_bad_step[name]))
         steps = (first[name] + 1) * config.hyperparameters.num_envs
     what += f" of seed {config.seed + member}" if config.seeds > 1 else ""
-    kept = f"the last finite checkpoint, at {saved} steps, is kept" if saved else "no checkpoint had been written yet"
+    kept = (
+        f"the last finite checkpoint, at {saved} steps, is kept"
+        if saved
+        else "no checkpoint had been written yet"
+    )
     raise RunError(
         f"{what} became NaN or infinite at step {steps}; {kept}. Lower the learning rates or look at the environment."
     )

@@ -27,22 +27,38 @@ class Display:
         self._config = config
         self._folder = folder
         stream: Any = sys.stdout and Tolerant(sys.stdout)  # training goes on where nobody reads
-        plain: Any = {"highlight": False, "emoji": False, "soft_wrap": True, "force_jupyter": False}  # in a notebook too
+        plain: Any = {
+            "highlight": False,
+            "emoji": False,
+            "soft_wrap": True,
+            "force_jupyter": False,
+        }  # in a notebook too
         self._console = Console(file=stream, **plain)
         columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
+        self._progress = Progress(
+            *columns, console=self._console, disable=not self._console.is_terminal
+        )
         self._total = config.schedule.steps_after(config.num_chunks)
         self._task = self._progress.add_task("compiling", total=self._total)
         self._episodes = self._broken = 0.0
         self._begin: tuple[float, int] | None = None
 
     def __enter__(self) -> Display:
-        seeds = f", {self._config.seeds} {'members' if self._config.vary else 'seeds'}" if self._config.seeds > 1 else ""
+        seeds = (
+            f", {self._config.seeds} {'members' if self._config.vary else 'seeds'}"
+            if self._config.seeds > 1
+            else ""
+        )
         self.say(f"{self._config.env}, preset {self._config.preset.name}{seeds} -> {self._folder}")
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._progress.stop()
 
     def say(self, text: str) -> None:
@@ -91,14 +107,23 @@ class Display:
         value = mean(row["evaluation_return"] or row["episode_return"])
         known = [one for one in row["evaluation_return"] or () if one is not None]
         best = max(known, default=None) if self._config.vary else None
-        return "-" if value is None else f"{value:.1f}" + ("" if best is None else f" (best {best:.1f})")
+        return (
+            "-"
+            if value is None
+            else f"{value:.1f}" + ("" if best is None else f" (best {best:.1f})")
+        )
 
     def _others(self, summary: dict[str, Any]) -> str:
         """What else took a share of the time that matters."""
         seconds = {
-            name: summary[f"{key}_seconds"] for name, key in (("evaluations", "evaluation"), ("checkpoints", "checkpoint"))
+            name: summary[f"{key}_seconds"]
+            for name, key in (("evaluations", "evaluation"), ("checkpoints", "checkpoint"))
         }
-        return "".join(f", {name} {value:.1f} s" for name, value in seconds.items() if value > SHARE * summary["wall_seconds"])
+        return "".join(
+            f", {name} {value:.1f} s"
+            for name, value in seconds.items()
+            if value > SHARE * summary["wall_seconds"]
+        )
 
     def _left(self, now: float, steps: int) -> str:
         assert self._begin is not None

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ddpg_jax.runs import hosts
-from ddpg_jax.runs.config.run_config import Config, RunError, load, require_same
+from ddpg_jax.runs.config.run_config import Config
+from ddpg_jax.runs.config.stored import load_config, require_same_config
 from ddpg_jax.runs.folder.files import write_json
 from ddpg_jax.runs.folder.metrics import Clock, read_metrics
 from ddpg_jax.runs.folder.metrics_log import write_lines
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs.build import Built
 from ddpg_jax.types import PyTree
 
@@ -26,17 +28,29 @@ def check_folder(config: Config, folder: Path, resume: bool) -> None:
     checkpoints = folder / "checkpoints"
     for name in ("config.json", "metrics.jsonl", "summary.json", "curve.png"):
         if (folder / name).is_dir():
-            raise RunError(f"{folder / name} is a folder, in the way of the file of that name: choose another --run-dir.")
+            raise RunError(
+                f"{folder / name} is a folder, in the way of the file of that name: choose another --run-dir."
+            )
     if (folder / "sweep.json").exists():
-        raise RunError(f"{folder} holds a sweep: go on with it by `ddpg-jax sweep --resume`, or choose another --run-dir.")
+        raise RunError(
+            f"{folder} holds a sweep: go on with it by `ddpg-jax sweep --resume`, or choose another --run-dir."
+        )
     if not resume and (folder / "config.json").exists():
-        raise RunError(f"{folder} already holds a run: choose another --run-dir, or go on with it by --resume.")
-    if not resume and (read_metrics(folder) or (checkpoints.is_dir() and any(checkpoints.iterdir()))):
-        raise RunError(f"{folder} holds what a run left, but no config.json: choose another --run-dir.")
+        raise RunError(
+            f"{folder} already holds a run: choose another --run-dir, or go on with it by --resume."
+        )
+    if not resume and (
+        read_metrics(folder) or (checkpoints.is_dir() and any(checkpoints.iterdir()))
+    ):
+        raise RunError(
+            f"{folder} holds what a run left, but no config.json: choose another --run-dir."
+        )
     if checkpoints.exists() and not checkpoints.is_dir():
-        raise RunError(f"{checkpoints} is in the way of the folder of that name: choose another --run-dir.")
+        raise RunError(
+            f"{checkpoints} is in the way of the folder of that name: choose another --run-dir."
+        )
     if resume:
-        require_same(load(folder).flat(), config.flat())
+        require_same_config(load_config(folder).flat(), config.flat())
 
 
 @contextlib.contextmanager
@@ -52,7 +66,11 @@ def begun(config: Config, folder: Path) -> Iterator[None]:
             if checkpoints.is_dir():
                 checkpoints.rmdir()  # the end of this, if there is one
             if not read_metrics(folder):
-                ours = {folder / "config.json", folder / "metrics.jsonl", *folder.glob("events.out.tfevents.*")}
+                ours = {
+                    folder / "config.json",
+                    folder / "metrics.jsonl",
+                    *folder.glob("events.out.tfevents.*"),
+                }
                 for path in ours - before:  # others may have put something here meanwhile
                     path.unlink(missing_ok=True)
         raise
@@ -64,7 +82,9 @@ def restore(
     """State, chunks done and time so far; ``metrics.jsonl`` then ends there. None: nothing was saved yet."""
     if hosts.of_first("there is no checkpoint", checkpoints.are_none()):
         if (folder / "summary.json").exists():  # somebody removed them, and wants to keep the rest
-            raise RunError(f"{folder} holds a run that ended and has no checkpoint any more: nothing to resume.")
+            raise RunError(
+                f"{folder} holds a run that ended and has no checkpoint any more: nothing to resume."
+            )
         say(f"{folder} has no checkpoint yet: its run begins anew.")
         write_lines(folder, [])
         return None
@@ -74,10 +94,12 @@ def restore(
         raise RunError(f"{folder} has {error}: nothing to resume.") from error
     except ValueError as error:
         raise RunError(f"{folder}: {error}") from error
-    require_same(record["config"], config.flat())
+    require_same_config(record["config"], config.flat())
     rows = [row for row in read_metrics(folder, say) if row["env_steps"] <= steps]
     # A kill may have come between the checkpoint and its line; that it was evaluated is known from there alone.
-    evaluation = rows.pop()["evaluation_return"] if rows and rows[-1]["env_steps"] == steps else None
+    evaluation = (
+        rows.pop()["evaluation_return"] if rows and rows[-1]["env_steps"] == steps else None
+    )
     write_lines(folder, [*rows, record["row"] | {"evaluation_return": evaluation}])
     say(f"resumed at {steps} steps.")
     return state, record["chunks"], Clock(record["train_seconds"])

@@ -1,0 +1,111 @@
+"""The configuration in a run's folder: loaded, resumed, and held to what may change."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ddpg_jax.runs.config.run_config import DERIVED, STORED, Config, make_config
+from ddpg_jax.runs.options import field
+from ddpg_jax.runs.options.run_options import RunOptions
+from ddpg_jax.runs.options.validation import RunError, exact, shown
+from ddpg_jax.runs.presets import PRESETS, hyperparameter_options
+
+FREE = (
+    *field.names_with(RunOptions, "free"),
+    *(name for name, (_, own) in hyperparameter_options().items() if own.resume == "free"),
+)
+"""A resumed run may change these: they change no bit of what is trained."""
+PLACEMENT = field.names_with(RunOptions, "placement")
+"""And these: agent and stored data stay the same, random numbers drawn from there on do not."""
+
+
+def resumed_config(folder: Path, given: dict[str, Any]) -> Config:
+    """The configuration of the run in ``folder``, with some options given again (`FREE`, `PLACEMENT`).
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_config`.
+        RunError: options differ that may not.
+    """
+    saved = load_config(folder).flat()
+    kinds: dict[str, Any] = {name: kind for name, (kind, _) in hyperparameter_options().items()}
+    kinds |= {name: kind for name, kind, _ in field.options_of(RunOptions)}
+    placed = {name: given[name] for name in PLACEMENT if given.get(name)}
+    given = {name: value for name, value in given.items() if name not in PLACEMENT}
+    given = {
+        name: exact(name, value, kinds[name]) if name in kinds else value
+        for name, value in given.items()
+    }
+    given = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in given.items()
+    }
+    if "env_options" in given:
+        given["env_options"] = saved["env_options"] | given["env_options"]
+    require_same_config(saved, given)
+    return from_flat(saved | given | ({"mesh": ""} | placed if placed else {}))
+
+
+def load_config(folder: Path) -> Config:
+    """The configuration of the run in ``folder``, as `Config.flat` wrote it.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+        ValueError: its ``config.json`` is damaged.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no run (it has no config.json): give the folder that `ddpg-jax train` "
+            "made."
+        )
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError(f"it holds {shown(data)} where an object is expected")
+        preset = PRESETS.get(str(data.get("preset")))
+        own = () if preset is None else [each.name for each in fields(preset.hyperparameters)]
+        if absent := [name for name in (*STORED, *own) if name not in data]:
+            raise ValueError(f"it lacks {absent[0]}")
+        stored = {name: data[name] for name in STORED if name != "mesh"}
+        return from_flat(data | field.converted(RunOptions, stored, required=True))
+    except RecursionError as error:
+        raise ValueError(
+            f"{path} is damaged (it is nested too deeply): restore it, or start a new run."
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({str(error).rstrip('.')}): restore it, or start a new run."
+        ) from error
+
+
+def from_flat(data: dict[str, Any]) -> Config:
+    """What `Config.flat` gave, as a configuration again."""
+    return make_config(**{name: value for name, value in data.items() if name not in DERIVED})
+
+
+def require_same_config(saved: dict[str, Any], given: dict[str, Any]) -> None:
+    """Refuse to resume a run under another configuration.
+
+    Args:
+        saved: the run's flat configuration.
+        given: options asked for, some or all.
+
+    Raises:
+        RunError: options differ that may not, or that the run does not have.
+    """
+    may = (*FREE, *PLACEMENT, *DERIVED)
+    names = [
+        name
+        for name, value in given.items()
+        if name not in may and value != saved.get(name, "none")
+    ]
+    if names:
+        differences = ", ".join(
+            f"{name} (run: {saved.get(name, 'none')}, given: {given[name]})" for name in names
+        )
+        raise RunError(
+            f"this run was made with another configuration: {differences}. Leave these out, or "
+            "start a new run."
+        )

@@ -1,0 +1,149 @@
+"""An option is declared once, as a field of a frozen dataclass.
+
+The field's metadata (`Option`) is what the command line, the checks, ``config.json``, resuming and
+``docs/options.md`` are made from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from ddpg_jax.runs.options.validation import INT32_MAX, exact, shown
+
+Resume = Literal["fixed", "free", "placement"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """What is declared of an option besides its name, its type and its default."""
+
+    help: str
+    group: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    positive: bool = False
+    """Whether it must be greater than 0."""
+    choices: tuple[str, ...] = ()
+    resume: Resume = "fixed"
+    """What a resumed run may do: keep it (``fixed``), change it without changing any bit of what is
+    trained (``free``), or change where it is trained (``placement``)."""
+    common: bool = False
+    """Whether ``ddpg-jax train --help`` shows it."""
+    unset: str = ""
+    """What it means that it is not set."""
+    flag: str = ""
+    """On the command line, where that is not made from the name."""
+    metavar: str = ""
+    kind: Any = None
+    """The type of what is given, where the field holds something else."""
+
+    @property
+    def range(self) -> str:
+        """The range or the choices as text; empty where any value of the type is allowed."""
+        if self.choices:
+            return " | ".join(self.choices)
+        bounded = self.high is not None and self.high < INT32_MAX // 2
+        if self.positive:
+            return f"> 0, <= {self.high:,}" if bounded else "> 0"
+        if self.low is None:
+            return ""
+        return f"{self.low:,} to {self.high:,}" if bounded else f">= {self.low:,}"
+
+
+def option(default: Any, help: str, **declared: Any) -> Any:
+    """A field with its `Option`; a default that is a dict is made for each record."""
+    metadata = {"option": Option(help=help, **declared)}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def option_of(record: type, name: str) -> Option | None:
+    """The `Option` of a field, also where a subclass gave the field another default."""
+    for base in record.__mro__:
+        declared = getattr(base, "__dataclass_fields__", {}).get(name)
+        if declared is not None and "option" in declared.metadata:
+            return declared.metadata["option"]
+    return None
+
+
+def options_of(record: type) -> Iterator[tuple[str, Any, Option]]:
+    """``(name, type, Option)`` of each option of a record, as declared; None is left out of types."""
+    hints = get_type_hints(record)
+    for each in dataclasses.fields(record):
+        declared = option_of(record, each.name)
+        if declared is not None:
+            yield each.name, declared.kind or _without_none(hints[each.name]), declared
+
+
+def default_of(record: type, name: str) -> Any:
+    """The default of a field."""
+    made = next(each for each in dataclasses.fields(record) if each.name == name)
+    return made.default_factory() if callable(made.default_factory) else made.default
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        return next(kind for kind in get_args(hint) if kind is not type(None))
+    return hint
+
+
+def names_with(record: type, resume: Resume) -> tuple[str, ...]:
+    """The options of a record that a resumed run may treat so."""
+    return tuple(name for name, _, declared in options_of(record) if declared.resume == resume)
+
+
+def converted(record: type, given: dict[str, Any], *, required: bool = False) -> dict[str, Any]:
+    """The values as the record's types; a default stands for itself unless one is ``required``.
+
+    Raises:
+        ValueError: a value is not of its option's type.
+    """
+    kinds = {name: kind for name, kind, _ in options_of(record)}
+    return {
+        name: value
+        if not required and _is(value, default_of(record, name))
+        else exact(name, value, kinds[name])
+        for name, value in given.items()
+    }
+
+
+def _is(value: Any, default: Any) -> bool:
+    return type(value) is type(default) and bool(value == default)
+
+
+def check(record: Any) -> None:
+    """Check every option of a record against its range.
+
+    Raises:
+        ValueError: one is out of its range.
+    """
+    for name, _, declared in options_of(type(record)):
+        check_value(name, getattr(record, name), declared)
+
+
+def check_value(name: str, value: Any, declared: Option) -> None:
+    """Check one value against its range or its choices; None is no value.
+
+    Raises:
+        ValueError: it is out of it.
+    """
+    from ddpg_jax import checks
+
+    if value is None:
+        return
+    if declared.choices and value not in declared.choices:
+        *rest, last = declared.choices
+        allowed = f"one of {', '.join([*rest, last])}" if len(rest) > 1 else f"{rest[0]} or {last}"
+        raise ValueError(f"{name}={shown(value)}: must be {allowed}.")
+    if declared.positive:
+        checks.positive(**{name: value})
+    if declared.low is not None or declared.high is not None:
+        low = float("-inf") if declared.low is None else declared.low
+        high = float("inf") if declared.high is None else declared.high
+        checks.between(low, high, **{name: value})
