@@ -1,4 +1,4 @@
-"""The README's table of where to add what is true: each row's thing is added to a copy of the package, and works."""
+"""The table of where to add what is true: each row's thing is added to a copy of the package, and works."""
 
 import os
 import re
@@ -13,8 +13,8 @@ import pytest
 import ddpg_jax
 
 ROOT = Path(ddpg_jax.__file__).parent
-README = (ROOT.parent / "README.md").read_text() if (ROOT.parent / "README.md").is_file() else ""
-TABLE = README.partition("## Where to add what")[2].partition("\n## ")[0]
+GUIDE = ROOT.parent / "docs" / "architecture.md"
+TABLE = (GUIDE.read_text() if GUIDE.is_file() else "").partition("## Where to add what")[2].partition("\n## ")[0]
 ROWS = {row.split("|")[1].strip(): row for row in TABLE.splitlines() if row.startswith("| a new ")}
 
 ALGORITHM = '''"""DDPG whose actor also likes small actions."""
@@ -177,7 +177,7 @@ ADDITIONS = {
         ("agents/wrappers.py", WRAPPER, None),
         ("envs/wrappers.py", "\n\ndef dear(env):\n    return scale_reward(env, 2.0)\n", None),
     ],
-    "a new shape to be seen": [
+    "a new shape of a scene": [
         ("envs/render/discs.py", SHAPE, None),
         (
             "envs/render/__init__.py",
