@@ -1,4 +1,5 @@
-"""Settings of every test: CPU, no silent promotion of ranks or dtypes, and one cache of compiled programs."""
+"""Settings of every test: CPU, no silent promotion of ranks or dtypes, and one cache of compiled
+programs."""
 
 import functools
 import getpass
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# A third of the seconds of compiling; how fast the programs are does not matter here, but to the slow learning runs.
+# A third of the seconds of compiling; how fast the programs are does not matter here, but to the
+# slow learning runs.
 if not os.environ.get("XLA_FLAGS"):
     os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
     if version("jaxlib").startswith("0.10."):  # later ones do not know it, and end the process
@@ -25,7 +27,10 @@ from ddpg_jax.runs.results import video
 
 video.use_headless_opengl()
 
-_CACHE = os.environ.get("PYTEST_JAX_CACHE") or Path(tempfile.gettempdir()) / f"ddpg_jax-tests-{getpass.getuser()}"
+_CACHE = (
+    os.environ.get("PYTEST_JAX_CACHE")
+    or Path(tempfile.gettempdir()) / f"ddpg_jax-tests-{getpass.getuser()}"
+)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -43,7 +48,8 @@ def _promoting(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-# Adam's bias correction raises a float to an integer power; it may promote, so that everything around it need not.
+# Adam's bias correction raises a float to an integer power; it may promote, so that everything
+# around it need not.
 optax.tree.bias_correction = _promoting(optax.tree.bias_correction)
 
 

@@ -1,5 +1,6 @@
-"""Generated command lines, plausible and hostile: each must end in exit code 0 or 2 (1 of `check` that found something), with
-at most two lines of error, without a traceback, and without a folder half made.
+"""Generated command lines, plausible and hostile: each must end in exit code 0 or 2 (1 of `check`
+that found something), with at most two lines of error, without a traceback, and without a folder
+half made.
 
     python tests/fuzz_cli.py --lines 500 --seed 0
 """
@@ -29,9 +30,32 @@ from ddpg_jax.runs.presets import PRESETS  # noqa: E402
 
 LIMIT = 60
 """Seconds that a line may take."""
-OWN = ("good", "as_dict", "scalar", "image", "empty", "nothing", "integers", "not_a_number", "without_action", "raises")
+OWN = (
+    "good",
+    "as_dict",
+    "scalar",
+    "image",
+    "empty",
+    "nothing",
+    "integers",
+    "not_a_number",
+    "without_action",
+    "raises",
+)
 OWN += ("reset_raises", "step_raises", "three_results", "drifting", "number", "missing")
-HOST = ("Vector", "Image", "Scalar", "Empty", "Discrete", "Dict", "Nothing", "Integers", "Text", "BrokenReset", "BrokenStep")
+HOST = (
+    "Vector",
+    "Image",
+    "Scalar",
+    "Empty",
+    "Discrete",
+    "Dict",
+    "Nothing",
+    "Integers",
+    "Text",
+    "BrokenReset",
+    "BrokenStep",
+)
 HOST += ("Endless",)
 ENVS = (
     *["pendulum"] * 6,
@@ -61,12 +85,83 @@ ENVS = (
     ],
     *["pendulum\n", "-", "x" * 5_000, "../../etc/passwd", "\x00", "%s{}", "[bold]x[/bold]", "🐍"],
 )
-NUMBERS = ("0", "1", "2", "7", "-1", "1e5", "1.5", "-0.5", "0.5", "nan", "inf", "-inf", "", " ", "abc", "ünï", "2147483647")
-NUMBERS += ("2147483648", "-2147483649", "1000000000", str(10**12), str(10**18), str(10**30), "1e18", "1e400", "9" * 5_000)
-NUMBERS += ("0x10", "1_000", "1,000", "True", "None", "--1", "1 2", "٣", "1e-400", "4e38", "[1]", "\x00", "\n")
-WIDTHS = ("8", "8,8", "4,2,1", "", ",", "8,", "0", "-1", "8;8", "1e1,8", "100000,100000", "10000000000", "a,b", "nan", "1.5")
+NUMBERS = (
+    "0",
+    "1",
+    "2",
+    "7",
+    "-1",
+    "1e5",
+    "1.5",
+    "-0.5",
+    "0.5",
+    "nan",
+    "inf",
+    "-inf",
+    "",
+    " ",
+    "abc",
+    "ünï",
+    "2147483647",
+)
+NUMBERS += (
+    "2147483648",
+    "-2147483649",
+    "1000000000",
+    str(10**12),
+    str(10**18),
+    str(10**30),
+    "1e18",
+    "1e400",
+    "9" * 5_000,
+)
+NUMBERS += (
+    "0x10",
+    "1_000",
+    "1,000",
+    "True",
+    "None",
+    "--1",
+    "1 2",
+    "٣",
+    "1e-400",
+    "4e38",
+    "[1]",
+    "\x00",
+    "\n",
+)
+WIDTHS = (
+    "8",
+    "8,8",
+    "4,2,1",
+    "",
+    ",",
+    "8,",
+    "0",
+    "-1",
+    "8;8",
+    "1e1,8",
+    "100000,100000",
+    "10000000000",
+    "a,b",
+    "nan",
+    "1.5",
+)
 WIDTHS += (",".join("1" * 500), "1000000,1000000", "9" * 100)
-PLACES = ("new", "a/b/c", "/dev/null/x", "/proc/x", ".", "", " ", "ünï çode", "x" * 300, "a:b:c", "[red]", "file")
+PLACES = (
+    "new",
+    "a/b/c",
+    "/dev/null/x",
+    "/proc/x",
+    ".",
+    "",
+    " ",
+    "ünï çode",
+    "x" * 300,
+    "a:b:c",
+    "[red]",
+    "file",
+)
 PLACES += ("file/x", "/dev/full", "-x", "new.", "loop", "unwritable/x", "run", "damaged-0")
 NAMES = (
     "default",
@@ -81,18 +176,67 @@ NAMES = (
     "DEFAULT",
     "💥",
 )
-SMALL = {"--total-timesteps": "60", "--learning-starts": "20", "--steps-per-chunk": "20", "--batch-size": "4", "--hidden": "4"}
-SMALL |= {"--evaluation-episodes": "2", "--replay-capacity": "64", "--time-limit": "5", "--checkpoint-every": "0"}
-WHOLE = ("--seed", "--seeds", "--time-limit", "--action-repeat", "--steps-per-chunk", "--evaluate-every")
+SMALL = {
+    "--total-timesteps": "60",
+    "--learning-starts": "20",
+    "--steps-per-chunk": "20",
+    "--batch-size": "4",
+    "--hidden": "4",
+}
+SMALL |= {
+    "--evaluation-episodes": "2",
+    "--replay-capacity": "64",
+    "--time-limit": "5",
+    "--checkpoint-every": "0",
+}
+WHOLE = (
+    "--seed",
+    "--seeds",
+    "--time-limit",
+    "--action-repeat",
+    "--steps-per-chunk",
+    "--evaluate-every",
+)
 WHOLE += ("--evaluation-episodes", "--checkpoint-every", "--keep")
-FLAGS = [f"--{name.replace('_', '-')}" for name, kind in hyperparameter_types().items() if kind is not bool]
-DAMAGE = ("", "{}", "null", "[]", "5", "[" * 50_000, '{"env": 1}', "\udcff", "tau=null", "tau=NaN", "hidden=[]", "hidden=9")
-DAMAGE += ("seed=1.5", "env_options=7", 'env="brax/x"', 'preset="x"', "wings=2", "seeds=3", "hidden=[5]", "folder")
+FLAGS = [
+    f"--{name.replace('_', '-')}"
+    for name, kind in hyperparameter_types().items()
+    if kind is not bool
+]
+DAMAGE = (
+    "",
+    "{}",
+    "null",
+    "[]",
+    "5",
+    "[" * 50_000,
+    '{"env": 1}',
+    "\udcff",
+    "tau=null",
+    "tau=NaN",
+    "hidden=[]",
+    "hidden=9",
+)
+DAMAGE += (
+    "seed=1.5",
+    "env_options=7",
+    'env="brax/x"',
+    'preset="x"',
+    "wings=2",
+    "seeds=3",
+    "hidden=[5]",
+    "folder",
+)
 
 
 def prepare(folder: Path) -> None:
     """What the lines meet: a run, damaged copies of it, files and folders in the way."""
-    words = ["train", "--run-dir", str(folder / "run"), *(word for pair in SMALL.items() for word in pair)]
+    words = [
+        "train",
+        "--run-dir",
+        str(folder / "run"),
+        *(word for pair in SMALL.items() for word in pair),
+    ]
     result = CliRunner().invoke(commands.main, words)
     assert result.exit_code == 0, result.output
     for index, damage in enumerate(DAMAGE):
@@ -118,11 +262,14 @@ class Lines:
 
     def draw(self) -> list[str]:
         """One line, without the program's name."""
-        make = self._random.choice([self._train] * 6 + [self._run] * 4 + [self._check, self._plot, self._words])
+        make = self._random.choice(
+            [self._train] * 6 + [self._run] * 4 + [self._check, self._plot, self._words]
+        )
         line = make()
         if self._random.random() < 0.05:
             line.insert(
-                self._random.randrange(len(line) + 1), self._random.choice(["--help", "--traceback", "--x", "", "--", "-"])
+                self._random.randrange(len(line) + 1),
+                self._random.choice(["--help", "--traceback", "--x", "", "--", "-"]),
             )
         return line
 
@@ -132,8 +279,15 @@ class Lines:
     def _train(self) -> list[str]:
         options = dict(SMALL)
         for _ in range(self._any([0, 1, 1, 2])):
-            flag = self._any([*WHOLE, *FLAGS, "--hidden", "--critic-hidden", "--preset", "--backend"])
-            values = {"--hidden": WIDTHS, "--critic-hidden": WIDTHS, "--preset": NAMES, "--backend": (*NAMES, "mjx")}
+            flag = self._any(
+                [*WHOLE, *FLAGS, "--hidden", "--critic-hidden", "--preset", "--backend"]
+            )
+            values = {
+                "--hidden": WIDTHS,
+                "--critic-hidden": WIDTHS,
+                "--preset": NAMES,
+                "--backend": (*NAMES, "mjx"),
+            }
             options[flag] = self._any(values.get(flag, NUMBERS))
         line = ["train", self._any(ENVS), *(word for pair in options.items() for word in pair)]
         if self._random.random() < 0.5:
@@ -145,13 +299,26 @@ class Lines:
         return line
 
     def _folder(self) -> str:
-        return self._any(["run", "run", *(f"damaged-{index}" for index in range(len(DAMAGE))), *PLACES])
+        return self._any(
+            ["run", "run", *(f"damaged-{index}" for index in range(len(DAMAGE))), *PLACES]
+        )
 
     def _run(self) -> list[str]:
         command, folder = self._any(["evaluate", "render", "export", "resume"]), self._folder()
         if command == "resume":
-            return ["train", "--resume", "--run-dir", folder, self._any([*WHOLE, *FLAGS]), self._any(NUMBERS)]
-        options = {"evaluate": ["--episodes", "--seed"], "render": ["--steps", "--seed", "--member"], "export": ["--member"]}
+            return [
+                "train",
+                "--resume",
+                "--run-dir",
+                folder,
+                self._any([*WHOLE, *FLAGS]),
+                self._any(NUMBERS),
+            ]
+        options = {
+            "evaluate": ["--episodes", "--seed"],
+            "render": ["--steps", "--seed", "--member"],
+            "export": ["--member"],
+        }
         line = [command, folder, "--episodes", "2"] if command == "evaluate" else [command, folder]
         line += ["--steps", "2"] if command == "render" else []
         for flag in options[command]:
@@ -165,15 +332,34 @@ class Lines:
     def _check(self) -> list[str]:
         line = ["check", self._any(ENVS), "--steps", "12", "--num-envs", "2"]
         return line + (
-            [self._any(["--num-envs", "--steps", "--time-limit"]), self._any(NUMBERS)] if self._random.random() < 0.5 else []
+            [self._any(["--num-envs", "--steps", "--time-limit"]), self._any(NUMBERS)]
+            if self._random.random() < 0.5
+            else []
         )
 
     def _plot(self) -> list[str]:
         folders = [self._folder() for _ in range(self._any([0, 1, 1, 2]))]
-        return ["plot", *folders, "--out", self._any([*PLACES, "x.png", "x.pdf", "x.exe", ".png", "noext", "a.b.svg"])]
+        return [
+            "plot",
+            *folders,
+            "--out",
+            self._any([*PLACES, "x.png", "x.pdf", "x.exe", ".png", "noext", "a.b.svg"]),
+        ]
 
     def _words(self) -> list[str]:
-        words = ["envs", "presets", "train", "trian", "--version", "--help", "-h", "", *PLACES, *NUMBERS, *PRESETS]
+        words = [
+            "envs",
+            "presets",
+            "train",
+            "trian",
+            "--version",
+            "--help",
+            "-h",
+            "",
+            *PLACES,
+            *NUMBERS,
+            *PRESETS,
+        ]
         return [self._any(words) for _ in range(self._any([0, 1, 2, 3]))]
 
 
@@ -187,7 +373,12 @@ def outcome(line: list[str], seconds: float = LIMIT, alone: bool = False) -> tup
         words = [sys.executable, "-m", "ddpg_jax.runs.cli.commands", *line]
         paths = os.pathsep.join([str(HERE.parent), str(HERE)])
         done = subprocess.run(
-            words, capture_output=True, text=True, errors="replace", timeout=seconds, env={**os.environ, "PYTHONPATH": paths}
+            words,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            env={**os.environ, "PYTHONPATH": paths},
         )
         return done.returncode, done.stdout, done.stderr
 
@@ -202,11 +393,17 @@ def outcome(line: list[str], seconds: float = LIMIT, alone: bool = False) -> tup
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
-        return -1, result.stdout, f"{result.stderr}Traceback of a {type(result.exception).__name__}: {result.exception}"
+        return (
+            -1,
+            result.stdout,
+            f"{result.stderr}Traceback of a {type(result.exception).__name__}: {result.exception}",
+        )
     return result.exit_code, result.stdout, result.stderr
 
 
-def wrong(line: list[str], before: set[Path], folder: Path, found: tuple[int, str, str]) -> list[str]:
+def wrong(
+    line: list[str], before: set[Path], folder: Path, found: tuple[int, str, str]
+) -> list[str]:
     """What is not as it should be."""
     code, output, error = found
     complaints = []
@@ -218,7 +415,11 @@ def wrong(line: list[str], before: set[Path], folder: Path, found: tuple[int, st
     if "this is a bug of" in error:
         complaints.append("an error that nobody expected")
     lines = error.splitlines()
-    if "--traceback" not in line and (len(lines) > 2 or (code == 2 and not lines)) and not output.startswith("Usage"):
+    if (
+        "--traceback" not in line
+        and (len(lines) > 2 or (code == 2 and not lines))
+        and not output.startswith("Usage")
+    ):
         complaints.append(f"{len(lines)} lines of error")
     new = {path for path in folder.rglob("*") if path.is_dir()} - before
     if code == 2 and new:
@@ -226,14 +427,19 @@ def wrong(line: list[str], before: set[Path], folder: Path, found: tuple[int, st
     return complaints
 
 
-def fuzz(count: int, seed: int, folder: Path, alone: float = 0.0, say: object = None) -> list[tuple[list[str], list[str], str]]:
-    """Run so many lines in a folder, a share of them in processes of their own; those that went wrong."""
+def fuzz(
+    count: int, seed: int, folder: Path, alone: float = 0.0, say: object = None
+) -> list[tuple[list[str], list[str], str]]:
+    """Run so many lines in a folder, a share of them in processes of their own; those that went
+    wrong."""
     lines, failures, choose = Lines(seed), [], random.Random(seed + 1)
     for number in range(count):
         line = lines.draw()
         before = {path for path in folder.rglob("*") if path.is_dir()}
         begin = time.perf_counter()
-        separately = choose.random() < alone and not any("\x00" in word or "\udcff" in word for word in line)
+        separately = choose.random() < alone and not any(
+            "\x00" in word or "\udcff" in word for word in line
+        )
         try:
             found = outcome(line, alone=separately)
         except (TooLong, subprocess.TimeoutExpired):
@@ -246,7 +452,11 @@ def fuzz(count: int, seed: int, folder: Path, alone: float = 0.0, say: object = 
         if say:
             took = time.perf_counter() - begin
             shown = " ".join(word[:40] for word in line)
-            print(f"{number:4} {found[0]:3} {took:5.1f} s  {shown!r}  {'; '.join(complaints)}", file=say, flush=True)
+            print(
+                f"{number:4} {found[0]:3} {took:5.1f} s  {shown!r}  {'; '.join(complaints)}",
+                file=say,
+                flush=True,
+            )
     return failures
 
 
@@ -255,18 +465,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--alone", type=float, default=0.05, help="share of the lines in a process of its own")
+    parser.add_argument(
+        "--alone", type=float, default=0.05, help="share of the lines in a process of its own"
+    )
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     begin, home = time.perf_counter(), os.getcwd()
     with tempfile.TemporaryDirectory() as name:
         os.chdir(name)
         prepare(Path(name))
-        failures = fuzz(options.lines, options.seed, Path(name), options.alone, sys.stderr if options.verbose else None)
+        failures = fuzz(
+            options.lines,
+            options.seed,
+            Path(name),
+            options.alone,
+            sys.stderr if options.verbose else None,
+        )
         os.chdir(home)
     for line, complaints, said in failures:
         print(f"{[word[:60] for word in line]}\n    {'; '.join(complaints)}\n    {said[-1_500:]!r}")
-    print(f"{options.lines} lines of seed {options.seed}: {len(failures)} wrong, in {time.perf_counter() - begin:.0f} s")
+    print(
+        f"{options.lines} lines of seed {options.seed}: {len(failures)} wrong, in {time.perf_counter() - begin:.0f} s"
+    )
     sys.exit(bool(failures))
 
 

@@ -1,4 +1,5 @@
-"""Environments of a user's own, right and wrong ones, for generated command lines; ``tests/`` is on the path."""
+"""Environments of a user's own, right and wrong ones, for generated command lines; ``tests/`` is on
+the path."""
 
 import gymnasium
 import jax

@@ -1,7 +1,8 @@
-"""Are the tests awake? Small faults, drawn by a seed, each put into a copy of the package and shown to that room's own tests.
+"""Are the tests awake? Small faults, drawn by a seed, each put into a copy of the package and shown
+to that room's own tests.
 
-python tests/mutants.py --count 120 --seed 0 --out mutants.json         # restartable: what is in the file is not run again
-"""
+python tests/mutants.py --count 120 --seed 0 --out mutants.json         # restartable: what is in
+the file is not run again"""
 
 import argparse
 import ast
@@ -42,15 +43,30 @@ ROOMS = {
     "runs/presets/parts.py": ["test_presets.py"],
     "runs/build.py": ["test_run.py"],
 }
-"""Which tests answer for which file; those named ``test_properties_*`` beside them, where they exist."""
+"""Which tests answer for which file; those named ``test_properties_*`` beside them, where they
+exist."""
 
 SWAPS: dict[type, str] = {
     ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "*", ast.Mod: "+", ast.Pow: "*",
     ast.BitAnd: "|", ast.BitOr: "&", ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==",
     ast.Is: "is not", ast.IsNot: "is", ast.And: "or", ast.Or: "and",
 }  # fmt: skip
-OPPOSITES = {"minimum": "maximum", "maximum": "minimum", "min": "max", "max": "min", "ones": "zeros", "zeros": "ones"}
-OPPOSITES |= {"argmin": "argmax", "mean": "sum", "sum": "mean", "any": "all", "all": "any", "cumsum": "cumprod"}
+OPPOSITES = {
+    "minimum": "maximum",
+    "maximum": "minimum",
+    "min": "max",
+    "max": "min",
+    "ones": "zeros",
+    "zeros": "ones",
+}
+OPPOSITES |= {
+    "argmin": "argmax",
+    "mean": "sum",
+    "sum": "mean",
+    "any": "all",
+    "all": "any",
+    "cumsum": "cumprod",
+}
 
 
 class Mutant(NamedTuple):
@@ -84,22 +100,32 @@ def faults(file: str, source: str) -> Iterator[Mutant]:
             if isinstance(node, ast.BinOp):
                 pairs = [(node.left, node.op, node.right)]
             elif isinstance(node, ast.Compare):
-                pairs = list(zip([node.left, *node.comparators], node.ops, node.comparators, strict=False))
+                pairs = list(
+                    zip([node.left, *node.comparators], node.ops, node.comparators, strict=False)
+                )
             else:
-                pairs = [(a, node.op, b) for a, b in zip(node.values, node.values[1:], strict=False)]
+                pairs = [
+                    (a, node.op, b) for a, b in zip(node.values, node.values[1:], strict=False)
+                ]
             for left, operator, right in pairs:
-                if type(operator) in SWAPS and not any(isinstance(side, ast.JoinedStr) for side in (left, right)):
+                if type(operator) in SWAPS and not any(
+                    isinstance(side, ast.JoinedStr) for side in (left, right)
+                ):
                     start, end = place(left)[1], place(right)[0]
                     between = raw[start:end].decode()
                     symbol = between.strip(" ()\n")
                     if symbol and symbol in between and "#" not in between:
-                        yield change(node, start, end, between.replace(symbol, SWAPS[type(operator)], 1))
+                        yield change(
+                            node, start, end, between.replace(symbol, SWAPS[type(operator)], 1)
+                        )
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.Invert | ast.USub):
             start, _ = place(node)
             yield change(node, start, place(node.operand)[0], "")
         elif isinstance(node, ast.Constant) and type(node.value) in (int, float, bool):
             value = node.value
-            yield change(node, *place(node), repr(not value if isinstance(value, bool) else value + 1))
+            yield change(
+                node, *place(node), repr(not value if isinstance(value, bool) else value + 1)
+            )
         elif isinstance(node, ast.Attribute) and node.attr in OPPOSITES:
             end = place(node)[1]
             yield change(node, end - len(node.attr), end, OPPOSITES[node.attr])
@@ -120,7 +146,8 @@ def draw(count: int, seed: int) -> list[Mutant]:
 
 
 def _said_only(node: ast.AST) -> range:
-    """Lines that only say something: annotations of the source's own types, and what an error says."""
+    """Lines that only say something: annotations of the source's own types, and what an error
+    says."""
     if isinstance(node, ast.Raise | ast.ImportFrom | ast.Import | ast.AnnAssign):
         return range(node.lineno, (node.end_lineno or node.lineno) + 1)
     if isinstance(node, ast.FunctionDef):  # its signature: unions of types
@@ -132,7 +159,11 @@ def survives(mutant: Mutant, seconds: float) -> tuple[bool, str]:
     """Whether the tests of its room pass with this fault, and the last line that they print."""
     with tempfile.TemporaryDirectory() as work:
         for name in ("ddpg_jax", "tests", "benchmarks"):
-            shutil.copytree(ROOT / name, Path(work) / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
+            shutil.copytree(
+                ROOT / name,
+                Path(work) / name,
+                ignore=shutil.ignore_patterns("__pycache__", "results"),
+            )
         for name in ("pyproject.toml", "README.md"):
             shutil.copy(ROOT / name, work)
         path = Path(work) / "ddpg_jax" / mutant.file
@@ -141,15 +172,34 @@ def survives(mutant: Mutant, seconds: float) -> tuple[bool, str]:
         tests = [name for name in ROOMS[mutant.file] if (Path(work) / "tests" / name).is_file()]
         tests += [f"{Path(name).stem.replace('test_', 'test_properties_')}.py" for name in tests]
         tests = [f"tests/{name}" for name in tests if (Path(work) / "tests" / name).is_file()]
-        command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-n",
+            "0",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--no-header",
+            *tests,
+        ]
         try:
             done = subprocess.run(
-                command, cwd=work, env=os.environ | {"PYTHONPATH": work}, capture_output=True, text=True, timeout=seconds
+                command,
+                cwd=work,
+                env=os.environ | {"PYTHONPATH": work},
+                capture_output=True,
+                text=True,
+                timeout=seconds,
             )
         except subprocess.TimeoutExpired:
             return False, "time out"
         lines = [line for line in done.stdout.splitlines() if line.strip()]
-        return done.returncode == 0, next((line for line in lines if line.startswith("FAILED")), lines[-1] if lines else "")
+        return done.returncode == 0, next(
+            (line for line in lines if line.startswith("FAILED")), lines[-1] if lines else ""
+        )
 
 
 def main() -> None:
@@ -168,10 +218,18 @@ def main() -> None:
             continue
         begin = time.perf_counter()
         survived, last = survives(mutant, given.timeout)
-        rows.append({"mutant": mutant, "survived": survived, "seconds": time.perf_counter() - begin, "said": last})
+        rows.append(
+            {
+                "mutant": mutant,
+                "survived": survived,
+                "seconds": time.perf_counter() - begin,
+                "said": last,
+            }
+        )
         given.out.write_text(json.dumps(rows, indent=1))
         print(
-            f"{'SURVIVED' if survived else 'caught'} {mutant.file}:{mutant.line} {mutant.old!r} -> {mutant.new!r}", flush=True
+            f"{'SURVIVED' if survived else 'caught'} {mutant.file}:{mutant.line} {mutant.old!r} -> {mutant.new!r}",
+            flush=True,
         )
     print(f"{sum(row['survived'] for row in rows)} of {len(rows)} survived")
 

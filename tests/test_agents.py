@@ -45,7 +45,9 @@ def small(make, actor=None, critic=None, depth=1, **defaults):
 
 
 def under(wrapper, **options):
-    return lambda *networks, **hyperparameters: wrapper(ddpg(*networks, **hyperparameters), **options)
+    return lambda *networks, **hyperparameters: wrapper(
+        ddpg(*networks, **hyperparameters), **options
+    )
 
 
 small_ddpg, small_td3 = small(ddpg), small(td3)
@@ -53,20 +55,27 @@ small_d4pg, small_td3_categorical = (
     small(make, critic={"num_atoms": 11}, v_min=-6.0, v_max=6.0) for make in (d4pg, td3_categorical)
 )
 batch_norm = {"norm": BatchNorm, "input_norm": BatchNorm}
-# A bias before batch normalisation has no gradient but rounding, which Adam would blow up without its epsilon.
+# A bias before batch normalisation has no gradient but rounding, which Adam would blow up without
+# its epsilon.
 calm_adam = functools.partial(optax.adam, eps=1e-4)
-batch_norm_ddpg = small(ddpg, actor=batch_norm, critic={"action_layer": 1} | batch_norm, depth=2, optimizer=calm_adam)
+batch_norm_ddpg = small(
+    ddpg, actor=batch_norm, critic={"action_layer": 1} | batch_norm, depth=2, optimizer=calm_adam
+)
 noisy_ddpg = small(ddpg, actor={"dense": NoisyDense})
 
 
 def small_drq_v2(action_size=A, hidden=(8,), **hyperparameters):
     critic = Several(Critic(hidden, action_layer=0, final_bound=None))
     return drq_v2(
-        Dense(6), Seen(Trunk(6), Actor(action_size, hidden, final_bound=None)), Seen(Trunk(6), critic), **hyperparameters
+        Dense(6),
+        Seen(Trunk(6), Actor(action_size, hidden, final_bound=None)),
+        Seen(Trunk(6), critic),
+        **hyperparameters,
     )
 
 
-# A new agent is one row here: ``build(**numbers) -> Agent`` on observations ``[O]`` and actions ``[A]``.
+# A new agent is one row here: ``build(**numbers) -> Agent`` on observations ``[O]`` and actions
+# ``[A]``.
 AGENTS = {
     "ddpg": small_ddpg,
     "td3": small_td3,
@@ -77,7 +86,9 @@ AGENTS = {
     "ddpg normalize_observations": small(under(normalize_observations)),
     "ddpg scale_rewards": small(under(scale_rewards, scale=0.5)),
     "ddpg augment": small(under(augment)),
-    "ddpg scheduled": lambda **hyperparameters: scheduled(lambda step: small_ddpg(**hyperparameters)),
+    "ddpg scheduled": lambda **hyperparameters: scheduled(
+        lambda step: small_ddpg(**hyperparameters)
+    ),
     "drq_v2": small_drq_v2,
 }
 DELAYED = {"td3", "td3_categorical"}
@@ -146,7 +157,9 @@ def test_structure_and_types_are_stable(build):
     state = jax.eval_shape(agent.init, jax.random.key(0), jnp.zeros(O), jnp.zeros(A))
     new_state, metrics = jax.eval_shape(agent.update, state, some_batch(), jax.random.key(1))
     assert types(new_state) == types(state)
-    assert {leaf.dtype for leaf in jax.tree.leaves([n.params for n in networks(state)])} == {jnp.dtype(jnp.float32)}
+    assert {leaf.dtype for leaf in jax.tree.leaves([n.params for n in networks(state)])} == {
+        jnp.dtype(jnp.float32)
+    }
     assert {leaf.dtype for leaf in jax.tree.leaves(metrics)} == {jnp.dtype(jnp.float32)}
     for leading in ((), (B,), (2, B)):
         action = jax.eval_shape(agent.act, state, jnp.zeros((*leading, O)))
@@ -171,7 +184,9 @@ def test_vmap_over_seeds_is_the_loop(build):
     agent, seeds = default(build), 3
     keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
     batches = some_batch(leading=(seeds,))
-    states = jax.jit(jax.vmap(agent.init, in_axes=(0, None, None)))(keys, jnp.zeros(O), jnp.zeros(A))
+    states = jax.jit(jax.vmap(agent.init, in_axes=(0, None, None)))(
+        keys, jnp.zeros(O), jnp.zeros(A)
+    )
     update = jax.jit(agent.update)
     together = jax.jit(jax.vmap(agent.update))(states, batches, keys)
     for i in range(seeds):
@@ -190,7 +205,9 @@ def test_scan_is_the_host_loop_traced_once_and_counted(build):
         traces.append(None)
         return agent.update(state, *inputs)
 
-    scanned, metrics = jax.jit(lambda state: jax.lax.scan(update, state, (batches, keys)))(start(agent))
+    scanned, metrics = jax.jit(lambda state: jax.lax.scan(update, state, (batches, keys)))(
+        start(agent)
+    )
     assert metrics["critic_loss"].shape == (steps,)
     traces.clear()
     state, update = start(agent), jax.jit(update)
@@ -210,7 +227,10 @@ def test_discount_0_cuts_the_next_observation(build):
     td_error = lambda batch: update(state, batch, key)[1]["td_error"]
     assert np.abs(td_error(batch) - td_error(other)).max() > 0.01
     ended = jnp.zeros(B)
-    one, two = update(state, batch.replace(discount=ended), key), update(state, other.replace(discount=ended), key)
+    one, two = (
+        update(state, batch.replace(discount=ended), key),
+        update(state, other.replace(discount=ended), key),
+    )
     if build in (small_d4pg, small_td3_categorical):  # the mass of a target is 1 up to rounding
         assert_close(one, two)
     else:
@@ -224,7 +244,9 @@ def test_tau_1_copies_and_tau_0_freezes(build):
         new, _ = update_with_tau(build)(tau, state, some_batch(), jax.random.key(1))
         for old_network, network in zip(networks(state), networks(new), strict=True):
             assert not equal(network.params, old_network.params)
-            assert equal(network.target_params, network.params if tau else old_network.target_params)
+            assert equal(
+                network.target_params, network.params if tau else old_network.target_params
+            )
 
 
 @every_agent
@@ -232,10 +254,16 @@ def test_tau_tracks_after_the_step(build):
     state = start(default(build))
     new, _ = update_with_tau(build)(0.25, state, some_batch(), jax.random.key(1))
     for old_network, network in zip(networks(state), networks(new), strict=True):
-        expected = jax.tree.map(lambda online, target: 0.25 * online + 0.75 * target, network.params, old_network.target_params)
+        expected = jax.tree.map(
+            lambda online, target: 0.25 * online + 0.75 * target,
+            network.params,
+            old_network.target_params,
+        )
         assert_close(network.target_params, expected)
         # Seen against the change itself, which is small beside the parameters.
-        moved = jax.tree.map(lambda new, old: new - old, network.target_params, old_network.target_params)
+        moved = jax.tree.map(
+            lambda new, old: new - old, network.target_params, old_network.target_params
+        )
         step = jax.tree.map(lambda new, old: 0.25 * (new - old), network.params, old_network.params)
         assert_close(moved, step, rtol=0.01, atol=1e-7)
 
@@ -262,10 +290,18 @@ def test_targets_start_equal_and_are_no_alias(build, jit):
 @every_agent
 def test_a_donated_state_is_used(build):
     agent = default(build)
-    state, batch, key = agent.init(jax.random.key(0), jnp.zeros(O), jnp.zeros(A)), some_batch(), jax.random.key(1)
+    state, batch, key = (
+        agent.init(jax.random.key(0), jnp.zeros(O), jnp.zeros(A)),
+        some_batch(),
+        jax.random.key(1),
+    )
     expected, _ = jax.jit(agent.update)(state, batch, key)
-    donated = jax.jit(agent.update, donate_argnums=0, keep_unused=True)  # DrQ-v2 never reads the actor's target
-    new, _ = donated(state, batch, key)  # a donation that cannot be used warns, and warnings are errors
+    donated = jax.jit(
+        agent.update, donate_argnums=0, keep_unused=True
+    )  # DrQ-v2 never reads the actor's target
+    new, _ = donated(
+        state, batch, key
+    )  # a donation that cannot be used warns, and warnings are errors
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
     assert_close(new, expected)
     assert donated(new, batch, key)[0].step == 2
@@ -290,13 +326,17 @@ def test_numbers_out_of_range(build, hyperparameters, message):
         build(**hyperparameters)
 
 
-# One DDPG update, in NumPy ---------------------------------------------------------------------------------------------
+# One DDPG update, in NumPy
+# ---------------------------------------------------------------------------------------------
 
 
 def to_numpy(params):
     """``[W1, b1, W2, b2]`` in float64."""
     first, last = params["params"]["Dense_0"], params["params"]["Dense_1"]
-    return [np.asarray(x, np.float64) for x in (first["kernel"], first["bias"], last["kernel"], last["bias"])]
+    return [
+        np.asarray(x, np.float64)
+        for x in (first["kernel"], first["bias"], last["kernel"], last["bias"])
+    ]
 
 
 def forward(params, x):
@@ -309,14 +349,21 @@ def backward(params, x, hidden, grad_out):
     """Gradients of sum(grad_out * out) with respect to the parameters and x."""
     w1, _, w2, _ = params
     grad_hidden = (grad_out @ w2.T) * (hidden > 0)
-    return [x.T @ grad_hidden, grad_hidden.sum(0), hidden.T @ grad_out, grad_out.sum(0)], grad_hidden @ w1.T
+    return [
+        x.T @ grad_hidden,
+        grad_hidden.sum(0),
+        hidden.T @ grad_out,
+        grad_out.sum(0),
+    ], grad_hidden @ w1.T
 
 
 def first_step(name, params, grads, learning_rate):
     if name == "sgd":
         return [p - learning_rate * g for p, g in zip(params, grads, strict=True)]
     # Adam after one step: m / (1 - b1) = g and v / (1 - b2) = g^2.
-    return [p - learning_rate * g / (np.sqrt(g**2) + 1e-8) for p, g in zip(params, grads, strict=True)]
+    return [
+        p - learning_rate * g / (np.sqrt(g**2) + 1e-8) for p, g in zip(params, grads, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam"])
@@ -337,7 +384,8 @@ def test_ddpg_update_matches_numpy(name):
         critic=state.critic.replace(target_params=other.critic.params),
     )
     mu, q, mu_target, q_target = (
-        to_numpy(p) for p in (state.actor.params, state.critic.params, other.actor.params, other.critic.params)
+        to_numpy(p)
+        for p in (state.actor.params, state.critic.params, other.actor.params, other.critic.params)
     )
     s, a, r, d, s_next = (np.asarray(x, np.float64) for x in jax.tree.leaves(batch))
 
@@ -359,7 +407,9 @@ def test_ddpg_update_matches_numpy(name):
     new, metrics = jax.jit(agent.update)(state, batch, jax.random.key(1))
     assert_close(to_numpy(new.critic.params), q_new, rtol=1e-4, atol=1e-5)
     assert_close(to_numpy(new.actor.params), mu_new, rtol=1e-4, atol=1e-5)
-    blend = lambda online, target: [tau * x + (1 - tau) * t for x, t in zip(online, target, strict=True)]
+    blend = lambda online, target: [
+        tau * x + (1 - tau) * t for x, t in zip(online, target, strict=True)
+    ]
     assert_close(to_numpy(new.critic.target_params), blend(q_new, q_target), rtol=1e-4, atol=1e-5)
     assert_close(to_numpy(new.actor.target_params), blend(mu_new, mu_target), rtol=1e-4, atol=1e-5)
     assert_close(metrics["critic_loss"], critic_loss)
@@ -370,17 +420,27 @@ def test_ddpg_update_matches_numpy(name):
 
 def test_l2_decays_the_critics_weights_and_no_bias():
     update = lambda decay: jax.jit(
-        (agent := small_ddpg(critic_learning_rate=0.1, critic_weight_decay=decay, optimizer=optax.sgd)).update
+        (
+            agent := small_ddpg(
+                critic_learning_rate=0.1, critic_weight_decay=decay, optimizer=optax.sgd
+            )
+        ).update
     )(start(agent), some_batch(), jax.random.key(1))[0]
     plain, decayed = update(0.0), update(0.5)
     initial = start(small_ddpg()).critic.params["params"]
     for layer in ("Dense_0", "Dense_1"):
-        without, given = plain.critic.params["params"][layer], decayed.critic.params["params"][layer]
-        assert_close(given["kernel"], without["kernel"] - 0.1 * 0.5 * initial[layer]["kernel"], atol=1e-6)
+        without, given = (
+            plain.critic.params["params"][layer],
+            decayed.critic.params["params"][layer],
+        )
+        assert_close(
+            given["kernel"], without["kernel"] - 0.1 * 0.5 * initial[layer]["kernel"], atol=1e-6
+        )
         np.testing.assert_array_equal(given["bias"], without["bias"])
 
 
-# Problems whose solution is known --------------------------------------------------------------------------------------
+# Problems whose solution is known
+# --------------------------------------------------------------------------------------
 
 
 class Constant:
@@ -427,7 +487,9 @@ def learn(agent, batch, steps):
 def constant_reward(n_step):
     """R = 1 + gamma + ... + gamma^(n-1), and the discount that carries gamma^(n-1)."""
     reward, discount = sum(0.99**k for k in range(n_step)), 0.99 ** (n_step - 1)
-    return some_batch().replace(reward=np.full(B, reward, np.float32), discount=np.full(B, discount, np.float32))
+    return some_batch().replace(
+        reward=np.full(B, reward, np.float32), discount=np.full(B, discount, np.float32)
+    )
 
 
 @pytest.mark.parametrize("n_step", [1, 3, 5])
@@ -471,7 +533,13 @@ def test_terminal_values_are_the_rewards():
         reward=reward,
         discount=np.zeros(B, np.float32),
     )
-    agent = ddpg(Actor(A, hidden=()), Tabular(), critic_learning_rate=0.5, critic_weight_decay=0, optimizer=optax.sgd)
+    agent = ddpg(
+        Actor(A, hidden=()),
+        Tabular(),
+        critic_learning_rate=0.5,
+        critic_weight_decay=0,
+        optimizer=optax.sgd,
+    )
     _, values = learn(agent, batch, 200)
     np.testing.assert_allclose(values[-1], reward[:O], atol=1e-3)
 
@@ -488,14 +556,17 @@ def test_the_best_action_of_a_quadratic_reward_is_found(build):
         discount=np.zeros(256, np.float32),
         next_observation=observation,
     )
-    agent = build(hidden=(32,), actor_learning_rate=3e-3, critic_learning_rate=1e-2, critic_weight_decay=0)
+    agent = build(
+        hidden=(32,), actor_learning_rate=3e-3, critic_learning_rate=1e-2, critic_weight_decay=0
+    )
     state, _ = learn(agent, batch, 1000)
     found = jax.jit(agent.act)(state, observation)
     np.testing.assert_allclose(np.mean(found, axis=0), best, atol=0.15)
     assert np.std(found, axis=0).max() < 0.35
 
 
-# Importance weights and errors -----------------------------------------------------------------------------------------
+# Importance weights and errors
+# -----------------------------------------------------------------------------------------
 
 
 @every_agent
@@ -505,14 +576,25 @@ def test_weights_of_1_change_nothing(build):
     assert_close(update(state, batch, key, jnp.ones(B)), update(state, batch, key))
 
 
-@pytest.mark.parametrize(("name", "chosen"), [("ddpg", 5), ("d4pg", 0), ("td3", 1), ("td3_categorical", 6)])
+@pytest.mark.parametrize(
+    ("name", "chosen"), [("ddpg", 5), ("d4pg", 0), ("td3", 1), ("td3_categorical", 6)]
+)
 def test_one_weight_is_training_on_that_example_alone(name, chosen):
-    # An update averages over B / policy_delay examples; the minibatch without the example has no gradient.
+    # An update averages over B / policy_delay examples; the minibatch without the example has no
+    # gradient.
     delayed = name in DELAYED
     size = B // 2 if delayed else B
-    hyperparameters = {"optimizer": optax.sgd, "critic_weight_decay": 0.0} | ({"target_noise": 0.0} if delayed else {})
-    agent, batch, key = AGENTS[name](critic_learning_rate=0.1 * size, **hyperparameters), some_batch(), jax.random.key(1)
-    only = AGENTS[name](critic_learning_rate=0.1, **hyperparameters, **({"policy_delay": 1} if delayed else {}))
+    hyperparameters = {"optimizer": optax.sgd, "critic_weight_decay": 0.0} | (
+        {"target_noise": 0.0} if delayed else {}
+    )
+    agent, batch, key = (
+        AGENTS[name](critic_learning_rate=0.1 * size, **hyperparameters),
+        some_batch(),
+        jax.random.key(1),
+    )
+    only = AGENTS[name](
+        critic_learning_rate=0.1, **hyperparameters, **({"policy_delay": 1} if delayed else {})
+    )
     state, example = start(agent), jax.tree.map(lambda x: x[chosen : chosen + 1], batch)
     weight = jnp.zeros(B).at[chosen].set(1.0)
     new, metrics = jax.jit(agent.update)(state, batch, key, weight)
@@ -523,7 +605,9 @@ def test_one_weight_is_training_on_that_example_alone(name, chosen):
     twice, twice_metrics = jax.jit(agent.update)(state, batch, key, 2 * weight)
     step = lambda new: jax.tree.map(lambda x, y: x - y, new.critic.params, state.critic.params)
     assert_close(step(twice), jax.tree.map(lambda x: 2 * x, step(new)), rtol=1e-3, atol=1e-5)
-    first = dealt(key, 2)[0][0] if delayed else slice(B)  # before any minibatch has moved the critic
+    first = (
+        dealt(key, 2)[0][0] if delayed else slice(B)
+    )  # before any minibatch has moved the critic
     assert_close(twice_metrics["td_error"][first], metrics["td_error"][first])
 
 
@@ -531,7 +615,9 @@ def test_one_weight_is_training_on_that_example_alone(name, chosen):
 def test_td_errors_come_in_the_order_of_the_batch(name):
     quiet = {"target_noise": 0.0} if name in SMOOTHED else {}
     agent, batch = (
-        AGENTS[name](actor_learning_rate=0.0, critic_learning_rate=0.0, critic_weight_decay=0.0, **quiet),
+        AGENTS[name](
+            actor_learning_rate=0.0, critic_learning_rate=0.0, critic_weight_decay=0.0, **quiet
+        ),
         some_batch(),
     )
     update, state, key = jax.jit(agent.update), start(agent), jax.random.key(1)
@@ -545,7 +631,8 @@ def test_td_errors_come_in_the_order_of_the_batch(name):
         assert np.min(errors) > 0
 
 
-# TD3, and the delay ----------------------------------------------------------------------------------------------------
+# TD3, and the delay
+# ----------------------------------------------------------------------------------------------------
 
 
 def count(network):
@@ -559,17 +646,31 @@ def repeated(tree, times=1):
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize(("single", "twin"), [("ddpg", "td3"), ("d4pg", "td3_categorical")])
 def test_td3_without_its_three_additions_is_its_parent(single, twin, decay):
-    shared = {"gamma": 0.9, "tau": 0.2, "actor_learning_rate": 0.01, "critic_learning_rate": 0.02, "critic_weight_decay": decay}
+    shared = {
+        "gamma": 0.9,
+        "tau": 0.2,
+        "actor_learning_rate": 0.01,
+        "critic_learning_rate": 0.02,
+        "critic_weight_decay": decay,
+    }
     parent = AGENTS[single](**shared)
     agent = AGENTS[twin](**shared, target_noise=0.0, policy_delay=1, num_critics=1)
     expected, new = start(parent), start(agent)
-    critic = new.critic.replace(params=repeated(expected.critic.params), target_params=repeated(expected.critic.target_params))
+    critic = new.critic.replace(
+        params=repeated(expected.critic.params),
+        target_params=repeated(expected.critic.target_params),
+    )
     new = new.replace(actor=expected.actor, critic=critic)
     parent_update, update = jax.jit(parent.update), jax.jit(agent.update)
     for seed in range(4):
         batch, key = some_batch(seed), jax.random.key(seed)
-        (expected, expected_metrics), (new, metrics) = parent_update(expected, batch, key), update(new, batch, key)
-        expected_metrics["td_error"] = np.abs(expected_metrics["td_error"])  # which has a sign where there is one critic
+        (expected, expected_metrics), (new, metrics) = (
+            parent_update(expected, batch, key),
+            update(new, batch, key),
+        )
+        expected_metrics["td_error"] = np.abs(
+            expected_metrics["td_error"]
+        )  # which has a sign where there is one critic
         assert_close(metrics, expected_metrics)
     assert_close(new.actor, expected.actor, atol=1e-5)
     for name in ("params", "target_params"):
@@ -577,7 +678,8 @@ def test_td3_without_its_three_additions_is_its_parent(single, twin, decay):
 
 
 def dealt(key, delay):
-    """Rows of each minibatch, and the keys of their critic steps: of each ``delay`` rows in a row, one to each, in turn."""
+    """Rows of each minibatch, and the keys of their critic steps: of each ``delay`` rows in a row,
+    one to each, in turn."""
     *keys, deal_key = jax.random.split(key, delay + 1) if delay > 1 else [key, key]
     first = np.asarray(jax.random.bits(deal_key, (B // delay,), jnp.uint32)) % delay
     hands = [[] for _ in range(delay)]
@@ -586,8 +688,25 @@ def dealt(key, delay):
     return [np.array(hand) for hand in hands], keys
 
 
-def slow_td3(state, batch, key, *, actor, critic, target, loss, value, delay, gamma=0.9, tau=0.25, rate=0.01, sigma=0.3, c=0.2):
-    """One update from Algorithm 1 of Fujimoto et al. 2018, one critic and one minibatch after another.
+def slow_td3(
+    state,
+    batch,
+    key,
+    *,
+    actor,
+    critic,
+    target,
+    loss,
+    value,
+    delay,
+    gamma=0.9,
+    tau=0.25,
+    rate=0.01,
+    sigma=0.3,
+    c=0.2,
+):
+    """One update from Algorithm 1 of Fujimoto et al. 2018, one critic and one minibatch after
+    another.
 
     ``state``: (mu, mu', mu's optimiser, [Q], [Q'], [Q's optimiser]), changed in place.
     """
@@ -597,9 +716,15 @@ def slow_td3(state, batch, key, *, actor, critic, target, loss, value, delay, ga
         part = jax.tree.map(lambda x: x[rows], batch)  # noqa: B023
         noise = jnp.clip(sigma * jax.random.normal(step_key, (len(rows), A)), -c, c)
         next_action = jnp.clip(actor.apply(mu_target, part.next_observation) + noise, -1, 1)
-        y = target([critic.apply(q, part.next_observation, next_action) for q in q_targets], part.reward, gamma * part.discount)
+        y = target(
+            [critic.apply(q, part.next_observation, next_action) for q in q_targets],
+            part.reward,
+            gamma * part.discount,
+        )
         for k in range(len(qs)):
-            grads = jax.grad(lambda q: loss(critic.apply(q, part.observation, part.action), y))(qs[k])  # noqa: B023
+            grads = jax.grad(lambda q: loss(critic.apply(q, part.observation, part.action), y))(
+                qs[k]
+            )  # noqa: B023
             step, q_opts[k] = adam.update(grads, q_opts[k])
             qs[k] = optax.apply_updates(qs[k], step)
 
@@ -610,15 +735,26 @@ def slow_td3(state, batch, key, *, actor, critic, target, loss, value, delay, ga
     step, mu_opt = adam.update(jax.grad(minus_value)(mu), mu_opt)
     mu = optax.apply_updates(mu, step)
     blend = lambda new, old: jax.tree.map(lambda x, y: tau * x + (1 - tau) * y, new, old)
-    return mu, blend(mu, mu_target), mu_opt, qs, [blend(q, old) for q, old in zip(qs, q_targets, strict=True)], q_opts
+    return (
+        mu,
+        blend(mu, mu_target),
+        mu_opt,
+        qs,
+        [blend(q, old) for q, old in zip(qs, q_targets, strict=True)],
+        q_opts,
+    )
 
 
 SUPPORT = np.linspace(-6, 6, 11, dtype=np.float32)
 
 
 def slow_categorical_target(outputs, reward, discount):
-    """Of each example the whole distribution with the lesser mean, shifted, scaled, and shared among the atoms."""
-    distributions, out = np.stack([jax.nn.softmax(x) for x in outputs]), np.zeros((len(reward), 11), np.float32)
+    """Of each example the whole distribution with the lesser mean, shifted, scaled, and shared
+    among the atoms."""
+    distributions, out = (
+        np.stack([jax.nn.softmax(x) for x in outputs]),
+        np.zeros((len(reward), 11), np.float32),
+    )
     for i in range(len(reward)):
         chosen = min(distributions[:, i], key=lambda p: p @ SUPPORT)
         for mass, z in zip(chosen, SUPPORT, strict=True):
@@ -653,7 +789,13 @@ SLOW = {
 @pytest.mark.parametrize("delay", [1, 2])
 def test_td3_is_the_slow_loop_over_critics_and_minibatches(name, delay):
     options, equations = SLOW[name]
-    hyperparameters = {"gamma": 0.9, "tau": 0.25, "target_noise": 0.3, "target_noise_clip": 0.2, "policy_delay": delay}
+    hyperparameters = {
+        "gamma": 0.9,
+        "tau": 0.25,
+        "target_noise": 0.3,
+        "target_noise_clip": 0.2,
+        "policy_delay": delay,
+    }
     agent = AGENTS[name](**hyperparameters, actor_learning_rate=0.01, critic_learning_rate=0.01)
     actor = Actor(A, hidden=(8,), final_bound=None)
     critic = Critic(hidden=(8,), action_layer=0, final_bound=None, **options)
@@ -664,7 +806,11 @@ def test_td3_is_the_slow_loop_over_critics_and_minibatches(name, delay):
         critic=state.critic.replace(target_params=other.critic.params),
     )
     members = lambda tree: [jax.tree.map(lambda x: x[i], tree) for i in range(2)]  # noqa: B023
-    qs, q_targets, adam = members(state.critic.params), members(other.critic.params), optax.adam(0.01)
+    qs, q_targets, adam = (
+        members(state.critic.params),
+        members(other.critic.params),
+        optax.adam(0.01),
+    )
     mu = state.actor.params
     slow = (mu, other.actor.params, adam.init(mu), qs, q_targets, [adam.init(q) for q in qs])
     update = jax.jit(agent.update)
@@ -673,27 +819,42 @@ def test_td3_is_the_slow_loop_over_critics_and_minibatches(name, delay):
         slow = slow_td3(slow, batch, key, actor=actor, critic=critic, delay=delay, **equations)
         state, _ = update(state, batch, key)
         # As many critic steps as minibatches, one actor step.
-        np.testing.assert_array_equal((count(state.actor), count(state.critic)), (seed + 1, delay * (seed + 1)))
+        np.testing.assert_array_equal(
+            (count(state.actor), count(state.critic)), (seed + 1, delay * (seed + 1))
+        )
     mu, mu_target, _, qs, q_targets, _ = slow
     assert_close((state.actor.params, state.actor.target_params), (mu, mu_target), atol=2e-5)
-    assert_close((members(state.critic.params), members(state.critic.target_params)), (qs, q_targets), atol=2e-5)
+    assert_close(
+        (members(state.critic.params), members(state.critic.target_params)),
+        (qs, q_targets),
+        atol=2e-5,
+    )
 
 
 @pytest.mark.parametrize("name", sorted(DELAYED))
 def test_a_batch_that_does_not_split(name):
     agent = AGENTS[name](policy_delay=3)
-    with pytest.raises(ValueError, match="a batch of 8 does not split into policy_delay=3 minibatches: sample for example 9"):
-        jax.eval_shape(agent.update, jax.eval_shape(lambda: start(agent)), some_batch(), jax.random.key(1))
+    with pytest.raises(
+        ValueError,
+        match="a batch of 8 does not split into policy_delay=3 minibatches: sample for example 9",
+    ):
+        jax.eval_shape(
+            agent.update, jax.eval_shape(lambda: start(agent)), some_batch(), jax.random.key(1)
+        )
 
 
 def recording(delay):
-    """An agent whose td_error, metrics and losses are the ids of the rows that reached them: ``action`` holds an id."""
+    """An agent whose td_error, metrics and losses are the ids of the rows that reached them:
+    ``action`` holds an id."""
     networks = [Actor(1, hidden=(2,)), Critic(hidden=(2,), action_layer=0)]
     nothing = lambda params: 0.0 * sum(jnp.sum(leaf) for leaf in jax.tree.leaves(params))
     return make_agent(
         *networks,
         critic_target=lambda actor, critic, batch, key: batch.reward,
-        critic_loss=lambda params, batch, target: (nothing(params) + batch.reward, {"td_error": target}),
+        critic_loss=lambda params, batch, target: (
+            nothing(params) + batch.reward,
+            {"td_error": target},
+        ),
         actor_loss=lambda params, critic, batch: (nothing(params), {"seen": batch.reward}),
         actor_optimizer=optax.sgd(0.0),
         critic_optimizer=optax.sgd(0.0),
@@ -704,7 +865,8 @@ def recording(delay):
 
 @pytest.mark.parametrize("delay", [2, 3])
 def test_every_row_is_equally_likely_in_each_minibatch(delay):
-    """Whatever the order: ids rise (a sorted batch), and even and odd ones are two sources that alternate."""
+    """Whatever the order: ids rise (a sorted batch), and even and odd ones are two sources that
+    alternate."""
     size, updates = 24, 2000
     agent, ids = recording(delay), np.arange(size, dtype=np.float32)
     batch = Transition(
@@ -715,17 +877,29 @@ def test_every_row_is_equally_likely_in_each_minibatch(delay):
         next_observation=np.zeros((size, 1), np.float32),
     )
     state = agent.init(jax.random.key(0), jnp.zeros(1), jnp.zeros(1))
-    keys, weight = jax.random.split(jax.random.key(1), updates), np.where(ids == 5, 1, 0).astype(np.float32)
-    _, metrics = jax.jit(jax.vmap(agent.update, in_axes=(None, None, 0, None)))(state, batch, keys, weight)
-    np.testing.assert_array_equal(metrics["td_error"], np.tile(ids, (updates, 1)))  # in the order of the rows
+    keys, weight = (
+        jax.random.split(jax.random.key(1), updates),
+        np.where(ids == 5, 1, 0).astype(np.float32),
+    )
+    _, metrics = jax.jit(jax.vmap(agent.update, in_axes=(None, None, 0, None)))(
+        state, batch, keys, weight
+    )
+    np.testing.assert_array_equal(
+        metrics["td_error"], np.tile(ids, (updates, 1))
+    )  # in the order of the rows
     np.testing.assert_allclose(metrics["critic_loss"], 5 / size)  # the weight is that of row 5
     seen = np.asarray(metrics["seen"]).astype(int)  # of the last minibatch
     assert seen.shape == (updates, size // delay)
     assert all(len(set(rows)) == size // delay for rows in seen)
-    # Each row is there in a share 1 / delay of the updates, up to five standard deviations of such a count.
-    often, spread = np.bincount(seen.ravel(), minlength=size) / updates, np.sqrt((1 - 1 / delay) / delay / updates)
+    # Each row is there in a share 1 / delay of the updates, up to five standard deviations of such
+    # a count.
+    often, spread = (
+        np.bincount(seen.ravel(), minlength=size) / updates,
+        np.sqrt((1 - 1 / delay) / delay / updates),
+    )
     np.testing.assert_allclose(often, 1 / delay, atol=5 * spread)
-    # And two kinds mix: as many even ones as odd ones, spread at least as the halves of independent draws, never all alike.
+    # And two kinds mix: as many even ones as odd ones, spread at least as the halves of independent
+    # draws, never all alike.
     even = np.sum(seen % 2 == 0, axis=1)
     assert abs(even.mean() - size / delay / 2) < 5 * even.std() / np.sqrt(updates)
     assert even.std() < np.sqrt(size / delay) / 2 * 1.1
@@ -734,17 +908,31 @@ def test_every_row_is_equally_likely_in_each_minibatch(delay):
 
 @pytest.mark.parametrize("name", ["td3", "td3_categorical"])
 def test_errors_of_twin_critics_do_not_cancel(name):
-    """Of critics that err by +10 and -10, or as KL by little and by much, the greater error is what counts."""
-    agent, batch = AGENTS[name](critic_learning_rate=0.0, target_noise=0.0, policy_delay=1), some_batch()
-    batch, state = batch.replace(discount=np.zeros(B, np.float32), reward=np.zeros(B, np.float32)), start(agent)
-    constant = jax.tree.map(jnp.zeros_like, state.critic.params)  # Q_1 = -10 and Q_2 = 10 for a target of 0
+    """Of critics that err by +10 and -10, or as KL by little and by much, the greater error is what
+    counts."""
+    agent, batch = (
+        AGENTS[name](critic_learning_rate=0.0, target_noise=0.0, policy_delay=1),
+        some_batch(),
+    )
+    batch, state = (
+        batch.replace(discount=np.zeros(B, np.float32), reward=np.zeros(B, np.float32)),
+        start(agent),
+    )
+    constant = jax.tree.map(
+        jnp.zeros_like, state.critic.params
+    )  # Q_1 = -10 and Q_2 = 10 for a target of 0
     bias = constant["params"]["Dense_1"]["bias"]
     bias = jnp.stack([jnp.full(bias.shape[1:], -10.0), jnp.full(bias.shape[1:], 10.0)])
-    if name == "td3_categorical":  # the first says "6" (the last atom) with p = e^9 / (e^9 + 10), the second knows nothing
+    if (
+        name == "td3_categorical"
+    ):  # the first says "6" (the last atom) with p = e^9 / (e^9 + 10), the second knows nothing
         bias = jnp.stack([jnp.zeros(11).at[10].set(9.0), jnp.zeros(11)])
     constant["params"]["Dense_1"]["bias"] = bias
-    _, metrics = jax.jit(agent.update)(state.replace(critic=state.critic.replace(params=constant)), batch, jax.random.key(0))
-    # All mass of the target is on atom 0, whose log-probability is -log(e^9 + 10) there, and -log(11) here.
+    _, metrics = jax.jit(agent.update)(
+        state.replace(critic=state.critic.replace(params=constant)), batch, jax.random.key(0)
+    )
+    # All mass of the target is on atom 0, whose log-probability is -log(e^9 + 10) there, and
+    # -log(11) here.
     expected = 10.0 if name == "td3" else np.log(np.exp(9.0) + 10)
     np.testing.assert_allclose(metrics["td_error"], np.full(B, expected), rtol=1e-5)
 
@@ -765,12 +953,16 @@ def moved_member(state, index, shift):
 
 def scaled_member(state, index, scale):
     factor = jnp.ones(2).at[index].set(scale)
-    params = jax.tree.map(lambda x: x * factor.reshape(-1, *(1,) * (x.ndim - 1)), state.critic.params)
+    params = jax.tree.map(
+        lambda x: x * factor.reshape(-1, *(1,) * (x.ndim - 1)), state.critic.params
+    )
     return state.replace(critic=state.critic.replace(params=params))
 
 
 def test_the_actor_of_td3_climbs_the_first_critic():
-    agent = small_td3(critic_learning_rate=0.0, actor_learning_rate=1.0, policy_delay=1, optimizer=optax.sgd)
+    agent = small_td3(
+        critic_learning_rate=0.0, actor_learning_rate=1.0, policy_delay=1, optimizer=optax.sgd
+    )
     update, state = jax.jit(agent.update), start(agent)
     actor = lambda state: update(state, some_batch(), jax.random.key(1))[0].actor.params
     assert equal(actor(scaled_member(state, 1, -3.0)), actor(state))
@@ -779,10 +971,13 @@ def test_the_actor_of_td3_climbs_the_first_critic():
 
 @pytest.mark.parametrize("least", [0, 1])
 def test_the_actor_of_td3_categorical_climbs_the_lesser_critic(least):
-    agent = small_td3_categorical(critic_learning_rate=0.0, actor_learning_rate=1.0, policy_delay=1, optimizer=optax.sgd)
+    agent = small_td3_categorical(
+        critic_learning_rate=0.0, actor_learning_rate=1.0, policy_delay=1, optimizer=optax.sgd
+    )
     update, state = jax.jit(agent.update), start(agent)
     actor = lambda state: update(state, some_batch(), jax.random.key(1))[0].actor.params
-    # One more on the logit of the highest atom than of the others' for the greater critic, of the lowest for the lesser.
+    # One more on the logit of the highest atom than of the others' for the greater critic, of the
+    # lowest for the lesser.
     tilt = lambda index, atom: jnp.zeros((2, 11)).at[index, atom].set(5.0)
     apart = moved_member(state, slice(None), tilt(least, 0) + tilt(1 - least, 10))
     assert equal(actor(scaled_last_kernel(apart, 1 - least, -3.0)), actor(apart))
@@ -791,11 +986,14 @@ def test_the_actor_of_td3_categorical_climbs_the_lesser_critic(least):
 
 def scaled_last_kernel(state, index, scale):
     params = jax.tree.map(lambda x: x, state.critic.params)
-    params["params"]["Dense_1"]["kernel"] = params["params"]["Dense_1"]["kernel"].at[index].multiply(scale)
+    params["params"]["Dense_1"]["kernel"] = (
+        params["params"]["Dense_1"]["kernel"].at[index].multiply(scale)
+    )
     return state.replace(critic=state.critic.replace(params=params))
 
 
-# What networks carry ---------------------------------------------------------------------------------------------------
+# What networks carry
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_batch_norm_moves_its_statistics_once_per_update():
@@ -805,13 +1003,19 @@ def test_batch_norm_moves_its_statistics_once_per_update():
     for network in networks(new):
         statistics = network.batch_stats["batch_stats"]
         assert "batch_stats" not in network.params
-        # From mean 0 and variance 1, by 0.01 towards the batch's: the actor's loss leaves the critic's alone.
+        # From mean 0 and variance 1, by 0.01 towards the batch's: the actor's loss leaves the
+        # critic's alone.
         norm = statistics["BatchNorm_0"]["BatchNorm_0"]
         assert_close(norm["mean"], 0.01 * np.mean(batch.observation, axis=0))
         assert_close(norm["var"], 0.99 + 0.01 * np.var(batch.observation, axis=0))
-    # Of the critic only the observation and the layer before the action: 1 + 1; of the actor the observation and both layers.
+    # Of the critic only the observation and the layer before the action: 1 + 1; of the actor the
+    # observation and both layers.
     assert sorted(new.critic.batch_stats["batch_stats"]) == ["BatchNorm_0", "BatchNorm_1"]
-    assert sorted(new.actor.batch_stats["batch_stats"]) == ["BatchNorm_0", "BatchNorm_1", "BatchNorm_2"]
+    assert sorted(new.actor.batch_stats["batch_stats"]) == [
+        "BatchNorm_0",
+        "BatchNorm_1",
+        "BatchNorm_2",
+    ]
 
 
 def test_batch_norm_acts_by_the_running_statistics_and_values_targets_by_the_batch():
@@ -822,14 +1026,23 @@ def test_batch_norm_acts_by_the_running_statistics_and_values_targets_by_the_bat
     act = jax.jit(agent.act)
     alone, among = act(state, batch.observation[:1]), act(state, batch.observation)
     np.testing.assert_allclose(alone[0], among[0], rtol=1e-5, atol=1e-6)
-    move = lambda network: network.replace(batch_stats=jax.tree.map(lambda x: x + 1, network.batch_stats))
+    move = lambda network: network.replace(
+        batch_stats=jax.tree.map(lambda x: x + 1, network.batch_stats)
+    )
     moved = state.replace(actor=move(state.actor))
     assert np.abs(act(moved, batch.observation) - among).max() > 0.01
     errors = lambda state, batch: update(state, batch, key)[1]["td_error"]
-    # The target actor acts: by its running statistics. The target critic learns: by the batch's moments.
+    # The target actor acts: by its running statistics. The target critic learns: by the batch's
+    # moments.
     assert np.abs(errors(moved, batch) - errors(state, batch)).max() > 1e-3
-    np.testing.assert_array_equal(errors(state.replace(critic=move(state.critic)), batch), errors(state, batch))
-    other = batch.replace(next_observation=np.concatenate([batch.next_observation[:1], 5 + batch.next_observation[1:]]))
+    np.testing.assert_array_equal(
+        errors(state.replace(critic=move(state.critic)), batch), errors(state, batch)
+    )
+    other = batch.replace(
+        next_observation=np.concatenate(
+            [batch.next_observation[:1], 5 + batch.next_observation[1:]]
+        )
+    )
     assert np.abs(errors(state, other) - errors(state, batch))[0] > 1e-4
 
 
@@ -848,7 +1061,12 @@ def test_a_noisy_actor_acts_by_its_means_and_learns_its_noise():
     agent, batch = default(noisy_ddpg), some_batch()
     update, act, state = jax.jit(agent.update), jax.jit(agent.act), start(agent)
     layer = lambda state, index: state.actor.params["params"][f"NoisyDense_{index}"]
-    means = {"params": {f"Dense_{i}": {name: layer(state, i)[name] for name in ("kernel", "bias")} for i in range(2)}}
+    means = {
+        "params": {
+            f"Dense_{i}": {name: layer(state, i)[name] for name in ("kernel", "bias")}
+            for i in range(2)
+        }
+    }
     expected = Actor(A, hidden=(8,), final_bound=None).apply(means, batch.observation)
     np.testing.assert_allclose(act(state, batch.observation), expected, rtol=1e-5, atol=1e-6)
     new, metrics = update(state, batch, jax.random.key(1))
@@ -860,12 +1078,15 @@ def test_a_noisy_actor_acts_by_its_means_and_learns_its_noise():
             assert not np.array_equal(layer(new, index)[name], layer(state, index)[name])
     # The actor's loss sees noise, so another draw is another loss.
     noise = jax.tree.map(lambda x: x, new.actor.batch_stats)
-    _, again = update(state.replace(actor=state.actor.replace(batch_stats=noise)), batch, jax.random.key(1))
+    _, again = update(
+        state.replace(actor=state.actor.replace(batch_stats=noise)), batch, jax.random.key(1)
+    )
     assert abs(again["actor_loss"] - metrics["actor_loss"]) > 1e-5
     assert again["critic_loss"] == metrics["critic_loss"]
 
 
-# Wrappers --------------------------------------------------------------------------------------------------------------
+# Wrappers
+# --------------------------------------------------------------------------------------------------------------
 
 
 class Flat:
@@ -885,7 +1106,10 @@ class Flat:
 
 
 def dictionary_agent():
-    return ddpg(Flat(Actor(A, hidden=(8,), final_bound=None)), Flat(Critic(hidden=(8,), action_layer=0, final_bound=None)))
+    return ddpg(
+        Flat(Actor(A, hidden=(8,), final_bound=None)),
+        Flat(Critic(hidden=(8,), action_layer=0, final_bound=None)),
+    )
 
 
 def test_normalised_observations():
@@ -893,15 +1117,21 @@ def test_normalised_observations():
     agent = normalize_observations(inner, epsilon=0.1, limit=1.5)
     draw = lambda n: {
         "body": rng.normal(1000, 3, (n, 2)).astype(np.float32),
-        "goal": np.concatenate([rng.normal(-1, 0.01, (n, 1)), np.full((n, 1), 7.0)], axis=1).astype(np.float32),
+        "goal": np.concatenate([rng.normal(-1, 0.01, (n, 1)), np.full((n, 1), 7.0)], axis=1).astype(
+            np.float32
+        ),
     }
     example = jax.tree.map(lambda x: x[0], draw(1))
     state = agent.init(jax.random.key(0), example, jnp.zeros(A))
     assert equal(state.actor, inner.init(jax.random.key(0), example, jnp.zeros(A)).actor)
     # Before anything was observed: mean 0, variance 1.
-    shown = lambda observation, scale: jax.tree.map(lambda x: np.clip(x / scale, -1.5, 1.5).astype(np.float32), observation)
+    shown = lambda observation, scale: jax.tree.map(
+        lambda x: np.clip(x / scale, -1.5, 1.5).astype(np.float32), observation
+    )
     first = jax.tree.map(lambda x: np.clip(x, -2, 2), draw(4))
-    np.testing.assert_allclose(agent.act(state, first), inner.act(state, shown(first, np.sqrt(1.01))), atol=1e-5)
+    np.testing.assert_allclose(
+        agent.act(state, first), inner.act(state, shown(first, np.sqrt(1.01))), atol=1e-5
+    )
 
     chunks = [draw(n) for n in (3, 1, 16, 50)]
     for chunk in chunks:
@@ -911,7 +1141,9 @@ def test_normalised_observations():
     assert statistics.count.value == 70
     for name in every:
         np.testing.assert_allclose(statistics.mean.value[name], every[name].mean(0), rtol=1e-6)
-        np.testing.assert_allclose(statistics.squares.value[name] / 70, every[name].var(0), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            statistics.squares.value[name] / 70, every[name].var(0), rtol=1e-4, atol=1e-6
+        )
 
     def normal(x, name):
         scale = np.sqrt(every[name].var(0) + 0.1**2)
@@ -920,14 +1152,21 @@ def test_normalised_observations():
     normalised = lambda observation: {name: normal(x, name) for name, x in observation.items()}
     seen, following = draw(B), draw(B)
     assert np.abs(normalised(seen)["body"]).max() == 1.5  # the limit is reached
-    np.testing.assert_allclose(agent.act(state, seen), inner.act(state, normalised(seen)), atol=1e-3)
-    batch, key = some_batch().replace(observation=seen, next_observation=following), jax.random.key(1)
+    np.testing.assert_allclose(
+        agent.act(state, seen), inner.act(state, normalised(seen)), atol=1e-3
+    )
+    batch, key = (
+        some_batch().replace(observation=seen, next_observation=following),
+        jax.random.key(1),
+    )
     new, metrics = jax.jit(agent.update)(state, batch, key)
     told = batch.replace(observation=normalised(seen), next_observation=normalised(following))
     expected, expected_metrics = jax.jit(inner.update)(state, told, key)
     assert_close(metrics, expected_metrics, rtol=2e-3, atol=2e-3)
     assert_close(new.critic.params, expected.critic.params, rtol=1e-3, atol=1e-3)
-    assert equal(new.slots["normalizer"], state.slots["normalizer"])  # replayed observations are not counted again
+    assert equal(
+        new.slots["normalizer"], state.slots["normalizer"]
+    )  # replayed observations are not counted again
 
 
 def test_statistics_of_everything_at_once_and_one_by_one():
@@ -947,7 +1186,8 @@ def test_statistics_of_everything_at_once_and_one_by_one():
 
 @pytest.mark.parametrize(("seen", "envs", "steps"), [(2**33, 16_384, 300), (2**24, 1, 40_000)])
 def test_statistics_go_on_after_billions_of_observations(seen, envs, steps):
-    """Mean 1000 and variance 1 so far, set by hand; then observations of 1001 and 1005, as many of each."""
+    """Mean 1000 and variance 1 so far, set by hand; then observations of 1001 and 1005, as many of
+    each."""
     agent = default(AGENTS["ddpg normalize_observations"])
     state, number = start(agent), lambda x: Total(value=jnp.float32(x), rest=jnp.float32(0))
     vector = lambda x: Total(value=jnp.full(O, x, jnp.float32), rest=jnp.zeros(O))
@@ -964,14 +1204,16 @@ def test_statistics_go_on_after_billions_of_observations(seen, envs, steps):
     exact = lambda total: total.value + total.rest
     added = envs * steps
     assert exact(found.count) == seen + added
-    # Pooled: the mean moves by 3 times the share of the new ones; deviations are 2^2 within and 3^2 n m / (n + m) between them.
+    # Pooled: the mean moves by 3 times the share of the new ones; deviations are 2^2 within and 3^2
+    # n m / (n + m) between them.
     np.testing.assert_allclose(exact(found.mean) - 1000, 3 * added / (seen + added), rtol=1e-3)
     new = exact(found.squares) - seen
     np.testing.assert_allclose(new, 4 * added + 9 * seen * added / (seen + added), rtol=1e-3)
 
 
 def test_two_stateful_wrappers_compose():
-    """The outer keeps statistics of what it is told, the inner of what the outer shows; both show the agent."""
+    """The outer keeps statistics of what it is told, the inner of what the outer shows; both show
+    the agent."""
     bare, rng = default(small_ddpg), np.random.default_rng(0)
     inner = normalize_observations(bare, epsilon=0.5, limit=1.0, slot="inner")
     agent = normalize_observations(inner, epsilon=0.1, limit=3.0, slot="outer")
@@ -979,7 +1221,9 @@ def test_two_stateful_wrappers_compose():
     assert set(state.slots) == {"inner", "outer"}
     chunks = [rng.normal(5, 2, (n, O)).astype(np.float32) for n in (4, 9)]
     told, seen = np.zeros((0, O)), np.zeros((0, O))
-    show = lambda x, known, epsilon, limit: np.clip((x - known.mean(0)) / np.sqrt(known.var(0) + epsilon**2), -limit, limit)
+    show = lambda x, known, epsilon, limit: np.clip(
+        (x - known.mean(0)) / np.sqrt(known.var(0) + epsilon**2), -limit, limit
+    )
     for chunk in chunks:  # what the outer shows while it learns
         state, told = jax.jit(agent.observe)(state, chunk), np.concatenate([told, chunk])
         seen = np.concatenate([seen, show(chunk, told, 0.1, 3.0)])
@@ -991,16 +1235,26 @@ def test_two_stateful_wrappers_compose():
     both = lambda x: show(show(x, told, 0.1, 3.0), seen, 0.5, 1.0).astype(np.float32)
     assert_close(agent.act(state, chunks[0]), bare.act(state, both(chunks[0])), atol=1e-5)
     batch = some_batch()
-    shown = batch.replace(observation=both(batch.observation), next_observation=both(batch.next_observation))
-    new, expected = (jax.jit(one.update)(state, rows, jax.random.key(1))[0] for one, rows in ((agent, batch), (bare, shown)))
+    shown = batch.replace(
+        observation=both(batch.observation), next_observation=both(batch.next_observation)
+    )
+    new, expected = (
+        jax.jit(one.update)(state, rows, jax.random.key(1))[0]
+        for one, rows in ((agent, batch), (bare, shown))
+    )
     assert_close(new, expected, rtol=1e-3, atol=1e-5)
     assert equal(new.slots, state.slots)
 
 
 @pytest.mark.parametrize("slot", ["normalizer", "mine"])
 def test_a_slot_is_of_one_wrapper(slot):
-    twice = normalize_observations(normalize_observations(default(small_ddpg), slot=slot), slot=slot)
-    with pytest.raises(ValueError, match=f"slot='{slot}' is that of another wrapper around this agent: give this one another"):
+    twice = normalize_observations(
+        normalize_observations(default(small_ddpg), slot=slot), slot=slot
+    )
+    with pytest.raises(
+        ValueError,
+        match=f"slot='{slot}' is that of another wrapper around this agent: give this one another",
+    ):
         twice.init(jax.random.key(0), jnp.zeros(O), jnp.zeros(A))
 
 
@@ -1009,7 +1263,9 @@ def test_an_agent_that_observes_is_told_through_the_wrapper():
     bare = default(small_ddpg)
 
     def observe(state, observation):
-        return state.replace(slots=state.slots | {"heard": state.slots["heard"] + jnp.sum(jnp.abs(observation))})
+        return state.replace(
+            slots=state.slots | {"heard": state.slots["heard"] + jnp.sum(jnp.abs(observation))}
+        )
 
     def init(*arguments):
         return with_slot(bare.init(*arguments), "heard", jnp.zeros(()))
@@ -1017,7 +1273,9 @@ def test_an_agent_that_observes_is_told_through_the_wrapper():
     agent = normalize_observations(bare._replace(init=init, observe=observe), epsilon=1e-6)
     observed = np.array([[1.0, 10.0, 100.0], [3.0, 30.0, 300.0]], np.float32)
     state = jax.jit(agent.observe)(start(agent), observed)
-    np.testing.assert_allclose(state.slots["heard"], 6.0, rtol=1e-5)  # each of the six is one deviation from the mean
+    np.testing.assert_allclose(
+        state.slots["heard"], 6.0, rtol=1e-5
+    )  # each of the six is one deviation from the mean
     assert set(state.slots) == {"heard", "normalizer"}
 
 
@@ -1027,7 +1285,9 @@ def test_scaled_rewards():
     state = start(inner)
     expected = jax.jit(inner.update)(state, batch.replace(reward=0.25 * batch.reward), key)
     assert_close(jax.jit(agent.update)(state, batch, key), expected)
-    assert not equal(expected[0].critic.params, jax.jit(inner.update)(state, batch, key)[0].critic.params)
+    assert not equal(
+        expected[0].critic.params, jax.jit(inner.update)(state, batch, key)[0].critic.params
+    )
     traced = jax.jit(lambda scale: scale_rewards(inner, scale).update(state, batch, key))
     assert_close(traced(0.25), expected)
     assert (agent.init, agent.act) == (inner.init, inner.act)
@@ -1058,7 +1318,10 @@ class EncodingCritic:
 
     def init(self, key, _observation, _action):
         encoder, head = jax.random.split(key)
-        return {"encoder": jax.random.normal(encoder, (O, 4)), "head": jax.random.normal(head, (4 + A,))}
+        return {
+            "encoder": jax.random.normal(encoder, (O, 4)),
+            "head": jax.random.normal(head, (4 + A,)),
+        }
 
     def encode(self, params, observation):
         return jnp.tanh(observation @ params["encoder"])
@@ -1069,11 +1332,15 @@ class EncodingCritic:
 
 def test_an_encoder_that_the_critic_trains_and_the_actor_uses():
     actor, critic, rate = Head(), EncodingCritic(), 0.01
-    given = lambda params, encoder, observation: actor.apply(params, critic.encode(encoder, observation))
+    given = lambda params, encoder, observation: actor.apply(
+        params, critic.encode(encoder, observation)
+    )
 
     def critic_target(actor_params, critic_params, batch, key):
         action = given(actor_params, critic_params, batch.next_observation)
-        return batch.reward + 0.9 * batch.discount * critic.apply(critic_params, batch.next_observation, action)
+        return batch.reward + 0.9 * batch.discount * critic.apply(
+            critic_params, batch.next_observation, action
+        )
 
     def critic_loss(params, batch, target):
         error = target - critic.apply(params, batch.observation, batch.action)
@@ -1097,22 +1364,34 @@ def test_an_encoder_that_the_critic_trains_and_the_actor_uses():
     state, batch = start(agent), some_batch()
     new, metrics = jax.jit(agent.update)(state, batch, jax.random.key(1))
     target = critic_target(state.actor.target_params, state.critic.target_params, batch, None)
-    slope = jax.grad(lambda params: jnp.mean(critic_loss(params, batch, target)[0]))(state.critic.params)
+    slope = jax.grad(lambda params: jnp.mean(critic_loss(params, batch, target)[0]))(
+        state.critic.params
+    )
     taught = jax.tree.map(lambda x, g: x - rate * g, state.critic.params, slope)
     assert_close(new.critic.params, taught, rtol=1e-4, atol=1e-5)
     slope = jax.grad(lambda params: actor_loss(params, taught, batch)[0])(state.actor.params)
-    assert_close(new.actor.params, jax.tree.map(lambda x, g: x - rate * g, state.actor.params, slope), atol=1e-5)
+    assert_close(
+        new.actor.params,
+        jax.tree.map(lambda x, g: x - rate * g, state.actor.params, slope),
+        atol=1e-5,
+    )
     assert_close(new.critic.target_params, track(taught, state.critic.params, 0.5), atol=1e-5)
     assert not np.any(new.critic.params["encoder"] == state.critic.params["encoder"])
     assert metrics["td_error"].shape == (B,)
     seen = batch.observation
-    expected = np.tanh(np.tanh(seen @ np.asarray(new.critic.params["encoder"])) @ np.asarray(new.actor.params["weights"]))
+    expected = np.tanh(
+        np.tanh(seen @ np.asarray(new.critic.params["encoder"]))
+        @ np.asarray(new.actor.params["weights"])
+    )
     np.testing.assert_allclose(agent.act(new, seen), expected, rtol=1e-4, atol=1e-5)
     encoder = jax.tree.map(jnp.zeros_like, new.critic.params)
-    np.testing.assert_array_equal(agent.act(new.replace(critic=new.critic.replace(params=encoder)), seen), np.zeros((B, A)))
+    np.testing.assert_array_equal(
+        agent.act(new.replace(critic=new.critic.replace(params=encoder)), seen), np.zeros((B, A))
+    )
 
 
-# Learning rates, optimisers, numbers -----------------------------------------------------------------------------------
+# Learning rates, optimisers, numbers
+# -----------------------------------------------------------------------------------
 
 
 def ends_after(steps, rate=0.1):
@@ -1120,11 +1399,15 @@ def ends_after(steps, rate=0.1):
 
 
 @pytest.mark.parametrize(
-    ("name", "actor_moves", "critic_moves"), [("ddpg", [1, 1, 0, 0], [1, 1, 1, 0]), ("td3", [1, 1, 0], [1, 1, 0])]
+    ("name", "actor_moves", "critic_moves"),
+    [("ddpg", [1, 1, 0, 0], [1, 1, 1, 0]), ("td3", [1, 1, 0], [1, 1, 0])],
 )
 def test_learning_rate_schedules_count_the_networks_own_steps(name, actor_moves, critic_moves):
-    # The actor stops after 2 of its steps, the critic after 3, which is in the middle of TD3's second update.
-    agent = AGENTS[name](actor_learning_rate=ends_after(2), critic_learning_rate=ends_after(3), optimizer=optax.sgd)
+    # The actor stops after 2 of its steps, the critic after 3, which is in the middle of TD3's
+    # second update.
+    agent = AGENTS[name](
+        actor_learning_rate=ends_after(2), critic_learning_rate=ends_after(3), optimizer=optax.sgd
+    )
     update, state = jax.jit(agent.update), start(agent)
     for actor_moved, critic_moved in zip(actor_moves, critic_moves, strict=True):
         new, _ = update(state, some_batch(), jax.random.key(1))
@@ -1137,7 +1420,10 @@ def test_a_schedule_is_the_rate_it_names():
     # 0.1, then 0.02
     schedule = lambda count: jnp.where(count == 0, 0.1, 0.02)
     sgd = {"optimizer": optax.sgd}
-    agents = [small_ddpg(actor_learning_rate=rate, critic_learning_rate=rate, **sgd) for rate in (schedule, 0.1, 0.02)]
+    agents = [
+        small_ddpg(actor_learning_rate=rate, critic_learning_rate=rate, **sgd)
+        for rate in (schedule, 0.1, 0.02)
+    ]
     state, batch, key = start(agents[0]), some_batch(), jax.random.key(1)
     scheduled = [state]
     for _ in range(2):
@@ -1149,7 +1435,10 @@ def test_a_schedule_is_the_rate_it_names():
             critic=before.critic.replace(opt_state=fixed.critic.opt_state),
         )
         expected, _ = jax.jit(agent.update)(fixed, batch, key)
-        assert_close((after.actor.params, after.critic.params), (expected.actor.params, expected.critic.params))
+        assert_close(
+            (after.actor.params, after.critic.params),
+            (expected.actor.params, expected.critic.params),
+        )
 
 
 @pytest.mark.parametrize("rate", [-1e-3, float("nan"), float("inf")])
@@ -1166,10 +1455,18 @@ def test_gradients_are_clipped_by_their_global_norm(name):
 
     hyperparameters = {"policy_delay": 1} if name == "td3" else {}
     agent = AGENTS[name](
-        actor_learning_rate=0.5, critic_learning_rate=2.0, critic_weight_decay=0.0, optimizer=clipped, **hyperparameters
+        actor_learning_rate=0.5,
+        critic_learning_rate=2.0,
+        critic_weight_decay=0.0,
+        optimizer=clipped,
+        **hyperparameters,
     )
     free = AGENTS[name](
-        actor_learning_rate=0.5, critic_learning_rate=2.0, critic_weight_decay=0.0, optimizer=optax.sgd, **hyperparameters
+        actor_learning_rate=0.5,
+        critic_learning_rate=2.0,
+        critic_weight_decay=0.0,
+        optimizer=optax.sgd,
+        **hyperparameters,
     )
     state = start(agent)
     step = lambda agent, state: jax.tree.map(
@@ -1187,16 +1484,35 @@ def test_gradients_are_clipped_by_their_global_norm(name):
 @pytest.mark.parametrize(
     ("name", "hyperparameters", "message"),
     [
-        *((name, {"target_noise": -0.1}, "target_noise=-0.1: must be at least 0") for name in sorted(DELAYED)),
-        *((name, {"target_noise_clip": -1}, "target_noise_clip=-1: must be at least 0") for name in sorted(DELAYED)),
-        *((name, {"policy_delay": 0}, "policy_delay=0: must be at least 1") for name in sorted(DELAYED)),
-        *((name, {"num_critics": 0}, "num_critics=0: must be at least 1") for name in sorted(DELAYED)),
         *(
-            (name, {"v_min": low, "v_max": high}, f"v_min={low}, v_max={high}: v_min must be less than v_max")
+            (name, {"target_noise": -0.1}, "target_noise=-0.1: must be at least 0")
+            for name in sorted(DELAYED)
+        ),
+        *(
+            (name, {"target_noise_clip": -1}, "target_noise_clip=-1: must be at least 0")
+            for name in sorted(DELAYED)
+        ),
+        *(
+            (name, {"policy_delay": 0}, "policy_delay=0: must be at least 1")
+            for name in sorted(DELAYED)
+        ),
+        *(
+            (name, {"num_critics": 0}, "num_critics=0: must be at least 1")
+            for name in sorted(DELAYED)
+        ),
+        *(
+            (
+                name,
+                {"v_min": low, "v_max": high},
+                f"v_min={low}, v_max={high}: v_min must be less than v_max",
+            )
             for name in ("d4pg", "td3_categorical")
             for low, high in ((1.0, 1.0), (2.0, -2.0), (0.0, float("nan")))
         ),
-        *((name, {"v_max": float("inf")}, "v_max=inf: must be a finite number") for name in ("d4pg", "td3_categorical")),
+        *(
+            (name, {"v_max": float("inf")}, "v_max=inf: must be a finite number")
+            for name in ("d4pg", "td3_categorical")
+        ),
         *(
             (name, {rate: bad}, f"{rate}={bad}: must be ")
             for name in ("ddpg", "d4pg")

@@ -1,4 +1,5 @@
-"""The house's plan: floors and who may call down to whom, no circles, short files and functions, nothing for the host."""
+"""The house's plan: floors and who may call down to whom, no circles, short files and functions,
+nothing for the host."""
 
 import ast
 import re
@@ -11,7 +12,8 @@ import pytest
 import ddpg_jax
 
 ROOT = Path(ddpg_jax.__file__).parent
-# From the ground up: a room may import what lies on floors below its own, and nothing else. What is not here is refused.
+# From the ground up: a room may import what lies on floors below its own, and nothing else. What is
+# not here is refused.
 FLOORS = (
     ("types", "checks", "compiling"),
     ("sums",),
@@ -26,7 +28,10 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # The loops are given values: they make no agent and no environment.
-NEVER = {room: {"agents", "envs", "networks", "noise"} for room in ("rollout", "learner", "train", "host")}
+NEVER = {
+    room: {"agents", "envs", "networks", "noise"}
+    for room in ("rollout", "learner", "train", "host")
+}
 # Longer than FUNCTION_LINES, and why.
 LONG = {
     "agents.actor_critic.make_agent": "the one update that all algorithms share, read from top to bottom",
@@ -37,7 +42,8 @@ FILE_LINES, FUNCTION_LINES, NESTING = 300, 50, 3  # nesting: factory, function, 
 
 
 def name_of(path):
-    """``agents/ddpg.py`` is ``agents.ddpg``, ``agents/__init__.py`` is ``agents``, the package itself is the empty name."""
+    """``agents/ddpg.py`` is ``agents.ddpg``, ``agents/__init__.py`` is ``agents``, the package
+    itself is the empty name."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 
@@ -51,10 +57,11 @@ def room_of(name):
 
 
 def imported(tree):
-    """The modules of this package that a module imports, anywhere in its text, without the leading ``ddpg_jax.``.
+    """The modules of this package that a module imports, anywhere in its text, without the leading
+    ``ddpg_jax.``.
 
-    An attribute of the package itself (``ddpg_jax.noise.clip``), which loads on first use, counts as an import of its module.
-    """
+    An attribute of the package itself (``ddpg_jax.noise.clip``), which loads on first use, counts
+    as an import of its module."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -64,9 +71,17 @@ def imported(tree):
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
                 found.add(whole if whole.removeprefix("ddpg_jax.") in FILES else node.module)
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ddpg_jax":
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "ddpg_jax"
+        ):
             found.add(f"ddpg_jax.{node.attr}")
-    return {name.removeprefix("ddpg_jax").removeprefix(".") for name in found if name.split(".")[0] == "ddpg_jax"}
+    return {
+        name.removeprefix("ddpg_jax").removeprefix(".")
+        for name in found
+        if name.split(".")[0] == "ddpg_jax"
+    }
 
 
 IMPORTS = {name: imported(tree) for name, tree in TREES.items()}
@@ -79,25 +94,47 @@ def refused(name, others):
     room, allowed = room_of(name), set()
     for other in others:
         below = room_of(other) in FLOOR and room in FLOOR and FLOOR[room_of(other)] < FLOOR[room]
-        if room_of(other) == room or other == "" or (below and room_of(other) not in NEVER.get(room, set())):
+        if (
+            room_of(other) == room
+            or other == ""
+            or (below and room_of(other) not in NEVER.get(room, set()))
+        ):
             allowed.add(other)
     return set(others) - allowed
 
 
 def test_the_plan_is_of_this_house():
     assert {room_of(name) for name in FILES} - {""} == set(FLOOR), "each room is on a floor"
-    assert {"types", "losses", "agents.ddpg", "envs.brax", "runs.cli.commands", "runs.presets.td3", "host.loop"} <= set(FILES)
+    assert {
+        "types",
+        "losses",
+        "agents.ddpg",
+        "envs.brax",
+        "runs.cli.commands",
+        "runs.presets.td3",
+        "host.loop",
+    } <= set(FILES)
     assert IMPORTS["agents.ddpg"] >= {"losses", "agents.actor_critic", "types"}
-    assert IMPORTS["runs.presets.components"] >= {"networks", "agents", "noise", "replay", "returns", "behaviour"}, (
-        "lazy ones too"
-    )
+    assert IMPORTS["runs.presets.components"] >= {
+        "networks",
+        "agents",
+        "noise",
+        "replay",
+        "returns",
+        "behaviour",
+    }, "lazy ones too"
 
 
 @pytest.mark.skipif(not (ROOT.parent / ".git").exists(), reason="this is not a checkout")
 def test_no_file_of_the_package_is_ignored():
     """What git ignores is in no clone, and in no wheel either."""
     names = [str(path) for path in FILES.values()]
-    found = subprocess.run(["git", "check-ignore", "--no-index", *names], cwd=ROOT.parent, capture_output=True, text=True)
+    found = subprocess.run(
+        ["git", "check-ignore", "--no-index", *names],
+        cwd=ROOT.parent,
+        capture_output=True,
+        text=True,
+    )
     assert (found.stdout, found.returncode) == ("", 1), found.stderr
 
 
@@ -123,7 +160,11 @@ def test_a_wrong_import_is_refused(name, other):
 
 def test_the_root_alone_names_the_program():
     assert "runs" in ddpg_jax.__all__
-    assert [name for name in FILES if room_of(name) != "runs" and any(room_of(x) == "runs" for x in IMPORTS[name])] == [""]
+    assert [
+        name
+        for name in FILES
+        if room_of(name) != "runs" and any(room_of(x) == "runs" for x in IMPORTS[name])
+    ] == [""]
 
 
 def test_algorithms_do_not_know_each_other():
@@ -135,8 +176,11 @@ def test_algorithms_do_not_know_each_other():
 
 
 def test_there_is_no_circle():
-    """Between files: what a file imports at its top or inside functions, the package's lazy root left out."""
-    graph = {name: {other for other in IMPORTS[name] if other in FILES} - {""} for name in FILES if name}
+    """Between files: what a file imports at its top or inside functions, the package's lazy root
+    left out."""
+    graph = {
+        name: {other for other in IMPORTS[name] if other in FILES} - {""} for name in FILES if name
+    }
     # A package's own __init__ gathers its files; they do not look back at it.
     graph = {name: others - {name.rpartition(".")[0]} for name, others in graph.items()}
     while leaves := {name for name, others in graph.items() if not others & set(graph)}:
@@ -145,17 +189,29 @@ def test_there_is_no_circle():
 
 
 def test_rooms_and_arrows():
-    """22 rooms and 70 arrows; more want a reason. The last: `compiling`, and the three rooms that compile; `health` and `host`
-    keep what they watch as a vector of `sums`; `networks` ask `checks` what an image is."""
+    """22 rooms and 70 arrows; more want a reason. The last: `compiling`, and the three rooms that
+    compile; `health` and `host` keep what they watch as a vector of `sums`; `networks` ask `checks`
+    what an image is."""
     assert len(FLOOR) <= 22
     assert len(ARROWS) <= 70
 
 
 def test_importing_the_package_imports_no_simulator():
     heavy = ["jax", "jaxlib", "numpy", "flax", "optax", "brax", "gymnasium", "mujoco"]
-    for module in ("ddpg_jax", "ddpg_jax.runs", "ddpg_jax.runs.presets", "ddpg_jax.runs.cli.commands"):
+    for module in (
+        "ddpg_jax",
+        "ddpg_jax.runs",
+        "ddpg_jax.runs.presets",
+        "ddpg_jax.runs.cli.commands",
+    ):
         code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT.parent,
+        )
         assert run.stdout.strip() == "[]", module
 
 
@@ -163,14 +219,20 @@ def test_importing_the_package_imports_no_simulator():
 def test_no_callback_to_the_host(name):
     callbacks = {"pure_callback", "io_callback", "host_callback"}
     for node in ast.walk(TREES[name]):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        names = (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            else []
+        )
         if isinstance(node, ast.ImportFrom):
             names += [f"{node.module}.{alias.name}" for alias in node.names]
         if isinstance(node, ast.Attribute):
             names = [ast.unparse(node), node.attr]
         for found in names:
             assert found not in callbacks, f"line {node.lineno}"
-            assert found != "jax.debug" and not found.startswith("jax.debug."), f"line {node.lineno}"  # noqa: PT018
+            assert found != "jax.debug" and not found.startswith("jax.debug."), (
+                f"line {node.lineno}"
+            )  # noqa: PT018
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -180,7 +242,8 @@ def test_public_functions_and_classes_have_docstrings(name):
     public = [
         node
         for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        and not node.name.startswith("_")
     ]
     assert [node.name for node in public if not ast.get_docstring(node)] == []
 
@@ -203,7 +266,9 @@ FUNCTIONS = [found for name, tree in TREES.items() for found in functions(tree, 
 
 
 def test_functions_are_short_and_shallow():
-    assert {name for name, lines, _ in FUNCTIONS if lines > FUNCTION_LINES} == set(LONG), "each named, with its reason"
+    assert {name for name, lines, _ in FUNCTIONS if lines > FUNCTION_LINES} == set(LONG), (
+        "each named, with its reason"
+    )
     assert [name for name, _, depth in FUNCTIONS if depth > NESTING] == []
 
 
@@ -213,11 +278,13 @@ def test_files_are_short(name):
 
 
 def test_a_number_is_found_by_its_name_on_its_way():
-    """``--tau`` from the command line to the agent: every file on the way but the parser, which lists fields, names it."""
+    """``--tau`` from the command line to the agent: every file on the way but the parser, which
+    lists fields, names it."""
     way = ("runs.options.hyperparameters", "runs.presets.td3", "agents.td3", "agents.actor_critic")
     for name in way:
         assert re.search(r"\btau\b", FILES[name].read_text()), name
     source = "".join(path.read_text() for name, path in FILES.items() if room_of(name) == "runs")
     assert not re.search(
-        r"getattr\((preset|hyperparameters), name\)", source.replace("getattr(hyperparameters, name) == both", "")
+        r"getattr\((preset|hyperparameters), name\)",
+        source.replace("getattr(hyperparameters, name) == both", ""),
     )

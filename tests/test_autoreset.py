@@ -14,7 +14,8 @@ LIMIT = 5
 
 
 def counting(traces=None):
-    """Observes which start the episode had and how many steps ago; terminates on a positive action, reward 10 count.
+    """Observes which start the episode had and how many steps ago; terminates on a positive action,
+    reward 10 count.
 
     Some leaves are weakly typed on purpose, as Brax's are.
     """
@@ -67,11 +68,26 @@ def test_each_step_is_what_a_slow_reading_says(fresh):
             assert steps.reward[t, e] == 10 * count
             fails, full = actions[t, e, 0] > 0, count == LIMIT
             assert steps.terminated[t, e] == fails
-            assert steps.truncated[t, e] == (full and not fails)  # exactly at the limit, termination wins
-            seen["both" if fails and full else "terminated" if fails else "truncated" if full else "neither"] += 1
+            assert steps.truncated[t, e] == (
+                full and not fails
+            )  # exactly at the limit, termination wins
+            seen[
+                "both"
+                if fails and full
+                else "terminated"
+                if fails
+                else "truncated"
+                if full
+                else "neither"
+            ] += 1
             if fails or full:
-                assert fresh is not None or steps.observation["start"][t, e] != start  # shared by a pool: see below
-                start, count = steps.observation["start"][t, e], 0  # the next step must go on from here
+                assert (
+                    fresh is not None or steps.observation["start"][t, e] != start
+                )  # shared by a pool: see below
+                start, count = (
+                    steps.observation["start"][t, e],
+                    0,
+                )  # the next step must go on from here
             assert steps.observation["start"][t, e] == start
             assert steps.observation["count"][t, e] == count
         assert final.state["start"][e] == start
@@ -80,7 +96,8 @@ def test_each_step_is_what_a_slow_reading_says(fresh):
 
 
 def test_a_state_that_cuts_its_episode_off_truncates_it():
-    """After three steps, if the start was an even number; else the time limit of 5. Termination wins over both."""
+    """After three steps, if the start was an even number; else the time limit of 5. Termination
+    wins over both."""
     cuts = lambda state: (state["count"] == 3) & (state["start"] % jnp.uint32(2) == 0)
     actions = act(8, 200, 0.2)
     _, steps, _ = play(batch(counting()._replace(truncated=cuts), 8, LIMIT), actions)
@@ -88,12 +105,23 @@ def test_a_state_that_cuts_its_episode_off_truncates_it():
     fails, early, late = actions[..., 0] > 0, (count == 3) & even, count == LIMIT
     np.testing.assert_array_equal(steps.terminated, fails)
     np.testing.assert_array_equal(steps.truncated, (early | late) & ~fails)
-    assert min((early & fails).sum(), (early & ~fails).sum(), ((count == 3) & ~even).sum(), (late & ~fails).sum()) > 20
-    # The next step goes on from a fresh start where the episode ended, and from the successor elsewhere.
+    assert (
+        min(
+            (early & fails).sum(),
+            (early & ~fails).sum(),
+            ((count == 3) & ~even).sum(),
+            (late & ~fails).sum(),
+        )
+        > 20
+    )
+    # The next step goes on from a fresh start where the episode ended, and from the successor
+    # elsewhere.
     done = steps.terminated | steps.truncated
     np.testing.assert_array_equal(steps.observation["count"], np.where(done, 0, count))
     np.testing.assert_array_equal(count[1:], steps.observation["count"][:-1] + 1)
-    np.testing.assert_array_equal(steps.observation["start"] == steps.next_observation["start"], ~done)
+    np.testing.assert_array_equal(
+        steps.observation["start"] == steps.next_observation["start"], ~done
+    )
     assert np.all(count[~even] <= LIMIT)
     assert np.all(count[even] <= 3)
 
@@ -103,7 +131,10 @@ def test_discount_is_zero_only_where_terminated():
     env = batch(counting(), num_envs, LIMIT)
     behaviour = Behaviour(
         lambda key, action: action,
-        lambda state, agent, observation, key, reset: (jax.random.uniform(key, state.shape, minval=-1, maxval=0.3), state),
+        lambda state, agent, observation, key, reset: (
+            jax.random.uniform(key, state.shape, minval=-1, maxval=0.3),
+            state,
+        ),
     )
     step = rollout.collect(env, behaviour)
     collector = rollout.begin(env, behaviour, jax.random.key(0))
@@ -118,9 +149,12 @@ def test_discount_is_zero_only_where_terminated():
 
 @pytest.mark.parametrize("fresh", [None, 1, 3, 8])
 def test_environments_that_end_together_start_apart_and_no_start_repeats_for_ever(fresh):
-    """Every episode lasts one step. A start of the pool lives E / fresh steps, then it is replaced."""
+    """Every episode lasts one step. A start of the pool lives E / fresh steps, then it is
+    replaced."""
     num_envs, length = 8, 300
-    first, steps, _ = play(batch(counting(), num_envs, 1, fresh_per_step=fresh), act(num_envs, length, 0))
+    first, steps, _ = play(
+        batch(counting(), num_envs, 1, fresh_per_step=fresh), act(num_envs, length, 0)
+    )
     starts = np.concatenate([first["start"][None], steps.observation["start"]])
     assert all(len(np.unique(row)) == num_envs for row in starts)
     drawn = {None: 8, 1: 1, 3: 4, 8: 8}[fresh]  # 3 does not divide 8: rounded up to whole slices
@@ -137,7 +171,9 @@ def test_successive_episodes_start_apart(fresh):
     num_envs = 4
     env = batch(counting(), num_envs, num_envs, fresh_per_step=fresh)
     first, steps, _ = play(env, act(num_envs, 10 * num_envs, 0))
-    starts = np.concatenate([first["start"][None], steps.observation["start"][num_envs - 1 :: num_envs]])
+    starts = np.concatenate(
+        [first["start"][None], steps.observation["start"][num_envs - 1 :: num_envs]]
+    )
     assert starts.shape == (11, num_envs)
     assert len(np.unique(starts)) == starts.size
 
@@ -169,8 +205,15 @@ def test_traced_once_with_strong_and_stable_types(fresh):
     assert step._cache_size() == 1
     assert traces == [(1,)]
     assert not any(leaf.weak_type for leaf in jax.tree.leaves((state, time_step)))
-    assert (time_step.reward.dtype, time_step.terminated.dtype, time_step.truncated.dtype) == (jnp.float32, bool, bool)
-    expected = {"start": jax.ShapeDtypeStruct((), jnp.uint32), "count": jax.ShapeDtypeStruct((), jnp.int32)}
+    assert (time_step.reward.dtype, time_step.terminated.dtype, time_step.truncated.dtype) == (
+        jnp.float32,
+        bool,
+        bool,
+    )
+    expected = {
+        "start": jax.ShapeDtypeStruct((), jnp.uint32),
+        "count": jax.ShapeDtypeStruct((), jnp.int32),
+    }
     assert env.observation == expected
     assert env.action == jax.ShapeDtypeStruct((1,), jnp.float32)
 
@@ -234,15 +277,21 @@ def test_every_episode_has_a_system_of_its_own():
     _, steps, _ = play(env, np.zeros((30, 4, 1)))
     masses = np.asarray(steps.next_observation)[..., 0]
     np.testing.assert_allclose(
-        np.asarray(steps.next_observation)[..., 1], masses * (np.arange(30) % LIMIT + 1)[:, None], rtol=1e-6
+        np.asarray(steps.next_observation)[..., 1],
+        masses * (np.arange(30) % LIMIT + 1)[:, None],
+        rtol=1e-6,
     )
     assert len(np.unique(masses)) == 4 * 30 // LIMIT, "one an episode"
     assert np.all((masses >= 1) & (masses < 2))
 
 
 def test_what_a_single_says_of_its_state_is_heard_through_randomisation():
-    """Episodes of 3.5 steps of mass 1 are cut off; masses are 1 and 2, so that is after four steps or two."""
-    told = {"truncated": lambda state: state["at"] >= 3.5, "scene": lambda state: {"ball": state["at"]}}
+    """Episodes of 3.5 steps of mass 1 are cut off; masses are 1 and 2, so that is after four steps
+    or two."""
+    told = {
+        "truncated": lambda state: state["at"] >= 3.5,
+        "scene": lambda state: {"ball": state["at"]},
+    }
     single = randomized(
         lambda system: weighing(system)._replace(**told),
         jnp.ones(()),
@@ -252,22 +301,31 @@ def test_what_a_single_says_of_its_state_is_heard_through_randomisation():
     _, steps, final = play(env, np.zeros((40, 8, 1)))
     mass, at = np.moveaxis(np.asarray(steps.next_observation), -1, 0)
     np.testing.assert_array_equal(steps.truncated, at >= 3.5)
-    assert {(float(m), float(x)) for m, x in zip(mass[at >= 3.5], at[at >= 3.5], strict=True)} == {(1, 4), (2, 4)}
+    assert {(float(m), float(x)) for m, x in zip(mass[at >= 3.5], at[at >= 3.5], strict=True)} == {
+        (1, 4),
+        (2, 4),
+    }
     shown = jax.vmap(env.single.scene)(env.single_state(final))
     np.testing.assert_array_equal(shown["ball"], np.where(steps.truncated[-1], 0, at[-1]))
 
 
 def test_what_is_said_of_a_state_is_said_of_the_episodes_own_system():
-    """Each scene shows the mass that was drawn, 2, and an episode is cut off after that many steps; the plain mass is 1."""
+    """Each scene shows the mass that was drawn, 2, and an episode is cut off after that many steps;
+    the plain mass is 1."""
 
     def using(mass):
-        told = {"truncated": lambda state: state["at"] >= 2 * mass, "scene": lambda state: {"mass": mass}}
+        told = {
+            "truncated": lambda state: state["at"] >= 2 * mass,
+            "scene": lambda state: {"mass": mass},
+        }
         return weighing(mass)._replace(**told)
 
     single = randomized(using, jnp.ones(()), lambda system, keys: (jnp.full(keys.shape, 2.0), 0))
     env = batch(single, 3, LIMIT)
     _, steps, final = play(env, np.zeros((8, 3, 1)))
-    np.testing.assert_array_equal(jax.vmap(env.single.scene)(env.single_state(final))["mass"], np.full(3, 2.0))
+    np.testing.assert_array_equal(
+        jax.vmap(env.single.scene)(env.single_state(final))["mass"], np.full(3, 2.0)
+    )
     at = np.asarray(steps.next_observation)[..., 1]
     np.testing.assert_array_equal(steps.truncated, at >= 4)
     assert at.max() == 4

@@ -1,4 +1,5 @@
-"""Each measuring command runs at a tiny size and writes the figures it promises; the figures themselves mean nothing here."""
+"""Each measuring command runs at a tiny size and writes the figures it promises; the figures
+themselves mean nothing here."""
 
 import importlib.util
 import json
@@ -64,7 +65,9 @@ def test_throughput(tmp_path: Path) -> None:
         middle[name] = values["median"]
     parts = middle["env"] + middle["update"] + middle["replay"]
     assert result["ratios"]["loop_over_parts"] == pytest.approx(middle["loop"] / parts)
-    assert result["ratios"]["replay_large_over_small_both_full"] == pytest.approx(middle["replay"] / middle["replay_small"])
+    assert result["ratios"]["replay_large_over_small_both_full"] == pytest.approx(
+        middle["replay"] / middle["replay_small"]
+    )
     # 2 seeds of 4 environments and of 2 updates in each iteration.
     assert result["rates"]["loop_env_steps_per_second"] == pytest.approx(8 / middle["loop"])
     assert result["rates"]["loop_updates_per_second"] == pytest.approx(4 / middle["loop"])
@@ -92,7 +95,16 @@ def test_driving(tmp_path: Path) -> None:
         "n-step": 1,
     }
     options = [text for name, value in small.items() for text in (f"--{name}", str(value))]
-    options = ["--seeds", "1", "--work", str(tmp_path / "work"), "--only", "features", "--", *options]
+    options = [
+        "--seeds",
+        "1",
+        "--work",
+        str(tmp_path / "work"),
+        "--only",
+        "features",
+        "--",
+        *options,
+    ]
     rows = measure(tmp_path, "studies/driving.py", *options, "--evaluation-episodes", "2")["rows"]
     assert rows["straight"]["metres_per_disengagement"]["max"] < 30
     assert rows["random"]["metres_per_disengagement"]["max"] < 15
@@ -104,7 +116,9 @@ def test_driving(tmp_path: Path) -> None:
     assert learned["training"]["until_driven"] is None  # 50 steps are 14 m at most
     assert learned["roads_driven"] in range(21)
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
-    again = measure(tmp_path, "studies/driving.py", *options, "--no-such-option")["rows"]  # nothing is trained anew
+    again = measure(tmp_path, "studies/driving.py", *options, "--no-such-option")[
+        "rows"
+    ]  # nothing is trained anew
     assert again["features"]["runs"] == rows["features"]["runs"]
 
 
@@ -113,14 +127,17 @@ def test_pendulum_lecture(tmp_path: Path) -> None:
     result = measure(tmp_path, "studies/pendulum_lecture.py", "--seeds", "2", "--episodes", "4")
     assert [len(scores) for scores in result["scores"]] == [4, 4]
     assert all(-2_000 < score < -100 for scores in result["scores"] for score in scores)
-    assert result["last_trailing_mean"] == pytest.approx([sum(scores) / 4 for scores in result["scores"]], abs=0.01)
+    assert result["last_trailing_mean"] == pytest.approx(
+        [sum(scores) / 4 for scores in result["scores"]], abs=0.01
+    )
     assert result["episodes_until_solved"] == result["episodes_until_solved_strict"] == [None, None]
     assert result["reached"] == {"episodes_until_solved": 0, "episodes_until_solved_strict": 0}
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_pendulum_lecture_counts_episodes() -> None:
-    """A score of -1000, then -100: the mean of n of them, -100 - 900 / n, first exceeds -300 at n = 5."""
+    """A score of -1000, then -100: the mean of n of them, -100 - 900 / n, first exceeds -300 at n =
+    5."""
     code = (
         "import sys; sys.path.insert(0, 'benchmarks/studies'); import numpy as np, pendulum_lecture as study\n"
         "scores = np.full((1, 150), -100.0); scores[0, 0] = -1000.0\n"
@@ -134,9 +151,34 @@ def test_pendulum_lecture_counts_episodes() -> None:
 
 @pytest.mark.slow
 def test_learning(tmp_path: Path) -> None:
-    options = ["--seeds", "2", "--threshold=-2000", "--cache", "warm", "--random", "--episodes", "10"]
-    small = ["--", "--total-timesteps", "200", "--learning-starts", "100", "--steps-per-chunk", "100"]
-    result = measure(tmp_path, "studies/learning.py", "pendulum", *options, *small, "--evaluation-episodes", "100")
+    options = [
+        "--seeds",
+        "2",
+        "--threshold=-2000",
+        "--cache",
+        "warm",
+        "--random",
+        "--episodes",
+        "10",
+    ]
+    small = [
+        "--",
+        "--total-timesteps",
+        "200",
+        "--learning-starts",
+        "100",
+        "--steps-per-chunk",
+        "100",
+    ]
+    result = measure(
+        tmp_path,
+        "studies/learning.py",
+        "pendulum",
+        *options,
+        *small,
+        "--evaluation-episodes",
+        "100",
+    )
     assert [run["seed"] for run in result["seeds"]] == [0, 1]
     for run in result["seeds"]:
         assert 0 < run["train_seconds"] < run["wall_seconds"]
@@ -156,7 +198,11 @@ def test_learning(tmp_path: Path) -> None:
     assert result["config"]["total_timesteps"] == 200
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks/results").glob("learning_*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "benchmarks/results").glob("learning_*.json")),
+    ids=lambda path: path.stem,
+)
 def test_what_was_learned_belongs_to_a_task(path: Path) -> None:
     """The README's table has a row for each, in the order of the tasks."""
     env = json.loads(path.read_text())["settings"]["env"]
@@ -164,7 +210,9 @@ def test_what_was_learned_belongs_to_a_task(path: Path) -> None:
 
 
 def test_learning_reports_a_run_that_fails(tmp_path: Path) -> None:
-    done = call("studies/learning.py", "pendulum", "--seeds", "1", "--", "--preset", "defualt", cwd=tmp_path)
+    done = call(
+        "studies/learning.py", "pendulum", "--seeds", "1", "--", "--preset", "defualt", cwd=tmp_path
+    )
     assert done.returncode == 1
     assert "did you mean 'default'?" in done.stderr
     assert "Traceback" not in done.stderr
@@ -178,7 +226,18 @@ def check(code: str) -> None:
 
 @pytest.mark.slow
 def test_family(tmp_path: Path) -> None:
-    sizes = ("--hidden", "8", "--batch-size", "8", "--num-atoms", "5", "--iterations", "2", "--repetitions", "2")
+    sizes = (
+        "--hidden",
+        "8",
+        "--batch-size",
+        "8",
+        "--num-atoms",
+        "5",
+        "--iterations",
+        "2",
+        "--repetitions",
+        "2",
+    )
     result = measure(tmp_path, "family.py", *sizes)
     each, ratios = result["seconds_per_iteration"], result["ratios"]
     assert set(result["updates_per_second"]) == {"ddpg", "td3", "d4pg", "td3_categorical"}
@@ -198,11 +257,11 @@ def test_family(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_family_learns(tmp_path: Path) -> None:
-    small = (
-        "--total-timesteps 330 --steps-per-chunk 100 --learning-starts 100 --hidden 8 --batch-size 4 --evaluation-episodes 2"
-    )
+    small = "--total-timesteps 330 --steps-per-chunk 100 --learning-starts 100 --hidden 8 --batch-size 4 --evaluation-episodes 2"
     contestants = ("plain=default", "twins=td3 --target-noise 0.1 --policy-delay 1")
-    result = measure(tmp_path, "studies/family.py", "pendulum", "--seeds", "2", "--options", small, *contestants)
+    result = measure(
+        tmp_path, "studies/family.py", "pendulum", "--seeds", "2", "--options", small, *contestants
+    )
     assert list(result["contestants"]) == ["plain", "twins"]
     for each in result["contestants"].values():
         assert each["curve"]["env_steps"] == [200, 300]
@@ -212,19 +271,38 @@ def test_family_learns(tmp_path: Path) -> None:
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("sbx") is None, reason="SBX is not installed: pip install sbx-rl")
+@pytest.mark.skipif(
+    importlib.util.find_spec("sbx") is None, reason="SBX is not installed: pip install sbx-rl"
+)
 @pytest.mark.parametrize("agent", ["ddpg", "td3"])
 def test_sbx(tmp_path: Path, agent: str) -> None:
-    sizes = ("--steps", "4", "--capacity", "64", "--batch-size", "8", "--hidden", "8", "--repetitions", "2")
+    sizes = (
+        "--steps",
+        "4",
+        "--capacity",
+        "64",
+        "--batch-size",
+        "8",
+        "--hidden",
+        "8",
+        "--repetitions",
+        "2",
+    )
     result = measure(tmp_path, "peers/sbx.py", "--agent", agent, *sizes)
     assert set(result["updates_per_second"]) == {"sbx", "ddpg_jax"}
     rates = [result["updates_per_second"][name] for name in ("ddpg_jax", "sbx")]
     assert result["ratio_of_medians"] == pytest.approx(rates[0]["median"] / rates[1]["median"])
-    assert result["pair_ratios"] == pytest.approx([a / b for a, b in zip(rates[0]["values"], rates[1]["values"], strict=True)])
+    assert result["pair_ratios"] == pytest.approx(
+        [a / b for a, b in zip(rates[0]["values"], rates[1]["values"], strict=True)]
+    )
 
 
-@pytest.mark.parametrize(("script", "module", "package"), [("sbx", "sbx", "sbx-rl"), ("rejax_loop", "rejax", "rejax")])
-def test_a_peer_that_is_missing_is_one_sentence(tmp_path: Path, script: str, module: str, package: str) -> None:
+@pytest.mark.parametrize(
+    ("script", "module", "package"), [("sbx", "sbx", "sbx-rl"), ("rejax_loop", "rejax", "rejax")]
+)
+def test_a_peer_that_is_missing_is_one_sentence(
+    tmp_path: Path, script: str, module: str, package: str
+) -> None:
     if importlib.util.find_spec(module) is not None:
         pytest.skip(f"{module} is installed")
     done = call(f"peers/{script}.py", cwd=tmp_path)
@@ -234,9 +312,12 @@ def test_a_peer_that_is_missing_is_one_sentence(tmp_path: Path, script: str, mod
 
 
 def test_accelerator(tmp_path: Path) -> None:
-    """The part of updates at toy size: every measurement is in the JSON, or left out by the budget of time."""
+    """The part of updates at toy size: every measurement is in the JSON, or left out by the budget
+    of time."""
     for minutes, measured in (("7", 2), ("0", 0)):
-        done = call("accelerator.py", "updates", "--toy", "--out", str(tmp_path), "--minutes", minutes)
+        done = call(
+            "accelerator.py", "updates", "--toy", "--out", str(tmp_path), "--minutes", minutes
+        )
         assert done.returncode == 0, done.stderr
         result = json.loads((tmp_path / "accelerator_updates.json").read_text())
         assert len(result["measured"]) == measured
@@ -260,7 +341,8 @@ def test_accelerator_counts_members_that_are_through() -> None:
 
 @pytest.mark.slow
 def test_a_mark_is_reached_by_the_first_evaluation_above_it() -> None:
-    """Of a run of three chunks that ends below the highest mark, of one above, and of one whose minutes are over at once."""
+    """Of a run of three chunks that ends below the highest mark, of one above, and of one whose
+    minutes are over at once."""
     check(
         "from benchmarks import reach\n"
         "config = reach.make_config('pendulum', 'fast-td3', **reach.TOY)\n"
@@ -314,7 +396,18 @@ def test_predicted() -> None:
 
 
 def test_updates(tmp_path: Path) -> None:
-    sizes = ("--agent", "td3", "--batch-size", "4", "--hidden", "8", "--updates", "4", "--repetitions", "2")
+    sizes = (
+        "--agent",
+        "td3",
+        "--batch-size",
+        "4",
+        "--hidden",
+        "8",
+        "--updates",
+        "4",
+        "--repetitions",
+        "2",
+    )
     result = measure(tmp_path, "updates.py", *sizes)
     (one,) = result["measured"]
     rates = {name: each["median"] for name, each in one["updates_per_second"].items()}
@@ -345,46 +438,85 @@ def test_suite_lists_what_it_runs() -> None:
 
 
 def test_scaling(tmp_path: Path) -> None:
-    """A measured round, and with it the all-reduces of a TD3 that is 64 wide: two of its critics, and the actor's."""
+    """A measured round, and with it the all-reduces of a TD3 that is 64 wide: two of its critics,
+    and the actor's."""
     rows = measure(tmp_path, "scaling.py")["rows"]
     row = next(row for row in rows if (row["task"], row["num_envs"]) == ("pendulum", 4_096))
     actor, critic = 4 * 64 + 65 * 64 + 65 * 1, 5 * 64 + 65 * 64 + 65 * 1
     assert row["all_reduced_bytes"] == [4 * 2 * critic] * 2 + [4 * actor]
     ring = sum(2 * 7 / 8 * size / 450e9 + 3 * 4e-6 for size in row["all_reduced_bytes"])
     assert row["seconds_of_all_reduces"]["8"] == pytest.approx(ring)
-    assert row["weak"]["8"] == pytest.approx(row["seconds_per_round"] / (row["seconds_per_round"] + ring))
+    assert row["weak"]["8"] == pytest.approx(
+        row["seconds_per_round"] / (row["seconds_per_round"] + ring)
+    )
     assert "T_1(share) / T(n)" in (tmp_path / "out.md").read_text()
 
 
 @pytest.mark.slow
 def test_faults(tmp_path: Path) -> None:
-    """Members that evolve on eight devices, killed three times; a kill that was not survived is an error of the command."""
-    counts = measure(tmp_path, "faults.py", "--kills", "3", "--only", "evolving population")["cases"]["evolving population"]
+    """Members that evolve on eight devices, killed three times; a kill that was not survived is an
+    error of the command."""
+    counts = measure(tmp_path, "faults.py", "--kills", "3", "--only", "evolving population")[
+        "cases"
+    ]["evolving population"]
     assert counts["kills"] == counts["restored bit for bit"] == 3
     assert counts["came to the end"] == counts["and were the same there"] > 0
-    assert counts["and it says that it is not bit for bit"] == counts["resumed on other devices"] == 2
+    assert (
+        counts["and it says that it is not bit for bit"] == counts["resumed on other devices"] == 2
+    )
 
 
 @pytest.mark.slow
 def test_members(tmp_path: Path) -> None:
-    sizes = ("--members", "4", "--hidden", "8", "--batch-size", "4", "--updates", "8", "--repetitions", "2")
+    sizes = (
+        "--members",
+        "4",
+        "--hidden",
+        "8",
+        "--batch-size",
+        "4",
+        "--updates",
+        "8",
+        "--repetitions",
+        "2",
+    )
     (one,) = measure(tmp_path, "members.py", *sizes)["measured"]
     rates = {way: each["median"] for way, each in one["updates_per_second"].items()}
     assert set(rates) == {"one", "vmap", "loop_1", "vmap_2_devices", "loop_1_2_devices"}
-    assert one["over_one"]["loop_1_2_devices"] == pytest.approx(rates["loop_1_2_devices"] / rates["one"])
+    assert one["over_one"]["loop_1_2_devices"] == pytest.approx(
+        rates["loop_1_2_devices"] / rates["one"]
+    )
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
 def test_autoencoder(tmp_path: Path) -> None:
-    """As the best linear one it begins, and even of few pictures of random episodes that is better than the mean picture."""
-    small = {"total_timesteps": 1_000, "learning_starts": 200, "batch_size": 8, "hidden": (8,), "evaluation_episodes": 2}
-    small |= {"images": 512, "image_updates": 1, "env_options": {"camera_size": 16, "time_limit": 40}}
-    run = runs.train("lane", preset="drive", run_dir=tmp_path / "run", progress=False, **small).folder
+    """As the best linear one it begins, and even of few pictures of random episodes that is better
+    than the mean picture."""
+    small = {
+        "total_timesteps": 1_000,
+        "learning_starts": 200,
+        "batch_size": 8,
+        "hidden": (8,),
+        "evaluation_episodes": 2,
+    }
+    small |= {
+        "images": 512,
+        "image_updates": 1,
+        "env_options": {"camera_size": 16, "time_limit": 40},
+    }
+    run = runs.train(
+        "lane", preset="drive", run_dir=tmp_path / "run", progress=False, **small
+    ).folder
     result = measure(tmp_path, "studies/autoencoder.py", str(run), "--count", "100")
     (one,) = result["runs"]
     assert (result["images"], one["size"]) == (100, 16)
-    assert 1 < result["least_factor"] == one["factor"] == pytest.approx(one["mean_image"] / one["error"])
+    assert (
+        1
+        < result["least_factor"]
+        == one["factor"]
+        == pytest.approx(one["mean_image"] / one["error"])
+    )
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 

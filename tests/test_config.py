@@ -102,7 +102,10 @@ def test_every_preset_composes_and_cites(name):
     parts, agent_state, _ = composed(name)
     preset, hyperparameters = PRESETS[name], make_config("pendulum", name).hyperparameters
     assert len(preset.source) > 40
-    assert any(year in preset.source for year in ("2015", "2018", "2025")) or "lecture" in preset.source
+    assert (
+        any(year in preset.source for year in ("2015", "2018", "2025"))
+        or "lecture" in preset.source
+    )
     assert preset.summary
     action = parts.agent.act(agent_state, jnp.zeros((1, 3)))
     assert action.shape == (1, 1)
@@ -110,15 +113,16 @@ def test_every_preset_composes_and_cites(name):
     width = hyperparameters.hidden[0]
     assert (3, width) in kernels(agent_state.actor.params), "the preset's widths reach the actor"
     leaves = jax.tree.leaves(jax.eval_shape(parts.replay.init, {"x": jnp.zeros(())}))
-    assert hyperparameters.replay_capacity in [leaf.shape[0] for leaf in leaves if leaf.ndim == 2], (
-        "the preset's capacity reaches the replay"
-    )
+    assert hyperparameters.replay_capacity in [
+        leaf.shape[0] for leaf in leaves if leaf.ndim == 2
+    ], "the preset's capacity reaches the replay"
 
 
 @pytest.mark.parametrize(
     ("name", "critic", "bound"),
     [
-        # 3 observations, 1 action. In the paper the action joins at the second layer: 400 + 1 inputs.
+        # 3 observations, 1 action. In the paper the action joins at the second layer: 400 + 1
+        # inputs.
         ("paper", [(3, 400), (300, 1), (401, 300)], 3e-3),
         ("pendulum-lecture", [(4, 64), (64, 1), (64, 64)], 1 / 8),
         ("default", [(4, 64), (64, 1), (64, 64)], 3e-3),
@@ -128,25 +132,38 @@ def test_shape_and_start_of_the_networks(name, critic, bound):
     _, agent_state, _ = composed(name)
     assert kernels(agent_state.critic.params) == critic
     for network in (agent_state.actor, agent_state.critic):
-        last = max(np.abs(leaf).max() for leaf in jax.tree.leaves(network.params) if leaf.shape in (critic[1], (1,)))
+        last = max(
+            np.abs(leaf).max()
+            for leaf in jax.tree.leaves(network.params)
+            if leaf.shape in (critic[1], (1,))
+        )
         assert bound / 2 < last <= bound
 
 
-@pytest.mark.parametrize(("name", "bounded"), [("default", True), ("paper", True), ("pendulum-lecture", False)])
+@pytest.mark.parametrize(
+    ("name", "bounded"), [("default", True), ("paper", True), ("pendulum-lecture", False)]
+)
 def test_only_the_lecture_has_a_linear_actor_and_stores_unclipped_actions(name, bounded):
     parts, agent_state, _ = composed(name)
-    wide = agent_state.replace(actor=agent_state.actor.replace(params=jax.tree.map(lambda x: 50 * x, agent_state.actor.params)))
+    wide = agent_state.replace(
+        actor=agent_state.actor.replace(
+            params=jax.tree.map(lambda x: 50 * x, agent_state.actor.params)
+        )
+    )
     observation = 100 * jax.random.normal(jax.random.key(1), (64, 3))
     actions = parts.agent.act(wide, observation)
     state = parts.behaviour.init(jax.random.key(2), jnp.zeros((64, 1)))
-    stored, _ = parts.behaviour.act(state, wide, observation, jax.random.key(3), jnp.ones((64,), bool))
+    stored, _ = parts.behaviour.act(
+        state, wide, observation, jax.random.key(3), jnp.ones((64,), bool)
+    )
     assert (np.abs(actions).max() <= 1) == bounded
     assert (np.abs(stored).max() <= 1) == bounded
 
 
 @pytest.mark.parametrize(("name", "forgets"), [("paper", True), ("pendulum-lecture", False)])
 def test_ornstein_uhlenbeck_of_paper_and_lecture(name, forgets):
-    """x <- 0.85 x + 0.2 eps; a new episode starts it from zero in the paper, and not in the lecture."""
+    """x <- 0.85 x + 0.2 eps; a new episode starts it from zero in the paper, and not in the
+    lecture."""
     count = 4_000
     parts, agent_state, _ = composed(name)
     observation = jnp.zeros((count, 3))
@@ -155,7 +172,9 @@ def test_ornstein_uhlenbeck_of_paper_and_lecture(name, forgets):
     xs = []
     for step, begins in enumerate((True, False, True)):
         reset = jnp.full((count,), begins)
-        action, state = parts.behaviour.act(state, agent_state, observation, jax.random.key(step), reset)
+        action, state = parts.behaviour.act(
+            state, agent_state, observation, jax.random.key(step), reset
+        )
         xs.append((np.asarray(action) - mean)[:, 0])
     slope = lambda x, y: np.sum(x * y) / np.sum(x * x)
     assert np.std(xs[0]) == pytest.approx(0.2, rel=0.05)
@@ -174,7 +193,9 @@ def test_default_begins_with_uniform_actions():
     assert composed("default")[0].warm_up is None
 
 
-@pytest.mark.parametrize(("name", "terminal"), [("default", False), ("paper", False), ("pendulum-lecture", True)])
+@pytest.mark.parametrize(
+    ("name", "terminal"), [("default", False), ("paper", False), ("pendulum-lecture", True)]
+)
 def test_only_the_lecture_takes_the_time_limit_as_terminal(name, terminal):
     _, _, env = composed(name, num_envs=2, time_limit=2)
     state, _ = env.reset(jax.random.key(0))
@@ -190,24 +211,43 @@ def test_lecture_acts_in_newton_metres():
     _, _, lecture = composed("pendulum-lecture", num_envs=2)
     state, _ = plain.reset(jax.random.key(0))
     _, expected = plain.step(state, jnp.array([[0.5], [1.0]]), jax.random.key(1))
-    _, found = lecture.step(state, jnp.array([[1.0], [7.0]]), jax.random.key(1))  # 7 N m are clipped to 2
+    _, found = lecture.step(
+        state, jnp.array([[1.0], [7.0]]), jax.random.key(1)
+    )  # 7 N m are clipped to 2
     np.testing.assert_array_equal(found.next_observation, expected.next_observation)
     np.testing.assert_array_equal(found.reward, expected.reward)
 
 
 def test_lecture_is_for_the_pendulum_alone():
-    with pytest.raises(ValueError, match=r"'pendulum-lecture' is for the environment 'pendulum', not 'brax/ant'"):
+    with pytest.raises(
+        ValueError, match=r"'pendulum-lecture' is for the environment 'pendulum', not 'brax/ant'"
+    ):
         make_config("brax/ant", "pendulum-lecture")
 
 
 def test_flat_survives_json():
-    config = make_config("brax/ant", "paper", env_options={"backend": "spring"}, seed=3, seeds=2, num_envs=4, tau=0.25, keep=7)
+    config = make_config(
+        "brax/ant",
+        "paper",
+        env_options={"backend": "spring"},
+        seed=3,
+        seeds=2,
+        num_envs=4,
+        tau=0.25,
+        keep=7,
+    )
     flat = config.flat()
     again = from_flat(json.loads(json.dumps(flat)))
     assert again == config
     assert again.flat() == flat
     assert flat["env_options"] == {"backend": "spring"}
-    assert (flat["env"], flat["preset"], flat["seed"], flat["tau"], flat["keep"]) == ("brax/ant", "paper", 3, 0.25, 7)
+    assert (flat["env"], flat["preset"], flat["seed"], flat["tau"], flat["keep"]) == (
+        "brax/ant",
+        "paper",
+        3,
+        0.25,
+        7,
+    )
     assert {field.name for field in fields(config.hyperparameters)} <= set(flat)
     assert {*FREE, *DERIVED} <= set(flat)
 
@@ -216,7 +256,9 @@ def test_number_types_are_those_of_the_values():
     for preset in PRESETS.values():
         for field in fields(preset.hyperparameters):
             value = getattr(preset.hyperparameters, field.name)
-            assert isinstance(value, tuple) or type(value) is hyperparameter_types()[field.name], field.name
+            assert isinstance(value, tuple) or type(value) is hyperparameter_types()[field.name], (
+                field.name
+            )
 
 
 # What a task replaces
@@ -228,30 +270,48 @@ def test_presets_named_after_an_algorithm_are_ours_and_the_others_exact():
     }
 
 
-@pytest.mark.parametrize("task", [task for task in TASKS.values() if task.hyperparameters], ids=lambda task: task.env)
+@pytest.mark.parametrize(
+    "task", [task for task in TASKS.values() if task.hyperparameters], ids=lambda task: task.env
+)
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_ours_take_the_tasks_numbers_and_say_so_and_exact_ones_only_a_support(name, task):
     preset = PRESETS[name]
     if preset.only_for not in (None, task.env):
         return
-    config, known = make_config(task.env, name), {field.name for field in fields(preset.hyperparameters)}
-    changed = {field for field in known if getattr(config.hyperparameters, field) != getattr(preset.hyperparameters, field)}
+    config, known = (
+        make_config(task.env, name),
+        {field.name for field in fields(preset.hyperparameters)},
+    )
+    changed = {
+        field
+        for field in known
+        if getattr(config.hyperparameters, field) != getattr(preset.hyperparameters, field)
+    }
     support = {"v_min", "v_max"} & known
     for field, value in zip(("v_min", "v_max"), task.support, strict=True):
         assert field not in known or getattr(config.hyperparameters, field) == value
     if preset.exact:
         assert changed <= support
     else:
-        assert {field: getattr(config.hyperparameters, field) for field in task.hyperparameters if field in known} == {
-            field: value for field, value in task.hyperparameters.items() if field in known
-        }
+        assert {
+            field: getattr(config.hyperparameters, field)
+            for field in task.hyperparameters
+            if field in known
+        } == {field: value for field, value in task.hyperparameters.items() if field in known}
     assert set(config.replaced) == changed, "each is said"
     for field, (old, new) in config.replaced.items():
-        assert (old, new) == (getattr(preset.hyperparameters, field), getattr(config.hyperparameters, field))
+        assert (old, new) == (
+            getattr(preset.hyperparameters, field),
+            getattr(config.hyperparameters, field),
+        )
         assert f"{field} {new} (preset: {old})" in config.note
     flat = config.flat()
     assert set(flat["replaced"]) == changed
-    said = [line for line in config.note.splitlines() if line.startswith("hyper-parameters found by trying")]
+    said = [
+        line
+        for line in config.note.splitlines()
+        if line.startswith("hyper-parameters found by trying")
+    ]
     assert flat["source"] == " ".join([preset.cites, *said])
 
 
@@ -270,38 +330,96 @@ def test_without_a_task_nothing_is_replaced():
 @pytest.mark.parametrize(
     ("env", "steps"),
     [
-        *[(env, 10_000) for env in ("gymnasium/HalfCheetah-v5", "brax/halfcheetah", "brax/ant", "gymnasium/mine:Ant-v5")],
-        *[(env, 1_000) for env in ("gymnasium/Hopper-v5", "pendulum", "gymnasium/elegant/Ants-v0", "brax/elegant")],
+        *[
+            (env, 10_000)
+            for env in (
+                "gymnasium/HalfCheetah-v5",
+                "brax/halfcheetah",
+                "brax/ant",
+                "gymnasium/mine:Ant-v5",
+            )
+        ],
+        *[
+            (env, 1_000)
+            for env in (
+                "gymnasium/Hopper-v5",
+                "pendulum",
+                "gymnasium/elegant/Ants-v0",
+                "brax/elegant",
+            )
+        ],
     ],
 )
 def test_td3_paper_has_its_random_steps(env, steps):
-    """Fujimoto et al. 2018, section 6.1: 10,000 on HalfCheetah and Ant, 1,000 elsewhere; nothing else is another number."""
+    """Fujimoto et al. 2018, section 6.1: 10,000 on HalfCheetah and Ant, 1,000 elsewhere; nothing
+    else is another number."""
     hyperparameters = make_config(env, "td3-paper").hyperparameters
     assert hyperparameters.learning_starts == steps
-    expected = {"hidden": (400, 300), "batch_size": 100, "actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3}
-    expected |= {"tau": 0.005, "gamma": 0.99, "policy_delay": 2, "target_noise": 0.2, "target_noise_clip": 0.5, "stddev": 0.1}
+    expected = {
+        "hidden": (400, 300),
+        "batch_size": 100,
+        "actor_learning_rate": 1e-3,
+        "critic_learning_rate": 1e-3,
+    }
+    expected |= {
+        "tau": 0.005,
+        "gamma": 0.99,
+        "policy_delay": 2,
+        "target_noise": 0.2,
+        "target_noise_clip": 0.5,
+        "stddev": 0.1,
+    }
     assert {name: getattr(hyperparameters, name) for name in expected} == expected
 
 
 def test_d4pg_paper():
-    """N = 5, prioritised, 32 actors; Acme: 32 samples per inserted step are 32 * 32 / 256 = 4 updates a step."""
+    """N = 5, prioritised, 32 actors; Acme: 32 samples per inserted step are 32 * 32 / 256 = 4
+    updates a step."""
     hyperparameters = make_config("brax/fast", "d4pg-paper").hyperparameters
-    expected = {"n_step": 5, "num_envs": 32, "updates_per_step": 32 * 32 // 256, "batch_size": 256, "num_atoms": 51}
-    expected |= {"v_min": -150.0, "v_max": 150.0, "stddev": 0.3, "max_grad_norm": 40.0, "actor_learning_rate": 1e-4}
-    expected |= {"hidden": (300, 200), "critic_hidden": (400, 300), "replay_capacity": 1_000_000, "priority_exponent": 0.6}
+    expected = {
+        "n_step": 5,
+        "num_envs": 32,
+        "updates_per_step": 32 * 32 // 256,
+        "batch_size": 256,
+        "num_atoms": 51,
+    }
+    expected |= {
+        "v_min": -150.0,
+        "v_max": 150.0,
+        "stddev": 0.3,
+        "max_grad_norm": 40.0,
+        "actor_learning_rate": 1e-4,
+    }
+    expected |= {
+        "hidden": (300, 200),
+        "critic_hidden": (400, 300),
+        "replay_capacity": 1_000_000,
+        "priority_exponent": 0.6,
+    }
     assert {name: getattr(hyperparameters, name) for name in expected} == expected
-    assert make_config("pendulum", "d4pg-paper").hyperparameters.v_min == -1_000.0, "a task's support"
+    assert make_config("pendulum", "d4pg-paper").hyperparameters.v_min == -1_000.0, (
+        "a task's support"
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "warm_up", "chunks"),
     [
         ({"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}, 200, 4),
-        ({"total_timesteps": 699, "learning_starts": 200, "steps_per_chunk": 100}, 200, 4),  # 99 steps are no chunk
+        (
+            {"total_timesteps": 699, "learning_starts": 200, "steps_per_chunk": 100},
+            200,
+            4,
+        ),  # 99 steps are no chunk
         ({"total_timesteps": 700, "learning_starts": 200, "steps_per_chunk": 100}, 200, 5),
         # 10 in steps of 4 environments: 12; (100 - 12) // 8 = 11.
-        ({"total_timesteps": 100, "learning_starts": 10, "steps_per_chunk": 8, "num_envs": 4}, 12, 11),
-        # 1,900 rounds of one step are 19 chunks of 100; 475 of four steps are 19 chunks of 25 rounds.
+        (
+            {"total_timesteps": 100, "learning_starts": 10, "steps_per_chunk": 8, "num_envs": 4},
+            12,
+            11,
+        ),
+        # 1,900 rounds of one step are 19 chunks of 100; 475 of four steps are 19 chunks of 25
+        # rounds.
         ({"total_timesteps": 2_000, "learning_starts": 100}, 100, 19),
         ({"total_timesteps": 2_000, "learning_starts": 100, "num_envs": 4}, 100, 19),
     ],
@@ -313,10 +431,28 @@ def test_warm_up_and_chunks(options, warm_up, chunks):
     assert config.schedule.steps_per_chunk % config.hyperparameters.num_envs == 0
 
 
-OF_IMAGES = {"channels", "layers", "shift", "stddev_steps", "stride", "trunk"}  # `tests/test_images.py` tries these
-OF_IMAGES |= {"stddev_half_life", "latent_size", "images", "images_every", "image_updates", "image_batch"}
+OF_IMAGES = {
+    "channels",
+    "layers",
+    "shift",
+    "stddev_steps",
+    "stride",
+    "trunk",
+}  # `tests/test_images.py` tries these
+OF_IMAGES |= {
+    "stddev_half_life",
+    "latent_size",
+    "images",
+    "images_every",
+    "image_updates",
+    "image_batch",
+}
 OPTIONAL = {"policy_delay", "num_atoms"} | OF_IMAGES  # counts that not every preset has
-COUNTS = {name for name, kind in hyperparameter_types().items() if kind is int} - {"anneal_updates"} - OPTIONAL
+COUNTS = (
+    {name for name, kind in hyperparameter_types().items() if kind is int}
+    - {"anneal_updates"}
+    - OPTIONAL
+)
 SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
 
 
@@ -325,20 +461,34 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
     [
         *[({name: 0}, f"^{name}=0: must be") for name in ("seeds", "evaluation_episodes", "keep")],
         *[({name: 0}, f"^{name}=0: must be") for name in sorted(COUNTS)],
-        *[({name: -1}, f"^{name}=-1: must be") for name in ("seed", "evaluate_every", "checkpoint_every", "anneal_updates")],
+        *[
+            ({name: -1}, f"^{name}=-1: must be")
+            for name in ("seed", "evaluate_every", "checkpoint_every", "anneal_updates")
+        ],
         ({"seed": 2**31 - 1}, "^seed=2147483647: must be between 0 and 2147483646"),
         ({"total_timesteps": 2**62 + 1}, "^total_timesteps=4611686018427387905: must be"),
-        ({"total_timesteps": 2**31 + 10}, "^total_timesteps=2147483658: must be at most 2147483647 here: .* in int32"),
-        # 2**31 - 1 updates, 4 of them in a vector step of 8 environments, after 100 random steps: 104 + 8 * (2**29 - 1).
+        (
+            {"total_timesteps": 2**31 + 10},
+            "^total_timesteps=2147483658: must be at most 2147483647 here: .* in int32",
+        ),
+        # 2**31 - 1 updates, 4 of them in a vector step of 8 environments, after 100 random steps:
+        # 104 + 8 * (2**29 - 1).
         (
             {"total_timesteps": 2**33, "num_envs": 8, "steps_per_chunk": 80, "updates_per_step": 4},
             "^total_timesteps=8589934592: must be at most 42949[0-9]+ here",
         ),
         ({"policy_delay": 0, "preset": "td3"}, "^policy_delay=0: must be between 1 and 1000"),
-        ({"num_atoms": 1, "preset": "d4pg", "total_timesteps": 9_000}, "^num_atoms=1: must be between 2 and"),
-        # What reaches a schedule is checked before it does; with prioritised replay or annealing and without.
+        (
+            {"num_atoms": 1, "preset": "d4pg", "total_timesteps": 9_000},
+            "^num_atoms=1: must be between 2 and",
+        ),
+        # What reaches a schedule is checked before it does; with prioritised replay or annealing
+        # and without.
         *(
-            ({name: value, "priority_exponent": alpha, "anneal_updates": 1000}, f"^{name}={float(value)}: must be")
+            (
+                {name: value, "priority_exponent": alpha, "anneal_updates": 1000},
+                f"^{name}={float(value)}: must be",
+            )
             for alpha in (0.0, 0.6)
             for name, values in (
                 ("importance_exponent", (5, -0.1, float("nan"))),
@@ -347,15 +497,27 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
             )
             for value in values
         ),
-        *(({"priority_exponent": value}, f"^priority_exponent={float(value)}: must be") for value in (5, float("nan"))),
-        ({"num_atoms": 51}, "preset 'default' has no num_atoms: it is one of d4pg, d4pg-paper, td3-categorical"),
+        *(
+            ({"priority_exponent": value}, f"^priority_exponent={float(value)}: must be")
+            for value in (5, float("nan"))
+        ),
+        (
+            {"num_atoms": 51},
+            "preset 'default' has no num_atoms: it is one of d4pg, d4pg-paper, td3-categorical",
+        ),
         ({"critic_hidden": (0,)}, "^critic_hidden=.0,.: give the width"),
         ({"hidden": ()}, "^hidden=.*: give the width"),
         ({"hidden": (64, 0)}, "^hidden=.64, 0.: give the width"),
         ({"preset": "papers"}, "unknown preset 'papers': did you mean 'paper'"),
-        ({"replay_capacity": 1001, "num_envs": 4}, "replay_capacity=1001 .* num_envs=4: choose for example 1000"),
+        (
+            {"replay_capacity": 1001, "num_envs": 4},
+            "replay_capacity=1001 .* num_envs=4: choose for example 1000",
+        ),
         # 200 of warm-up and 100 of a chunk.
-        ({"total_timesteps": 299}, "total_timesteps=299 .* at least 300, the warm-up .200. and one chunk .100."),
+        (
+            {"total_timesteps": 299},
+            "total_timesteps=299 .* at least 300, the warm-up .200. and one chunk .100.",
+        ),
     ],
 )
 def test_numbers_out_of_range(options, message):
@@ -380,7 +542,9 @@ def test_load(tmp_path):
     assert load_config(tmp_path) == make_config("pendulum", **SHORT)
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"env": "pendulum"', '{"env": "pendulum", "wings": 2}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"env": "pendulum"', '{"env": "pendulum", "wings": 2}']
+)
 def test_load_of_a_damaged_configuration(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json is damaged"):
@@ -388,10 +552,19 @@ def test_load_of_a_damaged_configuration(tmp_path, text):
 
 
 def test_resumed_takes_what_may_change_and_refuses_the_rest(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(make_config("pendulum", **SHORT, tau=0.5).flat()))
+    (tmp_path / "config.json").write_text(
+        json.dumps(make_config("pendulum", **SHORT, tau=0.5).flat())
+    )
     config = resumed_config(tmp_path, {"total_timesteps": 900, "keep": 3, "hidden": (64, 64)})
-    assert (config.hyperparameters.total_timesteps, config.keep, config.hyperparameters.tau) == (900, 3, 0.5)
-    for given, told in (({"tau": 0.1}, "tau .run: 0.5, given: 0.1."), ({"num_atoms": 51}, "num_atoms .run: none, given: 51.")):
+    assert (config.hyperparameters.total_timesteps, config.keep, config.hyperparameters.tau) == (
+        900,
+        3,
+        0.5,
+    )
+    for given, told in (
+        ({"tau": 0.1}, "tau .run: 0.5, given: 0.1."),
+        ({"num_atoms": 51}, "num_atoms .run: none, given: 51."),
+    ):
         with pytest.raises(ValueError, match=told):
             resumed_config(tmp_path, given)
 
@@ -432,27 +605,56 @@ WHOLE, REAL = "must be a whole number", "must be a finite number"
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        *[(name, bad, WHOLE) for name in ("seed", "seeds", "keep", "batch_size") for bad in (1.5, True, "abc", "", None, [1])],
-        *[("total_timesteps", bad, WHOLE) for bad in (float("nan"), float("inf"), "1e999", np.array([5]), 1 + 2j, b"5")],
-        *[("tau", bad, REAL) for bad in (float("nan"), "inf", 10**400, "1e400", True, None, "0,5", 4e38, np.zeros(1))],
-        pytest.param("total_timesteps", 10**5_000, "total_timesteps=a very long number: must be less than", id="long"),
+        *[
+            (name, bad, WHOLE)
+            for name in ("seed", "seeds", "keep", "batch_size")
+            for bad in (1.5, True, "abc", "", None, [1])
+        ],
+        *[
+            ("total_timesteps", bad, WHOLE)
+            for bad in (float("nan"), float("inf"), "1e999", np.array([5]), 1 + 2j, b"5")
+        ],
+        *[
+            ("tau", bad, REAL)
+            for bad in (float("nan"), "inf", 10**400, "1e400", True, None, "0,5", 4e38, np.zeros(1))
+        ],
+        pytest.param(
+            "total_timesteps",
+            10**5_000,
+            "total_timesteps=a very long number: must be less than",
+            id="long",
+        ),
         ("layer_norm", 1, "must be True or False"),
         ("layer_norm", "yes", "must be True or False"),
-        *[("hidden", bad, "whole numbers separated by commas") for bad in (64, None, "8;8", (8.5,), (True,), [[8]], {"a": 1})],
+        *[
+            ("hidden", bad, "whole numbers separated by commas")
+            for bad in (64, None, "8;8", (8.5,), (True,), [[8]], {"a": 1})
+        ],
         ("hidden", (8,) * 65, "at most 64 layers"),
         ("hidden", (10**12,), "at most 64 layers of a width of at most 1000000"),
         ("n_step", 10**9, "must be between 1 and 1000"),
         ("updates_per_step", 10**18, "must be between 1 and 2147483647"),
         ("evaluation_episodes", 10**18, "must be between 1 and 1000000"),
-        *[("env_options", bad, "a dict of options") for bad in ("time_limit", [9], {1: 2}, {"a": float("nan")}, {"a": len})],
-        ("env_options", {"time_limit": 10**18}, "time_limit=1000000000000000000: must be between 1 and 100000000"),
+        *[
+            ("env_options", bad, "a dict of options")
+            for bad in ("time_limit", [9], {1: 2}, {"a": float("nan")}, {"a": len})
+        ],
+        (
+            "env_options",
+            {"time_limit": 10**18},
+            "time_limit=1000000000000000000: must be between 1 and 100000000",
+        ),
         ("env_options", {"time_limit": 2.5}, "time_limit=2.5: must be a whole number"),
         ("env_options", {"backend": 3}, "backend=3: must be a name"),
         ("env_options", {"num_envs": 3}, "'num_envs' cannot be passed in env_options"),
         *[("env", bad, "env=.*: must be a name") for bad in (5, None, "", "a\nb")],
         *[("preset", bad, "preset=.*: must be a name") for bad in (5, "")],
         *[("dtype", bad, "dtype=.*: must be float32 or bfloat16") for bad in ("float64", "int8")],
-        ("observation_dtype", "float16", "observation_dtype='float16': must be float32 or bfloat16"),
+        (
+            "observation_dtype",
+            "float16",
+            "observation_dtype='float16': must be float32 or bfloat16",
+        ),
         ("device_kind", "gpus", "device_kind='gpus': must be one of cpu, gpu, tpu"),
     ],
 )
@@ -476,11 +678,19 @@ def test_what_is_not_exact_is_refused_in_a_sentence(name, given, message):
     delay=st.integers(1, 5),
 )
 def test_chunks_fill_the_steps(total, num_envs, starts, updates, delay):
-    """Ten to forty chunks, of which the rest is less than forty rounds: k chunks of whole rounds leave less than k of them."""
+    """Ten to forty chunks, of which the rest is less than forty rounds: k chunks of whole rounds
+    leave less than k of them."""
     assume(total // num_envs < 2**31 // 9)
-    sizes = {"num_envs": num_envs, "replay_capacity": 10_000 * num_envs, "updates_per_step": updates, "policy_delay": delay}
+    sizes = {
+        "num_envs": num_envs,
+        "replay_capacity": 10_000 * num_envs,
+        "updates_per_step": updates,
+        "policy_delay": delay,
+    }
     try:
-        config = make_config("brax/ant", "td3", total_timesteps=total, learning_starts=starts, **sizes)
+        config = make_config(
+            "brax/ant", "td3", total_timesteps=total, learning_starts=starts, **sizes
+        )
     except ValueError as error:
         assume("ends before the first update" not in str(error))
         raise
@@ -494,7 +704,12 @@ def test_chunks_fill_the_steps(total, num_envs, starts, updates, delay):
 
 @pytest.mark.parametrize(
     ("total", "chunk", "trained"),
-    [(100_000, 30_000, 91_000), (100_000, None, 100_000), (91_000, 30_000, 91_000), (20_000, None, 20_000)],
+    [
+        (100_000, 30_000, 91_000),
+        (100_000, None, 100_000),
+        (91_000, 30_000, 91_000),
+        (20_000, None, 20_000),
+    ],
 )
 def test_how_many_steps_are_trained_is_said(total, chunk, trained):
     """1,000 of warm-up; three chunks of 30,000 are 91,000 steps."""
@@ -536,21 +751,31 @@ def damaged(**fields):
     ],
 )
 def test_a_damaged_configuration_is_one_sentence(tmp_path, content, message):
-    (tmp_path / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ValueError, match=rf"config\.json is damaged \(.*{message}.*\): restore it") as refusal:
+    (tmp_path / "config.json").write_bytes(
+        content if isinstance(content, bytes) else content.encode()
+    )
+    with pytest.raises(
+        ValueError, match=rf"config\.json is damaged \(.*{message}.*\): restore it"
+    ) as refusal:
         load_config(tmp_path)
     assert str(refusal.value).count("\n") == 0
 
 
-@pytest.mark.parametrize("name", sorted(set(make_config("pendulum").flat()) - set(DERIVED) - {"mesh"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(make_config("pendulum").flat()) - set(DERIVED) - {"mesh"})
+)
 def test_a_configuration_lacks_nothing(tmp_path, name):
     whole = make_config("pendulum", **SHORT).flat()
-    (tmp_path / "config.json").write_text(json.dumps({key: value for key, value in whole.items() if key != name}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({key: value for key, value in whole.items() if key != name})
+    )
     with pytest.raises(ValueError, match=f"it lacks {name}"):
         load_config(tmp_path)
 
 
 def test_the_largest_replay_is_the_rings():
     assert validation.MAX_ROWS == ROWS
-    with pytest.raises(ValueError, match=r"^replay_capacity=1073741825: must be between 1 and 1073741824"):
+    with pytest.raises(
+        ValueError, match=r"^replay_capacity=1073741825: must be between 1 and 1073741824"
+    ):
         make_config("pendulum", replay_capacity=2**30 + 1)

@@ -27,7 +27,12 @@ def test_a_gpu_runs_a_thousand_environments_where_the_rewards_are_known():
         ("brax/ant", "cpu", "default", ""),
         ("brax/ant", "tpu", "fast-td3", "the choice for a tpu"),
         ("playground/WalkerRun", "gpu", "fast-td3", "the choice for a gpu"),
-        ("brax/fast", "gpu", "default", "--preset fast-td3 with the range of discounted returns"),  # rewards are not known
+        (
+            "brax/fast",
+            "gpu",
+            "default",
+            "--preset fast-td3 with the range of discounted returns",
+        ),  # rewards are not known
         ("mine:make", "gpu", "default", "a gpu steps thousands of environments"),
         ("pendulum", "gpu", "default", ""),  # has hyper-parameters found by trying
         ("gymnasium/Hopper-v5", "gpu", "default", ""),
@@ -42,7 +47,10 @@ def test_the_choice_and_what_is_said_of_it(env, kind, preset, said):
 
 def test_what_was_asked_for_is_no_choice():
     made = make_config("brax/ant", "default")
-    assert (made.device_kind, made.hyperparameters) == (ANY_DEVICE, PRESETS["default"].hyperparameters)
+    assert (made.device_kind, made.hyperparameters) == (
+        ANY_DEVICE,
+        PRESETS["default"].hyperparameters,
+    )
 
 
 def test_without_a_word_it_is_the_device_that_jax_has(monkeypatch):
@@ -59,6 +67,8 @@ def test_a_run_goes_on_elsewhere_with_the_numbers_that_it_began_with(tmp_path, m
     (tmp_path / "config.json").write_text(json.dumps(flat))
     assert load_config(tmp_path) == made
     monkeypatch.setattr(jax, "default_backend", lambda: pytest.fail("the device was looked at"))
-    assert resumed_config(tmp_path, {"total_timesteps": 60_000_000}).hyperparameters.num_envs == 2_048
+    assert (
+        resumed_config(tmp_path, {"total_timesteps": 60_000_000}).hyperparameters.num_envs == 2_048
+    )
     with pytest.raises(RunError, match="device_kind \\(run: gpu, given: cpu\\)"):
         resumed_config(tmp_path, {"device_kind": "cpu"})

@@ -1,4 +1,5 @@
-"""A run over devices: which it takes, what it refuses, and that it goes on, on the same and on others."""
+"""A run over devices: which it takes, what it refuses, and that it goes on, on the same and on
+others."""
 
 import tempfile
 from pathlib import Path
@@ -25,7 +26,9 @@ def config(**options):
 
 def test_a_mesh_as_text():
     assert mesh.parse_mesh("") == Mesh(1, 1)
-    assert mesh.parse_mesh("members=4,data=2") == mesh.parse_mesh(" data=2, members=4") == Mesh(4, 2)
+    assert (
+        mesh.parse_mesh("members=4,data=2") == mesh.parse_mesh(" data=2, members=4") == Mesh(4, 2)
+    )
     assert mesh.parse_mesh(str(Mesh(3, 5))) == Mesh(3, 5)
     for text in ("4", "rows=2", "data=2,data=2", "data=0", "data=two", "data="):
         with pytest.raises(ValueError, match="mesh"):
@@ -51,23 +54,35 @@ def test_as_many_devices_as_come_out_even(options, available, expected):
 def test_a_profile_is_of_one_device():
     assert mesh.on_one_device(config()).mesh == "members=1,data=1"
     with pytest.raises(
-        ValueError, match="profile takes the time of a run on one device, and this one is on mesh=members=1,data=8"
+        ValueError,
+        match="profile takes the time of a run on one device, and this one is on mesh=members=1,data=8",
     ):
         mesh.on_one_device(config(devices=8))
 
 
 def test_environments_on_the_host_stay_on_one_device():
     assert mesh.largest_mesh(make_config("gymnasium/Pendulum-v1", num_envs=8), 8) == Mesh(1, 1)
-    with pytest.raises(ValueError, match="environments on the host, as gymnasium/Pendulum-v1, train on one device"):
+    with pytest.raises(
+        ValueError, match="environments on the host, as gymnasium/Pendulum-v1, train on one device"
+    ):
         make_config("gymnasium/Pendulum-v1", num_envs=8, devices=8)
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"devices": 3}, "devices=3 is data=3, which does not divide num_envs=16: choose --num-envs 15, or another number of"),
-        ({"devices": 8, "batch_size": 60}, "data=8, which does not divide batch_size=60: choose --batch-size 64"),
-        ({"mesh": "members=2"}, "mesh=members=2 is members=2, which does not divide seeds=1: choose --seeds 2"),
+        (
+            {"devices": 3},
+            "devices=3 is data=3, which does not divide num_envs=16: choose --num-envs 15, or another number of",
+        ),
+        (
+            {"devices": 8, "batch_size": 60},
+            "data=8, which does not divide batch_size=60: choose --batch-size 64",
+        ),
+        (
+            {"mesh": "members=2"},
+            "mesh=members=2 is members=2, which does not divide seeds=1: choose --seeds 2",
+        ),
         ({"devices": 0}, "devices=0: must be at least 1"),
         ({"devices": 2, "mesh": "data=2"}, "devices=2 and mesh='data=2': give one of both"),
     ],
@@ -94,17 +109,29 @@ def test_the_mesh_of_a_run_is_said():
     assert said.pop() == "on 4 devices (members=4,data=1), each 1 of 4 members."
     assert mesh.choose_mesh(config(), 1, said.append) == "members=1,data=1"
     assert said == []
-    with pytest.raises(RunError, match="mesh=members=1,data=16 needs 16 devices, but JAX finds 8: give fewer by --devices"):
+    with pytest.raises(
+        RunError,
+        match="mesh=members=1,data=16 needs 16 devices, but JAX finds 8: give fewer by --devices",
+    ):
         mesh.choose_mesh(config(devices=16), 8, said.append)
     assert mesh.choose_mesh(config(devices=16), 8, said.append, resume=True) == "members=1,data=8"
-    with pytest.raises(RunError, match=r"2 processes with 3 devices each train with all of them, but mesh=members=1,data=4 of"):
+    with pytest.raises(
+        RunError,
+        match=r"2 processes with 3 devices each train with all of them, but mesh=members=1,data=4 of",
+    ):
         mesh.choose_mesh(config(), 6, said.append, processes=2)
 
 
 def test_parts_of_processes_are_joined():
     whole = np.arange(24).reshape(4, 6)
-    quarters = [whole[rows, columns] for rows in (slice(0, 2), slice(2, 4)) for columns in (slice(0, 3), slice(3, 6))]
-    np.testing.assert_array_equal(layout.joined([{"x": part} for part in quarters], {"x": whole})["x"], whole)
+    quarters = [
+        whole[rows, columns]
+        for rows in (slice(0, 2), slice(2, 4))
+        for columns in (slice(0, 3), slice(3, 6))
+    ]
+    np.testing.assert_array_equal(
+        layout.joined([{"x": part} for part in quarters], {"x": whole})["x"], whole
+    )
     halves = [whole[:2], whole[:2], whole[2:], whole[2:]]  # two processes hold each
     np.testing.assert_array_equal(layout.joined(halves, whole), whole)
     np.testing.assert_array_equal(layout.joined([whole, whole], whole), whole)
@@ -112,19 +139,38 @@ def test_parts_of_processes_are_joined():
 
 def test_what_is_of_each_environment_is_cut_anew():
     each = np.arange(8).reshape(2, 4)  # of 2 shards with 4 environments each
-    np.testing.assert_array_equal(layout._split(each, np.zeros((4, 2)), old=2, new=4), each.reshape(4, 2))
+    np.testing.assert_array_equal(
+        layout._split(each, np.zeros((4, 2)), old=2, new=4), each.reshape(4, 2)
+    )
     window = np.arange(24).reshape(2, 3, 4)  # the axis of environments is the second one of a shard
     cut = layout._split(window, np.zeros((1, 3, 8)), old=2, new=1)
     np.testing.assert_array_equal(cut[0], np.concatenate([window[0], window[1]], axis=1))
-    np.testing.assert_array_equal(layout._split(np.array([5, 6]), np.zeros(4), old=2, new=4), [5, 6, 5, 6])
-    with pytest.raises(ValueError, match=r"an array of shape \(4, 4\) in each of 2 shards is not known how to split over 4"):
+    np.testing.assert_array_equal(
+        layout._split(np.array([5, 6]), np.zeros(4), old=2, new=4), [5, 6, 5, 6]
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"an array of shape \(4, 4\) in each of 2 shards is not known how to split over 4",
+    ):
         layout._split(np.zeros((2, 4, 4)), np.zeros((4, 2, 2)), old=2, new=4)
 
 
 def check_runs():
-    """Killed after its second chunk a run goes on bit for bit on the same devices; on others it goes on, and says so."""
-    hyperparameters = {"num_envs": 4, "batch_size": 8, "replay_capacity": 400, "hidden": (8,), "learning_starts": 40}
-    hyperparameters |= {"steps_per_chunk": 40, "checkpoint_every": 1, "evaluate_every": 0, "evaluation_episodes": 4}
+    """Killed after its second chunk a run goes on bit for bit on the same devices; on others it
+    goes on, and says so."""
+    hyperparameters = {
+        "num_envs": 4,
+        "batch_size": 8,
+        "replay_capacity": 400,
+        "hidden": (8,),
+        "learning_starts": 40,
+    }
+    hyperparameters |= {
+        "steps_per_chunk": 40,
+        "checkpoint_every": 1,
+        "evaluate_every": 0,
+        "evaluation_episodes": 4,
+    }
     after = lambda chunks: {"total_timesteps": 40 + 40 * chunks}
     digests = lambda folder: {
         step: Checkpoints(folder / "checkpoints", read_only=True)._about(step)["state"]
@@ -134,7 +180,15 @@ def check_runs():
         whole, broken = Path(name) / "whole", Path(name) / "broken"
         runs.train("pendulum", run_dir=whole, progress=False, keep=9, **hyperparameters, **after(3))
         assert load_config(whole).mesh == "members=1,data=4", "all there are"
-        runs.train("pendulum", run_dir=broken, progress=False, keep=9, devices=4, **hyperparameters, **after(2))
+        runs.train(
+            "pendulum",
+            run_dir=broken,
+            progress=False,
+            keep=9,
+            devices=4,
+            **hyperparameters,
+            **after(2),
+        )
         result = runs.train(run_dir=broken, progress=False, resume=True, **after(3))
         assert digests(broken) == digests(whole)
         assert result.agent_state.step.devices() == {layout.jax.devices()[0]}

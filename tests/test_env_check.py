@@ -1,4 +1,5 @@
-"""`envs.check` has nothing to say of environments that are right, and the right thing of those that are broken on purpose."""
+"""`envs.check` has nothing to say of environments that are right, and the right thing of those that
+are broken on purpose."""
 
 import re
 from dataclasses import replace
@@ -38,7 +39,9 @@ def reset_as_successor():
 
 def limit_is_terminal():
     over = lambda now: now.terminated | now.truncated
-    return stepping(good(), lambda state, now: replace(now, terminated=over(now), truncated=over(now) & False))
+    return stepping(
+        good(), lambda state, now: replace(now, terminated=over(now), truncated=over(now) & False)
+    )
 
 
 def one_start():
@@ -47,7 +50,9 @@ def one_start():
 
     def reset(key):
         state, observation = env.reset(fixed)
-        same = lambda tree: jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape) if x.ndim else x, tree)
+        same = lambda tree: jax.tree.map(
+            lambda x: jnp.broadcast_to(x[:1], x.shape) if x.ndim else x, tree
+        )
         return same(state), same(observation)
 
     def step(state, action, key):
@@ -55,7 +60,9 @@ def one_start():
         start, observation = reset(key)
         done = now.terminated | now.truncated
         new = replace(new, state=envs.autoreset.select(done, start.state, new.state))
-        return new, replace(now, observation=envs.autoreset.select(done, observation, now.observation))
+        return new, replace(
+            now, observation=envs.autoreset.select(done, observation, now.observation)
+        )
 
     return env._replace(reset=reset, step=step)
 
@@ -77,7 +84,9 @@ def unscaled_actions():
 def narrow_actions():
     """The same with a range of [-0.4, 0.4]."""
     env = unscaled_actions()
-    return env._replace(step=lambda state, action, key: env.step(state, jnp.clip(action, -0.4, 0.4), key))
+    return env._replace(
+        step=lambda state, action, key: env.step(state, jnp.clip(action, -0.4, 0.4), key)
+    )
 
 
 def key_reused():
@@ -91,7 +100,9 @@ def one_key_for_all():
 
     def reset(key):
         state, observation = env.reset(key)
-        first = lambda tree: jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape) if x.ndim else x, tree)
+        first = lambda tree: jax.tree.map(
+            lambda x: jnp.broadcast_to(x[:1], x.shape) if x.ndim else x, tree
+        )
         return first(state), first(observation)
 
     return env._replace(reset=reset)
@@ -117,7 +128,9 @@ def never_ends():
 
 
 def host_code():
-    return stepping(good(), lambda state, now: replace(now, reward=now.reward * float(now.reward[0])))
+    return stepping(
+        good(), lambda state, now: replace(now, reward=now.reward * float(now.reward[0]))
+    )
 
 
 def mixed_up():
@@ -155,14 +168,28 @@ def test_a_broken_environment_gets_the_right_finding(build):
     assert re.search(BROKEN[build], findings), findings
 
 
-IDS = ("Pendulum-v1", "MountainCarContinuous-v0", "InvertedPendulum-v5", "Reacher-v5", "Hopper-v5", "HalfCheetah-v5", "Ant-v5")
+IDS = (
+    "Pendulum-v1",
+    "MountainCarContinuous-v0",
+    "InvertedPendulum-v5",
+    "Reacher-v5",
+    "Hopper-v5",
+    "HalfCheetah-v5",
+    "Ant-v5",
+)
 
 
-@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP], ids=lambda mode: mode.value)
+@pytest.mark.parametrize(
+    "mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP], ids=lambda mode: mode.value
+)
 @pytest.mark.parametrize("name", IDS)
 def test_gymnasium_on_the_host_has_no_findings(name, mode):
     made = gymnasium.make_vec(
-        name, 3, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, max_episode_steps=LIMIT
+        name,
+        3,
+        vectorization_mode="sync",
+        vector_kwargs={"autoreset_mode": mode},
+        max_episode_steps=LIMIT,
     )
     env = envs.gymnasium.vector(made, LIMIT)
     assert envs.check(env) == []

@@ -1,4 +1,5 @@
-"""Each wrapper against its definition, on an environment that counts: observation ``[episode, step]``, ends that are known."""
+"""Each wrapper against its definition, on an environment that counts: observation ``[episode,
+step]``, ends that are known."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,8 @@ E, LIMIT = 3, 5
 
 
 def one_counter(terminates_at=99):
-    """Observation ``[start, steps]``, reward ``steps``; terminates after so many steps. Its scene is a ball at ``steps``."""
+    """Observation ``[start, steps]``, reward ``steps``; terminates after so many steps. Its scene
+    is a ball at ``steps``."""
 
     def reset(key):
         start = jax.random.uniform(key, ())
@@ -21,7 +23,12 @@ def one_counter(terminates_at=99):
 
     def step(state, action, key):
         state = state + jnp.array([0.0, 1.0])
-        return state, state, state[1] + 100 * jnp.clip(action[0], -1.0, 1.0), state[1] >= terminates_at
+        return (
+            state,
+            state,
+            state[1] + 100 * jnp.clip(action[0], -1.0, 1.0),
+            state[1] >= terminates_at,
+        )
 
     return Single(reset, step, 1, scene=lambda state: {"ball": state[1]})
 
@@ -46,7 +53,9 @@ WRAPPERS = {
     "frame_stack": lambda env: envs.frame_stack(env, 3),
     "time_aware": envs.time_aware,
     "scale_reward": lambda env: envs.scale_reward(env, 0.5),
-    "map_observation": lambda env: envs.map_observation(env, lambda x: {"start": x[:1], "steps": x[1]}),
+    "map_observation": lambda env: envs.map_observation(
+        env, lambda x: {"start": x[:1], "steps": x[1]}
+    ),
     "all": lambda env: envs.time_aware(envs.frame_stack(envs.action_repeat(env, 2), 2)),
 }
 
@@ -59,16 +68,23 @@ def test_the_contract_survives_every_wrapper(name, terminates_at):
     assert findings == []
 
 
-@pytest.mark.parametrize(("terminates_at", "rewards", "terminated"), [(99, [3, 7, 5], False), (3, [3, 3], True)])
+@pytest.mark.parametrize(
+    ("terminates_at", "rewards", "terminated"), [(99, [3, 7, 5], False), (3, [3, 3], True)]
+)
 def test_action_repeat_stops_at_the_end(terminates_at, rewards, terminated):
-    # Steps give 1, 2, 3, 4, 5. Twice each: 1 + 2, 3 + 4, then 5 alone, for the episode ends there. Or 1 + 2, 3 alone.
+    # Steps give 1, 2, 3, 4, 5. Twice each: 1 + 2, 3 + 4, then 5 alone, for the episode ends there.
+    # Or 1 + 2, 3 alone.
     _, steps = play(WRAPPERS["action_repeat"](counter(terminates_at)), len(rewards) + 1)
     np.testing.assert_array_equal(steps.reward[: len(rewards), 0], rewards)
-    assert steps.reward[len(rewards), 0] == 3, "the next episode begins anew, with both of its steps"
+    assert steps.reward[len(rewards), 0] == 3, (
+        "the next episode begins anew, with both of its steps"
+    )
     ends = steps.terminated if terminated else steps.truncated
     np.testing.assert_array_equal(ends[:, 1], [False] * (len(rewards) - 1) + [True, False])
     end = len(rewards) - 1
-    np.testing.assert_array_equal(steps.next_observation[end, :, 1], [terminates_at if terminated else LIMIT] * E)
+    np.testing.assert_array_equal(
+        steps.next_observation[end, :, 1], [terminates_at if terminated else LIMIT] * E
+    )
     np.testing.assert_array_equal(steps.observation[end, :, 1], [0] * E)
     assert np.all(steps.observation[end, :, 0] != steps.next_observation[end, :, 0])
 
@@ -81,7 +97,9 @@ def test_action_repeat_counts_its_own_time():
 def test_frame_stack_holds_the_last_and_begins_anew():
     first, steps = play(WRAPPERS["frame_stack"](counter()), LIMIT)
     np.testing.assert_array_equal(first[:, 1::2], np.zeros((E, 3)))
-    np.testing.assert_array_equal(steps.next_observation[:, 0, 1::2], [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]])
+    np.testing.assert_array_equal(
+        steps.next_observation[:, 0, 1::2], [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]]
+    )
     np.testing.assert_array_equal(steps.observation[-1, :, 1::2], np.zeros((E, 3)))
     fresh = steps.observation[-1, :, ::2]
     np.testing.assert_array_equal(fresh, np.repeat(fresh[:, :1], 3, axis=1))
@@ -92,7 +110,9 @@ def test_time_aware_shows_what_remains():
     first, steps = play(envs.time_aware(counter()), LIMIT)
     np.testing.assert_allclose(first[:, 2], 1.0)
     # 4, 3, 2, 1 and 0 of 5 steps are left.
-    np.testing.assert_allclose(steps.next_observation[:, 0, 2], [0.8, 0.6, 0.4, 0.2, 0.0], atol=1e-6)
+    np.testing.assert_allclose(
+        steps.next_observation[:, 0, 2], [0.8, 0.6, 0.4, 0.2, 0.0], atol=1e-6
+    )
     np.testing.assert_allclose(steps.observation[-1, :, 2], 1.0)
 
 
@@ -107,9 +127,15 @@ def test_scale_reward_and_map_observation():
 
 def test_sentences_for_what_does_not_fit():
     nested = WRAPPERS["map_observation"](counter())
-    with pytest.raises(ValueError, match="time_aware needs an observation that is one vector: map_observation first"):
+    with pytest.raises(
+        ValueError,
+        match="time_aware needs an observation that is one vector: map_observation first",
+    ):
         envs.time_aware(nested)
-    with pytest.raises(ValueError, match="frame_stack joins observations along their last axis, but one of them is a scalar"):
+    with pytest.raises(
+        ValueError,
+        match="frame_stack joins observations along their last axis, but one of them is a scalar",
+    ):
         envs.frame_stack(nested, 2)
     with pytest.raises(ValueError, match="times=0: must be at least 1"):
         envs.action_repeat(counter(), 0)
@@ -131,11 +157,14 @@ INSIDE = {
 @pytest.mark.parametrize("inside", ["plain", "randomized"])
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_the_single_is_reached_through_every_wrapper(name, inside):
-    """Its state is that of the running episode, its step does what the environment's does, its scene shows the state."""
+    """Its state is that of the running episode, its step does what the environment's does, its
+    scene shows the state."""
     single = one_counter()
     if inside == "randomized":
         single = randomized(
-            lambda system: one_counter(), jnp.ones(()), lambda system, keys: (jax.vmap(jax.random.uniform)(keys), 0)
+            lambda system: one_counter(),
+            jnp.ones(()),
+            lambda system, keys: (jax.vmap(jax.random.uniform)(keys), 0),
         )
     env = WRAPPERS[name](batch(single, E, LIMIT))
     assert env.single is single
@@ -149,9 +178,13 @@ def test_the_single_is_reached_through_every_wrapper(name, inside):
         np.testing.assert_array_equal(scene["ball"], own[:, 1])
         state, now = step(state, jnp.zeros((E, 1)), jax.random.key(number))
         for _ in range(repeats):
-            inner, *_ = jax.vmap(env.single.step, in_axes=(0, None, None))(inner, jnp.zeros(1), jax.random.key(number))
+            inner, *_ = jax.vmap(env.single.step, in_axes=(0, None, None))(
+                inner, jnp.zeros(1), jax.random.key(number)
+            )
         running = ~(now.terminated | now.truncated)
-        for ours, theirs in zip(jax.tree.leaves(inner), jax.tree.leaves(env.single_state(state)), strict=True):
+        for ours, theirs in zip(
+            jax.tree.leaves(inner), jax.tree.leaves(env.single_state(state)), strict=True
+        ):
             np.testing.assert_array_equal(ours[running], theirs[running])
         observation = now.observation
         ended |= ~running

@@ -1,4 +1,5 @@
-"""Population-based training on members that are one number each, whose fitness and history are known by hand."""
+"""Population-based training on members that are one number each, whose fitness and history are
+known by hand."""
 
 import dataclasses
 
@@ -31,7 +32,9 @@ def start(keys, hyperparameters):
 def chunk(state, hyperparameters):
     """The agent grows by its rate."""
     report = Report(episodes=(), metrics={"loss": state.agent}, first_bad_step={}, finite={})
-    return dataclasses.replace(state, agent=state.agent + hyperparameters["rate"], steps=state.steps + 1), report
+    return dataclasses.replace(
+        state, agent=state.agent + hyperparameters["rate"], steps=state.steps + 1
+    ), report
 
 
 def evaluate(agent, keys, hyperparameters):
@@ -60,7 +63,9 @@ def test_the_worst_become_copies_of_the_best_with_keys_of_their_own():
     parents = second["parent"]
     assert set(parents[:3]) <= {7, 8, 9}
     np.testing.assert_array_equal(parents[3:], range(3, M))
-    np.testing.assert_allclose(second["loss"], np.arange(M)[parents] + 0.5)  # trained from the parent's agent on
+    np.testing.assert_allclose(
+        second["loss"], np.arange(M)[parents] + 0.5
+    )  # trained from the parent's agent on
     np.testing.assert_allclose(second["return"], np.arange(M)[parents] + 0.5 + second["rate"])
     np.testing.assert_array_equal(second["rate"][3:], np.float32(rates[3:]))
     assert not np.isin(second["rate"][:3], np.float32(0.5)).any()
@@ -69,7 +74,9 @@ def test_the_worst_become_copies_of_the_best_with_keys_of_their_own():
     np.testing.assert_array_equal(members.replay, np.tile(parents[:, None], (1, ROWS)))
     np.testing.assert_array_equal(members.collector["place"], parents)
     raw = jax.random.key_data
-    np.testing.assert_array_equal(raw(members.collector["reset"]), raw(jax.vmap(jax.random.key)(parents)))
+    np.testing.assert_array_equal(
+        raw(members.collector["reset"]), raw(jax.vmap(jax.random.key)(parents))
+    )
     np.testing.assert_array_equal(raw(members.key), raw(jax.random.split(jax.random.key(0), M)))
     np.testing.assert_array_equal(members.bad[0], parents)
     np.testing.assert_array_equal(members.steps, 2)
@@ -98,19 +105,31 @@ def test_who_broke_down_is_replaced_first_and_a_worse_one_never_copied():
 def test_numbers_are_moved_or_drawn_within_their_ranges():
     count = 20_000
     key = jax.random.split(jax.random.key(3), count)
-    hyperparameters = {"rate": jnp.full(count, 0.1), "shift": jnp.full(count, 0.5), "other": jnp.arange(count)}
+    hyperparameters = {
+        "rate": jnp.full(count, 0.1),
+        "shift": jnp.full(count, 0.5),
+        "other": jnp.arange(count),
+    }
     moved = jax.device_get(_changed(hyperparameters, RANGES, 0.2, 0.0, key))
     np.testing.assert_allclose(np.unique(moved["rate"]), [0.08, 0.12], rtol=1e-6)
-    np.testing.assert_allclose(np.unique(moved["shift"]), [0.1, 0.9], rtol=1e-6)  # 0.2 of a range of 2
+    np.testing.assert_allclose(
+        np.unique(moved["shift"]), [0.1, 0.9], rtol=1e-6
+    )  # 0.2 of a range of 2
     assert abs(np.mean(moved["rate"] > 0.1) - 0.5) < 0.02
     assert abs(np.corrcoef(moved["rate"], moved["shift"])[0, 1]) < 0.03
     np.testing.assert_array_equal(moved["other"], hyperparameters["other"])
     drawn = jax.device_get(_changed(hyperparameters, RANGES, 0.2, 1.0, key))
-    np.testing.assert_allclose(np.quantile(drawn["rate"], [0, 0.25, 0.5, 1]), [1e-3, 1e-2, 1e-1, 10], rtol=0.1)
-    np.testing.assert_allclose(np.quantile(drawn["shift"], [0, 0.25, 0.5, 1]), [-1, -0.5, 0, 1], atol=0.03)
+    np.testing.assert_allclose(
+        np.quantile(drawn["rate"], [0, 0.25, 0.5, 1]), [1e-3, 1e-2, 1e-1, 10], rtol=0.1
+    )
+    np.testing.assert_allclose(
+        np.quantile(drawn["shift"], [0, 0.25, 0.5, 1]), [-1, -0.5, 0, 1], atol=0.03
+    )
     some = jax.device_get(_changed(hyperparameters, RANGES, 0.2, 0.25, key))["rate"]
     assert abs(1 - np.isin(some, moved["rate"]).mean() - 0.25) < 0.02
-    ends = jax.device_get(_changed({"rate": jnp.full(9, 10.0), "shift": jnp.full(9, -1.0)}, RANGES, 0.2, 0.0, key[:9]))
+    ends = jax.device_get(
+        _changed({"rate": jnp.full(9, 10.0), "shift": jnp.full(9, -1.0)}, RANGES, 0.2, 0.0, key[:9])
+    )
     assert ends["rate"].max() == 10
     assert ends["shift"].min() == -1
 
@@ -133,7 +152,12 @@ def test_replays_are_copied_in_place():
     people = evolving(Population(large, chunk, evaluate), RANGES, fraction=0.5)
     hyperparameters = {"rate": jnp.ones(M), "shift": jnp.zeros(M)}
     state = jax.eval_shape(people.start, jax.random.split(jax.random.key(0), M), hyperparameters)
-    used = jax.jit(people.chunk, donate_argnums=0).lower(state, hyperparameters).compile().memory_analysis()
+    used = (
+        jax.jit(people.chunk, donate_argnums=0)
+        .lower(state, hyperparameters)
+        .compile()
+        .memory_analysis()
+    )
     assert used.alias_size_in_bytes > M * rows * 4
     assert used.temp_size_in_bytes < 1.5 * rows * 4
 

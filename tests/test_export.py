@@ -1,4 +1,5 @@
-"""An exported policy acts as the agent does, in the environment's own units, where this library is not."""
+"""An exported policy acts as the agent does, in the environment's own units, where this library is
+not."""
 
 import subprocess
 import sys
@@ -34,11 +35,20 @@ def test_equal_actions_in_a_process_without_this_library(tmp_path, monkeypatch, 
     member = seeds - 1
     words = f"train pendulum --preset td3 --normalize-observations --run-dir run --seeds {seeds} {small}"
     assert CliRunner().invoke(commands.main, words.split(), catch_exceptions=False).exit_code == 0
-    result = CliRunner().invoke(commands.main, ["export", "run", "--member", str(member)], catch_exceptions=False)
+    result = CliRunner().invoke(
+        commands.main, ["export", "run", "--member", str(member)], catch_exceptions=False
+    )
     assert result.stdout.strip() == "run/policy.stablehlo"
     observations = np.random.default_rng(0).normal(size=(1_000, 3)).astype(np.float32) * [1, 1, 4]
     np.save("observations.npy", observations.astype(np.float32))
-    arguments = [sys.executable, "-c", ALONE, "run/policy.stablehlo", "observations.npy", "actions.npy"]
+    arguments = [
+        sys.executable,
+        "-c",
+        ALONE,
+        "run/policy.stablehlo",
+        "observations.npy",
+        "actions.npy",
+    ]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     _, agent, _, state = runs_policy.restored(tmp_path / "run")
@@ -60,7 +70,11 @@ def policy_of(env, size):
     state = agent.init(jax.random.key(0), zeros, jnp.zeros(size))
 
     def with_bias(bias):
-        params = {"params": {"Dense_0": {"kernel": jnp.zeros((zeros.shape[0], size)), "bias": jnp.asarray(bias)}}}
+        params = {
+            "params": {
+                "Dense_0": {"kernel": jnp.zeros((zeros.shape[0], size)), "bias": jnp.asarray(bias)}
+            }
+        }
         return export.policy(agent, state.replace(actor=state.actor.replace(params=params)), env)
 
     return with_bias
@@ -73,7 +87,9 @@ def test_bounds_of_each_dimension():
         observation_space = gymnasium.spaces.Box(-1, 1, (3,))
         action_space = gymnasium.spaces.Box(np.float32([-2, 0]), np.float32([2, 10]))
 
-    vector = gymnasium.vector.SyncVectorEnv([Slider], autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP)
+    vector = gymnasium.vector.SyncVectorEnv(
+        [Slider], autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP
+    )
     policy = policy_of(envs.gymnasium.vector(vector), 2)([100.0, -100.0])
     np.testing.assert_allclose(policy.call(np.zeros((5, 3), np.float32)), [[2, 0]] * 5, atol=1e-5)
     policy = policy_of(envs.gymnasium.vector(vector), 2)([0.0, 0.0])
@@ -89,4 +105,6 @@ def test_the_lecture_exports_newton_metres():
 def test_platforms():
     policy = policy_of(envs.make("pendulum", 1), 1)([0.3])
     assert set(policy.platforms) == {"cpu", "cuda", "tpu"}
-    np.testing.assert_allclose(policy.call(np.zeros((4, 3), np.float32)), np.full((4, 1), 2 * np.tanh(0.3)), atol=1e-6)
+    np.testing.assert_allclose(
+        policy.call(np.zeros((4, 3), np.float32)), np.full((4, 1), 2 * np.tanh(0.3)), atol=1e-6
+    )

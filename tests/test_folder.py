@@ -1,4 +1,5 @@
-"""A run's folder and its ``metrics.jsonl``: what is written of each chunk, and what can be read of a file that was damaged."""
+"""A run's folder and its ``metrics.jsonl``: what is written of each chunk, and what can be read of
+a file that was damaged."""
 
 import dataclasses
 import errno
@@ -35,7 +36,9 @@ GOOD = [json.dumps(row(steps, [float(-steps)])).encode() for steps in (10, 20, 3
 
 def test_a_seed_without_an_episode_hides_no_other(tmp_path, capsys):
     """Three members of 4 chunks of 100 steps: two episodes of returns 3 and 5, none, one of 7."""
-    config = make_config("pendulum", total_timesteps=1_400, learning_starts=1_000, steps_per_chunk=100, seeds=3)
+    config = make_config(
+        "pendulum", total_timesteps=1_400, learning_starts=1_000, steps_per_chunk=100, seeds=3
+    )
     episodes = rollout.Episodes(
         count=np.float32([2, 0, 1]),
         return_sum=np.float32([8, 0, 7]),
@@ -118,7 +121,9 @@ def test_steps_that_come_again_and_out_of_order(tmp_path):
     steps, returns = curve(folder)
     assert steps.tolist() == [10, 20, 30]
     assert returns.tolist() == [[-10.0], [5.0], [-30.0]]
-    write_json(folder / "config.json", {"env": "pendulum", "preset": "default", "seed": 0, "seeds": 1})
+    write_json(
+        folder / "config.json", {"env": "pendulum", "preset": "default", "seed": 0, "seeds": 1}
+    )
     plots.plot([folder], folder / "curve.png")
     assert (folder / "curve.png").stat().st_size > 1_000
 
@@ -126,16 +131,23 @@ def test_steps_that_come_again_and_out_of_order(tmp_path):
 # Where nothing can be written
 
 
-@pytest.mark.parametrize("place", ["file", "file/run", "/dev/null/x", "x" * 300, "new/" + "x" * 300, "new/" + "x" * 300 + "/y"])
+@pytest.mark.parametrize(
+    "place",
+    ["file", "file/run", "/dev/null/x", "x" * 300, "new/" + "x" * 300, "new/" + "x" * 300 + "/y"],
+)
 def test_a_folder_that_cannot_be_made_leaves_nothing(tmp_path, place):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(RunError, match=r"^the run folder .* cannot be made \(.+\): choose another --run-dir\.$"):
+    with pytest.raises(
+        RunError, match=r"^the run folder .* cannot be made \(.+\): choose another --run-dir\.$"
+    ):
         lock.claimed(tmp_path / place).__enter__()
     assert os.listdir(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("resume", [False, True])
-@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "summary.json", "curve.png", "checkpoints"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "metrics.jsonl", "summary.json", "curve.png", "checkpoints"]
+)
 def test_what_is_in_the_way_of_a_file(tmp_path, name, resume):
     if name == "checkpoints":
         (tmp_path / name).write_text("mine")
@@ -154,12 +166,17 @@ def test_a_line_that_finds_no_space(tmp_path, monkeypatch):
     log = Log(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
-        with pytest.raises(RunError, match=r"metrics\.jsonl could not be written \(No space left on device\): \d+ bytes are"):
+        with pytest.raises(
+            RunError,
+            match=r"metrics\.jsonl could not be written \(No space left on device\): \d+ bytes are",
+        ):
             log.add(row(10))
     log.close()
     write_lines(tmp_path, [row(10)])
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(RunError, match=r"metrics\.jsonl could not be written \(No space left on device\)"):
+    with pytest.raises(
+        RunError, match=r"metrics\.jsonl could not be written \(No space left on device\)"
+    ):
         write_lines(tmp_path, [])
     assert read_metrics(tmp_path) == [row(10)], "replaced as a whole or not at all"
     assert not list(tmp_path.glob("*.partial"))
@@ -167,6 +184,9 @@ def test_a_line_that_finds_no_space(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
 def test_a_device_is_not_replaced_by_a_file():
-    with pytest.raises(ValueError, match="/dev/full is no ordinary file, and would be replaced by one: give another name"):
+    with pytest.raises(
+        ValueError,
+        match="/dev/full is no ordinary file, and would be replaced by one: give another name",
+    ):
         output_path.target(Path("/dev/full"))
     assert Path("/dev/full").is_char_device()

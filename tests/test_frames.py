@@ -1,4 +1,5 @@
-"""Frames stored once give back what a replay of whole stacks would, transition for transition; and in how many bytes."""
+"""Frames stored once give back what a replay of whole stacks would, transition for transition; and
+in how many bytes."""
 
 import functools
 
@@ -19,7 +20,8 @@ CASES = [(1, 1), (1, 3), (3, 1), (3, 3)]
 
 
 class Envs:
-    """Environments that show images of noise, stacked as `envs.frame_stack` does, and a vector; ends of both kinds."""
+    """Environments that show images of noise, stacked as `envs.frame_stack` does, and a vector;
+    ends of both kinds."""
 
     def __init__(self, rng, count, mean_length, still=0.0):
         self.rng, self.count, self.mean_length, self.still = rng, count, mean_length, still
@@ -36,7 +38,10 @@ class Envs:
         """A transition of each, and whether its episode ended."""
         before = self.observed()
         for e, frames in enumerate(self.frames):
-            self.frames[e] = [*frames[1:], frames[-1] if self.rng.random() < self.still else self.frame()]
+            self.frames[e] = [
+                *frames[1:],
+                frames[-1] if self.rng.random() < self.still else self.frame(),
+            ]
         after = self.observed()
         done = self.rng.random(self.count) < 1 / self.mean_length
         for e in np.flatnonzero(done):
@@ -44,14 +49,21 @@ class Envs:
         number = lambda *shape: self.rng.normal(size=(self.count, *shape)).astype(np.float32)
         discount = 1.0 - (done & (self.rng.random(self.count) < 0.5)).astype(np.float32)
         return Transition(
-            observation=before, action=number(1), reward=number(), discount=discount, next_observation=after
+            observation=before,
+            action=number(1),
+            reward=number(),
+            discount=discount,
+            next_observation=after,
         ), done
 
 
 @functools.cache
 def programs(envs, steps, capacity, episode_steps):
-    """A replay of frames and one of stacks behind the same window: ``(init of both, window, step, get)``."""
-    frames = replay.frames(capacity, stack=STACK, num_envs=envs, n_step=steps, episode_steps=episode_steps)
+    """A replay of frames and one of stacks behind the same window: ``(init of both, window, step,
+    get)``."""
+    frames = replay.frames(
+        capacity, stack=STACK, num_envs=envs, n_step=steps, episode_steps=episode_steps
+    )
     stacks, window = replay.rows(capacity), n_step(steps, 0.9)
 
     @functools.partial(jax.jit, static_argnames="store")
@@ -61,14 +73,21 @@ def programs(envs, steps, capacity, episode_steps):
         kept = begun.replace(valid=None)
         if not store:
             return window_state, *states[1:]
-        return window_state, frames.add(states[1], kept, *valid), stacks.add(states[2], kept, *valid)
+        return (
+            window_state,
+            frames.add(states[1], kept, *valid),
+            stacks.add(states[2], kept, *valid),
+        )
 
     both = jax.jit(lambda states, rows: (frames.get(states[1], rows), stacks.get(states[2], rows)))
     return jax.jit(lambda one: (frames.init(one), stacks.init(one))), window, step, both
 
 
-def played(envs, steps, capacity, rng, vector_steps, mean_length, episode_steps=5, masked=False, still=0.0):
-    """The states of both replays after so many steps of the environments, and how many episodes ended."""
+def played(
+    envs, steps, capacity, rng, vector_steps, mean_length, episode_steps=5, masked=False, still=0.0
+):
+    """The states of both replays after so many steps of the environments, and how many episodes
+    ended."""
     init, window, step, both = programs(envs, steps, capacity, episode_steps)
     world = Envs(rng, envs, mean_length, still)
     states, ends = None, 0
@@ -87,7 +106,9 @@ def played(envs, steps, capacity, rng, vector_steps, mean_length, episode_steps=
 
 def assert_same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), a) == jax.tree.map(lambda x: (x.shape, x.dtype), b)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), a) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), b
+    )
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["all", "valid ones"])
@@ -95,10 +116,13 @@ def assert_same(a, b):
 @properties
 @given(data=st.data())
 def test_a_replay_of_frames_is_a_replay_of_stacks(envs, steps, masked, data):
-    """Ends of both kinds, round and round, frames that stand still: every stored transition, bit for bit."""
+    """Ends of both kinds, round and round, frames that stand still: every stored transition, bit
+    for bit."""
     capacity, rng = 24, np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     count, still = data.draw(st.integers(steps, 30)), data.draw(st.sampled_from([0.0, 0.5, 1.0]))
-    states, _, both = played(envs, steps, capacity, rng, count, data.draw(st.sampled_from([5, 20])), 1, masked, still)
+    states, _, both = played(
+        envs, steps, capacity, rng, count, data.draw(st.sampled_from([5, 20])), 1, masked, still
+    )
     assert (states[1].size, states[1].position) == (states[2].size, states[2].position)
     assert_same(*both(states, np.arange(capacity, dtype=np.int32) % max(1, int(states[2].size))))
 
@@ -114,9 +138,12 @@ def test_every_frame_is_written_once(envs, steps):
 
 @pytest.mark.parametrize(("envs", "steps"), CASES)
 def test_where_episodes_are_too_short_newer_transitions_are_given_out(envs, steps):
-    """Frames of the oldest are gone: what is given out is then another transition that is stored, whole."""
+    """Frames of the oldest are gone: what is given out is then another transition that is stored,
+    whole."""
     capacity = 240
-    states, _, both = played(envs, steps, capacity, np.random.default_rng(0), 3 * capacity // envs, 1, episode_steps=1000)
+    states, _, both = played(
+        envs, steps, capacity, np.random.default_rng(0), 3 * capacity // envs, 1, episode_steps=1000
+    )
     got, wanted = both(states, np.arange(capacity, dtype=np.int32))
     places = [np.flatnonzero(np.asarray(wanted.reward) == reward)[0] for reward in got.reward]
     assert_same(got, jax.tree.map(lambda x: x[np.array(places)], wanted))
@@ -127,7 +154,8 @@ def test_where_episodes_are_too_short_newer_transitions_are_given_out(envs, step
 
 
 def test_bytes_are_as_predicted():
-    """84x84x3, three frames, a million transitions: 22 GB with an episode every 20 steps, where stacks take 127."""
+    """84x84x3, three frames, a million transitions: 22 GB with an episode every 20 steps, where
+    stacks take 127."""
     shapes = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.uint8)
     number = jax.ShapeDtypeStruct((), jnp.float32)
     example = Transition(
@@ -138,19 +166,26 @@ def test_bytes_are_as_predicted():
         next_observation=shapes(84, 84, 9),
     )
     size = lambda storage: sum(
-        x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(lambda: storage.init(zeros(example))))
+        x.size * x.dtype.itemsize
+        for x in jax.tree.leaves(jax.eval_shape(lambda: storage.init(zeros(example))))
     )
     zeros = lambda tree: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
     million, envs = 1_024_000, 1_024
     stored = size(replay.frames(million, stack=3, num_envs=envs, n_step=3))
     room = million * 21 // 20 + 4 * envs * (3 + 3)
-    assert stored == room * 84 * 84 * 3 + million * (4 * (2 * 3 + 1) + 4 * 8) + envs * 2 * 3 * 3 * 16 + 16
+    assert (
+        stored
+        == room * 84 * 84 * 3 + million * (4 * (2 * 3 + 1) + 4 * 8) + envs * 2 * 3 * 3 * 16 + 16
+    )
     assert size(replay.rows(million)) > 5.5 * stored
 
 
-@pytest.mark.parametrize("build", [replay.uniform, replay.prioritised], ids=["uniform", "prioritised"])
+@pytest.mark.parametrize(
+    "build", [replay.uniform, replay.prioritised], ids=["uniform", "prioritised"]
+)
 def test_either_sampling_draws_from_frames(build):
-    """The same rows of both storages are drawn; adding writes in place, at a cost that the capacity does not change."""
+    """The same rows of both storages are drawn; adding writes in place, at a cost that the capacity
+    does not change."""
     rng, transitions = np.random.default_rng(0), []
     world = Envs(rng, 3, 5)
     storage = functools.partial(replay.frames, stack=STACK, num_envs=3)
@@ -161,12 +196,18 @@ def test_either_sampling_draws_from_frames(build):
     adds = [jax.jit(link.add, donate_argnums=0) for link in links]
     for transition in transitions:
         states = [add(state, transition) for add, state in zip(adds, states, strict=True)]
-    sampled = [link.sample(state, jax.random.key(1)) for link, state in zip(links, states, strict=True)]
+    sampled = [
+        link.sample(state, jax.random.key(1)) for link, state in zip(links, states, strict=True)
+    ]
     assert_same(*sampled)
     link = build(480_000, 8, storage=storage)
     state = jax.eval_shape(link.init, one)
-    memory = jax.jit(link.add, donate_argnums=0).lower(state, transitions[0]).compile().memory_analysis()
-    assert memory.alias_size_in_bytes >= sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    memory = (
+        jax.jit(link.add, donate_argnums=0).lower(state, transitions[0]).compile().memory_analysis()
+    )
+    assert memory.alias_size_in_bytes >= sum(
+        x.size * x.dtype.itemsize for x in jax.tree.leaves(state)
+    )
     assert memory.temp_size_in_bytes < 10_000
 
 
@@ -184,7 +225,11 @@ def test_what_frames_refuse(options, shape, dtype, message):
     example = jnp.zeros(shape, dtype)
     scalar = jnp.zeros(())
     transition = Transition(
-        observation=example, action=jnp.zeros((1,)), reward=scalar, discount=scalar, next_observation=example
+        observation=example,
+        action=jnp.zeros((1,)),
+        reward=scalar,
+        discount=scalar,
+        next_observation=example,
     )
     with pytest.raises(ValueError, match=message):
         replay.frames(12, **{"stack": 3, "num_envs": 1, **options}).init(transition)

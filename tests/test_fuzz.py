@@ -42,7 +42,9 @@ def test_it_complains_of_what_is_left(folder):
 
 
 def test_the_same_seed_draws_the_same_lines():
-    one, other = ([lines.draw() for _ in range(50)] for lines in (fuzz_cli.Lines(3), fuzz_cli.Lines(3)))
+    one, other = (
+        [lines.draw() for _ in range(50)] for lines in (fuzz_cli.Lines(3), fuzz_cli.Lines(3))
+    )
     assert one == other
     assert len({line[0] for line in one if line}) > 5
 
@@ -55,7 +57,10 @@ def test_the_same_seed_draws_the_same_lines():
         ("fuzz_environments:image", ["an observation of shape (8, 8, 3)", "--preset drq-v2"]),
         ("fuzz_environments:empty", ["fuzz_environments:empty"]),
         ("fuzz_environments:without_action", ["fuzz_environments:without_action", "action"]),
-        ("gymnasium/fuzz_environments:FuzzDict-v0", ["a dict of a (2,), b ()", "FlattenObservation"]),
+        (
+            "gymnasium/fuzz_environments:FuzzDict-v0",
+            ["a dict of a (2,), b ()", "FlattenObservation"],
+        ),
         ("gymnasium/fuzz_environments:FuzzImage-v0", ["shape (4, 4, 3)", "--preset drq-v2"]),
         ("gymnasium/fuzz_environments:FuzzDiscrete-v0", ["a single number", "FlattenObservation"]),
         ("gymnasium/fuzz_environments:FuzzScalar-v0", ["a single number", "FlattenObservation"]),
@@ -78,10 +83,26 @@ BYTES = r"this needs [\d,]+ bytes, of which {} [\d,]+, but the cpu has [\d,]+ in
     [
         ("--hidden 100000,100000", "(networks and their targets|optimisers)", "--hidden"),
         ("--replay-capacity 1000000000 --batch-size 4", r"the replay .*", "--replay-capacity"),
-        ("--num-envs 1000000000 --replay-capacity 1000000000 --total-timesteps 1e14 --batch-size 4", ".*", ".*"),
-        ("--steps-per-chunk 1900000000 --total-timesteps 2000000000", "random keys of a chunk", "--steps-per-chunk"),
-        ("--updates-per-step 2000000000 --total-timesteps 1001 --steps-per-chunk 1", "random keys of a .*", ".*"),
-        ("--learning-starts 2000000000 --total-timesteps 2100000000", "random keys of the warm-up", "--learning-starts"),
+        (
+            "--num-envs 1000000000 --replay-capacity 1000000000 --total-timesteps 1e14 --batch-size 4",
+            ".*",
+            ".*",
+        ),
+        (
+            "--steps-per-chunk 1900000000 --total-timesteps 2000000000",
+            "random keys of a chunk",
+            "--steps-per-chunk",
+        ),
+        (
+            "--updates-per-step 2000000000 --total-timesteps 1001 --steps-per-chunk 1",
+            "random keys of a .*",
+            ".*",
+        ),
+        (
+            "--learning-starts 2000000000 --total-timesteps 2100000000",
+            "random keys of the warm-up",
+            "--learning-starts",
+        ),
         ("--batch-size 1000000000 --replay-capacity 1000000000", ".*", ".*"),
         ("--seeds 1000000", ".*", ".*--seeds"),
         (

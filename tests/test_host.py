@@ -1,4 +1,5 @@
-"""Gymnasium's vector environments and the host loop: true successors in both modes, and what the device loop learns."""
+"""Gymnasium's vector environments and the host loop: true successors in both modes, and what the
+device loop learns."""
 
 import itertools
 import json
@@ -29,7 +30,8 @@ LOW, HIGH = np.array([-2.0, 0.0], np.float32), np.array([2.0, 10.0], np.float32)
 
 
 class Counter(gymnasium.Env):
-    """Observation ``[episode, step]`` of this environment; terminates after ``ends`` steps, truncated after 5."""
+    """Observation ``[episode, step]`` of this environment; terminates after ``ends`` steps,
+    truncated after 5."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
     action_space = spaces.Box(LOW, HIGH)
@@ -54,19 +56,30 @@ class Counter(gymnasium.Env):
 
 
 def counters(mode, ends=(99, 3, 2)):
-    return envs.gymnasium.vector(SyncVectorEnv([lambda n=n: Counter(n) for n in ends], autoreset_mode=mode))
+    return envs.gymnasium.vector(
+        SyncVectorEnv([lambda n=n: Counter(n) for n in ends], autoreset_mode=mode)
+    )
 
 
-MODES = pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP], ids=lambda mode: mode.value)
+MODES = pytest.mark.parametrize(
+    "mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP], ids=lambda mode: mode.value
+)
 
 
 def transitions(env, steps):
-    """Every valid transition of each environment: ``(observation, reward, terminated, truncated, next_observation)``."""
+    """Every valid transition of each environment: ``(observation, reward, terminated, truncated,
+    next_observation)``."""
     observation, found = env.reset(0), [[] for _ in range(env.num_envs)]
     for _ in range(steps):
         now = env.step(np.zeros((env.num_envs, 2), np.float32))
         for i in np.flatnonzero(now.valid):
-            row = (observation[i], now.reward[i], now.terminated[i], now.truncated[i], now.next_observation[i])
+            row = (
+                observation[i],
+                now.reward[i],
+                now.terminated[i],
+                now.truncated[i],
+                now.next_observation[i],
+            )
             found[i].append(tuple(np.asarray(x).tolist() for x in row))
         observation = now.observation
     return found
@@ -75,7 +88,8 @@ def transitions(env, steps):
 @MODES
 def test_ends_of_episodes(mode):
     found = transitions(counters(mode), 14)
-    # Environment 1 terminates at its third step; the successor is its own episode's, the next start another's.
+    # Environment 1 terminates at its third step; the successor is its own episode's, the next start
+    # another's.
     assert found[1][:4] == [
         ([0, 0], 1, False, False, [0, 1]),
         ([0, 1], 2, False, False, [0, 2]),
@@ -86,11 +100,16 @@ def test_ends_of_episodes(mode):
     assert found[0][5] == ([1, 0], 1, False, False, [1, 1])
     for rows in found:
         for before, after in itertools.pairwise(rows):
-            assert after[0] == (before[4] if not (before[2] or before[3]) else [before[0][0] + 1, 0])
+            assert after[0] == (
+                before[4] if not (before[2] or before[3]) else [before[0][0] + 1, 0]
+            )
 
 
 def test_both_modes_give_the_same_transitions():
-    same, following = (transitions(counters(mode), 14) for mode in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP))
+    same, following = (
+        transitions(counters(mode), 14)
+        for mode in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP)
+    )
     for one, other in zip(same, following, strict=True):
         assert one[: len(other)] == other
         assert len(one) == 14 > len(other) > 8  # next-step loses a step to each reset
@@ -107,7 +126,12 @@ def test_actions_are_scaled_per_dimension_and_clipped(mode):
     vector = SyncVectorEnv([Counter] * 2, autoreset_mode=mode)
     env = envs.gymnasium.vector(vector)
     env.reset(0)
-    for action, executed in (([-1, -1], [-2, 0]), ([1, 1], [2, 10]), ([0, 0.5], [0, 7.5]), ([3, -3], [2, 0])):
+    for action, executed in (
+        ([-1, -1], [-2, 0]),
+        ([1, 1], [2, 10]),
+        ([0, 0.5], [0, 7.5]),
+        ([3, -3], [2, 0]),
+    ):
         env.step(np.array([action, [0, 0]], np.float32))
         np.testing.assert_allclose(vector.envs[0].last, executed)
 
@@ -115,20 +139,32 @@ def test_actions_are_scaled_per_dimension_and_clipped(mode):
 def test_observations_keep_their_structure_and_are_copies():
     class Nested(Counter):
         observation_space = spaces.Dict(
-            image=spaces.Box(0, 255, (2, 2), np.uint8), state=spaces.Box(-9, 9, (1,), np.float64), count=spaces.Discrete(7)
+            image=spaces.Box(0, 255, (2, 2), np.uint8),
+            state=spaces.Box(-9, 9, (1,), np.float64),
+            count=spaces.Discrete(7),
         )
 
         def _see(self):
-            return {"image": np.full((2, 2), self.steps, np.uint8), "state": np.ones(1) * self.steps, "count": self.steps}
+            return {
+                "image": np.full((2, 2), self.steps, np.uint8),
+                "state": np.ones(1) * self.steps,
+                "count": self.steps,
+            }
 
     env = envs.gymnasium.vector(SyncVectorEnv([Nested] * 2, autoreset_mode=AutoresetMode.SAME_STEP))
     kinds = {name: (x.shape, x.dtype) for name, x in env.observation.items()}
-    assert kinds == {"image": ((2, 2), np.uint8), "state": ((1,), np.float32), "count": ((), np.int32)}
+    assert kinds == {
+        "image": ((2, 2), np.uint8),
+        "state": ((1,), np.float32),
+        "count": ((), np.int32),
+    }
     first = env.reset(0)
     for _ in range(LIMIT):
         now = env.step(np.zeros((2, 2), np.float32))
     assert first["state"].tolist() == [[0], [0]]
-    assert {name: x.dtype for name, x in now.observation.items()} == {name: kind[1] for name, kind in kinds.items()}
+    assert {name: x.dtype for name, x in now.observation.items()} == {
+        name: kind[1] for name, kind in kinds.items()
+    }
     assert now.next_observation["image"].tolist() == [[[5, 5], [5, 5]]] * 2
     assert now.observation["image"].max() == 0
 
@@ -136,19 +172,35 @@ def test_observations_keep_their_structure_and_are_copies():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"action_space": spaces.Discrete(3)}, r"action space is Discrete\(3\), but .* continuous actions"),
+        (
+            {"action_space": spaces.Discrete(3)},
+            r"action space is Discrete\(3\), but .* continuous actions",
+        ),
         ({"action_space": spaces.Box(-np.inf, np.inf, (2,))}, "has no bounds to scale to: wrap it"),
-        ({"action_space": spaces.Box(-1, 1, (2, 2))}, r"action space has shape \(2, 2\): flatten it"),
-        ({"observation_space": spaces.Text(5)}, "observation space .* is no Box and no Dict of them: flatten it"),
+        (
+            {"action_space": spaces.Box(-1, 1, (2, 2))},
+            r"action space has shape \(2, 2\): flatten it",
+        ),
+        (
+            {"observation_space": spaces.Text(5)},
+            "observation space .* is no Box and no Dict of them: flatten it",
+        ),
     ],
 )
 def test_spaces_that_do_not_fit(change, message):
     with pytest.raises(ValueError, match=message):
-        envs.gymnasium.vector(SyncVectorEnv([type("Odd", (Counter,), change)] * 2, autoreset_mode=AutoresetMode.SAME_STEP))
+        envs.gymnasium.vector(
+            SyncVectorEnv(
+                [type("Odd", (Counter,), change)] * 2, autoreset_mode=AutoresetMode.SAME_STEP
+            )
+        )
 
 
 def test_names_that_do_not_fit():
-    with pytest.raises(ValueError, match="unknown environment 'gymnasium/Pendulm-v1': did you mean 'gymnasium/Pendulum-v1'"):
+    with pytest.raises(
+        ValueError,
+        match="unknown environment 'gymnasium/Pendulm-v1': did you mean 'gymnasium/Pendulum-v1'",
+    ):
         envs.make("gymnasium/Pendulm-v1", 1)
     with pytest.raises(ValueError, match=r"Discrete\(2\), but .* continuous actions"):
         envs.make("gymnasium/CartPole-v1", 1)
@@ -162,20 +214,40 @@ def test_names_that_do_not_fit():
 
 @pytest.mark.parametrize(
     "name",
-    ["Pendulum-v1", "MountainCarContinuous-v0", "HalfCheetah-v5", "Hopper-v5", "InvertedPendulum-v5", "Reacher-v5"],
+    [
+        "Pendulum-v1",
+        "MountainCarContinuous-v0",
+        "HalfCheetah-v5",
+        "Hopper-v5",
+        "InvertedPendulum-v5",
+        "Reacher-v5",
+    ],
 )
 @MODES
 def test_registered_environments(name, mode):
     """Successors, starts, bounds and kinds of ends, over two episodes at random."""
     pytest.importorskip("imageio", reason="MuJoCo v5 needs gymnasium[mujoco]")
-    made = gymnasium.make_vec(name, 2, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, max_episode_steps=7)
+    made = gymnasium.make_vec(
+        name,
+        2,
+        vectorization_mode="sync",
+        vector_kwargs={"autoreset_mode": mode},
+        max_episode_steps=7,
+    )
     env, random = envs.gymnasium.vector(made, 7), np.random.default_rng(0)
     observation, ends, starts = env.reset(0), 0, []
     for _ in range(30):
         now = env.step(random.uniform(-1, 1, (2, *env.action.shape)).astype(np.float32))
         done = now.terminated | now.truncated
-        assert observation.shape == now.observation.shape == now.next_observation.shape == (2, *env.observation.shape)
-        assert {observation.dtype, now.next_observation.dtype, env.observation.dtype} == {np.dtype(np.float32)}
+        assert (
+            observation.shape
+            == now.observation.shape
+            == now.next_observation.shape
+            == (2, *env.observation.shape)
+        )
+        assert {observation.dtype, now.next_observation.dtype, env.observation.dtype} == {
+            np.dtype(np.float32)
+        }
         assert not np.any(now.terminated & now.truncated)
         running = now.valid & ~done
         np.testing.assert_array_equal(now.observation[running], now.next_observation[running])
@@ -194,7 +266,9 @@ def test_registered_environments(name, mode):
 
 def small_agent(size=2):
     actor = networks.Actor(size, hidden=(8,))
-    return agents.ddpg(actor, networks.Critic(hidden=(8,), action_layer=0), tau=0.1, actor_learning_rate=0.01)
+    return agents.ddpg(
+        actor, networks.Critic(hidden=(8,), action_layer=0), tau=0.1, actor_learning_rate=0.01
+    )
 
 
 def composed(env, agent=None, **options):
@@ -205,7 +279,9 @@ def composed(env, agent=None, **options):
         agent,
         behaviour,
         ring,
-        host.make_train(agent, env, ring, behaviour, **{"learning_starts": 6, "steps_per_chunk": 30} | options),
+        host.make_train(
+            agent, env, ring, behaviour, **{"learning_starts": 6, "steps_per_chunk": 30} | options
+        ),
     )
 
 
@@ -219,13 +295,17 @@ def test_the_ring_holds_what_happened(mode):
     _, _, _, trainer = composed(counters(mode))
     state, report = trainer.chunk(begun(trainer))
     rows = jax.tree.map(lambda x: np.asarray(x)[: int(state.replay.size)], state.replay.storage)
-    # 12 vector steps, of which all valid steps are stored: in next-step mode those that begin an episode are none.
+    # 12 vector steps, of which all valid steps are stored: in next-step mode those that begin an
+    # episode are none.
     assert len(rows.reward) == sum(map(len, transitions(counters(mode), 12)))
     assert (len(rows.reward) == 36) == (mode is AutoresetMode.SAME_STEP)
     step = np.array([0, 1])
-    np.testing.assert_array_equal(rows.next_observation - rows.observation, np.broadcast_to(step, rows.observation.shape))
+    np.testing.assert_array_equal(
+        rows.next_observation - rows.observation, np.broadcast_to(step, rows.observation.shape)
+    )
     np.testing.assert_array_equal(rows.reward, rows.next_observation[:, 1])
-    # Ends are terminal where the environment terminates (after 3 or 2 steps), not at the time limit of 5.
+    # Ends are terminal where the environment terminates (after 3 or 2 steps), not at the time limit
+    # of 5.
     ended = rows.discount == 0
     assert set(rows.next_observation[ended, 1]) == {2, 3}
     assert np.all(rows.discount[rows.next_observation[:, 1] == 5] == 1)
@@ -237,10 +317,13 @@ def test_the_ring_holds_what_happened(mode):
 
 @pytest.mark.parametrize("length", [1, 3])
 def test_the_same_transitions_end_in_the_same_parameters(length, monkeypatch):
-    """The rows that the host loop stored, fed to the functions of the device loop with the same keys."""
+    """The rows that the host loop stored, fed to the functions of the device loop with the same
+    keys."""
     window = returns.n_step(length, 0.99) if length > 1 else None
     env = counters(AutoresetMode.SAME_STEP)
-    agent, behaviour, ring, trainer = composed(env, window=window, steps_per_chunk=15, updates_per_step=2)
+    agent, behaviour, ring, trainer = composed(
+        env, window=window, steps_per_chunk=15, updates_per_step=2
+    )
     rows, step = [], Hosted.step
 
     def recorded(self, action):
@@ -249,7 +332,10 @@ def test_the_same_transitions_end_in_the_same_parameters(length, monkeypatch):
 
     monkeypatch.setattr(Hosted, "step", recorded)
     state = begun(trainer)
-    device, warm_up = jax.tree.map(jnp.copy, state).replace(key=jax.random.split(state.key)[1]), len(rows)
+    device, warm_up = (
+        jax.tree.map(jnp.copy, state).replace(key=jax.random.split(state.key)[1]),
+        len(rows),
+    )
     state, _ = trainer.chunk(state)
     learner = make_learner(agent, env, ring, behaviour, window)
 
@@ -263,7 +349,9 @@ def test_the_same_transitions_end_in_the_same_parameters(length, monkeypatch):
             discount=now["discount"],
             next_observation=now["next_observation"],
         )
-        device = learner.take(device, device.collector.replace(reset=now["first"]), transition, now["done"])
+        device = learner.take(
+            device, device.collector.replace(reset=now["first"]), transition, now["done"]
+        )
         keys = jax.random.split(jax.random.fold_in(device.key, device.steps), 5)
         return learner.learn(device, keys[:4].reshape(2, 2))[0]
 
@@ -272,7 +360,9 @@ def test_the_same_transitions_end_in_the_same_parameters(length, monkeypatch):
     assert len(rows) == warm_up + 5
     for name in ("actor", "critic"):
         ours, theirs = getattr(state.agent, name), getattr(device.agent, name)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, theirs)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, theirs
+        )
 
 
 class Named(Counter):
@@ -285,20 +375,27 @@ class Named(Counter):
 
 
 def test_windows_in_next_step_mode_join_no_two_episodes():
-    """What each environment's steps become in one mode they become in the other; a step that is none is in no window."""
+    """What each environment's steps become in one mode they become in the other; a step that is
+    none is in no window."""
 
     def stored(mode):
-        env = envs.gymnasium.vector(SyncVectorEnv([lambda n=n: Named(n) for n in (99, 3, 2)], autoreset_mode=mode))
+        env = envs.gymnasium.vector(
+            SyncVectorEnv([lambda n=n: Named(n) for n in (99, 3, 2)], autoreset_mode=mode)
+        )
         trainer = composed(env, window=returns.n_step(3, 0.5))[-1]
         state, _ = trainer.chunk(begun(trainer))
         rows = jax.tree.map(lambda x: np.asarray(x)[: int(state.replay.size)], state.replay.storage)
-        whole = np.column_stack([rows.observation, rows.reward, rows.discount, rows.next_observation])
+        whole = np.column_stack(
+            [rows.observation, rows.reward, rows.discount, rows.next_observation]
+        )
         return [whole[rows.observation[:, 2] == ends] for ends in (99, 3, 2)]
 
     same, following = stored(AutoresetMode.SAME_STEP), stored(AutoresetMode.NEXT_STEP)
     for one, other in zip(same, following, strict=True):
         np.testing.assert_array_equal(other, one[: len(other)])
-        np.testing.assert_array_equal(other[:, 0], other[:, 5])  # the successor is of the same episode
+        np.testing.assert_array_equal(
+            other[:, 0], other[:, 5]
+        )  # the successor is of the same episode
         assert len(one) == 12 > len(other) > 7
         assert len(np.unique(other[:, 0])) > 1
     # 1 + 2 / 2 + 3 / 4, and it terminates; 2 + 3 / 2; 3; then the next episode's first.
@@ -322,13 +419,17 @@ def test_it_learns_and_rewards_are_those_of_the_episodes():
     assert state.agent.step == 80
     changed = jax.tree.map(lambda a, b: np.any(a != b), params, state.agent.actor.params)
     assert all(jax.tree.leaves(changed))
-    played = host.make_evaluate(agent, envs.make("gymnasium/Pendulum-v1", 3, time_limit=40))(state.agent, 5)
+    played = host.make_evaluate(agent, envs.make("gymnasium/Pendulum-v1", 3, time_limit=40))(
+        state.agent, 5
+    )
     assert played.shape == (3,)
     assert np.all((played < 0) & (played > -700))
 
 
 def test_each_program_is_compiled_once(caplog):
-    _, _, _, trainer = composed(counters(AutoresetMode.SAME_STEP), collect_steps=2, steps_per_chunk=24)
+    _, _, _, trainer = composed(
+        counters(AutoresetMode.SAME_STEP), collect_steps=2, steps_per_chunk=24
+    )
     trainer.compile()
     state = begun(trainer)
     state, _ = trainer.chunk(state)
@@ -359,13 +460,20 @@ def test_infinity_is_named_with_its_step():
 def test_a_metric_that_is_not_finite_is_named_with_its_first_step():
     def update(state, batch, key, weight=None):
         bad = (state.step == 3) | (state.step == 5)
-        metrics = {"td_error": batch.reward, "metric": jnp.where(bad, jnp.inf, 1.0), "good": jnp.float32(1)}
+        metrics = {
+            "td_error": batch.reward,
+            "metric": jnp.where(bad, jnp.inf, 1.0),
+            "good": jnp.float32(1),
+        }
         return state.replace(step=state.step + 1), metrics
 
     *_, trainer = composed(counters(AutoresetMode.SAME_STEP), small_agent()._replace(update=update))
     _, report = trainer.chunk(begun(trainer))
     # Vector steps 0 and 1 are the warm-up; update number k follows vector step 2 + k.
-    assert {name: int(report.first_bad_step[name]) for name in ("metric", "good")} == {"metric": 5, "good": health.NEVER}
+    assert {name: int(report.first_bad_step[name]) for name in ("metric", "good")} == {
+        "metric": 5,
+        "good": health.NEVER,
+    }
     assert report.metrics["good"] == 1
 
 
@@ -380,8 +488,13 @@ def test_what_is_not_finite_in_the_warm_up_stays_named():
             observation, info = super().reset(**options)
             return observation * np.nan, info
 
-    for kind, quantity, step in ((Broken, "reward", 1), (BrokenAtFirst, "observation", 0)):  # of vector steps 0 and 1
-        env = envs.gymnasium.vector(SyncVectorEnv([kind] * E, autoreset_mode=AutoresetMode.SAME_STEP))
+    for kind, quantity, step in (
+        (Broken, "reward", 1),
+        (BrokenAtFirst, "observation", 0),
+    ):  # of vector steps 0 and 1
+        env = envs.gymnasium.vector(
+            SyncVectorEnv([kind] * E, autoreset_mode=AutoresetMode.SAME_STEP)
+        )
         _, _, _, trainer = composed(env)
         state = begun(trainer)
         assert int(state.first_bad_step[quantity]) == step
@@ -404,7 +517,9 @@ def test_sums_of_a_chunk_on_the_host_lose_nothing():
         metric = jnp.where(state.step == 0, jnp.float32(2**26), 1.0)
         return state.replace(step=state.step + 1), {"td_error": batch.reward, "metric": metric}
 
-    *_, trainer = composed(env, agent._replace(update=update), learning_starts=2, steps_per_chunk=16)
+    *_, trainer = composed(
+        env, agent._replace(update=update), learning_starts=2, steps_per_chunk=16
+    )
     _, report = trainer.chunk(begun(trainer))
     assert (report.episodes.count, report.episodes.return_sum) == (16, np.float32(2**26 + 15))
     assert report.metrics["metric"] == np.float32((2**26 + 15) / 16)
@@ -420,13 +535,29 @@ def invoke(*words):
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    sizes = {"total-timesteps": 120, "learning-starts": 40, "steps-per-chunk": 40, "batch-size": 4, "hidden": 8, "num-envs": 2}
+    sizes = {
+        "total-timesteps": 120,
+        "learning-starts": 40,
+        "steps-per-chunk": 40,
+        "batch-size": 4,
+        "hidden": 8,
+        "num-envs": 2,
+    }
     sizes |= {"time-limit": 20, "evaluation-episodes": 3, "run-dir": "run"}
     return [word for name, value in sizes.items() for word in (f"--{name}", value)]
 
 
 def test_the_command_trains_resumes_evaluates(quick):
-    result = invoke("train", "gymnasium/Pendulum-v1", "--preset", "td3", "--n-step", 2, "--normalize-observations", *quick)
+    result = invoke(
+        "train",
+        "gymnasium/Pendulum-v1",
+        "--preset",
+        "td3",
+        "--n-step",
+        2,
+        "--normalize-observations",
+        *quick,
+    )
     assert result.exit_code == 0, (result.output, result.exception)
     rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     # 2 steps fill the window, 40 are the warm-up; a chunk of 40.
@@ -438,7 +569,9 @@ def test_the_command_trains_resumes_evaluates(quick):
     assert resumed.exit_code == 0, (resumed.output, resumed.exception)
     assert "resumed at 82 steps." in resumed.output
     assert "environments on the host begin anew" in resumed.output
-    assert [json.loads(line)["env_steps"] for line in Path("run/metrics.jsonl").read_text().splitlines()] == [82, 122, 162]
+    assert [
+        json.loads(line)["env_steps"] for line in Path("run/metrics.jsonl").read_text().splitlines()
+    ] == [82, 122, 162]
     found = json.loads(invoke("evaluate", "run", "--episodes", 4).stdout)
     assert (found["env_steps"], found["episodes"]) == (162, 4)
     assert -400 < found["mean_return"] < 0
@@ -447,7 +580,10 @@ def test_the_command_trains_resumes_evaluates(quick):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("gymnasium/Pendulum-v1", "--seeds", 2), "seeds=2: environments on the host are trained one seed at a time"),
+        (
+            ("gymnasium/Pendulum-v1", "--seeds", 2),
+            "seeds=2: environments on the host are trained one seed at a time",
+        ),
         (("gymnasium/Pendulm-v1",), "did you mean 'gymnasium/Pendulum-v1'"),
         (("gymnasium/CartPole-v1",), "a deterministic policy gradient needs continuous actions"),
         (("gymnasium/Pendulum-v1", "--backend", "spring"), "has no backend"),
@@ -486,9 +622,12 @@ class Drawn(Counter):
         return np.full((2, 2, 3), self.steps, np.uint8)
 
 
-@pytest.mark.parametrize(("steps", "shown"), [(None, [0, 1, 2]), (2, [0, 1, 2]), (4, [0, 1, 2, 0, 1])])
+@pytest.mark.parametrize(
+    ("steps", "shown"), [(None, [0, 1, 2]), (2, [0, 1, 2]), (4, [0, 1, 2, 0, 1])]
+)
 def test_a_film_is_an_episode_or_as_long_as_asked(steps, shown):
-    """What a reset shows is a frame; the step that ends an episode shows the next one's start, which is not part of it."""
+    """What a reset shows is a frame; the step that ends an episode shows the next one's start,
+    which is not part of it."""
     gymnasium.register("Drawn-v0", Drawn, max_episode_steps=LIMIT)
     seen = []
 
@@ -507,9 +646,17 @@ def test_a_film_is_an_episode_or_as_long_as_asked(steps, shown):
 @pytest.mark.parametrize(
     ("package", "name", "message"),
     [
-        ("mujoco_playground", "playground/CheetahRun", "could not be imported .*pip install playground"),
+        (
+            "mujoco_playground",
+            "playground/CheetahRun",
+            "could not be imported .*pip install playground",
+        ),
         ("brax", "brax/hopper", "could not be imported .*pip install brax"),
-        ("gymnasium.envs.mujoco.half_cheetah_v5", "gymnasium/HalfCheetah-v5", r"needs more than Gymnasium itself .*\[mujoco\]"),
+        (
+            "gymnasium.envs.mujoco.half_cheetah_v5",
+            "gymnasium/HalfCheetah-v5",
+            r"needs more than Gymnasium itself .*\[mujoco\]",
+        ),
     ],
 )
 def test_an_extra_that_is_missing_is_one_sentence(package, name, message, monkeypatch, tmp_path):

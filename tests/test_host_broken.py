@@ -1,4 +1,5 @@
-"""Environments of a user's that raise or return what they must not: one sentence that names them, with the cause behind it."""
+"""Environments of a user's that raise or return what they must not: one sentence that names them,
+with the cause behind it."""
 
 import itertools
 import sys
@@ -63,7 +64,9 @@ def registered():
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("device lost"), OSError(19, "No such device"), KeyError("x"), StopIteration()], ids=repr
+    "error",
+    [RuntimeError("device lost"), OSError(19, "No such device"), KeyError("x"), StopIteration()],
+    ids=repr,
 )
 def test_what_raises_is_named_with_its_function(registered, error):
     name, said = registered(Plain), rf"{type(error).__name__}(: \S.*)?$"
@@ -82,7 +85,12 @@ def test_what_raises_is_named_with_its_function(registered, error):
 
 def test_what_raises_at_a_reset_in_between_or_when_drawn(registered):
     name, calls = registered(Plain, max_episode_steps=1), itertools.count()
-    env = envs.make(name, 2, resetting=lambda *right: right if next(calls) < 3 else 1 / 0, render_mode="rgb_array")
+    env = envs.make(
+        name,
+        2,
+        resetting=lambda *right: right if next(calls) < 3 else 1 / 0,
+        render_mode="rgb_array",
+    )
     env.reset(0)
     with pytest.raises(BrokenEnvironment, match="reset raised ZeroDivisionError: division by zero"):
         env.step(ZEROS)
@@ -92,7 +100,9 @@ def test_what_raises_at_a_reset_in_between_or_when_drawn(registered):
 
 def test_a_user_s_vector_environment_that_raises():
     for mode in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
-        env = envs.gymnasium.vector(SyncVectorEnv([lambda: Plain(stepping=RuntimeError("lost"))] * 2, autoreset_mode=mode))
+        env = envs.gymnasium.vector(
+            SyncVectorEnv([lambda: Plain(stepping=RuntimeError("lost"))] * 2, autoreset_mode=mode)
+        )
         env.reset(0)
         with pytest.raises(BrokenEnvironment, match="step raised RuntimeError: lost"):
             env.step(ZEROS)
@@ -101,37 +111,58 @@ def test_a_user_s_vector_environment_that_raises():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda o, r, t, u, i: (o, np.zeros(1), t, u, i), r"reward array\(\[0.\]\): it must be one number"),
+        (
+            lambda o, r, t, u, i: (o, np.zeros(1), t, u, i),
+            r"reward array\(\[0.\]\): it must be one number",
+        ),
         (lambda o, r, t, u, i: (o, None, t, u, i), "reward None: it must be one number"),
         (lambda o, r, t, u, i: (o, "1", t, u, i), "reward '1': it must be one number"),
         (lambda o, r, t, u, i: (o, 1j, t, u, i), "reward 1j: it must be one number"),
         (lambda o, r, t, u, i: (o, [1.0], t, u, i), r"reward \[1.0\]: it must be one number"),
-        (lambda o, r, t, u, i: (o, 1e300, t, u, i), r"a reward with 1e\+300 in it, beyond float32: scale it down"),
+        (
+            lambda o, r, t, u, i: (o, 1e300, t, u, i),
+            r"a reward with 1e\+300 in it, beyond float32: scale it down",
+        ),
         (lambda o, r, t, u, i: (o, r, None, u, i), "terminated None: it must be True or False"),
         (lambda o, r, t, u, i: (o, r, t, "no", i), "truncated 'no': it must be True or False"),
         (lambda o, r, t, u, i: (o, r, t, 2, i), "truncated 2: it must be True or False"),
-        (lambda o, r, t, u, i: (o, r, t, np.array([True]), i), r"truncated array\(\[ True\]\): it must be True or False"),
-        (lambda o, r, t, u, i: (o, r, t, i), r"step returned 4 values: Gymnasium's returns \(observation, reward, terminated"),
+        (
+            lambda o, r, t, u, i: (o, r, t, np.array([True]), i),
+            r"truncated array\(\[ True\]\): it must be True or False",
+        ),
+        (
+            lambda o, r, t, u, i: (o, r, t, i),
+            r"step returned 4 values: Gymnasium's returns \(observation, reward, terminated",
+        ),
         (lambda o, r, t, u, i: o, "step returned a ndarray: Gymnasium's returns"),
         (lambda o, r, t, u, i: None, "step returned a NoneType: Gymnasium's returns"),
     ],
 )
 def test_what_a_step_must_not_return(registered, change, message):
-    env = envs.make(registered(Plain, order_enforce=False, max_episode_steps=None), 2, stepping=change)
+    env = envs.make(
+        registered(Plain, order_enforce=False, max_episode_steps=None), 2, stepping=change
+    )
     env.reset(0)
     with pytest.raises(BrokenEnvironment, match=message):
         env.step(ZEROS)
 
 
 def test_a_reset_returns_two_things(registered):
-    with pytest.raises(BrokenEnvironment, match=r"reset returned a ndarray: Gymnasium's returns \(observation, info\)"):
+    with pytest.raises(
+        BrokenEnvironment,
+        match=r"reset returned a ndarray: Gymnasium's returns \(observation, info\)",
+    ):
         envs.make(registered(Plain), 2, resetting=lambda observation, info: np.zeros(2)).reset(0)
 
 
 @pytest.mark.parametrize(
-    "reward", [2, True, np.float64(2), np.int8(2), np.array(2.0), jnp.float32(2), np.longdouble(2)], ids=repr
+    "reward",
+    [2, True, np.float64(2), np.int8(2), np.array(2.0), jnp.float32(2), np.longdouble(2)],
+    ids=repr,
 )
-@pytest.mark.parametrize("flag", [1, np.True_, np.array(True), jnp.array(True), np.uint8(1)], ids=repr)
+@pytest.mark.parametrize(
+    "flag", [1, np.True_, np.array(True), jnp.array(True), np.uint8(1)], ids=repr
+)
 def test_numbers_and_flags_of_any_type_are_read(registered, reward, flag):
     env = envs.make(registered(Plain), 2, stepping=lambda o, r, t, u, i: (o, reward, flag, flag, i))
     env.reset(0)
@@ -143,14 +174,24 @@ def test_numbers_and_flags_of_any_type_are_read(registered, reward, flag):
 
 def test_rewards_that_are_no_numbers_pass_for_the_run_to_report(registered):
     for reward in (np.nan, np.inf):
-        env = envs.make(registered(Plain), 2, stepping=lambda o, r, t, u, i, reward=reward: (o, reward, t, u, i))
+        env = envs.make(
+            registered(Plain), 2, stepping=lambda o, r, t, u, i, reward=reward: (o, reward, t, u, i)
+        )
         env.reset(0)
         np.testing.assert_array_equal(env.step(ZEROS).reward, [reward, reward])
 
 
 def test_infos_are_not_looked_at(registered):
     """Of any shape and type, and with the names that Gymnasium's vector environments use."""
-    odd = itertools.cycle([{"a": np.zeros(2)}, {"a": "text"}, {"a": np.zeros((3, 3)), "final_obs": np.ones(1)}, None, 7])
+    odd = itertools.cycle(
+        [
+            {"a": np.zeros(2)},
+            {"a": "text"},
+            {"a": np.zeros((3, 3)), "final_obs": np.ones(1)},
+            None,
+            7,
+        ]
+    )
     env = envs.make(registered(Plain), 2, stepping=lambda o, r, t, u, i: (o, r, t, u, next(odd)))
     env.reset(0)
     for _ in range(7):
@@ -168,7 +209,10 @@ def test_infos_are_not_looked_at(registered):
         ("gymnasium:", "gymnasium/gymnasium: is no id"),
         ("a/b/c-v0", "gymnasium/a/b/c-v0 cannot be made: Malformed environment ID"),
         ("Ant-vX", "unknown environment 'gymnasium/Ant-vX': did you mean 'gymnasium/Ant-v"),
-        ("Pendulum-v99", "unknown environment 'gymnasium/Pendulum-v99': did you mean 'gymnasium/Pendulum-v1'"),
+        (
+            "Pendulum-v99",
+            "unknown environment 'gymnasium/Pendulum-v99': did you mean 'gymnasium/Pendulum-v1'",
+        ),
         ("gymnasium:Pendulum-v99", "unknown environment 'gymnasium/gymnasium:Pendulum-v99'"),
         ("nowhere/Ant-v5", "unknown environment 'gymnasium/nowhere/Ant-v5'"),
         ("Taxi-v3", "gymnasium/Taxi-v3 cannot be made: .*deprecated. Please use `Taxi-v4`"),
@@ -199,11 +243,16 @@ def module(tmp_path, monkeypatch):
 
 
 def test_the_module_that_is_missing_is_the_one_named(module, registered):
-    with pytest.raises(ImportError, match="gymnasium/pondless:Fish-v0 needs the module 'pondless', which is not installed"):
+    with pytest.raises(
+        ImportError,
+        match="gymnasium/pondless:Fish-v0 needs the module 'pondless', which is not installed",
+    ):
         envs.make("gymnasium/pondless:Fish-v0", 1)
     needy = module("import pondless.water")
     for name in (f"gymnasium/{needy}:Fish-v0", f"{needy}:make", registered(f"{needy}:Fish")):
-        with pytest.raises(ImportError, match="needs the module 'pondless', which is not installed") as found:
+        with pytest.raises(
+            ImportError, match="needs the module 'pondless', which is not installed"
+        ) as found:
             envs.make(name, 1)
         assert "mujoco" not in str(found.value)
         assert name in str(found.value)
@@ -217,12 +266,16 @@ def test_the_module_that_is_missing_is_the_one_named(module, registered):
 def test_modules_that_break(module, registered):
     broken = module("raise RuntimeError('dry')")
     for name in (f"gymnasium/{broken}:Fish-v0", f"{broken}:make"):
-        with pytest.raises(BrokenEnvironment, match=f"{name}: importing {broken} raised RuntimeError: dry"):
+        with pytest.raises(
+            BrokenEnvironment, match=f"{name}: importing {broken} raised RuntimeError: dry"
+        ):
             envs.make(name, 1)
     with pytest.raises(BrokenEnvironment, match="raised SyntaxError"):
         envs.make(f"{module('def')}:make", 1)
     empty = module("number = 1")
-    with pytest.raises(ValueError, match=f"environment '{empty}:number' is a int: give module:function"):
+    with pytest.raises(
+        ValueError, match=f"environment '{empty}:number' is a int: give module:function"
+    ):
         envs.make(f"{empty}:number", 1)
     with pytest.raises(BrokenEnvironment, match="make raised AttributeError"):
         envs.make(registered(f"{empty}:Fish"), 1)
@@ -231,12 +284,21 @@ def test_modules_that_break(module, registered):
 def test_what_else_a_constructor_may_do(registered):
     with pytest.raises(ValueError, match="does not take these options: it has no 'wings'"):
         envs.make(registered(Plain), 1, wings=2)
-    with pytest.raises(BrokenEnvironment, match=r"make raised TypeError: .*unexpected keyword argument 'fins'"):
+    with pytest.raises(
+        BrokenEnvironment, match=r"make raised TypeError: .*unexpected keyword argument 'fins'"
+    ):
         envs.make(registered(lambda: Plain(fins=1)), 1)
-    with pytest.raises(BrokenEnvironment, match="make raised NameNotFound: Environment `Fish` doesn't exist"):
+    with pytest.raises(
+        BrokenEnvironment, match="make raised NameNotFound: Environment `Fish` doesn't exist"
+    ):
         envs.make(registered(lambda: gymnasium.make("Fish-v0")), 1)
     with pytest.raises(BrokenEnvironment, match=r"make raised AttributeError: .*action_space"):
-        envs.make(registered(type("Lame", (gymnasium.Env,), {"observation_space": Plain.observation_space})), 1)
+        envs.make(
+            registered(
+                type("Lame", (gymnasium.Env,), {"observation_space": Plain.observation_space})
+            ),
+            1,
+        )
     sizes = itertools.count(1)
 
     def grown():
@@ -253,15 +315,27 @@ def test_what_else_a_constructor_may_do(registered):
 def test_wrappers_and_options_reach_every_copy(registered):
     halved = lambda env: gymnasium.wrappers.TransformReward(env, lambda reward: reward / 2)
     env = envs.make(
-        registered(Plain), 2, stepping=lambda o, r, t, u, i: (o, 3.0, t, u, i), wrappers=(halved, halved), time_limit=2
+        registered(Plain),
+        2,
+        stepping=lambda o, r, t, u, i: (o, 3.0, t, u, i),
+        wrappers=(halved, halved),
+        time_limit=2,
     )
     env.reset(0)
     assert env.step(ZEROS).reward.tolist() == [0.75, 0.75]
     assert env.step(ZEROS).truncated.tolist() == [True, True]
     assert env.time_limit == 2
     assert envs.make(registered(Plain, max_episode_steps=None), 1).time_limit is None
-    checked = envs.make(registered(Plain), 1, disable_env_checker=False, resetting=lambda observation, info: (observation, 7))
-    with pytest.raises(BrokenEnvironment, match=r"reset raised AssertionError: The second element returned by `env.reset"):
+    checked = envs.make(
+        registered(Plain),
+        1,
+        disable_env_checker=False,
+        resetting=lambda observation, info: (observation, 7),
+    )
+    with pytest.raises(
+        BrokenEnvironment,
+        match=r"reset raised AssertionError: The second element returned by `env.reset",
+    ):
         checked.reset(0)
 
 
@@ -299,15 +373,27 @@ def own(module, change=""):
             "reset",
             r"reset: the observation of reset is float32\[2, 4\] where float32\[2, 3\] was declared",
         ),
-        ("env = env._replace(action=jax.ShapeDtypeStruct((0,), jnp.float32))", "make", "the action holds no number"),
+        (
+            "env = env._replace(action=jax.ShapeDtypeStruct((0,), jnp.float32))",
+            "make",
+            "the action holds no number",
+        ),
         (
             "env = env._replace(action=jax.ShapeDtypeStruct((), jnp.float32))",
             "make",
             r"action has shape \(\): it must be one vector",
         ),
-        ("env = env._replace(observation=jax.ShapeDtypeStruct((0,), jnp.float32))", "make", "the observation holds no number"),
+        (
+            "env = env._replace(observation=jax.ShapeDtypeStruct((0,), jnp.float32))",
+            "make",
+            "the observation holds no number",
+        ),
         ("env = env._replace(observation={})", "make", "the observation holds no number"),
-        ("env = env._replace(num_envs=1)", "make", "it has 1 environments where num_envs=2 was asked"),
+        (
+            "env = env._replace(num_envs=1)",
+            "make",
+            "it has 1 environments where num_envs=2 was asked",
+        ),
     ],
 )
 def test_an_environment_of_ones_own_that_breaks_on_the_device(module, change, when, message):
@@ -317,9 +403,14 @@ def test_an_environment_of_ones_own_that_breaks_on_the_device(module, change, wh
         env = envs.make(name, 2)
         if when != "make":
             state, _ = jax.eval_shape(env.reset, jax.random.key(0))
-            jax.eval_shape(env.step, state, jax.ShapeDtypeStruct((2, 1), jnp.float32), jax.random.key(0))
+            jax.eval_shape(
+                env.step, state, jax.ShapeDtypeStruct((2, 1), jnp.float32), jax.random.key(0)
+            )
 
-    with pytest.raises(BrokenEnvironment, match=f"^{name}: .*{message}" if when == "make" else f"^{name}: {message}"):
+    with pytest.raises(
+        BrokenEnvironment,
+        match=f"^{name}: .*{message}" if when == "make" else f"^{name}: {message}",
+    ):
         played()
 
 

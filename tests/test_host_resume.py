@@ -1,4 +1,5 @@
-"""Where environments on the host begin: seeds that have nothing in common, running episodes that are cut, and what is told."""
+"""Where environments on the host begin: seeds that have nothing in common, running episodes that
+are cut, and what is told."""
 
 import dataclasses
 import itertools
@@ -16,13 +17,22 @@ from ddpg_jax.behaviour import explore, parameter_noise
 from ddpg_jax.host.loop import Hosted
 from ddpg_jax.host.rows import row_shapes, unpack
 from ddpg_jax.runs.config.run_config import make_config
-from ddpg_jax.runs.programs.evaluation import BEGINNING, DURING, FINAL, LATER, evaluation_keys, evaluator, host_seed
+from ddpg_jax.runs.programs.evaluation import (
+    BEGINNING,
+    DURING,
+    FINAL,
+    LATER,
+    evaluation_keys,
+    evaluator,
+    host_seed,
+)
 
 ENDS = (5, 3, 2)
 
 
 class Count(gymnasium.Env):
-    """Shows ``[which episode, step, how long episodes are]``; terminates after that many steps, at which it gives a reward."""
+    """Shows ``[which episode, step, how long episodes are]``; terminates after that many steps, at
+    which it gives a reward."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (3,))
     action_space = spaces.Box(-1, 1, (1,))
@@ -44,7 +54,9 @@ class Count(gymnasium.Env):
 
 
 def counts(ends=ENDS, time_limit=5, mode=AutoresetMode.SAME_STEP):
-    return envs.gymnasium.vector(SyncVectorEnv([lambda n=n: Count(n) for n in ends], autoreset_mode=mode), time_limit)
+    return envs.gymnasium.vector(
+        SyncVectorEnv([lambda n=n: Count(n) for n in ends], autoreset_mode=mode), time_limit
+    )
 
 
 def small_agent():
@@ -55,7 +67,9 @@ def trained(env, acting=None, store=None, **options):
     agent = small_agent()
     behaviour = explore(agent, noise.gaussian(0.1)) if acting is None else acting(agent, env)
     ring = store or replay.uniform(300, 4)
-    return host.make_train(agent, env, ring, behaviour, learning_starts=6, steps_per_chunk=15, **options)
+    return host.make_train(
+        agent, env, ring, behaviour, learning_starts=6, steps_per_chunk=15, **options
+    )
 
 
 # Seeds
@@ -68,20 +82,37 @@ def starts(env, begin):
 
 def test_no_two_copies_of_seeds_begin_alike():
     env = envs.make("gymnasium/Pendulum-v1", 4)
-    found = [start for seed in range(4) for start in starts(env, lambda env, seed=seed: env.reset(seed))]
+    found = [
+        start for seed in range(4) for start in starts(env, lambda env, seed=seed: env.reset(seed))
+    ]
     assert len(set(found)) == 16
     assert starts(env, lambda env: env.reset(2)) == found[8:12], "one seed, one beginning"
-    huge = [starts(env, lambda env, seed=seed: env.reset(seed)) for seed in (2**32, 2**64, 2**64 + 1)]
+    huge = [
+        starts(env, lambda env, seed=seed: env.reset(seed)) for seed in (2**32, 2**64, 2**64 + 1)
+    ]
     assert len(set(itertools.chain(found, *huge))) == 28
 
 
-@pytest.mark.parametrize("kind", [SyncVectorEnv, type("Generic", (SyncVectorEnv,), {}), gymnasium.vector.VectorWrapper])
+@pytest.mark.parametrize(
+    "kind", [SyncVectorEnv, type("Generic", (SyncVectorEnv,), {}), gymnasium.vector.VectorWrapper]
+)
 def test_nor_do_those_of_a_user_s_vector_environment(kind):
     make = lambda: gymnasium.make("Pendulum-v1")
     vector = SyncVectorEnv([make] * 4, autoreset_mode=AutoresetMode.SAME_STEP)
-    env = envs.gymnasium.vector(kind(vector) if kind is gymnasium.vector.VectorWrapper else kind([make] * 4))
+    env = envs.gymnasium.vector(
+        kind(vector) if kind is gymnasium.vector.VectorWrapper else kind([make] * 4)
+    )
     assert env.time_limit == 200
-    assert len({start for seed in range(4) for start in starts(env, lambda env, seed=seed: env.reset(seed))}) == 16
+    assert (
+        len(
+            {
+                start
+                for seed in range(4)
+                for start in starts(env, lambda env, seed=seed: env.reset(seed))
+            }
+        )
+        == 16
+    )
 
 
 class Numbered(gymnasium.vector.VectorEnv):
@@ -112,7 +143,9 @@ def test_training_evaluation_and_what_is_resumed_have_nothing_in_common(monkeypa
     given = []
     monkeypatch.setattr(gymnasium.envs.classic_control.PendulumEnv, "reset", _told(given))
     for seed in range(4):
-        config = make_config("gymnasium/Pendulum-v1", seed=seed, num_envs=4, env_options={"time_limit": 2})
+        config = make_config(
+            "gymnasium/Pendulum-v1", seed=seed, num_envs=4, env_options={"time_limit": 2}
+        )
         env = envs.make("gymnasium/Pendulum-v1", 4)
         for number in (0, 10_000, 20_000):
             Hosted(env).begin(host_seed(evaluation_keys(config, BEGINNING, number)))
@@ -155,23 +188,32 @@ def test_one_seed_of_the_library_trains_and_evaluates_apart():
 def test_an_evaluation_counts_the_first_episode_alone(mode):
     agent, env = small_agent(), counts(mode=mode)
     state = agent.init(jax.random.key(0), jnp.zeros(3), jnp.zeros(1))
-    # A reward of 1 in each step of the first episode, of 10 and 100 in those that follow while others still play.
+    # A reward of 1 in each step of the first episode, of 10 and 100 in those that follow while
+    # others still play.
     assert host.make_evaluate(agent, env)(state, 0).tolist() == [5, 3, 2]
 
 
 def test_an_evaluation_needs_a_time_limit_and_keeps_it():
     agent = small_agent()
     state = agent.init(jax.random.key(0), jnp.zeros(3), jnp.zeros(1))
-    with pytest.raises(ValueError, match=r"no time limit that is known, .* or register it with max_episode_steps"):
+    with pytest.raises(
+        ValueError, match=r"no time limit that is known, .* or register it with max_episode_steps"
+    ):
         host.make_evaluate(agent, counts(time_limit=None))
     with pytest.raises(ValueError, match="went on beyond the environment's time limit of 4 steps"):
         host.make_evaluate(agent, counts(time_limit=4))(state, 0)
-    assert any("no time limit is known" in found for found in envs.check(counts(time_limit=None), steps=30))
+    assert any(
+        "no time limit is known" in found for found in envs.check(counts(time_limit=None), steps=30)
+    )
 
 
 def test_loops_stop_when_asked():
     asked = itertools.count()
-    agent, env, stop = small_agent(), counts(ends=(99, 99, 99), time_limit=99), lambda at: lambda: next(asked) == at
+    agent, env, stop = (
+        small_agent(),
+        counts(ends=(99, 99, 99), time_limit=99),
+        lambda at: lambda: next(asked) == at,
+    )
     state = agent.init(jax.random.key(0), jnp.zeros(3), jnp.zeros(1))
     with pytest.raises(host.Stopped):
         host.make_evaluate(agent, env, stopped=stop(3))(state, 0)
@@ -194,7 +236,9 @@ def test_training_begins_only_where_environments_have_begun():
     trainer = trained(counts())
     state = jax.eval_shape(trainer.init, jax.random.key(0))
     for go in (trainer.warm_up, trainer.chunk):
-        with pytest.raises(ValueError, match=r"the environments have not begun: call begin\(seed\) before"):
+        with pytest.raises(
+            ValueError, match=r"the environments have not begun: call begin\(seed\) before"
+        ):
             go(state)
 
 
@@ -213,32 +257,50 @@ def test_an_interruption_ends_what_is_in_the_window():
 
 
 ACTING = {
-    "OU noise": lambda agent, env: explore(agent, noise.chain(noise.ornstein_uhlenbeck(theta=0.1, stddev=0.5), noise.clip())),
+    "OU noise": lambda agent, env: explore(
+        agent, noise.chain(noise.ornstein_uhlenbeck(theta=0.1, stddev=0.5), noise.clip())
+    ),
     "parameter noise": lambda agent, env: parameter_noise(agent, env, 0.5),
 }
 
 
-@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP], ids=lambda mode: mode.value)
+@pytest.mark.parametrize(
+    "mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP], ids=lambda mode: mode.value
+)
 @pytest.mark.parametrize("name", ACTING)
 def test_what_explores_is_told_where_episodes_begin(name, mode, monkeypatch):
-    """Its actions are those of the same function called by hand, and told by the rules of the environments."""
+    """Its actions are those of the same function called by hand, and told by the rules of the
+    environments."""
     env, agent, rows, step = counts(mode=mode), small_agent(), [], Hosted.step
     behaviour = ACTING[name](agent, env)
     trainer = host.make_train(
-        agent, env, replay.uniform(300, 4), behaviour, learning_starts=45, steps_per_chunk=15, warm_up=behaviour
+        agent,
+        env,
+        replay.uniform(300, 4),
+        behaviour,
+        learning_starts=45,
+        steps_per_chunk=15,
+        warm_up=behaviour,
     )
-    monkeypatch.setattr(Hosted, "step", lambda self, action: rows.append((action, step(self, action))) or rows[-1][1])
+    monkeypatch.setattr(
+        Hosted,
+        "step",
+        lambda self, action: rows.append((action, step(self, action))) or rows[-1][1],
+    )
     state = jax.jit(trainer.init)(jax.random.key(3))
     acting_key = jax.random.split(state.key)[0]
     remembered, agent_state = jax.tree.map(jnp.copy, (state.collector.behaviour, state.agent))
     trainer.begin(0)
     trainer.warm_up(state)
     act, observation = jax.jit(behaviour.act), np.array([[0, 0, ends] for ends in ENDS], np.float32)
-    # An episode begins at every (ends)-th step, in next-step mode after one more, in which nothing is done.
+    # An episode begins at every (ends)-th step, in next-step mode after one more, in which nothing
+    # is done.
     lasts = np.array(ENDS) + (mode is AutoresetMode.NEXT_STEP)
     for number, (action, row) in enumerate(rows):
         first = jnp.asarray(number % lasts == 0)
-        wanted, remembered = act(remembered, agent_state, observation, jax.random.fold_in(acting_key, number), first)
+        wanted, remembered = act(
+            remembered, agent_state, observation, jax.random.fold_in(acting_key, number), first
+        )
         np.testing.assert_allclose(action, wanted, rtol=1e-5, atol=1e-6)
         observation = np.asarray(unpack(jnp.asarray(row), row_shapes(env))["observation"])
     assert number == 14
@@ -247,7 +309,10 @@ def test_what_explores_is_told_where_episodes_begin(name, mode, monkeypatch):
 def test_prioritised_replay_with_parameter_noise_goes_on_after_a_cut():
     env = counts()
     trainer = trained(
-        env, ACTING["parameter noise"], replay.prioritised(300, 4, importance_exponent=0.5), window=returns.n_step(3, 0.5)
+        env,
+        ACTING["parameter noise"],
+        replay.prioritised(300, 4, importance_exponent=0.5),
+        window=returns.n_step(3, 0.5),
     )
     trainer.begin(0)
     state, _ = trainer.chunk(trainer.warm_up(jax.jit(trainer.init)(jax.random.key(0))))
@@ -257,7 +322,9 @@ def test_prioritised_replay_with_parameter_noise_goes_on_after_a_cut():
     assert (before, int(state.collector.behaviour.rounds)) == (5, 10), "it adapted after each round"
     ring = state.replay.ring
     rows = jax.tree.map(lambda x: np.asarray(x)[: int(ring.size)], ring.storage)
-    assert len(np.unique(state.replay.levels[0])) > 4, "none, 1 for what is new, and the errors of what was sampled"
+    assert len(np.unique(state.replay.levels[0])) > 4, (
+        "none, 1 for what is new, and the errors of what was sampled"
+    )
     assert len(rows.reward) == 3 * (2 + 5 + 5), "all but those that filled the window"
     # None begins in one episode and ends in another.
     np.testing.assert_array_equal(rows.next_observation[:, 0], rows.observation[:, 0])

@@ -1,4 +1,5 @@
-"""What Gymnasium's spaces become: every number arrives as it was or is refused, and every action is one of the bounds' own."""
+"""What Gymnasium's spaces become: every number arrives as it was or is refused, and every action is
+one of the bounds' own."""
 
 import gymnasium
 import jax
@@ -37,9 +38,15 @@ class Generic(SyncVectorEnv):
 
 
 WAYS = {
-    "copies": lambda make: envs.gymnasium.vector(SyncVectorEnv([make] * 2, autoreset_mode=AutoresetMode.SAME_STEP), 9),
-    "vector": lambda make: envs.gymnasium.vector(Generic([make] * 2, autoreset_mode=AutoresetMode.SAME_STEP), 9),
-    "next-step": lambda make: envs.gymnasium.vector(SyncVectorEnv([make] * 2, autoreset_mode=AutoresetMode.NEXT_STEP), 9),
+    "copies": lambda make: envs.gymnasium.vector(
+        SyncVectorEnv([make] * 2, autoreset_mode=AutoresetMode.SAME_STEP), 9
+    ),
+    "vector": lambda make: envs.gymnasium.vector(
+        Generic([make] * 2, autoreset_mode=AutoresetMode.SAME_STEP), 9
+    ),
+    "next-step": lambda make: envs.gymnasium.vector(
+        SyncVectorEnv([make] * 2, autoreset_mode=AutoresetMode.NEXT_STEP), 9
+    ),
 }
 EACH_WAY = pytest.mark.parametrize("way", WAYS)
 
@@ -70,7 +77,9 @@ KEPT = [
 
 
 @EACH_WAY
-@pytest.mark.parametrize(("dtype", "low", "high", "values", "kept"), KEPT, ids=lambda x: getattr(x, "__name__", ""))
+@pytest.mark.parametrize(
+    ("dtype", "low", "high", "values", "kept"), KEPT, ids=lambda x: getattr(x, "__name__", "")
+)
 def test_every_dtype_arrives_as_it_was(way, dtype, low, high, values, kept):
     seen = [np.array([value, 0], dtype) for value in values]
     found = shown(way, spaces.Box(low, high, (2,), dtype), *seen)
@@ -89,11 +98,17 @@ def test_every_dtype_arrives_as_it_was(way, dtype, low, high, values, kept):
         (spaces.Box(0, 2**32, (2,), np.uint64), "whole numbers beyond uint32"),
         (spaces.Discrete(3, start=2**31 - 2), "whole numbers beyond int32"),
         (spaces.MultiDiscrete([2, 2**33]), "whole numbers beyond int32"),
-        (spaces.Dict(deep=spaces.Dict(far=spaces.Discrete(2**31 + 1))), r"\['deep'\]\['far'\] .* whole numbers beyond int32"),
+        (
+            spaces.Dict(deep=spaces.Dict(far=spaces.Discrete(2**31 + 1))),
+            r"\['deep'\]\['far'\] .* whole numbers beyond int32",
+        ),
         (spaces.Box(-1, 1, (0,)), r"has shape \(0,\), which holds no number"),
         (spaces.Box(-1, 1, (3, 0)), r"has shape \(3, 0\), which holds no number"),
         (spaces.Dict(), "a Dict needs at least one entry"),
-        (spaces.Dict(empty=spaces.Dict()), r"\['empty'\] is Dict\(\): a Dict needs at least one entry"),
+        (
+            spaces.Dict(empty=spaces.Dict()),
+            r"\['empty'\] is Dict\(\): a Dict needs at least one entry",
+        ),
         (spaces.Tuple((ONE, ONE)), "is no Box and no Dict of them: flatten it"),
         (spaces.Text(5), "is no Box and no Dict of them"),
         (spaces.Sequence(ONE), "is no Box and no Dict of them"),
@@ -109,7 +124,11 @@ def test_spaces_that_cannot_be_shown_are_refused(space, message):
 
 
 def test_whole_numbers_at_the_edge_are_accepted():
-    for space in (spaces.Discrete(2, start=2**31 - 2), spaces.MultiDiscrete([2, 2**31]), spaces.MultiBinary(3)):
+    for space in (
+        spaces.Discrete(2, start=2**31 - 2),
+        spaces.MultiDiscrete([2, 2**31]),
+        spaces.MultiBinary(3),
+    ):
         assert next(leaves(space)).dtype in (np.int32, np.int8)
 
 
@@ -121,8 +140,16 @@ REAL, WHOLE = spaces.Box(-np.inf, np.inf, (2,), np.float64), spaces.Box(-9, 9, (
     ("space", "given", "message"),
     [
         (REAL, np.array([1e200, 0.0]), "with 1e.200 in it, beyond float32: scale it down"),
-        (spaces.Box(-9, 9, (2,), np.int64), np.array([0, 2**33 + 5]), "with 8589934597 in it, beyond int32"),
-        (spaces.Box(0, 9, (2,), np.uint64), np.array([2**33, 0], np.uint64), "with 8589934592 in it, beyond uint32"),
+        (
+            spaces.Box(-9, 9, (2,), np.int64),
+            np.array([0, 2**33 + 5]),
+            "with 8589934597 in it, beyond int32",
+        ),
+        (
+            spaces.Box(0, 9, (2,), np.uint64),
+            np.array([2**33, 0], np.uint64),
+            "with 8589934592 in it, beyond uint32",
+        ),
     ],
 )
 def test_numbers_beyond_what_fits_are_refused(way, space, given, message):
@@ -145,7 +172,11 @@ def test_numbers_beyond_what_fits_are_refused(way, space, given, message):
         (spaces.Box(0, 1, (2,), bool), np.zeros(2, int), r"int64\[2\] where bool\[2\]"),
         (spaces.Dict(a=REAL), {"b": np.zeros(2)}, "an observation has no 'a', which its space has"),
         (spaces.Dict(a=REAL), np.zeros(2), "an observation has no 'a'"),
-        (spaces.Dict(a=spaces.Dict(b=REAL)), {"a": {"b": np.zeros(1)}}, r"an observation\['a'\]\['b'\] of float64\[1\]"),
+        (
+            spaces.Dict(a=spaces.Dict(b=REAL)),
+            {"a": {"b": np.zeros(1)}},
+            r"an observation\['a'\]\['b'\] of float64\[1\]",
+        ),
     ],
 )
 def test_observations_that_drift_are_refused(space, given, message):
@@ -157,12 +188,17 @@ def test_observations_that_drift_are_refused(space, given, message):
 
 def test_a_user_s_vector_environment_that_drifts_is_refused():
     """Bytes of one dtype would be read as those of another."""
-    vector = Generic([lambda: Shown(REAL, [np.zeros(2)])] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    vector = Generic(
+        [lambda: Shown(REAL, [np.zeros(2)])] * 2, autoreset_mode=AutoresetMode.SAME_STEP
+    )
     step = vector.step
     vector.step = lambda action: (np.ones((2, 2), int), *step(action)[1:])
     env = envs.gymnasium.vector(vector)
     env.reset(0)
-    with pytest.raises(BrokenEnvironment, match=r"an observation of int64\[2, 2\] where float32\[2, 2\] is declared"):
+    with pytest.raises(
+        BrokenEnvironment,
+        match=r"an observation of int64\[2, 2\] where float32\[2, 2\] is declared",
+    ):
         env.step(np.zeros((2, 1), np.float32))
 
 
@@ -176,8 +212,12 @@ def test_numbers_of_python_s_own_and_of_jax_arrive():
 
 
 def taken(space, *values):
-    """What an environment is given for actions of which each number is one of ``values``; all ways agree."""
-    actions, given = scaled(space), np.repeat(np.array(values, np.float32)[:, None], space.shape[0], 1)
+    """What an environment is given for actions of which each number is one of ``values``; all ways
+    agree."""
+    actions, given = (
+        scaled(space),
+        np.repeat(np.array(values, np.float32)[:, None], space.shape[0], 1),
+    )
     executed = actions.executed(given)
     assert executed.dtype == space.dtype
     assert all(space.contains(row) for row in executed)
@@ -204,12 +244,20 @@ def test_whole_numbers_have_equal_shares():
     [
         (spaces.Box(0, 1, (1,), bool), (-1, -0.01, 0.01, 1), [False, False, True, True]),
         (spaces.Box(0, 255, (1,), np.uint8), (-1, 0, 1), [0, 128, 255]),
-        (spaces.Box(-3, 2, (1,), np.int8), (-1, -0.01, 0.01, 1), [-3, -1, 0, 2]),  # six shares, of which three are below 0
+        (
+            spaces.Box(-3, 2, (1,), np.int8),
+            (-1, -0.01, 0.01, 1),
+            [-3, -1, 0, 2],
+        ),  # six shares, of which three are below 0
         (spaces.Box(0, 3, (1,), np.uint64), (-1, -0.25, 0.25, 1), [0, 1, 2, 3]),
         (spaces.Box(-(2**24), 2**24, (1,), np.int64), (-1, 1), [-(2**24), 2**24]),
         (spaces.Box(5, 5, (1,), np.int32), (-1, 0, 1), [5, 5, 5]),
         (spaces.Box(2.5, 2.5, (1,)), (-1, 0, 1), [2.5, 2.5, 2.5]),
-        (spaces.Box(np.float64(-0.1), 0.7, (1,), np.float64), (-1, 0, 1), pytest.approx([-0.1, 0.3, 0.7])),
+        (
+            spaces.Box(np.float64(-0.1), 0.7, (1,), np.float64),
+            (-1, 0, 1),
+            pytest.approx([-0.1, 0.3, 0.7]),
+        ),
         (spaces.Box(-1e38, 1e38, (1,), np.float64), (-1, 0, 1), [-1e38, 0, 1e38]),
         (spaces.Box(0, 8, (1,), np.float16), (-1, 0.5, 1), [0, 6, 8]),
     ],

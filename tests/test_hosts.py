@@ -1,4 +1,5 @@
-"""Several processes that train one run: what they are told, and that they end together and go on together."""
+"""Several processes that train one run: what they are told, and that they end together and go on
+together."""
 
 import contextlib
 import os
@@ -16,12 +17,27 @@ from ddpg_jax.runs import hosts
 from ddpg_jax.runs.folder.metrics import read_metrics
 from ddpg_jax.runs.options.validation import RunError
 
-LEARNS = ["pendulum", "--num-envs", "2", "--updates-per-step", "2", "--total-timesteps", "12000", "--evaluate-every", "2"]
+LEARNS = [
+    "pendulum",
+    "--num-envs",
+    "2",
+    "--updates-per-step",
+    "2",
+    "--total-timesteps",
+    "12000",
+    "--evaluate-every",
+    "2",
+]
 LEARNS += ["--replay-capacity", "12000", "--checkpoint-every", "1"]
 
 
 def test_one_process_needs_nothing(monkeypatch):
-    for name in ("SLURM_JOB_ID", "OMPI_COMM_WORLD_SIZE", "JOB_COMPLETION_INDEX", "JAX_COORDINATOR_ADDRESS"):
+    for name in (
+        "SLURM_JOB_ID",
+        "OMPI_COMM_WORLD_SIZE",
+        "JOB_COMPLETION_INDEX",
+        "JAX_COORDINATOR_ADDRESS",
+    ):
         monkeypatch.delenv(name, raising=False)
     hosts.join(hosts.Asked(), None)
     hosts.join(hosts.Asked(num_processes=1), None)
@@ -41,11 +57,23 @@ def test_one_process_needs_nothing(monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "run_dir", "sentence"),
     [
-        (hosts.Asked("here:1"), Path("x"), "--num-processes, --process-id missing: each process needs --coordinator HOST:PORT"),
+        (
+            hosts.Asked("here:1"),
+            Path("x"),
+            "--num-processes, --process-id missing: each process needs --coordinator HOST:PORT",
+        ),
         (hosts.Asked(process_id=1), Path("x"), "--coordinator, --num-processes missing"),
         (hosts.Asked("here", 2, 0), Path("x"), "--coordinator here: give HOST:PORT"),
-        (hosts.Asked("here:1", 2, 0), None, "several processes train one run: give each the same --run-dir"),
-        (hosts.Asked("127.0.0.1:1", 2, 5), Path("x"), "the processes of this run do not find each other"),
+        (
+            hosts.Asked("here:1", 2, 0),
+            None,
+            "several processes train one run: give each the same --run-dir",
+        ),
+        (
+            hosts.Asked("127.0.0.1:1", 2, 5),
+            Path("x"),
+            "the processes of this run do not find each other",
+        ),
     ],
 )
 def test_what_is_missing_is_named(asked, run_dir, sentence):
@@ -72,7 +100,10 @@ def test_a_cluster_is_one_of_several_processes(monkeypatch):
 
 def test_processes_with_different_options_are_refused(monkeypatch):
     monkeypatch.setattr(hosts, "gathered", lambda name, value: [value, value.replace("1", "2")])
-    with pytest.raises(RunError, match="the processes were given different options: start all of them by the same command"):
+    with pytest.raises(
+        RunError,
+        match="the processes were given different options: start all of them by the same command",
+    ):
         hosts.require_same({"seed": 1})
 
 
@@ -86,7 +117,16 @@ def pair(arguments, log):
     with contextlib.ExitStack() as opened:
         return [
             subprocess.Popen(
-                [sys.executable, "-m", "ddpg_jax.runs.cli.commands", "train", *arguments, *flags, "--process-id", str(number)],
+                [
+                    sys.executable,
+                    "-m",
+                    "ddpg_jax.runs.cli.commands",
+                    "train",
+                    *arguments,
+                    *flags,
+                    "--process-id",
+                    str(number),
+                ],
                 stdout=opened.enter_context((log / f"{number}.out").open("a")),
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -103,13 +143,19 @@ def until(condition, seconds):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("victim", "more", "least"), [(1, (), -200), (0, ("--total-timesteps", "5000"), -2_000)])
+@pytest.mark.parametrize(
+    ("victim", "more", "least"), [(1, (), -200), (0, ("--total-timesteps", "5000"), -2_000)]
+)
 def test_two_processes_train_and_go_on_after_one_died(tmp_path, victim, more, least):
     """The longer one learns the task."""
     folder, arguments = tmp_path / "run", [*LEARNS, "--run-dir", str(tmp_path / "run")]
     both = pair(arguments, tmp_path)
-    until(lambda: any(one.poll() is not None for one in both) or len(read_metrics(folder)) >= 3, 300)
-    assert [one.poll() for one in both] == [None, None], (tmp_path / "0.out").read_text() + (tmp_path / "1.out").read_text()
+    until(
+        lambda: any(one.poll() is not None for one in both) or len(read_metrics(folder)) >= 3, 300
+    )
+    assert [one.poll() for one in both] == [None, None], (tmp_path / "0.out").read_text() + (
+        tmp_path / "1.out"
+    ).read_text()
     both[victim].send_signal(signal.SIGKILL)
     both[victim].wait()
     begin = time.monotonic()
@@ -120,7 +166,9 @@ def test_two_processes_train_and_go_on_after_one_died(tmp_path, victim, more, le
     assert re.search(ours if victim else "another task died", told, re.S), told
     print(f"after {took:.1f} s")
     both = pair(["--resume", "--run-dir", str(folder), *more], tmp_path)
-    assert [one.wait(600) for one in both] == [0, 0], (tmp_path / "0.out").read_text() + (tmp_path / "1.out").read_text()
+    assert [one.wait(600) for one in both] == [0, 0], (tmp_path / "0.out").read_text() + (
+        tmp_path / "1.out"
+    ).read_text()
     said = (tmp_path / "0.out").read_text()
     assert "resumed at" in said
     final = float(re.search(r"final return: (-?[\d.]+)", said).group(1))
@@ -129,11 +177,18 @@ def test_two_processes_train_and_go_on_after_one_died(tmp_path, victim, more, le
 
 @pytest.mark.slow
 def test_two_processes_stop_together_and_saved(tmp_path):
-    """As at the end of a cluster's time: the checkpoint that they promise is there, in both parts."""
+    """As at the end of a cluster's time: the checkpoint that they promise is there, in both
+    parts."""
     folder = tmp_path / "run"
     both = pair([*LEARNS, "--checkpoint-every", "0", "--run-dir", str(folder)], tmp_path)
-    until(lambda: any(one.poll() is not None for one in both) or len(read_metrics(folder)) >= 2, 300)
+    until(
+        lambda: any(one.poll() is not None for one in both) or len(read_metrics(folder)) >= 2, 300
+    )
     both[1].send_signal(signal.SIGTERM)
-    assert [one.wait(120) for one in both] == [143, 143], (tmp_path / "0.out").read_text() + (tmp_path / "1.out").read_text()
-    (steps,) = re.findall(r"stopped by SIGTERM at (\d+) steps and saved", (tmp_path / "0.out").read_text())
+    assert [one.wait(120) for one in both] == [143, 143], (tmp_path / "0.out").read_text() + (
+        tmp_path / "1.out"
+    ).read_text()
+    (steps,) = re.findall(
+        r"stopped by SIGTERM at (\d+) steps and saved", (tmp_path / "0.out").read_text()
+    )
     assert all((folder / name / steps).is_dir() for name in ("checkpoints", "checkpoints.1"))

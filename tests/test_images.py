@@ -1,4 +1,5 @@
-"""Networks on images, random shifts, the encoder that only the critics train, and runs of the presets that take images."""
+"""Networks on images, random shifts, the encoder that only the critics train, and runs of the
+presets that take images."""
 
 import contextlib
 import functools
@@ -27,11 +28,14 @@ SIZE = 16
 
 
 def dots(num_envs, beside=False, shape=(SIZE, SIZE, 1)):
-    """A dot that wants to be in the middle: an image of it, three frames of them, with or without its place beside them."""
+    """A dot that wants to be in the middle: an image of it, three frames of them, with or without
+    its place beside them."""
 
     def shown(place):
         columns = jnp.abs(jnp.arange(shape[1], dtype=jnp.float32) - (place + 1) * shape[1] / 2)
-        image = jnp.broadcast_to(jnp.where(columns < 1, 255, 0).astype(jnp.uint8)[None, :, None], shape)
+        image = jnp.broadcast_to(
+            jnp.where(columns < 1, 255, 0).astype(jnp.uint8)[None, :, None], shape
+        )
         return {"image": image, "place": place[None]} if beside else image
 
     def reset(key):
@@ -42,7 +46,9 @@ def dots(num_envs, beside=False, shape=(SIZE, SIZE, 1)):
         place = jnp.clip(place + 0.3 * action[0], -1.0, 1.0)
         return place, shown(place), -(place**2), jnp.zeros((), bool)
 
-    return envs.frame_stack(envs.batch(envs.Single(reset, step, action_size=1), num_envs, time_limit=7), 3)
+    return envs.frame_stack(
+        envs.batch(envs.Single(reset, step, action_size=1), num_envs, time_limit=7), 3
+    )
 
 
 def beside(num_envs):
@@ -66,7 +72,8 @@ def leaves_equal(a, b):
     return all(np.array_equal(x, y) for x, y in zip(plain(a), plain(b), strict=True))
 
 
-# Networks --------------------------------------------------------------------------------------------------------------
+# Networks
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_convolutions_by_hand():
@@ -74,7 +81,10 @@ def test_convolutions_by_hand():
     rng, conv = np.random.default_rng(0), Conv((3,), (3,), (2,), activation=lambda x: x, offset=0.5)
     image = rng.integers(0, 256, (2, 7, 6, 2), np.uint8)
     params = conv.init(jax.random.key(0), image)
-    kernel, bias = (np.asarray(params["params"]["Convolution_0"][name], np.float64) for name in ("kernel", "bias"))
+    kernel, bias = (
+        np.asarray(params["params"]["Convolution_0"][name], np.float64)
+        for name in ("kernel", "bias")
+    )
     assert np.abs(kernel).max() <= 1 / np.sqrt(9 * 2)
     assert 0 < np.abs(bias).max() <= 1 / np.sqrt(9 * 2)
     seen, wanted = image / 255 - 0.5, np.zeros((2, 3, 2, 3))
@@ -82,17 +92,22 @@ def test_convolutions_by_hand():
         for column in range(2):
             window = seen[:, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3]
             wanted[:, row, column] = np.einsum("bhwc,hwcf->bf", window, kernel) + bias
-    np.testing.assert_allclose(conv.apply(params, image), wanted.reshape(2, -1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        conv.apply(params, image), wanted.reshape(2, -1), rtol=1e-4, atol=1e-5
+    )
 
 
 def sizes(network, shape, *inputs):
     """Features, and parameters, of a network on an image of this shape."""
-    out, params = jax.eval_shape(network.init_with_output, jax.random.key(0), jnp.zeros(shape, jnp.uint8), *inputs)
+    out, params = jax.eval_shape(
+        network.init_with_output, jax.random.key(0), jnp.zeros(shape, jnp.uint8), *inputs
+    )
     return out.shape, sum(x.size for x in jax.tree.leaves(params))
 
 
 def test_sizes_are_the_published_ones():
-    """DrQ-v2: 32 x 35 x 35 features of 84x84; the paper's networks: about 430,000 parameters, here 376,000, from 64x64."""
+    """DrQ-v2: 32 x 35 x 35 features of 84x84; the paper's networks: about 430,000 parameters, here
+    376,000, from 64x64."""
     assert sizes(drq_v2_encoder(), (84, 84, 9))[0] == (39_200,)
     whole = Seen(Features(Conv), Actor(6, (200, 200)))
     assert sizes(whole, (64, 64, 9)) == ((6,), 376_326)
@@ -114,17 +129,24 @@ def test_a_dict_of_images_and_vectors_is_one_vector_of_features():
 
 
 def test_an_image_too_small_for_its_convolutions():
-    with pytest.raises(ValueError, match=r"an image of 14x32 is too small .* give one of at least 15x15, or smaller kernels"):
+    with pytest.raises(
+        ValueError,
+        match=r"an image of 14x32 is too small .* give one of at least 15x15, or smaller kernels",
+    ):
         sizes(Conv(), (14, 32, 3))
     assert sizes(Conv(), (15, 15, 3))[0] == (32,)
 
 
-# Random shifts ---------------------------------------------------------------------------------------------------------
+# Random shifts
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_shift_is_a_window_of_the_padded_image():
     rng = np.random.default_rng(0)
-    images, shifts = rng.integers(0, 256, (20, 8, 6, 3), np.uint8), rng.integers(0, 5, (20, 2)).astype(np.int32)
+    images, shifts = (
+        rng.integers(0, 256, (20, 8, 6, 3), np.uint8),
+        rng.integers(0, 5, (20, 2)).astype(np.int32),
+    )
     padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
     wanted = np.stack([padded[i, y : y + 8, x : x + 6] for i, (y, x) in enumerate(shifts)])
     np.testing.assert_array_equal(jax.jit(shifted, static_argnums=2)(images, shifts, 2), wanted)
@@ -132,7 +154,12 @@ def test_a_shift_is_a_window_of_the_padded_image():
 
 def test_images_alone_are_shifted_each_by_its_own_draw():
     """What an agent is given: the place of a dot tells the draw."""
-    agent = augment(Agent(None, lambda state, x: x, lambda state, batch, key, weight: (batch, {"weight": weight})), pad=2)
+    agent = augment(
+        Agent(
+            None, lambda state, x: x, lambda state, batch, key, weight: (batch, {"weight": weight})
+        ),
+        pad=2,
+    )
     image = jnp.zeros((4_000, 9, 9, 2), jnp.uint8).at[:, 4, 4].set(1)
     vector = jnp.ones((4_000, 9))
     batch = Transition(
@@ -143,7 +170,10 @@ def test_images_alone_are_shifted_each_by_its_own_draw():
         next_observation={"image": image, "vector": vector},
     )
     given, metrics = jax.jit(agent.update)((), batch, jax.random.key(0), vector[:, 0])
-    assert leaves_equal((given.observation["vector"], given.action, metrics["weight"]), (vector, vector, vector[:, 0]))
+    assert leaves_equal(
+        (given.observation["vector"], given.action, metrics["weight"]),
+        (vector, vector, vector[:, 0]),
+    )
     draws = []
     for shown in (given.observation["image"], given.next_observation["image"]):
         np.testing.assert_array_equal(shown[..., 0], shown[..., 1])
@@ -153,7 +183,8 @@ def test_images_alone_are_shifted_each_by_its_own_draw():
     assert agent.act((), image) is image
 
 
-# One encoder -----------------------------------------------------------------------------------------------------------
+# One encoder
+# -----------------------------------------------------------------------------------------------------------
 
 
 def small_drq(**hyperparameters):
@@ -175,7 +206,9 @@ def some_images():
 
 
 def begun(agent):
-    return jax.jit(agent.init)(jax.random.key(0), jnp.zeros((SIZE, SIZE, 3), jnp.uint8), jnp.zeros(2))
+    return jax.jit(agent.init)(
+        jax.random.key(0), jnp.zeros((SIZE, SIZE, 3), jnp.uint8), jnp.zeros(2)
+    )
 
 
 def test_the_critics_alone_train_the_encoder():
@@ -187,10 +220,17 @@ def test_the_critics_alone_train_the_encoder():
     assert not leaves_equal(still.actor.params, state.actor.params)
     agent = small_drq(actor_learning_rate=0.0)
     moved = jax.jit(agent.update)(state, batch, key)[0]
-    assert not any(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (encoder(moved), encoder(state))), strict=True))
+    assert not any(
+        np.array_equal(a, b)
+        for a, b in zip(*map(jax.tree.leaves, (encoder(moved), encoder(state))), strict=True)
+    )
     assert leaves_equal(moved.actor.params, state.actor.params)
-    assert not np.array_equal(agent.act(moved, batch.observation), agent.act(state, batch.observation))
-    assert state.actor.params["params"].keys() == {"encoder", "head"}, "the actor has a trunk and a head, no convolutions"
+    assert not np.array_equal(
+        agent.act(moved, batch.observation), agent.act(state, batch.observation)
+    )
+    assert state.actor.params["params"].keys() == {"encoder", "head"}, (
+        "the actor has a trunk and a head, no convolutions"
+    )
 
 
 def test_targets_are_of_the_newest_encoder_and_actor():
@@ -209,10 +249,16 @@ def test_targets_are_of_the_newest_encoder_and_actor():
     y = batch.reward + 0.9 * jnp.min(values(state.critic.target_params, after, act(after)), axis=0)
     error = y[None] - values(state.critic.params, encode(batch.observation), batch.action)
     new, metrics = update(state, batch, jax.random.key(9))
-    np.testing.assert_allclose(metrics["td_error"], jnp.max(jnp.abs(error), axis=0), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(metrics["critic_loss"], jnp.mean(jnp.sum(error**2, axis=0)), rtol=1e-4)
+    np.testing.assert_allclose(
+        metrics["td_error"], jnp.max(jnp.abs(error), axis=0), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        metrics["critic_loss"], jnp.mean(jnp.sum(error**2, axis=0)), rtol=1e-4
+    )
     params = {"params": {"encoder": new.critic.params["params"]["encoder"]}}
-    seen = Seen(Features(functools.partial(Conv, (4,), (4,), (4,))), heads).apply(params, batch.observation, method="encode")
+    seen = Seen(Features(functools.partial(Conv, (4,), (4,), (4,))), heads).apply(
+        params, batch.observation, method="encode"
+    )
     best = jnp.min(values(new.critic.params, seen, act(seen)), axis=0)
     np.testing.assert_allclose(metrics["actor_loss"], -jnp.mean(best), rtol=1e-4)
     assert not leaves_equal(state.critic.target_params, state.critic.params)
@@ -220,9 +266,16 @@ def test_targets_are_of_the_newest_encoder_and_actor():
 
 def test_numbers_follow_the_agents_own_steps():
     networks = Actor(2, (4,)), Critic((4,), action_layer=0)
-    agent = scheduled(lambda step: ddpg(*networks, actor_learning_rate=jnp.where(step < 2, 0.0, 1e-2)))
-    batch = some_images().replace(observation=np.ones((8, 3), np.float32), next_observation=np.ones((8, 3), np.float32))
-    state, update = jax.jit(agent.init)(jax.random.key(0), jnp.zeros(3), jnp.zeros(2)), jax.jit(agent.update)
+    agent = scheduled(
+        lambda step: ddpg(*networks, actor_learning_rate=jnp.where(step < 2, 0.0, 1e-2))
+    )
+    batch = some_images().replace(
+        observation=np.ones((8, 3), np.float32), next_observation=np.ones((8, 3), np.float32)
+    )
+    state, update = (
+        jax.jit(agent.init)(jax.random.key(0), jnp.zeros(3), jnp.zeros(2)),
+        jax.jit(agent.update),
+    )
     moved = []
     for i in range(3):
         new, _ = update(state, batch, jax.random.key(i))
@@ -231,7 +284,8 @@ def test_numbers_follow_the_agents_own_steps():
     assert moved == [False, False, True]
 
 
-# Runs ------------------------------------------------------------------------------------------------------------------
+# Runs
+# ------------------------------------------------------------------------------------------------------------------
 
 SMALL = {
     "total_timesteps": 240,
@@ -247,7 +301,14 @@ SMALL = {
     "progress": False,
 }
 DRQ = {"channels": 4, "trunk": 8, "stddev_steps": 100, "shift": 2, "preset": "drq-v2"}
-DRIVE = {"channels": 4, "latent_size": 3, "images": 16, "image_updates": 3, "image_batch": 8, "preset": "drive"}
+DRIVE = {
+    "channels": 4,
+    "latent_size": 3,
+    "images": 16,
+    "image_updates": 3,
+    "image_batch": 8,
+    "preset": "drive",
+}
 
 
 RUNS = {
@@ -269,7 +330,9 @@ def test_a_run_resumes_bit_for_bit(run, tmp_path):
     """Replay of frames or of codes, encoder, noise that falls: everything is in the checkpoint."""
     parts, whole = run
     runs.train(run_dir=tmp_path / "half", **parts | {"total_timesteps": 120})
-    resumed = runs.train(run_dir=tmp_path / "half", resume=True, total_timesteps=240, progress=False)
+    resumed = runs.train(
+        run_dir=tmp_path / "half", resume=True, total_timesteps=240, progress=False
+    )
     assert [row["value"] for row in resumed.metrics] == [row["value"] for row in whole.metrics]
     assert leaves_equal(resumed.agent_state, whole.agent_state)
     ends = []
@@ -296,13 +359,15 @@ def test_an_exported_policy_takes_what_the_agent_sees(run):
 
 
 def test_a_drive_keeps_codes_and_shows_what_they_say(run):
-    """A row of its replay has the codes of two images of 16x16x3; a picture of the run's folder has images and their
-    reconstructions, each pixel a square of 4."""
+    """A row of its replay has the codes of two images of 16x16x3; a picture of the run's folder has
+    images and their reconstructions, each pixel a square of 4."""
     own, run = run
     if own["preset"] != "drive":
         pytest.skip("another preset")
     state = build.shapes(run.config)
-    assert {name: x.shape for name, x in state.replay.ring.rows.items()} == {"float32": (120, 2 * (3 + 3) + 1 + 2)}
+    assert {name: x.shape for name, x in state.replay.ring.rows.items()} == {
+        "float32": (120, 2 * (3 + 3) + 1 + 2)
+    }
     drawn = imread(run.folder / "reconstructions.png")
     assert drawn.shape[:2] == (4 * 2 * SIZE, 4 * kendall_driving.SHOWN * SIZE)
     seen, again = drawn[: 4 * SIZE], drawn[4 * SIZE :]
@@ -328,31 +393,83 @@ def paper_sized(num_envs):
 @pytest.mark.parametrize(
     ("env", "options", "message"),
     [
-        ("pendulum", {"preset": "drq-v2"}, "pendulum shows an observation of shape .3,., but the networks of preset drq-v2"),
-        ("test_images:floats", {"preset": "drq-v2"}, "but the networks of preset drq-v2 take images .uint8"),
-        ("test_images:dots", {"preset": "td3"}, "an image: choose a preset .* --preset drq-v2 or paper-pixels or drive"),
+        (
+            "pendulum",
+            {"preset": "drq-v2"},
+            "pendulum shows an observation of shape .3,., but the networks of preset drq-v2",
+        ),
+        (
+            "test_images:floats",
+            {"preset": "drq-v2"},
+            "but the networks of preset drq-v2 take images .uint8",
+        ),
+        (
+            "test_images:dots",
+            {"preset": "td3"},
+            "an image: choose a preset .* --preset drq-v2 or paper-pixels or drive",
+        ),
         ("test_images:beside", {}, "shows a dict of image .*, place .*, an image: choose a preset"),
-        ("test_images:tiny", {"preset": "paper-pixels"}, "an image of 6x6 is too small for convolutions"),
-        ("lane", {"preset": "drq-v2", "env_options": SEEN | {"camera_size": 8}}, "an image of 8x8 is too small for"),
-        ("lane", {"env_options": SEEN}, "lane shows a dict of camera .*, vehicle .*, an image: choose a preset"),
-        ("test_images:dots", {"preset": "drq-v2", "normalize_observations": True}, "images are scaled by the networks"),
-        ("test_images:dots", {"preset": "paper-pixels", "critic_stream": "all"}, "critic_stream='all': networks of images"),
+        (
+            "test_images:tiny",
+            {"preset": "paper-pixels"},
+            "an image of 6x6 is too small for convolutions",
+        ),
+        (
+            "lane",
+            {"preset": "drq-v2", "env_options": SEEN | {"camera_size": 8}},
+            "an image of 8x8 is too small for",
+        ),
+        (
+            "lane",
+            {"env_options": SEEN},
+            "lane shows a dict of camera .*, vehicle .*, an image: choose a preset",
+        ),
+        (
+            "test_images:dots",
+            {"preset": "drq-v2", "normalize_observations": True},
+            "images are scaled by the networks",
+        ),
+        (
+            "test_images:dots",
+            {"preset": "paper-pixels", "critic_stream": "all"},
+            "critic_stream='all': networks of images",
+        ),
         (
             "test_images:dots",
             {"preset": "drive", "normalize_observations": True},
             "codes are spread about as N.0, 1.; leave it",
         ),
-        ("test_images:tiny", {"preset": "drive"}, "size=6: an autoencoder's images must .* at least 16: choose for example 16"),
-        ("test_images:wide", {"preset": "drive"}, "an autoencoder is of one square image, but an observation has .*16, 24, 3"),
+        (
+            "test_images:tiny",
+            {"preset": "drive"},
+            "size=6: an autoencoder's images must .* at least 16: choose for example 16",
+        ),
+        (
+            "test_images:wide",
+            {"preset": "drive"},
+            "an autoencoder is of one square image, but an observation has .*16, 24, 3",
+        ),
         (
             "lane",
             {"preset": "drive", "env_options": {"observation": "features"}},
             "lane shows an observation of shape .10,., but",
         ),
-        ("lane", {"preset": "drive", "env_options": {"camera_size": 60}}, "size=60: .* a multiple of 8 pixels .* example 64"),
+        (
+            "lane",
+            {"preset": "drive", "env_options": {"camera_size": 60}},
+            "size=60: .* a multiple of 8 pixels .* example 64",
+        ),
         ("test_images:dots", {"preset": "drive", "images": 0}, "images=0: must be between 1 and"),
-        ("test_images:dots", {"preset": "drq-v2", "channels": 0}, "channels=0: must be between 1 and"),
-        ("test_images:dots", {"preset": "drq-v2", "replay_capacity": 10**9}, "this needs .* bytes, of which the replay"),
+        (
+            "test_images:dots",
+            {"preset": "drq-v2", "channels": 0},
+            "channels=0: must be between 1 and",
+        ),
+        (
+            "test_images:dots",
+            {"preset": "drq-v2", "replay_capacity": 10**9},
+            "this needs .* bytes, of which the replay",
+        ),
     ],
 )
 def test_what_runs_from_images_refuse(env, options, message, tmp_path):
@@ -360,7 +477,8 @@ def test_what_runs_from_images_refuse(env, options, message, tmp_path):
         runs.train(env, run_dir=tmp_path, progress=False, **options)
 
 
-# Hyperparameters of the presets ------------------------------------------------------------------------------------------------
+# Hyperparameters of the presets
+# ------------------------------------------------------------------------------------------------
 
 CHANGED = {
     "num_envs": 2,
@@ -416,7 +534,9 @@ def calls(monkeypatch):
 
     def watch(module, name):
         factory = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *a, **k: made.update({name: (a, k)}) or factory(*a, **k))
+        monkeypatch.setattr(
+            module, name, lambda *a, **k: made.update({name: (a, k)}) or factory(*a, **k)
+        )
 
     for module, names in (
         (agents, ("drq_v2", "ddpg", "augment", "scale_rewards", "scheduled")),
@@ -433,7 +553,9 @@ def calls(monkeypatch):
 def shapes(parts, env):
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (env.observation, env.action))
     state = jax.eval_shape(lambda: parts.agent.init(jax.random.key(0), *zeros))
-    return jax.tree.map(lambda x: x.shape, (state.actor.params["params"], state.critic.params["params"]))
+    return jax.tree.map(
+        lambda x: x.shape, (state.actor.params["params"], state.critic.params["params"])
+    )
 
 
 def test_every_number_of_drq_v2_arrives(calls):
@@ -441,9 +563,17 @@ def test_every_number_of_drq_v2_arrives(calls):
     parts = config.preset.compose(config.hyperparameters, env)
     options = calls["drq_v2"][1]
     assert calls["drq_v2"][0][1].head.output is nets.inverting
-    for name in ("gamma", "tau", "actor_learning_rate", "critic_learning_rate", "critic_weight_decay", "target_noise_clip"):
+    for name in (
+        "gamma",
+        "tau",
+        "actor_learning_rate",
+        "critic_learning_rate",
+        "critic_weight_decay",
+        "target_noise_clip",
+    ):
         assert options[name] == OF_DRQ[name], name
-    # Two environments and four updates at each of their steps: 500 steps of each environment are 2,000 updates.
+    # Two environments and four updates at each of their steps: 500 steps of each environment are
+    # 2,000 updates.
     fallen = [float(calls["gaussian"][0][0](jnp.int32(step))) for step in (0, 250, 500, 900)]
     assert fallen == [0.75, 0.5, 0.25, 0.25]
     for step, stddev in ((0, 0.75), (1_000, 0.5), (2_000, 0.25)):
@@ -457,7 +587,9 @@ def test_every_number_of_drq_v2_arrives(calls):
     actor, critic = shapes(parts, env)
     kernels = {name: layer["kernel"] for name, layer in critic["encoder"]["Conv_0"].items()}
     assert list(kernels.values()) == [(3, 3, 3, 5), (3, 3, 5, 5), (3, 3, 5, 5)]
-    widths = lambda part: [x for x in jax.tree.leaves(part, is_leaf=lambda x: isinstance(x, tuple)) if len(x) > 1]
+    widths = lambda part: [
+        x for x in jax.tree.leaves(part, is_leaf=lambda x: isinstance(x, tuple)) if len(x) > 1
+    ]
     assert (5, 9) in widths(actor)
     assert {(9, 11), (11, 12), (12, 1)} < set(widths(actor))
     assert {(5, 9), (2, 10, 13), (2, 13, 14), (2, 14, 1)} < set(widths(critic))
@@ -473,7 +605,13 @@ def test_every_number_of_drq_v2_arrives(calls):
 def test_every_number_of_the_papers_pixels_arrives(calls):
     config, env = make_config("test_images:dots", "paper-pixels", **CHANGED), dots(2)
     parts = config.preset.compose(config.hyperparameters, env)
-    for name in ("gamma", "tau", "actor_learning_rate", "critic_learning_rate", "critic_weight_decay"):
+    for name in (
+        "gamma",
+        "tau",
+        "actor_learning_rate",
+        "critic_learning_rate",
+        "critic_weight_decay",
+    ):
         assert calls["ddpg"][1][name] == CHANGED[name], name
     assert calls["ornstein_uhlenbeck"][0] == (0.25,)
     assert calls["frames"][1] == {"stack": 3, "num_envs": 2, "n_step": 4}
@@ -482,21 +620,33 @@ def test_every_number_of_the_papers_pixels_arrives(calls):
     assert [head.hidden for head in heads] == [(11, 12), (13, 14)]
     assert [head.final_bound for head in heads] == [3e-4, 3e-4]
     assert heads[0].output is nets.inverting
-    assert [encoder.encoder().channels for encoder in (network.encoder for network in calls["ddpg"][0])] == [(32,) * 3] * 2
+    assert [
+        encoder.encoder().channels for encoder in (network.encoder for network in calls["ddpg"][0])
+    ] == [(32,) * 3] * 2
 
 
 def test_every_number_of_drive_arrives(calls):
     config, env = make_config("test_images:dots", "drive", **OF_DRIVE), dots(2)
     parts = config.preset.compose(config.hyperparameters, env)
-    for name in ("gamma", "tau", "actor_learning_rate", "critic_learning_rate", "critic_weight_decay"):
+    for name in (
+        "gamma",
+        "tau",
+        "actor_learning_rate",
+        "critic_learning_rate",
+        "critic_weight_decay",
+    ):
         assert calls["ddpg"][1][name] == OF_DRIVE[name], name
     assert calls["ddpg"][0][0].output is jnp.tanh
     falling, theta = calls["ornstein_uhlenbeck"]
-    assert [float(falling[0](jnp.int32(step))) for step in (0, 50, 100)] == pytest.approx([0.25, 0.125, 0.0625])
+    assert [float(falling[0](jnp.int32(step))) for step in (0, 50, 100)] == pytest.approx(
+        [0.25, 0.125, 0.0625]
+    )
     assert theta == {"theta": 0.75}
     assert calls["vae"] == ((16,), {"depth": 3, "code": 3, "channels": 5, "layers": 2, "beta": 0.5})
     actor, _ = shapes(parts, env)
-    assert (3, 11) in jax.tree.leaves(actor, is_leaf=lambda x: isinstance(x, tuple)), "it sees codes"
+    assert (3, 11) in jax.tree.leaves(actor, is_leaf=lambda x: isinstance(x, tuple)), (
+        "it sees codes"
+    )
     made, options = calls["fit_vae"]
     assert made[1].shape == (2 * 7, 16, 16, 3)
     assert options == {"updates": 3, "batch_size": 9, "learning_rate": 0.125}
@@ -509,13 +659,20 @@ def test_lane_shows_its_camera_to_who_takes_images():
     shown = TASKS["lane"].images
     assert shown["observation"] == "camera"
     assert make_config("lane", "drive").env_options == shown
-    assert make_config("lane", "drive", env_options={"camera_size": 48}).env_options == shown | {"camera_size": 48}
-    assert make_config("lane", "drq-v2", env_options={"pixels": True}).env_options == {"pixels": True}
+    assert make_config("lane", "drive", env_options={"camera_size": 48}).env_options == shown | {
+        "camera_size": 48
+    }
+    assert make_config("lane", "drq-v2", env_options={"pixels": True}).env_options == {
+        "pixels": True
+    }
     assert make_config("lane").env_options == {}
 
 
 def test_images_are_seen_without_being_asked_for_a_preset():
     seen = make_config("pendulum", env_options={"pixels": True})
-    assert (seen.preset.name, seen.hyperparameters.hidden) == ("drq-v2", TASKS["pendulum"].from_pixels["hidden"])
+    assert (seen.preset.name, seen.hyperparameters.hidden) == (
+        "drq-v2",
+        TASKS["pendulum"].from_pixels["hidden"],
+    )
     assert make_config("pendulum").preset.name != "drq-v2"
     assert make_config("pendulum", "td3", env_options={"pixels": True}).preset.name == "td3"

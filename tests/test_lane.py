@@ -1,4 +1,5 @@
-"""The lane: the car against closed forms, the road against its own integrals, and what driving it takes."""
+"""The lane: the car against closed forms, the road against its own integrals, and what driving it
+takes."""
 
 import jax
 import jax.numpy as jnp
@@ -29,15 +30,18 @@ def wanting(speed, steering):
 
 def driven_poses(car, actions):
     """World poses ``[T, 3]`` (x, y, yaw) after each step, in float64, and the cars."""
-    cars_after, motions = jax.jit(lambda car, actions: jax.lax.scan(lambda c, a: _both(*cars.move(c, a)), car, actions))(
-        car, actions
-    )[1]
+    cars_after, motions = jax.jit(
+        lambda car, actions: jax.lax.scan(lambda c, a: _both(*cars.move(c, a)), car, actions)
+    )(car, actions)[1]
     poses, pose = [], np.zeros(3)
     for forward, left, turned in zip(
-        *(np.asarray(x, np.float64) for x in (motions.forward, motions.left, motions.turned)), strict=True
+        *(np.asarray(x, np.float64) for x in (motions.forward, motions.left, motions.turned)),
+        strict=True,
     ):
         cosine, sine = np.cos(pose[2]), np.sin(pose[2])
-        pose = pose + np.array([cosine * forward - sine * left, sine * forward + cosine * left, turned])
+        pose = pose + np.array(
+            [cosine * forward - sine * left, sine * forward + cosine * left, turned]
+        )
         poses.append(pose)
     return np.array(poses), cars_after
 
@@ -48,7 +52,8 @@ def _both(car, motion):
 
 @pytest.mark.parametrize("steering", [0.0, 0.3, -0.45])
 def test_a_held_wheel_drives_a_circle(steering):
-    """Radius wheelbase / tan(steering) about a point beside the rear axle; straight ahead where the wheel is."""
+    """Radius wheelbase / tan(steering) about a point beside the rear axle; straight ahead where the
+    wheel is."""
     poses, _ = driven_poses(a_car(2.0, steering), jnp.tile(wanting(2.0, steering), (100, 1)))
     if steering == 0:
         np.testing.assert_allclose(poses, np.outer(np.arange(1, 101), [0.2, 0, 0]), atol=1e-5)
@@ -60,10 +65,13 @@ def test_a_held_wheel_drives_a_circle(steering):
 
 
 def test_wheel_and_speed_are_limited():
-    """From lock to lock at 2 rad/s, then the last of it at 5/s; from rest at 2 m/s^2, then at 2/s."""
+    """From lock to lock at 2 rad/s, then the last of it at 5/s; from rest at 2 m/s^2, then at
+    2/s."""
     _, after = driven_poses(a_car(0.0, -0.5), jnp.tile(jnp.array([1.0, 1.0]), (60, 1)))
     steering, speed = np.asarray(after.steering), np.asarray(after.speed)
-    np.testing.assert_allclose(steering[:4], [-0.3, -0.1, 0.1, 0.3], atol=1e-6)  # 0.1 at 5/s and more are left until here
+    np.testing.assert_allclose(
+        steering[:4], [-0.3, -0.1, 0.1, 0.3], atol=1e-6
+    )  # 0.1 at 5/s and more are left until here
     np.testing.assert_allclose(steering[4:6], [0.4, 0.45], atol=1e-6)
     np.testing.assert_allclose(speed[:8], np.arange(1, 9) * 0.2, atol=1e-6)
     assert np.all(np.diff(speed) >= 0)
@@ -86,13 +94,15 @@ def turned_from_the_start(road, way):
 def test_a_road_bends_as_its_curvature_says():
     road = drawn(KEY)
     way = jnp.linspace(0.0, 250.0, 25_001)
-    bend, turned = jax.jit(lambda way: (roads.curvature(road, way), roads.turned(road, jnp.zeros_like(way), way)))(way)
+    bend, turned = jax.jit(
+        lambda way: (roads.curvature(road, way), roads.turned(road, jnp.zeros_like(way), way))
+    )(way)
     bend = np.asarray(bend, np.float64)
     summed = np.concatenate([[0.0], np.cumsum((bend[1:] + bend[:-1]) / 2 * 0.01)])
     np.testing.assert_allclose(turned, summed, atol=2e-4)
-    many = jax.jit(jax.vmap(lambda key: roads.curvature(roads.draw(key, 0.03, (3.0, 4.0)), way[::100])))(
-        jax.random.split(KEY, 200)
-    )
+    many = jax.jit(
+        jax.vmap(lambda key: roads.curvature(roads.draw(key, 0.03, (3.0, 4.0)), way[::100]))
+    )(jax.random.split(KEY, 200))
     assert np.sqrt(np.mean(np.square(many))) == pytest.approx(0.03, rel=0.03)
     assert 3.0 <= float(road.width) <= 4.0
 
@@ -100,8 +110,12 @@ def test_a_road_bends_as_its_curvature_says():
 def world(road, length, step=0.01):
     """The lane's middle by a fine sum: distances, points ``[N, 2]`` and directions."""
     way = np.arange(0, length, step)
-    angle = np.asarray(turned_from_the_start(road, jnp.asarray(way + step / 2, jnp.float32)), np.float64)
-    points = np.concatenate([np.zeros((1, 2)), np.cumsum(step * np.stack([np.cos(angle), np.sin(angle)], 1), axis=0)])
+    angle = np.asarray(
+        turned_from_the_start(road, jnp.asarray(way + step / 2, jnp.float32)), np.float64
+    )
+    points = np.concatenate(
+        [np.zeros((1, 2)), np.cumsum(step * np.stack([np.cos(angle), np.sin(angle)], 1), axis=0)]
+    )
     direction = np.asarray(turned_from_the_start(road, jnp.asarray(way, jnp.float32)), np.float64)
     return way, points[:-1], direction
 
@@ -112,7 +126,9 @@ def test_the_middle_of_the_lane_is_its_integral():
     found, angle = jax.jit(roads.middle)(road, jnp.float32(20.0), jnp.arange(-20.0, 40.0, 0.5))
     at = slice(0, None, 50)
     turn, origin = direction[2_000], points[2_000]
-    seen = (points[at] - origin) @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    seen = (points[at] - origin) @ np.array(
+        [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    )
     np.testing.assert_allclose(found.T, seen, atol=5e-3)
     np.testing.assert_allclose(angle, direction[at] - turn, atol=1e-4)
 
@@ -123,20 +139,29 @@ def test_a_point_beside_an_arc(bend):
     along, offset = np.meshgrid(np.linspace(-3, 3, 7), np.linspace(-2, 2, 5))
     turn = bend * along
     radius = 1 / bend - offset if bend else 0
-    point = np.stack([radius * np.sin(turn), 1 / bend - radius * np.cos(turn)] if abs(bend) > 1e-5 else [along, offset])
+    point = np.stack(
+        [radius * np.sin(turn), 1 / bend - radius * np.cos(turn)]
+        if abs(bend) > 1e-5
+        else [along, offset]
+    )
     found = jax.jit(roads.beside)(jnp.asarray(point, jnp.float32), jnp.float32(bend))
     np.testing.assert_allclose(found, np.stack([along, offset]), atol=2e-5)
 
 
 def test_the_place_on_the_road_is_where_the_car_is():
-    """400 steps at random speeds around the lane, by the world's coordinates and by the road's: within 2 cm and 0.01 rad."""
+    """400 steps at random speeds around the lane, by the world's coordinates and by the road's:
+    within 2 cm and 0.01 rad."""
     road = drawn(jax.random.key(3))
     rng = np.random.default_rng(0)
-    wiggle = np.stack([rng.uniform(-0.3, 0.3, 400), rng.uniform(0, 1, 400)], axis=1).astype(np.float32)
+    wiggle = np.stack([rng.uniform(-0.3, 0.3, 400), rng.uniform(0, 1, 400)], axis=1).astype(
+        np.float32
+    )
 
     def step(state, wiggle):
         place, bend = state.place, roads.curvature(road, state.place.along + 1)
-        wheel = jnp.arctan(1.7 * (bend - 0.2 * place.offset - 0.6 * place.angle)) / cars.MAX_STEERING
+        wheel = (
+            jnp.arctan(1.7 * (bend - 0.2 * place.offset - 0.6 * place.angle)) / cars.MAX_STEERING
+        )
         action = jnp.stack([wheel + wiggle[0], wiggle[1]])
         return lane.driven(state, action), (state.place, action)
 
@@ -156,42 +181,68 @@ def test_the_environment_keeps_the_contract():
     assert env.observation.shape == (10,)
     assert env.action.shape == (2,)
     assert envs.check(env) == []
-    assert np.allclose(env.native_action(jnp.array([[1.0, -1.0], [-0.5, 1.0]])), [[0.5, 0], [-0.25, 10 / 3.6]])
+    assert np.allclose(
+        env.native_action(jnp.array([[1.0, -1.0], [-0.5, 1.0]])), [[0.5, 0], [-0.25, 10 / 3.6]]
+    )
 
 
 def state_of(along=30.0, offset=0.0, angle=0.0, speed=2.0, steering=0.1):
     road = roads.draw(KEY, 0.02, (3.3, 3.3))
-    return lane.LaneState(road, roads.Place(*map(jnp.float32, (along, offset, angle))), a_car(speed, steering), paint(KEY))
+    return lane.LaneState(
+        road,
+        roads.Place(*map(jnp.float32, (along, offset, angle))),
+        a_car(speed, steering),
+        paint(KEY),
+    )
 
 
 def test_rewards_features_and_ends():
     """A lane of 3.3 m leaves 1 m on either side of a car of 1.3 m."""
     state = state_of(offset=0.5, angle=0.2)
     speed, torcs, seen, bends = jax.jit(
-        lambda x: (lane.speed(x), lane.torcs(x), lane.features(x), 20 * roads.curvature(x.road, 30 + jnp.array(AHEAD)))
+        lambda x: (
+            lane.speed(x),
+            lane.torcs(x),
+            lane.features(x),
+            20 * roads.curvature(x.road, 30 + jnp.array(AHEAD)),
+        )
     )(state)
     assert speed == pytest.approx(2 * np.cos(0.2))
     assert torcs == pytest.approx(2 * np.cos(0.2) - 2 * np.sin(0.2) - 2 * 0.5)
     np.testing.assert_allclose(seen, [0.5, 0.2, *bends, 2 / cars.MAX_SPEED, 0.2], atol=1e-6)
     off = jax.jit(lane.is_off)
-    assert [bool(off(state_of(offset=x))) for x in (0.99, 1.01, -0.99, -1.01)] == [False, True, False, True]
+    assert [bool(off(state_of(offset=x))) for x in (0.99, 1.01, -0.99, -1.01)] == [
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_a_mirrored_road_is_a_mirrored_drive():
     state = state_of(offset=0.3, angle=-0.1)
-    mirrored = jax.tree.map(jnp.negative, (state.road.amplitude, state.place.offset, state.place.angle, state.car.steering))
+    mirrored = jax.tree.map(
+        jnp.negative,
+        (state.road.amplitude, state.place.offset, state.place.angle, state.car.steering),
+    )
     other = state.replace(
         road=state.road.replace(amplitude=mirrored[0]),
         place=state.place.replace(offset=mirrored[1], angle=mirrored[2]),
         car=state.car.replace(steering=mirrored[3]),
     )
-    step = jax.jit(lambda state, wheel: lane.features(lane.driven(state, jnp.stack([wheel, jnp.float32(0.9)]))))
-    seen, other_seen = np.asarray(step(state, jnp.float32(0.4))), np.asarray(step(other, jnp.float32(-0.4)))
+    step = jax.jit(
+        lambda state, wheel: lane.features(lane.driven(state, jnp.stack([wheel, jnp.float32(0.9)])))
+    )
+    seen, other_seen = (
+        np.asarray(step(state, jnp.float32(0.4))),
+        np.asarray(step(other, jnp.float32(-0.4))),
+    )
     np.testing.assert_allclose(other_seen, seen * [-1, -1, *[-1] * 6, 1, -1], atol=1e-6)
 
 
 def by_hand(observation):
-    """A driver who sees `lane.features`: the wheel to where the lane bends, corrected by where the car is."""
+    """A driver who sees `lane.features`: the wheel to where the lane bends, corrected by where the
+    car is."""
     offset, angle, bend = observation[:, 0], observation[:, 1], observation[:, 3] / 20
     wheel = jnp.arctan(1.7 * (bend - 0.3 * offset - 0.8 * angle)) / cars.MAX_STEERING
     return jnp.stack([wheel, jnp.ones_like(wheel)], axis=-1)
@@ -204,7 +255,9 @@ def driven():
     def one(driver):
         def act(observation, key):
             random = jax.random.uniform(key, (len(observation), 2), minval=-1.0)
-            return jnp.select([driver == 0, driver == 1], [jnp.zeros_like(random), random], by_hand(observation))
+            return jnp.select(
+                [driver == 0, driver == 1], [jnp.zeros_like(random), random], by_hand(observation)
+            )
 
         return held_out.drive(act, jax.random.key(1))
 
@@ -212,7 +265,8 @@ def driven():
 
 
 def test_the_roads_need_driving(driven):
-    """The paper's car: 22.7 m with the wheel straight, 7.35 m at random (Kendall et al. 2018, table I)."""
+    """The paper's car: 22.7 m with the wheel straight, 7.35 m at random (Kendall et al. 2018, table
+    I)."""
     straight, random, _ = np.asarray(driven.first).mean(axis=1)
     assert 10 < straight < 30
     assert 3 < random < 15
@@ -250,7 +304,9 @@ def test_who_leaves_the_lane_goes_on_from_there(driven):
     ],
 )
 def test_bad_options_are_one_sentence(option, said):
-    result = CliRunner().invoke(commands.main, ["train", "lane", "--env-option", option, "--dry-run"])
+    result = CliRunner().invoke(
+        commands.main, ["train", "lane", "--env-option", option, "--dry-run"]
+    )
     assert result.exit_code == 2
     assert said in result.stderr
     assert "Traceback" not in result.stderr

@@ -1,4 +1,5 @@
-"""The lane's camera against the road's geometry: where the sides of the lane are seen, and what they look like there."""
+"""The lane's camera against the road's geometry: where the sides of the lane are seen, and what
+they look like there."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,8 @@ def held_out_state(number, along, offset, angle):
 
 @pytest.fixture(scope="module")
 def seen():
-    """``(states, pictures, places on the road of each pixel, the middle of the lane in steps of 5 cm)`` of six cars."""
+    """``(states, pictures, places on the road of each pixel, the middle of the lane in steps of 5
+    cm)`` of six cars."""
     rng = np.random.default_rng(0)
     places = (jnp.asarray(rng.uniform(-x, x, COUNT), jnp.float32) for x in (0.0, 0.9, 0.25))
     along, offset, angle = places
@@ -29,10 +31,14 @@ def seen():
     def one(number, *place):
         state = held_out_state(number, *place)
         ray = rays(camera.through_the_camera(), SIZE, SIZE)
-        fine = roads.middle(state.road, state.place.along, jnp.arange(0, 30, 0.05, dtype=jnp.float32))
+        fine = roads.middle(
+            state.road, state.place.along, jnp.arange(0, 30, 0.05, dtype=jnp.float32)
+        )
         return state, camera.picture(state, SIZE), camera.surface(state).places(ray), fine
 
-    return jax.device_get(jax.jit(jax.vmap(one))(jnp.arange(COUNT, dtype=jnp.uint32), along, offset, angle))
+    return jax.device_get(
+        jax.jit(jax.vmap(one))(jnp.arange(COUNT, dtype=jnp.uint32), along, offset, angle)
+    )
 
 
 def each(tree):
@@ -42,7 +48,8 @@ def each(tree):
 
 
 def pixels_of(state, fine, side):
-    """``(column, row)`` in pixels, from the left and the top, of points ``side`` metres left of the middle of the lane."""
+    """``(column, row)`` in pixels, from the left and the top, of points ``side`` metres left of the
+    middle of the lane."""
     points, angles = fine
     x, y = points[0] - side * np.sin(angles), points[1] + side * np.cos(angles) - state.place.offset
     cosine, sine = np.cos(state.place.angle), np.sin(state.place.angle)
@@ -54,7 +61,8 @@ def pixels_of(state, fine, side):
 
 
 def test_the_sides_of_the_lane_are_seen_where_they_are(seen):
-    """In each row, the column where a side crosses, by the camera's rays and by projecting the road's own integral."""
+    """In each row, the column where a side crosses, by the camera's rays and by projecting the
+    road's own integral."""
     compared = 0
     for number, (state, _, (_, _, offset), fine) in enumerate(each(seen)):
         for side in (-state.road.width / 2, state.road.width / 2):
@@ -63,22 +71,35 @@ def test_the_sides_of_the_lane_are_seen_where_they_are(seen):
             for row in range(SIZE // 2, SIZE):
                 across = offset.reshape(SIZE, SIZE)[row] - side
                 crossing = np.flatnonzero((across[:-1] > 0) & (across[1:] <= 0))
-                near = np.flatnonzero(ahead[:-1] & ((rows[:-1] - row - 0.5) * (rows[1:] - row - 0.5) <= 0))
+                near = np.flatnonzero(
+                    ahead[:-1] & ((rows[:-1] - row - 0.5) * (rows[1:] - row - 0.5) <= 0)
+                )
                 if len(crossing) == 1 and len(near) == 1:
-                    at = crossing[0] + across[crossing[0]] / (across[crossing[0]] - across[crossing[0] + 1]) + 0.5
+                    at = (
+                        crossing[0]
+                        + across[crossing[0]] / (across[crossing[0]] - across[crossing[0] + 1])
+                        + 0.5
+                    )
                     assert at == pytest.approx(columns[near[0]], abs=1.0), (number, row)
                     compared += 1
     assert compared > 100
 
 
 def test_the_lane_is_painted_there(seen):
-    """Where the right side is nearest, pixels are of its paint; a metre further left they are asphalt."""
+    """Where the right side is nearest, pixels are of its paint; a metre further left they are
+    asphalt."""
     for number, (state, picture, _, fine) in enumerate(each(seen)):
         found = []
         for side, color in ((0, state.look.paint), (1.0, state.look.asphalt)):
             columns, rows, forward = pixels_of(state, fine, side - state.road.width / 2)
-            inside = np.flatnonzero((forward > 1) & (rows < SIZE) & (columns >= 0) & (columns < SIZE))[:3]
-            shown = picture[rows[inside].astype(int), columns[inside].astype(int)] / 255 / state.look.bright
+            inside = np.flatnonzero(
+                (forward > 1) & (rows < SIZE) & (columns >= 0) & (columns < SIZE)
+            )[:3]
+            shown = (
+                picture[rows[inside].astype(int), columns[inside].astype(int)]
+                / 255
+                / state.look.bright
+            )
             found.append(np.abs(shown - np.minimum(color, 1 / state.look.bright)).max(axis=1).min())
         assert found[0] < 0.45, number
         assert found[1] < 0.1, number
@@ -102,14 +123,17 @@ def test_the_camera_keeps_the_contract():
 
 
 def test_a_film_shows_the_car_and_what_it_sees(seen):
-    """From above, the car drives upwards: it is below the middle, the road goes on before it; beside it its camera."""
+    """From above, the car drives upwards: it is below the middle, the road goes on before it;
+    beside it its camera."""
     env = envs.make("lane", 1)
     states = jax.tree.map(lambda x: jnp.asarray(x[:2]), seen[0])
     frames = env.view.draw(states)
     assert [frame.shape for frame in frames] == [(240, 488, 3)] * 2
     assert env.view.fps == 10
     for frame in frames:
-        red = (frame[:, :240, 0].astype(int) > 1.8 * frame[:, :240, 1].astype(int)) & (frame[:, :240, 2] < 60)
+        red = (frame[:, :240, 0].astype(int) > 1.8 * frame[:, :240, 1].astype(int)) & (
+            frame[:, :240, 2] < 60
+        )
         rows, columns = np.nonzero(red)
         assert 20 < len(rows) < 800
         assert rows.mean() > 180

@@ -17,7 +17,8 @@ def interquartile_mean(values):
 
 
 def learn(name, *, seeds, chunks, steps_per_chunk, num_envs=1, episodes=20, seed=0, **options):
-    """Mean return of each seed before learning, and after each chunk ``[chunks, seeds]``; all seeds in one program."""
+    """Mean return of each seed before learning, and after each chunk ``[chunks, seeds]``; all seeds
+    in one program."""
     agent = agents.ddpg(
         networks.Actor(envs.make(name, 1, **options).action.shape[0], hidden=(64, 64)),
         networks.Critic(hidden=(64, 64), action_layer=0),
@@ -29,13 +30,19 @@ def learn(name, *, seeds, chunks, steps_per_chunk, num_envs=1, episodes=20, seed
     )
     env = envs.make(name, num_envs, **options)
     behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
-    functions = train.make_train(agent, env, replay.uniform(20_000, 64), behaviour, steps_per_chunk=steps_per_chunk)
+    functions = train.make_train(
+        agent, env, replay.uniform(20_000, 64), behaviour, steps_per_chunk=steps_per_chunk
+    )
     evaluate = jax.jit(jax.vmap(rollout.make_evaluate(agent, envs.make(name, episodes, **options))))
     chunk = jax.jit(jax.vmap(functions.chunk), donate_argnums=0)
     key, *evaluation_keys = jax.random.split(jax.random.key(seed), chunks + 2)
 
-    returns = lambda state, key: np.asarray(evaluate(state.agent, jax.random.split(key, seeds))).mean(axis=1)
-    state = jax.jit(jax.vmap(lambda key: functions.warm_up(functions.init(key))))(jax.random.split(key, seeds))
+    returns = lambda state, key: np.asarray(
+        evaluate(state.agent, jax.random.split(key, seeds))
+    ).mean(axis=1)
+    state = jax.jit(jax.vmap(lambda key: functions.warm_up(functions.init(key))))(
+        jax.random.split(key, seeds)
+    )
     before, after = returns(state, evaluation_keys[0]), []
     for evaluation_key in evaluation_keys[1:]:
         state, report = chunk(state)
@@ -45,36 +52,56 @@ def learn(name, *, seeds, chunks, steps_per_chunk, num_envs=1, episodes=20, seed
 
 
 def test_ddpg_swings_the_pendulum_up():
-    """Over 16 seeds at 10,000 steps, 14 reached -200 or better and the worst -328; the interquartile mean was -147."""
+    """Over 16 seeds at 10,000 steps, 14 reached -200 or better and the worst -328; the
+    interquartile mean was -147."""
     before, after = learn("pendulum", seeds=4, chunks=1, steps_per_chunk=9_000)
     assert interquartile_mean(before) < -800
     assert interquartile_mean(after[-1]) >= -250
 
 
-OURS = [name for name, preset in PRESETS.items() if not (preset.exact or preset.images or name == "default")]
+OURS = [
+    name
+    for name, preset in PRESETS.items()
+    if not (preset.exact or preset.images or name == "default")
+]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", OURS)
 def test_every_agent_swings_the_pendulum_up(preset, tmp_path):
     """Over 8 seeds at 20,000 steps the interquartile means were -140, -137, -140 and -155."""
-    result = runs.train("pendulum", preset=preset, seeds=4, evaluate_every=0, run_dir=tmp_path / "run", progress=False)
+    result = runs.train(
+        "pendulum",
+        preset=preset,
+        seeds=4,
+        evaluate_every=0,
+        run_dir=tmp_path / "run",
+        progress=False,
+    )
     assert result.summary["interquartile_mean"] >= TASKS["pendulum"].solved
 
 
 @pytest.mark.slow
 def test_pendulum_is_swung_up_from_pixels(tmp_path):
-    """Five seeds at 15,000 steps ended at -208 to -125 (benchmarks/results/learning_pendulum_pixels.json)."""
+    """Five seeds at 15,000 steps ended at -208 to -125
+    (benchmarks/results/learning_pendulum_pixels.json)."""
     seen = {"pixels": True, "image_size": 32, "grayscale": True}
     result = runs.train(
-        "pendulum", env_options=seen, seed=1, evaluate_every=0, evaluation_episodes=20, run_dir=tmp_path / "run", progress=False
+        "pendulum",
+        env_options=seen,
+        seed=1,
+        evaluate_every=0,
+        evaluation_episodes=20,
+        run_dir=tmp_path / "run",
+        progress=False,
     )
     assert result.summary["final_returns"][0] >= -250
 
 
 @pytest.mark.slow
 def test_ddpg_keeps_the_pendulum_up():
-    """What was learned stays learned: 16 other seeds; from 18,000 steps on, three looks measured -154, -147 and -153."""
+    """What was learned stays learned: 16 other seeds; from 18,000 steps on, three looks measured
+    -154, -147 and -153."""
     before, after = learn("pendulum", seeds=16, chunks=5, steps_per_chunk=6_000, seed=7)
     assert interquartile_mean(before) < -800
     for returns in after[2:]:

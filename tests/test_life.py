@@ -1,4 +1,5 @@
-"""How a run lives and dies: its folder is its own, and whatever ends it, what was there is there when it goes on."""
+"""How a run lives and dies: its folder is its own, and whatever ends it, what was there is there
+when it goes on."""
 
 import contextlib
 import functools
@@ -45,7 +46,13 @@ HOST = {"total_timesteps": WARM_UP + 2 + 3 * STEPS, "n_step": 3}
 
 def tiny(env: str = "pendulum", **options):
     """Episodes of 25 steps, three to a row, by priorities."""
-    sizes = {"hidden": (8, 8), "batch_size": 8, "learning_starts": WARM_UP, "steps_per_chunk": STEPS, "replay_capacity": 500}
+    sizes = {
+        "hidden": (8, 8),
+        "batch_size": 8,
+        "learning_starts": WARM_UP,
+        "steps_per_chunk": STEPS,
+        "replay_capacity": 500,
+    }
     looks = {"evaluation_episodes": 2, "checkpoint_every": 1, "keep": 9, "seed": 5}
     own = DEVICE if env == "pendulum" else HOST
     return make_config(env, env_options={"time_limit": 25}, **sizes | looks | own | options)
@@ -56,7 +63,8 @@ class Killed(BaseException):
 
 
 class Ids(gymnasium.Env):
-    """Observation ``[episode, step]``, no episode twice in this process; never ends by itself; each reward is 1."""
+    """Observation ``[episode, step]``, no episode twice in this process; never ends by itself; each
+    reward is 1."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,))
     action_space = spaces.Box(-1, 1, (1,))
@@ -73,7 +81,8 @@ class Ids(gymnasium.Env):
 
 
 class Prepared:
-    """What is built and compiled once for all runs of an environment; ``stopped`` is the newest run's."""
+    """What is built and compiled once for all runs of an environment; ``stopped`` is the newest
+    run's."""
 
     def __init__(self, env: str) -> None:
         self.stopped = lambda: False
@@ -115,13 +124,18 @@ def go(folder: Path, config=None, **options) -> list[str]:
 
 def stored(folder: Path, config=None):
     opened = Checkpoints(folder / "checkpoints", read_only=True)
-    step, state, record = opened.restore(loop.build(config or tiny(), lambda: False).state, lambda text: pytest.fail(text))
+    step, state, record = opened.restore(
+        loop.build(config or tiny(), lambda: False).state, lambda text: pytest.fail(text)
+    )
     opened.close()
     return step, state, record
 
 
 def lines(folder: Path) -> list[dict]:
-    return [{name: value for name, value in row.items() if name not in TIMES} for row in read_metrics(folder)]
+    return [
+        {name: value for name, value in row.items() if name not in TIMES}
+        for row in read_metrics(folder)
+    ]
 
 
 def assert_same(folder: Path, expected: Path):
@@ -132,7 +146,9 @@ def assert_same(folder: Path, expected: Path):
         a, b = (np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in (a, b))
         assert a.tobytes() == b.tobytes(), jax.tree_util.keystr(path)
     assert lines(folder) == lines(expected)
-    final = [json.loads((x / "summary.json").read_text())["final_returns"] for x in (folder, expected)]
+    final = [
+        json.loads((x / "summary.json").read_text())["final_returns"] for x in (folder, expected)
+    ]
     assert final[0] == final[1]
 
 
@@ -169,7 +185,10 @@ def test_a_folder_is_one_runs_at_a_time(tmp_path, undisturbed):
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     with lock.claimed(tmp_path / "run"):
         for resume in (False, True):
-            with pytest.raises(RunError, match=rf"is in use by another run \(process {os.getpid()}\): wait for its end, or"):
+            with pytest.raises(
+                RunError,
+                match=rf"is in use by another run \(process {os.getpid()}\): wait for its end, or",
+            ):
                 go(tmp_path / "run", resume=resume)
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
     go(tmp_path / "run", resume=True)  # it is free again
@@ -179,10 +198,15 @@ def test_a_folder_is_one_runs_at_a_time(tmp_path, undisturbed):
 def test_a_kill_lets_go_of_the_folder(tmp_path):
     code = "import sys, time; from pathlib import Path; from ddpg_jax.runs.folder.lock import claimed\n"
     code += "with claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code, tmp_path / "run"], stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "run"], stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(RunError, match=rf"in use by another run \(process {holder.pid}\)"), lock.claimed(tmp_path / "run"):
+        with (
+            pytest.raises(RunError, match=rf"in use by another run \(process {holder.pid}\)"),
+            lock.claimed(tmp_path / "run"),
+        ):
             pass
         holder.kill()
         holder.wait()
@@ -199,14 +223,18 @@ def test_runs_of_one_second_have_folders_of_their_own(tmp_path):
 def test_a_folder_that_cannot_be_is_found_out_first(tmp_path, monkeypatch, place):
     (tmp_path / "file").write_text("mine")
     monkeypatch.setattr(loop, "build", lambda *arguments: pytest.fail("nothing is built for it"))
-    with pytest.raises(RunError, match=r"run folder .* cannot be made \(.*\): choose another --run-dir"):
+    with pytest.raises(
+        RunError, match=r"run folder .* cannot be made \(.*\): choose another --run-dir"
+    ):
         go(tmp_path / place)
     assert os.listdir(tmp_path) == ["file"]
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_run_that_is_refused_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "build", lambda *arguments: (_ for _ in ()).throw(ValueError("no such environment")))
+    monkeypatch.setattr(
+        loop, "build", lambda *arguments: (_ for _ in ()).throw(ValueError("no such environment"))
+    )
     with pytest.raises(RunError, match="no such environment"):
         go(tmp_path / "runs" / "deep" / "run")
     assert not os.listdir(tmp_path)
@@ -237,7 +265,10 @@ def test_killed_before_the_first_checkpoint(tmp_path, monkeypatch, undisturbed):
             go(tmp_path / "run")
     on_one = {"mesh": "members=1,data=1"}  # what was settled
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == tiny().flat() | on_one
-    with pytest.raises(RunError, match="already holds a run: choose another --run-dir, or go on with it by --resume"):
+    with pytest.raises(
+        RunError,
+        match="already holds a run: choose another --run-dir, or go on with it by --resume",
+    ):
         go(tmp_path / "run")
     said = go(tmp_path / "run", resume=True)
     assert f"{tmp_path / 'run'} has no checkpoint yet: its run begins anew." in said
@@ -246,7 +277,8 @@ def test_killed_before_the_first_checkpoint(tmp_path, monkeypatch, undisturbed):
 
 @pytest.mark.parametrize("killed", range(1, CHUNKS))
 def test_killed_after_any_chunk(tmp_path, undisturbed, killed):
-    """As if the newest checkpoint were of that chunk, and the lines of one more had been written, the last in half."""
+    """As if the newest checkpoint were of that chunk, and the lines of one more had been written,
+    the last in half."""
     folder = tmp_path / "run"
     shutil.copytree(undisturbed, folder)
     for path in (folder / "checkpoints").iterdir():
@@ -259,7 +291,9 @@ def test_killed_after_any_chunk(tmp_path, undisturbed, killed):
     assert_same(folder, undisturbed)
 
 
-@pytest.mark.parametrize(("error", "every"), [(RuntimeError("the simulator is lost"), 0), (Killed(), 1), (Killed(), 0)])
+@pytest.mark.parametrize(
+    ("error", "every"), [(RuntimeError("the simulator is lost"), 0), (Killed(), 1), (Killed(), 0)]
+)
 def test_an_evaluation_that_fails_loses_no_chunk(tmp_path, monkeypatch, undisturbed, error, every):
     """The third chunk's. A kill loses it where no checkpoint was due."""
     with monkeypatch.context() as patch:
@@ -293,7 +327,10 @@ def test_lines_that_cannot_be_written(tmp_path, monkeypatch, undisturbed):
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
-        with pytest.raises(RunError, match=r"metrics.jsonl could not be written \(No space left on device\): [\d,]+ bytes are"):
+        with pytest.raises(
+            RunError,
+            match=r"metrics.jsonl could not be written \(No space left on device\): [\d,]+ bytes are",
+        ):
             go(tmp_path / "run", tiny(checkpoint_every=0))
     assert stored(tmp_path / "run")[0] == WARM_UP + 2 + 3 * STEPS
     go(tmp_path / "run", resume=True)
@@ -316,7 +353,9 @@ def test_a_signal_that_was_lost_is_told_to_a_run_that_has_begun(monkeypatch):
         write.send(bytes([signal.SIGTERM]))
         watcher.join(1.0)
         assert stop == [signal.SIGTERM]
-        signal.raise_signal(signal.SIGTERM)  # Python's turn comes late: it is the same signal, no second one
+        signal.raise_signal(
+            signal.SIGTERM
+        )  # Python's turn comes late: it is the same signal, no second one
         assert stop == [signal.SIGTERM]
     watcher.join(10)
     assert not watcher.is_alive()
@@ -336,15 +375,22 @@ ENDED = "with everything trained and saved"
         ("evaluate", CHUNKS + 7, ENDED, signal.SIGINT),
     ],
 )
-def test_a_signal_to_the_command_is_a_line_and_an_exit_code(tmp_path, monkeypatch, undisturbed, number, name, at, told):
+def test_a_signal_to_the_command_is_a_line_and_an_exit_code(
+    tmp_path, monkeypatch, undisturbed, number, name, at, told
+):
     """Wherever it comes, also in the final evaluation; where no checkpoint is due, too."""
     folder, config = tmp_path / "run", tiny(checkpoint_every=0)
-    monkeypatch.setattr("ddpg_jax.runs.config.run_config.make_config", lambda *arguments, **options: config)
+    monkeypatch.setattr(
+        "ddpg_jax.runs.config.run_config.make_config", lambda *arguments, **options: config
+    )
     with monkeypatch.context() as patch:
         interposed(patch, name, at, lambda: signal.raise_signal(number))
         result = CliRunner().invoke(commands.main, ["train", "--run-dir", str(folder)])
     assert (result.exit_code, result.stderr) == (128 + number, "")
-    assert result.stdout.splitlines()[-1] == f"stopped by {number.name} {told}; go on with --resume --run-dir {folder}"
+    assert (
+        result.stdout.splitlines()[-1]
+        == f"stopped by {number.name} {told}; go on with --resume --run-dir {folder}"
+    )
     assert result.stdout.count("stopped by") == 1
     monkeypatch.undo()
     go(folder, resume=True)
@@ -371,11 +417,18 @@ def test_a_signal_between_two_steps_on_the_host(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(host, "heed", heed)
         patch.setattr(sys.modules["ddpg_jax.host"], "heed", heed)
-        with pytest.raises(signals.Interrupted, match=rf"stopped by SIGTERM at {WARM_UP + 2 + STEPS} steps and saved"):
+        with pytest.raises(
+            signals.Interrupted,
+            match=rf"stopped by SIGTERM at {WARM_UP + 2 + STEPS} steps and saved",
+        ):
             go(tmp_path / "run", config, resume=True)
     assert stored(tmp_path / "run", config)[0] == WARM_UP + 2 + STEPS
-    assert "environments on the host begin anew; all else goes on where it was." in go(tmp_path / "run", config, resume=True)
-    assert [row["env_steps"] for row in read_metrics(tmp_path / "run")] == [WARM_UP + 2 + n * STEPS for n in (1, 2, 3)]
+    assert "environments on the host begin anew; all else goes on where it was." in go(
+        tmp_path / "run", config, resume=True
+    )
+    assert [row["env_steps"] for row in read_metrics(tmp_path / "run")] == [
+        WARM_UP + 2 + n * STEPS for n in (1, 2, 3)
+    ]
     assert all(row["evaluation_return"] for row in read_metrics(tmp_path / "run"))
 
 
@@ -413,7 +466,8 @@ def test_cut_anywhere_it_is_one_run(tmp_path_factory, undisturbed, cuts):
 @settings(max_examples=2, deadline=None, derandomize=True, database=None)
 @given(cut=st.integers(1, 2))
 def test_cut_anywhere_no_row_joins_two_episodes(tmp_path_factory, cut):
-    """On the host, where environments begin anew: what was stored stays, and no row reaches across the cut."""
+    """On the host, where environments begin anew: what was stored stays, and no row reaches across
+    the cut."""
     folder, config = tmp_path_factory.mktemp("cut") / "run", tiny("gymnasium/Ids-v0")
     steps = WARM_UP + 2 + cut * STEPS
     go(folder, tiny("gymnasium/Ids-v0", total_timesteps=steps))
@@ -429,7 +483,9 @@ def test_cut_anywhere_no_row_joins_two_episodes(tmp_path_factory, cut):
     length = (end - begin)[:, 1]
     assert length[rows : rows + 2].tolist() == [2, 1], "cut as by a time limit"
     # Rewards are 1: k steps have the sum of gamma^i over i < k, and bootstrap with gamma^(k - 1).
-    np.testing.assert_allclose(np.asarray(after.reward)[:count], (1 - 0.99**length) / (1 - 0.99), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.asarray(after.reward)[:count], (1 - 0.99**length) / (1 - 0.99), rtol=1e-5
+    )
     np.testing.assert_allclose(np.asarray(after.discount)[:count], 0.99 ** (length - 1), rtol=1e-5)
 
 
@@ -441,7 +497,9 @@ def test_a_damaged_line_is_passed_over_on_resuming(tmp_path, undisturbed, damage
     text = (folder / "metrics.jsonl").read_bytes().split(b"\n")
     (folder / "metrics.jsonl").write_bytes(b"\n".join([text[0], damage, *text[2:]]))
     said = go(folder, resume=True)
-    assert f"{folder / 'metrics.jsonl'}: 1 of {CHUNKS} lines are damaged and are passed over." in said
+    assert (
+        f"{folder / 'metrics.jsonl'}: 1 of {CHUNKS} lines are damaged and are passed over." in said
+    )
     assert lines(folder) == lines(undisturbed)[:1] + lines(undisturbed)[2:]
     assert stored(folder)[0] == WARM_UP + 2 + CHUNKS * STEPS
 
@@ -461,21 +519,29 @@ def test_a_last_line_without_its_numbers_comes_from_the_checkpoint(tmp_path, und
 
 
 def shown_by_tensorboard(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Points by name: files in the order of their names; a session that starts drops what was there from its step on."""
+    """Points by name: files in the order of their names; a session that starts drops what was there
+    from its step on."""
     from tensorboardX.proto.event_pb2 import SessionLog
 
     points: dict[str, list[tuple[int, float]]] = {}
     for event in events(folder):
         if event.session_log.status == SessionLog.START:
-            points = {name: [point for point in old if point[0] < event.step] for name, old in points.items()}
+            points = {
+                name: [point for point in old if point[0] < event.step]
+                for name, old in points.items()
+            }
         for value in event.summary.value:
             points.setdefault(value.tag, []).append((event.step, value.simple_value))
     return points
 
 
 def test_tensorboard_lacks_no_line_after_a_kill(tmp_path):
-    """A checkpoint at step 20. Of its line TensorBoard was not told, but of step 30, which comes again."""
-    rows = [{"env_steps": steps, "episode_return": [float(steps), None], "evaluation_return": None} for steps in (10, 20, 30)]
+    """A checkpoint at step 20. Of its line TensorBoard was not told, but of step 30, which comes
+    again."""
+    rows = [
+        {"env_steps": steps, "episode_return": [float(steps), None], "evaluation_return": None}
+        for steps in (10, 20, 30)
+    ]
     with contextlib.closing(Log(tmp_path)) as first:
         first.add(rows[0])
         first.add(rows[2])
@@ -485,14 +551,19 @@ def test_tensorboard_lacks_no_line_after_a_kill(tmp_path):
         second.anew(rows[:2])
         second.add(rows[2])
     assert len(list(tmp_path.glob("*tfevents*"))) == 2
-    assert shown_by_tensorboard(tmp_path) == {"episode_return": [(10, 10.0), (20, 20.0), (30, 30.0)]}
+    assert shown_by_tensorboard(tmp_path) == {
+        "episode_return": [(10, 10.0), (20, 20.0), (30, 30.0)]
+    }
     assert read_metrics(tmp_path) == rows
 
 
 @pytest.mark.parametrize("kept", [0.5, 1.0])
 def test_tensorboard_shows_a_resumed_run_once(tmp_path, undisturbed, kept):
     """Whatever a kill left of its file, also an event cut in half."""
-    folder, steps = tmp_path / "run", [WARM_UP + 2 + chunks * STEPS for chunks in range(1, CHUNKS + 1)]
+    folder, steps = (
+        tmp_path / "run",
+        [WARM_UP + 2 + chunks * STEPS for chunks in range(1, CHUNKS + 1)],
+    )
     shutil.copytree(undisturbed, folder)
     shutil.rmtree(folder / "checkpoints" / str(steps[-1]))
     (path,) = folder.glob("*tfevents*")
@@ -527,7 +598,13 @@ def test_training_does_not_need_to_be_seen(tmp_path, monkeypatch):
 
 def test_a_reader_that_leaves(tmp_path):
     """As ``ddpg-jax train ... | head -1``."""
-    small = {"total-timesteps": 300, "learning-starts": 100, "steps-per-chunk": 100, "batch-size": 8, "hidden": "8,8"}
+    small = {
+        "total-timesteps": 300,
+        "learning-starts": 100,
+        "steps-per-chunk": 100,
+        "batch-size": 8,
+        "hidden": "8,8",
+    }
     words = [word for name, value in small.items() for word in (f"--{name}", str(value))]
     command = [
         sys.executable,
@@ -541,7 +618,9 @@ def test_a_reader_that_leaves(tmp_path):
         *words,
     ]
     env = {**os.environ, "DDPG_JAX_CACHE": str(jax.config.jax_compilation_cache_dir)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline().startswith("pendulum, preset default")
@@ -556,7 +635,15 @@ def test_a_reader_that_leaves(tmp_path):
 def test_the_command_on_a_full_disk(tmp_path):
     small = "--total-timesteps 300 --learning-starts 100 --steps-per-chunk 100 --batch-size 8 --hidden 8,8 --time-limit 20"
     env = {**os.environ, "DDPG_JAX_CACHE": str(jax.config.jax_compilation_cache_dir)}
-    command = [sys.executable, "-m", "ddpg_jax.runs.cli.commands", "train", "--run-dir", tmp_path / "run", *small.split()]
+    command = [
+        sys.executable,
+        "-m",
+        "ddpg_jax.runs.cli.commands",
+        "train",
+        "--run-dir",
+        tmp_path / "run",
+        *small.split(),
+    ]
     with open("/dev/full", "w") as full:
         run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=env)
     assert (run.returncode, run.stderr) == (0, "")

@@ -1,4 +1,5 @@
-"""What a run holds in memory: said by part before any of it is allocated, and refused where it is too much."""
+"""What a run holds in memory: said by part before any of it is allocated, and refused where it is
+too much."""
 
 import functools
 import types
@@ -15,7 +16,13 @@ from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import build, compiled_memory, memory
 from ddpg_jax.runs.training import loop
 
-SIZES = {"total_timesteps": 80, "learning_starts": 40, "steps_per_chunk": 40, "hidden": (8,), "batch_size": 8}
+SIZES = {
+    "total_timesteps": 80,
+    "learning_starts": 40,
+    "steps_per_chunk": 40,
+    "hidden": (8,),
+    "batch_size": 8,
+}
 ROW = 4 * (3 + 1 + 1 + 1 + 3)
 """Bytes of a transition of pendulum: two observations, action, reward and discount."""
 
@@ -32,19 +39,26 @@ def named(parts):
 
 
 def test_parts_are_what_the_compiled_programs_take():
-    """What lies there throughout is the chunk's argument, which is donated; temporaries are of the program that needs most."""
+    """What lies there throughout is the chunk's argument, which is donated; temporaries are of the
+    program that needs most."""
     config, made, programs = built()
     found = compiled_memory.parts(config, made, programs)
     needed = named(found)
-    assert needed["the replay (replay_capacity=200, seeds=3)"] == 3 * (200 * ROW + 8)  # position and size
+    assert needed["the replay (replay_capacity=200, seeds=3)"] == 3 * (
+        200 * ROW + 8
+    )  # position and size
     network = memory.size((made.state.agent.actor.params, made.state.agent.critic.params))
     assert needed["networks and their targets"] == 2 * network + 3 * 4  # and the count of updates
     assert needed["optimisers"] >= 2 * network
     argument = programs.chunk.memory_analysis().argument_size_in_bytes
-    lying = [part for part in found if "temporaries" not in part.what and "checkpoint" not in part.what]
+    lying = [
+        part for part in found if "temporaries" not in part.what and "checkpoint" not in part.what
+    ]
     assert sum(named(lying).values()) == argument
     analyses = (programs.chunk.memory_analysis(), programs.evaluate.memory_analysis())
-    temporary = max(each.temp_size_in_bytes + each.generated_code_size_in_bytes for each in analyses)
+    temporary = max(
+        each.temp_size_in_bytes + each.generated_code_size_in_bytes for each in analyses
+    )
     assert temporary in needed.values()
     assert needed["a checkpoint being written"] == memory.COPIES * memory.size(made.state)
     assert all(part.lower for part in found)
@@ -61,7 +75,8 @@ def test_before_compiling_the_same_parts_are_known_and_less_of_the_rest():
 
 @pytest.mark.parametrize("short", [1, 0])
 def test_what_is_too_much_is_refused_before_it_is_allocated(tmp_path, monkeypatch, short):
-    """A byte less than the table's sum: compiled, but not begun; with room for all of it the run ends well."""
+    """A byte less than the table's sum: compiled, but not begun; with room for all of it the run
+    ends well."""
     config = make_config("pendulum", **SIZES, replay_capacity=2_000, evaluation_episodes=1)
     made = build.build(config)
     programs = build.compile_programs(made, config)
@@ -73,7 +88,10 @@ def test_what_is_too_much_is_refused_before_it_is_allocated(tmp_path, monkeypatc
     if not short:
         assert run().summary["env_steps"] == 80
         return
-    with pytest.raises(RunError, match=rf"this needs {total:,} bytes, of which .* but the cpu has .* in all: lower --"):
+    with pytest.raises(
+        RunError,
+        match=rf"this needs {total:,} bytes, of which .* but the cpu has .* in all: lower --",
+    ):
         run()
     assert begun == []
     assert not (tmp_path / "run" / "config.json").exists()
@@ -81,15 +99,27 @@ def test_what_is_too_much_is_refused_before_it_is_allocated(tmp_path, monkeypatc
 
 def test_an_accelerator_has_a_memory_of_its_own(monkeypatch):
     """The checkpoint's copy lies on the host, all else on the device; each has its budget."""
-    device = types.SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 1_000, "bytes_in_use": 100})
+    device = types.SimpleNamespace(
+        platform="gpu", memory_stats=lambda: {"bytes_limit": 1_000, "bytes_in_use": 100}
+    )
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
     monkeypatch.setattr(memory, "_of_host", lambda: 500)
-    on_device, on_host = memory.Part("the replay", 800, "--seeds"), memory.Part("a copy", 440, "--keep", on_host=True)
+    on_device, on_host = (
+        memory.Part("the replay", 800, "--seeds"),
+        memory.Part("a copy", 440, "--keep", on_host=True),
+    )
     memory.require_memory([on_device, on_host])
-    assert memory.budgets([on_device, on_host]) == [("gpu", 900, [on_device]), ("host", 500, [on_host])]
-    with pytest.raises(RunError, match="of which the replay 820, but the gpu has 900 in all: lower --seeds"):
+    assert memory.budgets([on_device, on_host]) == [
+        ("gpu", 900, [on_device]),
+        ("host", 500, [on_host]),
+    ]
+    with pytest.raises(
+        RunError, match="of which the replay 820, but the gpu has 900 in all: lower --seeds"
+    ):
         memory.require_memory([on_device._replace(needed=820), on_host])
-    with pytest.raises(RunError, match="of which a copy 460, but the host has 500 in all: lower --keep"):
+    with pytest.raises(
+        RunError, match="of which a copy 460, but the host has 500 in all: lower --keep"
+    ):
         memory.require_memory([on_device, on_host._replace(needed=460)])
 
 
@@ -108,32 +138,61 @@ def dry(*words):
 def test_a_dry_run_says_it_all_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(dry_run, "compile_programs", lambda made, config: built()[2])
-    small = [f"--{name.replace('_', '-')}={value[0] if name == 'hidden' else value}" for name, value in SIZES.items()]
+    small = [
+        f"--{name.replace('_', '-')}={value[0] if name == 'hidden' else value}"
+        for name, value in SIZES.items()
+    ]
     said = dry("pendulum", "--seeds", "3", "--replay-capacity", "200", *small)
     assert "pendulum on a cpu, preset default: 1 environments" in said
-    for part in ("the replay", "networks", "optimisers", "temporaries", "a checkpoint being", "in all", "there is"):
+    for part in (
+        "the replay",
+        "networks",
+        "optimisers",
+        "temporaries",
+        "a checkpoint being",
+        "in all",
+        "there is",
+    ):
         assert part in said, part
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_for_a_gpu_shows_a_thousand_environments(tmp_path, monkeypatch, standard_promotion):
+def test_a_dry_run_for_a_gpu_shows_a_thousand_environments(
+    tmp_path, monkeypatch, standard_promotion
+):
     """Nothing is compiled or refused here that another machine is to hold."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(dry_run, "compile_programs", lambda *a: pytest.fail("compiled"))
     monkeypatch.setattr(memory, "_of_host", lambda: 1_000)
     said = dry("brax/reacher", "--backend", "spring", "--device-kind", "gpu")
-    assert "on a gpu, preset fast-td3: 1,024 environments, batch 32,768, 2 updates per vector step" in said
+    assert (
+        "on a gpu, preset fast-td3: 1,024 environments, batch 32,768, 2 updates per vector step"
+        in said
+    )
     assert "each gpu" in said
     assert "there is" not in said
     assert list(tmp_path.iterdir()) == []
 
 
 def test_bytes_for_a_person():
-    assert [dry_run.said(size) for size in (0, 999, 1_500, 2_684_354_560)] == ["0 B", "999 B", "1.50 kB", "2.68 GB"]
+    assert [dry_run.said(size) for size in (0, 999, 1_500, 2_684_354_560)] == [
+        "0 B",
+        "999 B",
+        "1.50 kB",
+        "2.68 GB",
+    ]
 
 
 def test_a_run_on_the_host_is_planned_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(dry_run, "compile_programs", lambda *a: None)
-    said = dry("gymnasium/Pendulum-v1", "--total-timesteps", "2000", "--replay-capacity", "2000", "--hidden", "8")
+    said = dry(
+        "gymnasium/Pendulum-v1",
+        "--total-timesteps",
+        "2000",
+        "--replay-capacity",
+        "2000",
+        "--hidden",
+        "8",
+    )
     assert "a checkpoint being written" in said

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from ddpg_jax.agents import forward
-from ddpg_jax.networks import Actor, BatchNorm, Critic, Ensemble, LayerNorm, NoisyDense, first, inverting
+from ddpg_jax.networks import (
+    Actor,
+    BatchNorm,
+    Critic,
+    Ensemble,
+    LayerNorm,
+    NoisyDense,
+    first,
+    inverting,
+)
 
 O, A = 5, 4  # noqa: E741
 
@@ -16,7 +25,9 @@ def shapes(network, *sizes):
 def some_params(network, *sizes):
     """Parameters of the right shapes, from U[-0.5, 0.5]."""
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda x: jnp.asarray(rng.uniform(-0.5, 0.5, x.shape), x.dtype), shapes(network, *sizes))
+    return jax.tree.map(
+        lambda x: jnp.asarray(rng.uniform(-0.5, 0.5, x.shape), x.dtype), shapes(network, *sizes)
+    )
 
 
 def layers(params):
@@ -50,11 +61,15 @@ def test_weights_and_biases_start_uniform_in_the_papers_ranges(network, sizes, f
             assert np.abs(leaf).max() <= bound
             assert np.abs(leaf).max() > 0.98 * bound
             assert abs(np.mean(leaf)) < 0.1 * bound
-            np.testing.assert_allclose(np.std(leaf), bound / np.sqrt(3), rtol=0.06)  # of U[-bound, bound]
+            np.testing.assert_allclose(
+                np.std(leaf), bound / np.sqrt(3), rtol=0.06
+            )  # of U[-bound, bound]
 
 
 def test_final_bound_none_is_the_fan_in():
-    params = jax.jit(Actor(50, hidden=(16,), final_bound=None).init)(jax.random.key(0), jnp.zeros(O))
+    params = jax.jit(Actor(50, hidden=(16,), final_bound=None).init)(
+        jax.random.key(0), jnp.zeros(O)
+    )
     final = layers(params)[-1]["kernel"]
     assert 0.9 / 4 < np.abs(final).max() <= 1 / 4  # 1 / sqrt(16)
 
@@ -110,7 +125,8 @@ def test_inverted_gradients_are_the_papers_equation():
     x = jnp.array([-3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0])
     np.testing.assert_array_equal(inverting(x), np.clip(x, -1, 1))
     gradient = lambda weight: jax.grad(lambda x: jnp.sum(weight * inverting(x)))(x)
-    # Of what is climbed down: a negative weight goes up, by the room there is above; beyond a bound it comes back.
+    # Of what is climbed down: a negative weight goes up, by the room there is above; beyond a bound
+    # it comes back.
     np.testing.assert_allclose(gradient(-2.0), -2.0 * (1 - x) / 2)
     np.testing.assert_allclose(gradient(2.0), 2.0 * (x + 1) / 2)
 
@@ -154,7 +170,9 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32(action_layer):
     inputs = ((s,), (s, a))
     for half, full, arrays in zip(build(jnp.bfloat16), build(jnp.float32), inputs, strict=True):
         params = some_params(half, *(array.shape for array in arrays))
-        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}  # as `init` makes them
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {
+            jnp.dtype(jnp.float32)
+        }  # as `init` makes them
         out, exact = jax.jit(half.apply)(params, *arrays), jax.jit(full.apply)(params, *arrays)
         assert out.dtype == jnp.float32
         assert not np.array_equal(out, exact)
@@ -172,7 +190,8 @@ def test_parameter_count_of_the_papers_networks():
     assert parameter_count(Critic(), observation, action) == 129_601
 
 
-# Categorical critics and ensembles -------------------------------------------------------------------------------------
+# Categorical critics and ensembles
+# -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("leading", [(), (6,), (2, 3)])
@@ -180,11 +199,19 @@ def test_a_categorical_critic_returns_logits(leading):
     critic = Critic(hidden=(7, 3), num_atoms=5, final_bound=None)
     params = some_params(critic, O, A)
     assert [layer["kernel"].shape for layer in layers(params)] == [(O, 7), (7 + A, 3), (3, 5)]
-    assert jax.eval_shape(critic.apply, params, normal(*leading, O), normal(*leading, A)).shape == (*leading, 5)
+    assert jax.eval_shape(critic.apply, params, normal(*leading, O), normal(*leading, A)).shape == (
+        *leading,
+        5,
+    )
 
 
 def test_an_ensemble_is_the_loop_over_members_of_their_own_keys():
-    critic, key, s, a = Critic(hidden=(4,), final_bound=None), jax.random.key(0), normal(6, O), normal(6, A)
+    critic, key, s, a = (
+        Critic(hidden=(4,), final_bound=None),
+        jax.random.key(0),
+        normal(6, O),
+        normal(6, A),
+    )
     ensemble = Ensemble(critic, 3)
     params = jax.jit(ensemble.init)(key, s[0], a[0])
     values = ensemble.apply(params, s, a)
@@ -197,7 +224,8 @@ def test_an_ensemble_is_the_loop_over_members_of_their_own_keys():
     jax.tree.map(np.testing.assert_array_equal, first(params), jax.tree.map(lambda x: x[0], params))
 
 
-# Normalisation ---------------------------------------------------------------------------------------------------------
+# Normalisation
+# ---------------------------------------------------------------------------------------------------------
 
 
 def standardised(x, axis, epsilon):
@@ -211,7 +239,10 @@ def linear(layer, x):
 def with_scales(params, name):
     """Scale 2 and bias 0.25 in every normalisation, to see them act."""
     changed = lambda tree: tree | {"scale": tree["scale"] * 0 + 2, "bias": tree["bias"] * 0 + 0.25}
-    return {key: {f"{name}_0": changed(value[f"{name}_0"])} if key.startswith(name) else value for key, value in params.items()}
+    return {
+        key: {f"{name}_0": changed(value[f"{name}_0"])} if key.startswith(name) else value
+        for key, value in params.items()
+    }
 
 
 @pytest.mark.parametrize(("norm", "axis", "epsilon"), [(LayerNorm, -1, 1e-6), (BatchNorm, 0, 1e-5)])
@@ -227,7 +258,9 @@ def test_normalisation_is_numpys_and_comes_before_the_non_linearity(norm, axis, 
     action, _ = forward(actor, variables | {"params": params}, s)
     np.testing.assert_allclose(action, np.tanh(linear(params["Dense_1"], x)), rtol=1e-4, atol=1e-5)
 
-    critic = Critic(hidden=(8, 7), norm=norm, input_norm=norm, final_bound=None)  # the action joins the second layer
+    critic = Critic(
+        hidden=(8, 7), norm=norm, input_norm=norm, final_bound=None
+    )  # the action joins the second layer
     variables = jax.jit(critic.init)(jax.random.key(0), s[0], a[0])
     params = with_scales(variables["params"], name)
     x = np.maximum(normalised(linear(params["Dense_0"], normalised(s))), 0)
@@ -241,7 +274,9 @@ def test_action_norm_is_for_the_layers_after_the_action():
     critic = Critic(hidden=(8, 7), action_norm=LayerNorm, final_bound=None)
     params = jax.jit(critic.init)(jax.random.key(0), s[0], a[0])["params"]
     x = np.maximum(linear(params["Dense_0"], s), 0)
-    x = np.maximum(standardised(linear(params["Dense_1"], np.concatenate([x, a], axis=1)), -1, 1e-6), 0)
+    x = np.maximum(
+        standardised(linear(params["Dense_1"], np.concatenate([x, a], axis=1)), -1, 1e-6), 0
+    )
     value = critic.apply({"params": params}, s, a)
     np.testing.assert_allclose(value, linear(params["Dense_2"], x)[:, 0], rtol=1e-4, atol=1e-5)
 
@@ -254,29 +289,42 @@ def test_batch_norm_without_writing_uses_the_running_statistics():
     np.testing.assert_array_equal(mean, np.zeros(O))  # `init` does not move them
     np.testing.assert_array_equal(var, np.ones(O))
     _, stats = forward(actor, variables, s)
-    mean, var = (np.asarray(stats["batch_stats"]["BatchNorm_0"]["BatchNorm_0"][name]) for name in ("mean", "var"))
+    mean, var = (
+        np.asarray(stats["batch_stats"]["BatchNorm_0"]["BatchNorm_0"][name])
+        for name in ("mean", "var")
+    )
     np.testing.assert_allclose(mean, 0.01 * s.mean(0), rtol=1e-5)
     np.testing.assert_allclose(var, 0.99 + 0.01 * s.var(0), rtol=1e-5)
     x = (s - mean[None]) / np.sqrt(var + 1e-5)[None]
     action = actor.apply(variables | stats, s)
-    np.testing.assert_allclose(action, np.tanh(linear(variables["params"]["Dense_0"], x)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        action, np.tanh(linear(variables["params"]["Dense_0"], x)), rtol=1e-4, atol=1e-5
+    )
 
 
-# Noisy layers ----------------------------------------------------------------------------------------------------------
+# Noisy layers
+# ----------------------------------------------------------------------------------------------------------
 
 
 def noise_of(layer, variables, draws):
-    """What one unit of sigma adds: ``[draws, fan_in, features]`` to the weights and ``[draws, features]`` to the biases."""
+    """What one unit of sigma adds: ``[draws, fan_in, features]`` to the weights and ``[draws,
+    features]`` to the biases."""
     params = variables["params"]
     fan_in = params["kernel"].shape[0]
     still = jax.tree.map(jnp.zeros_like, params)
 
     def draw(key, name):
-        unit = {"params": still | {name: jnp.ones_like(params[name])}, "noise": variables["noise"] | {"key": key}}
+        unit = {
+            "params": still | {name: jnp.ones_like(params[name])},
+            "noise": variables["noise"] | {"key": key},
+        }
         return layer.apply(unit, jnp.eye(fan_in), mutable=["noise"])[0]
 
     keys = jax.random.split(jax.random.key(1), draws)
-    weights, biases = (jax.jit(jax.vmap(lambda key: draw(key, name)))(keys) for name in ("kernel_sigma", "bias_sigma"))  # noqa: B023
+    weights, biases = (
+        jax.jit(jax.vmap(lambda key: draw(key, name)))(keys)
+        for name in ("kernel_sigma", "bias_sigma")
+    )  # noqa: B023
     return np.asarray(weights), np.asarray(biases)
 
 
@@ -288,14 +336,18 @@ def test_noisy_layer_draws_factorised_noise():
         np.testing.assert_allclose(variables["params"][name], 0.5 / np.sqrt(3), rtol=1e-6)
         assert np.abs(variables["params"][name.removesuffix("_sigma")]).max() <= 1 / np.sqrt(3)
     weights, biases = noise_of(layer, variables, 4000)
-    # f(x) = sign(x) sqrt|x|: E f^2 = E|x| = sqrt(2 / pi), so the variances are 2 / pi and sqrt(2 / pi).
+    # f(x) = sign(x) sqrt|x|: E f^2 = E|x| = sqrt(2 / pi), so the variances are 2 / pi and sqrt(2 /
+    # pi).
     np.testing.assert_allclose(np.mean(weights, axis=0), 0, atol=0.06)
     np.testing.assert_allclose(np.var(weights, axis=0), 2 / np.pi, rtol=0.12)
     np.testing.assert_allclose(np.var(biases, axis=0)[0], np.sqrt(2 / np.pi), rtol=0.08)
-    # Every row of the input sees the same bias noise, which is the output's factor of the weights' noise; rank 1.
+    # Every row of the input sees the same bias noise, which is the output's factor of the weights'
+    # noise; rank 1.
     np.testing.assert_allclose(biases, np.broadcast_to(biases[:, :1], biases.shape))
     factor = weights / biases
-    np.testing.assert_allclose(factor, np.broadcast_to(factor[:, :, :1], factor.shape), rtol=2e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        factor, np.broadcast_to(factor[:, :, :1], factor.shape), rtol=2e-3, atol=1e-4
+    )
     np.testing.assert_allclose(np.mean(factor[:, :, 0] ** 4), 1, rtol=0.1)  # f(x)^4 = x^2
     np.testing.assert_allclose(np.mean(biases**4), 1, rtol=0.1)
 
@@ -312,7 +364,9 @@ def test_noisy_layer_is_its_means_unless_its_noise_may_be_written():
     assert noise["noise"]["active"] == 0  # and acting stays quiet
     np.testing.assert_allclose(layer.apply(variables | noise, x), expected, rtol=1e-5, atol=1e-6)
     same, _ = forward(layer, variables, np.stack([x[0]] * 3))
-    np.testing.assert_allclose(same, np.broadcast_to(same[:1], same.shape), rtol=1e-6)  # one draw for the whole batch
+    np.testing.assert_allclose(
+        same, np.broadcast_to(same[:1], same.shape), rtol=1e-6
+    )  # one draw for the whole batch
     active = {"noise": variables["noise"] | {"active": jnp.ones(())}}
     assert np.abs(layer.apply(variables | active, x) - expected).max() > 0.05
 

@@ -20,7 +20,9 @@ NOISES = {
     "gaussian schedule": noise.gaussian(optax.linear_schedule(1.0, 0.0, 5)),
     "gaussian per episode": noise.gaussian_per_episode(0.1, 0.4),
     "ornstein_uhlenbeck": noise.ornstein_uhlenbeck(),
-    "ornstein_uhlenbeck never reset": noise.ornstein_uhlenbeck(jnp.full(A, 0.3), dt=0.5, reset_at_episode_start=False),
+    "ornstein_uhlenbeck never reset": noise.ornstein_uhlenbeck(
+        jnp.full(A, 0.3), dt=0.5, reset_at_episode_start=False
+    ),
     "clip": noise.clip(-0.5, jnp.array([0.1, 0.2, 0.3])),
     "chain": noise.chain(noise.ornstein_uhlenbeck(), noise.gaussian(0.1), noise.clip()),
 }
@@ -65,7 +67,9 @@ def applied(link, action, keys, reset=None):
         action_out, state = link.apply(state, action, key, reset)
         return state, action_out
 
-    return jax.jit(lambda keys: jax.lax.scan(step, link.init(jax.random.key(0), action), keys))(keys)[1]
+    return jax.jit(lambda keys: jax.lax.scan(step, link.init(jax.random.key(0), action), keys))(
+        keys
+    )[1]
 
 
 @every_noise
@@ -123,7 +127,9 @@ def test_scan_is_the_loop_and_traces_once(name):
 def test_gaussian_is_standard_normal_times_stddev():
     action = draw(shape=(20_000, A))
     eps = applied(noise.gaussian(0.3), action, jax.random.split(jax.random.key(1), 1))[0] - action
-    np.testing.assert_allclose(np.mean(eps, 0), np.zeros(A), atol=0.01)  # standard error 0.3 / sqrt(20000) = 0.002
+    np.testing.assert_allclose(
+        np.mean(eps, 0), np.zeros(A), atol=0.01
+    )  # standard error 0.3 / sqrt(20000) = 0.002
     np.testing.assert_allclose(np.std(eps, 0), np.full(A, 0.3), rtol=0.03)
     np.testing.assert_allclose(np.corrcoef(eps.T), np.eye(A), atol=0.03)
     np.testing.assert_allclose(np.mean(np.abs(eps) < 0.3, 0), np.full(A, 0.683), atol=0.015)
@@ -133,9 +139,14 @@ def test_stddev_per_dimension_and_per_environment():
     keys = jax.random.split(jax.random.key(1), 4000)
     action = jnp.zeros((E, A))
     per_dimension, per_environment = np.array([0.0, 0.1, 0.4]), np.linspace(0.0, 1.0, E)
-    stds = np.std(applied(noise.gaussian(jnp.asarray(per_dimension, jnp.float32)), action, keys), axis=0)
+    stds = np.std(
+        applied(noise.gaussian(jnp.asarray(per_dimension, jnp.float32)), action, keys), axis=0
+    )
     np.testing.assert_allclose(stds, np.tile(per_dimension, (E, 1)), rtol=0.06)
-    stds = np.std(applied(noise.gaussian(jnp.asarray(per_environment, jnp.float32)[:, None]), action, keys), axis=0)
+    stds = np.std(
+        applied(noise.gaussian(jnp.asarray(per_environment, jnp.float32)[:, None]), action, keys),
+        axis=0,
+    )
     np.testing.assert_allclose(stds, np.tile(per_environment[:, None], (1, A)), rtol=0.06)
 
 
@@ -145,7 +156,10 @@ def test_stddev_per_dimension_and_per_environment():
         # 1 - step/4, then 0
         (optax.linear_schedule(1.0, 0.0, 4), [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]),
         (lambda step: jnp.where(step < 2, 0.5, 2.0), [0.5, 0.5, 2.0, 2.0, 2.0, 2.0]),
-        (lambda step: jnp.full((E, 1), 0.5) ** step.astype(jnp.float32), [1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32]),
+        (
+            lambda step: jnp.full((E, 1), 0.5) ** step.astype(jnp.float32),
+            [1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32],
+        ),
     ],
     ids=["optax", "function", "per environment"],
 )
@@ -153,14 +167,21 @@ def test_schedule_scales_over_steps(schedule, expected):
     action, keys = jnp.zeros((E, A)), jax.random.split(jax.random.key(1), 6)
     unit, scaled = (applied(noise.gaussian(s), action, keys) for s in (1.0, schedule))
     close(scaled, np.asarray(unit) * np.array(expected)[:, None, None])
-    # The same through the process: x_0 = scale_0 eps_0 and, with theta 1 and dt 1, x_t = scale_t eps_t.
-    unit, scaled = (applied(noise.ornstein_uhlenbeck(s, theta=1.0), action, keys) for s in (1.0, schedule))
+    # The same through the process: x_0 = scale_0 eps_0 and, with theta 1 and dt 1, x_t = scale_t
+    # eps_t.
+    unit, scaled = (
+        applied(noise.ornstein_uhlenbeck(s, theta=1.0), action, keys) for s in (1.0, schedule)
+    )
     close(scaled, np.asarray(unit) * np.array(expected)[:, None, None])
 
 
 def test_ornstein_uhlenbeck_step_by_hand():
     theta, dt, stddev = 0.15, 0.25, 0.2
-    link, action, keys = noise.ornstein_uhlenbeck(stddev, theta=theta, dt=dt), draw(), jax.random.split(jax.random.key(1))
+    link, action, keys = (
+        noise.ornstein_uhlenbeck(stddev, theta=theta, dt=dt),
+        draw(),
+        jax.random.split(jax.random.key(1)),
+    )
     reset = jnp.zeros(E, bool)
     unit = noise.ornstein_uhlenbeck(1.0, theta=0.0, dt=1.0)  # a + eps
     eps = [np.asarray(applied(unit, jnp.zeros((E, A)), key[None])[0]) for key in keys]
@@ -178,7 +199,9 @@ def test_ornstein_uhlenbeck_step_by_hand():
 def test_ornstein_uhlenbeck_is_stationary_at_0_380_and_correlated():
     environments, burn_in = 500, 60
     keys = jax.random.split(jax.random.key(1), burn_in + 40)
-    x = np.asarray(applied(noise.ornstein_uhlenbeck(), jnp.zeros((environments, 2)), keys))[burn_in:]
+    x = np.asarray(applied(noise.ornstein_uhlenbeck(), jnp.zeros((environments, 2)), keys))[
+        burn_in:
+    ]
     # 0.2 / sqrt(1 - 0.85^2) = 0.2 / 0.5268 = 0.380
     assert abs(np.std(x) - 0.380) < 0.01
     assert abs(np.mean(x)) < 0.02
@@ -202,13 +225,17 @@ def test_clip_bounds_each_dimension():
     action = jnp.array([[-2.0, 0.5, 3.0], [0.0, -0.3, 0.05]])
     out, _ = noise.clip().apply((), action, None, None)
     np.testing.assert_array_equal(out, np.array([[-1.0, 0.5, 1.0], [0.0, -0.3, 0.05]], np.float32))
-    out, _ = noise.clip(jnp.array([-1.0, -0.1, 0.0]), jnp.array([0.0, 0.1, 0.2])).apply((), action, None, None)
+    out, _ = noise.clip(jnp.array([-1.0, -0.1, 0.0]), jnp.array([0.0, 0.1, 0.2])).apply(
+        (), action, None, None
+    )
     np.testing.assert_array_equal(out, np.array([[-1.0, 0.1, 0.2], [0.0, -0.1, 0.05]], np.float32))
 
 
 def test_chain_applies_from_left_to_right():
     def link(function):
-        return Noise(lambda key, action: (), lambda state, action, key, reset: (function(action), state))
+        return Noise(
+            lambda key, action: (), lambda state, action, key, reset: (function(action), state)
+        )
 
     add, double = link(lambda x: x + 1), link(lambda x: 2 * x)
     action, key, reset = jnp.full((E, A), 3.0), jax.random.key(0), jnp.zeros(E, bool)
@@ -298,9 +325,15 @@ def test_scale_per_episode_is_uniform():
     assert 0.3999 < scale.max() <= np.float32(0.4)
     assert stats.kstest(np.ravel(scale), stats.uniform(0.1, 0.3).cdf).pvalue > 1e-3
     assert stats.kstest(np.ravel((out - action) / scale), "norm").pvalue > 1e-3
-    assert abs(np.corrcoef(np.ravel(scale), np.ravel((out - action) / scale))[0, 1]) < 0.03  # a key for each
+    assert (
+        abs(np.corrcoef(np.ravel(scale), np.ravel((out - action) / scale))[0, 1]) < 0.03
+    )  # a key for each
     # The same bounds twice are a fixed scale.
     _, fixed = noise.gaussian_per_episode(0.25, 0.25).apply(scale, action, jax.random.key(1), reset)
     np.testing.assert_array_equal(fixed, np.full((count, 1), 0.25, np.float32))
-    _, traced = jax.jit(lambda low: noise.gaussian_per_episode(low, 0.4).apply(scale, action, jax.random.key(1), reset))(0.1)
+    _, traced = jax.jit(
+        lambda low: noise.gaussian_per_episode(low, 0.4).apply(
+            scale, action, jax.random.key(1), reset
+        )
+    )(0.1)
     close(traced, scale)

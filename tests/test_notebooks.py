@@ -12,13 +12,17 @@ import pytest
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-# What replaces each notebook's cell tagged "parameters", and how many pictures of which kind it then shows.
+# What replaces each notebook's cell tagged "parameters", and how many pictures of which kind it
+# then shows.
 SMALL = {
     "quickstart.ipynb": (
         "total_timesteps, seeds, learning_rates, frames = 3_000, 2, [1e-3, 1e-2], 3",
         {"image/png": 3, "image/gif": 1},
     ),
-    "environments.ipynb": ("total_timesteps, num_envs = 3_000, 4", {"image/png": 1, "image/gif": 1}),
+    "environments.ipynb": (
+        "total_timesteps, num_envs = 3_000, 4",
+        {"image/png": 1, "image/gif": 1},
+    ),
     "pixels.ipynb": ("total_timesteps, num_envs = 2_000, 8", {"image/png": 3, "image/gif": 1}),
     "driving.ipynb": (
         "total_timesteps, frames, roads = 1_000, 3, 2\n"
@@ -36,17 +40,22 @@ SMALL = {
         {"image/png": 8},
     ),
 }
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the notebooks are not here: this is not a checkout")
+pytestmark = pytest.mark.skipif(
+    not FOLDER.is_dir(), reason="the notebooks are not here: this is not a checkout"
+)
 
 
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A kernel of this very interpreter, whatever kernels are installed; it shares the tests' compiled programs."""
+    """A kernel of this very interpreter, whatever kernels are installed; it shares the tests'
+    compiled programs."""
     place = tmp_path_factory.mktemp("kernels")
     folder = place / "jupyter" / "kernels" / "ddpg-jax-tests"
     folder.mkdir(parents=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "tests", "language": "python"}))
+    (folder / "kernel.json").write_text(
+        json.dumps({"argv": argv, "display_name": "tests", "language": "python"})
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", str(place / "jupyter"))
         patch.setenv("JUPYTER_RUNTIME_DIR", str(place / "runtime"))
@@ -70,8 +79,15 @@ def play(name: str, kernel: str, folder: Path) -> None:
     notebook.cells.append(nbformat.v4.new_code_cell(check))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
-        NotebookClient(notebook, kernel_name=kernel, timeout=300, resources={"metadata": {"path": os.fspath(folder)}}).execute()
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+        NotebookClient(
+            notebook,
+            kernel_name=kernel,
+            timeout=300,
+            resources={"metadata": {"path": os.fspath(folder)}},
+        ).execute()
+    outputs = [
+        output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
+    ]
     shown = [kind for output in outputs for kind in output.get("data", {})]
     assert {kind: shown.count(kind) for kind in pictures} == pictures
     assert not [output.text for output in outputs if output.get("name") == "stderr"]
@@ -88,6 +104,8 @@ def test_is_stored_without_outputs(name: str) -> None:
     assert not any(cell.outputs or cell.execution_count for cell in cells)
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if name != "studies.ipynb"])  # that one: test_studies.py
+@pytest.mark.parametrize(
+    "name", [name for name in SMALL if name != "studies.ipynb"]
+)  # that one: test_studies.py
 def test_runs_and_draws(name: str, kernel: str, tmp_path: Path) -> None:
     play(name, kernel, tmp_path)

@@ -21,22 +21,26 @@ def gym():
 def test_one_step_is_gymnasiums(gym):
     """Both start from the very same float32 numbers, so only arithmetic differs.
 
-    At the wrap of the angle float32 and float64 may land on opposite sides, -pi and pi. The reward holds the square of the
-    wrapped angle and the observation its sine and cosine, all continuous there, so nothing is masked or excused: seams
-    (odd multiples of pi, and their float32 neighbours) are among the states. What float32 loses is one rounding of an angle of
-    up to 8 pi, 1.9e-6 rad, times the cost's steepest slope, 2 pi per rad.
-    """
+    At the wrap of the angle float32 and float64 may land on opposite sides, -pi and pi. The reward
+    holds the square of the wrapped angle and the observation its sine and cosine, all continuous
+    there, so nothing is masked or excused: seams (odd multiples of pi, and their float32
+    neighbours) are among the states. What float32 loses is one rounding of an angle of up to 8 pi,
+    1.9e-6 rad, times the cost's steepest slope, 2 pi per rad."""
     rng = np.random.default_rng(0)
     count = 10_000
     angle = rng.uniform(-8 * np.pi, 8 * np.pi, count).astype(np.float32)
     seams = np.float32(np.pi) * np.arange(-7, 8, 2, dtype=np.float32)
-    seams = np.concatenate([seams, np.nextafter(seams, np.float32(99)), np.nextafter(seams, np.float32(-99))])
+    seams = np.concatenate(
+        [seams, np.nextafter(seams, np.float32(99)), np.nextafter(seams, np.float32(-99))]
+    )
     angle[: len(seams)] = seams
     speed = rng.uniform(-8, 8, count).astype(np.float32)
     action = rng.uniform(-1.5, 1.5, (count, 1)).astype(np.float32)  # a third is beyond the bound
     assert (np.abs(action) > 1).sum() > 3_000
 
-    states = pendulum.PendulumState(angle=jnp.array(angle), speed=jnp.array(speed), torque=jnp.zeros(count))
+    states = pendulum.PendulumState(
+        angle=jnp.array(angle), speed=jnp.array(speed), torque=jnp.zeros(count)
+    )
     _, observation, reward, terminated = jax.jit(jax.vmap(pendulum.step))(states, jnp.array(action))
 
     expected_observation, expected_reward = np.zeros((count, 3)), np.zeros(count)
@@ -120,14 +124,20 @@ def test_starts_are_uniform(after):
     assert stats.kstest(angle, stats.uniform(-np.pi, 2 * np.pi).cdf).pvalue > 0.001
     assert stats.kstest(speed, stats.uniform(-1, 2).cdf).pvalue > 0.001
     assert stats.pearsonr(angle, speed).pvalue > 0.001  # one key, two independent numbers
-    np.testing.assert_allclose(observation, np.stack([np.cos(angle), np.sin(angle), speed], axis=1), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        observation, np.stack([np.cos(angle), np.sin(angle), speed], axis=1), rtol=0, atol=1e-6
+    )
 
 
 def test_truncates_after_200_steps_and_never_terminates():
     assert gymnasium.spec("Pendulum-v1").max_episode_steps == EPISODE
     env = envs.make("pendulum", 2)
     state, _ = env.reset(jax.random.key(0))
-    _, steps = jax.lax.scan(lambda s, key: env.step(s, jnp.ones((2, 1)), key), state, jax.random.split(jax.random.key(1), 450))
+    _, steps = jax.lax.scan(
+        lambda s, key: env.step(s, jnp.ones((2, 1)), key),
+        state,
+        jax.random.split(jax.random.key(1), 450),
+    )
     assert not np.any(steps.terminated)
     for e in range(2):
         assert np.flatnonzero(steps.truncated[:, e]).tolist() == [EPISODE - 1, 2 * EPISODE - 1]
@@ -136,8 +146,12 @@ def test_truncates_after_200_steps_and_never_terminates():
 def test_the_rod_is_drawn_where_the_angle_is():
     """Upright, hanging, and a quarter turn anti-clockwise (to the left, as in Gymnasium)."""
     env = envs.make("pendulum", 2)
-    angle = jnp.stack([jnp.array([0.0, jnp.pi, jnp.pi / 2]), jnp.full(3, 1.0)], axis=1)  # environment 1 is not drawn
-    states = pendulum.PendulumState(angle=angle, speed=jnp.zeros((3, 2)), torque=jnp.array([[0.0, 0], [2, 0], [-2, 0]]))
+    angle = jnp.stack(
+        [jnp.array([0.0, jnp.pi, jnp.pi / 2]), jnp.full(3, 1.0)], axis=1
+    )  # environment 1 is not drawn
+    states = pendulum.PendulumState(
+        angle=angle, speed=jnp.zeros((3, 2)), torque=jnp.array([[0.0, 0], [2, 0], [-2, 0]])
+    )
     wrapped, _ = env.reset(jax.random.key(0))
     frames = env.view.draw(rollout.frames(env, wrapped.replace(state=states)))
     assert len(frames) == 3

@@ -1,4 +1,5 @@
-"""Pictures as observations: which of them, in which order, and what becomes of them at the ends of episodes."""
+"""Pictures as observations: which of them, in which order, and what becomes of them at the ends of
+episodes."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,9 @@ def scene(state):
     """All of the picture is of one brightness: 100 * start + 10 * steps."""
     brightness = (100 * state[0] + 10 * state[1]) / 255
     wall = render.spheres(jnp.array([[0.0, 100.0, 0.0]]), jnp.array([99.0]), WHITE)
-    return render.Scene(CAMERA, (wall,), render.Light(ambient=brightness, headlight=0.0, strength=jnp.zeros(1)))
+    return render.Scene(
+        CAMERA, (wall,), render.Light(ambient=brightness, headlight=0.0, strength=jnp.zeros(1))
+    )
 
 
 def one_counter(terminates_at=99, breaks_at=None, truncates_at=None):
@@ -42,7 +45,8 @@ def counter(**ends):
 
 
 def shown(observation):
-    """Steps and start that each picture of an observation ``[..., H, W, C]`` shows: ``[..., pictures, 2]``."""
+    """Steps and start that each picture of an observation ``[..., H, W, C]`` shows: ``[...,
+    pictures, 2]``."""
     observation = np.asarray(observation).astype(int)
     flat = observation.reshape(*observation.shape[:-3], -1, observation.shape[-1] // 3, 3)
     assert np.all(flat == flat[..., :1, :, :1]), "of one brightness, all over"
@@ -79,19 +83,27 @@ def test_each_of_the_repeated_steps_is_drawn():
     """The paper's form: three steps for each action, and all three of them seen."""
     first, steps = play(envs.pixels(counter(), SIZE, 3, action_repeat=3, frames_per_action=3), 3)
     np.testing.assert_array_equal(shown(first)[..., 0], np.zeros((E, 3)))
-    np.testing.assert_array_equal(shown(steps.next_observation)[:, 0, :, 0], [[1, 2, 3], [4, 5, 6], [1, 2, 3]])
+    np.testing.assert_array_equal(
+        shown(steps.next_observation)[:, 0, :, 0], [[1, 2, 3], [4, 5, 6], [1, 2, 3]]
+    )
     np.testing.assert_array_equal(steps.reward[:, 0], [1 + 2 + 3, 4 + 5 + 6, 6])
     np.testing.assert_array_equal(steps.truncated[:, 0], [False, True, False])
 
 
 def test_the_last_of_the_repeated_steps_is_drawn():
     _, steps = play(envs.pixels(counter(), SIZE, 3, action_repeat=2), 3)
-    np.testing.assert_array_equal(shown(steps.next_observation)[:, 0, :, 0], [[0, 0, 2], [0, 2, 4], [2, 4, 6]])
+    np.testing.assert_array_equal(
+        shown(steps.next_observation)[:, 0, :, 0], [[0, 0, 2], [0, 2, 4], [2, 4, 6]]
+    )
     _, steps = play(envs.pixels(counter(), SIZE, 4, action_repeat=4, frames_per_action=2), 2)
-    np.testing.assert_array_equal(shown(steps.next_observation)[:, 0, :, 0], [[0, 0, 2, 4], [2, 4, 6, 6]])
+    np.testing.assert_array_equal(
+        shown(steps.next_observation)[:, 0, :, 0], [[0, 0, 2, 4], [2, 4, 6, 6]]
+    )
 
 
-@pytest.mark.parametrize("ends", [{"terminates_at": 4}, {"truncates_at": 4}, {"terminates_at": 4, "truncates_at": 4}])
+@pytest.mark.parametrize(
+    "ends", [{"terminates_at": 4}, {"truncates_at": 4}, {"terminates_at": 4, "truncates_at": 4}]
+)
 def test_an_episode_that_ends_within_an_action_stands_still(ends):
     _, steps = play(envs.pixels(counter(**ends), SIZE, 3, action_repeat=3, frames_per_action=3), 2)
     np.testing.assert_array_equal(shown(steps.next_observation)[1, :, :, 0], [[4, 4, 4]] * E)
@@ -104,7 +116,9 @@ def test_an_episode_that_ends_within_an_action_stands_still(ends):
 
 def test_a_time_limit_within_an_action_holds():
     _, steps = play(envs.pixels(counter(), SIZE, 2, action_repeat=4, frames_per_action=2), 3)
-    np.testing.assert_array_equal(shown(steps.next_observation)[:, 0, :, 0], [[2, 4], [6, 6], [2, 4]])
+    np.testing.assert_array_equal(
+        shown(steps.next_observation)[:, 0, :, 0], [[2, 4], [6, 6], [2, 4]]
+    )
     np.testing.assert_array_equal(steps.reward[:, 0], [10, 11, 10])
     np.testing.assert_array_equal(steps.truncated[:, 0], [False, True, False])
 
@@ -132,7 +146,9 @@ def test_rewards_and_ends_are_those_of_the_environment_itself():
         np.testing.assert_allclose(ours.reward, theirs.reward, rtol=1e-6)
         np.testing.assert_array_equal(ours.truncated, theirs.truncated)
         if number < 3:
-            np.testing.assert_allclose(seen.single_state(state).state.angle, inner.state.angle, rtol=1e-6)
+            np.testing.assert_allclose(
+                seen.single_state(state).state.angle, inner.state.angle, rtol=1e-6
+            )
     assert np.all(ours.truncated)
 
 
@@ -154,14 +170,18 @@ def test_a_pendulum_that_is_seen_keeps_the_contract(form):
 
 def test_the_contract_holds_where_simulations_break_down():
     findings = envs.check(envs.pixels(counter(breaks_at=5), SIZE, 3, action_repeat=2))
-    assert [finding for finding in findings if "alike" not in finding] == [], "there are but two starts"
+    assert [finding for finding in findings if "alike" not in finding] == [], (
+        "there are but two starts"
+    )
 
 
 def test_a_pendulum_looks_as_it_hangs():
     single = envs.make("pendulum", 1).single
     state, _ = single.reset(jax.random.key(0))
     angles = jnp.array([0.0, jnp.pi / 2, jnp.pi])  # up, to the left, down
-    pictures = jax.jit(jax.vmap(lambda angle: render.render(single.scene(state.replace(angle=angle)), 33, 33)))(angles)
+    pictures = jax.jit(
+        jax.vmap(lambda angle: render.render(single.scene(state.replace(angle=angle)), 33, 33))
+    )(angles)
     red = (np.asarray(pictures)[..., 1] < 150) & (np.asarray(pictures)[..., 0] > 100)
     middles = [np.argwhere(one).mean(axis=0) - 16 for one in red]
     np.testing.assert_allclose(middles, [[-7, 0], [0, -7], [7, 0]], atol=1.5)
@@ -200,18 +220,30 @@ def test_sentences_for_what_does_not_fit():
             batch(one_counter()._replace(scene=None), E, LIMIT),
             r"cannot be drawn on the device: give its Single a scene\(state\)",
         ),
-        (envs.action_repeat(env, 2), "was wrapped, or not made by envs.batch: put pixels around it first"),
-        (batch(one_counter()._replace(scene=lambda state: {"ball": state}), E, LIMIT), r"scene\(state\) returned dict"),
+        (
+            envs.action_repeat(env, 2),
+            "was wrapped, or not made by envs.batch: put pixels around it first",
+        ),
+        (
+            batch(one_counter()._replace(scene=lambda state: {"ball": state}), E, LIMIT),
+            r"scene\(state\) returned dict",
+        ),
     ):
         with pytest.raises(ValueError, match=sentence):
             envs.pixels(wrong)
-    with pytest.raises(ValueError, match=r"frames .frame_stack.=4: must be a multiple of frames_per_action=3"):
+    with pytest.raises(
+        ValueError, match=r"frames .frame_stack.=4: must be a multiple of frames_per_action=3"
+    ):
         envs.pixels(env, 8, 4, action_repeat=3, frames_per_action=3)
-    with pytest.raises(ValueError, match="action_repeat=2: must be a multiple of frames_per_action=3"):
+    with pytest.raises(
+        ValueError, match="action_repeat=2: must be a multiple of frames_per_action=3"
+    ):
         envs.pixels(env, 8, 3, action_repeat=2, frames_per_action=3)
     with pytest.raises(ValueError, match="size=0: must be between 1 and 4096"):
         envs.pixels(env, 0)
-    with pytest.raises(ValueError, match="frame_stack is an option of what an agent sees: add pixels=True"):
+    with pytest.raises(
+        ValueError, match="frame_stack is an option of what an agent sees: add pixels=True"
+    ):
         envs.make("pendulum", 1, frame_stack=3)
     with pytest.raises(ValueError, match="cannot be drawn on the device"):
         envs.make("brax/fast", 1, pixels=True)
@@ -252,7 +284,11 @@ def on_the_host():
     ("options", "expected", "rewards"),
     [
         ({}, [[0, 0, 1], [0, 1, 2], [1, 2, 3]], [1, 2, 3]),
-        ({"action_repeat": 3, "frames_per_action": 3}, [[1, 2, 3], [4, 5, 6], [7, 8, 8]], [6, 15, 15]),
+        (
+            {"action_repeat": 3, "frames_per_action": 3},
+            [[1, 2, 3], [4, 5, 6], [7, 8, 8]],
+            [6, 15, 15],
+        ),
         ({"action_repeat": 2}, [[0, 0, 2], [0, 2, 4], [2, 4, 6]], [3, 7, 11]),
     ],
 )
@@ -290,7 +326,15 @@ def test_what_is_a_picture_already_is_only_made_smaller():
 
 def test_a_racing_car_shows_its_own_pictures():
     pytest.importorskip("Box2D")
-    env = envs.make("gymnasium/CarRacing-v3", 1, pixels=True, image_size=24, grayscale=True, action_repeat=2, time_limit=10)
+    env = envs.make(
+        "gymnasium/CarRacing-v3",
+        1,
+        pixels=True,
+        image_size=24,
+        grayscale=True,
+        action_repeat=2,
+        time_limit=10,
+    )
     assert env.action.shape == (3,)
     begun = env.reset(0)
     assert begun.shape == (1, 24, 24, 3)

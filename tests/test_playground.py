@@ -23,7 +23,9 @@ pytestmark = [pytest.mark.usefixtures("standard_promotion"), pytest.mark.filterw
 
 def randomize(model, keys):
     """Another gravity for each key."""
-    gravity = jax.vmap(lambda key: model.opt.gravity * jax.random.uniform(key, (), minval=0.5, maxval=1.5))(keys)
+    gravity = jax.vmap(
+        lambda key: model.opt.gravity * jax.random.uniform(key, (), minval=0.5, maxval=1.5)
+    )(keys)
     axes = jax.tree.map(lambda _: None, model)
     return model.tree_replace({"opt.gravity": gravity}), axes.tree_replace({"opt.gravity": 0})
 
@@ -46,15 +48,23 @@ def test_the_contract_is_kept(pendulums):
 
 
 def test_names_and_options():
-    with pytest.raises(ValueError, match=r"unknown environment 'playground/CheetaRun': did you mean 'playground/CheetahRun'\?"):
+    with pytest.raises(
+        ValueError,
+        match=r"unknown environment 'playground/CheetaRun': did you mean 'playground/CheetahRun'\?",
+    ):
         envs.make("playground/CheetaRun", 2)
-    with pytest.raises(ValueError, match="playground/CheetahRun has no option 'gravity': choose one of action_repeat, ctrl_dt"):
+    with pytest.raises(
+        ValueError,
+        match="playground/CheetahRun has no option 'gravity': choose one of action_repeat, ctrl_dt",
+    ):
         envs.make("playground/CheetahRun", 2, gravity=3)
     with pytest.raises(ValueError, match="playground/CheetahRun has no option 'impl'"):
         envs.make("playground/CheetahRun", 2, impl="warp")
     with pytest.raises(ValueError, match="playground/CheetahRun does not take these options"):
         envs.make("playground/CheetahRun", 2, ctrl_dt="slow")
-    with pytest.raises(ValueError, match="playground/CheetahRun has no backend: that is an option of Brax"):
+    with pytest.raises(
+        ValueError, match="playground/CheetahRun has no backend: that is an option of Brax"
+    ):
         envs.make("playground/CheetahRun", 2, backend="spring")
 
 
@@ -67,14 +77,22 @@ def test_what_cannot_be_downloaded_is_one_sentence(monkeypatch):
         raise subprocess.CalledProcessError(128, ["git", "clone"])
 
     monkeypatch.setattr(registry, "load", fails)
-    with pytest.raises(OSError, match="the models of playground/Go1Getup are downloaded on first use by git, which failed"):
+    with pytest.raises(
+        OSError,
+        match="the models of playground/Go1Getup are downloaded on first use by git, which failed",
+    ):
         envs.make("playground/Go1Getup", 2)
 
 
 def test_configuration_and_time():
     assert playground.load("PendulumSwingup", {})[0].mjx_model.impl.value == "jax"
     env = envs.make("playground/PendulumSwingup", 2, ctrl_dt=0.05)
-    assert (env.time_limit, env.view.fps, env.breaks, env.action.shape) == (1000, pytest.approx(20), True, (1,))
+    assert (env.time_limit, env.view.fps, env.breaks, env.action.shape) == (
+        1000,
+        pytest.approx(20),
+        True,
+        (1,),
+    )
 
 
 def test_a_simulation_that_becomes_nan_is_begun_anew(compiled):
@@ -124,15 +142,40 @@ def test_frames_are_not_blank_and_move(compiled):
 def test_from_the_shell_to_a_film(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     invoke = lambda *words: CliRunner().invoke(commands.main, [str(word) for word in words])
-    small = ["--total-timesteps", 80, "--learning-starts", 20, "--steps-per-chunk", 40, "--time-limit", 10, "--num-envs", 2]
-    small += ["--replay-capacity", 100, "--batch-size", 8, "--hidden", 8, "--evaluate-every", 0, "--evaluation-episodes", 2]
+    small = [
+        "--total-timesteps",
+        80,
+        "--learning-starts",
+        20,
+        "--steps-per-chunk",
+        40,
+        "--time-limit",
+        10,
+        "--num-envs",
+        2,
+    ]
+    small += [
+        "--replay-capacity",
+        100,
+        "--batch-size",
+        8,
+        "--hidden",
+        8,
+        "--evaluate-every",
+        0,
+        "--evaluation-episodes",
+        2,
+    ]
     result = invoke("train", "playground/PendulumSwingup", "--run-dir", "run", *small)
     assert result.exit_code == 0, (result.output, result.exception)
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert row["broken_episodes"] == [0.0]
     assert row["episode_length"] == [10.0]
     result = invoke("render", "run", "--steps", 4)
-    assert result.exit_code == 0, (result.output, result.exception)  # without OpenGL too: then it is drawn from its scene
+    assert result.exit_code == 0, (
+        result.output,
+        result.exception,
+    )  # without OpenGL too: then it is drawn from its scene
     from PIL import Image, ImageSequence
 
     with Image.open(Path(result.stdout.strip())) as film:

@@ -1,4 +1,5 @@
-"""Every number of every preset is seen arriving in the part that it belongs to, and every float may be traced."""
+"""Every number of every preset is seen arriving in the part that it belongs to, and every float may
+be traced."""
 
 import functools
 from dataclasses import fields, replace
@@ -10,7 +11,18 @@ import pytest
 from helpers import hyperparameter_types
 from test_config import PAPER
 
-from ddpg_jax import agents, behaviour, envs, learner, networks, noise, population, replay, returns, train
+from ddpg_jax import (
+    agents,
+    behaviour,
+    envs,
+    learner,
+    networks,
+    noise,
+    population,
+    replay,
+    returns,
+    train,
+)
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.programs import build
@@ -72,7 +84,13 @@ CHANGED = {
 SWITCHES = ("layer_norm", "inverting_gradients", "normalize_observations")
 OF_VECTORS = [name for name, preset in PRESETS.items() if not preset.images]
 """Those that take images: `test_images`."""
-AGENT = {"paper": "ddpg", "paper-batch-norm": "ddpg", "default": "ddpg", "parameter-noise": "ddpg", "pendulum-lecture": "ddpg"}
+AGENT = {
+    "paper": "ddpg",
+    "paper-batch-norm": "ddpg",
+    "default": "ddpg",
+    "parameter-noise": "ddpg",
+    "pendulum-lecture": "ddpg",
+}
 AGENT |= {
     "td3": "td3",
     "td3-paper": "td3",
@@ -81,8 +99,16 @@ AGENT |= {
     "td3-categorical": "td3_categorical",
     "fast-td3": "td3_categorical",
 }
-NOISE = {"paper": "ornstein_uhlenbeck", "paper-batch-norm": "ornstein_uhlenbeck", "pendulum-lecture": "ornstein_uhlenbeck"}
-NOISE |= {"td3-categorical": "gaussian_per_episode", "fast-td3": "gaussian_per_episode", "parameter-noise": None}
+NOISE = {
+    "paper": "ornstein_uhlenbeck",
+    "paper-batch-norm": "ornstein_uhlenbeck",
+    "pendulum-lecture": "ornstein_uhlenbeck",
+}
+NOISE |= {
+    "td3-categorical": "gaussian_per_episode",
+    "fast-td3": "gaussian_per_episode",
+    "parameter-noise": None,
+}
 
 
 def changed(name, **more):
@@ -98,7 +124,8 @@ def changed(name, **more):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """``{name: (positional, keywords, result)}`` of the last call of each factory of the library."""
+    """``{name: (positional, keywords, result)}`` of the last call of each factory of the
+    library."""
     made = {}
 
     def watch(module, name):
@@ -111,11 +138,22 @@ def calls(monkeypatch):
 
         monkeypatch.setattr(module, name, watched)
 
-    for name in ("ddpg", "td3", "d4pg", "td3_categorical", "adam", "scale_rewards", "normalize_observations"):
+    for name in (
+        "ddpg",
+        "td3",
+        "d4pg",
+        "td3_categorical",
+        "adam",
+        "scale_rewards",
+        "normalize_observations",
+    ):
         watch(agents, name)
     for name in ("gaussian", "ornstein_uhlenbeck", "gaussian_per_episode", "clip"):
         watch(noise, name)
-    for module, names in ((replay, ("uniform", "prioritised")), (behaviour, ("explore", "parameter_noise"))):
+    for module, names in (
+        (replay, ("uniform", "prioritised")),
+        (behaviour, ("explore", "parameter_noise")),
+    ):
         for name in names:
             watch(module, name)
     watch(returns, "n_step")
@@ -149,7 +187,8 @@ def test_numbers_of_the_agent(name, calls):
 
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_learning_rates_and_optimiser(name, calls):
-    """Falling from the number to zero over 30 critic steps; the actor makes one where the critic makes ``policy_delay``."""
+    """Falling from the number to zero over 30 critic steps; the actor makes one where the critic
+    makes ``policy_delay``."""
     hyperparameters = changed(name)
     composed(name, hyperparameters)
     options, delay = calls[AGENT[name]][1], getattr(hyperparameters, "policy_delay", 1)
@@ -158,7 +197,10 @@ def test_learning_rates_and_optimiser(name, calls):
         assert [float(rate(step)) for step in (0, steps // 2, steps, 99)] == pytest.approx(
             [CHANGED[field], CHANGED[field] / 2, 0, 0], abs=1e-8
         )
-    assert calls["adam"][1] == {"weight_decay": CHANGED["weight_decay"], "max_grad_norm": CHANGED["max_grad_norm"]}
+    assert calls["adam"][1] == {
+        "weight_decay": CHANGED["weight_decay"],
+        "max_grad_norm": CHANGED["max_grad_norm"],
+    }
     assert options["optimizer"] is calls["adam"][2]
     constant = replace(hyperparameters, anneal_updates=0)
     composed(name, constant)
@@ -169,19 +211,23 @@ def test_learning_rates_and_optimiser(name, calls):
 @pytest.mark.parametrize(("decay", "norm"), [(0.0, 0.0), (0.5, 0.0), (0.0, 0.25), (0.5, 0.25)])
 @pytest.mark.parametrize("traced", [False, True])
 def test_adam_decays_and_clips_as_told(decay, norm, traced):
-    """The first step of Adam is the rate in the gradient's direction; AdamW takes ``decay`` of the parameter away as well."""
+    """The first step of Adam is the rate in the gradient's direction; AdamW takes ``decay`` of the
+    parameter away as well."""
 
     def first_step(decay, norm, scale):
         optimizer = agents.adam(weight_decay=decay, max_grad_norm=norm)(0.5)
         params = {"a": jnp.array([2.0, 2.0])}
-        # A second, equal gradient after a first ten times as long shows in Adam's moments whether it was clipped.
+        # A second, equal gradient after a first ten times as long shows in Adam's moments whether
+        # it was clipped.
         state = optimizer.init(params)
         _, state = optimizer.update({"a": scale * jnp.array([0.3, 0.4])}, state, params)
         return optimizer.update({"a": jnp.array([0.03, 0.04])}, state, params)[0]["a"]
 
     step = first_step(*(jnp.float32(x) if traced else x for x in (decay, norm)), 10.0)
     step = jax.jit(first_step)(decay, norm, 10.0) if traced else step
-    first = np.array([0.3, 0.4]) * (10.0 if norm == 0 else norm / 0.5)  # a gradient of length 5 is cut to 0.25
+    first = np.array([0.3, 0.4]) * (
+        10.0 if norm == 0 else norm / 0.5
+    )  # a gradient of length 5 is cut to 0.25
     second = np.array([0.03, 0.04])
     mean = (0.9 * 0.1 * first + 0.1 * second) / (1 - 0.9**2)
     spread = (0.999 * 0.001 * first**2 + 0.001 * second**2) / (1 - 0.999**2)
@@ -197,10 +243,20 @@ def test_norms_reach_the_networks(name, calls):
         actor, critic = calls[AGENT[name]][0]
         layer = networks.LayerNorm if layer_norm else None
         if name == "paper-batch-norm":
-            layers = (networks.BatchNorm, networks.BatchNorm, networks.BatchNorm, networks.BatchNorm)
+            layers = (
+                networks.BatchNorm,
+                networks.BatchNorm,
+                networks.BatchNorm,
+                networks.BatchNorm,
+            )
             assert (actor.norm, actor.input_norm, critic.norm, critic.input_norm) == layers
         else:
-            assert (actor.norm, actor.input_norm, critic.norm, critic.input_norm) == (layer, None, layer, None)
+            assert (actor.norm, actor.input_norm, critic.norm, critic.input_norm) == (
+                layer,
+                None,
+                layer,
+                None,
+            )
         assert critic.action_norm is layer
         assert critic.action_layer == (1 if name in ("paper", "paper-batch-norm") else 0)
 
@@ -208,7 +264,9 @@ def test_norms_reach_the_networks(name, calls):
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_bounds_of_actions_reach_the_actor(name, calls):
     if name == "pendulum-lecture":
-        with pytest.raises(ValueError, match="inverting_gradients=True: the lecture's actions have no bounds"):
+        with pytest.raises(
+            ValueError, match="inverting_gradients=True: the lecture's actions have no bounds"
+        ):
             composed(name, replace(changed(name), inverting_gradients=True))
         return
     for inverting, output in ((False, jnp.tanh), (True, networks.inverting)):
@@ -236,7 +294,8 @@ def test_rewards_observations_and_returns(name, calls):
 
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_numbers_of_the_replay(name, calls):
-    """beta rises from its first value to 1 over 36 critic batches, of which one sample holds ``policy_delay``."""
+    """beta rises from its first value to 1 over 36 critic batches, of which one sample holds
+    ``policy_delay``."""
     hyperparameters = changed(name)
     delay = getattr(hyperparameters, "policy_delay", 1)
     parts = composed(name, hyperparameters)
@@ -247,12 +306,14 @@ def test_numbers_of_the_replay(name, calls):
     assert options["priority_exponent"] == CHANGED["priority_exponent"]
     beta = options["importance_exponent"]
     samples = 36 // delay
-    assert [float(beta(sample)) for sample in (0, samples // 2, samples - 1, samples)] == pytest.approx(
-        [0.53125, (0.53125 + 1) / 2, 1 - (1 - 0.53125) / samples, 1.0]
-    )
+    assert [
+        float(beta(sample)) for sample in (0, samples // 2, samples - 1, samples)
+    ] == pytest.approx([0.53125, (0.53125 + 1) / 2, 1 - (1 - 0.53125) / samples, 1.0])
     assert parts.replay is store
     assert "uniform" not in calls
-    parts = composed(name, replace(hyperparameters, priority_exponent=0.0, observation_dtype="float32"))
+    parts = composed(
+        name, replace(hyperparameters, priority_exponent=0.0, observation_dtype="float32")
+    )
     assert calls["uniform"][:2] == ((15_002, 17 * delay), {})
     assert parts.replay is calls["uniform"][2]
 
@@ -268,11 +329,17 @@ def test_numbers_of_the_noise(name, calls):
     else:
         agent, _ = calls["explore"][0]
         made = calls["explore"][2]
-        own = (CHANGED["stddev_low"], CHANGED["stddev_high"]) if kind == "gaussian_per_episode" else (CHANGED["stddev"],)
+        own = (
+            (CHANGED["stddev_low"], CHANGED["stddev_high"])
+            if kind == "gaussian_per_episode"
+            else (CHANGED["stddev"],)
+        )
         assert calls[kind][0] == own
         assert ("clip" in calls) == (name != "pendulum-lecture")
         assert agent is parts.agent, "what explores is the agent with its wrappers"
-    assert set(calls) & {"gaussian", "ornstein_uhlenbeck", "gaussian_per_episode"} == ({kind} - {None})
+    assert set(calls) & {"gaussian", "ornstein_uhlenbeck", "gaussian_per_episode"} == (
+        {kind} - {None}
+    )
     assert parts.behaviour is made
     first = name in ("paper", "paper-batch-norm", "pendulum-lecture")
     assert parts.warm_up is (made if first else None)
@@ -280,18 +347,30 @@ def test_numbers_of_the_noise(name, calls):
 
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_numbers_of_the_schedule(name, monkeypatch):
-    """7 critic updates per vector step: with a delay of 3, seven updates of the agent in three vector steps."""
+    """7 critic updates per vector step: with a delay of 3, seven updates of the agent in three
+    vector steps."""
     given = {field.name: getattr(changed(name), field.name) for field in fields(changed(name))}
     config = make_config("pendulum", name, **given, steps_per_chunk=120)
     steps = getattr(config.hyperparameters, "policy_delay", 1)
-    expected = {"num_envs": 2, "learning_starts": 301, "updates_per_step": 7, "collect_steps": steps, "n_step": 4}
+    expected = {
+        "num_envs": 2,
+        "learning_starts": 301,
+        "updates_per_step": 7,
+        "collect_steps": steps,
+        "n_step": 4,
+    }
     assert config.schedule == Schedule(steps_per_chunk=120, **expected)
     assert config.num_chunks == (60_000 - 2 * (3 + 151)) // 120
     told = []
     make_train = train.make_train
-    monkeypatch.setattr(train, "make_train", lambda *a, **k: told.append((a, k)) or make_train(*a, **k))
+    monkeypatch.setattr(
+        train, "make_train", lambda *a, **k: told.append((a, k)) or make_train(*a, **k)
+    )
     build.member_of(config)({})
-    ((agent, env, store, acting), options), (parts) = told[0], config.preset.compose(config.hyperparameters, told[0][0][1])
+    ((agent, env, store, acting), options), (parts) = (
+        told[0],
+        config.preset.compose(config.hyperparameters, told[0][0][1]),
+    )
     assert (env.num_envs, options.pop("window").length) == (2, 4)
     assert (options.pop("warm_up") is acting) == (parts.warm_up is not None)
     names = ("learning_starts", "updates_per_step", "collect_steps", "steps_per_chunk")
@@ -305,7 +384,15 @@ FLOATS = [name for name, kind in hyperparameter_types().items() if kind is float
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_every_float_may_be_traced(name):
     """The whole program of a member, all of its floats unknown when it is traced."""
-    config = make_config("pendulum", name, num_envs=2, replay_capacity=400, hidden=(4,), critic_hidden=(4,), batch_size=6)
+    config = make_config(
+        "pendulum",
+        name,
+        num_envs=2,
+        replay_capacity=400,
+        hidden=(4,),
+        critic_hidden=(4,),
+        batch_size=6,
+    )
     own = [field for field in FLOATS if hasattr(config.hyperparameters, field)]
     member = build.member_of(config)
     hyperparameters = {field: jax.ShapeDtypeStruct((3,), jnp.float32) for field in own}
@@ -313,16 +400,25 @@ def test_every_float_may_be_traced(name):
     people = population.make_population(member)
     state = jax.eval_shape(people.start, keys, hyperparameters)
     after, report = jax.eval_shape(people.chunk, state, hyperparameters)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), state
+    )
     assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves((state, report)))
     assert isinstance(after, learner.TrainState)
 
 
 def test_a_traced_number_does_what_a_given_one_does():
-    """Those four that switch something off at 0 or 1, as members of one program and each as a run of its own."""
+    """Those four that switch something off at 0 or 1, as members of one program and each as a run
+    of its own."""
     values = {"reward_scale": [1.0, 0.25], "weight_decay": [0.0, 0.3], "max_grad_norm": [0.0, 0.05]}
     values |= {"priority_exponent": [0.6, 0.3]}
-    sizes = {"hidden": (8,), "batch_size": 8, "replay_capacity": 400, "learning_starts": 40, "total_timesteps": 80}
+    sizes = {
+        "hidden": (8,),
+        "batch_size": 8,
+        "replay_capacity": 400,
+        "learning_starts": 40,
+        "total_timesteps": 80,
+    }
     config = make_config("pendulum", "default", **sizes, steps_per_chunk=40, evaluation_episodes=1)
     keys, hyperparameters = population.members(jax.random.key(3).reshape(1), values)
     people = population.make_population(build.member_of(config))
@@ -331,15 +427,24 @@ def test_a_traced_number_does_what_a_given_one_does():
     different = []
     for index in range(2):
         own = replace(
-            config, hyperparameters=replace(config.hyperparameters, **{field: row[index] for field, row in values.items()})
+            config,
+            hyperparameters=replace(
+                config.hyperparameters, **{field: row[index] for field, row in values.items()}
+            ),
         )
         single = build.member_of(own)({})
-        expected, _ = jax.jit(lambda key, single=single: single.chunk(single.start(key)))(keys[index])
+        expected, _ = jax.jit(lambda key, single=single: single.chunk(single.start(key)))(
+            keys[index]
+        )
         ours = jax.tree.map(lambda x, index=index: x[index], state.agent)
         for part in ("actor", "critic"):
             params, wanted = getattr(ours, part).params, getattr(expected.agent, part).params
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), params, wanted)
-        different.append(np.concatenate([np.ravel(x) for x in jax.tree.leaves(expected.agent.critic.params)]))
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), params, wanted
+            )
+        different.append(
+            np.concatenate([np.ravel(x) for x in jax.tree.leaves(expected.agent.critic.params)])
+        )
     assert not np.allclose(*different, atol=1e-3)
 
 
@@ -394,10 +499,20 @@ SOURCES = {
     "paper-batch-norm": PAPER_DDPG,
     "td3-paper": PAPER_TD3,
     "td3": CODE_TD3,
-    "default": {name: value for name, value in CODE_TD3.items() if "target" not in name and name != "policy_delay"},
+    "default": {
+        name: value
+        for name, value in CODE_TD3.items()
+        if "target" not in name and name != "policy_delay"
+    },
     "d4pg-paper": ACME,
     "d4pg": ACME  # and its runnable example
-    | {"actor_learning_rate": 3e-4, "critic_learning_rate": 3e-4, "stddev": 0.2, "hidden": (256,) * 3, "critic_hidden": ()}
+    | {
+        "actor_learning_rate": 3e-4,
+        "critic_learning_rate": 3e-4,
+        "stddev": 0.2,
+        "hidden": (256,) * 3,
+        "critic_hidden": (),
+    }
     | {"importance_exponent": 0.4},  # Schaul et al. 2016, proportional
     "td3-categorical": {  # Seo et al. 2025, their hyperparams.py for MuJoCo Playground
         "num_envs": 1_024,
@@ -438,8 +553,14 @@ SOURCES = {
     | {"total_timesteps": 1_000 * 200 + 64, "replay_capacity": 10_000, "hidden": (64, 64)}
     | {"actor_learning_rate": 1e-3, "critic_weight_decay": 0.0},
 }
-SOURCES["paper-pixels"] = PAPER_DDPG | {"learning_starts": 16, "batch_size": 16, "hidden": (200, 200)}
-SOURCES["drq-v2"] = {  # Yarats et al. 2021, cfgs/config.yaml and cfgs/task/medium.yaml, in steps of the agent
+SOURCES["paper-pixels"] = PAPER_DDPG | {
+    "learning_starts": 16,
+    "batch_size": 16,
+    "hidden": (200, 200),
+}
+SOURCES[
+    "drq-v2"
+] = {  # Yarats et al. 2021, cfgs/config.yaml and cfgs/task/medium.yaml, in steps of the agent
     "total_timesteps": 1_550_000,  # 3.1e6 frames
     "num_envs": 1,
     "learning_starts": 2_000,
@@ -474,8 +595,26 @@ SOURCES["drive"] = {  # Kendall et al. 2018, sections III-C and IV-A; None: it d
     "layers": 4,
     "n_step": 1,
     "anneal_updates": 0,
-    **dict.fromkeys(("num_envs", "actor_learning_rate", "critic_learning_rate", "priority_exponent", "stddev_half_life")),
-    **dict.fromkeys(("latent_size", "beta", "images", "images_every", "image_updates", "image_batch", "image_learning_rate")),
+    **dict.fromkeys(
+        (
+            "num_envs",
+            "actor_learning_rate",
+            "critic_learning_rate",
+            "priority_exponent",
+            "stddev_half_life",
+        )
+    ),
+    **dict.fromkeys(
+        (
+            "latent_size",
+            "beta",
+            "images",
+            "images_every",
+            "image_updates",
+            "image_batch",
+            "image_learning_rate",
+        )
+    ),
     **dict.fromkeys(("importance_updates", "updates_per_step", "replay_capacity")),
 }
 SOURCES["fast-td3"] = SOURCES["td3-categorical"] | {"dtype": "bfloat16"}
@@ -506,7 +645,11 @@ OURS = {
         "replay_capacity": "",
     },
     "drq-v2": {"num_envs": "two environments side by side"},
-    "d4pg": {"hidden": "2 layers (3", "updates_per_step": "32 updates for 32 steps (4)", "max_grad_norm": "no clipping"},
+    "d4pg": {
+        "hidden": "2 layers (3",
+        "updates_per_step": "32 updates for 32 steps (4)",
+        "max_grad_norm": "no clipping",
+    },
     "parameter-noise": {
         "batch_size": "batch 256",
         "tau": "tau 0.005",
@@ -526,7 +669,12 @@ BESIDE = {
         "layer normalisation",
         "beta is 1 after 100,000 batches",
     ],
-    "d4pg-paper": ["tau 0.01 (copied", "dQ/da not clipped", "no layer normalisation", "all layers start at fan-in"],
+    "d4pg-paper": [
+        "tau 0.01 (copied",
+        "dQ/da not clipped",
+        "no layer normalisation",
+        "all layers start at fan-in",
+    ],
     "td3-categorical": ["final layers start in U[-3e-3, 3e-3]", "float32"],
     "fast-td3": ["N(0, 0.01)", "5e7 steps"],
     "parameter-noise": ["1,000 random ones", "256x256"],
@@ -538,7 +686,13 @@ BESIDE = {
     "paper-pixels": [],
     "td3-paper": [],
 }
-SILENT = {"reward_scale": 1.0, "importance_updates": 100_000, "anneal_updates": 0, "n_step": 1, "critic_hidden": ()}
+SILENT = {
+    "reward_scale": 1.0,
+    "importance_updates": 100_000,
+    "anneal_updates": 0,
+    "n_step": 1,
+    "critic_hidden": (),
+}
 SILENT |= {
     "layer_norm": False,
     "inverting_gradients": False,
@@ -546,7 +700,12 @@ SILENT |= {
     "critic_weight_decay": 0.0,
     "weight_decay": 0.0,
 }
-SILENT |= {"dtype": "float32", "observation_dtype": "float32", "actor_stream": "state", "critic_stream": "privileged_state"}
+SILENT |= {
+    "dtype": "float32",
+    "observation_dtype": "float32",
+    "actor_stream": "state",
+    "critic_stream": "privileged_state",
+}
 SILENT |= {"max_grad_norm": 0.0, "priority_exponent": 0.0, "importance_exponent": 0.4}
 """Switched off: no source speaks of it."""
 
@@ -564,14 +723,21 @@ def test_every_number_is_its_sources_or_said_to_be_ours(name):
         elif field.name in SILENT:
             assert value == SILENT[field.name], field.name
         else:
-            assert field.name in {"total_timesteps", "tau", "num_envs", "learning_starts", "updates_per_step", "hidden"}, (
-                field.name
-            )
+            assert field.name in {
+                "total_timesteps",
+                "tau",
+                "num_envs",
+                "learning_starts",
+                "updates_per_step",
+                "hidden",
+            }, field.name
             assert not preset.exact or field.name in {"total_timesteps", "tau"}, field.name
     for words in BESIDE[name]:
         assert words in preset.ours, words
     assert bool(preset.ours) == bool(BESIDE[name])
-    assert preset.cites == (f"{preset.source} Ours: {preset.ours}" if preset.ours else preset.source)
+    assert preset.cites == (
+        f"{preset.source} Ours: {preset.ours}" if preset.ours else preset.source
+    )
 
 
 @pytest.mark.parametrize(
@@ -582,13 +748,19 @@ def test_every_number_is_its_sources_or_said_to_be_ours(name):
             "playground/CheetahRun",
             {"n_step": 3, "stddev_low": 0.1, "target_noise": 0.1, "v_min": -500.0, "v_max": 500.0},
         ),
-        ("playground/Go1Getup", {"updates_per_step": 8, "stddev_low": 0.2, "stddev_high": 0.8, "target_noise": 0.2}),
+        (
+            "playground/Go1Getup",
+            {"updates_per_step": 8, "stddev_low": 0.2, "stddev_high": 0.8, "target_noise": 0.2},
+        ),
         ("brax/ant", {"v_min": -100.0, "v_max": 900.0}),  # the task's
     ],
 )
 def test_fast_td3_has_its_numbers_of_single_tasks(env, own):
-    """As in its authors' hyperparams.py: what it has for a task goes before what we know of the task."""
-    assert make_config(env, "fast-td3").hyperparameters == replace(PRESETS["fast-td3"].hyperparameters, **own)
+    """As in its authors' hyperparams.py: what it has for a task goes before what we know of the
+    task."""
+    assert make_config(env, "fast-td3").hyperparameters == replace(
+        PRESETS["fast-td3"].hyperparameters, **own
+    )
 
 
 def test_fast_td3_starts_as_there(calls):
@@ -598,24 +770,35 @@ def test_fast_td3_starts_as_there(calls):
     assert (actor.final_bound / 3**0.5, critic.final_bound) == (pytest.approx(0.01), None)
 
 
-STREAMS = {"seen": jax.ShapeDtypeStruct((3,), jnp.float32), "known": jax.ShapeDtypeStruct((5,), jnp.float32)}
+STREAMS = {
+    "seen": jax.ShapeDtypeStruct((3,), jnp.float32),
+    "known": jax.ShapeDtypeStruct((5,), jnp.float32),
+}
 
 
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_streams_of_a_dict_reach_the_networks(name, calls):
-    """Widths of the first layers: of what the actor reads, and of what the critic does, with or without the action."""
+    """Widths of the first layers: of what the actor reads, and of what the critic does, with or
+    without the action."""
     hyperparameters = changed(name, normalize_observations=True, priority_exponent=0.0)
     env = envs.make("pendulum", 2)._replace(observation=STREAMS)
     agent = PRESETS[name].compose(hyperparameters, env).agent
     shown = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (STREAMS, env.action))
     state = jax.eval_shape(lambda: agent.init(jax.random.key(0), *shown))
     widths = [
-        next(x.shape[-2] for x in jax.tree.leaves(network.params) if x.ndim > 1 and x.shape[-1] == width and x.shape[-2] != 2)
+        next(
+            x.shape[-2]
+            for x in jax.tree.leaves(network.params)
+            if x.ndim > 1 and x.shape[-1] == width and x.shape[-2] != 2
+        )
         for network, width in ((state.actor, 11), (state.critic, 13))
     ]
     assert widths == [3, 5 if name in ("paper", "paper-batch-norm") else 6]
     assert "seen" in state.slots["normalizer"].mean.value, "all streams are normalised"
-    with pytest.raises(ValueError, match="critic_stream='none': the observation has no such stream; choose one of seen, known"):
+    with pytest.raises(
+        ValueError,
+        match="critic_stream='none': the observation has no such stream; choose one of seen, known",
+    ):
         PRESETS[name].compose(replace(hyperparameters, critic_stream="none"), env)
 
 
@@ -623,5 +806,7 @@ def test_streams_of_a_dict_reach_the_networks(name, calls):
 def test_a_run_says_at_its_start_what_is_ours(name):
     config = make_config("pendulum", name, total_timesteps=100_000_000)
     first = f"preset {name} differs from its source: {PRESETS[name].ours}"
-    assert config.note.startswith(first) if PRESETS[name].ours else "differs from" not in config.note
+    assert (
+        config.note.startswith(first) if PRESETS[name].ours else "differs from" not in config.note
+    )
     assert PRESETS[name].ours in config.flat()["source"]

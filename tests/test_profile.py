@@ -1,4 +1,5 @@
-"""What a run's profile says, and that the run does not notice it; what the matrix products of an update are."""
+"""What a run's profile says, and that the run does not notice it; what the matrix products of an
+update are."""
 
 import json
 import re
@@ -31,10 +32,19 @@ def profiled(folder: Path, env: str, **options: Any) -> tuple[runs.Result, dict[
 
 def test_a_profile_changes_nothing(tmp_path: Path) -> None:
     """Bit for bit; and the shares are of what the run takes."""
-    plain = runs.train("pendulum", run_dir=tmp_path / "plain", progress=False, **SMALL, total_timesteps=250)
+    plain = runs.train(
+        "pendulum", run_dir=tmp_path / "plain", progress=False, **SMALL, total_timesteps=250
+    )
     result, found = profiled(tmp_path / "profiled", "pendulum", total_timesteps=250)
-    jax.tree.map(lambda a, b: (a == b).all() or pytest.fail("another state"), plain.agent_state, result.agent_state)
-    rows = [[{k: v for k, v in row.items() if k not in NEVER_SAME} for row in one.metrics] for one in (plain, result)]
+    jax.tree.map(
+        lambda a, b: (a == b).all() or pytest.fail("another state"),
+        plain.agent_state,
+        result.agent_state,
+    )
+    rows = [
+        [{k: v for k, v in row.items() if k not in NEVER_SAME} for row in one.metrics]
+        for one in (plain, result)
+    ]
     assert rows[0] == rows[1]
     assert plain.summary["final_returns"] == result.summary["final_returns"]
     assert not (tmp_path / "plain/profile").exists()
@@ -51,13 +61,19 @@ def test_a_profile_changes_nothing(tmp_path: Path) -> None:
 def test_a_profile_of_seeds_and_priorities() -> None:
     """Products are of all seeds."""
     options = SMALL | {"total_timesteps": 102, "priority_exponent": 0.6, "n_step": 3}
-    one, two = (profile.shares(make_config("pendulum", "td3", seeds=seeds, **options), 0.01) for seeds in (1, 2))
+    one, two = (
+        profile.shares(make_config("pendulum", "td3", seeds=seeds, **options), 0.01)
+        for seeds in (1, 2)
+    )
     assert two["products_flops"] == 2 * one["products_flops"]
-    assert two["seconds_per_round"] == pytest.approx(0.01 / 25)  # two steps and one update, of two batches, are a round
+    assert two["seconds_per_round"] == pytest.approx(
+        0.01 / 25
+    )  # two steps and one update, of two batches, are a round
 
 
 def test_a_profile_from_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Says what drawing takes; images and replays of them are timed with bytes (here only traced)."""
+    """Says what drawing takes; images and replays of them are timed with bytes (here only
+    traced)."""
 
     def traced(init: Any, step: Any, iterations: int, keys: jax.Array) -> Any:
         jax.eval_shape(lambda key: step(init(key), key), keys)
@@ -73,7 +89,10 @@ def test_a_profile_from_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
         "total_timesteps": 200,
     }
     config = make_config(
-        "pendulum", "drq-v2", env_options={"pixels": True, "image_size": 16, "action_repeat": 2}, **hyperparameters
+        "pendulum",
+        "drq-v2",
+        env_options={"pixels": True, "image_size": 16, "action_repeat": 2},
+        **hyperparameters,
     )
     found = profile.shares(config, 0.01)
     alone, drawn = found["seconds_alone"], found["rendering_over_environment"]
@@ -85,7 +104,9 @@ def test_a_profile_from_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_a_profile_on_the_host(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of a run of one chunk that chunk is traced, and said to be slow."""
-    result, found = profiled(tmp_path / "run", "gymnasium/Pendulum-v1", total_timesteps=100, progress=True)
+    result, found = profiled(
+        tmp_path / "run", "gymnasium/Pendulum-v1", total_timesteps=100, progress=True
+    )
     assert len(result.metrics) == found["chunks"] == 1
     assert found["chunks_were_traced"]
     assert found["overlapping"]
@@ -103,7 +124,9 @@ def test_what_an_agent_keeps_is_what_is_stored_and_learned_from() -> None:
         lambda weights, image: image.reshape(*image.shape[:-3], -1).astype(jnp.float32) @ weights,
         lambda key: jax.random.normal(key, (3 * 3 * 2, 5)),
     )
-    like = timing.shaped(jax.ShapeDtypeStruct((3, 3, 2), jnp.uint8), jax.ShapeDtypeStruct((1,), jnp.float32))
+    like = timing.shaped(
+        jax.ShapeDtypeStruct((3, 3, 2), jnp.uint8), jax.ShapeDtypeStruct((1,), jnp.float32)
+    )
     code = jax.ShapeDtypeStruct((5,), jnp.float32)
     assert parts.kept(agent, like) == timing.shaped(code, like.action)
     init, step = parts.updating(agent, replay.uniform(10, 4), like)
@@ -113,13 +136,16 @@ def test_what_an_agent_keeps_is_what_is_stored_and_learned_from() -> None:
 
 
 def test_products_of_an_update() -> None:
-    """Actor 3-8-1 and critic 4-8-1 on batches of 5: forward, and backward to each weight and to each layer above the first.
+    """Actor 3-8-1 and critic 4-8-1 on batches of 5: forward, and backward to each weight and to
+    each layer above the first.
 
-    Target: 5 * 2 (3 * 8 + 8 * 1 + 4 * 8 + 8 * 1) = 720. Critic: forward 400, to weights 400, to its hidden layer 80: 880.
-    Actor: forward of actor and critic 720, back through the critic 400, to its weights 320, to its hidden layer 80: 1520.
-    """
+    Target: 5 * 2 (3 * 8 + 8 * 1 + 4 * 8 + 8 * 1) = 720. Critic: forward 400, to weights 400, to its
+    hidden layer 80: 880. Actor: forward of actor and critic 720, back through the critic 400, to
+    its weights 320, to its hidden layer 80: 1520."""
     agent = agents.ddpg(networks.Actor(1, (8,)), networks.Critic((8,), 0))
-    like = timing.shaped(jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
+    like = timing.shaped(
+        jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
+    )
     part = parts.updating(agent, replay.uniform(10, 5), like)
     assert parts.multiplying(part)[1] == 720 + 880 + 1520
     twice = (part[0], timing.repeated(part[1], 2))
@@ -128,7 +154,9 @@ def test_products_of_an_update() -> None:
 
 def test_products_in_a_loop_of_unknown_length() -> None:
     with pytest.raises(ValueError, match="inside a while"):
-        limit.products(lambda x, n: jax.lax.fori_loop(0, n, lambda _, x: x @ x, x), jnp.zeros((2, 2)), 3)
+        limit.products(
+            lambda x, n: jax.lax.fori_loop(0, n, lambda _, x: x @ x, x), jnp.zeros((2, 2)), 3
+        )
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -145,7 +173,10 @@ def test_products_alone_are_computed_in_every_step(dtype: Any) -> None:
     where = {block.split(" ")[0]: block for block in re.split(r"\n\n", compiled.as_text())}
     products = [name for name, block in where.items() if " dot(" in block]  # fusions
     callers = [
-        name for one in products for name, block in where.items() if re.search(rf"calls={re.escape(one)}\b(?![.])", block)
+        name
+        for one in products
+        for name, block in where.items()
+        if re.search(rf"calls={re.escape(one)}\b(?![.])", block)
     ]
     entry = next(block for name, block in where.items() if name == "ENTRY")
     (body,) = re.findall(r" while\(.*body=(%[\w.]+)", entry)

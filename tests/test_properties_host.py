@@ -1,4 +1,5 @@
-"""Random episodes through the host's adapters and through the learner, against a loop in plain Python, row for row."""
+"""Random episodes through the host's adapters and through the learner, against a loop in plain
+Python, row for row."""
 
 import functools
 import itertools
@@ -31,7 +32,9 @@ class Episode(NamedTuple):
 
 ENDS = st.sampled_from([(True, False), (False, True), (True, True)])
 EPISODES = st.builds(
-    lambda rewards, ends: Episode(tuple(rewards), *ends), st.lists(st.integers(-8, 8), min_size=1, max_size=6), ENDS
+    lambda rewards, ends: Episode(tuple(rewards), *ends),
+    st.lists(st.integers(-8, 8), min_size=1, max_size=6),
+    ENDS,
 )
 SCRIPT = st.lists(EPISODES, min_size=1, max_size=4)
 
@@ -41,7 +44,12 @@ class Scripted(gymnasium.Env):
 
     def __init__(self, script, encode, space, action_space, in_place=False, infos=None):
         self.observation_space, self.action_space = space, action_space
-        self.script, self.encode, self.infos, self.buffer = script, encode, infos or (lambda number: {}), None
+        self.script, self.encode, self.infos, self.buffer = (
+            script,
+            encode,
+            infos or (lambda number: {}),
+            None,
+        )
         self.in_place = in_place
 
     def reset(self, *, seed=None, options=None):  # noqa: ARG002
@@ -55,7 +63,13 @@ class Scripted(gymnasium.Env):
         self.number += 1
         over = self.number == len(episode.rewards)
         reward = float(episode.rewards[self.number - 1])
-        return self._see(), reward, over and episode.terminated, over and episode.truncated, self.infos(self.number)
+        return (
+            self._see(),
+            reward,
+            over and episode.terminated,
+            over and episode.truncated,
+            self.infos(self.number),
+        )
 
     def _see(self):
         """One array for all time, if so asked."""
@@ -68,14 +82,20 @@ class Scripted(gymnasium.Env):
 
 
 def played(episodes, encode, steps):
-    """The plain loop: ``(observation, reward, terminated, truncated, next_observation)`` of so many steps."""
+    """The plain loop: ``(observation, reward, terminated, truncated, next_observation)`` of so many
+    steps."""
     found = []
     for index in itertools.count():
         episode = episodes[index % len(episodes)]
         for number, reward in enumerate(episode.rewards, 1):
             over = number == len(episode.rewards)
-            terminated, truncated = over and episode.terminated, over and episode.truncated and not episode.terminated
-            found.append((encode(index, number - 1), reward, terminated, truncated, encode(index, number)))
+            terminated, truncated = (
+                over and episode.terminated,
+                over and episode.truncated and not episode.terminated,
+            )
+            found.append(
+                (encode(index, number - 1), reward, terminated, truncated, encode(index, number))
+            )
             if len(found) == steps:
                 return found
 
@@ -86,7 +106,10 @@ SPACES = [
         spaces.Box(np.iinfo(dtype).min, np.iinfo(dtype).max, (2, 2), dtype)
         for dtype in (np.int8, np.uint8, np.int16, np.uint16)
     ),
-    *(spaces.Box(np.iinfo(dtype).min, np.iinfo(dtype).max, (2,), dtype) for dtype in (np.int32, np.uint32)),
+    *(
+        spaces.Box(np.iinfo(dtype).min, np.iinfo(dtype).max, (2,), dtype)
+        for dtype in (np.int32, np.uint32)
+    ),
     spaces.Box(-(2**31), 2**31 - 1, (3,), np.int64),
     spaces.Box(0, 2**32 - 1, (3,), np.uint64),
     spaces.Box(0, 1, (3,), bool),
@@ -104,7 +127,8 @@ SPACES = [
 
 
 def encoder(space):
-    """``encode(episode, step)``: another member of the space for each, the same whenever it is asked for."""
+    """``encode(episode, step)``: another member of the space for each, the same whenever it is
+    asked for."""
 
     @functools.cache
     def encode(episode, number):
@@ -123,43 +147,75 @@ WAYS = {
     "vector": (Generic, AutoresetMode.SAME_STEP),
     "next-step": (SyncVectorEnv, AutoresetMode.NEXT_STEP),
 }
-ODD = [{}, {"a": np.zeros(2)}, {"a": "text"}, {"final_obs": 3, "_final_obs": True}, {"a": {"b": None}}]
+ODD = [
+    {},
+    {"a": np.zeros(2)},
+    {"a": "text"},
+    {"final_obs": 3, "_final_obs": True},
+    {"a": {"b": None}},
+]
 
 
 @pytest.mark.parametrize("way", WAYS)
 @QUICK
-@given(scripts=st.lists(SCRIPT, min_size=E, max_size=E), space=st.sampled_from(SPACES), in_place=st.booleans(), data=st.data())
+@given(
+    scripts=st.lists(SCRIPT, min_size=E, max_size=E),
+    space=st.sampled_from(SPACES),
+    in_place=st.booleans(),
+    data=st.data(),
+)
 def test_adapters_give_what_a_plain_loop_gives(way, scripts, space, in_place, data):
     kind, mode = WAYS[way]
     steps, encode = 16, encoder(space)
-    # Gymnasium's own machinery does not survive odd infos, nor does its same-step mode environments that write in place.
-    odd = data.draw(st.lists(st.sampled_from(ODD), min_size=1, max_size=4)) if way == "copies" else [{}]
+    # Gymnasium's own machinery does not survive odd infos, nor does its same-step mode environments
+    # that write in place.
+    odd = (
+        data.draw(st.lists(st.sampled_from(ODD), min_size=1, max_size=4))
+        if way == "copies"
+        else [{}]
+    )
     in_place &= way != "vector" and not isinstance(encode(0, 0), np.generic | int)
     infos = lambda number: odd[number % len(odd)]
     action_space = spaces.Box(-1, 1, (1,))
-    make = [lambda s=s: Scripted(lambda: s, encode, space, action_space, in_place, infos) for s in scripts]
+    make = [
+        lambda s=s: Scripted(lambda: s, encode, space, action_space, in_place, infos)
+        for s in scripts
+    ]
     env = envs.gymnasium.vector(kind(make, autoreset_mode=mode))
     observation, found = env.reset(data.draw(st.integers(0, 2**70))), [[] for _ in range(E)]
     for _ in range(steps):
         now = env.step(np.zeros((E, 1), np.float32))
         for i in np.flatnonzero(now.valid):
             one = functools.partial(jax.tree.map, lambda x, i=i: x[i])
-            found[i].append((one(observation), now.reward[i], now.terminated[i], now.truncated[i], one(now.next_observation)))
+            found[i].append(
+                (
+                    one(observation),
+                    now.reward[i],
+                    now.terminated[i],
+                    now.truncated[i],
+                    one(now.next_observation),
+                )
+            )
         observation = now.observation
-    fitted = lambda seen: jax.tree.map(lambda x, like: np.asarray(x).astype(like.dtype), seen, env.observation)
+    fitted = lambda seen: jax.tree.map(
+        lambda x, like: np.asarray(x).astype(like.dtype), seen, env.observation
+    )
     for rows, script in zip(found, scripts, strict=True):
         wanted = played(script, encode, len(rows))
         assert len(rows) == steps or way == "next-step"
         for row, (before, *numbers, after) in zip(rows, wanted, strict=True):
             assert [*row[1:4]] == numbers
-            jax.tree.map(np.testing.assert_array_equal, (row[0], row[4]), (fitted(before), fitted(after)))
+            jax.tree.map(
+                np.testing.assert_array_equal, (row[0], row[4]), (fitted(before), fitted(after))
+            )
 
 
 # Through the learner
 
 
 class Told:
-    """The script of each environment, and how often the environments have begun: read anew in each step."""
+    """The script of each environment, and how often the environments have begun: read anew in each
+    step."""
 
     scripts, begun = ((),) * E, 0
 
@@ -173,12 +229,15 @@ def ageing():
         return age[:, None] / 64, (age, adapted)
 
     adapt = lambda state, agent_state, batch: (state[0], state[1] + 1)
-    return Behaviour(lambda key, action: (jnp.full(action.shape[:1], 50.0), jnp.zeros((), jnp.int32)), act, adapt)
+    return Behaviour(
+        lambda key, action: (jnp.full(action.shape[:1], 50.0), jnp.zeros((), jnp.int32)), act, adapt
+    )
 
 
 @functools.cache
 def trainer(way, length):
-    """One set of programs for all examples; the environments show ``[begun, which of them, episode, step]``."""
+    """One set of programs for all examples; the environments show ``[begun, which of them, episode,
+    step]``."""
     kind, mode = WAYS[way]
 
     def make(index):
@@ -186,8 +245,12 @@ def trainer(way, length):
         encode = lambda episode, number: np.array([Told.begun, index, episode, number], np.float64)
         return Scripted(lambda: Told.scripts[index], encode, space, action_space)
 
-    env = envs.gymnasium.vector(kind([functools.partial(make, i) for i in range(E)], autoreset_mode=mode))
-    agent = agents.ddpg(networks.Actor(1, hidden=(2,)), networks.Critic(hidden=(2,), action_layer=0))
+    env = envs.gymnasium.vector(
+        kind([functools.partial(make, i) for i in range(E)], autoreset_mode=mode)
+    )
+    agent = agents.ddpg(
+        networks.Actor(1, hidden=(2,)), networks.Critic(hidden=(2,), action_layer=0)
+    )
     behaviour = ageing()
     made = host.make_train(
         agent,
@@ -203,12 +266,19 @@ def trainer(way, length):
 
 
 def multi_step(steps, length, cut):
-    """The plain rows of one environment: ``steps`` of `played`, an episode cut where ``cut`` steps were taken."""
+    """The plain rows of one environment: ``steps`` of `played`, an episode cut where ``cut`` steps
+    were taken."""
     rows = []
     for begin, (before, *_) in enumerate(steps):
         total, discount, after = 0.0, 1.0, before
-        for ahead, (_, reward, terminated, truncated, following) in enumerate(steps[begin : begin + length]):
-            total, discount, after = total + GAMMA**ahead * reward, GAMMA**ahead * (not terminated), following
+        for ahead, (_, reward, terminated, truncated, following) in enumerate(
+            steps[begin : begin + length]
+        ):
+            total, discount, after = (
+                total + GAMMA**ahead * reward,
+                GAMMA**ahead * (not terminated),
+                following,
+            )
             if terminated or truncated or begin + ahead + 1 == cut:
                 break
         rows.append([*before, before[3] / 64, total, discount, *after])
@@ -230,23 +300,33 @@ def test_the_replay_holds_what_a_plain_loop_finds_also_after_resuming(way, lengt
     stored = jax.tree.map(lambda x: np.asarray(x)[: int(state.replay.size)], state.replay.storage)
     numbers = np.column_stack([stored.reward, stored.discount])
     whole = np.column_stack([stored.observation, stored.action, numbers, stored.next_observation])
-    first, second = (length - 1) + 4 + 8, 8  # vector steps: those that fill the window, the warm-up, a chunk; another chunk
+    first, second = (
+        (length - 1) + 4 + 8,
+        8,
+    )  # vector steps: those that fill the window, the warm-up, a chunk; another chunk
     for index, script in enumerate(scripts):
         found = whole[whole[:, 1] == index]
         taken = [vector_steps(script, count, way) for count in (first, second)]
         steps = [
             row
             for begun, count in enumerate(taken)
-            for row in played(script, lambda episode, number, b=begun, i=index: [b, i, episode, number], count)
+            for row in played(
+                script, lambda episode, number, b=begun, i=index: [b, i, episode, number], count
+            )
         ]
         wanted = multi_step(steps, length, taken[0])[: len(found)]
         np.testing.assert_array_equal(found, wanted)
         # Of all steps the last few wait in the window; in next-step mode some of those are none.
-        assert len(steps) - (length - 1) <= len(found) <= len(steps) - (length - 1 if way == "copies" else 0)
+        assert (
+            len(steps) - (length - 1)
+            <= len(found)
+            <= len(steps) - (length - 1 if way == "copies" else 0)
+        )
 
 
 def vector_steps(script, count, way):
-    """How many of so many vector steps are steps of an environment: next-step mode loses one to each end."""
+    """How many of so many vector steps are steps of an environment: next-step mode loses one to
+    each end."""
     if way == "copies":
         return count
     taken = 0

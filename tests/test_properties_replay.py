@@ -1,4 +1,5 @@
-"""Both replays against a plain model, over random sequences of what is added and of which errors come back."""
+"""Both replays against a plain model, over random sequences of what is added and of which errors
+come back."""
 
 import functools
 
@@ -11,7 +12,8 @@ from scipy import stats
 
 from ddpg_jax import replay
 
-# Capacity, transitions added at once, batch size: one level of the tree, full and not, two levels, three.
+# Capacity, transitions added at once, batch size: one level of the tree, full and not, two levels,
+# three.
 SIZES = [(6, 2, 4), (32, 8, 5), (70, 5, 16), (1056, 32, 3)]
 DRAWS = 400
 properties = settings(max_examples=12, deadline=None, derandomize=True, database=None)
@@ -20,9 +22,17 @@ properties = settings(max_examples=12, deadline=None, derandomize=True, database
 @functools.cache
 def programs(kind, capacity, batch_size):
     """``(init, add, sample of DRAWS batches, update)``, compiled once for each size."""
-    options = {"priority_exponent": 1.0, "importance_exponent": 0.5, "epsilon": 0.0} if kind == "prioritised" else {}
+    options = (
+        {"priority_exponent": 1.0, "importance_exponent": 0.5, "epsilon": 0.0}
+        if kind == "prioritised"
+        else {}
+    )
     link = getattr(replay, kind)(capacity, batch_size, **options)
-    sample = jax.jit(lambda state, key: jax.vmap(link.sample, in_axes=(None, 0))(state, jax.random.split(key, DRAWS)))
+    sample = jax.jit(
+        lambda state, key: jax.vmap(link.sample, in_axes=(None, 0))(
+            state, jax.random.split(key, DRAWS)
+        )
+    )
     return jax.jit(link.init), jax.jit(link.add), sample, link.update and jax.jit(link.update)
 
 
@@ -52,7 +62,8 @@ class Model:
 
 
 def played(kind, data, size, masked):
-    """A state after some adding and, where there are priorities, updating; and the model after the same."""
+    """A state after some adding and, where there are priorities, updating; and the model after the
+    same."""
     capacity, count, batch_size = size
     init, add, sample, update = programs(kind, capacity, batch_size)
     state, model, number = init(jax.tree.map(lambda x: x[0], item([0]))), Model(capacity), 1
@@ -64,14 +75,17 @@ def played(kind, data, size, masked):
         model.add(ids[valid])
         if update is not None and model.size and rng.random() < 0.5:
             rows = rng.integers(0, model.size, batch_size)
-            errors = (10 ** rng.uniform(-2, 1, batch_size) * rng.choice([1, -1], batch_size)).astype(np.float32)
+            errors = (
+                10 ** rng.uniform(-2, 1, batch_size) * rng.choice([1, -1], batch_size)
+            ).astype(np.float32)
             state = update(state, rows.astype(np.int32), errors)
             model.update(rows, errors)
     return state, model, sample(state, jax.random.key(int(rng.integers(2**31))))
 
 
 def assert_frequencies(rows, probability):
-    """Each row came as often as its probability says, up to what a Poisson count does once in 10^9; one of none never came."""
+    """Each row came as often as its probability says, up to what a Poisson count does once in 10^9;
+    one of none never came."""
     counts = np.bincount(rows.ravel(), minlength=len(probability))
     expected = probability * rows.size
     assert np.all(counts >= stats.poisson.ppf(1e-9, expected))
@@ -112,4 +126,6 @@ def test_prioritised_replay_is_the_model(size, masked, data):
     probability = model.leaves.astype(np.float64) / model.leaves.sum(dtype=np.float64)
     assert_frequencies(np.asarray(sampled.rows), probability)
     weight = (model.size * probability[sampled.rows]) ** -0.5
-    return np.testing.assert_allclose(sampled.weight, weight / weight.max(axis=1, keepdims=True), rtol=1e-4)
+    return np.testing.assert_allclose(
+        sampled.weight, weight / weight.max(axis=1, keepdims=True), rtol=1e-4
+    )

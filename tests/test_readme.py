@@ -1,4 +1,5 @@
-"""Everything that the README and the guides show runs: Python as it stands, at a small budget, and the commands."""
+"""Everything that the README and the guides show runs: Python as it stands, at a small budget, and
+the commands."""
 
 import importlib.util
 import re

@@ -1,4 +1,5 @@
-"""The renderer against MuJoCo's own casting of rays, which needs no OpenGL, and against numbers worked out by hand."""
+"""The renderer against MuJoCo's own casting of rays, which needs no OpenGL, and against numbers
+worked out by hand."""
 
 import math
 
@@ -71,7 +72,8 @@ def bodies(data):
 
 @pytest.fixture(scope="module")
 def traced(world):
-    """What the rays of the first camera meet in each state, in one program: hits ``[states, P]``, and rays."""
+    """What the rays of the first camera meet in each state, in one program: hits ``[states, P]``,
+    and rays."""
     made, states = world
     scene = model.scene_of(made)
 
@@ -85,9 +87,12 @@ def traced(world):
 
 
 def cast(made, data, origin, direction):
-    """``(distance, number of the geom)`` along one ray by MuJoCo: groups 0 to 2, and not what is transparent."""
+    """``(distance, number of the geom)`` along one ray by MuJoCo: groups 0 to 2, and not what is
+    transparent."""
     number, groups = np.array([-1], np.int32), np.array([1, 1, 1, 0, 0, 0], np.uint8)
-    distance = mujoco.mj_ray(made, data, origin.astype(float), direction.astype(float), groups, 1, -1, number)
+    distance = mujoco.mj_ray(
+        made, data, origin.astype(float), direction.astype(float), groups, 1, -1, number
+    )
     return distance, number[0]
 
 
@@ -111,11 +116,14 @@ def test_rays_meet_what_mujocos_meet(world, traced):
 
 
 def test_normals_point_out_of_what_was_met(world, traced):
-    """A ray from a little outside along the normal, inwards, meets the same geom at once, at a right angle nearly."""
+    """A ray from a little outside along the normal, inwards, meets the same geom at once, at a
+    right angle nearly."""
     made, states = world
     hits, rays = traced
     order = model.order_of(made)
-    for index in np.flatnonzero((hits.distance[0] < render.hit.NOTHING) & (order[hits.shape[0]] < made.ngeom))[::7]:
+    for index in np.flatnonzero(
+        (hits.distance[0] < render.hit.NOTHING) & (order[hits.shape[0]] < made.ngeom)
+    )[::7]:
         normal, direction = hits.normal[0][:, index], rays.direction[0][:, index]
         assert np.linalg.norm(normal) == pytest.approx(1, abs=5e-3)
         assert normal @ direction < 1e-3
@@ -125,7 +133,9 @@ def test_normals_point_out_of_what_was_met(world, traced):
         assert distance == pytest.approx(1e-3, abs=1e-4)
 
 
-@pytest.mark.parametrize("camera", ["still", "tracking", "riding", "mass", "watching", "aiming", 3, None])
+@pytest.mark.parametrize(
+    "camera", ["still", "tracking", "riding", "mass", "watching", "aiming", 3, None]
+)
 def test_cameras_are_where_mujoco_has_them(world, camera):
     made, states = world
     number = made.camera(camera).id if isinstance(camera, str) else camera or 0
@@ -137,13 +147,21 @@ def test_cameras_are_where_mujoco_has_them(world, camera):
 
 
 def test_a_model_without_a_camera_is_seen_whole():
-    made = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='.3' pos='1 2 3'/></worldbody></mujoco>")
+    made = mujoco.MjModel.from_xml_string(
+        "<mujoco><worldbody><geom size='.3' pos='1 2 3'/></worldbody></mujoco>"
+    )
     camera = mujoco.MjvCamera()
     mujoco.mjv_defaultFreeCamera(made, camera)
     ours = model.camera_of(made, None)(None, None)
-    np.testing.assert_allclose(np.linalg.norm(ours.position - camera.lookat), camera.distance, rtol=1e-5)
-    np.testing.assert_allclose(-ours.rotation[:, 2] * camera.distance + ours.position, camera.lookat, atol=1e-5)
-    assert math.asin(ours.rotation[2, 2]) == pytest.approx(-math.radians(camera.elevation), abs=1e-5)
+    np.testing.assert_allclose(
+        np.linalg.norm(ours.position - camera.lookat), camera.distance, rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        -ours.rotation[:, 2] * camera.distance + ours.position, camera.lookat, atol=1e-5
+    )
+    assert math.asin(ours.rotation[2, 2]) == pytest.approx(
+        -math.radians(camera.elevation), abs=1e-5
+    )
 
 
 def test_colours_squares_and_sky_are_the_models(world):
@@ -152,7 +170,11 @@ def test_colours_squares_and_sky_are_the_models(world):
     shown = dict(zip(geoms.number, geoms.color, strict=True))
     np.testing.assert_allclose(shown[1], [0.9, 0.1, 0.1], atol=1e-6)
     assert made.ngeom in shown, "a site that is shown"
-    assert not any(made.geom_group[number] > 2 or made.geom_rgba[number, 3] == 0 for number in shown if number < made.ngeom)
+    assert not any(
+        made.geom_group[number] > 2 or made.geom_rgba[number, 3] == 0
+        for number in shown
+        if number < made.ngeom
+    )
     both = {tuple(geoms.color[0].round(2)), tuple(geoms.other[0].round(2))}
     assert both == {(1.0, 0.0, 0.0), (0.0, 0.0, 1.0)}
     np.testing.assert_allclose(geoms.square[0], 0.5)
@@ -165,13 +187,19 @@ def test_colours_squares_and_sky_are_the_models(world):
 def test_what_is_read_of_a_model_belongs_to_no_trace(world):
     made, _ = world
     read = []
-    jax.eval_shape(lambda: read.append(model.scene_of(made)))  # as when a program is the first to look at it
+    jax.eval_shape(
+        lambda: read.append(model.scene_of(made))
+    )  # as when a program is the first to look at it
     free = [cell.cell_contents for cell in read[0].__closure__]
-    assert not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(free)), "kept for the next trace"
+    assert not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(free)), (
+        "kept for the next trace"
+    )
 
 
 def test_a_mesh_is_its_bounding_box():
-    text = XML.replace('<geom type="sphere" size="9" group="3"/>', '<geom type="mesh" mesh="wedge"/>')
+    text = XML.replace(
+        '<geom type="sphere" size="9" group="3"/>', '<geom type="mesh" mesh="wedge"/>'
+    )
     made = mujoco.MjModel.from_xml_string(text)
     (number,) = np.flatnonzero(made.geom_type == model.MESH)
     geoms = model.geoms_of(made)
@@ -192,18 +220,26 @@ BLACK = render.Sky(*[jnp.zeros(3)] * 3)
 
 
 def test_a_ball_is_as_large_and_as_bright_as_it_must_be():
-    light = render.Light(ambient=0.1, headlight=0.5, direction=jnp.array([[0.0, 0.0, -2.0]]), strength=jnp.array([0.4]))
+    light = render.Light(
+        ambient=0.1,
+        headlight=0.5,
+        direction=jnp.array([[0.0, 0.0, -2.0]]),
+        strength=jnp.array([0.4]),
+    )
     picture = np.asarray(draw(ball(AHEAD, light=light, sky=BLACK), 101, 151))
     assert picture.shape == (101, 151, 3)
     assert picture.dtype == np.uint8
     # In the middle the ball faces the camera, and the lamp from above grazes it: 0.1 + 0.5.
     np.testing.assert_array_equal(picture[50, 75], [153] * 3)
-    # Seen under asin(1 / 5), of which the tangent is 0.2041; half a picture is tan(22.5 degrees) = 0.4142: 49.3% of it.
+    # Seen under asin(1 / 5), of which the tangent is 0.2041; half a picture is tan(22.5 degrees) =
+    # 0.4142: 49.3% of it.
     lit = picture.max(axis=-1) > 0
     assert lit[50].sum() == pytest.approx(0.2041 / 0.4142 * 101, abs=1.5)
     assert lit[:, 75].sum() == pytest.approx(0.2041 / 0.4142 * 101, abs=1.5)
     np.testing.assert_array_equal(lit, lit[:, ::-1])
-    assert picture[35, 75, 0] > picture[65, 75, 0] + 20, "the lamp is above, and so is the first row"
+    assert picture[35, 75, 0] > picture[65, 75, 0] + 20, (
+        "the lamp is above, and so is the first row"
+    )
 
 
 def test_a_camera_can_look_down_and_up():
@@ -227,14 +263,18 @@ def test_the_ground_is_chequered_and_grey_far_away():
 
 def test_samples_smooth_the_edge():
     two = np.asarray(draw(ball(AHEAD, sky=BLACK), 11, 11, samples=3)).astype(int)
-    inside = np.asarray(draw(ball(AHEAD, sky=BLACK), 33, 33)).reshape(11, 3, 11, 3, 3).mean(axis=(1, 3))
+    inside = (
+        np.asarray(draw(ball(AHEAD, sky=BLACK), 33, 33)).reshape(11, 3, 11, 3, 3).mean(axis=(1, 3))
+    )
     np.testing.assert_allclose(two, inside, atol=1)
 
 
 def test_many_at_once_are_as_one_by_one():
     def picture(place):
         moved = render.Capsules(place[None], place[None] + 1, jnp.array([0.3]), jnp.ones((1, 3)))
-        return render.render(render.Scene(AHEAD, (moved, render.ground((0, 0, 0), (1, 1, 1)))), 16, 16)
+        return render.render(
+            render.Scene(AHEAD, (moved, render.ground((0, 0, 0), (1, 1, 1)))), 16, 16
+        )
 
     places = jax.random.normal(jax.random.key(0), (5, 3))
     many, alone = jax.jit(jax.vmap(picture))(places), jax.jit(picture)
@@ -248,11 +288,17 @@ def test_a_shape_of_ones_own():
 
     class Disc:
         def hit(self, rays):
-            distance = jnp.where(rays.direction[2] ** 2 + rays.direction[0] ** 2 < 0.01, 1.0, render.hit.NOTHING)
+            distance = jnp.where(
+                rays.direction[2] ** 2 + rays.direction[0] ** 2 < 0.01, 1.0, render.hit.NOTHING
+            )
             color = jnp.zeros_like(rays.direction).at[1].set(1.0)
-            return render.Hit(distance, -rays.direction, color, jnp.zeros(distance.shape, jnp.int32))
+            return render.Hit(
+                distance, -rays.direction, color, jnp.zeros(distance.shape, jnp.int32)
+            )
 
-    jax.tree_util.register_pytree_node(Disc, lambda disc: ((jnp.zeros(1),), None), lambda aux, leaves: Disc())
+    jax.tree_util.register_pytree_node(
+        Disc, lambda disc: ((jnp.zeros(1),), None), lambda aux, leaves: Disc()
+    )
     scene = ball(AHEAD, sky=BLACK)
     seen = np.asarray(draw(scene.replace(shapes=(*scene.shapes, Disc())), 33, 33))
     assert seen[16, 16, 0] == 0
@@ -265,7 +311,10 @@ def test_sentences_for_what_cannot_be_drawn():
     with pytest.raises(ValueError, match="the scene has no shape: give at least one group"):
         render.render(render.Scene(AHEAD, ()), 8, 8)
     made = mujoco.MjModel.from_xml_string(XML)
-    with pytest.raises(ValueError, match=r"camera='nowhere': there is no such camera; the model has 0 'still', 1 'tracking'"):
+    with pytest.raises(
+        ValueError,
+        match=r"camera='nowhere': there is no such camera; the model has 0 'still', 1 'tracking'",
+    ):
         render.scene_of(made, "nowhere")
     with pytest.raises(ValueError, match="the model has no geom that can be seen"):
         render.scene_of(mujoco.MjModel.from_xml_string("<mujoco/>"))

@@ -20,7 +20,8 @@ every_replay = pytest.mark.parametrize("build", REPLAYS.values(), ids=REPLAYS.ke
 
 
 def items(ids):
-    """Transitions that carry their id in every leaf, in several dtypes. Id 0 marks a row that was never written."""
+    """Transitions that carry their id in every leaf, in several dtypes. Id 0 marks a row that was
+    never written."""
     ids = np.asarray(ids)
     column = ids.astype(np.float32)[..., None]
     image = np.stack([ids // 256, ids % 256], axis=-1).astype(np.uint8)
@@ -77,7 +78,8 @@ def test_oldest_give_way_and_no_unwritten_row_is_sampled(build):
             ids = list(range(next_id, next_id + count))
             state, next_id = add(state, items(ids)), next_id + count
             stored = (stored + ids)[-capacity:]  # the reference: a list that forgets its head
-            # 200 batches miss a given row of at most 25 with probability (24/25)^200 < 3e-4 at batch size 1.
+            # 200 batches miss a given row of at most 25 with probability (24/25)^200 < 3e-4 at
+            # batch size 1.
             seen = ids_of(sample(state, jax.random.split(jax.random.key(100 * case + step), 200)))
             assert seen.shape == (200, batch_size)
             assert set(seen.ravel()) <= set(stored)
@@ -129,7 +131,9 @@ def test_dtypes_shapes_and_structure_are_kept(build):
     assert types(added) == types(state)
     batch, wanted = data(link.sample(state, jax.random.key(0))), items([0] * 4)
     assert jax.tree.structure(batch) == jax.tree.structure(wanted)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), batch) == jax.tree.map(lambda x: (x.shape, x.dtype), wanted)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), batch) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), wanted
+    )
     assert batch.observation["image"].dtype == jnp.uint8
 
 
@@ -149,7 +153,11 @@ def test_sample_is_pure_and_traced_once(build):
     others = [tuple(ids_of(sample(state, jax.random.key(seed)))) for seed in range(10)]
     assert len(set(others)) > 5
     assert len(traces) == 1
-    jax.tree.map(np.testing.assert_array_equal, sample(state, jax.random.key(3)), link.sample(state, jax.random.key(3)))
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        sample(state, jax.random.key(3)),
+        link.sample(state, jax.random.key(3)),
+    )
 
 
 @every_replay
@@ -167,13 +175,17 @@ def test_vmap_is_the_loop(build):
     keys = jax.random.split(jax.random.key(0), members)
 
     def run(transitions, key):
-        state, _ = jax.lax.scan(lambda state, rows: (link.add(state, rows), None), new(link), transitions)
+        state, _ = jax.lax.scan(
+            lambda state, rows: (link.add(state, rows), None), new(link), transitions
+        )
         return state, link.sample(state, key)
 
     together, alone = jax.jit(jax.vmap(run))(transitions, keys), jax.jit(run)
     for i in range(members):
         member = lambda tree: jax.tree.map(lambda x: x[i], tree)  # noqa: B023
-        jax.tree.map(np.testing.assert_array_equal, member(together), alone(member(transitions), keys[i]))
+        jax.tree.map(
+            np.testing.assert_array_equal, member(together), alone(member(transitions), keys[i])
+        )
 
 
 @every_replay
@@ -196,7 +208,9 @@ def test_sizes_out_of_range(build, capacity, batch_size, message):
 @pytest.mark.parametrize("count", [0, 3, 4, 20])
 def test_add_of_a_count_that_does_not_divide_the_capacity(build, count):
     link = build(10, 2)
-    with pytest.raises(ValueError, match=f"capacity=10 is not a multiple of the {count} transitions"):
+    with pytest.raises(
+        ValueError, match=f"capacity=10 is not a multiple of the {count} transitions"
+    ):
         link.add(new(link), items(np.ones(count, int)))
 
 
@@ -213,7 +227,9 @@ def once(link):
 
 def scanned(link):
     def steps(state, transitions, key):
-        return jax.lax.scan(lambda state, key: once(link)(state, transitions, key), state, jax.random.split(key, 10))
+        return jax.lax.scan(
+            lambda state, key: once(link)(state, transitions, key), state, jax.random.split(key, 10)
+        )
 
     return steps
 
@@ -222,8 +238,14 @@ def memory(build, program, capacity, donate=0):
     link = build(capacity, 256)
     row = jax.tree.map(lambda x: x[0], items([0]))
     state, rows = jax.eval_shape(link.init, row), items(np.ones(8, int))
-    compiled = jax.jit(program(link), donate_argnums=donate).lower(state, rows, jax.random.key(0)).compile()
-    return compiled.memory_analysis(), sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    compiled = (
+        jax.jit(program(link), donate_argnums=donate)
+        .lower(state, rows, jax.random.key(0))
+        .compile()
+    )
+    return compiled.memory_analysis(), sum(
+        leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)
+    )
 
 
 @every_replay
@@ -232,7 +254,8 @@ def test_a_donated_ring_is_written_in_place(build, program):
     small, _ = memory(build, program, 10_000)
     large, size = memory(build, program, 1_000_000)
     assert size > 28_000_000
-    # The prioritised tree has 3 levels at 10,000 and 4 at 1,000,000: one more step of a few [256, 32] float32, 32 KB each.
+    # The prioritised tree has 3 levels at 10,000 and 4 at 1,000,000: one more step of a few [256,
+    # 32] float32, 32 KB each.
     deeper = 0 if build is replay.uniform else 8 * 256 * 32 * 4
     assert large.temp_size_in_bytes <= small.temp_size_in_bytes + deeper
     assert large.alias_size_in_bytes >= size
@@ -244,8 +267,12 @@ def prioritised(priorities, batch_size, capacity=None, **options):
     """A replay, and its state with ids 1, 2, ... whose leaves hold ``priorities``."""
     priorities = np.asarray(priorities, np.float32)
     capacity = len(priorities) if capacity is None else capacity
-    link = replay.prioritised(capacity, batch_size, **{"priority_exponent": 1.0, "epsilon": 0.0} | options)
-    state = fill(link, np.arange(1, len(priorities) + 1).reshape(-1, math.gcd(capacity, len(priorities))))
+    link = replay.prioritised(
+        capacity, batch_size, **{"priority_exponent": 1.0, "epsilon": 0.0} | options
+    )
+    state = fill(
+        link, np.arange(1, len(priorities) + 1).reshape(-1, math.gcd(capacity, len(priorities)))
+    )
     return link, jax.jit(link.update)(state, jnp.arange(len(priorities)), priorities)
 
 
@@ -253,10 +280,13 @@ def leaves_of(state):
     return np.asarray(state.levels[0]).ravel()
 
 
-@pytest.mark.parametrize("capacity", [20, 32, 50, 1100], ids=["below 32", "32", "two levels", "three levels"])
+@pytest.mark.parametrize(
+    "capacity", [20, 32, 50, 1100], ids=["below 32", "32", "two levels", "three levels"]
+)
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
 def test_frequencies_follow_the_priorities(capacity, alpha):
-    """One sample per batch, so that draws are independent; every third row has the priority 0 (alpha 0: all are equal)."""
+    """One sample per batch, so that draws are independent; every third row has the priority 0
+    (alpha 0: all are equal)."""
     rng = np.random.default_rng(capacity)
     errors = np.where(np.arange(capacity) % 3 == 1, 0, rng.uniform(0.2, 5, capacity))
     link, state = prioritised(errors * rng.choice([-1, 1], capacity), 1, priority_exponent=alpha)
@@ -275,10 +305,15 @@ def test_one_sample_of_each_segment():
     np.testing.assert_array_equal(rows // 4, np.tile(np.arange(16), (300, 1)))
     assert len(np.unique(rows)) == 64
 
-    # Unequal ones: row r covers [begin_r, end_r) of the total, segment i of 16 covers [i, i + 1) total / 16.
+    # Unequal ones: row r covers [begin_r, end_r) of the total, segment i of 16 covers [i, i + 1)
+    # total / 16.
     priorities = np.random.default_rng(0).integers(20, 100, 77)
     link, state = prioritised(priorities, 16)
-    rows, end, width = np.sort(draws(link, state, 300) - 1, axis=1), np.cumsum(priorities), priorities.sum() / 16
+    rows, end, width = (
+        np.sort(draws(link, state, 300) - 1, axis=1),
+        np.cumsum(priorities),
+        priorities.sum() / 16,
+    )
     begin, slack = end - priorities, 1e-3
     assert np.all(end[rows] > np.arange(16) * width - slack)
     assert np.all(begin[rows] < (np.arange(16) + 1) * width + slack)
@@ -288,24 +323,37 @@ def test_one_sample_of_each_segment():
 @every_replay
 @pytest.mark.parametrize("batch_size", [2, 16, 23])
 def test_rows_of_a_batch_are_exchangeable(build, batch_size):
-    """What a row is says nothing about its place in the batch: each place is as likely to hold the lower ids as any other."""
+    """What a row is says nothing about its place in the batch: each place is as likely to hold the
+    lower ids as any other."""
     link = build(64, batch_size)
     seen, count = draws(link, fill(link, np.arange(1, 65).reshape(-1, 8)), 3000), 3000
-    # Ids 1 to 64: mean 32.5, variance (64^2 - 1) / 12 = 341; at one place in 3000 batches, five standard deviations.
+    # Ids 1 to 64: mean 32.5, variance (64^2 - 1) / 12 = 341; at one place in 3000 batches, five
+    # standard deviations.
     np.testing.assert_allclose(seen.mean(axis=0), 32.5, atol=5 * np.sqrt(341.25 / count))
     # Of two places the first holds the lower id as often as not; ties count half.
-    lower = [np.mean(seen[:, i] < seen[:, j]) + np.mean(seen[:, i] == seen[:, j]) / 2 for i, j in ((0, 1), (0, -1))]
+    lower = [
+        np.mean(seen[:, i] < seen[:, j]) + np.mean(seen[:, i] == seen[:, j]) / 2
+        for i, j in ((0, 1), (0, -1))
+    ]
     np.testing.assert_allclose(lower, 0.5, atol=5 * np.sqrt(0.25 / count))
     # The order is drawn anew in each batch.
-    assert len({tuple(np.argsort(row, kind="stable")) for row in seen}) >= min(2, math.factorial(batch_size))
+    assert len({tuple(np.argsort(row, kind="stable")) for row in seen}) >= min(
+        2, math.factorial(batch_size)
+    )
 
 
 @pytest.mark.parametrize("written", [45, 77, 100], ids=["partly filled", "full", "wrapped"])
 @pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
 def test_weights_are_the_papers(written, beta):
     """w_i = (N P(i))^-beta / max_j w_j, in float64."""
-    rng, link = np.random.default_rng(0), replay.prioritised(77, 16, importance_exponent=beta, epsilon=0.01)
-    state, rows = fill(link, np.arange(1, written + 1)[:, None]), rng.permutation(min(written, 77))[:60].astype(np.int32)
+    rng, link = (
+        np.random.default_rng(0),
+        replay.prioritised(77, 16, importance_exponent=beta, epsilon=0.01),
+    )
+    state, rows = (
+        fill(link, np.arange(1, written + 1)[:, None]),
+        rng.permutation(min(written, 77))[:60].astype(np.int32),
+    )
     state = link.update(state, rows, rng.normal(0, 3, rows.size).astype(np.float32))
     sampled = jax.jit(link.sample)(state, jax.random.key(1))
     leaf = leaves_of(state)[:77].astype(np.float64)
@@ -313,8 +361,14 @@ def test_weights_are_the_papers(written, beta):
     weight = (min(written, 77) * probability[sampled.rows]) ** -beta
     np.testing.assert_allclose(sampled.weight, weight / weight.max(), rtol=1e-5)
     assert np.max(sampled.weight) == 1
-    assert (sampled.weight.shape, sampled.weight.dtype, sampled.rows.dtype) == ((16,), jnp.float32, jnp.int32)
-    np.testing.assert_array_equal(ids_of(sampled), np.asarray(state.ring.storage.reward)[sampled.rows])
+    assert (sampled.weight.shape, sampled.weight.dtype, sampled.rows.dtype) == (
+        (16,),
+        jnp.float32,
+        jnp.int32,
+    )
+    np.testing.assert_array_equal(
+        ids_of(sampled), np.asarray(state.ring.storage.reward)[sampled.rows]
+    )
 
 
 def test_weights_of_shards_are_of_their_whole_batch():
@@ -322,7 +376,9 @@ def test_weights_of_shards_are_of_their_whole_batch():
     link = replay.prioritised(40, 8, importance_exponent=0.7, epsilon=0.01, axis_name="shards")
     rng, rows = np.random.default_rng(0), np.arange(40, dtype=np.int32)
     filled = fill(link, np.arange(40)[:, None])
-    both = [link.update(filled, rows, rng.normal(0, scale, 40).astype(np.float32)) for scale in (1, 30)]
+    both = [
+        link.update(filled, rows, rng.normal(0, scale, 40).astype(np.float32)) for scale in (1, 30)
+    ]
     states = jax.tree.map(lambda *x: jnp.stack(x), *both)
     sampled = jax.vmap(link.sample, axis_name="shards")(states, jax.random.split(jax.random.key(1)))
     leaves = np.stack([leaves_of(state)[:40] for state in both]).astype(np.float64)
@@ -332,7 +388,8 @@ def test_weights_of_shards_are_of_their_whole_batch():
 
 
 def test_weight_and_leaf_by_hand():
-    # alpha 1/2: p = |error| + 1 = 1, 4, 9, 16 gives 1, 2, 3, 4 of 10. Equal segments [0, 5) and [5, 10) of rows 0..2, 2..3.
+    # alpha 1/2: p = |error| + 1 = 1, 4, 9, 16 gives 1, 2, 3, 4 of 10. Equal segments [0, 5) and [5,
+    # 10) of rows 0..2, 2..3.
     options = {"priority_exponent": 0.5, "epsilon": 1.0, "importance_exponent": 1.0}
     link, state = prioritised([0, -3, 8, -15], 2, **options)
     sample = jax.jit(link.sample)
@@ -349,13 +406,18 @@ def test_weight_and_leaf_by_hand():
 
 
 def test_importance_exponent_follows_the_number_of_samples():
-    # 0.4, 0.7, 1 after 0, 1, 2 updates, then 1; leaves 1 and 4: the weight of the larger is (1 / 4)^beta.
+    # 0.4, 0.7, 1 after 0, 1, 2 updates, then 1; leaves 1 and 4: the weight of the larger is (1 /
+    # 4)^beta.
     link, state = prioritised([1, 4], 2, importance_exponent=optax.linear_schedule(0.4, 1.0, 2))
     assert state.samples == 1  # by `prioritised`
     state = dataclasses.replace(state, samples=jnp.zeros((), jnp.int32))
     sample, seen = jax.jit(link.sample), []
     for _ in range(4):
-        sampled = next(x for x in (sample(state, jax.random.key(i)) for i in range(100)) if set(x.rows.tolist()) == {0, 1})
+        sampled = next(
+            x
+            for x in (sample(state, jax.random.key(i)) for i in range(100))
+            if set(x.rows.tolist()) == {0, 1}
+        )
         seen.append(float(np.min(sampled.weight)))
         state = link.update(state, sampled.rows, jnp.array([1.0, 4.0])[sampled.rows])
     np.testing.assert_allclose(seen, 0.25 ** np.array([0.4, 0.7, 1.0, 1.0]), rtol=1e-5)
@@ -365,11 +427,15 @@ def test_new_transitions_get_the_largest_priority_so_far():
     link = replay.prioritised(6, 1, priority_exponent=0.5, epsilon=0.0)
     state = fill(link, [[1, 2]])
     np.testing.assert_array_equal(leaves_of(state)[:4], [1, 1, 0, 0])  # at first 1
-    state = link.update(state, jnp.array([0, 1]), jnp.array([0.25, 0.01]))  # both smaller: sqrt is 0.5 and 0.1
+    state = link.update(
+        state, jnp.array([0, 1]), jnp.array([0.25, 0.01])
+    )  # both smaller: sqrt is 0.5 and 0.1
     state = link.add(state, items([3, 4]))
     np.testing.assert_allclose(leaves_of(state)[:6], [0.5, 0.1, 1, 1, 0, 0], rtol=1e-6)
     state = link.update(state, jnp.array([1]), jnp.array([-9.0]))  # 3
-    state = link.update(state, jnp.array([1]), jnp.array([4.0]))  # 2, but 3 stays the largest so far
+    state = link.update(
+        state, jnp.array([1]), jnp.array([4.0])
+    )  # 2, but 3 stays the largest so far
     state = link.add(state, items([5, 6]))
     np.testing.assert_allclose(leaves_of(state)[:6], [0.5, 2, 1, 1, 3, 3], rtol=1e-6)
     state = link.add(state, items([7, 8]))  # over the first two
@@ -385,18 +451,29 @@ def test_of_a_row_that_comes_twice_the_larger_priority_stays():
 
 @pytest.mark.parametrize("capacity", [24, 1000, 1100])
 def test_parents_are_the_sums_of_their_children_after_many_writes(capacity):
-    """Against a NumPy array of leaves; priorities over twelve decades, where a difference added to a sum would drift."""
-    link, rng, rounds = replay.prioritised(capacity, 8, priority_exponent=1.0, epsilon=0.0), np.random.default_rng(0), 700
+    """Against a NumPy array of leaves; priorities over twelve decades, where a difference added to
+    a sum would drift."""
+    link, rng, rounds = (
+        replay.prioritised(capacity, 8, priority_exponent=1.0, epsilon=0.0),
+        np.random.default_rng(0),
+        700,
+    )
     rows = rng.integers(0, capacity, (rounds, 8)).astype(np.int32)
-    errors = (10 ** rng.uniform(-6, 6, (rounds, 8)) * rng.choice([0, 1, -1], (rounds, 8))).astype(np.float32)
+    errors = (10 ** rng.uniform(-6, 6, (rounds, 8)) * rng.choice([0, 1, -1], (rounds, 8))).astype(
+        np.float32
+    )
     errors[-200:] *= np.float32(1e-6)  # at the end most are small again
 
     def step(state, inputs):
         index, rows, errors = inputs
-        state = jax.lax.cond(index % 5 == 0, lambda s: link.add(s, items([1, 2])), lambda s: s, state)
+        state = jax.lax.cond(
+            index % 5 == 0, lambda s: link.add(s, items([1, 2])), lambda s: s, state
+        )
         return link.update(state, rows, errors), None
 
-    state = jax.jit(lambda state: jax.lax.scan(step, state, (jnp.arange(rounds), rows, errors))[0])(new(link))
+    state = jax.jit(lambda state: jax.lax.scan(step, state, (jnp.arange(rounds), rows, errors))[0])(
+        new(link)
+    )
     leaf, maximum, position = np.zeros(capacity, np.float32), np.float32(1), 0
     for t in range(rounds):
         if t % 5 == 0:
@@ -426,7 +503,9 @@ def at(levels, shares):
 def million():
     """A replay of 1,000,000 rows of which 250,000 are written, all with priority 1."""
     link = replay.prioritised(MILLION, 4096, priority_exponent=1.0, epsilon=0.0)
-    state = jax.jit(link.add, donate_argnums=0)(link.init(jnp.float32(0)), jnp.arange(1.0, WRITTEN + 1))
+    state = jax.jit(link.add, donate_argnums=0)(
+        link.init(jnp.float32(0)), jnp.arange(1.0, WRITTEN + 1)
+    )
     return link, state, jax.jit(link.sample), jax.jit(link.update)
 
 
@@ -457,34 +536,52 @@ def test_never_a_row_of_priority_zero_or_one_not_written(million, positive, seed
         assert np.all(np.isfinite(sampled.weight))
         assert np.all(sampled.weight >= 0)
 
-    # The edges: nothing, all, a little more than all; and just before and after each of the sums that the root holds.
+    # The edges: nothing, all, a little more than all; and just before and after each of the sums
+    # that the root holds.
     sums = np.cumsum(np.asarray(state.levels[-1][0]))
     shares, beyond = sums / sums[-1], np.float32(1 + 1e-6)
-    edges = np.array([0, 1, beyond, *shares, *np.nextafter(shares, np.float32(0)), *np.nextafter(shares, beyond)], np.float32)
+    edges = np.array(
+        [
+            0,
+            1,
+            beyond,
+            *shares,
+            *np.nextafter(shares, np.float32(0)),
+            *np.nextafter(shares, beyond),
+        ],
+        np.float32,
+    )
     found, priorities = at(state.levels, edges)
     assert np.all(errors[np.minimum(found, WRITTEN - 1)] != 0)
     assert np.all(found < WRITTEN)
     np.testing.assert_array_equal(priorities, np.abs(errors[found]))
     assert found[0] == rows.min()
-    # Each lies where the running sum, in float64, passes its share; float32 tells 1e-6 of the total apart.
+    # Each lies where the running sum, in float64, passes its share; float32 tells 1e-6 of the total
+    # apart.
     upto = np.cumsum(np.abs(errors).astype(np.float64)) / np.sum(np.abs(errors), dtype=np.float64)
     assert np.all(upto[found] >= edges - 3e-6)
-    assert np.all(upto[found] - priorities / np.sum(np.abs(errors), dtype=np.float64) <= edges + 3e-6)
+    assert np.all(
+        upto[found] - priorities / np.sum(np.abs(errors), dtype=np.float64) <= edges + 3e-6
+    )
 
 
 @pytest.mark.parametrize("capacity", [5, 32, 40, 1100])
 def test_the_last_row_with_data_is_reached_and_none_beyond_it(capacity):
-    """Of r equal rows, row i is what lies from share i / r up to (i + 1) / r; looked for a little inside."""
+    """Of r equal rows, row i is what lies from share i / r up to (i + 1) / r; looked for a little
+    inside."""
     written = capacity - 2
     _, state = prioritised(np.ones(written), 1, capacity=capacity)
     for inside in (1e-3, 0.5, 1 - 1e-3):
         shares = ((np.arange(written) + inside) / written).astype(np.float32)
         np.testing.assert_array_equal(at(state.levels, shares)[0], np.arange(written))
-    np.testing.assert_array_equal(at(state.levels, np.float32([1, 1 + 1e-6, 2]))[0], [written - 1] * 3)
+    np.testing.assert_array_equal(
+        at(state.levels, np.float32([1, 1 + 1e-6, 2]))[0], [written - 1] * 3
+    )
 
 
 def huge_tree(rows, leaf):
-    """Levels of a tree over ``rows`` rows with priorities ``leaf(row)``, the sums of each level from the one below."""
+    """Levels of a tree over ``rows`` rows with priorities ``leaf(row)``, the sums of each level
+    from the one below."""
     leaves = leaf(jnp.arange(-(-rows // FANOUT) * FANOUT, dtype=jnp.int32)).reshape(-1, FANOUT)
     levels = [leaves]
     while levels[-1].shape[0] > 1:
@@ -494,34 +591,43 @@ def huge_tree(rows, leaf):
 
 
 @pytest.mark.parametrize(
-    ("rows", "draws"), [(33_000_000, 300_000), pytest.param(100_000_000, 2_000_000, marks=pytest.mark.slow)]
+    ("rows", "draws"),
+    [(33_000_000, 300_000), pytest.param(100_000_000, 2_000_000, marks=pytest.mark.slow)],
 )
-@pytest.mark.parametrize(("batch_size", "odd"), [(1, 1.0), (4096, 10.0)], ids=["equal", "unequal, in segments"])
+@pytest.mark.parametrize(
+    ("batch_size", "odd"), [(1, 1.0), (4096, 10.0)], ids=["equal", "unequal, in segments"]
+)
 def test_probabilities_are_right_to_one_percent_whatever_the_capacity(rows, draws, batch_size, odd):
     """Rows modulo 2, modulo 32 and in 64 bins; odd rows have the priority ``odd``, even ones 1."""
     leaf = lambda row: jnp.where(row < rows, jnp.where(row % 2 == 1, odd, 1.0), 0.0)
     levels, draws = jax.jit(lambda: huge_tree(rows, leaf))(), draws // batch_size * batch_size
     low = jnp.tile(jnp.arange(batch_size, dtype=jnp.float32), draws // batch_size) / batch_size
     uniforms = jax.random.uniform(jax.random.key(0), (len(levels), draws))
-    found, priorities = map(np.asarray, jax.jit(_descend)(levels, low, low + 1 / batch_size, uniforms))
+    found, priorities = map(
+        np.asarray, jax.jit(_descend)(levels, low, low + 1 / batch_size, uniforms)
+    )
     assert found.max() < rows
     np.testing.assert_array_equal(priorities, np.asarray(leaf(found)))
     shares = np.array([1, odd]) / (1 + odd)
 
     def right(counts, share):  # 1 %, and what chance adds: four standard deviations of a count
-        np.testing.assert_allclose(counts, draws * share, rtol=0.01, atol=4 * np.sqrt(draws * np.max(share)))
+        np.testing.assert_allclose(
+            counts, draws * share, rtol=0.01, atol=4 * np.sqrt(draws * np.max(share))
+        )
 
     right(np.bincount(found % 2), shares)
     right(np.bincount(found % 32), np.tile(shares, 16) / 16)
     right(np.bincount(found.astype(np.int64) * 64 // rows), np.full(64, 1 / 64))
-    # No row comes more often than chance has it, of a Poisson count with the mean of the more likely ones.
+    # No row comes more often than chance has it, of a Poisson count with the mean of the more
+    # likely ones.
     hits = np.unique(found, return_counts=True)[1]
     assert hits.max() <= stats.poisson.ppf(1 - 1e-9, draws * 2 * shares.max() / rows) + 1
 
 
 @pytest.mark.parametrize("size", [3, 2**24 + 1, 100_000_000, LARGEST])
 def test_exact_draws_below_a_size_are_a_long_multiplication(size):
-    """Python's integers: (64-bit draw x size) / 2^64, rounded down; so probabilities differ by size / 2^64."""
+    """Python's integers: (64-bit draw x size) / 2^64, rounded down; so probabilities differ by size
+    / 2^64."""
     key = jax.random.key(size)
     high, low = np.asarray(jax.random.bits(key, (2, 5000), jnp.uint32)).astype(object)
     found = replay.ring._below(jnp.uint32(size), key, 5000, exact=True)
@@ -529,13 +635,15 @@ def test_exact_draws_below_a_size_are_a_long_multiplication(size):
 
 
 def test_uniform_draws_are_right_to_one_percent_at_a_hundred_million_rows():
-    """The rows that 2^32 modulo the size would favour by 2.4 % (43 against 42 of 2^32 words) make 0.94967 of all."""
+    """The rows that 2^32 modulo the size would favour by 2.4 % (43 against 42 of 2^32 words) make
+    0.94967 of all."""
     size, count = 100_000_000, 4_000_000
     link, favoured = replay.uniform(size, count), 2**32 % size
     stored = {"bool": (jnp.arange(size, dtype=jnp.int32) < favoured)[:, None]}
     state = link.init(jnp.zeros((), bool)).replace(rows=stored, size=jnp.int32(size))
     batch, share = jax.jit(link.sample)(state, jax.random.key(1)), favoured / size
-    # Five standard deviations are 0.0005; one word's bias is 43 * 0.94967 / (43 * 0.94967 + 42 * 0.05033) - 0.94967 = 0.0011.
+    # Five standard deviations are 0.0005; one word's bias is 43 * 0.94967 / (43 * 0.94967 + 42 *
+    # 0.05033) - 0.94967 = 0.0011.
     assert abs(np.mean(batch) - share) < 5 * np.sqrt(share * (1 - share) / count)
 
 
@@ -553,9 +661,14 @@ def prioritised_run(link, errors, key):
 def test_prioritised_updates_under_vmap_are_the_loop():
     link, members = replay.prioritised(40, 4), 3
     errors = np.random.default_rng(0).normal(0, 3, (members, 2, 4)).astype(np.float32)
-    keys, run = jax.random.split(jax.random.key(0), members), functools.partial(prioritised_run, link)
+    keys, run = (
+        jax.random.split(jax.random.key(0), members),
+        functools.partial(prioritised_run, link),
+    )
     together, jitted = jax.jit(jax.vmap(run))(errors, keys), jax.jit(run)
-    close = functools.partial(jax.tree.map, lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5))
+    close = functools.partial(
+        jax.tree.map, lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5)
+    )
     for i in range(members):
         alone = jitted(errors[i], keys[i])
         close(jax.tree.map(lambda x: x[i], together), alone)  # noqa: B023
@@ -564,7 +677,9 @@ def test_prioritised_updates_under_vmap_are_the_loop():
 
 def test_exponents_may_be_traced():
     def run(alpha, beta):
-        link = replay.prioritised(4, 4, priority_exponent=alpha, importance_exponent=beta, epsilon=0.0)
+        link = replay.prioritised(
+            4, 4, priority_exponent=alpha, importance_exponent=beta, epsilon=0.0
+        )
         state = link.add(new(link), items([1, 2, 3, 4]))
         state = link.update(state, jnp.arange(4), jnp.array([1.0, 4.0, 9.0, 16.0]))
         return state.levels[0][0, :4], link.sample(state, jax.random.key(0))
@@ -572,7 +687,11 @@ def test_exponents_may_be_traced():
     leaf, sampled = jax.jit(jax.vmap(run))(jnp.array([0.0, 0.5]), jnp.array([0.4, 1.0]))
     np.testing.assert_allclose(leaf, [[1, 1, 1, 1], [1, 2, 3, 4]], rtol=1e-6)
     np.testing.assert_array_equal(sampled.weight[0], np.ones(4))
-    np.testing.assert_allclose(sampled.weight[1], (sampled.rows[1].min() + 1) / (np.asarray(sampled.rows[1]) + 1), rtol=1e-5)
+    np.testing.assert_allclose(
+        sampled.weight[1],
+        (sampled.rows[1].min() + 1) / (np.asarray(sampled.rows[1]) + 1),
+        rtol=1e-5,
+    )
 
 
 @pytest.mark.parametrize(

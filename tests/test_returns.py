@@ -14,7 +14,8 @@ TERMINATED, TRUNCATED = 1, 2
 
 
 def stream(ends, seed=0):
-    """Single steps ``[T, E, ...]`` that carry an id of their own; ``ends: [T, E]``: 0, or the kind of an episode's end."""
+    """Single steps ``[T, E, ...]`` that carry an id of their own; ``ends: [T, E]``: 0, or the kind
+    of an episode's end."""
     rng, shape = np.random.default_rng(seed), ends.shape
     ids = np.arange(1, ends.size + 1).reshape(shape)
     image = np.stack([ids // 256, ids % 256], axis=-1).astype(np.uint8)
@@ -50,7 +51,9 @@ def reference(transitions, done, n, gamma):
                     action=transitions.action[t, e],
                     reward=total,
                     discount=discount,
-                    next_observation=jax.tree.map(lambda x: at(x, last), transitions.next_observation),  # noqa: B023
+                    next_observation=jax.tree.map(
+                        lambda x: at(x, last), transitions.next_observation
+                    ),  # noqa: B023
                 )
             )
         begun.append(jax.tree.map(lambda *x: np.stack(x), *row))
@@ -63,7 +66,9 @@ def scanned(window, transitions, done):
     @jax.jit
     def run(transitions, done):
         state = window.init(jax.tree.map(lambda x: x[0], transitions))
-        return jax.lax.scan(lambda state, inputs: window.push(state, *inputs), state, (transitions, done))[1]
+        return jax.lax.scan(
+            lambda state, inputs: window.push(state, *inputs), state, (transitions, done)
+        )[1]
 
     return jax.tree.map(lambda x: x[window.length - 1 :], run(transitions, done))
 
@@ -77,7 +82,9 @@ def assert_equal(begun, expected):
 
 
 def random_ends(length=80, count=3, seed=1):
-    return np.random.default_rng(seed).choice([0, TERMINATED, TRUNCATED], (length, count), p=[0.7, 0.15, 0.15])
+    return np.random.default_rng(seed).choice(
+        [0, TERMINATED, TRUNCATED], (length, count), p=[0.7, 0.15, 0.15]
+    )
 
 
 def placed_ends(n):
@@ -106,7 +113,8 @@ def test_both_kinds_of_end_at_every_offset(n):
 
 
 def test_by_hand():
-    # One environment, n = 3, gamma = 1/2, rewards 1, 2, 4, 8, 16; the third step is cut by a time limit, the fifth terminates.
+    # One environment, n = 3, gamma = 1/2, rewards 1, 2, 4, 8, 16; the third step is cut by a time
+    # limit, the fifth terminates.
     transitions, done = stream(np.array([0, 0, TRUNCATED, 0, TERMINATED, 0, 0])[:, None])
     transitions = transitions.replace(reward=np.float32([1, 2, 4, 8, 16, 32, 64])[:, None])
     begun = scanned(returns.n_step(3, 0.5), transitions, done)
@@ -122,7 +130,9 @@ def test_every_step_begins_exactly_one_transition():
     transitions, done = stream(random_ends())
     for n in (1, 3, 5):
         ids = scanned(returns.n_step(n, 0.9), transitions, done).observation["vector"][..., 0]
-        np.testing.assert_array_equal(ids, np.arange(1, done.size + 1).reshape(done.shape)[: len(done) - n + 1])
+        np.testing.assert_array_equal(
+            ids, np.arange(1, done.size + 1).reshape(done.shape)[: len(done) - n + 1]
+        )
 
 
 def test_one_step_is_the_identity():
@@ -145,7 +155,9 @@ def test_scan_is_the_loop_and_structure_and_dtypes_are_kept():
         looped.append(begun)
     assert window.length == 3
     jax.tree.map(
-        np.testing.assert_array_equal, scanned(window, transitions, done), jax.tree.map(lambda *x: np.stack(x), *looped[2:])
+        np.testing.assert_array_equal,
+        scanned(window, transitions, done),
+        jax.tree.map(lambda *x: np.stack(x), *looped[2:]),
     )
 
 
@@ -155,7 +167,9 @@ def test_gamma_may_be_traced():
     gammas = jnp.array([0.0, 0.5, 0.99])
     together = jax.jit(jax.vmap(run))(gammas)
     for i, gamma in enumerate(gammas):
-        assert_equal(jax.tree.map(lambda x: x[i], together), reference(transitions, done, 3, float(gamma)))  # noqa: B023
+        assert_equal(
+            jax.tree.map(lambda x: x[i], together), reference(transitions, done, 3, float(gamma))
+        )  # noqa: B023
 
 
 @pytest.mark.parametrize(
@@ -173,7 +187,8 @@ def test_numbers_out_of_range(arguments, message):
 
 @pytest.mark.parametrize("n", [1, 3, 5])
 def test_constant_reward_is_worth_one_over_one_minus_gamma(n):
-    """1 / (1 - 0.99) = 100. Mistakes: gamma for gamma^n gives 295 at n = 3; gamma^(n + 1) in all gives 75."""
+    """1 / (1 - 0.99) = 100. Mistakes: gamma for gamma^n gives 295 at n = 3; gamma^(n + 1) in all
+    gives 75."""
     transitions, done = stream(np.zeros((12, 2), int))
     transitions = transitions.replace(reward=np.ones_like(transitions.reward))
     begun = scanned(returns.n_step(n, 0.99), transitions, done)
@@ -185,7 +200,8 @@ def test_constant_reward_is_worth_one_over_one_minus_gamma(n):
 
 
 def chain(terminates):
-    """States 0 and 1 in turn, 1 reward for leaving 0 and 2 for leaving 1; leaving 1 may end it. It starts in either state."""
+    """States 0 and 1 in turn, 1 reward for leaving 0 and 2 for leaving 1; leaving 1 may end it. It
+    starts in either state."""
 
     def reset(key):
         state = jax.random.bernoulli(key).astype(jnp.float32)
@@ -211,7 +227,9 @@ def chain(terminates):
 )
 def test_values_of_a_chain_with_a_time_limit(terminates, time_limit, values):
     env = batch(chain(terminates), 4, time_limit)
-    behaviour = explore(Agent(init=None, act=lambda state, x: 0 * x, update=None), noise.gaussian(0.1))
+    behaviour = explore(
+        Agent(init=None, act=lambda state, x: 0 * x, update=None), noise.gaussian(0.1)
+    )
     collect = rollout.collect(env, behaviour)
 
     def step(collector, key):
@@ -223,11 +241,18 @@ def test_values_of_a_chain_with_a_time_limit(terminates, time_limit, values):
 
     collected = jax.jit(run)(jax.random.key(0))
     for n in (1, 3, 5):
-        begun = jax.tree.map(lambda x: np.asarray(x, np.float64), scanned(returns.n_step(n, 0.9), *collected))
-        here, there = begun.observation[..., 0].astype(int), begun.next_observation[..., 0].astype(int)
+        begun = jax.tree.map(
+            lambda x: np.asarray(x, np.float64), scanned(returns.n_step(n, 0.9), *collected)
+        )
+        here, there = (
+            begun.observation[..., 0].astype(int),
+            begun.next_observation[..., 0].astype(int),
+        )
         table = np.zeros(2)
         for _ in range(400):
             target = begun.reward + 0.9 * begun.discount * table[there]
             table = np.array([target[here == state].mean() for state in (0, 1)])
         np.testing.assert_allclose(table, values, rtol=1e-5)
-        np.testing.assert_allclose(target, np.asarray(values)[here], rtol=1e-5)  # each by itself: nothing cancels in the mean
+        np.testing.assert_allclose(
+            target, np.asarray(values)[here], rtol=1e-5
+        )  # each by itself: nothing cancels in the mean

@@ -1,4 +1,5 @@
-"""Runs in a folder: what they write, that they compile once, and that stopping and resuming changes no bit."""
+"""Runs in a folder: what they write, that they compile once, and that stopping and resuming changes
+no bit."""
 
 import collections
 import functools
@@ -55,7 +56,8 @@ def small(**options) -> Config:
 
 
 class Done(NamedTuple):
-    """A run that ended: where, what it returned and told, and how often each program was compiled in it."""
+    """A run that ended: where, what it returned and told, and how often each program was compiled
+    in it."""
 
     config: Config
     folder: Path
@@ -73,7 +75,9 @@ def finished(tmp_path_factory):
         config, told, said, compiled = small(**options), [], [], collections.Counter()
 
         def count(event: str, duration: float, **about) -> None:
-            if event == "/jax/core/compile/backend_compile_duration":  # also when the persistent cache answers
+            if (
+                event == "/jax/core/compile/backend_compile_duration"
+            ):  # also when the persistent cache answers
                 compiled[about["fun_name"]] += 1
 
         folder = tmp_path_factory.mktemp("finished") / "run"
@@ -93,7 +97,9 @@ def shapes(seeds: int):
 
 
 def checkpoint_steps(folder: Path) -> list[int]:
-    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
+    return sorted(
+        int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit()
+    )
 
 
 def restored(folder: Path, seeds: int = 1):
@@ -111,10 +117,14 @@ def assert_same_state(folder: Path, expected: Path, seeds: int = 1):
     (step, found), (expected_step, expected) = restored(folder, seeds), restored(expected, seeds)
     assert step == expected_step
     assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for (path, a), b in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+    for (path, a), b in zip(
+        jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True
+    ):
         assert a.dtype == b.dtype
         a, b = (np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in (a, b))
-        assert a.tobytes() == b.tobytes(), f"{jax.tree_util.keystr(path)} differs by up to {np.abs(a - b).max()}"
+        assert a.tobytes() == b.tobytes(), (
+            f"{jax.tree_util.keystr(path)} differs by up to {np.abs(a - b).max()}"
+        )
 
 
 def assert_same_metrics(folder: Path, expected: Path):
@@ -199,8 +209,12 @@ def test_summary(finished, seeds):
     last = done.told[-1]
     assert summary["train_seconds"] == last["train_seconds"]
     assert 0 < summary["compile_seconds"] < summary["wall_seconds"]
-    assert summary["updates_per_second"] == pytest.approx(summary["updates"] / summary["train_seconds"])
-    assert summary["env_steps_per_second"] == summary["updates_per_second"], "one update per step here"
+    assert summary["updates_per_second"] == pytest.approx(
+        summary["updates"] / summary["train_seconds"]
+    )
+    assert summary["env_steps_per_second"] == summary["updates_per_second"], (
+        "one update per step here"
+    )
     assert summary["versions"]["jax"] == jax.__version__
     assert {"python", "ddpg_jax", "flax", "optax"} <= set(summary["versions"])
     assert jax.devices()[0].platform in summary["device"]
@@ -211,7 +225,9 @@ def test_summary_of_several_seeds_has_an_interval(finished):
     summary, single = finished(seeds=4).summary, finished().summary
     low, high = summary["interquartile_mean_interval"]
     # Of four, the middle two.
-    assert summary["interquartile_mean"] == pytest.approx(np.mean(sorted(summary["final_returns"])[1:3]))
+    assert summary["interquartile_mean"] == pytest.approx(
+        np.mean(sorted(summary["final_returns"])[1:3])
+    )
     assert low < summary["interquartile_mean"] < high
     assert len(set(summary["final_returns"])) == 4
     assert "interquartile_mean" not in single
@@ -232,7 +248,9 @@ def test_final_returns_are_of_100_fresh_episodes(finished, seeds):
     for member in range(seeds):
         # Different starts may end in one float32: at most one pair in a hundred.
         assert len(set(returns[member])) >= 99, "a hundred different starts"
-        assert len(set(returns[member]) & set(during[member].tolist())) <= 1, "none that was seen while training"
+        assert len(set(returns[member]) & set(during[member].tolist())) <= 1, (
+            "none that was seen while training"
+        )
 
 
 def test_the_newest_checkpoints_are_kept(finished):
@@ -240,7 +258,9 @@ def test_the_newest_checkpoints_are_kept(finished):
 
 
 def test_evaluation_draws_fresh_starts_each_time(finished):
-    key = lambda steps: jax.random.key_data(evaluation.evaluation_keys(finished().config, evaluation.DURING, steps))
+    key = lambda steps: jax.random.key_data(
+        evaluation.evaluation_keys(finished().config, evaluation.DURING, steps)
+    )
     assert not np.array_equal(key(300), key(400))
 
 
@@ -249,7 +269,8 @@ def test_evaluation_draws_fresh_starts_each_time(finished):
 
 @pytest.mark.parametrize("seeds", [1, 4])
 def test_each_program_is_compiled_once(finished, seeds):
-    """Counted by JAX's own event for each call of the compiler, by the name of the jitted function."""
+    """Counted by JAX's own event for each call of the compiler, by the name of the jitted
+    function."""
     compiled = finished(seeds=seeds).compiled
     ours = {name for name in compiled if re.search(r"chunk|evaluate|start|lambda", name)}
     assert len(ours) == 3, f"start, chunk and evaluate, but found {compiled}"
@@ -259,19 +280,27 @@ def test_each_program_is_compiled_once(finished, seeds):
 
 @pytest.mark.parametrize("member", range(4))
 def test_member_of_many_is_the_single_run(finished, member):
-    """Matrix products over a further axis add up in another order, and learning amplifies that: 2 chunks are held to 1e-4."""
+    """Matrix products over a further axis add up in another order, and learning amplifies that: 2
+    chunks are held to 1e-4."""
     many = finished(seeds=4).told[:2]
-    single = finished(seed=SEED + member, total_timesteps=WARM_UP + 2 * STEPS, checkpoint_every=0).told
+    single = finished(
+        seed=SEED + member, total_timesteps=WARM_UP + 2 * STEPS, checkpoint_every=0
+    ).told
     for row, expected in zip(many, single, strict=True):
         for name in ("episode_return", "critic_loss", "actor_loss", "value", "evaluation_return"):
-            np.testing.assert_allclose(row[name][member], expected[name][0], rtol=1e-3, err_msg=name)
+            np.testing.assert_allclose(
+                row[name][member], expected[name][0], rtol=1e-3, err_msg=name
+            )
     others = [value for i, value in enumerate(many[0]["critic_loss"]) if i != member]
     assert not np.isclose(others, many[0]["critic_loss"][member], rtol=1e-3).any(), "members differ"
 
 
 @pytest.mark.parametrize("seeds", [1, 4])
 def test_evaluation_and_checkpoints_change_no_bit(finished, seeds):
-    watched, quiet = finished(seeds=seeds), finished(seeds=seeds, evaluate_every=0, checkpoint_every=0)
+    watched, quiet = (
+        finished(seeds=seeds),
+        finished(seeds=seeds, evaluate_every=0, checkpoint_every=0),
+    )
     assert [row["evaluation_return"] for row in quiet.told[:-1]] == [None] * (CHUNKS - 1)
     assert quiet.told[-1]["evaluation_return"] == watched.told[-1]["evaluation_return"]
     assert checkpoint_steps(quiet.folder) == [TOTAL]
@@ -300,7 +329,8 @@ def test_rates_are_without_the_warm_up(monkeypatch, tmp_path):
             state.state if isinstance(state, Pending) else state, hyperparameters
         )
         return compiled._replace(
-            start=lambda keys, hyperparameters: Pending(compiled.start(keys, hyperparameters)), chunk=chunk
+            start=lambda keys, hyperparameters: Pending(compiled.start(keys, hyperparameters)),
+            chunk=chunk,
         )
 
     monkeypatch.setattr(loop, "compile_programs", with_slow_start)
@@ -323,12 +353,20 @@ cli.main()
 
 def command_line(folder: Path, seeds: int) -> list[str]:
     names = {**OPTIONS, "seeds": seeds, "time_limit": TIME_LIMIT}
-    options = [word for name, value in names.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    options = [
+        word
+        for name, value in names.items()
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
     return ["train", "pendulum", "--run-dir", str(folder), *options]
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "DDPG_JAX_CACHE": str(jax.config.jax_compilation_cache_dir), "PYTHONUNBUFFERED": "1"}
+    return {
+        **os.environ,
+        "DDPG_JAX_CACHE": str(jax.config.jax_compilation_cache_dir),
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def stop_when(folder: Path, seeds: int, chunks: int, number: int) -> tuple[int, str]:
@@ -343,7 +381,11 @@ def stop_when(folder: Path, seeds: int, chunks: int, number: int) -> tuple[int, 
     )
     try:
         deadline = time.monotonic() + 120
-        while len(read_metrics(folder)) < chunks and process.poll() is None and time.monotonic() < deadline:
+        while (
+            len(read_metrics(folder)) < chunks
+            and process.poll() is None
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.01)
         process.send_signal(number)
         output, _ = process.communicate(timeout=60)
@@ -359,12 +401,22 @@ def test_killed_and_resumed_is_bitwise_one_run(finished, tmp_path, seeds):
     code, output = stop_when(folder, seeds, middle + 2, signal.SIGKILL)
     assert code == -signal.SIGKILL, output
     rows = read_metrics(folder)
-    assert middle + 2 <= len(rows) < CHUNKS, "killed past the checkpoint in the middle, and before the end"
+    assert middle + 2 <= len(rows) < CHUNKS, (
+        "killed past the checkpoint in the middle, and before the end"
+    )
     assert not (folder / "summary.json").exists()
     kept = checkpoint_steps(folder)[-1]
     assert WARM_UP + middle * STEPS <= kept < TOTAL
     resumed = subprocess.run(
-        [sys.executable, "-m", "ddpg_jax.runs.cli.commands", "train", "--resume", "--run-dir", str(folder)],
+        [
+            sys.executable,
+            "-m",
+            "ddpg_jax.runs.cli.commands",
+            "train",
+            "--resume",
+            "--run-dir",
+            str(folder),
+        ],
         capture_output=True,
         text=True,
         env=environment(),
@@ -381,7 +433,9 @@ def test_killed_and_resumed_is_bitwise_one_run(finished, tmp_path, seeds):
     assert summary["config"] == whole.summary["config"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_the_chunk_and_saves(finished, tmp_path, number):
     folder = tmp_path / "run"
     code, output = stop_when(folder, 1, 3, number)
@@ -390,7 +444,10 @@ def test_a_signal_ends_the_chunk_and_saves(finished, tmp_path, number):
     rows = read_metrics(folder)
     steps = rows[-1]["env_steps"]
     assert WARM_UP + 3 * STEPS <= steps < TOTAL
-    assert f"stopped by {number.name} at {steps} steps and saved; go on with --resume --run-dir {folder}" in output
+    assert (
+        f"stopped by {number.name} at {steps} steps and saved; go on with --resume --run-dir {folder}"
+        in output
+    )
     assert checkpoint_steps(folder)[-1] == steps
     said: list[str] = []
     loop.run(small(), folder, resume=True, say=said.append)
@@ -400,7 +457,8 @@ def test_a_signal_ends_the_chunk_and_saves(finished, tmp_path, number):
 
 
 def test_longer_than_planned(finished, tmp_path):
-    """What decides nothing of the training may change on the way: the total, and how often it is looked at."""
+    """What decides nothing of the training may change on the way: the total, and how often it is
+    looked at."""
     half = WARM_UP + CHUNKS // 2 * STEPS
     loop.run(small(total_timesteps=half, evaluate_every=7, checkpoint_every=0), tmp_path / "run")
     loop.run(small(), tmp_path / "run", resume=True, say=lambda text: None)
@@ -412,7 +470,12 @@ def test_a_total_that_is_past_changes_nothing(tmp_path):
     short = small(total_timesteps=WARM_UP + 2 * STEPS, evaluate_every=0)
     loop.run(short, tmp_path / "run")
     with pytest.raises(RunError, match=r"already past total_timesteps=300: raise it"):
-        loop.run(small(total_timesteps=WARM_UP + STEPS), tmp_path / "run", resume=True, say=lambda text: None)
+        loop.run(
+            small(total_timesteps=WARM_UP + STEPS),
+            tmp_path / "run",
+            resume=True,
+            say=lambda text: None,
+        )
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == short.flat() | ONE
     assert len(read_metrics(tmp_path / "run")) == 2
 
@@ -426,14 +489,21 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):
         write(self, step, *arguments)
 
     monkeypatch.setattr(Checkpoints, "_write", full_at_the_second)
-    with pytest.raises(RunError, match=r"/400 could not be written .*: [\d,]+ bytes are needed, .* before it are intact"):
+    with pytest.raises(
+        RunError,
+        match=r"/400 could not be written .*: [\d,]+ bytes are needed, .* before it are intact",
+    ):
         loop.run(small(checkpoint_every=1, evaluate_every=0), tmp_path / "run")
     assert restored(tmp_path / "run")[0] == WARM_UP + STEPS
 
 
 def test_a_checkpoint_of_another_version_is_refused_in_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "FORMAT", 1)
-    loop.run(small(total_timesteps=WARM_UP + STEPS, evaluate_every=0), tmp_path / "run", say=lambda text: None)
+    loop.run(
+        small(total_timesteps=WARM_UP + STEPS, evaluate_every=0),
+        tmp_path / "run",
+        say=lambda text: None,
+    )
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     monkeypatch.undo()
     told = r"checkpoint 300 has format 1, of another version of ddpg_jax, .* format 4: go on with that version, or train anew"
@@ -441,7 +511,9 @@ def test_a_checkpoint_of_another_version_is_refused_in_a_sentence(tmp_path, monk
         loop.run(small(), tmp_path / "run", resume=True, say=lambda text: None)
     with pytest.raises(ValueError, match=told):
         evaluate.evaluate(tmp_path / "run", 3, 0)
-    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert {
+        path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()
+    } == before
 
 
 # From Python
@@ -449,36 +521,64 @@ def test_a_checkpoint_of_another_version_is_refused_in_a_sentence(tmp_path, monk
 
 def test_one_line_of_python(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    sizes = {"total_timesteps": 500, "learning_starts": 100, "steps_per_chunk": 100, "batch_size": 8, "evaluation_episodes": 2}
-    result = ddpg_jax.runs.train("pendulum", preset="default", seeds=2, tau=0.25, env_options={"time_limit": 20}, **sizes)
+    sizes = {
+        "total_timesteps": 500,
+        "learning_starts": 100,
+        "steps_per_chunk": 100,
+        "batch_size": 8,
+        "evaluation_episodes": 2,
+    }
+    result = ddpg_jax.runs.train(
+        "pendulum", preset="default", seeds=2, tau=0.25, env_options={"time_limit": 20}, **sizes
+    )
     assert result.folder.parent == Path("runs")
-    assert capsys.readouterr().out.splitlines()[0] == f"pendulum, preset default, 2 seeds -> {result.folder}"
+    assert (
+        capsys.readouterr().out.splitlines()[0]
+        == f"pendulum, preset default, 2 seeds -> {result.folder}"
+    )
     assert (result.config.hyperparameters.tau, result.config.flat() | ONE) == (
         0.25,
         json.loads((result.folder / "config.json").read_text()),
     )
     assert result.summary == json.loads((result.folder / "summary.json").read_text())
-    assert [row["env_steps"] for row in result.metrics] == result.env_steps.tolist() == [200, 300, 400, 500]
+    assert (
+        [row["env_steps"] for row in result.metrics]
+        == result.env_steps.tolist()
+        == [200, 300, 400, 500]
+    )
     assert result.returns.tolist() == [row["evaluation_return"] for row in result.metrics]
     assert result.returns.shape == (4, 2)
     observation = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 3.0]], np.float32)
     first, second = (np.asarray(result.policy(member)(observation)) for member in (0, 1))
     state = jax.tree.map(lambda x: x[1], result.agent_state)
-    np.testing.assert_allclose(second, 2.0 * result.agent.act(state, observation), rtol=1e-5)  # in N m
+    np.testing.assert_allclose(
+        second, 2.0 * result.agent.act(state, observation), rtol=1e-5
+    )  # in N m
     assert not np.allclose(first, second)
     with pytest.raises(ValueError, match="member=2: this run has 2 member"):
         result.policy(2)
 
 
 def test_python_goes_on_with_a_run_in_silence(tmp_path, capsys):
-    sizes = {"total_timesteps": 300, "learning_starts": 100, "steps_per_chunk": 100, "batch_size": 8, "evaluation_episodes": 2}
+    sizes = {
+        "total_timesteps": 300,
+        "learning_starts": 100,
+        "steps_per_chunk": 100,
+        "batch_size": 8,
+        "evaluation_episodes": 2,
+    }
     ddpg_jax.runs.train(run_dir=tmp_path / "run", progress=False, **sizes)
-    result = ddpg_jax.runs.train(run_dir=tmp_path / "run", resume=True, progress=False, total_timesteps=400)
+    result = ddpg_jax.runs.train(
+        run_dir=tmp_path / "run", resume=True, progress=False, total_timesteps=400
+    )
     assert result.env_steps.tolist() == [200, 300, 400]
     assert capsys.readouterr().out == ""
     for options, told in (
         ({"run_dir": tmp_path / "run"}, "already holds a run"),
-        ({"run_dir": tmp_path / "run", "resume": True, "env": "brax/ant"}, "env .run: pendulum, given: brax/ant"),
+        (
+            {"run_dir": tmp_path / "run", "resume": True, "env": "brax/ant"},
+            "env .run: pendulum, given: brax/ant",
+        ),
         ({"resume": True}, "needs --run-dir"),
         ({"taw": 0.1}, "preset 'default' has no taw"),
     ):
@@ -491,7 +591,12 @@ def test_python_goes_on_with_a_run_in_silence(tmp_path, capsys):
 
 def broken(first: dict[str, int], finite: dict[str, bool]) -> learner.Report:
     zero = jnp.zeros(())
-    first = {"action": health.NEVER, "actor_loss": health.NEVER, "observation": health.NEVER, "reward": health.NEVER} | first
+    first = {
+        "action": health.NEVER,
+        "actor_loss": health.NEVER,
+        "observation": health.NEVER,
+        "reward": health.NEVER,
+    } | first
     return learner.Report(
         episodes=rollout.Episodes(count=zero, return_sum=zero, length_sum=zero, broken=zero),
         metrics={},
@@ -511,9 +616,19 @@ def broken(first: dict[str, int], finite: dict[str, bool]) -> learner.Report:
             r"^reward became NaN or infinite at step 40; .* at 36 steps, is kept",
         ),
         # What was observed comes before what is learned from it in the same step.
-        ({"actor_loss": 9, "observation": 9}, {"a": True}, None, "^observation .* step 40; no checkpoint had been written"),
+        (
+            {"actor_loss": 9, "observation": 9},
+            {"a": True},
+            None,
+            "^observation .* step 40; no checkpoint had been written",
+        ),
         ({"action": 9, "observation": 9}, {"a": True}, None, "^action .* at step 40"),
-        ({}, {"actor": True, "critic": False}, None, "^parameters critic became NaN or infinite at step 999"),
+        (
+            {},
+            {"actor": True, "critic": False},
+            None,
+            "^parameters critic became NaN or infinite at step 999",
+        ),
     ],
 )
 def test_the_first_quantity_that_is_not_finite_is_named(first, finite, saved, message):
@@ -529,13 +644,22 @@ def test_finite_numbers_pass():
 
 def breaks_at_the_third_step(num_envs):
     """A device environment whose third reward is NaN."""
-    step = lambda count, action, key: (count + 1, count[None], jnp.where(count == 2, jnp.nan, 1.0), jnp.zeros((), bool))
+    step = lambda count, action, key: (
+        count + 1,
+        count[None],
+        jnp.where(count == 2, jnp.nan, 1.0),
+        jnp.zeros((), bool),
+    )
     return batch(Single(lambda key: (jnp.zeros(()), jnp.zeros(1)), step, 1), num_envs, 50)
 
 
 def test_a_warm_up_that_is_not_finite_ends_the_run_before_it_learns(tmp_path):
-    config = make_config(f"{__name__}:{breaks_at_the_third_step.__name__}", **OPTIONS | {"num_envs": 4, "hidden": (4,)})
-    sentence = r"^reward became NaN or infinite at step 12; no checkpoint had been written yet"  # 3 vector steps of 4
+    config = make_config(
+        f"{__name__}:{breaks_at_the_third_step.__name__}",
+        **OPTIONS | {"num_envs": 4, "hidden": (4,)},
+    )
+    # 3 vector steps of 4
+    sentence = r"^reward became NaN or infinite at step 12; no checkpoint had been written yet"
     with pytest.raises(RunError, match=sentence):
         loop.run(config, tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
@@ -547,5 +671,6 @@ def test_the_environments_of_an_evaluation_are_weighed_for_all_seeds(monkeypatch
     for seeds in (1, 3):
         config = make_config("pendulum", seeds=seeds)
         evaluation.evaluator(config, None, 4)
-    # Of each pendulum angle, speed, torque, steps and 3 numbers observed, and one number for all, of 4 bytes each.
+    # Of each pendulum angle, speed, torque, steps and 3 numbers observed, and one number for all,
+    # of 4 bytes each.
     assert weighed == [4 * (4 * 7 + 1), 3 * 4 * (4 * 7 + 1)]

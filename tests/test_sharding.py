@@ -1,4 +1,5 @@
-"""Many devices: on eight of a CPU what one does, and nothing but all-reduces in the loop; and how states are dealt anew."""
+"""Many devices: on eight of a CPU what one does, and nothing but all-reduces in the loop; and how
+states are dealt anew."""
 
 import dataclasses
 import functools
@@ -32,12 +33,19 @@ ROUNDS, CAPACITY = 5, 160
 def small_agent(axis_name, tau=0.05):
     # Adam blows up the rounding of a gradient that is almost 0, unless its epsilon is larger.
     actor, critic = Actor(1, hidden=(8,)), Critic(hidden=(8,), action_layer=0)
-    agent = ddpg(actor, critic, tau=tau, optimizer=functools.partial(optax.adam, eps=1e-3), axis_name=axis_name)
+    agent = ddpg(
+        actor,
+        critic,
+        tau=tau,
+        optimizer=functools.partial(optax.adam, eps=1e-3),
+        axis_name=axis_name,
+    )
     return normalize_observations(agent, axis_name=axis_name)
 
 
 def member_of(shards):
-    """One shard of a member that has 16 environments, batches of 32 rows and 160 rows of replay in all."""
+    """One shard of a member that has 16 environments, batches of 32 rows and 160 rows of replay in
+    all."""
     axis_name = sharding.DATA if shards > 1 else None
     env = envs.make("pendulum", ENVS // shards, time_limit=6)
 
@@ -45,8 +53,20 @@ def member_of(shards):
         agent = small_agent(axis_name, hyperparameters.get("tau", 0.05))
         behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
         ring, steps = replay.uniform(CAPACITY // shards, ROWS // shards), ROUNDS * ENVS // shards
-        trainer = train.make_train(agent, env, ring, behaviour, learning_starts=2, steps_per_chunk=steps, axis_name=axis_name)
-        return Member(lambda key: trainer.warm_up(trainer.init(key)), trainer.chunk, rollout.make_evaluate(agent, env))
+        trainer = train.make_train(
+            agent,
+            env,
+            ring,
+            behaviour,
+            learning_starts=2,
+            steps_per_chunk=steps,
+            axis_name=axis_name,
+        )
+        return Member(
+            lambda key: trainer.warm_up(trainer.init(key)),
+            trainer.chunk,
+            rollout.make_evaluate(agent, env),
+        )
 
     return member
 
@@ -56,7 +76,11 @@ def raw(tree):
 
 
 def same(given, expected, tolerance=2e-4):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), raw(given), raw(expected))
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance),
+        raw(given),
+        raw(expected),
+    )
 
 
 def loop_of(population, state, hyperparameters):
@@ -70,7 +94,8 @@ def loop_of(population, state, hyperparameters):
 
 
 def check_eight_devices():
-    """The loop on eight devices is that of eight shards on one; its text has all-reduces alone, and the state stays its own."""
+    """The loop on eight devices is that of eight shards on one; its text has all-reduces alone, and
+    the state stays its own."""
     mesh, key = sharding.make_mesh(data=SHARDS), jax.random.key(3)
     population = sharding.spread(member_of(SHARDS), mesh, many=False)
     programs = compiled(population, key, {})
@@ -86,7 +111,9 @@ def check_eight_devices():
         assert len(copies) == 1, "the agent is one for all, in every bit"
     assert new.replay.rows["float32"].sharding.spec == PartitionSpec(sharding.DATA)
     assert new.replay.rows["float32"].addressable_shards[0].data.shape[1] == CAPACITY // SHARDS
-    seen = {np.asarray(shard.data).tobytes() for shard in new.replay.rows["float32"].addressable_shards}
+    seen = {
+        np.asarray(shard.data).tobytes() for shard in new.replay.rows["float32"].addressable_shards
+    }
     assert len(seen) == SHARDS, "each shard has its own environments"
     statistics = new.agent.slots["normalizer"]
     assert float(statistics.count.value) == ENVS * (1 + ROUNDS), "of the observations of all shards"
@@ -96,10 +123,14 @@ def check_eight_devices():
     assert loop.collectives == {"all-reduce": 4}
     # Once a chunk: the report's sums, and the first steps at which something was not finite.
     assert program.collectives == {"all-reduce": 4 * ROUNDS + 2}
-    networks = sum(leaf.size for leaf in jax.tree.leaves((new.agent.actor.params, new.agent.critic.params)))
+    networks = sum(
+        leaf.size for leaf in jax.tree.leaves((new.agent.actor.params, new.agent.critic.params))
+    )
     assert loop.reduced_bytes == 4 * (networks + 2 * 3)
     assert not re.search(r" (infeed|outfeed|send|recv|custom-call)\(", transfers(done.as_text()))
-    own = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(raw_on_devices(new)))
+    own = sum(
+        leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(raw_on_devices(new))
+    )
     assert done.memory_analysis().alias_size_in_bytes >= own
 
     expected = on_one_device(jax.tree.map(jnp.asarray, typed(first, state)))
@@ -110,7 +141,8 @@ def check_eight_devices():
 
 @jax.jit
 def on_one_device(state):
-    """A chunk on one device: all shards act and store side by side, and one agent learns from what all of them sample."""
+    """A chunk on one device: all shards act and store side by side, and one agent learns from what
+    all of them sample."""
     agent, ring = small_agent(None), replay.uniform(CAPACITY // SHARDS, ROWS // SHARDS)
     env = envs.make("pendulum", ENVS // SHARDS, time_limit=6)
     collect = rollout.collect(env, explore(agent, noise.chain(noise.gaussian(0.1), noise.clip())))
@@ -119,13 +151,19 @@ def on_one_device(state):
     def one_round(carry, keys):
         learned, collector, stored = carry
         acting, stepping, sampling, updating = keys.T
-        collector, transition, _ = jax.vmap(collect, in_axes=(0, None, 0, 0))(collector, learned, acting, stepping)
+        collector, transition, _ = jax.vmap(collect, in_axes=(0, None, 0, 0))(
+            collector, learned, acting, stepping
+        )
         learned = agent.observe(learned, joined(transition.observation))
         stored = jax.vmap(ring.add)(stored, dataclasses.replace(transition, valid=None))
-        learned, _ = agent.update(learned, joined(jax.vmap(ring.sample)(stored, sampling)), updating[0])
+        learned, _ = agent.update(
+            learned, joined(jax.vmap(ring.sample)(stored, sampling)), updating[0]
+        )
         return (learned, collector, stored), None
 
-    keys = jax.vmap(lambda key: jax.random.split(jax.random.split(key)[0], (ROUNDS, 4)), out_axes=1)(state.key)
+    keys = jax.vmap(
+        lambda key: jax.random.split(jax.random.split(key)[0], (ROUNDS, 4)), out_axes=1
+    )(state.key)
     return jax.lax.scan(one_round, (state.agent, state.collector, state.replay), keys)[0]
 
 
@@ -138,12 +176,19 @@ def state_like(state):
 
 
 def typed(data, like):
-    return jax.tree.map(lambda x, y: jax.random.wrap_key_data(jnp.asarray(x)) if is_key(y) else x, data, like)
+    return jax.tree.map(
+        lambda x, y: jax.random.wrap_key_data(jnp.asarray(x)) if is_key(y) else x, data, like
+    )
 
 
 def transfers(text):
-    """Lines of what XLA's own kernels are not: their calls are custom calls as well on some devices."""
-    return "\n".join(line for line in text.splitlines() if "__onednn" not in line and "AllocateBuffer" not in line)
+    """Lines of what XLA's own kernels are not: their calls are custom calls as well on some
+    devices."""
+    return "\n".join(
+        line
+        for line in text.splitlines()
+        if "__onednn" not in line and "AllocateBuffer" not in line
+    )
 
 
 def check_one_global_batch():
@@ -161,18 +206,27 @@ def check_one_global_batch():
     state = jax.jit(small_agent(None).init)(jax.random.key(0), jnp.zeros(3), jnp.zeros(1))
 
     def learned(agent):
-        return lambda state, batch: agent.update(agent.observe(state, batch.observation), batch, key)[0]
+        return lambda state, batch: agent.update(
+            agent.observe(state, batch.observation), batch, key
+        )[0]
 
     whole, parts = PartitionSpec(), PartitionSpec(sharding.DATA)
     spread = jax.shard_map(
-        learned(small_agent(sharding.DATA)), mesh=mesh, in_specs=(whole, parts), out_specs=whole, check_vma=False
+        learned(small_agent(sharding.DATA)),
+        mesh=mesh,
+        in_specs=(whole, parts),
+        out_specs=whole,
+        check_vma=False,
     )
-    placed = [jax.device_put(x, NamedSharding(mesh, spec)) for x, spec in ((state, whole), (batch, parts))]
+    placed = [
+        jax.device_put(x, NamedSharding(mesh, spec)) for x, spec in ((state, whole), (batch, parts))
+    ]
     same(jax.jit(spread)(*placed), jax.jit(learned(small_agent(None)))(state, batch), 1e-5)
 
 
 def check_members_by_data():
-    """Members on one axis and shards of each on the other; each is the run of its key and number."""
+    """Members on one axis and shards of each on the other; each is the run of its key and
+    number."""
     keys, hyperparameters = members(jax.random.split(jax.random.key(5), 2), {"tau": [0.01, 0.5]})
     population = sharding.spread(member_of(2), sharding.make_mesh(members=4, data=2))
     programs = compiled(population, keys, hyperparameters)
@@ -181,7 +235,11 @@ def check_members_by_data():
     assert state.key.sharding.spec == PartitionSpec(sharding.MEMBERS, sharding.DATA)
     assert (report.episodes.count.shape, state.steps.shape) == ((4,), (4, 2))
     assert np.asarray(programs.evaluate(state.agent, keys, hyperparameters)).shape == (4, ENVS)
-    _, loop, program = loop_of(population, population.place.state(state_like(state)), population.place.members(hyperparameters))
+    _, loop, program = loop_of(
+        population,
+        population.place.state(state_like(state)),
+        population.place.members(hyperparameters),
+    )
     assert loop.collectives == {"all-reduce": 4}
     assert set(program.collectives) == {"all-reduce"}
     alone = sharding.spread(member_of(2), sharding.make_mesh(data=2), many=False)
@@ -192,11 +250,21 @@ def check_members_by_data():
 
 
 def check_evolution():
-    """Members that evolve over devices are those that evolve on one: the same parents and numbers, the same states."""
-    keys, hyperparameters = members(jax.random.split(jax.random.key(7), 2), {"tau": [0.01, 0.05, 0.1, 0.5]})
+    """Members that evolve over devices are those that evolve on one: the same parents and numbers,
+    the same states."""
+    keys, hyperparameters = members(
+        jax.random.split(jax.random.key(7), 2), {"tau": [0.01, 0.05, 0.1, 0.5]}
+    )
     found = []
-    for population in (sharding.spread(member_of(1), sharding.make_mesh(members=4)), make_population(member_of(1))):
-        programs = compiled(evolving(population, {"tau": Range(0.005, 0.5, log=True)}, fraction=0.5), keys, hyperparameters)
+    for population in (
+        sharding.spread(member_of(1), sharding.make_mesh(members=4)),
+        make_population(member_of(1)),
+    ):
+        programs = compiled(
+            evolving(population, {"tau": Range(0.005, 0.5, log=True)}, fraction=0.5),
+            keys,
+            hyperparameters,
+        )
         state, reports = programs.start(keys, hyperparameters), []
         for _ in range(2):
             state, report = programs.chunk(state, hyperparameters)
@@ -231,7 +299,9 @@ def test_a_mesh_of_more_devices_than_there_are():
 
 
 def test_the_shapes_of_shards_need_no_devices():
-    shapes = jax.eval_shape(sharding.start_of_shards(member_of(4), 4, many=False), jax.random.key(0), {})
+    shapes = jax.eval_shape(
+        sharding.start_of_shards(member_of(4), 4, many=False), jax.random.key(0), {}
+    )
     assert isinstance(shapes, learner.TrainState)
     assert shapes.replay.rows["float32"].shape == (4, CAPACITY // 4, 3 + 1 + 1 + 1 + 3)
     assert shapes.collector.observation.shape == (4, ENVS // 4, 3)
@@ -239,7 +309,8 @@ def test_the_shapes_of_shards_need_no_devices():
 
 
 def rings(make, shards, stored):
-    """A replay of each shard that has ``stored`` items, number ``1000 shard + i``, in a ring of 8."""
+    """A replay of each shard that has ``stored`` items, number ``1000 shard + i``, in a ring of
+    8."""
     ring = make(8, 2)
 
     def one(shard):
@@ -256,17 +327,30 @@ def held(state):
     """What each shard has, the oldest first."""
     rows, sizes = state.rows["float32"][..., 0], state.size
     place = lambda shard, i: (state.position[shard] - sizes[shard] + i) % rows.shape[1]
-    return [[int(rows[shard, place(shard, i)]) for i in range(sizes[shard])] for shard in range(len(sizes))]
+    return [
+        [int(rows[shard, place(shard, i)]) for i in range(sizes[shard])]
+        for shard in range(len(sizes))
+    ]
 
 
 def test_rings_are_dealt_by_age():
     state = rings(replay.uniform, 2, [11, 11])  # a ring keeps the last 8: 3 to 10
-    assert held(dealt(state, 4)) == [[4, 6, 8, 10], [1004, 1006, 1008, 1010], [3, 5, 7, 9], [1003, 1005, 1007, 1009]]
+    assert held(dealt(state, 4)) == [
+        [4, 6, 8, 10],
+        [1004, 1006, 1008, 1010],
+        [3, 5, 7, 9],
+        [1003, 1005, 1007, 1009],
+    ]
     (one,) = held(dealt(state, 1))
     assert one == [value for i in range(3, 11) for value in (1_000 + i, i)]
     new = dealt(state, 1)
-    assert (new.rows["float32"].shape, new.position.tolist(), new.size.tolist()) == ((1, 16, 1), [0], [16])
-    # Shards that hold unequally many, as where some steps were none: the oldest that does not come out even is lost.
+    assert (new.rows["float32"].shape, new.position.tolist(), new.size.tolist()) == (
+        (1, 16, 1),
+        [0],
+        [16],
+    )
+    # Shards that hold unequally many, as where some steps were none: the oldest that does not come
+    # out even is lost.
     assert held(dealt(rings(replay.uniform, 2, [3, 2]), 4)) == [[2], [1001], [1], [1000]]
     assert held(dealt(dealt(state, 4), 2)) == held(state)
 
@@ -275,13 +359,19 @@ def test_priorities_go_with_their_rows():
     state = rings(replay.prioritised, 2, [5, 5])
     leaves = state.levels[0].copy()
     leaves[:, 0, :8] = np.arange(16).reshape(2, 8) / 16
-    state = dataclasses.replace(state, levels=(leaves,), maximum=np.float32([1, 3]), samples=np.int32([7, 7]))
+    state = dataclasses.replace(
+        state, levels=(leaves,), maximum=np.float32([1, 3]), samples=np.int32([7, 7])
+    )
     new = dealt(state, 1)
     values, priorities = held(new.ring)[0], new.levels[0].reshape(-1)[:10]
-    assert [round(16 * p) for p in priorities] == [value % 1_000 + 8 * (value // 1_000) for value in values]
+    assert [round(16 * p) for p in priorities] == [
+        value % 1_000 + 8 * (value // 1_000) for value in values
+    ]
     assert (new.maximum.tolist(), new.samples.tolist()) == ([3], [7])
     wide = replay.prioritised(FANOUT * 4, 2)
-    full = jax.jit(lambda state: wide.add(state, jnp.ones((FANOUT * 4, 1))))(wide.init(jnp.zeros((1,))))
+    full = jax.jit(lambda state: wide.add(state, jnp.ones((FANOUT * 4, 1))))(
+        wide.init(jnp.zeros((1,)))
+    )
     both = dealt(jax.tree.map(lambda x: np.stack([x, x]), full), 4)
     assert [level.shape for level in both.levels] == [(4, 2, FANOUT), (4, 1, FANOUT)]
     assert both.levels[-1].sum(axis=(1, 2)).tolist() == [FANOUT * 2] * 4
@@ -296,5 +386,8 @@ def test_keys_of_new_shards_are_none_that_the_first_one_will_have():
 
 
 def test_another_replay_is_not_dealt():
-    with pytest.raises(ValueError, match="list of a replay is not known how to deal anew: go on with as many devices"):
+    with pytest.raises(
+        ValueError,
+        match="list of a replay is not known how to deal anew: go on with as many devices",
+    ):
         dealt([], 2)

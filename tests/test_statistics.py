@@ -14,12 +14,15 @@ from ddpg_jax.runs.results import plots, statistics
 
 
 def make_run(folder, evaluations, seed=0, **config):
-    """A folder with a configuration and one line per evaluation: ``{env_steps: returns or None}``."""
+    """A folder with a configuration and one line per evaluation: ``{env_steps: returns or
+    None}``."""
     folder.mkdir()
     values = next((value for value in evaluations.values() if value is not None), [0.0])
     flat = {"env": "pendulum", "preset": "default", "seed": seed, "seeds": len(values)} | config
     (folder / "config.json").write_text(json.dumps(flat))
-    rows = [{"env_steps": steps, "evaluation_return": returns} for steps, returns in evaluations.items()]
+    rows = [
+        {"env_steps": steps, "evaluation_return": returns} for steps, returns in evaluations.items()
+    ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
@@ -42,7 +45,9 @@ def test_interquartile_mean_of_each_row_or_column():
     values = np.random.default_rng(0).normal(size=(3, 12))
     expected = np.sort(values, axis=1)[:, 3:9].mean(axis=1)
     np.testing.assert_allclose(statistics.interquartile_mean(values), expected, rtol=1e-12)
-    np.testing.assert_allclose(statistics.interquartile_mean(values.T, axis=0), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        statistics.interquartile_mean(values.T, axis=0), expected, rtol=1e-12
+    )
 
 
 def test_interval_is_the_percentile_bootstrap():
@@ -120,8 +125,13 @@ def test_damaged_lines_hide_no_good_ones(tmp_path, bad):
 
 def test_repeated_and_unordered_steps_and_other_seeds(tmp_path):
     """Of each step the last line; of evaluations of other lengths those that are most."""
-    run = make_run(tmp_path / "run", {200: [2.0, 2.0], 300: [3.0, 3.0], 250: [9.0], 100: [1.0, 1.0]})
-    path, again = run / "metrics.jsonl", make_run(tmp_path / "again", {200: [5.0, 6.0]}) / "metrics.jsonl"
+    run = make_run(
+        tmp_path / "run", {200: [2.0, 2.0], 300: [3.0, 3.0], 250: [9.0], 100: [1.0, 1.0]}
+    )
+    path, again = (
+        run / "metrics.jsonl",
+        make_run(tmp_path / "again", {200: [5.0, 6.0]}) / "metrics.jsonl",
+    )
     path.write_text(path.read_text() + again.read_text())
     steps, values = curve(run)
     assert steps.tolist() == [100, 200, 300]
@@ -131,12 +141,16 @@ def test_repeated_and_unordered_steps_and_other_seeds(tmp_path):
 
 def test_a_seed_without_an_episode_hides_no_other():
     """Three seeds with 2, 0 and 1 episodes: 10 over 2, none, 3 over 1."""
-    config = make_config("pendulum", seeds=3, total_timesteps=3_000, learning_starts=1_000, steps_per_chunk=1_000)
+    config = make_config(
+        "pendulum", seeds=3, total_timesteps=3_000, learning_starts=1_000, steps_per_chunk=1_000
+    )
     count, sums = np.array([2.0, 0.0, 1.0]), np.array([10.0, 0.0, 3.0])
     episodes = Episodes(count=count, return_sum=sums, length_sum=4 * sums, broken=np.zeros(3))
     clock = Clock()
     clock.add(1.0)
-    row = metrics_row(config, Report(episodes=episodes, metrics={}, first_bad_step={}, finite={}), 1, clock, None)
+    row = metrics_row(
+        config, Report(episodes=episodes, metrics={}, first_bad_step={}, finite={}), 1, clock, None
+    )
     assert json.loads(json.dumps(row)) == row
     assert row["episode_return"] == [5.0, None, 3.0]
     assert row["episode_length"] == [20.0, None, 12.0]
@@ -162,22 +176,35 @@ def drawn(monkeypatch, folders, path):
     lines, bands = [], []
     plot, fill = Axes.plot, Axes.fill_between
     monkeypatch.setattr(
-        Axes, "plot", lambda self, x, y, **k: (lines.append((k["label"], list(x), list(y))), plot(self, x, y, **k))
+        Axes,
+        "plot",
+        lambda self, x, y, **k: (
+            lines.append((k["label"], list(x), list(y))),
+            plot(self, x, y, **k),
+        ),
     )
-    monkeypatch.setattr(Axes, "fill_between", lambda self, *a, **k: (bands.append(a), fill(self, *a, **k)))
+    monkeypatch.setattr(
+        Axes, "fill_between", lambda self, *a, **k: (bands.append(a), fill(self, *a, **k))
+    )
     plots.plot(folders, path)
     return lines, bands
 
 
 def test_plot_pools_runs_that_differ_only_in_seeds(tmp_path, monkeypatch):
-    said = {"source": "in other words", "replaced": {"tau": [0.005, 0.001]}}  # says where the numbers are from, is none
+    said = {
+        "source": "in other words",
+        "replaced": {"tau": [0.005, 0.001]},
+    }  # says where the numbers are from, is none
     runs = [
         make_run(tmp_path / "a", {100: [0.0, 2.0], 200: [4.0, 6.0], 300: [9.0, 9.0]}, seed=0),
-        make_run(tmp_path / "b", {100: [4.0], 200: [8.0]}, seed=2, **said),  # stopped earlier: only shared steps are drawn
+        make_run(
+            tmp_path / "b", {100: [4.0], 200: [8.0]}, seed=2, **said
+        ),  # stopped earlier: only shared steps are drawn
         make_run(tmp_path / "c", {100: [1.0], 200: [5.0]}, seed=0, tau=0.5),
     ]
     lines, bands = drawn(monkeypatch, runs, tmp_path / "curves.png")
-    # Three seeds: int(3 / 4) = 0 are cut, so the interquartile mean is the mean: (0 + 2 + 4) / 3, (4 + 6 + 8) / 3.
+    # Three seeds: int(3 / 4) = 0 are cut, so the interquartile mean is the mean: (0 + 2 + 4) / 3,
+    # (4 + 6 + 8) / 3.
     assert [line[1:] for line in lines] == [([100, 200], [2.0, 6.0]), ([100, 200], [1.0, 5.0])]
     assert "3 seeds" in lines[0][0]
     assert "seeds" not in lines[1][0]

@@ -1,4 +1,5 @@
-"""The studies at the tiny size of their notebook, which is run once: their figures are those that they promise."""
+"""The studies at the tiny size of their notebook, which is run once: their figures are those that
+they promise."""
 
 import itertools
 import json
@@ -10,7 +11,9 @@ from test_benchmarks import check
 from test_notebooks import FOLDER, kernel, play
 
 __all__ = ["kernel"]
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the notebooks are not here: this is not a checkout")
+pytestmark = pytest.mark.skipif(
+    not FOLDER.is_dir(), reason="the notebooks are not here: this is not a checkout"
+)
 ERRORS = ("root_mean_square_error", "overestimation")
 
 
@@ -39,7 +42,9 @@ def test_ablation(studies: Path) -> None:
     assert len(curves) == 4
     for name, each in curves.items():
         assert each["steps"][0] == 64
-        assert len(each["steps"]) == len(each["returns"]) == 23  # 176 steps are 22 chunks of 8; and the start
+        assert (
+            len(each["steps"]) == len(each["returns"]) == 23
+        )  # 176 steps are 22 chunks of 8; and the start
         assert all(len(row) == 2 for row in each["returns"])
         assert all(-2_000 < value < -100 for value in final[name]["values"])
         assert final[name]["mean"] == pytest.approx(sum(final[name]["values"]) / 2)
@@ -58,14 +63,18 @@ def test_value_estimates(studies: Path) -> None:
         assert each["states"] == [20, 20]
         # At most 0 and at least -16.27 a step; nobody balances after so few updates.
         assert all(-1_627 < value < -50 for value in each["mean_return"]["values"])
-        assert all(error >= abs(bias) for error, bias in zip(*(each[x]["values"] for x in ERRORS), strict=True))
+        assert all(
+            error >= abs(bias)
+            for error, bias in zip(*(each[x]["values"] for x in ERRORS), strict=True)
+        )
     # The first estimates of a scalar critic are near 0, so they are too high by about the return.
     over, seen = (result["DDPG"][name]["mean"] for name in ("overestimation", "mean_return"))
     assert over == pytest.approx(-seen, rel=0.3)
 
 
 def test_value_estimates_discount_what_follows() -> None:
-    """Reward 1 a step, the end after 4 steps, gamma 0.5: 1.875, 1.75, 1.5, 1 follow, and nothing from the next episode."""
+    """Reward 1 a step, the end after 4 steps, gamma 0.5: 1.875, 1.75, 1.5, 1 follow, and nothing
+    from the next episode."""
     check(
         "import jax, jax.numpy as jnp, numpy as np\n"
         "from benchmarks.studies.value_estimates import errors, visit\n"
@@ -89,7 +98,9 @@ def test_toy_mdp(studies: Path) -> None:
     assert toy["deterministic"] == {"actions": 20_000, "largest_magnitude": 0.0}
     closed = {(row["mean"], row["stddev"]): row["closed"] for row in toy["gaussian"]}
     # -phi(m / sigma) / sigma at sigma 0.2: phi(0) 0.398942, phi(1) 0.241971, phi(2.5) 0.017528.
-    assert [closed[mean, 0.2] for mean in (0.0, 0.2, 0.5)] == pytest.approx([-1.99471, -1.20985, -0.08764], rel=1e-4)
+    assert [closed[mean, 0.2] for mean in (0.0, 0.2, 0.5)] == pytest.approx(
+        [-1.99471, -1.20985, -0.08764], rel=1e-4
+    )
     for row in toy["gaussian"]:
         assert abs(row["reinforce"] - row["closed"]) <= 5 * row["standard_error"] + 1e-3
     assert set(result["one_d_toy"]) == set(result["published"]["success"])
@@ -106,7 +117,8 @@ def test_toy_mdp(studies: Path) -> None:
 
 
 def test_toy_mdp_environment() -> None:
-    """Right by 0.1 a step, left of 0 is the end with reward 1, and 50 steps are the limit; noise p acts in a share p."""
+    """Right by 0.1 a step, left of 0 is the end with reward 1, and 50 steps are the limit; noise p
+    acts in a share p."""
     check(
         "import jax, jax.numpy as jnp, numpy as np\n"
         "from benchmarks.studies.toy_mdp import environment, probabilistic\n"
@@ -135,5 +147,7 @@ def test_variance(studies: Path) -> None:
         assert each["config"]["seeds"] == 3
         widths = [b - a for a, b in itertools.pairwise(steps)]
         middles = [(a[0] + b[0]) / 2 for a, b in itertools.pairwise(curve)]
-        area = sum(width * middle for width, middle in zip(widths, middles, strict=True)) / (steps[-1] - steps[0])
+        area = sum(width * middle for width, middle in zip(widths, middles, strict=True)) / (
+            steps[-1] - steps[0]
+        )
         assert each["area_under_curve"]["values"][0] == pytest.approx(area, abs=0.01)

@@ -21,10 +21,17 @@ def test_ones_are_counted_beyond_2_to_the_24(jit):
 
 
 def test_a_long_sum_is_the_exact_one():
-    """10,000 numbers over twelve decades and of both signs: as near to their exact sum as 2^-44 of the largest partial sum."""
+    """10,000 numbers over twelve decades and of both signs: as near to their exact sum as 2^-44 of
+    the largest partial sum."""
     rng = np.random.default_rng(0)
-    numbers = (10 ** rng.uniform(-6, 6, (10_000, 3)) * rng.choice([-1, 1], (10_000, 3))).astype(np.float32)
-    scan = jax.jit(lambda xs: jax.lax.scan(lambda total, x: (accumulate(total, x), None), nothing(xs[0]), xs)[0])
+    numbers = (10 ** rng.uniform(-6, 6, (10_000, 3)) * rng.choice([-1, 1], (10_000, 3))).astype(
+        np.float32
+    )
+    scan = jax.jit(
+        lambda xs: jax.lax.scan(lambda total, x: (accumulate(total, x), None), nothing(xs[0]), xs)[
+            0
+        ]
+    )
     total = scan(numbers)
     for column in range(3):
         exact = [float(x) for x in numbers[:, column]]

@@ -1,4 +1,5 @@
-"""Sweeps: members are single runs, floats are traced, others are grouped; parts, resuming, tables, pictures and the command."""
+"""Sweeps: members are single runs, floats are traced, others are grouped; parts, resuming, tables,
+pictures and the command."""
 
 import collections
 import dataclasses
@@ -23,7 +24,15 @@ from ddpg_jax.runs.config import stored
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.programs import build, setup
-from ddpg_jax.runs.sweeps import lineage, plan, run_sweep, search_space, sweep_plots, sweep_results, table
+from ddpg_jax.runs.sweeps import (
+    lineage,
+    plan,
+    run_sweep,
+    search_space,
+    sweep_plots,
+    sweep_results,
+    table,
+)
 from ddpg_jax.types import is_key
 
 SMALL = {
@@ -47,7 +56,8 @@ def same(ours, theirs, **tolerance):
 
 @pytest.fixture
 def compiled():
-    """How often each program was compiled; the persistent cache of compiled programs does not hide one."""
+    """How often each program was compiled; the persistent cache of compiled programs does not hide
+    one."""
     counts = collections.Counter()
 
     def count(event, duration, **about):
@@ -60,7 +70,8 @@ def compiled():
 
 
 def test_sixteen_members_are_sixteen_single_runs():
-    """50 updates of each. The single runs have one program too; two of them are made again as `ddpg-jax train` makes them."""
+    """50 updates of each. The single runs have one program too; two of them are made again as
+    `ddpg-jax train` makes them."""
     rng, count = np.random.default_rng(0), 16
     vary = {
         "gamma": rng.uniform(0.8, 0.999, count),
@@ -69,20 +80,34 @@ def test_sixteen_members_are_sixteen_single_runs():
         "critic_learning_rate": 10 ** rng.uniform(-4, -2, count),
         "stddev": rng.uniform(0.05, 0.5, count),
     }
-    vary = {name: values.tolist() for name, values in vary.items()} | {"seed": list(range(5, 5 + count))}
+    vary = {name: values.tolist() for name, values in vary.items()} | {
+        "seed": list(range(5, 5 + count))
+    }
     both = lambda people: jax.jit(
-        lambda key, hyperparameters: people.chunk(people.start(key, hyperparameters), hyperparameters)
+        lambda key, hyperparameters: people.chunk(
+            people.start(key, hyperparameters), hyperparameters
+        )
     )
     many = make_config("pendulum", seeds=count, vary=vary, **SMALL)
-    together = both(build.build(many).population)(setup.member_keys(many), setup.member_hyperparameters(many))
+    together = both(build.build(many).population)(
+        setup.member_keys(many), setup.member_hyperparameters(many)
+    )
     one = both(make_population(build.member_of(many), many=False))
     for member in range(count):
         hyperparameters = {name: values[member] for name, values in vary.items() if name != "seed"}
-        alone = one(jax.random.key(5 + member), {name: jnp.float32(value) for name, value in hyperparameters.items()})
+        alone = one(
+            jax.random.key(5 + member),
+            {name: jnp.float32(value) for name, value in hyperparameters.items()},
+        )
         same(jax.tree.map(operator.itemgetter(member), together), alone, rtol=1e-3, atol=1e-4)
         if member in (0, count - 1):
             single = make_config("pendulum", seed=5 + member, **hyperparameters, **SMALL)
-            same(both(build.build(single).population)(setup.member_keys(single), {}), alone, rtol=1e-3, atol=1e-4)
+            same(
+                both(build.build(single).population)(setup.member_keys(single), {}),
+                alone,
+                rtol=1e-3,
+                atol=1e-4,
+            )
     assert one._cache_size() == 1
     assert int(together[0].agent.step[0]) == 50
 
@@ -113,31 +138,62 @@ CHANGED = {
 
 
 def floats(preset):
-    return [name for name, kind in get_type_hints(type(PRESETS[preset].hyperparameters)).items() if kind is float]
+    return [
+        name
+        for name, kind in get_type_hints(type(PRESETS[preset].hyperparameters)).items()
+        if kind is float
+    ]
 
 
 @pytest.mark.parametrize("preset", ["td3", "d4pg"])
 def test_every_float_may_differ_between_members_and_has_an_effect(preset):
-    """Member i differs from the first in number i alone; all in one program, which other values do not compile again."""
+    """Member i differs from the first in number i alone; all in one program, which other values do
+    not compile again."""
     names = floats(preset)
     hyperparameters = PRESETS[preset].hyperparameters
     several = {"num_envs": 2, "updates_per_step": 2, "n_step": 2} if preset == "d4pg" else {}
-    base = dataclasses.asdict(hyperparameters) | {"v_min": -300.0, "v_max": 0.0, "priority_exponent": 0.6, "weight_decay": 1e-3}
-    vary = {name: [base[name]] * (len(names) + 1) for name in names} | {"seed": [0] * (len(names) + 1)}
+    base = dataclasses.asdict(hyperparameters) | {
+        "v_min": -300.0,
+        "v_max": 0.0,
+        "priority_exponent": 0.6,
+        "weight_decay": 1e-3,
+    }
+    vary = {name: [base[name]] * (len(names) + 1) for name in names} | {
+        "seed": [0] * (len(names) + 1)
+    }
     for place, name in enumerate(names):
         vary[name][place + 1] = CHANGED[name]
-    wanted = make_config("pendulum", preset, seeds=len(names) + 1, vary=vary, **SMALL | several | {"steps_per_chunk": 20})
+    wanted = make_config(
+        "pendulum",
+        preset,
+        seeds=len(names) + 1,
+        vary=vary,
+        **SMALL | several | {"steps_per_chunk": 20},
+    )
     people = build.build(wanted).population
-    both = jax.jit(lambda key, hyperparameters: people.chunk(people.start(key, hyperparameters), hyperparameters)[0].agent)
+    both = jax.jit(
+        lambda key, hyperparameters: (
+            people.chunk(people.start(key, hyperparameters), hyperparameters)[0].agent
+        )
+    )
     keys, hyperparameters = setup.member_keys(wanted), setup.member_hyperparameters(wanted)
     made = raw(both(keys, hyperparameters))
-    leaves = [np.concatenate([x[member].ravel() for x in jax.tree.leaves(made)]) for member in range(len(names) + 1)]
-    assert [name for name, leaf in zip(names, leaves[1:], strict=True) if np.array_equal(leaf, leaves[0])] == []
+    leaves = [
+        np.concatenate([x[member].ravel() for x in jax.tree.leaves(made)])
+        for member in range(len(names) + 1)
+    ]
+    assert [
+        name
+        for name, leaf in zip(names, leaves[1:], strict=True)
+        if np.array_equal(leaf, leaves[0])
+    ] == []
     both(keys, {name: 0.9 * values for name, values in hyperparameters.items()})
     assert both._cache_size() == 1
 
 
-@pytest.mark.parametrize("preset", [name for name in PRESETS if PRESETS[name].only_for in (None, "pendulum")])
+@pytest.mark.parametrize(
+    "preset", [name for name in PRESETS if PRESETS[name].only_for in (None, "pendulum")]
+)
 def test_the_floats_of_every_preset_may_be_traced(preset):
     names = floats(preset)
     assert set(names) <= set(CHANGED), "say above what a new number may be changed to"
@@ -145,7 +201,13 @@ def test_the_floats_of_every_preset_may_be_traced(preset):
     several = SMALL | {"num_envs": min(own["num_envs"], 2), "steps_per_chunk": None}
     if PRESETS[preset].images:
         several |= {"env_options": {"pixels": True, "image_size": 48, "grayscale": True}}
-    wanted = make_config("pendulum", preset, seeds=2, vary={name: [own[name], CHANGED[name]] for name in names}, **several)
+    wanted = make_config(
+        "pendulum",
+        preset,
+        seeds=2,
+        vary={name: [own[name], CHANGED[name]] for name in names},
+        **several,
+    )
     built = build.build(wanted)
     hyperparameters = setup.member_hyperparameters(wanted)
     assert set(hyperparameters) == set(names)
@@ -196,23 +258,51 @@ def test_what_a_number_goes_through(given, kind, found):
         ({"tau": "0.1,0.2"}, {"draws": 3}, "draws=3: there is nothing to draw"),
         ({"hidden": "8x8,0x8"}, {}, r"hidden=\(0, 8\): give the width"),
         ({"tau": "0.1,0.2"}, {"evolve": {}}, "members evolve within ranges of floats, and tau"),
-        ({"batch_size": "uniform:1:9"}, {"draws": 2, "evolve": {}}, "within ranges of floats, and batch_size"),
-        ({"tau": "log:1e-3:1e-1"}, {"draws": 4, "evolve": {"speed": 1}}, "evolve has 'speed': it takes ranges, fraction"),
-        ({"tau": "log:1e-3:1e-1"}, {"draws": 4, "evolve": {"fraction": 2.0}}, "fraction=2.0: must be between 0 and 0.5"),
-        ({"tau": "log:1e-3:1e-1"}, {"draws": 1, "evolve": {}}, "evolution needs at least two members"),
-        ({"tau": "log:1e-3:1e-1"}, {"draws": 4, "evolve": {}, "memory": 1}, "4 members evolve together, but 1 fit into memory"),
-        ({"tau": "log:1e-3:1e-1:400", "gamma": "uniform:0:1:400"}, {}, "160,000 settings: at most 100,000"),
+        (
+            {"batch_size": "uniform:1:9"},
+            {"draws": 2, "evolve": {}},
+            "within ranges of floats, and batch_size",
+        ),
+        (
+            {"tau": "log:1e-3:1e-1"},
+            {"draws": 4, "evolve": {"speed": 1}},
+            "evolve has 'speed': it takes ranges, fraction",
+        ),
+        (
+            {"tau": "log:1e-3:1e-1"},
+            {"draws": 4, "evolve": {"fraction": 2.0}},
+            "fraction=2.0: must be between 0 and 0.5",
+        ),
+        (
+            {"tau": "log:1e-3:1e-1"},
+            {"draws": 1, "evolve": {}},
+            "evolution needs at least two members",
+        ),
+        (
+            {"tau": "log:1e-3:1e-1"},
+            {"draws": 4, "evolve": {}, "memory": 1},
+            "4 members evolve together, but 1 fit into memory",
+        ),
+        (
+            {"tau": "log:1e-3:1e-1:400", "gamma": "uniform:0:1:400"},
+            {},
+            "160,000 settings: at most 100,000",
+        ),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused_in_a_sentence(values, options, message, tmp_path):
     with pytest.raises(ValueError, match=message) as error:
-        run_sweep.sweep("pendulum", values, run_dir=tmp_path / "sweep", progress=False, **SMALL | options)
+        run_sweep.sweep(
+            "pendulum", values, run_dir=tmp_path / "sweep", progress=False, **SMALL | options
+        )
     assert "\n" not in str(error.value)
     assert not (tmp_path / "sweep").exists()
 
 
 def test_members_of_one_program_train_together():
-    made = plan.make_plan("pendulum", {"tau": [0.1, 0.2], "batch-size": "4,8"}, seeds=3, **SMALL | {"seed": 7})
+    made = plan.make_plan(
+        "pendulum", {"tau": [0.1, 0.2], "batch-size": "4,8"}, seeds=3, **SMALL | {"seed": 7}
+    )
     assert [member.member for member in made.members] == list(range(12))
     assert [member.seed for member in made.members] == [7, 8, 9] * 4
     assert made.members[4].hyperparameters == {"tau": 0.1, "batch_size": 8}
@@ -223,15 +313,26 @@ def test_members_of_one_program_train_together():
     assert made.parts[1].options["vary"] == {"tau": [0.1] * 3 + [0.2] * 3, "seed": [7, 8, 9] * 2}
     assert plan.Plan.of(json.loads(json.dumps(made.json()))).json() == made.json()
     drawn = [
-        plan.make_plan("pendulum", {"tau": "log:1e-3:1e-1", "n_step": "uniform:1:3"}, draws=6, **SMALL | {"seed": seed})
+        plan.make_plan(
+            "pendulum",
+            {"tau": "log:1e-3:1e-1", "n_step": "uniform:1:3"},
+            draws=6,
+            **SMALL | {"seed": seed},
+        )
         for seed in (0, 0, 1)
     ]
     assert drawn[0] == drawn[1]
     hyperparameters = [[member.hyperparameters for member in one.members] for one in drawn]
     assert hyperparameters[0] != hyperparameters[2]
-    assert all(1e-3 <= each["tau"] <= 1e-1 and each["n_step"] in (1, 2, 3) for each in hyperparameters[0])
-    assert {part.options["n_step"] for part in drawn[0].parts} == {each["n_step"] for each in hyperparameters[0]}
-    host = plan.make_plan("gymnasium/Pendulum-v1", {"tau": [0.1, 0.2]}, seeds=2, total_timesteps=2_000)
+    assert all(
+        1e-3 <= each["tau"] <= 1e-1 and each["n_step"] in (1, 2, 3) for each in hyperparameters[0]
+    )
+    assert {part.options["n_step"] for part in drawn[0].parts} == {
+        each["n_step"] for each in hyperparameters[0]
+    }
+    host = plan.make_plan(
+        "gymnasium/Pendulum-v1", {"tau": [0.1, 0.2]}, seeds=2, total_timesteps=2_000
+    )
     assert [(part.options["tau"], part.options["seed"], part.members) for part in host.parts] == [
         (0.1, 0, [0]),
         (0.1, 1, [1]),
@@ -245,7 +346,8 @@ SHORT = SMALL | {"total_timesteps": 250, "checkpoint_every": 1}
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """Two values of tau, two of a learning rate, of which one breaks members down, and two seeds: 8 members, 3 at a time."""
+    """Two values of tau, two of a learning rate, of which one breaks members down, and two seeds: 8
+    members, 3 at a time."""
     folder = tmp_path_factory.mktemp("swept") / "sweep"
     counts = collections.Counter()
 
@@ -258,7 +360,9 @@ def swept(tmp_path_factory):
     jax.monitoring.register_event_duration_secs_listener(count)
     try:
         values = {"tau": [0.005, 0.05], "critic_learning_rate": [1e-3, 3e38]}
-        made = ddpg_jax.runs.sweep("pendulum", values, seeds=2, memory=3 * needed, run_dir=folder, progress=False, **SHORT)
+        made = ddpg_jax.runs.sweep(
+            "pendulum", values, seeds=2, memory=3 * needed, run_dir=folder, progress=False, **SHORT
+        )
     finally:
         jax.monitoring.unregister_event_duration_listener(count)
     return made, counts
@@ -268,7 +372,9 @@ def test_a_population_that_does_not_fit_is_parts_of_one_program(swept):
     made, counts = swept
     parts = sorted(path.name for path in made.folder.glob("part-*"))
     assert parts == ["part-0", "part-1", "part-2"]
-    assert (counts["jit(chunk)"], counts["jit(start)"], counts["jit(evaluate)"]) == (1, 1, 1), counts
+    assert (counts["jit(chunk)"], counts["jit(start)"], counts["jit(evaluate)"]) == (1, 1, 1), (
+        counts
+    )
     assert [one["member"] for one in made.members] == list(range(8))
     assert [(one["run"], one["place"]) for one in made.members[4:]] == [
         ("part-1", 1),
@@ -283,10 +389,15 @@ def test_who_breaks_down_leaves_the_others(swept):
     made, _ = swept
     broken = [one["hyperparameters"]["critic_learning_rate"] > 1 for one in made.members]
     assert [one["final_return"] is None for one in made.members] == broken
-    assert made.best["final_return"] == max(one["final_return"] for one in made.members if one["final_return"] is not None)
+    assert made.best["final_return"] == max(
+        one["final_return"] for one in made.members if one["final_return"] is not None
+    )
     assert [None in each["returns"] for each in made.settings] == [False, False, True, True]
     json.loads((made.folder / "members.json").read_text(), parse_constant=pytest.fail)
-    json.loads((made.folder / "part-0" / "metrics.jsonl").read_text().splitlines()[-1], parse_constant=pytest.fail)
+    json.loads(
+        (made.folder / "part-0" / "metrics.jsonl").read_text().splitlines()[-1],
+        parse_constant=pytest.fail,
+    )
     steps, returns = made.curve(0)
     assert steps.tolist() == [150, 200, 250]
     assert np.isfinite(returns).all()
@@ -295,7 +406,9 @@ def test_who_breaks_down_leaves_the_others(swept):
     text = CliRunner().invoke(commands.main, ["evaluate", str(made.folder), "--episodes", "3"])
     told = json.loads(text.output)
     assert [value is None for value in told["returns"]] == broken
-    assert told["mean_return"] == pytest.approx(np.mean([value for value in told["returns"] if value is not None]))
+    assert told["mean_return"] == pytest.approx(
+        np.mean([value for value in told["returns"] if value is not None])
+    )
 
 
 def test_a_member_of_a_sweep_is_found(swept, tmp_path):
@@ -305,10 +418,16 @@ def test_a_member_of_a_sweep_is_found(swept, tmp_path):
     everyone = json.loads(call("evaluate", made.folder / "part-1", "--episodes", 3).output)
     assert alone["returns"] == everyone["returns"][1:2]
     assert call("export", made.folder, "--member", 4, "--out", tmp_path / "four").exit_code == 0
-    assert call("export", made.folder / "part-1", "--member", 1, "--out", tmp_path / "one").exit_code == 0
+    assert (
+        call("export", made.folder / "part-1", "--member", 1, "--out", tmp_path / "one").exit_code
+        == 0
+    )
     assert call("export", made.folder, "--out", tmp_path / "best").exit_code == 0
     seen = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
-    acts = [export.deserialize(bytearray((tmp_path / name).read_bytes())).call(seen) for name in ("four", "one", "best")]
+    acts = [
+        export.deserialize(bytearray((tmp_path / name).read_bytes())).call(seen)
+        for name in ("four", "one", "best")
+    ]
     np.testing.assert_array_equal(acts[0], acts[1])
     np.testing.assert_array_equal(acts[2], made.policy(made.best["member"])(seen))
     assert np.array_equal(acts[0], acts[2]) == (made.best["member"] == 4)
@@ -322,12 +441,17 @@ def test_a_table_and_pictures_of_a_sweep(swept, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "8 members, 4 settings" in lines[0]
     first = next(line for line in lines if f"{np.mean(made.settings[0]['returns']):,.1f}" in line)
-    assert lines.index(first) < next(place for place, line in enumerate(lines) if "broke down" in line)
+    assert lines.index(first) < next(
+        place for place, line in enumerate(lines) if "broke down" in line
+    )
     for name in ("sweep.png", "curves.png"):
         assert imread(made.folder / name).std() > 0.02
     drawn = [
         made.members,
-        *([{**one, "hyperparameters": hyperparameters(one)} for one in made.members] for hyperparameters in OTHERS),
+        *(
+            [{**one, "hyperparameters": hyperparameters(one)} for one in made.members]
+            for hyperparameters in OTHERS
+        ),
     ]
     kinds = [sweep_plots.sweep(members).axes[0] for members in drawn]
     assert [bool(axis.images) for axis in kinds] == [True, False, False, False]
@@ -337,12 +461,18 @@ def test_a_table_and_pictures_of_a_sweep(swept, capsys):
 OTHERS = (
     lambda one: {"tau": one["hyperparameters"]["tau"]},
     lambda one: {"tau": 10.0 ** -one["member"], "gamma": 0.9 + one["member"] / 100},
-    lambda one: {"tau": 10.0 ** -one["member"], "gamma": 0.9, "hidden": [8] * (one["member"] + 1), "layer_norm": True},
+    lambda one: {
+        "tau": 10.0 ** -one["member"],
+        "gamma": 0.9,
+        "hidden": [8] * (one["member"] + 1),
+        "layer_norm": True,
+    },
 )
 
 
 def test_a_sweep_goes_on_where_it_was_ended(swept, tmp_path, compiled):
-    """One part is whole, one was ended in its middle, one was not begun; and then all go on for longer."""
+    """One part is whole, one was ended in its middle, one was not begun; and then all go on for
+    longer."""
     made, _ = swept
     folder = tmp_path / "sweep"
     shutil.copytree(made.folder, folder)
@@ -355,7 +485,9 @@ def test_a_sweep_goes_on_where_it_was_ended(swept, tmp_path, compiled):
     assert told[0].read_bytes() == told[1].read_bytes()
     with pytest.raises(ValueError, match="leave out what chooses them"):
         ddpg_jax.runs.sweep(None, {"tau": [0.1]}, resume=True, run_dir=folder)
-    with pytest.raises(ValueError, match=r"another configuration: batch_size \(sweep: 8, given: 9\)"):
+    with pytest.raises(
+        ValueError, match=r"another configuration: batch_size \(sweep: 8, given: 9\)"
+    ):
         ddpg_jax.runs.sweep(resume=True, run_dir=folder, batch_size=9)
     with pytest.raises(ValueError, match="already holds a sweep"):
         ddpg_jax.runs.sweep("pendulum", {"tau": [0.1]}, run_dir=folder, **SHORT)
@@ -366,12 +498,17 @@ def test_a_sweep_goes_on_where_it_was_ended(swept, tmp_path, compiled):
 def test_a_sweep_is_over_the_devices_that_are_asked_for():
     """They divide the members of a part, not the one setting."""
     rates = {"actor_learning_rate": "log:1e-5:1e-1"}
-    for asked, expected in (({"devices": 8}, "members=4,data=2"), ({"mesh": "members=2"}, "members=2,data=1")):
+    for asked, expected in (
+        ({"devices": 8}, "members=4,data=2"),
+        ({"mesh": "members=2"}, "members=2,data=1"),
+    ):
         made = plan.make_plan("pendulum", rates, draws=4, num_envs=2, **asked)
         (part,) = made.parts
         assert made.config(part, {}).mesh == expected
         assert made.config(part, {"devices": 1}).mesh == "members=1,data=1"  # goes on so
-    with pytest.raises(ValueError, match="mesh=members=3 is members=3, which does not divide seeds=4"):
+    with pytest.raises(
+        ValueError, match="mesh=members=3 is members=3, which does not divide seeds=4"
+    ):
         plan.make_plan("pendulum", rates, draws=4, mesh="members=3")
 
 
@@ -382,9 +519,15 @@ def test_evolution_is_resumed_bit_for_bit_and_its_lineage_kept(tmp_path, monkeyp
     shared = run_sweep._Programs()  # compiled once for all three
     monkeypatch.setattr(run_sweep, "_Programs", lambda: shared)
     options = {"draws": 5, "evolve": {"fraction": 0.4}, "progress": False, **SHORT, "keep": 10}
-    whole = ddpg_jax.runs.sweep("pendulum", EVOLVED, run_dir=tmp_path / "whole", **options | {"total_timesteps": 350})
-    ddpg_jax.runs.sweep("pendulum", EVOLVED, run_dir=tmp_path / "halves", **options | {"total_timesteps": 250})
-    halves = ddpg_jax.runs.sweep(resume=True, run_dir=tmp_path / "halves", total_timesteps=350, progress=False)
+    whole = ddpg_jax.runs.sweep(
+        "pendulum", EVOLVED, run_dir=tmp_path / "whole", **options | {"total_timesteps": 350}
+    )
+    ddpg_jax.runs.sweep(
+        "pendulum", EVOLVED, run_dir=tmp_path / "halves", **options | {"total_timesteps": 250}
+    )
+    halves = ddpg_jax.runs.sweep(
+        resume=True, run_dir=tmp_path / "halves", total_timesteps=350, progress=False
+    )
     assert halves.members == whole.members
     states = [restored(tmp_path / name / "part-0") for name in ("whole", "halves")]
     jax.tree.map(np.testing.assert_array_equal, *states)
@@ -394,10 +537,17 @@ def test_evolution_is_resumed_bit_for_bit_and_its_lineage_kept(tmp_path, monkeyp
     assert made["parent"][0] == list(range(5))
     assert any(parents != list(range(5)) for parents in made["parent"])
     for before, parents, now in zip(
-        made["hyperparameters"]["gamma"], made["parent"][1:], made["hyperparameters"]["gamma"][1:], strict=False
+        made["hyperparameters"]["gamma"],
+        made["parent"][1:],
+        made["hyperparameters"]["gamma"][1:],
+        strict=False,
     ):
-        assert [now[i] for i in range(5) if parents[i] == i] == [before[i] for i in range(5) if parents[i] == i]
-    assert [one["hyperparameters"]["gamma"] for one in whole.members] == made["hyperparameters"]["gamma"][-1]
+        assert [now[i] for i in range(5) if parents[i] == i] == [
+            before[i] for i in range(5) if parents[i] == i
+        ]
+    assert [one["hyperparameters"]["gamma"] for one in whole.members] == made["hyperparameters"][
+        "gamma"
+    ][-1]
     assert [one["seed"] for one in whole.members] == list(range(5))
     assert lineage._ancestors([[0, 1, 2], [2, 1, 2], [0, 0, 2]], 1) == [2, 0, 1]
     assert imread(whole.folder / "lineage.png").std() > 0.02
@@ -416,7 +566,10 @@ def restored(folder):
     ("words", "message"),
     [
         (["--set", "tau"], "--set tau: give NAME=VALUES"),
-        (["--set", "tau=0.1,0.2", "--pbt-fraction", "0.3"], "--pbt-fraction is of no use without --pbt"),
+        (
+            ["--set", "tau=0.1,0.2", "--pbt-fraction", "0.3"],
+            "--pbt-fraction is of no use without --pbt",
+        ),
         (["--set", "tau=log:1e-3:1e-1"], "say how often by --draws"),
         (["--resume"], "--resume needs --run-dir"),
         ([], "give --set NAME=VALUES"),

@@ -12,7 +12,8 @@ from ddpg_jax.runs.console import signals
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
-# One call that comes back to Python after minutes and does not hold its lock, as XLA does not; no signal breaks it off.
+# One call that comes back to Python after minutes and does not hold its lock, as XLA does not; no
+# signal breaks it off.
 IN_C = "print('ready', flush=True); hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)"
 IN_PYTHON = "print('ready', flush=True); time.sleep(30)"
 
@@ -30,7 +31,9 @@ except terminal.Interrupted as stop:
 except KeyboardInterrupt:
     sys.exit(130)
 """
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def all_of(process: subprocess.Popen) -> tuple[str, str]:
@@ -73,7 +76,9 @@ def test_a_signal_is_not_lost_in_a_callback():
 
 
 def test_a_signal_that_was_lost_is_told_to_the_run_that_began_meanwhile():
-    lost = "try: print('ready', flush=True); time.sleep(30)\n        except terminal.Interrupted: pass"
+    lost = (
+        "try: print('ready', flush=True); time.sleep(30)\n        except terminal.Interrupted: pass"
+    )
     run = "with terminal.stopping() as stop:\n            while not stop: time.sleep(0.01)\n        print(stop)"
     assert ended(child(f"{lost}\n        {run}"), signal.SIGINT) == (0, "[2]\n", "")
 
@@ -111,12 +116,20 @@ def test_what_was_before_is_after():
     assert signal.set_wakeup_fd(-1) == -1
 
 
-@pytest.mark.parametrize(("call", "code", "told"), [("answer", 1, "could not be printed (No space left"), ("say", 0, "")])
+@pytest.mark.parametrize(
+    ("call", "code", "told"), [("answer", 1, "could not be printed (No space left"), ("say", 0, "")]
+)
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a disk that is always full")
 def test_a_full_disk_loses_an_answer_but_not_a_sentence(call, code, told):
     with open("/dev/full", "w") as full:
         script = f"from ddpg_jax.runs import terminal\nterminal.{call}('x')"
-        run = subprocess.run([sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        run = subprocess.run(
+            [sys.executable, "-c", script],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert run.returncode == code, run.stderr
     assert told in run.stderr
     assert "Exception ignored" not in run.stderr
@@ -127,7 +140,9 @@ def test_a_full_disk_loses_an_answer_but_not_a_sentence(call, code, told):
 def test_a_reader_that_has_gone_has_what_it_wanted(call):
     script = f"import sys\nfrom ddpg_jax.runs import terminal\nsys.stdin.read()\nfor _ in range(3): terminal.{call}('x')"
     command = [sys.executable, "-c", script]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         process.stdout.close()
         process.stdout = None

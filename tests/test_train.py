@@ -30,13 +30,18 @@ def exploring(agent):
 def make(agent=None, env=None, capacity=CAPACITY, build=replay.uniform, **options):
     agent = make_agent() if agent is None else agent
     env = envs.make("pendulum", E, time_limit=13) if env is None else env
-    options = {"learning_starts": LEARNING_STARTS, "updates_per_step": UPDATES, "steps_per_chunk": LENGTH * E} | options
+    options = {
+        "learning_starts": LEARNING_STARTS,
+        "updates_per_step": UPDATES,
+        "steps_per_chunk": LENGTH * E,
+    } | options
     return train.make_train(agent, env, build(capacity, 8), exploring(agent), **options)
 
 
 @pytest.fixture(scope="module")
 def program():
-    """The three functions compiled, and the agent's traces: ``(train, init, warm_up, chunk, traces)``."""
+    """The three functions compiled, and the agent's traces: ``(train, init, warm_up, chunk,
+    traces)``."""
     agent, traces = make_agent(), []
 
     def update(state, batch, key):
@@ -44,7 +49,13 @@ def program():
         return agent.update(state, batch, key)
 
     functions = make(agent._replace(update=update))
-    return functions, jax.jit(functions.init), jax.jit(functions.warm_up), jax.jit(functions.chunk, donate_argnums=0), traces
+    return (
+        functions,
+        jax.jit(functions.init),
+        jax.jit(functions.warm_up),
+        jax.jit(functions.chunk, donate_argnums=0),
+        traces,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -81,18 +92,27 @@ def assert_same(one, other):
 
 def assert_close(one, other, rtol=1e-4, atol=1e-5):
     raw = lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(raw(x), raw(y), rtol=rtol, atol=atol), one, other)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(raw(x), raw(y), rtol=rtol, atol=atol), one, other
+    )
 
 
 def test_chunk_is_the_host_loop(warm, after):
-    """The same steps one by one, with the same keys. Within float32's rounding: XLA fuses the two programs differently."""
+    """The same steps one by one, with the same keys. Within float32's rounding: XLA fuses the two
+    programs differently."""
     agent, env = make_agent(), envs.make("pendulum", E, time_limit=13)
     behaviour, ring = exploring(agent), replay.uniform(CAPACITY, 8)
-    act, step, add, sample, update = map(jax.jit, (behaviour.act, env.step, ring.add, ring.sample, agent.update))
+    act, step, add, sample, update = map(
+        jax.jit, (behaviour.act, env.step, ring.add, ring.sample, agent.update)
+    )
 
     state = put(warm)
     learner, buffer, acting = state.agent, state.replay, state.collector.behaviour
-    env_state, observation, reset = state.collector.env_state, state.collector.observation, state.collector.reset
+    env_state, observation, reset = (
+        state.collector.env_state,
+        state.collector.observation,
+        state.collector.reset,
+    )
     scan_key, next_key = jax.random.split(state.key)
     keys = jax.random.split(scan_key, (LENGTH, 2 + 2 * UPDATES))
     rewards, dones, logged = [], [], []
@@ -129,8 +149,15 @@ def test_chunk_is_the_host_loop(warm, after):
 
     assert set(report.metrics) == set(logged[0])
     for name, value in report.metrics.items():
-        np.testing.assert_allclose(value, np.mean([metrics[name] for metrics in logged]), rtol=1e-3, atol=1e-5)
-    running, steps, returns, lengths = warm.collector.episode_return.copy(), warm.collector.episode_length.copy(), [], []
+        np.testing.assert_allclose(
+            value, np.mean([metrics[name] for metrics in logged]), rtol=1e-3, atol=1e-5
+        )
+    running, steps, returns, lengths = (
+        warm.collector.episode_return.copy(),
+        warm.collector.episode_length.copy(),
+        [],
+        [],
+    )
     for t in range(LENGTH):
         running, steps = running + rewards[t], steps + 1
         returns += running[dones[t]].tolist()
@@ -143,14 +170,33 @@ def test_chunk_is_the_host_loop(warm, after):
 
 
 def host_loop(state, agent, env, ring, behaviour, window, rounds, collect_steps, updates):
-    """``rounds`` of ``collect_steps`` vector steps, ``updates`` updates and an adaptation if there is one, call by call."""
-    act, step, add, sample, update = map(jax.jit, (behaviour.act, env.step, ring.add, ring.sample, agent.update))
-    push = (lambda window_state, transition, done: (window_state, transition)) if window is None else jax.jit(window.push)
-    learner, buffer, acting, kept = state.agent, state.replay, state.collector.behaviour, state.window
-    env_state, observation, reset = state.collector.env_state, state.collector.observation, state.collector.reset
+    """``rounds`` of ``collect_steps`` vector steps, ``updates`` updates and an adaptation if there
+    is one, call by call."""
+    act, step, add, sample, update = map(
+        jax.jit, (behaviour.act, env.step, ring.add, ring.sample, agent.update)
+    )
+    push = (
+        (lambda window_state, transition, done: (window_state, transition))
+        if window is None
+        else jax.jit(window.push)
+    )
+    learner, buffer, acting, kept = (
+        state.agent,
+        state.replay,
+        state.collector.behaviour,
+        state.window,
+    )
+    env_state, observation, reset = (
+        state.collector.env_state,
+        state.collector.observation,
+        state.collector.reset,
+    )
     scan_key, next_key = jax.random.split(state.key)
     adapts = behaviour.adapt is not None
-    keys, logged = jax.random.split(scan_key, (rounds, 2 * collect_steps + 2 * updates + adapts)), []
+    keys, logged = (
+        jax.random.split(scan_key, (rounds, 2 * collect_steps + 2 * updates + adapts)),
+        [],
+    )
     for left in map(iter, keys):
         for _ in range(collect_steps):
             action, acting = act(acting, learner, observation, next(left), reset)
@@ -175,38 +221,74 @@ def host_loop(state, agent, env, ring, behaviour, window, rounds, collect_steps,
             logged.append({name: np.mean(value) for name, value in metrics.items()})
         if adapts:
             drawn = sample(buffer, next(left))
-            acting = jax.jit(behaviour.adapt)(acting, learner, drawn if ring.update is None else drawn.batch)
+            acting = jax.jit(behaviour.adapt)(
+                acting, learner, drawn if ring.update is None else drawn.batch
+            )
         assert not list(left)  # every key was used
-    collector = state.collector.replace(env_state=env_state, observation=observation, reset=reset, behaviour=acting)
+    collector = state.collector.replace(
+        env_state=env_state, observation=observation, reset=reset, behaviour=acting
+    )
     steps = state.steps + rounds * collect_steps
-    return state.replace(agent=learner, replay=buffer, collector=collector, window=kept, key=next_key, steps=steps), logged
+    return state.replace(
+        agent=learner, replay=buffer, collector=collector, window=kept, key=next_key, steps=steps
+    ), logged
 
 
 @pytest.mark.parametrize(
     ("algorithm", "build", "n_step", "collect_steps", "updates", "adapts"),
-    [(agents.ddpg, replay.uniform, None, 2, 1, False), (agents.td3, replay.prioritised, 3, 2, 3, True)],
+    [
+        (agents.ddpg, replay.uniform, None, 2, 1, False),
+        (agents.td3, replay.prioritised, 3, 2, 3, True),
+    ],
     ids=["two steps, one update", "a policy delay, prioritised, n-step, parameter noise"],
 )
-def test_chunk_with_options_is_the_host_loop(algorithm, build, n_step, collect_steps, updates, adapts):
-    agent, env, ring = make_agent(algorithm), envs.make("pendulum", E, time_limit=5), build(CAPACITY, 8)
-    behaviour = parameter_noise(agent, env, 0.2, adapt_every=collect_steps) if adapts else exploring(agent)
+def test_chunk_with_options_is_the_host_loop(
+    algorithm, build, n_step, collect_steps, updates, adapts
+):
+    agent, env, ring = (
+        make_agent(algorithm),
+        envs.make("pendulum", E, time_limit=5),
+        build(CAPACITY, 8),
+    )
+    behaviour = (
+        parameter_noise(agent, env, 0.2, adapt_every=collect_steps) if adapts else exploring(agent)
+    )
     window = None if n_step is None else returns.n_step(n_step, 0.99)
-    options = {"learning_starts": LEARNING_STARTS, "updates_per_step": updates, "collect_steps": collect_steps}
+    options = {
+        "learning_starts": LEARNING_STARTS,
+        "updates_per_step": updates,
+        "collect_steps": collect_steps,
+    }
     rounds = 7
     functions = train.make_train(
-        agent, env, ring, behaviour, steps_per_chunk=rounds * collect_steps * E, window=window, **options
+        agent,
+        env,
+        ring,
+        behaviour,
+        steps_per_chunk=rounds * collect_steps * E,
+        window=window,
+        **options,
     )
     warm = host(jax.jit(lambda key: functions.warm_up(functions.init(key)))(jax.random.key(0)))
     new, report = jax.jit(functions.chunk)(put(warm))
-    expected, logged = host_loop(put(warm), agent, env, ring, behaviour, window, rounds, collect_steps, updates)
-    sums = {"episode_return": new.collector.episode_return, "episode_length": new.collector.episode_length}
+    expected, logged = host_loop(
+        put(warm), agent, env, ring, behaviour, window, rounds, collect_steps, updates
+    )
+    sums = {
+        "episode_return": new.collector.episode_return,
+        "episode_length": new.collector.episode_length,
+    }
     assert_close(new, expected.replace(collector=expected.collector.replace(**sums)))
     assert new.agent.step == rounds * updates
-    assert new.steps == 8 + (n_step or 1) - 1 + rounds * collect_steps  # 30 rounded up are 8 vector steps; then the window
+    assert (
+        new.steps == 8 + (n_step or 1) - 1 + rounds * collect_steps
+    )  # 30 rounded up are 8 vector steps; then the window
     assert len(logged) == rounds * updates
     assert set(report.metrics) == set(logged[0])
     for name, value in report.metrics.items():
-        np.testing.assert_allclose(value, np.mean([metrics[name] for metrics in logged]), rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(
+            value, np.mean([metrics[name] for metrics in logged]), rtol=1e-3, atol=1e-5
+        )
     if build is replay.prioritised:
         assert new.replay.samples == rounds * updates
         written = np.asarray(new.replay.levels[0]).ravel()[: new.replay.ring.size]
@@ -218,14 +300,18 @@ def test_chunk_with_options_is_the_host_loop(algorithm, build, n_step, collect_s
 
 
 def telling():
-    """Its observation tells which episode it is and where in it: 1000 * number + 500 * kind + steps; its reward is steps + 1.
+    """Its observation tells which episode it is and where in it: 1000 * number + 500 * kind +
+    steps; its reward is steps + 1.
 
     Kind 1 terminates with its third step; kind 0 goes on until the time limit.
     """
 
     def reset(key):
         number_key, kind_key = jax.random.split(key)
-        number, kind = jax.random.randint(number_key, (), 1, 8000), jax.random.bernoulli(kind_key).astype(jnp.int32)
+        number, kind = (
+            jax.random.randint(number_key, (), 1, 8000),
+            jax.random.bernoulli(kind_key).astype(jnp.int32),
+        )
         state = (1000 * number + 500 * kind).astype(jnp.float32)
         return state, state[None]
 
@@ -237,12 +323,21 @@ def telling():
 
 
 def listener():
-    """An agent that acts 0, learns nothing, and writes down what it is told to observe: ``[64, E]`` in a slot."""
+    """An agent that acts 0, learns nothing, and writes down what it is told to observe: ``[64, E]``
+    in a slot."""
 
     def init(key, observation, action):
-        networks = [NetworkState(params=jnp.zeros(1), target_params=jnp.zeros(1), opt_state=()) for _ in range(2)]
+        networks = [
+            NetworkState(params=jnp.zeros(1), target_params=jnp.zeros(1), opt_state=())
+            for _ in range(2)
+        ]
         heard = (jnp.zeros((64, E)), jnp.zeros((), jnp.int32))
-        return AgentState(actor=networks[0], critic=networks[1], step=jnp.zeros((), jnp.int32), slots={"heard": heard})
+        return AgentState(
+            actor=networks[0],
+            critic=networks[1],
+            step=jnp.zeros((), jnp.int32),
+            slots={"heard": heard},
+        )
 
     def update(state, batch, key, weight=None):
         return state.replace(step=state.step + 1), {"td_error": batch.reward}
@@ -251,7 +346,9 @@ def listener():
         heard, count = state.slots["heard"]
         return state.replace(slots={"heard": (heard.at[count].set(observation[:, 0]), count + 1)})
 
-    return Agent(init, lambda state, observation: jnp.zeros((*observation.shape[:-1], 1)), update, observe)
+    return Agent(
+        init, lambda state, observation: jnp.zeros((*observation.shape[:-1], 1)), update, observe
+    )
 
 
 def told(program):
@@ -261,11 +358,19 @@ def told(program):
     return host(begun), host(warm), host(jax.jit(program.chunk)(warm)[0])
 
 
-@pytest.mark.parametrize(("build", "n"), [(replay.uniform, None), (replay.uniform, 3), (replay.prioritised, 3)])
+@pytest.mark.parametrize(
+    ("build", "n"), [(replay.uniform, None), (replay.uniform, 3), (replay.prioritised, 3)]
+)
 def test_rows_are_right_from_the_first_and_across_the_write_head(build, n):
-    """36 vector steps of warm-up and training into 10 rows of each environment: every row tells what it must hold."""
+    """36 vector steps of warm-up and training into 10 rows of each environment: every row tells
+    what it must hold."""
     window, length = None if n is None else returns.n_step(n, 0.5), n or 1
-    options = {"learning_starts": 6 * E, "steps_per_chunk": 30 * E, "collect_steps": 3, "window": window}
+    options = {
+        "learning_starts": 6 * E,
+        "steps_per_chunk": 30 * E,
+        "collect_steps": 3,
+        "window": window,
+    }
     program = make(listener(), batch(telling(), E, 5), capacity=10 * E, build=build, **options)
     begun, warm, end = told(program)
     ring = lambda state: state.replay if build is replay.uniform else state.replay.ring
@@ -273,20 +378,31 @@ def test_rows_are_right_from_the_first_and_across_the_write_head(build, n):
     assert program.schedule.warm_up_steps == (6 + length - 1) * E
     assert (ring(warm).size, ring(warm).position) == (6 * E, 6 * E)
     assert warm.steps == 6 + length - 1
-    np.testing.assert_array_equal(ring(warm).storage.observation[:E], begun.collector.observation)  # none was lost at first
+    np.testing.assert_array_equal(
+        ring(warm).storage.observation[:E], begun.collector.observation
+    )  # none was lost at first
     assert np.all(ring(warm).storage.observation[: 6 * E] >= 1000)
     assert (ring(end).size, ring(end).position) == (10 * E, 36 % 10 * E)
 
     oldest = ring(end).position
-    rows = jax.tree.map(lambda x: np.roll(x, -oldest, axis=0).reshape(10, E, -1)[..., 0], ring(end).storage)
-    for stored in (rows, jax.tree.map(lambda x: x[: 6 * E].reshape(6, E, -1)[..., 0], ring(warm).storage)):
+    rows = jax.tree.map(
+        lambda x: np.roll(x, -oldest, axis=0).reshape(10, E, -1)[..., 0], ring(end).storage
+    )
+    for stored in (
+        rows,
+        jax.tree.map(lambda x: x[: 6 * E].reshape(6, E, -1)[..., 0], ring(warm).storage),
+    ):
         kind, at = stored.observation % 1000 // 500, stored.observation % 500
-        covered = np.minimum(length, np.where(kind == 1, 3, 5) - at)  # steps to the end of the episode, at most n
+        covered = np.minimum(
+            length, np.where(kind == 1, 3, 5) - at
+        )  # steps to the end of the episode, at most n
         rewards = sum(np.where(i < covered, 0.5**i * (at + i + 1), 0) for i in range(length))
         np.testing.assert_allclose(stored.reward, rewards, rtol=1e-6)
         np.testing.assert_array_equal(stored.next_observation, stored.observation + covered)
         ended = (kind == 1) & (at + covered == 3)
-        np.testing.assert_allclose(stored.discount, np.where(ended, 0, 0.5 ** (covered - 1)), rtol=1e-6)
+        np.testing.assert_allclose(
+            stored.discount, np.where(ended, 0, 0.5 ** (covered - 1)), rtol=1e-6
+        )
         # The next row of an environment is its next step, or a new episode's first.
         follows = stored.observation[1:] == stored.observation[:-1] + 1
         last = at == np.where(kind == 1, 2, 4)
@@ -306,7 +422,12 @@ def test_rows_are_right_from_the_first_and_across_the_write_head(build, n):
 @pytest.mark.parametrize(("collect_steps", "window"), [(1, None), (2, returns.n_step(3, 0.9))])
 def test_every_collected_observation_is_observed_once_and_no_replayed_one(collect_steps, window):
     agent, env = listener(), batch(telling(), E, 5)
-    options = {"learning_starts": 8 * E, "steps_per_chunk": 12 * E, "collect_steps": collect_steps, "window": window}
+    options = {
+        "learning_starts": 8 * E,
+        "steps_per_chunk": 12 * E,
+        "collect_steps": collect_steps,
+        "window": window,
+    }
     begun, warm, end = told(make(agent, env, capacity=20 * E, updates_per_step=3, **options))
     filling = 0 if window is None else 2
     assert begun.agent.slots["heard"][1] == 0
@@ -314,13 +435,17 @@ def test_every_collected_observation_is_observed_once_and_no_replayed_one(collec
     heard, count = end.agent.slots["heard"]
     assert count == end.steps == 20 + filling
     assert end.agent.step == 3 * 12 // collect_steps
-    np.testing.assert_array_equal(heard[:20].ravel(), end.replay.storage.observation[:, 0])  # every step begins one row
+    np.testing.assert_array_equal(
+        heard[:20].ravel(), end.replay.storage.observation[:, 0]
+    )  # every step begins one row
     np.testing.assert_array_equal(heard[count:], 0)
 
     def fail(state, observation):
         raise AssertionError("evaluation told the agent an observation")
 
-    returns_ = rollout.make_evaluate(agent._replace(observe=fail), env)(put(end.agent), jax.random.key(0))
+    returns_ = rollout.make_evaluate(agent._replace(observe=fail), env)(
+        put(end.agent), jax.random.key(0)
+    )
     assert set(np.asarray(returns_).tolist()) <= {15.0, 6.0}  # 1 + ... + 5, or 1 + 2 + 3
 
 
@@ -346,12 +471,19 @@ def test_warm_up_is_uniform_over_the_whole_range():
     stored = np.asarray(state.replay.storage.action[:2_004, 0])
     assert stats.kstest(stored, stats.uniform(-1, 2).cdf).pvalue > 0.001
     torque = 2 * stored[:4]  # executed as stored: the first step's speeds, from the first states
-    before, speed = np.asarray(state.replay.storage.observation[:4]), np.asarray(state.replay.storage.next_observation[:4, 2])
-    np.testing.assert_allclose(speed, before[:, 2] + (15 * before[:, 1] + 3 * torque) * 0.05, rtol=1e-4, atol=1e-5)
+    before, speed = (
+        np.asarray(state.replay.storage.observation[:4]),
+        np.asarray(state.replay.storage.next_observation[:4, 2]),
+    )
+    np.testing.assert_allclose(
+        speed, before[:, 2] + (15 * before[:, 1] + 3 * torque) * 0.05, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_warm_up_takes_another_behaviour():
-    constant = random_actions()._replace(act=lambda state, agent, observation, key, reset: (jnp.full_like(state, 0.25), state))
+    constant = random_actions()._replace(
+        act=lambda state, agent, observation, key, reset: (jnp.full_like(state, 0.25), state)
+    )
     functions = make(warm_up=constant)
     state = jax.jit(lambda key: functions.warm_up(functions.init(key)))(jax.random.key(0))
     np.testing.assert_array_equal(state.replay.storage.action[:32], 0.25)
@@ -360,7 +492,9 @@ def test_warm_up_takes_another_behaviour():
 def test_warm_up_by_the_behaviour_itself_keeps_its_state():
     agent = make_agent()
     behaviour, env = exploring(agent), envs.make("pendulum", E)
-    functions = train.make_train(agent, env, replay.uniform(CAPACITY, 8), behaviour, learning_starts=30, warm_up=behaviour)
+    functions = train.make_train(
+        agent, env, replay.uniform(CAPACITY, 8), behaviour, learning_starts=30, warm_up=behaviour
+    )
     state = jax.jit(lambda key: functions.warm_up(functions.init(key)))(jax.random.key(0))
     ornstein_uhlenbeck, _ = state.collector.behaviour
     assert ornstein_uhlenbeck.step == 8
@@ -417,7 +551,9 @@ def test_vmap_over_seeds_is_separate_runs(program):
 
 
 @pytest.mark.parametrize("build", [replay.uniform, replay.prioritised])
-def test_memory_beside_the_state_does_not_grow_with_the_replay_and_the_state_is_written_in_place(build):
+def test_memory_beside_the_state_does_not_grow_with_the_replay_and_the_state_is_written_in_place(
+    build,
+):
     temporary = {}
     for capacity in (10_000, 1_000_000):
         functions = make(capacity=capacity, build=build)
@@ -427,7 +563,9 @@ def test_memory_beside_the_state_does_not_grow_with_the_replay_and_the_state_is_
         temporary[capacity] = memory.temp_size_in_bytes
         assert memory.alias_size_in_bytes >= buffer
         assert memory.output_size_in_bytes - memory.alias_size_in_bytes < 10_000  # the report
-    deeper = 0 if build is replay.uniform else 8 * 32 * 8 * 4  # one more level of the tree: a few [8, 32] float32
+    deeper = (
+        0 if build is replay.uniform else 8 * 32 * 8 * 4
+    )  # one more level of the tree: a few [8, 32] float32
     assert temporary[1_000_000] <= temporary[10_000] + deeper
     assert temporary[10_000] < 360_000  # the smaller buffer's own size
 
@@ -437,13 +575,19 @@ def breaking(when):
 
     def step(state, action, key):
         state = state + 1
-        return state, jnp.where(state == when, jnp.nan, state / 100)[None], jnp.float32(1), jnp.zeros((), bool)
+        return (
+            state,
+            jnp.where(state == when, jnp.nan, state / 100)[None],
+            jnp.float32(1),
+            jnp.zeros((), bool),
+        )
 
     return Single(lambda key: (jnp.zeros(()), jnp.zeros((1,))), step, 1)
 
 
 def test_the_first_bad_number_is_named_with_its_step():
-    """Environment steps 1 to 8 warm up, so the observation of count 20 is bad in vector step 19, counted from 0."""
+    """Environment steps 1 to 8 warm up, so the observation of count 20 is bad in vector step 19,
+    counted from 0."""
     functions = make(env=batch(breaking(20), E, 1000), steps_per_chunk=8 * E)
     chunk = jax.jit(functions.chunk)
     state, good = chunk(jax.jit(functions.warm_up)(functions.init(jax.random.key(0))))
@@ -464,7 +608,9 @@ def test_the_first_bad_number_is_named_with_its_step():
 
 def test_only_the_array_that_is_not_finite_is_named(warm, program):
     """A learning rate of zero keeps the damage where it was done."""
-    functions = make(make_agent(actor_learning_rate=0.0, critic_learning_rate=0.0, tau=0.0), steps_per_chunk=E)
+    functions = make(
+        make_agent(actor_learning_rate=0.0, critic_learning_rate=0.0, tau=0.0), steps_per_chunk=E
+    )
     state = put(warm)
     kernel = state.agent.actor.target_params["params"]["Dense_0"]["kernel"]
     state.agent.actor.target_params["params"]["Dense_0"]["kernel"] = kernel.at[0, 0].set(jnp.inf)
@@ -472,7 +618,9 @@ def test_only_the_array_that_is_not_finite_is_named(warm, program):
     (name,) = [name for name, finite in report.finite.items() if not finite and "actor" in name]
     assert "Dense_0" in name
     assert "kernel" in name
-    assert len(report.finite) == 2 * 2 * 2 * 2  # networks, online and target, layers, kernel and bias
+    assert (
+        len(report.finite) == 2 * 2 * 2 * 2
+    )  # networks, online and target, layers, kernel and bias
 
 
 def test_reports_are_finite_scalars_of_fixed_shape(program, warm, after):
@@ -491,9 +639,18 @@ def test_reports_are_finite_scalars_of_fixed_shape(program, warm, after):
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"steps_per_chunk": 102}, "steps_per_chunk=102: must be a multiple of num_envs=4, for example 10[04]"),
-        ({"steps_per_chunk": 2}, "steps_per_chunk=2: must be a multiple of num_envs=4, for example 4"),
-        ({"steps_per_chunk": 0}, "steps_per_chunk=0: must be a multiple of num_envs=4, for example 4"),
+        (
+            {"steps_per_chunk": 102},
+            "steps_per_chunk=102: must be a multiple of num_envs=4, for example 10[04]",
+        ),
+        (
+            {"steps_per_chunk": 2},
+            "steps_per_chunk=2: must be a multiple of num_envs=4, for example 4",
+        ),
+        (
+            {"steps_per_chunk": 0},
+            "steps_per_chunk=0: must be a multiple of num_envs=4, for example 4",
+        ),
         (
             {"steps_per_chunk": 100, "collect_steps": 3},  # 100 / 12 = 8.3
             "steps_per_chunk=100: must be a multiple of num_envs=4 times collect_steps=3, for example 96",
@@ -513,12 +670,21 @@ def test_bad_numbers_are_named(wrong, text):
     [
         ({"num_envs": 1}, 2**31 - 1),
         ({"num_envs": 16_384}, 2**31 - 1),  # 2^45 environment steps
-        ({"num_envs": 4, "learning_starts": 40, "updates_per_step": 2}, 10 + 2**30 - 1),  # 2^31 - 2 updates; 10 warm up
-        ({"num_envs": 1, "learning_starts": 8, "collect_steps": 5, "n_step": 3}, 10 + (2**31 - 1 - 10) // 5 * 5),
+        (
+            {"num_envs": 4, "learning_starts": 40, "updates_per_step": 2},
+            10 + 2**30 - 1,
+        ),  # 2^31 - 2 updates; 10 warm up
+        (
+            {"num_envs": 1, "learning_starts": 8, "collect_steps": 5, "n_step": 3},
+            10 + (2**31 - 1 - 10) // 5 * 5,
+        ),
     ],
 )
 def test_the_longest_run_is_what_int32_counts(hyperparameters, vector_steps):
-    schedule = Schedule(**{"learning_starts": 1, "steps_per_chunk": 20 * hyperparameters["num_envs"]} | hyperparameters)
+    schedule = Schedule(
+        **{"learning_starts": 1, "steps_per_chunk": 20 * hyperparameters["num_envs"]}
+        | hyperparameters
+    )
     assert schedule.longest == vector_steps * schedule.num_envs
     rounds = schedule.chunks(schedule.longest) * schedule.rounds
     assert schedule.warm_up + rounds * schedule.collect_steps < 2**31
@@ -526,7 +692,8 @@ def test_the_longest_run_is_what_int32_counts(hyperparameters, vector_steps):
 
 
 def huge_then_ones():
-    """Episodes of one step, of which the second earns 2^26, and every other 1. The first is the warm-up."""
+    """Episodes of one step, of which the second earns 2^26, and every other 1. The first is the
+    warm-up."""
 
     def reset(key):
         return jnp.zeros((1,), jnp.int32), jnp.zeros((1, 1))
@@ -555,27 +722,42 @@ def test_sums_of_a_chunk_lose_nothing():
         return state.replace(step=state.step + 1), {"td_error": batch.reward, "metric": metric}
 
     agent = agent._replace(update=update, observe=None)
-    functions = make(agent, huge_then_ones(), capacity=64, learning_starts=1, updates_per_step=1, steps_per_chunk=64)
-    _, report = jax.jit(functions.chunk)(jax.jit(functions.warm_up)(functions.init(jax.random.key(0))))
+    functions = make(
+        agent,
+        huge_then_ones(),
+        capacity=64,
+        learning_starts=1,
+        updates_per_step=1,
+        steps_per_chunk=64,
+    )
+    _, report = jax.jit(functions.chunk)(
+        jax.jit(functions.warm_up)(functions.init(jax.random.key(0)))
+    )
     assert report.episodes.count == report.episodes.length_sum == 64
     assert report.episodes.return_sum == np.float32(2**26 + 63)
     assert report.metrics["metric"] == np.float32((2**26 + 63) / 64)
 
 
 def test_what_is_not_finite_in_the_warm_up_is_named_with_its_step():
-    """Of the 8 vector steps of the warm-up the fifth, number 4, shows NaN; learning begins after it."""
+    """Of the 8 vector steps of the warm-up the fifth, number 4, shows NaN; learning begins after
+    it."""
     functions = make(env=batch(breaking(5), E, 1000), steps_per_chunk=2 * E)
     warm = jax.jit(functions.warm_up)(functions.init(jax.random.key(0)))
     assert warm.first_bad_step == {"observation": 4, "action": health.NEVER, "reward": health.NEVER}
     _, report = jax.jit(functions.chunk)(warm)
     assert report.first_bad_step["observation"] == 4
-    assert report.first_bad_step["action"] == 9  # after the update of the first round, which is step 8
-    starting = batch(breaking(0)._replace(reset=lambda key: (jnp.zeros(()), jnp.full((1,), jnp.nan))), E, 1000)
+    assert (
+        report.first_bad_step["action"] == 9
+    )  # after the update of the first round, which is step 8
+    starting = batch(
+        breaking(0)._replace(reset=lambda key: (jnp.zeros(()), jnp.full((1,), jnp.nan))), E, 1000
+    )
     assert make(env=starting).init(jax.random.key(0)).first_bad_step["observation"] == 0
 
 
 class Ledger:
-    """A network that acts and values 0, and carries how often each of ``CAPACITY`` rows was shown to its loss."""
+    """A network that acts and values 0, and carries how often each of ``CAPACITY`` rows was shown
+    to its loss."""
 
     def init(self, *_):
         return {"params": {"w": jnp.zeros(())}, "shown": {"count": jnp.zeros(CAPACITY, jnp.int32)}}
@@ -586,17 +768,27 @@ class Ledger:
 
 
 def ledger(delay):
-    """An agent that writes down which rows reach each network; row r, of reward r, errs by 1 + r mod 5."""
+    """An agent that writes down which rows reach each network; row r, of reward r, errs by 1 + r
+    mod 5."""
 
     def shown(params, batch):
-        return {"batch_stats": {"shown": {"count": params["shown"]["count"].at[batch.reward.astype(jnp.int32)].add(1)}}}
+        return {
+            "batch_stats": {
+                "shown": {
+                    "count": params["shown"]["count"].at[batch.reward.astype(jnp.int32)].add(1)
+                }
+            }
+        }
 
     nothing = lambda params: 0.0 * params["params"]["w"]
     return agents.make_agent(
         Ledger(),
         Ledger(),
         critic_target=lambda actor, critic, batch, key: 1 + batch.reward % 5,
-        critic_loss=lambda params, batch, target: (nothing(params) + target, {"td_error": target, **shown(params, batch)}),
+        critic_loss=lambda params, batch, target: (
+            nothing(params) + target,
+            {"td_error": target, **shown(params, batch)},
+        ),
         actor_loss=lambda params, critic, batch: (nothing(params), shown(params, batch)),
         actor_optimizer=optax.sgd(0.0),
         critic_optimizer=optax.sgd(0.0),
@@ -608,7 +800,8 @@ def ledger(delay):
 @pytest.mark.parametrize("delay", [1, 2, 3])
 @pytest.mark.parametrize("build", [replay.uniform, replay.prioritised])
 def test_every_row_reaches_the_actor_as_often_as_it_is_sampled(build, delay):
-    """Through the learner, whatever the replay and the delay; and errors come back to the rows that they are of."""
+    """Through the learner, whatever the replay and the delay; and errors come back to the rows that
+    they are of."""
     agent, size, updates, warming = ledger(delay), 12, 1500, 300
     env = envs.make("pendulum", 1)
     learner = make_learner(agent, env, build(CAPACITY, size), exploring(agent), None)
@@ -619,20 +812,32 @@ def test_every_row_reaches_the_actor_as_often_as_it_is_sampled(build, delay):
     def run(key):
         state = functions.init(key)
         column = jnp.tile(rows[:, None], (1, 3))
-        stored = Transition(observation=column, action=rows[:, None], reward=rows, discount=rows, next_observation=column)
+        stored = Transition(
+            observation=column,
+            action=rows[:, None],
+            reward=rows,
+            discount=rows,
+            next_observation=column,
+        )
         state = state.replace(replay=build(CAPACITY, size).add(state.replay, stored))
         keys = jax.random.split(key, (warming + updates, 2))
-        before, _ = learner.learn(state, keys[:warming])  # until each row has been shown and has its own priority
+        before, _ = learner.learn(
+            state, keys[:warming]
+        )  # until each row has been shown and has its own priority
         return before, learner.learn(before, keys[warming:])[0]
 
     before, after = run(jax.random.key(0))
-    counts = lambda state, network: np.asarray(getattr(state.agent, network).batch_stats["shown"]["count"])
+    counts = lambda state, network: np.asarray(
+        getattr(state.agent, network).batch_stats["shown"]["count"]
+    )
     actor, critic = (counts(after, name) - counts(before, name) for name in ("actor", "critic"))
     assert (actor.sum(), critic.sum()) == (updates * size // delay, updates * size)
     share = np.full(CAPACITY, 1 / CAPACITY)
     if build is replay.prioritised:
         priority = (1 + np.arange(CAPACITY) % 5 + 1e-6) ** 0.6
-        np.testing.assert_allclose(np.asarray(after.replay.levels[0]).ravel()[:CAPACITY], priority, rtol=1e-5)
+        np.testing.assert_allclose(
+            np.asarray(after.replay.levels[0]).ravel()[:CAPACITY], priority, rtol=1e-5
+        )
         share = priority / priority.sum()
     for found in (actor, critic):
         expected = found.sum() * share  # at least 18: five standard deviations of a Poisson count
@@ -644,7 +849,8 @@ def primitives(jaxpr):
     for equation in jaxpr.eqns:
         yield equation.primitive.name
         for value in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
+            list(equation.params.values()),
+            is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr"),
         ):
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):
@@ -652,10 +858,13 @@ def primitives(jaxpr):
 
 
 def test_chunk_holds_no_branch_and_no_callback():
-    """A branch syncs with the host on some devices, and under vmap both sides run; a callback always leaves the device."""
+    """A branch syncs with the host on some devices, and under vmap both sides run; a callback
+    always leaves the device."""
 
     def canary(x):
-        x = jax.lax.scan(lambda c, _: (jax.lax.cond(c > 0, jnp.sin, jnp.cos, c), None), x, length=2)[0]
+        x = jax.lax.scan(
+            lambda c, _: (jax.lax.cond(c > 0, jnp.sin, jnp.cos, c), None), x, length=2
+        )[0]
         return jax.jit(lambda x: jax.pure_callback(lambda x: x, x, x))(x)
 
     seen = set(primitives(jax.make_jaxpr(canary)(1.0).jaxpr))
@@ -666,8 +875,22 @@ def test_chunk_holds_no_branch_and_no_callback():
 
     functions = make()
     for function in (functions.chunk, functions.warm_up):
-        found = set(primitives(jax.make_jaxpr(function)(jax.eval_shape(functions.init, jax.random.key(0))).jaxpr))
-        assert {"scan", "dot_general", "dynamic_update_slice"} <= found or function is functions.warm_up
+        found = set(
+            primitives(
+                jax.make_jaxpr(function)(jax.eval_shape(functions.init, jax.random.key(0))).jaxpr
+            )
+        )
+        assert {
+            "scan",
+            "dot_general",
+            "dynamic_update_slice",
+        } <= found or function is functions.warm_up
         # A choice between devices (`platform_dependent`) is made when it is compiled.
-        assert "conditional(" not in compiled(function, jax.eval_shape(functions.init, jax.random.key(0)))
-        assert not [name for name in found if "callback" in name or name in ("outfeed", "infeed", "io_effect")]
+        assert "conditional(" not in compiled(
+            function, jax.eval_shape(functions.init, jax.random.key(0))
+        )
+        assert not [
+            name
+            for name in found
+            if "callback" in name or name in ("outfeed", "infeed", "io_effect")
+        ]

@@ -22,11 +22,14 @@ def pictures(key, count):
 
 @pytest.fixture(scope="module")
 def fitted():
-    """``(the autoencoder, its parameters, metrics of its training, new pictures, their reconstructions and codes)``."""
+    """``(the autoencoder, its parameters, metrics of its training, new pictures, their
+    reconstructions and codes)``."""
     vae = networks.vae(SIZE, code=CODE, channels=CHANNELS)
 
     def run(key):
-        params, metrics = networks.fit_vae(vae, pictures(key, 128), key, updates=400, batch_size=16, learning_rate=3e-3)
+        params, metrics = networks.fit_vae(
+            vae, pictures(key, 128), key, updates=400, batch_size=16, learning_rate=3e-3
+        )
         new = pictures(jax.random.fold_in(key, 1), 64)
         mean, log_variance = vae.encode(params, new)
         return params, metrics, new, vae.decode(params, mean), mean, log_variance
@@ -67,13 +70,15 @@ def test_the_best_linear_autoencoder_is_what_it_begins_with(fitted):
 
 
 def test_codes_tell_pictures_apart(fitted):
-    """Their divergence from N(0, I) is paid for: means spread wider than what is drawn around each."""
+    """Their divergence from N(0, I) is paid for: means spread wider than what is drawn around
+    each."""
     *_, mean, log_variance = fitted
     assert np.std(mean, axis=0).max() > 2 * np.exp(np.asarray(log_variance) / 2).min()
 
 
 def test_the_loss_is_its_equation(fitted):
-    """Without spread around the mean the first term is of the decoded means; the second is written out in NumPy."""
+    """Without spread around the mean the first term is of the decoded means; the second is written
+    out in NumPy."""
     vae, params, _, new, again, mean, log_variance = fitted
     _, parts = jax.jit(vae.loss)(params, new, KEY)
     mean, log_variance = np.asarray(mean, np.float64), np.asarray(log_variance, np.float64)
@@ -81,13 +86,15 @@ def test_the_loss_is_its_equation(fitted):
     assert parts["divergence"] == pytest.approx(divergence, rel=1e-4)
     error = np.sum((np.asarray(new) / 255 - again) ** 2, axis=(1, 2, 3)).mean()
     assert parts["reconstruction"] == pytest.approx(error, rel=0.5)
-    whole, _ = jax.jit(networks.vae(SIZE, code=CODE, channels=CHANNELS, beta=0.0).loss)(params, new, KEY)
+    whole, _ = jax.jit(networks.vae(SIZE, code=CODE, channels=CHANNELS, beta=0.0).loss)(
+        params, new, KEY
+    )
     assert whole == pytest.approx(float(parts["reconstruction"]) / 0.02, rel=1e-4)
 
 
 def test_an_agent_sees_codes(fitted):
-    """It acts on the code and the vector beside it, learns from those of a batch, learns the same from codes that replay kept,
-    and leaves the autoencoder as it is."""
+    """It acts on the code and the vector beside it, learns from those of a batch, learns the same
+    from codes that replay kept, and leaves the autoencoder as it is."""
     vae, params, _, new, *_ = fitted
     seen = []
 
@@ -100,7 +107,9 @@ def test_an_agent_sees_codes(fitted):
 
         return inner._replace(act=act)
 
-    agent = agents.coded(watching(2), lambda params, images: vae.encode(params, images)[0], lambda key: params)
+    agent = agents.coded(
+        watching(2), lambda params, images: vae.encode(params, images)[0], lambda key: params
+    )
     one = {"camera": new[0], "vehicle": jnp.zeros((2,), jnp.float32)}
     many = {"camera": new, "vehicle": jnp.zeros((64, 2), jnp.float32)}
     state = jax.jit(agent.init)(KEY, one, jnp.zeros((2,)))
@@ -116,16 +125,26 @@ def test_an_agent_sees_codes(fitted):
 
     codes, from_codes, after, metrics = jax.jit(both)(state)
     assert codes.shape == (64, CODE + 2)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), from_codes, after)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), from_codes, after
+    )
     assert np.isfinite(metrics["critic_loss"])
     jax.tree.map(np.testing.assert_array_equal, after.slots["encoder"], params)
-    assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (after.actor.params, state.actor.params)), strict=True))
+    assert any(
+        np.any(a != b)
+        for a, b in zip(
+            *map(jax.tree.leaves, (after.actor.params, state.actor.params)), strict=True
+        )
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"size": 30}, "size=30: an autoencoder's images must have a multiple of 16 pixels along each side.*for example 32"),
+        (
+            {"size": 30},
+            "size=30: an autoencoder's images must have a multiple of 16 pixels along each side.*for example 32",
+        ),
         ({"size": 16}, "size=16: .* at least 32: choose for example 32"),
         ({"size": 32, "code": 0}, "code=0: must be at least 1"),
     ],
@@ -137,5 +156,7 @@ def test_bad_numbers_are_refused(options, said):
 
 def test_an_image_of_another_size_is_refused(fitted):
     vae, params, *_ = fitted
-    with pytest.raises(ValueError, match=r"an image of shape \(64, 64, 3\): this autoencoder takes \(32, 32, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"an image of shape \(64, 64, 3\): this autoencoder takes \(32, 32, 3\)"
+    ):
         vae.encode(params, jnp.zeros((64, 64, 3), jnp.uint8))

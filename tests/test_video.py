@@ -39,7 +39,10 @@ def test_an_mp4_has_the_frames_and_the_speed(tmp_path):
     path = video.write(bars(9), tmp_path / "film.mp4", 20.0)
     with warnings.catch_warnings():  # JAX, of the fork that starts FFmpeg
         warnings.simplefilter("ignore")
-        frames, fps = imageio.imread(path, plugin="FFMPEG").astype(int), imageio.immeta(path, plugin="FFMPEG")["fps"]
+        frames, fps = (
+            imageio.imread(path, plugin="FFMPEG").astype(int),
+            imageio.immeta(path, plugin="FFMPEG")["fps"],
+        )
     assert fps == 20
     assert frames.shape == (9, 62, 100, 3)
     assert np.abs(frames - np.array(bars(9))).mean() < 10
@@ -54,15 +57,38 @@ def test_mp4_without_imageio_says_what_to_do(tmp_path, monkeypatch):
         return plain(name, *rest, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"MP4 needs FFmpeg .*pip install 'imageio\[ffmpeg\]', or choose --format gif"):
+    with pytest.raises(
+        ImportError,
+        match=r"MP4 needs FFmpeg .*pip install 'imageio\[ffmpeg\]', or choose --format gif",
+    ):
         video.write(bars(2), tmp_path / "film.mp4", 20.0)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("films") / "run"
-    small = ["--total-timesteps", 60, "--learning-starts", 20, "--steps-per-chunk", 20, "--time-limit", 10]
-    small += ["--replay-capacity", 100, "--batch-size", 8, "--hidden", 8, "--evaluate-every", 0, "--evaluation-episodes", 2]
+    small = [
+        "--total-timesteps",
+        60,
+        "--learning-starts",
+        20,
+        "--steps-per-chunk",
+        20,
+        "--time-limit",
+        10,
+    ]
+    small += [
+        "--replay-capacity",
+        100,
+        "--batch-size",
+        8,
+        "--hidden",
+        8,
+        "--evaluate-every",
+        0,
+        "--evaluation-episodes",
+        2,
+    ]
     words = ["train", "pendulum", "--run-dir", folder, *small]
     assert CliRunner().invoke(commands.main, [str(word) for word in words]).exit_code == 0
     return folder
@@ -91,7 +117,9 @@ def test_no_opengl_is_one_sentence(monkeypatch):
     def draw():
         raise RuntimeError("an OpenGL platform library has not been loaded")
 
-    with pytest.raises(ValueError, match=r"the simulator cannot draw here .*MUJOCO_GL=egl or MUJOCO_GL=osmesa"):
+    with pytest.raises(
+        ValueError, match=r"the simulator cannot draw here .*MUJOCO_GL=egl or MUJOCO_GL=osmesa"
+    ):
         render._drawn(draw)
 
 

@@ -1,4 +1,5 @@
-"""The table of where to add what is true: each row's thing is added to a copy of the package, and works."""
+"""The table of where to add what is true: each row's thing is added to a copy of the package, and
+works."""
 
 import os
 import re
@@ -14,7 +15,11 @@ import ddpg_jax
 
 ROOT = Path(ddpg_jax.__file__).parent
 GUIDE = ROOT.parent / "docs" / "architecture.md"
-TABLE = (GUIDE.read_text() if GUIDE.is_file() else "").partition("## Where to add what")[2].partition("\n## ")[0]
+TABLE = (
+    (GUIDE.read_text() if GUIDE.is_file() else "")
+    .partition("## Where to add what")[2]
+    .partition("\n## ")[0]
+)
 ROWS = {row.split("|")[1].strip(): row for row in TABLE.splitlines() if row.startswith("| a new ")}
 
 ALGORITHM = '''"""DDPG whose actor also likes small actions."""
@@ -160,18 +165,30 @@ TASK = """        Task(env="points", solved=-1.0, hyperparameters={"hidden": (8,
 ADDITIONS = {
     "a new algorithm": [
         ("agents/meek.py", ALGORITHM, None),
-        ("agents/__init__.py", "from ddpg_jax.agents.meek import meek\n", "from ddpg_jax.agents.td3 import"),
+        (
+            "agents/__init__.py",
+            "from ddpg_jax.agents.meek import meek\n",
+            "from ddpg_jax.agents.td3 import",
+        ),
     ],
     "a new noise": [("noise.py", NOISE, None)],
     "a new behaviour": [("behaviour.py", BEHAVIOUR, None)],
     "a new environment family": [
         ("envs/points.py", ENVIRONMENT, None),
-        ("envs/__init__.py", "from ddpg_jax.envs import points\n", "from ddpg_jax.envs import brax"),
+        (
+            "envs/__init__.py",
+            "from ddpg_jax.envs import points\n",
+            "from ddpg_jax.envs import brax",
+        ),
         ("envs/__init__.py", BRANCH, "    if name not in names():"),
     ],
     "a new replay scheme": [
         ("replay/newest.py", REPLAY, None),
-        ("replay/__init__.py", "from ddpg_jax.replay.newest import newest\n", "from ddpg_jax.replay.prioritised import"),
+        (
+            "replay/__init__.py",
+            "from ddpg_jax.replay.newest import newest\n",
+            "from ddpg_jax.replay.prioritised import",
+        ),
     ],
     "a new wrapper": [
         ("agents/wrappers.py", WRAPPER, None),
@@ -187,14 +204,20 @@ ADDITIONS = {
     ],
     "a new preset": [
         ("runs/presets/meek.py", PRESET, None),
-        ("runs/presets/__init__.py", "from ddpg_jax.runs.presets import meek\n", "from ddpg_jax.runs.presets import (\n"),
+        (
+            "runs/presets/__init__.py",
+            "from ddpg_jax.runs.presets import meek\n",
+            "from ddpg_jax.runs.presets import (\n",
+        ),
         (
             "runs/presets/__init__.py",
             "PRESETS |= {preset.name: preset for preset in meek.PRESETS}\n\n\n",
             "def hyperparameter_options()",
         ),
     ],
-    "a new task": [("runs/tasks.py", TASK, '        Task(env="brax/walker2d", support=(-100.0, 700.0)),')],
+    "a new task": [
+        ("runs/tasks.py", TASK, '        Task(env="brax/walker2d", support=(-100.0, 700.0)),')
+    ],
 }
 SCRIPT = """
 import sys
@@ -224,7 +247,9 @@ assert result.env_steps.tolist() == [40, 60]
 
 
 def test_every_row_of_the_table_is_tried_here():
-    assert set(ROWS) == {*ADDITIONS, "a new network"}, "a network needs no place: `tests/test_composition.py` has one"
+    assert set(ROWS) == {*ADDITIONS, "a new network"}, (
+        "a network needs no place: `tests/test_composition.py` has one"
+    )
 
 
 @pytest.mark.parametrize("row", ADDITIONS)
@@ -239,7 +264,9 @@ def test_a_row_names_every_file_that_is_touched(row):
 
 def test_all_of_it_works_together(tmp_path):
     shutil.copytree(ROOT, tmp_path / "ddpg_jax", ignore=shutil.ignore_patterns("__pycache__"))
-    for file, text, before in (addition for additions in ADDITIONS.values() for addition in additions):
+    for file, text, before in (
+        addition for additions in ADDITIONS.values() for addition in additions
+    ):
         path = tmp_path / "ddpg_jax" / file
         old = path.read_text() if path.exists() else ""
         assert before is None or old.count(before) == 1, (file, before)
@@ -250,10 +277,14 @@ def test_all_of_it_works_together(tmp_path):
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
-    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
-    listed = [sys.executable, "-m", "ddpg_jax.runs.cli.commands", "train", "--help"]
+    listed = [sys.executable, "-m", "ddpg_jax.runs.cli.commands", "train", "--help-all"]
     assert (
         "--meekness"
-        in subprocess.run(listed, env=os.environ | environment, cwd=tmp_path, capture_output=True, text=True).stdout
+        in subprocess.run(
+            listed, env=os.environ | environment, cwd=tmp_path, capture_output=True, text=True
+        ).stdout
     )

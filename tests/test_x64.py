@@ -1,4 +1,5 @@
-"""Under ``JAX_ENABLE_X64`` everything trains as without it: every array of a state and a report has the same dtype."""
+"""Under ``JAX_ENABLE_X64`` everything trains as without it: every array of a state and a report has
+the same dtype."""
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +24,21 @@ EVERYTHING = {
     "layer_norm": True,
 }
 SAME_PARTS = {"paper", "td3-paper", "d4pg-paper"}  # as presets that are looked at in any case
-SIZES = {"learning_starts": 64, "total_timesteps": 3000, "steps_per_chunk": 640, "batch_size": 16, "replay_capacity": 800}
+SIZES = {
+    "learning_starts": 64,
+    "total_timesteps": 3000,
+    "steps_per_chunk": 640,
+    "batch_size": 16,
+    "replay_capacity": 800,
+}
 
 
 def types(tree):
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): (leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for path, leaf in leaves}
+    return {
+        jax.tree_util.keystr(path): (leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False))
+        for path, leaf in leaves
+    }
 
 
 def both(look):
@@ -40,7 +50,9 @@ def both(look):
 
 
 def members(preset, **options):
-    config = make_config("pendulum", preset, hidden=(8,), critic_hidden=(8,), num_envs=8, **SIZES | options)
+    config = make_config(
+        "pendulum", preset, hidden=(8,), critic_hidden=(8,), num_envs=8, **SIZES | options
+    )
 
     def run(key):
         member = build.member_of(config)({})
@@ -53,7 +65,9 @@ def members(preset, **options):
     return look
 
 
-@pytest.mark.usefixtures("standard_promotion")  # of learning rates and exponents that follow a schedule of optax
+@pytest.mark.usefixtures(
+    "standard_promotion"
+)  # of learning rates and exponents that follow a schedule of optax
 @pytest.mark.parametrize(
     "preset",
     [
@@ -69,9 +83,15 @@ def test_a_preset_has_the_same_types_in_64_bits(preset):
 
 
 def careless():
-    """What a user's environment may be: its numbers are of JAX's own width, and it may break down."""
+    """What a user's environment may be: its numbers are of JAX's own width, and it may break
+    down."""
     reset = lambda key: (jnp.zeros(()), jnp.zeros(2))
-    step = lambda state, action, key: (state + jnp.ones(()), jnp.ones(2), jnp.sum(action), state > 5)
+    step = lambda state, action, key: (
+        state + jnp.ones(()),
+        jnp.ones(2),
+        jnp.sum(action),
+        state > 5,
+    )
     valid = lambda state, observation, reward: jnp.all(jnp.isfinite(observation))
     return Single(reset, step, 1, truncated=lambda state: state > 4, valid=valid)
 
@@ -94,17 +114,24 @@ def wrapped(env):
 def test_wrappers_and_a_careless_environment_have_the_same_types(around):
     def look():
         agent, ring, options, env = composed(around(batch(careless(), 4, 10, fresh_per_step=2)))
-        noises = noise.chain(noise.gaussian_per_episode(0.1, 0.2), noise.ornstein_uhlenbeck(), noise.clip())
+        noises = noise.chain(
+            noise.gaussian_per_episode(0.1, 0.2), noise.ornstein_uhlenbeck(), noise.clip()
+        )
         found = []
         for behaviour in (noisy_network(agent), explore(agent, noises)):
             functions = train.make_train(agent, env, ring, behaviour, **options)
-            warm = jax.eval_shape(lambda key: functions.warm_up(functions.init(key)), jax.random.key(0))  # noqa: B023
+            warm = jax.eval_shape(
+                lambda key: functions.warm_up(functions.init(key)), jax.random.key(0)
+            )  # noqa: B023
             found.append((jax.eval_shape(functions.chunk, warm), warm))
         evaluate = rollout.make_evaluate(agent, env)
         return found, jax.eval_shape(evaluate, warm.agent, jax.random.key(0))
 
     # What the environment keeps for itself may be as wide as it likes.
-    narrow, wide = ({path: kind for path, kind in found.items() if "env_state" not in path} for found in both(look))
+    narrow, wide = (
+        {path: kind for path, kind in found.items() if "env_state" not in path}
+        for found in both(look)
+    )
     assert narrow == wide
 
 
@@ -114,7 +141,9 @@ def test_a_run_on_the_host_has_the_same_types():
     env = envs.gymnasium.vector(gymnasium.make_vec("Pendulum-v1", 2, vectorization_mode="sync"))
 
     def look():
-        agent = agents.ddpg(networks.Actor(1, hidden=(8,)), networks.Critic(hidden=(8,), action_layer=0))
+        agent = agents.ddpg(
+            networks.Actor(1, hidden=(8,)), networks.Critic(hidden=(8,), action_layer=0)
+        )
         behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
         options = {"learning_starts": 4, "steps_per_chunk": 4}
         functions = host.make_train(agent, env, replay.uniform(40, 4), behaviour, **options)

@@ -27,7 +27,12 @@ def declared_in(record: type, prefix: str = "") -> Iterator[Declared]:
 def declared_hyperparameters() -> Iterator[Declared]:
     """What presets declare; defaults are those of each preset."""
     for name, (kind, declared) in hyperparameter_options().items():
-        yield name, kind, dataclasses.replace(declared, unset=declared.unset or "the preset's"), None
+        yield (
+            name,
+            kind,
+            dataclasses.replace(declared, unset=declared.unset or "the preset's"),
+            None,
+        )
 
 
 class Flag(click.Option):

@@ -43,7 +43,12 @@ class RunOptions:
         {}, "Options of the environment, see `ddpg_jax.envs.make`.", group="environment"
     )
     seed: int = option(
-        0, "Seed of the first member; the others follow.", group="run", low=0, common=True
+        0,
+        "Seed of the first member; the others have the next ones.",
+        group="run",
+        low=0,
+        high=INT32_MAX,
+        common=True,
     )
     seeds: int = option(
         1,
