@@ -327,7 +327,6 @@ def test_numbers_out_of_range(build, hyperparameters, message):
 
 
 # One DDPG update, in NumPy
-# ---------------------------------------------------------------------------------------------
 
 
 def to_numpy(params):
@@ -440,7 +439,6 @@ def test_l2_decays_the_critics_weights_and_no_bias():
 
 
 # Problems whose solution is known
-# --------------------------------------------------------------------------------------
 
 
 class Constant:
@@ -566,7 +564,6 @@ def test_the_best_action_of_a_quadratic_reward_is_found(build):
 
 
 # Importance weights and errors
-# -----------------------------------------------------------------------------------------
 
 
 @every_agent
@@ -632,7 +629,6 @@ def test_td_errors_come_in_the_order_of_the_batch(name):
 
 
 # TD3, and the delay
-# ----------------------------------------------------------------------------------------------------
 
 
 def count(network):
@@ -993,7 +989,6 @@ def scaled_last_kernel(state, index, scale):
 
 
 # What networks carry
-# ---------------------------------------------------------------------------------------------------
 
 
 def test_batch_norm_moves_its_statistics_once_per_update():
@@ -1086,7 +1081,6 @@ def test_a_noisy_actor_acts_by_its_means_and_learns_its_noise():
 
 
 # Wrappers
-# --------------------------------------------------------------------------------------------------------------
 
 
 class Flat:
@@ -1391,7 +1385,6 @@ def test_an_encoder_that_the_critic_trains_and_the_actor_uses():
 
 
 # Learning rates, optimisers, numbers
-# -----------------------------------------------------------------------------------
 
 
 def ends_after(steps, rate=0.1):

@@ -73,7 +73,6 @@ def leaves_equal(a, b):
 
 
 # Networks
-# --------------------------------------------------------------------------------------------------------------
 
 
 def test_convolutions_by_hand():
@@ -138,7 +137,6 @@ def test_an_image_too_small_for_its_convolutions():
 
 
 # Random shifts
-# ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_shift_is_a_window_of_the_padded_image():
@@ -184,7 +182,6 @@ def test_images_alone_are_shifted_each_by_its_own_draw():
 
 
 # One encoder
-# -----------------------------------------------------------------------------------------------------------
 
 
 def small_drq(**hyperparameters):
@@ -285,7 +282,6 @@ def test_numbers_follow_the_agents_own_steps():
 
 
 # Runs
-# ------------------------------------------------------------------------------------------------------------------
 
 SMALL = {
     "total_timesteps": 240,
@@ -478,7 +474,6 @@ def test_what_runs_from_images_refuse(env, options, message, tmp_path):
 
 
 # Hyperparameters of the presets
-# ------------------------------------------------------------------------------------------------
 
 CHANGED = {
     "num_envs": 2,

@@ -85,7 +85,6 @@ def test_deterministic_policy_gradient_is_the_chain_rule():
 
 
 # Twin critics
-# ----------------------------------------------------------------------------------------------------------
 
 
 def test_clipped_double_q_is_the_least_of_each_example():
@@ -121,7 +120,6 @@ def test_smoothing_noise_is_independent_of_every_component():
 
 
 # Categorical critics
-# ---------------------------------------------------------------------------------------------------
 
 SUPPORT = np.linspace(-2, 3, 11)  # spacing 0.5
 l = len(SUPPORT)  # noqa: E741
@@ -308,7 +306,6 @@ def test_categorical_losses_refuse_to_broadcast(function, shapes):
 
 
 # Against RLax
-# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -358,7 +355,6 @@ def test_policy_gradient_is_rlaxs(rlax, standard_promotion):
 
 
 # Fixed points
-# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_step", [1, 3, 5])

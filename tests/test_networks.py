@@ -191,7 +191,6 @@ def test_parameter_count_of_the_papers_networks():
 
 
 # Categorical critics and ensembles
-# -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("leading", [(), (6,), (2, 3)])
@@ -225,7 +224,6 @@ def test_an_ensemble_is_the_loop_over_members_of_their_own_keys():
 
 
 # Normalisation
-# ---------------------------------------------------------------------------------------------------------
 
 
 def standardised(x, axis, epsilon):
@@ -303,7 +301,6 @@ def test_batch_norm_without_writing_uses_the_running_statistics():
 
 
 # Noisy layers
-# ----------------------------------------------------------------------------------------------------------
 
 
 def noise_of(layer, variables, draws):

@@ -1,7 +1,8 @@
-"""Parts of a checkpoint that other processes than the first one write, each into a folder of its own beside the first's.
+"""Parts of a checkpoint that other processes than the first one write, each into a folder of its
+own beside the first's.
 
-Orbax writes plain arrays in process 0 alone; these are the same bytes and the same sealed record, in two files.
-"""
+Orbax writes plain arrays in process 0 alone; these are the same bytes and the same sealed record,
+in two files."""
 
 from __future__ import annotations
 
@@ -15,12 +16,14 @@ import numpy as np
 
 
 def of_process(folder: Path, number: int) -> Path:
-    """Where a process of several keeps its part of each checkpoint; the first one's has the record of all."""
+    """Where a process of several keeps its part of each checkpoint; the first one's has the record
+    of all."""
     return folder if number == 0 else folder.with_name(f"{folder.name}.{number}")
 
 
 def write(folder: Path, step: int, data: np.ndarray, about: dict[str, Any], keep: int) -> None:
-    """Write a part, visible when it is complete, and remove all but the newest; older ones of this or later steps give way.
+    """Write a part, visible when it is complete, and remove all but the newest; older ones of this
+    or later steps give way.
 
     Raises:
         OSError: the disk does not take it.

@@ -1,4 +1,5 @@
-"""Checkpoints through Orbax: the whole training state and a JSON record beside it, atomically, the last few kept."""
+"""Checkpoints through Orbax: the whole training state and a JSON record beside it, atomically, the
+last few kept."""
 
 from __future__ import annotations
 
@@ -22,15 +23,18 @@ from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.packing import packed, require_same, specification, unpacked
 from ddpg_jax.types import PyTree
 
-# What Orbax says of a failure, in pages, is said here in a sentence; a level would be undone by others who set it.
+# What Orbax says of a failure, in pages, is said here in a sentence; a level would be undone by
+# others who set it.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 FORMAT = 4
-"""Of what is in a checkpoint; raised where the state of training or how it is stored gets another structure."""
+"""Of what is in a checkpoint; raised where the state of training or how it is stored gets another
+structure."""
 
 
 class Found(NamedTuple):
-    """A checkpoint: of each part that was wanted its leaves, ``[name, dtype, shape]``, and their bytes."""
+    """A checkpoint: of each part that was wanted its leaves, ``[name, dtype, shape]``, and their
+    bytes."""
 
     step: int
     record: dict[str, Any]
@@ -38,7 +42,8 @@ class Found(NamedTuple):
 
 
 def write_part(folder: Path, step: int, state: PyTree, record: dict[str, Any], keep: int) -> str:
-    """Write what a process other than the first one has of a state (`ddpg_jax.runs.beside`); the seal of its record.
+    """Write what a process other than the first one has of a state (`ddpg_jax.runs.beside`); the
+    seal of its record.
 
     Raises:
         RunError: it could not be written.
@@ -64,14 +69,13 @@ def write_part(folder: Path, step: int, state: PyTree, record: dict[str, Any], k
 class Checkpoints:
     """The checkpoints in a folder, named by environment steps.
 
-    A checkpoint is visible only when it is complete: a crash or a full disk while saving leaves the ones before it intact.
-    Each holds the state as one array of bytes, and a record that names its leaves, digests it, and is digested itself: what
-    is restored is what was saved, in every byte.
+    A checkpoint is visible only when it is complete: a crash or a full disk while saving leaves the
+    ones before it intact. Each holds the state as one array of bytes, and a record that names its
+    leaves, digests it, and is digested itself: what is restored is what was saved, in every byte.
 
     Args:
-        folder: created when first saved to.
-        keep: how many of the newest are kept.
-        read_only: touch nothing, as beside a live run; otherwise what a kill left half written is removed.
+        folder: created when first saved to. keep: how many of the newest are kept. read_only: touch
+        nothing, as beside a live run; otherwise what a kill left half written is removed.
     """
 
     def __init__(self, folder: Path, keep: int = 2, *, read_only: bool = False) -> None:
@@ -91,10 +95,11 @@ class Checkpoints:
         self._pending: Future[None] | None = None
 
     def save(self, step: int, state: PyTree, record: dict[str, Any]) -> None:
-        """Save a pytree of arrays (random keys included) and a JSON-able record under ``step``, in the background.
+        """Save a pytree of arrays (random keys included) and a JSON-able record under ``step``, in
+        the background.
 
-        What is saved is copied first, so ``state`` may be given away at once. One is written at a time: this waits for the
-        one before.
+        What is saved is copied first, so ``state`` may be given away at once. One is written at a
+        time: this waits for the one before.
 
         Raises:
             RunError: the one before could not be written, or memory is too small for the copy.
@@ -160,8 +165,8 @@ class Checkpoints:
             report: told, in a sentence, of each damaged checkpoint that is passed over.
 
         Raises:
-            FileNotFoundError: there is none that can be read.
-            ValueError: the newest is of another version of this library, or of another state than ``like``.
+            FileNotFoundError: there is none that can be read. ValueError: the newest is of another
+            version of this library, or of another state than ``like``.
         """
         found = self.newest(report)
         ((leaves, data),) = found.parts
@@ -177,9 +182,8 @@ class Checkpoints:
         """The newest checkpoint that can be read, its state as bytes.
 
         Args:
-            report: as of `restore`.
-            needed: of its record, the numbers of the processes whose parts of the state are wanted; this folder's is 0.
-            limit: the last step that is looked at.
+            report: as of `restore`. needed: of its record, the numbers of the processes whose parts
+            of the state are wanted; this folder's is 0. limit: the last step that is looked at.
 
         Raises:
             FileNotFoundError, ValueError: as `restore`.
@@ -213,7 +217,8 @@ class Checkpoints:
         raise FileNotFoundError("no checkpoint that can be read" if damaged else "no checkpoint")
 
     def _part(self, step: int, about: dict[str, Any], number: int) -> tuple[list, np.ndarray]:
-        """``(leaves, bytes)`` of what a process wrote; that of another one is held to the seal that this record has of it."""
+        """``(leaves, bytes)`` of what a process wrote; that of another one is held to the seal that
+        this record has of it."""
         if number == 0:
             return about["leaves"], self._bytes(step, about["state"])
         theirs, data = beside.read(beside.of_process(self._folder, number), step)
@@ -226,7 +231,8 @@ class Checkpoints:
         return theirs["leaves"], data
 
     def _about(self, step: int) -> dict[str, Any]:
-        """What is stored beside a state; of formats before 3, which had no seal, the number of the format alone."""
+        """What is stored beside a state; of formats before 3, which had no seal, the number of the
+        format alone."""
         if (self._folder / str(step) / "record").is_dir():
             return {
                 "format": self._restored(step, record=ocp.args.JsonRestore())["record"].get(
@@ -255,7 +261,8 @@ class Checkpoints:
 
 
 def _alone(folder: Path, read_only: bool) -> dict[str, Any]:
-    """Options by which Orbax waits for none of the other processes: each has a folder of its own."""
+    """Options by which Orbax waits for none of the other processes: each has a folder of its
+    own."""
     own = hosts.index()
     if not read_only:
         folder.mkdir(parents=True, exist_ok=True)  # Orbax makes it for all processes together only

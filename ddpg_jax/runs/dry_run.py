@@ -1,4 +1,5 @@
-"""`ddpg-jax train --dry-run`: what a run would be and what memory it would take, before any is allocated."""
+"""`ddpg-jax train --dry-run`: what a run would be and what memory it would take, before any is
+allocated."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def plan(config: Config) -> str:
 
 
 def build_elsewhere(config: Config) -> Built:
-    """The functions and shapes of a run that another machine is to hold: nothing is refused here."""
+    """The functions and shapes of a run that another machine is to hold: nothing is refused
+    here."""
     return build(config, weigh=lambda parts: None)
 
 

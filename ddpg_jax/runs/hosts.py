@@ -1,4 +1,5 @@
-"""Several processes that train one run together, on one machine or many: how they find each other, agree, and end."""
+"""Several processes that train one run together, on one machine or many: how they find each other,
+agree, and end."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.options.validation import RunError
 
 HEARTBEAT, BEAT = 30, 2
-"""Seconds without a sign of life after which a process is dead to the others, which then end; and between two signs."""
+"""Seconds without a sign of life after which a process is dead to the others, which then end; and
+between two signs."""
 PATIENCE = 600
 """Seconds that one waits for another that lives: to write its part of a checkpoint, say."""
 
@@ -46,8 +48,9 @@ class Asked(NamedTuple):
 def join(asked: Asked, run_dir: Path | None) -> None:
     """Find the other processes, where there are any; before JAX is used.
 
-    They are those of the flags, or of the cluster that JAX detects: SLURM's ``srun``, Open MPI, an indexed job of Kubernetes
-    (with JAX's ``k8s`` extra), or ``JAX_COORDINATOR_ADDRESS``. ``num_processes`` 1 is a process by itself.
+    They are those of the flags, or of the cluster that JAX detects: SLURM's ``srun``, Open MPI, an
+    indexed job of Kubernetes (with JAX's ``k8s`` extra), or ``JAX_COORDINATOR_ADDRESS``.
+    ``num_processes`` 1 is a process by itself.
 
     Args:
         asked: of the command line.
@@ -180,7 +183,8 @@ def require_same(run: Any) -> None:
 
 @contextlib.contextmanager
 def own_folder(folder: Path) -> Iterator[Path]:
-    """Where this process writes what a run writes: the run's folder, or for all but the first one that is thrown away."""
+    """Where this process writes what a run writes: the run's folder, or for all but the first one
+    that is thrown away."""
     if is_first():
         yield folder
         return
@@ -189,7 +193,8 @@ def own_folder(folder: Path) -> Iterator[Path]:
 
 
 def agreeing(asked: list[int]) -> tuple[list[int], Callable[[], None]]:
-    """Signals that all processes know of, and what has them tell each other: all call it at the same place.
+    """Signals that all processes know of, and what has them tell each other: all call it at the
+    same place.
 
     Args:
         asked: signals that this process has received.
@@ -209,7 +214,8 @@ def agreeing(asked: list[int]) -> tuple[list[int], Callable[[], None]]:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Around what processes do together: where one of them is gone, or has failed, the others say so and end.
+    """Around what processes do together: where one of them is gone, or has failed, the others say
+    so and end.
 
     Where it is process 0, at which they meet, JAX ends them at once, in its own words.
 

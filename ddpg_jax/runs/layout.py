@@ -1,4 +1,5 @@
-"""How a training state lies in checkpoints: on how many shards, in how many processes; and how one becomes another."""
+"""How a training state lies in checkpoints: on how many shards, in how many processes; and how one
+becomes another."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ RESHARDED = 0x5AD0
 
 
 def fetched(tree: PyTree) -> PyTree:
-    """All of the arrays as NumPy's, of those that lie on several hosts too: then every process calls it."""
+    """All of the arrays as NumPy's, of those that lie on several hosts too: then every process
+    calls it."""
     if all(
         x.is_fully_addressable or x.is_fully_replicated
         for x in jax.tree.leaves(tree)
@@ -109,7 +111,8 @@ def joined(parts: list[PyTree], like: PyTree) -> PyTree:
 
 
 def _assembled(blocks: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Blocks lie in the order of the array's axes; equal ones that several processes hold follow each other."""
+    """Blocks lie in the order of the array's axes; equal ones that several processes hold follow
+    each other."""
     if blocks[0].shape == shape:
         return blocks[0]
     cuts = [size // part for size, part in zip(shape, blocks[0].shape, strict=True)]
@@ -124,7 +127,8 @@ def _assembled(blocks: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
 
 
 def resharded(state: TrainState, old: int, new: int, like: TrainState, many: bool) -> TrainState:
-    """A state on another number of shards: the same agent, everything collected, and other random numbers from here on.
+    """A state on another number of shards: the same agent, everything collected, and other random
+    numbers from here on.
 
     Args:
         state: NumPy's arrays, of random keys their data, on ``old`` shards.
@@ -164,7 +168,8 @@ def resharded(state: TrainState, old: int, new: int, like: TrainState, many: boo
 
 
 def _keys(keys: Any, new: int) -> np.ndarray:
-    """Of each new shard, one of its own: not what the first one's is split into, which small numbers folded in would be."""
+    """Of each new shard, one of its own: not what the first one's is split into, which small
+    numbers folded in would be."""
     old, root = len(keys), jax.random.fold_in(jax.random.wrap_key_data(keys[0]), RESHARDED)
     fold = jax.vmap(lambda shard: jax.random.fold_in(root, shard))
     extra = np.asarray(jax.random.key_data(fold(jax.numpy.arange(old, max(old, new) + 1))))
@@ -172,7 +177,8 @@ def _keys(keys: Any, new: int) -> np.ndarray:
 
 
 def _split(x: np.ndarray, like: Any, *, old: int, new: int) -> np.ndarray:
-    """``[old, ...]`` as ``[new, ...]``: cut anew along the axis of environments, or where there is none each the first's."""
+    """``[old, ...]`` as ``[new, ...]``: cut anew along the axis of environments, or where there is
+    none each the first's."""
     before, after = x.shape[1:], tuple(like.shape[1:])
     if before == after:
         return np.stack([x[shard % old] for shard in range(new)])

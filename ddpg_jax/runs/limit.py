@@ -1,4 +1,5 @@
-"""What the matrix products of a function cost alone: the least that it can take while it is computed by such products."""
+"""What the matrix products of a function cost alone: the least that it can take while it is
+computed by such products."""
 
 import math
 from collections import Counter
@@ -48,13 +49,15 @@ class Product(NamedTuple):
 
 
 def products(function: Callable[..., Any], *arguments: Any) -> list[Product]:
-    """The matrix products of ``function(*arguments)`` in their order, each as often as computed; arguments may be shapes.
+    """The matrix products of ``function(*arguments)`` in their order, each as often as computed;
+    arguments may be shapes.
 
-    Convolutions are none, but where a device computes them as such (`ddpg_jax.networks.Convolution` on a CPU).
+    Convolutions are none, but where a device computes them as such (`ddpg_jax.networks.Convolution`
+    on a CPU).
 
     Raises:
-        ValueError: one is in a branch, unless all branches have products of as many operations, or in a loop whose length is
-            not known before it runs.
+        ValueError: one is in a branch, unless all branches have products of as many operations, or
+            in a loop whose length is not known before it runs.
     """
     return list(_products(jax.make_jaxpr(function)(*arguments).jaxpr))
 
@@ -81,7 +84,8 @@ def _products(jaxpr: Any) -> Iterator[Product]:
 
 
 def _taken(branches: list[Any], platforms: Sequence[Any] | None) -> list[Any]:
-    """The branch that runs here where a device has one of its own (`jax.lax.platform_dependent`), or else any of them."""
+    """The branch that runs here where a device has one of its own (`jax.lax.platform_dependent`),
+    or else any of them."""
     if platforms is not None:
         here = (not names or jax.default_backend() in names for names in platforms)
         return [next(branch for branch, runs in zip(branches, here, strict=True) if runs)]
@@ -100,8 +104,8 @@ def flops(found: Sequence[Product]) -> int:
 def alone(found: Sequence[Product]) -> Part:
     """``init`` and ``step`` of these products on random numbers and nothing else, at least one.
 
-    As in a network, what one makes is a factor of a later one where it fits: little memory is touched, and none computed twice.
-    """
+    As in a network, what one makes is a factor of a later one where it fits: little memory is
+    touched, and none computed twice."""
     plan, left_over = _plan(found)
     random = dict.fromkeys(
         factor for pair in plan for factor in pair if not isinstance(factor, int)
@@ -118,7 +122,8 @@ def alone(found: Sequence[Product]) -> Part:
 
     def step(state: PyTree, key: Key) -> tuple[PyTree, PyTree]:
         held, none = state
-        # A loop that never runs: XLA cannot know that the factors stay, else it would compute each product once and for all.
+        # A loop that never runs: XLA cannot know that the factors stay, else it would compute each
+        # product once and for all.
         held = jax.lax.fori_loop(0, none, lambda _, held: jax.tree.map(jnp.negative, held), held)
         values: dict[Any, jax.Array] = dict(zip(random, held, strict=True))
         for index, (product, pair) in enumerate(zip(found, plan, strict=True)):
@@ -129,7 +134,8 @@ def alone(found: Sequence[Product]) -> Part:
 
 
 def _plan(found: Sequence[Product]) -> tuple[list[tuple[Any, Any]], list[int]]:
-    """Of each product its factors, numbers of earlier products or names of random numbers; and whose results nobody uses."""
+    """Of each product its factors, numbers of earlier products or names of random numbers; and
+    whose results nobody uses."""
     plan: list[tuple[Any, Any]] = []
     results, unused, begun = [product.result for product in found], list[int](), Counter[Product]()
     for index, product in enumerate(found):

@@ -1,4 +1,5 @@
-"""The parts of a training round, each for itself, to be timed by `ddpg_jax.runs.timing`: environments, replay, update."""
+"""The parts of a training round, each for itself, to be timed by `ddpg_jax.runs.timing`:
+environments, replay, update."""
 
 import jax
 import jax.numpy as jnp
@@ -35,11 +36,11 @@ def kept(agent: Agent, like: Transition) -> Transition:
 def storing(
     replay: Replay, like: Transition, rows: int, num_envs: int, adds: int = 1, samples: int = 1
 ) -> Part:
-    """``adds`` times a row of each environment is stored, then ``samples`` times a batch is drawn, and its errors taken back.
+    """``adds`` times a row of each environment is stored, then ``samples`` times a batch is drawn,
+    and its errors taken back.
 
-    ``rows`` hold data at the start: few of them stay in the caches, a full large ring does not fit. Errors only where the
-    replay has priorities.
-    """
+    ``rows`` hold data at the start: few of them stay in the caches, a full large ring does not fit.
+    Errors only where the replay has priorities."""
 
     def init(key: Key) -> PyTree:
         fill_key, new_key = jax.random.split(key)
@@ -95,7 +96,8 @@ def _example(like: Transition) -> tuple[PyTree, jax.Array]:
 
 
 def _batch(replay: Replay, like: Transition, key: Key) -> tuple:
-    """``(batch,)`` of as many transitions as a sample has, or ``(batch, weight)`` where it has weights."""
+    """``(batch,)`` of as many transitions as a sample has, or ``(batch, weight)`` where it has
+    weights."""
     sampled = jax.eval_shape(
         lambda key: replay.sample(replay.init(jax.tree.map(_zeros, like)), key), key
     )

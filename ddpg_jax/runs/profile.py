@@ -1,4 +1,5 @@
-"""Where the time of a run goes: a trace of a few chunks, and what their parts take alone beside what a chunk takes.
+"""Where the time of a run goes: a trace of a few chunks, and what their parts take alone beside
+what a chunk takes.
 
 It looks on and measures afterwards: what the run computes is the same with and without it.
 """
@@ -25,7 +26,8 @@ from ddpg_jax.runs.programs import setup
 from ddpg_jax.types import HostEnvironment
 
 TRACED = 2
-"""Chunks in the trace, the first ones; fewer where none would be left that are not slowed down by it."""
+"""Chunks in the trace, the first ones; fewer where none would be left that are not slowed down by
+it."""
 REPETITIONS = 5
 CALL_SECONDS = 0.2
 """About what a timed call of all parts is to take."""
@@ -99,9 +101,9 @@ class Profile:
 def shares(config: Config, chunk_seconds: float) -> dict[str, Any]:
     """Seconds of a round, of its parts alone, and what share of the round these are.
 
-    A round: ``collect_steps`` steps of all environments, what they add to the replay, and ``updates_per_step`` updates, of all
-    seeds. The rest is acting, drawing keys and adding up reports; less than nothing where parts alone run worse than together.
-    """
+    A round: ``collect_steps`` steps of all environments, what they add to the replay, and
+    ``updates_per_step`` updates, of all seeds. The rest is acting, drawing keys and adding up
+    reports; less than nothing where parts alone run worse than together."""
     schedule = config.schedule
     seconds = chunk_seconds / schedule.rounds
     iterations = int(np.clip(CALL_SECONDS / seconds, 1, min(MOST, schedule.rounds)))
@@ -132,8 +134,8 @@ def shares(config: Config, chunk_seconds: float) -> dict[str, Any]:
 
 
 def _contestants(config: Config, iterations: int) -> tuple[dict[str, Callable[[], None]], int]:
-    """One environment step, and of one that is seen the same unseen; a round's use of the replay, one update, its matrix
-    products; and how many operations those are."""
+    """One environment step, and of one that is seen the same unseen; a round's use of the replay,
+    one update, its matrix products; and how many operations those are."""
     env = setup.environment(config, config.hyperparameters.num_envs)
     made, schedule = setup.compose(config, env), config.schedule
     like = timing.shaped(env.observation, env.action)
@@ -174,8 +176,9 @@ def _unseen(config: Config) -> dict[str, parts.Part]:
 
 
 def _rows(config: Config) -> int:
-    """Rows that the run's replay holds at its end, as one block of them can be stored: a divisor of its capacity. Frames are
-    stored for all environments at once, so that a replay of them is timed with one block alone."""
+    """Rows that the run's replay holds at its end, as one block of them can be stored: a divisor of
+    its capacity. Frames are stored for all environments at once, so that a replay of them is timed
+    with one block alone."""
     capacity = config.hyperparameters.replay_capacity
     if config.preset.images:
         return config.hyperparameters.num_envs

@@ -1,4 +1,5 @@
-"""The checkpoints of a run, whether one process writes them or many, and whatever number of devices it goes on with."""
+"""The checkpoints of a run, whether one process writes them or many, and whatever number of devices
+it goes on with."""
 
 from __future__ import annotations
 
@@ -24,8 +25,9 @@ from ddpg_jax.types import PyTree
 class Saved:
     """As `ddpg_jax.runs.checkpoints.Checkpoints`, of this process's part of a run.
 
-    Where there are several processes, each writes what it holds into a folder beside the others', and the first one's record,
-    which has the seals of all, comes last: a checkpoint is there when it is there. All call `save` and `restore` together.
+    Where there are several processes, each writes what it holds into a folder beside the others',
+    and the first one's record, which has the seals of all, comes last: a checkpoint is there when
+    it is there. All call `save` and `restore` together.
 
     Args:
         folder: of the first process; the others' are called after it.
@@ -65,7 +67,8 @@ class Saved:
     def restore(
         self, config: Config, like: PyTree, say: Callable[[str], None], *, goes_on: bool = True
     ) -> tuple[int, PyTree, dict[str, Any]]:
-        """The newest checkpoint that all processes can read, as ``(step, state, record)``, on the devices of now.
+        """The newest checkpoint that all processes can read, as ``(step, state, record)``, on the
+        devices of now.
 
         Args:
             config: the run's, with the mesh of now.

@@ -1,4 +1,5 @@
-"""What is known of single tasks: when they count as solved, what was published, which hyper-parameters were found by trying."""
+"""What is known of single tasks: when they count as solved, what was published, which
+hyper-parameters were found by trying."""
 
 from __future__ import annotations
 
@@ -26,16 +27,19 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of the environment, with which the benchmarks make it; the environment's own without."""
     solved: float | None = None
-    """The mean return of deterministic episodes at which it counts as solved; None where nobody agreed on one."""
+    """The mean return of deterministic episodes at which it counts as solved; None where nobody
+    agreed on one."""
     support: tuple[float, float] | None = None
     """Ends of a categorical critic's support, in units of discounted return."""
     published: tuple[Published, ...] = ()
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    """Found by trying, published nowhere: presets that are named after an algorithm take them (`ddpg_jax.runs.presets`)."""
+    """Found by trying, published nowhere: presets that are named after an algorithm take them
+    (`ddpg_jax.runs.presets`)."""
     from_pixels: Mapping[str, Any] = field(default_factory=dict)
     """The same, of presets that take images."""
     images: Mapping[str, Any] = field(default_factory=dict)
-    """Options with which the environment shows images, as such presets take them where no others are given."""
+    """Options with which the environment shows images, as such presets take them where no others
+    are given."""
 
     @property
     def slug(self) -> str:
@@ -122,7 +126,8 @@ TASKS: dict[str, Task] = {
         Task(
             env="pendulum",
             solved=-200.0,
-            # At most 0 and at least -16.27 a step, 200 steps: -1,409 by Acme's rule, but no state is as bad as that throughout.
+            # At most 0 and at least -16.27 a step, 200 steps: -1,409 by Acme's rule, but no state
+            # is as bad as that throughout.
             support=(-1_000.0, 0.0),
             published=(
                 Published("DDPG", -152.1, None, 20_000, "SB3 zoo, Pendulum-v1"),
@@ -207,7 +212,8 @@ TASKS: dict[str, Task] = {
                 "stddev": 0.3,
             },
         ),
-        # Supports of Brax: what PPO's best policies earn a step (its notebooks' plots), for ever at gamma 0.99.
+        # Supports of Brax: what PPO's best policies earn a step (its notebooks' plots), for ever at
+        # gamma 0.99.
         Task(env="brax/ant", support=(-100.0, 900.0)),
         Task(env="brax/halfcheetah", options={"backend": "spring"}, support=(-100.0, 900.0)),
         Task(env="brax/hopper", support=(-150.0, 150.0)),  # as Acme's; at gamma 0.97 it is enough

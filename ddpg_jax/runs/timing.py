@@ -17,10 +17,11 @@ Part = tuple[Callable[[Key], PyTree], Step]
 
 
 class Contestant:
-    """A pure ``state -> (state, output)``, compiled ahead of time with its state donated; a call runs it once and waits.
+    """A pure ``state -> (state, output)``, compiled ahead of time with its state donated; a call
+    runs it once and waits.
 
-    ``compile_seconds`` is what a cold compilation took, unless JAX was given a folder for its compilation cache.
-    """
+    ``compile_seconds`` is what a cold compilation took, unless JAX was given a folder for its
+    compilation cache."""
 
     def __init__(self, function: Callable[[PyTree], tuple[PyTree, PyTree]], state: PyTree) -> None:
         begin = time.perf_counter()
@@ -34,10 +35,11 @@ class Contestant:
 
 
 def repeated(step: Step, count: int, keys: tuple[int, ...] = ()) -> Step:
-    """``count`` steps in one scan, given ``keys`` each (the shape; ``()`` is one); the last output comes out.
+    """``count`` steps in one scan, given ``keys`` each (the shape; ``()`` is one); the last output
+    comes out.
 
-    Each output is carried to the next step, so that none of its leaves is dead code, and none is stored ``count`` times.
-    """
+    Each output is carried to the next step, so that none of its leaves is dead code, and none is
+    stored ``count`` times."""
 
     def run(state: PyTree, key: Key) -> tuple[PyTree, PyTree]:
         each = jax.random.split(key, (count, *keys))
@@ -57,7 +59,8 @@ def scanned(
     keys: Key,
     keys_each: tuple[int, ...] = (),
 ) -> Contestant:
-    """``iterations`` of a step in one scan; ``keys``: one, or one per seed to vmap over; ``keys_each``: as of `repeated`."""
+    """``iterations`` of a step in one scan; ``keys``: one, or one per seed to vmap over;
+    ``keys_each``: as of `repeated`."""
 
     def start(key: Key) -> PyTree:
         init_key, run_key = jax.random.split(key)
@@ -76,7 +79,8 @@ def scanned(
 def alternate(
     contestants: Mapping[str, Callable[[], Any]], repetitions: int
 ) -> dict[str, list[float]]:
-    """Seconds of each call: all contestants in turns, every second round backwards, after one call each that is not counted."""
+    """Seconds of each call: all contestants in turns, every second round backwards, after one call
+    each that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for call in contestants.values():
         call()
@@ -99,7 +103,8 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def transitions(key: Key, like: Transition, count: int) -> Transition:
-    """``count`` random transitions shaped as ``like``: N(0, 1), images of any bytes, actions from U[-1, 1], none terminal."""
+    """``count`` random transitions shaped as ``like``: N(0, 1), images of any bytes, actions from
+    U[-1, 1], none terminal."""
     keys = jax.random.split(key, 4)
 
     def shown(key: Key) -> PyTree:
@@ -130,6 +135,7 @@ def shaped(observation: Any, action: Any) -> Transition:
 
 
 def filled(replay: Replay, key: Key, like: Transition, count: int) -> PyTree:
-    """A replay that holds ``count`` rows; as many as its capacity, and samples reach all of its memory."""
+    """A replay that holds ``count`` rows; as many as its capacity, and samples reach all of its
+    memory."""
     rows = transitions(key, like, count)
     return replay.add(replay.init(jax.tree.map(lambda x: x[0], rows)), rows)

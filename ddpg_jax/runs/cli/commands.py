@@ -1,4 +1,5 @@
-"""The command ``ddpg-jax``: parses, calls, prints. Heavy imports wait until a command needs them."""
+"""The command ``ddpg-jax``: parses, calls, prints. Heavy imports wait until a command needs
+them."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ class BadInput(click.ClickException):
 
 
 class Program(click.Group):
-    """Commands that each have ``--traceback``, and end in one sentence and exit code 2 where they cannot do their work."""
+    """Commands that each have ``--traceback``, and end in one sentence and exit code 2 where they
+    cannot do their work."""
 
     def command(self, *args: Any, **kwargs: Any) -> Any:
         """As click's, with the option that all have."""
@@ -76,7 +77,8 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
 
 
 def sentence(error: Exception) -> str:
-    """What an error says to who called the program; of one that nobody expected, what it is and where to look."""
+    """What an error says to who called the program; of one that nobody expected, what it is and
+    where to look."""
     from ddpg_jax import checks
 
     if isinstance(error, OSError) and error.strerror:

@@ -89,7 +89,8 @@ def _click_type(kind: Any) -> Any:
 def flags(
     *declared: Iterator[Declared], leave_out: Collection[str] = ("env",)
 ) -> Callable[[click.Command], click.Command]:
-    """Add a flag for each option, but those that are an argument or that only Python takes (dicts)."""
+    """Add a flag for each option, but those that are an argument or that only Python takes
+    (dicts)."""
 
     def add(command: click.Command) -> click.Command:
         every = [each for group in declared for each in group if each[0] not in leave_out]

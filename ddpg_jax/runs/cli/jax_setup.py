@@ -29,7 +29,8 @@ def require_device() -> None:
 
 
 def use_compilation_cache() -> None:
-    """Keep XLA's compiled programs between runs, where there is a place for them; ``DDPG_JAX_CACHE`` names it, or ``off``."""
+    """Keep XLA's compiled programs between runs, where there is a place for them;
+    ``DDPG_JAX_CACHE`` names it, or ``off``."""
     import jax
 
     logging.getLogger("matplotlib").setLevel(

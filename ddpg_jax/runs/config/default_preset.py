@@ -18,8 +18,8 @@ def choose_preset(
     """A preset, and the kind of device for which it was chosen; ``kind`` None is that of JAX.
 
     Where none is given it is `OF_IMAGES` where the environment is to show images, `LARGE` on a GPU
-    or TPU for tasks whose rewards are known and whose hyper-parameters are not, and `SMALL` elsewhere.
-    """
+    or TPU for tasks whose rewards are known and whose hyper-parameters are not, and `SMALL`
+    elsewhere."""
     if preset is not None:
         return preset, kind or ANY_DEVICE
     if env_options.get("pixels"):

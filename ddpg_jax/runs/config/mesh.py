@@ -1,8 +1,8 @@
-"""Which devices a run is spread over: members of a population on one axis of a mesh, shards of each member on the other.
+"""Which devices a run is spread over: members of a population on one axis of a mesh, shards of each
+member on the other.
 
-As text it is ``members=4,data=2``, on the command line and in ``config.json``. Imports no JAX, so that the command line answers
-at once.
-"""
+As text it is ``members=4,data=2``, on the command line and in ``config.json``. Imports no JAX, so
+that the command line answers at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ Config = Any
 
 
 class Mesh(NamedTuple):
-    """Devices on each axis: ``members`` divides a run's seeds, ``data`` its environments and its batch."""
+    """Devices on each axis: ``members`` divides a run's seeds, ``data`` its environments and its
+    batch."""
 
     members: int = 1
     data: int = 1
@@ -135,13 +136,13 @@ def choose_mesh(
     processes: int = 1,
     resume: bool = False,
 ) -> str:
-    """The mesh that the run is to have, said where it is more than one device or fewer than there are.
+    """The mesh that the run is to have, said where it is more than one device or fewer than there
+    are.
 
     Args:
-        config: its ``mesh`` is what was asked for, or a run's that goes on; empty: all devices that come out even.
-        resume: the run goes on: where its mesh is of more devices than there are, another one is chosen.
-        available: devices that there are, of all processes.
-        say: told which.
+        config: its ``mesh`` is what was asked for, or a run's that goes on; empty: all devices that
+        come out even. resume: the run goes on: where its mesh is of more devices than there are,
+        another one is chosen. available: devices that there are, of all processes. say: told which.
         processes: of which each takes part with all of its devices.
 
     Raises:
@@ -176,7 +177,8 @@ def choose_mesh(
 
 
 def _require_all(mesh: Mesh, available: int, processes: int, config: Config) -> None:
-    """Every process takes part with all of its devices, in whole rows of the mesh or with others in one."""
+    """Every process takes part with all of its devices, in whole rows of the mesh or with others in
+    one."""
     local = available // processes
     if mesh.devices != available or (mesh.data % local and local % mesh.data):
         raise RunError(

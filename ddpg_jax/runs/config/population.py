@@ -43,7 +43,8 @@ def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[
 
 
 def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]:
-    """How members evolve: ``ranges`` as ``{name: [low, high, whether logarithmic]}``, and `EvolveOptions`.
+    """How members evolve: ``ranges`` as ``{name: [low, high, whether logarithmic]}``, and
+    `EvolveOptions`.
 
     Raises:
         ValueError: something is missing, unknown or out of its range.

@@ -23,7 +23,8 @@ PLACEMENT = field.names_with(RunOptions, "placement")
 
 
 def resumed_config(folder: Path, given: dict[str, Any]) -> Config:
-    """The configuration of the run in ``folder``, with some options given again (`FREE`, `PLACEMENT`).
+    """The configuration of the run in ``folder``, with some options given again (`FREE`,
+    `PLACEMENT`).
 
     Raises:
         FileNotFoundError, ValueError: as `load_config`.

@@ -10,7 +10,8 @@ from typing import Any, TextIO
 
 
 def mute(stream: TextIO) -> None:
-    """What is written from here on, and what waits in the buffer, goes nowhere; else Python stumbles over it at its end."""
+    """What is written from here on, and what waits in the buffer, goes nowhere; else Python
+    stumbles over it at its end."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -18,7 +19,8 @@ def mute(stream: TextIO) -> None:
 
 
 class Tolerant:
-    """A stream for what is good to see but not needed: once it cannot be written (a closed pipe, a full disk), it is mute."""
+    """A stream for what is good to see but not needed: once it cannot be written (a closed pipe, a
+    full disk), it is mute."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -22,7 +22,8 @@ _running: list[list[int]] = []
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM asked to end, and what was there is saved; ``signal`` is the number of the one that asked."""
+    """SIGINT or SIGTERM asked to end, and what was there is saved; ``signal`` is the number of the
+    one that asked."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
@@ -31,7 +32,8 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def stopping() -> Iterator[list[int]]:
-    """A list that receives SIGINT or SIGTERM; a second one of them interrupts as soon as Python has its turn."""
+    """A list that receives SIGINT or SIGTERM; a second one of them interrupts as soon as Python has
+    its turn."""
     received: list[int] = []
     since: list[float] = []
 
@@ -54,11 +56,11 @@ def stopping() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def ending() -> Iterator[None]:
-    """For a command: SIGINT or SIGTERM raises `Interrupted`; a second one ends the process at once, whatever it is doing.
+    """For a command: SIGINT or SIGTERM raises `Interrupted`; a second one ends the process at once,
+    whatever it is doing.
 
-    So does the first, after `GRACE`, where there is no run to save: what is raised is lost in callbacks of libraries, and
-    does not reach what is not Python.
-    """
+    So does the first, after `GRACE`, where there is no run to save: what is raised is lost in
+    callbacks of libraries, and does not reach what is not Python."""
 
     def handle(number: int, frame: Any) -> None:
         raise Interrupted(f"stopped by {signal.Signals(number).name}.", number)
@@ -87,7 +89,8 @@ def _handled(handle: Callable[[int, Any], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watched() -> Iterator[None]:
-    """Python's own handlers wait while XLA compiles or computes; the bytes that signals write to a socket do not."""
+    """Python's own handlers wait while XLA compiles or computes; the bytes that signals write to a
+    socket do not."""
     if not _is_main_thread():
         yield
         return
@@ -110,7 +113,8 @@ def _watched() -> Iterator[None]:
 
 
 def _watch(read: socket.socket) -> None:
-    """End the process by the second signal, or some time after the first; leave when the other end is closed."""
+    """End the process by the second signal, or some time after the first; leave when the other end
+    is closed."""
     first = last = 0
     since = time.monotonic()
     with read:

@@ -1,4 +1,5 @@
-"""A run's folder belongs to one run at a time: it is made and locked before anything else is done."""
+"""A run's folder belongs to one run at a time: it is made and locked before anything else is
+done."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def make(folder: Path, *, new: bool = False) -> list[Path]:
 
 
 def make_new(name: Path) -> tuple[Path, list[Path]]:
-    """Make a folder that nobody has, called ``name`` or ``name-2``, ``name-3``, ...; it, and what `make` gives."""
+    """Make a folder that nobody has, called ``name`` or ``name-2``, ``name-3``, ...; it, and what
+    `make` gives."""
     for number in itertools.count(1):
         folder = name if number == 1 else name.with_name(f"{name.name}-{number}")
         with contextlib.suppress(FileExistsError):
@@ -63,7 +65,8 @@ def remove_empty(folders: list[Path]) -> None:
 
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Make a folder and hold it alone. The system lets go of it with the process, so a crash leaves it free.
+    """Make a folder and hold it alone. The system lets go of it with the process, so a crash leaves
+    it free.
 
     A folder that this made and in which nothing was left is removed.
 

@@ -30,7 +30,8 @@ class Clock:
 def metrics_row(
     config: Config, report: Report, chunks: int, clock: Clock, evaluation: list[float] | None
 ) -> dict[str, Any]:
-    """A line of ``metrics.jsonl`` after so many chunks: lists have one value per seed; rates are over all seeds.
+    """A line of ``metrics.jsonl`` after so many chunks: lists have one value per seed; rates are
+    over all seeds.
 
     A seed of which no episode ended in the chunk has None for the means over episodes.
     """
@@ -78,11 +79,12 @@ def updates_in(config: Config, chunks: int) -> int:
 def read_metrics(
     folder: Path, say: Callable[[str], None] = lambda text: None
 ) -> list[dict[str, Any]]:
-    """The lines of a run's ``metrics.jsonl`` in the order of their steps, of each step the last one.
+    """The lines of a run's ``metrics.jsonl`` in the order of their steps, of each step the last
+    one.
 
     Args:
-        folder: the run's.
-        say: told, in one sentence, how many lines are damaged and so left out. A last one that a kill cut short is not.
+        folder: the run's. say: told, in one sentence, how many lines are damaged and so left out. A
+        last one that a kill cut short is not.
     """
     path = folder / "metrics.jsonl"
     *lines, rest = path.read_bytes().split(b"\n") if path.is_file() else [b""]
@@ -118,13 +120,15 @@ def _is_number(value: Any) -> bool:
 
 
 def mean(value: Any) -> float | None:
-    """Of what a line of ``metrics.jsonl`` holds: of the numbers alone, where some seeds have none; None if none has one."""
+    """Of what a line of ``metrics.jsonl`` holds: of the numbers alone, where some seeds have none;
+    None if none has one."""
     hyperparameters = list(filter(_is_number, value if isinstance(value, list) else [value]))
     return float(np.mean(hyperparameters)) if hyperparameters else None
 
 
 def curve(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """``(env_steps [T], evaluation returns [T, seeds])`` of a run; of lines that differ in their seeds, those of the most."""
+    """``(env_steps [T], evaluation returns [T, seeds])`` of a run; of lines that differ in their
+    seeds, those of the most."""
     rows = [row for row in read_metrics(folder) if row["evaluation_return"] is not None]
     seeds = Counter(len(row["evaluation_return"]) for row in rows).most_common(1)
     rows = [row for row in rows if len(row["evaluation_return"]) == seeds[0][0]]

@@ -1,4 +1,5 @@
-"""What a run reports of each chunk: a line of ``metrics.jsonl``, and the same numbers for TensorBoard."""
+"""What a run reports of each chunk: a line of ``metrics.jsonl``, and the same numbers for
+TensorBoard."""
 
 from __future__ import annotations
 
@@ -19,12 +20,14 @@ class Log:
         from tensorboardX.event_file_writer import EventsWriter
 
         self._folder = folder
-        # What lies below `SummaryWriter`, whose queue loses what waits in it at a kill, and hangs on a full disk.
+        # What lies below `SummaryWriter`, whose queue loses what waits in it at a kill, and hangs
+        # on a full disk.
         self._events = EventsWriter(str(folder / "events"))
         self._events.flush()
 
     def anew(self, rows: list[dict[str, Any]]) -> None:
-        """Replace all lines. TensorBoard drops what it has and is given these, so it shows each once, also what it had missed.
+        """Replace all lines. TensorBoard drops what it has and is given these, so it shows each
+        once, also what it had missed.
 
         Raises:
             RunError: the disk does not take it.

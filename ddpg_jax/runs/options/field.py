@@ -73,7 +73,8 @@ def option_of(record: type, name: str) -> Option | None:
 
 
 def options_of(record: type) -> Iterator[tuple[str, Any, Option]]:
-    """``(name, type, Option)`` of each option of a record, as declared; None is left out of types."""
+    """``(name, type, Option)`` of each option of a record, as declared; None is left out of
+    types."""
     hints = get_type_hints(record)
     for each in dataclasses.fields(record):
         declared = option_of(record, each.name)

@@ -1,4 +1,5 @@
-"""Values as Python, a shell or a file gives them, made what a setting is; what would lose something by that is refused."""
+"""Values as Python, a shell or a file gives them, made what a setting is; what would lose something
+by that is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class RunError(ValueError):
 def exact(name: str, value: Any, kind: Any) -> Any:
     """The value as a ``kind``: int, float, bool, str, dict, or a tuple of whole numbers.
 
-    NumPy's and JAX's scalars are taken, and numbers in other clothes where nothing is lost: ``"1e5"`` is 100,000.
+    NumPy's and JAX's scalars are taken, and numbers in other clothes where nothing is lost:
+    ``"1e5"`` is 100,000.
 
     Raises:
         ValueError: it is none, or is not finite; ``name`` says of what.

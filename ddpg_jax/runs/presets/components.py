@@ -1,7 +1,8 @@
-"""From hyper-parameters to the parts of a training run: what the algorithms' own functions have in common.
+"""From hyper-parameters to the parts of a training run: what the algorithms' own functions have in
+common.
 
-Components of the library are reached through the package, which loads them on first use: importing this costs nothing.
-"""
+Components of the library are reached through the package, which loads them on first use: importing
+this costs nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def actor(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Network:
-    """The actor, or where an observation is a dict the actor on its stream of it; ``options`` as of `actor_head`."""
+    """The actor, or where an observation is a dict the actor on its stream of it; ``options`` as of
+    `actor_head`."""
     return _reading(
         hyperparameters.actor_stream,
         "actor_stream",
@@ -46,7 +48,8 @@ def actor_head(hyperparameters: Hyperparameters, env: Environment, **options: An
 def critic_head(
     hyperparameters: Hyperparameters, *, action_layer: int = 0, **options: Any
 ) -> Critic:
-    """The critic of one vector, one of an ensemble; ``options`` of `ddpg_jax.networks.Critic` go first."""
+    """The critic of one vector, one of an ensemble; ``options`` of `ddpg_jax.networks.Critic` go
+    first."""
     layer_norm = ddpg_jax.networks.LayerNorm
     known: dict[str, Any] = {"dtype": dtype(hyperparameters)}
     known |= {"norm": layer_norm, "action_norm": layer_norm} if hyperparameters.layer_norm else {}
@@ -68,7 +71,8 @@ def _reading(stream: str, option: str, network: Network, env: Environment) -> Ne
 
 
 def require_whole(hyperparameters: Hyperparameters, *, scaled: str, stored: str) -> None:
-    """Refuse what networks of images have no use for; ``scaled`` and ``stored``: what happens to observations instead.
+    """Refuse what networks of images have no use for; ``scaled`` and ``stored``: what happens to
+    observations instead.
 
     Raises:
         ValueError: such a number was given.

@@ -95,7 +95,8 @@ class DrQHyperparameters(Hyperparameters):
 
 
 def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Components:
-    """One encoder that the critics train, shifted images, noise that falls in exploration and targets alike."""
+    """One encoder that the critics train, shifted images, noise that falls in exploration and
+    targets alike."""
     networks, dtype = ddpg_jax.networks, components.dtype(hyperparameters)
     convolutions = functools.partial(
         networks.drq_v2_encoder,
@@ -150,7 +151,8 @@ def _stddev(hyperparameters: DrQHyperparameters, step: jax.Array, env_steps: flo
 
 
 def paper(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Components:
-    """Convolutions of the actor's own and of the critic's own; the action joins at Q's first dense layer."""
+    """Convolutions of the actor's own and of the critic's own; the action joins at Q's first dense
+    layer."""
     networks = ddpg_jax.networks
     seen = lambda head: networks.Seen(
         networks.Features(

@@ -1,4 +1,5 @@
-"""Learning to drive in a day: DDPG on what an autoencoder makes of the camera, and on what else is known of the car."""
+"""Learning to drive in a day: DDPG on what an autoencoder makes of the camera, and on what else is
+known of the car."""
 
 from __future__ import annotations
 
@@ -136,7 +137,8 @@ def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
     """Of the only image that an observation has.
 
     Raises:
-        ValueError: there is another number of images, or it is not square, or of a size that halves no ``layers`` times.
+        ValueError: there is another number of images, or it is not square, or of a size that halves
+            no ``layers`` times.
     """
     import jax
 
@@ -162,7 +164,8 @@ def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
 def fit(
     hyperparameters: DriveHyperparameters, env: Environment, made: VAE
 ) -> Callable[[jax.Array], PyTree]:
-    """``fit(key)``: the parameters of an autoencoder that was trained on images of random episodes."""
+    """``fit(key)``: the parameters of an autoencoder that was trained on images of random
+    episodes."""
     import jax
 
     seen = images(env, hyperparameters.images, hyperparameters.images_every)
@@ -187,7 +190,8 @@ def fit(
 
 
 def images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array], jax.Array]:
-    """``images(key)``: about ``count`` images ``[N, H, W, C]`` of random episodes, of each environment's ``every``-th step."""
+    """``images(key)``: about ``count`` images ``[N, H, W, C]`` of random episodes, of each
+    environment's ``every``-th step."""
     import jax
 
     from ddpg_jax import checks

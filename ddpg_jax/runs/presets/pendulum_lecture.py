@@ -1,8 +1,8 @@
 """The PyTorch lecture on Pendulum, with its deviations from the paper.
 
-A linear actor whose action is the torque in N m, stored as it is and clipped only by the environment; the action joins the
-critic at its first layer; all layers start at fan-in; the time limit counts as terminal; the noise never resets.
-"""
+A linear actor whose action is the torque in N m, stored as it is and clipped only by the
+environment; the action joins the critic at its first layer; all layers start at fan-in; the time
+limit counts as terminal; the noise never resets."""
 
 from __future__ import annotations
 

@@ -80,7 +80,8 @@ def compose(
     actor_bound: float | None = 3e-3,
     critic_bound: float | None = 3e-3,
 ) -> Components:
-    """TD3 on distributions, Gaussian noise of a spread drawn per episode; bounds: of how the networks' final layers start."""
+    """TD3 on distributions, Gaussian noise of a spread drawn per episode; bounds: of how the
+    networks' final layers start."""
     agent = ddpg_jax.agents.td3_categorical(
         components.actor(hyperparameters, env, final_bound=actor_bound),
         components.critic(

@@ -32,7 +32,8 @@ class Built(NamedTuple):
     state: PyTree
     """Shapes of the training state."""
     host: host.HostTrain | None = None
-    """Only of an environment on the host: ``start`` and ``chunk`` are then loops, not to be jitted."""
+    """Only of an environment on the host: ``start`` and ``chunk`` are then loops, not to be
+    jitted."""
 
 
 def build(
@@ -40,8 +41,9 @@ def build(
     stopped: Callable[[], bool] = lambda: False,
     weigh: Callable[[list[memory.Part]], None] = lambda parts: memory.require_memory(parts),
 ) -> Built:
-    """Compose a configuration's functions; on the host ``stopped`` is looked at in each step of the warm-up and of evaluations
-    (`ddpg_jax.host.Stopped`). ``weigh`` refuses what is too much for this machine, where it is to run here.
+    """Compose a configuration's functions; on the host ``stopped`` is looked at in each step of the
+    warm-up and of evaluations (`ddpg_jax.host.Stopped`). ``weigh`` refuses what is too much for
+    this machine, where it is to run here.
 
     Raises:
         ValueError: a part refuses its hyper-parameters, or the state does not fit into memory.
@@ -88,8 +90,9 @@ def _evolving(config: Config, population: Population) -> Population:
 
 
 def member_of(config: Config) -> Callable[[Numbers], Member]:
-    """``member(hyperparameters)``: what one seed of this run does, with some of its hyper-parameters replaced by traced ones; one of its shards,
-    where the run's mesh has more of each."""
+    """``member(hyperparameters)``: what one seed of this run does, with some of its
+    hyper-parameters replaced by traced ones; one of its shards, where the run's mesh has more of
+    each."""
     shards = runs_mesh.parse_mesh(config.mesh).data
     env = environment(config, config.hyperparameters.num_envs // shards)
     played = environment(config, -(-config.evaluation_episodes // shards))

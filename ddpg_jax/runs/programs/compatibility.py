@@ -32,8 +32,9 @@ def require_seen(preset: Preset, name: str, env: Environment | HostEnvironment) 
     """Refuse what the networks of a preset cannot take.
 
     Raises:
-        RunError: an observation is neither one vector of numbers nor a dict of some, nor, for a preset that takes them, an
-            image with or without vectors beside it; or an action has no element.
+        RunError: an observation is neither one vector of numbers nor a dict of some, nor, for a
+            preset that takes them, an image with or without vectors beside it; or an action has no
+            element.
     """
     shape = tuple(env.action.shape)
     if preset.images:

@@ -20,11 +20,11 @@ LOWER = {
 
 
 def parts(config: Config, built: Built, programs: Programs | None) -> list[Part]:
-    """All of a run's parts; ``programs`` None: not compiled, what they need is guessed, at the least.
+    """All of a run's parts; ``programs`` None: not compiled, what they need is guessed, at the
+    least.
 
-    Two programs never run at once, so the one that needs most counts; a checkpoint is written beside the later ones, and not
-    beside the first, which makes the state.
-    """
+    Two programs never run at once, so the one that needs most counts; a checkpoint is written
+    beside the later ones, and not beside the first, which makes the state."""
     found = runs_memory.kept(config, built.state)
     copy = runs_memory.copied(built.state)
     if programs is None or not all(

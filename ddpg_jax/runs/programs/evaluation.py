@@ -32,8 +32,8 @@ def host_seed(key: jax.Array) -> int:
 def evaluator(
     config: Config, agent: Agent, episodes: int, stopped: Callable[[], bool] = lambda: False
 ) -> Callable[[AgentState, jax.Array], Any]:
-    """``evaluate(agent_state, keys) -> returns`` of that many deterministic episodes of each member; on the host ``stopped`` is
-    looked at in each step (`ddpg_jax.host.make_evaluate`)."""
+    """``evaluate(agent_state, keys) -> returns`` of that many deterministic episodes of each
+    member; on the host ``stopped`` is looked at in each step (`ddpg_jax.host.make_evaluate`)."""
     env = environment(config, episodes)
     if isinstance(env, Environment):
         one = memory.size(jax.eval_shape(env.reset, jax.random.key(0)))
@@ -51,7 +51,8 @@ def evaluator(
 
 
 def evaluation_keys(config: Config, stream: int, number: int) -> jax.Array:
-    """Keys for evaluation number ``number`` of a ``stream`` (`DURING`, `FINAL` or `LATER`); training never uses them."""
+    """Keys for evaluation number ``number`` of a ``stream`` (`DURING`, `FINAL` or `LATER`);
+    training never uses them."""
 
     def derive(key: jax.Array) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(key, stream), number % 2**32)
@@ -60,7 +61,8 @@ def evaluation_keys(config: Config, stream: int, number: int) -> jax.Array:
 
 
 def held_out(returns: np.ndarray, config: Config) -> np.ndarray:
-    """The returns of an evaluation, all of them finite, or NaN of members that broke down where members differ.
+    """The returns of an evaluation, all of them finite, or NaN of members that broke down where
+    members differ.
 
     Raises:
         RunError: one of them is NaN, and members do not differ.
@@ -74,12 +76,14 @@ def held_out(returns: np.ndarray, config: Config) -> np.ndarray:
 
 
 def played(config: Config, returns: Any) -> np.ndarray:
-    """``[seeds, evaluation_episodes]`` of what `Programs.evaluate` returned; shards may have played some more."""
+    """``[seeds, evaluation_episodes]`` of what `Programs.evaluate` returned; shards may have played
+    some more."""
     return layout.fetched(returns).reshape(config.seeds, -1)[:, : config.evaluation_episodes]
 
 
 def final_returns(config: Config, programs: Programs, agent_state: AgentState) -> np.ndarray:
-    """``[seeds, >= 100]`` returns of fresh deterministic episodes that no evaluation before has seen."""
+    """``[seeds, >= 100]`` returns of fresh deterministic episodes that no evaluation before has
+    seen."""
     rounds, hyperparameters = (
         -(-FINAL_EPISODES // config.evaluation_episodes),
         member_hyperparameters(config),

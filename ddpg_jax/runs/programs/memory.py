@@ -1,4 +1,5 @@
-"""Memory that a run needs, part by part, and what this machine has; known before anything is compiled."""
+"""Memory that a run needs, part by part, and what this machine has; known before anything is
+compiled."""
 
 from __future__ import annotations
 
@@ -22,14 +23,15 @@ KEY_BYTES = 8
 
 
 COPIES = 3
-"""Of the state while a checkpoint is written: the one that is saved, and the two that the storage makes of it, one of them
-compressed, which numbers that are used hardly are (2.9 measured)."""
+"""Of the state while a checkpoint is written: the one that is saved, and the two that the storage
+makes of it, one of them compressed, which numbers that are used hardly are (2.9 measured)."""
 USABLE = 0.9
 """Of a memory, by what is known to lie there; the rest is for what is not."""
 
 
 class Part(NamedTuple):
-    """Bytes of a part of a run, and the options that make it smaller; ``on_host``: not beside the others on an accelerator."""
+    """Bytes of a part of a run, and the options that make it smaller; ``on_host``: not beside the
+    others on an accelerator."""
 
     what: str
     needed: int
@@ -38,8 +40,8 @@ class Part(NamedTuple):
 
 
 def size(tree: PyTree) -> int:
-    """Bytes of a pytree of arrays or shapes, on each device; of those that say how they are spread, their share; the devices
-    of a CPU have one memory."""
+    """Bytes of a pytree of arrays or shapes, on each device; of those that say how they are spread,
+    their share; the devices of a CPU have one memory."""
     return sum(math.prod(_share(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
@@ -57,7 +59,8 @@ def _share(leaf: Any) -> tuple[int, ...]:
 
 
 def kept(config: Config, state: PyTree) -> list[Part]:
-    """What a run holds from its beginning to its end; ``state``: the shapes of its training state."""
+    """What a run holds from its beginning to its end; ``state``: the shapes of its training
+    state."""
     state = state.members if config.evolve else state
     agent, hyperparameters, seeds = state.agent, config.hyperparameters, config.seeds
     capacity = f"replay_capacity={hyperparameters.replay_capacity:,}, seeds={seeds}"
@@ -84,7 +87,8 @@ def kept(config: Config, state: PyTree) -> list[Part]:
 
 
 def copied(state: PyTree) -> Part:
-    """What a checkpoint takes of the host's memory while it is written: by each process what its devices hold."""
+    """What a checkpoint takes of the host's memory while it is written: by each process what its
+    devices hold."""
     whole = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     return Part(
         "a checkpoint being written",
@@ -95,7 +99,8 @@ def copied(state: PyTree) -> Part:
 
 
 def guessed(config: Config, state: PyTree) -> list[Part]:
-    """What its programs need besides, at the least, as far as that is known before they are compiled."""
+    """What its programs need besides, at the least, as far as that is known before they are
+    compiled."""
     state = state.members if config.evolve else state
     hyperparameters, schedule, seeds = config.hyperparameters, config.schedule, config.seeds
     rows = hyperparameters.batch_size * hyperparameters.batches_per_update
@@ -135,7 +140,8 @@ def guessed(config: Config, state: PyTree) -> list[Part]:
 
 
 def _as_numbers(config: Config, observation: PyTree) -> int:
-    """Bytes of an observation and its successor as a batch has them: as they come, and bytes of images as float32 too."""
+    """Bytes of an observation and its successor as a batch has them: as they come, and bytes of
+    images as float32 too."""
     one = sum(
         math.prod(x.shape) * (5 if x.dtype == np.uint8 else x.dtype.itemsize)
         for x in jax.tree.leaves(observation)
@@ -193,7 +199,8 @@ def require_memory(parts: Iterable[Part]) -> None:
 
 
 def budgets(parts: Sequence[Part]) -> list[tuple[str, int, list[Part]]]:
-    """Each memory there is, its bytes, and the parts that lie there: one on a CPU, else an accelerator's and its host's."""
+    """Each memory there is, its bytes, and the parts that lie there: one on a CPU, else an
+    accelerator's and its host's."""
     device = jax.local_devices()[0]
     own = _of_device(device)
     if own is None:

@@ -22,7 +22,8 @@ def environment(config: Config, num_envs: int) -> Environment | HostEnvironment:
     """The run's environment, with as many copies as asked.
 
     Raises:
-        ValueError: it is unknown, refuses its options, or is nothing that the presets' networks can act in.
+        ValueError: it is unknown, refuses its options, or is nothing that the presets' networks can
+            act in.
     """
     compatibility.require_few(config.env, num_envs)
     env = envs.make(config.env, num_envs=num_envs, **config.env_options)
@@ -31,7 +32,8 @@ def environment(config: Config, num_envs: int) -> Environment | HostEnvironment:
 
 
 def member_keys(config: Config) -> jax.Array:
-    """One key, or ``[seeds]`` of them; member i of a run with seed s is the run with seed s + i, if it has none of its own."""
+    """One key, or ``[seeds]`` of them; member i of a run with seed s is the run with seed s + i, if
+    it has none of its own."""
     seeds = config.vary.get("seed", range(config.seed, config.seed + config.seeds))
     return (
         jax.random.key(seeds[0])
@@ -41,7 +43,8 @@ def member_keys(config: Config) -> jax.Array:
 
 
 def member_hyperparameters(config: Config) -> dict[str, jax.Array]:
-    """The hyper-parameters that members have of their own, ``[seeds]`` each, or scalars of a run with one."""
+    """The hyper-parameters that members have of their own, ``[seeds]`` each, or scalars of a run
+    with one."""
     hyperparameters = {
         name: jnp.array(values, jnp.float32)
         for name, values in config.vary.items()
@@ -55,7 +58,8 @@ def member_hyperparameters(config: Config) -> dict[str, jax.Array]:
 
 
 def compose(config: Config, env: Any, shards: int = 1, **replaced: Any) -> Components:
-    """The run's agent, replay and behaviour in such an environment, with some of its hyper-parameters replaced; of one of its shards."""
+    """The run's agent, replay and behaviour in such an environment, with some of its
+    hyper-parameters replaced; of one of its shards."""
     hyperparameters = dataclasses.replace(config.hyperparameters, **replaced)
     return config.preset.compose(
         hyperparameters if shards == 1 else hyperparameters.of_shard(shards, sharding.DATA), env
@@ -63,7 +67,8 @@ def compose(config: Config, env: Any, shards: int = 1, **replaced: Any) -> Compo
 
 
 def on_devices(config: Config, say: Callable[[str], None], resume: bool) -> Config:
-    """The configuration with its mesh settled (`ddpg_jax.runs.config.mesh.choose_mesh`): on the devices of all processes."""
+    """The configuration with its mesh settled (`ddpg_jax.runs.config.mesh.choose_mesh`): on the
+    devices of all processes."""
     import jax
 
     hosts.require_same([resume, config.flat()])

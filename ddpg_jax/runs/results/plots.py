@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def plot(folders: Sequence[Path], path: Path) -> str:
-    """Draw evaluation returns against environment steps: a line per configuration, with the interval over its seeds.
+    """Draw evaluation returns against environment steps: a line per configuration, with the
+    interval over its seeds.
 
     Runs that differ only in their seeds are one line, over the steps that all of them evaluated.
 

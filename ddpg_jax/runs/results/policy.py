@@ -22,11 +22,12 @@ from ddpg_jax.types import Agent, AgentState
 
 
 def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
-    """A run's configuration, agent, environment steps at the newest checkpoint, and the agent's state there.
+    """A run's configuration, agent, environment steps at the newest checkpoint, and the agent's
+    state there.
 
     Raises:
-        FileNotFoundError: the folder holds no run, or no checkpoint that can be read.
-        ValueError: its checkpoints are of another version of this library, or of another configuration.
+        FileNotFoundError: the folder holds no run, or no checkpoint that can be read. ValueError:
+        its checkpoints are of another version of this library, or of another configuration.
     """
     config = load_config(folder)
     if not (folder / "checkpoints").is_dir():
@@ -48,7 +49,8 @@ def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
 
 
 def acting(folder: Path, member: int) -> Callable[[Any], Any]:
-    """``action(observation)`` for ``[B, ...]`` of one member of a run, in the environment's own units, compiled.
+    """``action(observation)`` for ``[B, ...]`` of one member of a run, in the environment's own
+    units, compiled.
 
     Raises:
         ValueError: there is no such member.

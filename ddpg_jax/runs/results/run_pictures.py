@@ -24,7 +24,8 @@ LARGER = 4
 
 
 def draw(config: Config, folder: Path, agent_state: AgentState, say: Callable[[str], None]) -> None:
-    """``curve.png``, and what the preset shows besides of the run's first member (`Preset.pictures`)."""
+    """``curve.png``, and what the preset shows besides of the run's first member
+    (`Preset.pictures`)."""
     _try(
         f"{folder / 'curve.png'}",
         lambda: curve(folder)[0].size and plot([folder], folder / "curve.png"),

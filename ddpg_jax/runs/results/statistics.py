@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 
 
 def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
-    """The mean of the middle half (Agarwal et al. 2021, arXiv:2108.13264): robust to single failures, unlike the mean."""
+    """The mean of the middle half (Agarwal et al. 2021, arXiv:2108.13264): robust to single
+    failures, unlike the mean."""
     from scipy.stats import trim_mean
 
     return trim_mean(values, 0.25, axis=axis)
 
 
 def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile-bootstrap interval of the interquartile mean over the last axis; its own value where there is one seed."""
+    """Percentile-bootstrap interval of the interquartile mean over the last axis; its own value
+    where there is one seed."""
     from scipy.stats import bootstrap
 
     values = np.asarray(values, np.float64)
@@ -41,7 +43,8 @@ def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, 
 
 
 def summary(config: Config, returns: np.ndarray, seconds: dict[str, float]) -> dict[str, Any]:
-    """What ``summary.json`` says; counts and rates are over all seeds, rates without warm-up and compilation.
+    """What ``summary.json`` says; counts and rates are over all seeds, rates without warm-up and
+    compilation.
 
     Args:
         config: of the run.

@@ -13,7 +13,8 @@ import numpy as np
 
 
 def use_headless_opengl() -> None:
-    """Without a screen, have MuJoCo draw by the library that is installed; before it is imported, and unless told otherwise."""
+    """Without a screen, have MuJoCo draw by the library that is installed; before it is imported,
+    and unless told otherwise."""
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         found = [name for name in ("EGL", "OSMesa") if ctypes.util.find_library(name)]
         if found:
@@ -32,12 +33,12 @@ def has_opengl() -> bool:
 
 
 def write(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
-    """Write ``[H, W, 3]`` uint8 frames to ``path``, which ends in ``.gif`` or ``.mp4``; returns its name.
+    """Write ``[H, W, 3]`` uint8 frames to ``path``, which ends in ``.gif`` or ``.mp4``; returns its
+    name.
 
     Args:
-        frames: at least one.
-        path: replaced where it exists.
-        fps: frames per second; a GIF has at most 50, of more it shows every k-th, at the same speed.
+        frames: at least one. path: replaced where it exists. fps: frames per second; a GIF has at
+        most 50, of more it shows every k-th, at the same speed.
 
     Raises:
         ImportError: MP4 without imageio and its FFmpeg.

@@ -14,7 +14,8 @@ from ddpg_jax.runs.sweeps import sweep_plots, sweep_results
 
 
 def write(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Write ``lineage.json`` of a sweep whose members evolve, and return what is in it; None of another."""
+    """Write ``lineage.json`` of a sweep whose members evolve, and return what is in it; None of
+    another."""
     evolve = plan["parts"][0]["options"].get("evolve")
     if not evolve:
         return None
@@ -24,9 +25,10 @@ def write(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def lineage(run: Path, names: list[str]) -> dict[str, Any]:
-    """Of a run whose members evolve: ``env_steps [T]`` at the ends of its chunks, and ``[T][M]`` of each ``parent`` (whose
-    state a member had at the chunk's beginning), ``return`` at its end and ``hyperparameters`` during it; and of the
-    member that is best at the end ``ancestors [T]``: in whose place each of its chunks was trained."""
+    """Of a run whose members evolve: ``env_steps [T]`` at the ends of its chunks, and ``[T][M]`` of
+    each ``parent`` (whose state a member had at the chunk's beginning), ``return`` at its end and
+    ``hyperparameters`` during it; and of the member that is best at the end ``ancestors [T]``: in
+    whose place each of its chunks was trained."""
     rows = read_metrics(run)
     made: dict[str, Any] = {"env_steps": [row["env_steps"] for row in rows]}
     made |= {name: [row[name] for row in rows] for name in ("parent", "return")}
@@ -44,7 +46,8 @@ def _ancestors(parents: list[list[int]], member: int) -> list[int]:
 
 
 def draw(folder: Path, made: dict[str, Any]) -> Path:
-    """``lineage.png``: hyper-parameters and returns of all members over time; red lines lead from a parent to its copies."""
+    """``lineage.png``: hyper-parameters and returns of all members over time; red lines lead from a
+    parent to its copies."""
     figure = sweep_plots.canvas(7.2, 2.6 * (len(made["hyperparameters"]) + 1))
     axes = figure.subplots(len(made["hyperparameters"]) + 1, 1, sharex=True, squeeze=False)[:, 0]
     returns = [value for row in made["return"] for value in row if value is not None]

@@ -1,4 +1,5 @@
-"""How a sweep is cut into runs: members whose programs are the same train together, as many at once as fit into memory."""
+"""How a sweep is cut into runs: members whose programs are the same train together, as many at once
+as fit into memory."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Member(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A run of a sweep: its options, and which members it trains. Of those that only fill it up, none is named."""
+    """A run of a sweep: its options, and which members it trains. Of those that only fill it up,
+    none is named."""
 
     options: dict[str, Any]
     members: list[int]
@@ -87,12 +89,12 @@ def make_plan(
     """Which members there are, and which train together.
 
     Args:
-        env, options: of all members, as of `make_config`.
-        values: what is swept, see `space.parsed`.
-        seeds: members of each setting, with the seeds ``seed``, ``seed + 1``, ...; where members evolve, each has its own.
-        draws: random settings, see `space.rows`.
-        evolve: as of `ddpg_jax.runs.config.population.checked_evolve` but for the ranges; None is no evolution.
-        memory: bytes that members trained together may take; None is most of what there is.
+        env, options: of all members, as of `make_config`. values: what is swept, see
+        `space.parsed`. seeds: members of each setting, with the seeds ``seed``, ``seed + 1``, ...;
+        where members evolve, each has its own. draws: random settings, see `space.rows`. evolve: as
+        of `ddpg_jax.runs.config.population.checked_evolve` but for the ranges; None is no
+        evolution. memory: bytes that members trained together may take; None is most of what there
+        is.
 
     Raises:
         ValueError: a name, a value or a number is wrong, or what has to be together does not fit.
@@ -133,7 +135,8 @@ def make_plan(
 
 
 def _pinned(env: str, part: Part, places: dict[str, Any]) -> Part:
-    """The part, whose chunks stay what they are also where the sweep is to go on for longer, on the devices asked for."""
+    """The part, whose chunks stay what they are also where the sweep is to go on for longer, on the
+    devices asked for."""
     config = make_config(env, **part.options, **places)
     mesh = {"mesh": config.mesh} if places else {}
     return part._replace(
@@ -209,7 +212,8 @@ def _varied(members: list[Member], apart: set[str]) -> dict[str, Any]:
 def _most(
     env: str, options: dict[str, Any], group: list[Member], apart: set[str], memory: int | None
 ) -> int:
-    """How many members fit at once, at least one; all hyper-parameters of all members have been looked at then."""
+    """How many members fit at once, at least one; all hyper-parameters of all members have been
+    looked at then."""
     alone = {name: value for name, value in options.items() if name != "evolve"}
     config = make_config(env, **alone)
     made = setup.environment(config, config.hyperparameters.num_envs)
@@ -231,6 +235,7 @@ def _most(
 
 
 def _fit(free: int, where: str, needs: list[runs_memory.Part], members: int) -> int:
-    """How many members a memory holds; an accelerator has one for each of the devices that they are spread over."""
+    """How many members a memory holds; an accelerator has one for each of the devices that they are
+    spread over."""
     devices = 1 if where in ("cpu", "host") else min(jax.device_count(), members)
     return free * devices // sum(part.needed for part in needs)

@@ -1,4 +1,5 @@
-"""A sweep in a folder: its runs one after the other, with the programs of the one before where they are the same."""
+"""A sweep in a folder: its runs one after the other, with the programs of the one before where they
+are the same."""
 
 from __future__ import annotations
 
@@ -36,18 +37,21 @@ class Sweep:
 
     folder: Path
     members: list[dict[str, Any]]
-    """Of each: ``member``, ``seed``, ``hyperparameters``, ``final_return``, ``final_return_std``; it is in ``place`` of ``run``."""
+    """Of each: ``member``, ``seed``, ``hyperparameters``, ``final_return``, ``final_return_std``;
+    it is in ``place`` of ``run``."""
     best: dict[str, Any]
     """The one of them with the greatest final return."""
     settings: list[dict[str, Any]]
-    """Members with the same numbers together: ``hyperparameters``, ``members``, ``returns``; the best mean first."""
+    """Members with the same numbers together: ``hyperparameters``, ``members``, ``returns``; the
+    best mean first."""
 
     def curve(self, member: int) -> tuple[np.ndarray, np.ndarray]:
         """``(env_steps [T], returns [T])`` of one member, of deterministic episodes."""
         return sweep_results.curve_of(self.folder, member)
 
     def policy(self, member: int | None = None) -> Callable[[Any], Any]:
-        """``action(observation)`` for ``[B, ...]`` of one member, or the best, in the environment's own units, compiled.
+        """``action(observation)`` for ``[B, ...]`` of one member, or the best, in the environment's
+        own units, compiled.
 
         Raises:
             ValueError: there is no such member.

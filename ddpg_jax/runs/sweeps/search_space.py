@@ -1,4 +1,5 @@
-"""What a sweep goes through: lists, evenly spaced values and random draws of a preset's hyper-parameters; imports no JAX."""
+"""What a sweep goes through: lists, evenly spaced values and random draws of a preset's
+hyper-parameters; imports no JAX."""
 
 from __future__ import annotations
 
@@ -44,8 +45,8 @@ def parsed(name: str, given: Any, kind: Any) -> list[Any] | Range:
     """What a number of this name and kind goes through.
 
     Args:
-        name: of a preset's number.
-        given: a list of values, or text: ``1e-4,1e-3``, ``log:1e-5:1e-1``, ``uniform:0.9:0.99``, ``log:1e-5:1e-1:5``; widths
+        name: of a preset's number. given: a list of values, or text: ``1e-4,1e-3``,
+        ``log:1e-5:1e-1``, ``uniform:0.9:0.99``, ``log:1e-5:1e-1:5``; widths
             are ``64x64,256x256``.
         kind: of the number.
 
@@ -102,7 +103,8 @@ def _range(name: str, given: str, scale: str, ends: list[str], kind: Any) -> lis
 def rows(
     spaces: Mapping[str, list[Any] | Range], draws: int | None, seed: int
 ) -> list[dict[str, Any]]:
-    """The settings: every combination of the listed values, each with ``draws`` random draws where there are ranges.
+    """The settings: every combination of the listed values, each with ``draws`` random draws where
+    there are ranges.
 
     Args:
         spaces: as of `parsed`.

@@ -40,7 +40,8 @@ def canvas(width: float, height: float) -> Any:
 
 
 def write_all(folder: Path, members: list[dict[str, Any]]) -> list[Path]:
-    """``sweep.png``: a heat map of two hyper-parameters, lines for one, parallel coordinates for more; ``curves.png``."""
+    """``sweep.png``: a heat map of two hyper-parameters, lines for one, parallel coordinates for
+    more; ``curves.png``."""
     return [
         write_figure(sweep(members), folder / "sweep.png"),
         write_figure(curves(folder, members), folder / "curves.png"),

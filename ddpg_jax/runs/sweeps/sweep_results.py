@@ -1,4 +1,5 @@
-"""What a sweep's folder holds: its plan, and of each member which run trained it and what came of it; imports no JAX."""
+"""What a sweep's folder holds: its plan, and of each member which run trained it and what came of
+it; imports no JAX."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ def part_folder(folder: Path, index: int) -> Path:
 
 
 def located(folder: Path, member: int | None) -> tuple[Path, int]:
-    """The run that trained a member of a sweep, and its number there; of a run's own folder, that folder and that number.
+    """The run that trained a member of a sweep, and its number there; of a run's own folder, that
+    folder and that number.
 
     Args:
         folder: of a sweep or a run.
@@ -74,8 +76,9 @@ def located(folder: Path, member: int | None) -> tuple[Path, int]:
 
 
 def outcomes(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of each member its ``hyperparameters`` (where they evolved, the last ones), ``seed``, ``run``, ``place`` in it, and, of runs that
-    have ended, ``final_return`` and ``final_return_std``; None where the member broke down, or has not ended."""
+    """Of each member its ``hyperparameters`` (where they evolved, the last ones), ``seed``,
+    ``run``, ``place`` in it, and, of runs that have ended, ``final_return`` and
+    ``final_return_std``; None where the member broke down, or has not ended."""
     found = []
     for index, part in enumerate(plan["parts"]):
         run, last = part_folder(folder, index), _last(part_folder(folder, index))
@@ -124,7 +127,8 @@ def best(members: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def settings(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Members with the same numbers together, ``members`` and ``returns``, the best mean first; broken ones are last."""
+    """Members with the same numbers together, ``members`` and ``returns``, the best mean first;
+    broken ones are last."""
     found: dict[str, dict[str, Any]] = {}
     for one in members:
         each = found.setdefault(

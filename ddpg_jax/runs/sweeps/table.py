@@ -28,7 +28,8 @@ def show(members: list[dict[str, Any]]) -> None:
 
 
 def table(members: list[dict[str, Any]]) -> Table:
-    """A line for each setting, the best first: its hyper-parameters, and of its members the mean, worst and best final return."""
+    """A line for each setting, the best first: its hyper-parameters, and of its members the mean,
+    worst and best final return."""
     found = sweep_results.settings(members)
     several = any(len(each["members"]) > 1 for each in found)
     names = list(found[0]["hyperparameters"])

@@ -66,17 +66,16 @@ def run(
     """Train as configured, in ``folder``, which no other run may use meanwhile.
 
     Args:
-        config: see `ddpg_jax.runs.config.run_config.make_config`.
-        folder: receives ``config.json``, ``metrics.jsonl``, events, ``checkpoints/``, ``curve.png`` and ``summary.json``.
-        resume: go on from the newest checkpoint in ``folder``; where there is none yet, begin anew.
-        on_chunk: told each line of ``metrics.jsonl`` as it is written.
-        say: told sentences for the user.
-        watch: put around the compiled programs, to look on.
-        builder, compiler: a sweep has those that use what it compiled before; None is those of `ddpg_jax.runs.programs.build`.
+        config: see `ddpg_jax.runs.config.run_config.make_config`. folder: receives ``config.json``,
+        ``metrics.jsonl``, events, ``checkpoints/``, ``curve.png`` and ``summary.json``. resume: go
+        on from the newest checkpoint in ``folder``; where there is none yet, begin anew. on_chunk:
+        told each line of ``metrics.jsonl`` as it is written. say: told sentences for the user.
+        watch: put around the compiled programs, to look on. builder, compiler: a sweep has those
+        that use what it compiled before; None is those of `ddpg_jax.runs.programs.build`.
 
     Raises:
-        RunError: the folder holds a run already, or none to resume, or is in use; memory or disk is too small; a number
-            became NaN or infinite.
+        RunError: the folder holds a run already, or none to resume, or is in use; memory or disk is
+            too small; a number became NaN or infinite.
         Interrupted: SIGINT or SIGTERM; the state is saved.
     """
     began = time.perf_counter()
@@ -170,7 +169,8 @@ def _begin(
     checkpoints: Any,
     say: Callable[[str], None],
 ) -> tuple[PyTree, int, Clock]:
-    """State, chunks done and time so far: of the newest checkpoint, or, where there is none, of the warm-up."""
+    """State, chunks done and time so far: of the newest checkpoint, or, where there is none, of the
+    warm-up."""
     restored = None if checkpoints is None else restore(config, checkpoints, built, folder, say)
     if restored is None:
         state = jax.block_until_ready(
@@ -207,7 +207,8 @@ class _Loop(NamedTuple):
     """Of evaluations, and of waiting for checkpoints."""
 
     def catch_up(self, agent_state: PyTree, done: int) -> None:
-        """Report again what was reported up to ``done`` chunks, with the evaluation that a kill kept from the last line."""
+        """Report again what was reported up to ``done`` chunks, with the evaluation that a kill
+        kept from the last line."""
         rows = read_metrics(self.folder)
         missing = bool(rows) and rows[-1]["evaluation_return"] is None and self._is_evaluated(done)
         if hosts.of_first("an evaluation is missing", missing):  # which has all lines
@@ -216,7 +217,8 @@ class _Loop(NamedTuple):
         self.log.anew(rows)
 
     def run(self, state: PyTree, done: int, clock: Clock) -> PyTree:
-        """Chunks ``done`` to the last. Each is saved before anything is done with it that may fail."""
+        """Chunks ``done`` to the last. Each is saved before anything is done with it that may
+        fail."""
         saved, hyperparameters = (
             self._steps(done) if done else None,
             member_hyperparameters(self.config),
@@ -338,7 +340,8 @@ def _require_finite(
     broken = [name for name, value in finite.items() if not np.all(value)]
     if min(first.values()) == NEVER and not broken:
         return
-    # What is collected comes before what is learned from it; a dict that JAX returns is in alphabetical order.
+    # What is collected comes before what is learned from it; a dict that JAX returns is in
+    # alphabetical order.
     collected = ("action", "observation", "reward")
     name = min(first, key=lambda name: (first[name], name not in collected))
     if first[name] == NEVER:

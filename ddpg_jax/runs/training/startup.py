@@ -55,7 +55,8 @@ def check_folder(config: Config, folder: Path, resume: bool) -> None:
 
 @contextlib.contextmanager
 def begun(config: Config, folder: Path) -> Iterator[None]:
-    """A new run has its ``config.json`` from the start; one that is refused before it has anything to keep leaves nothing."""
+    """A new run has its ``config.json`` from the start; one that is refused before it has anything
+    to keep leaves nothing."""
     before = set(folder.iterdir())
     write_json(folder / "config.json", config.flat())
     try:
@@ -79,7 +80,8 @@ def begun(config: Config, folder: Path) -> Iterator[None]:
 def restore(
     config: Config, checkpoints: Any, built: Built, folder: Path, say: Callable[[str], None]
 ) -> tuple[PyTree, int, Clock] | None:
-    """State, chunks done and time so far; ``metrics.jsonl`` then ends there. None: nothing was saved yet."""
+    """State, chunks done and time so far; ``metrics.jsonl`` then ends there. None: nothing was
+    saved yet."""
     if hosts.of_first("there is no checkpoint", checkpoints.are_none()):
         if (folder / "summary.json").exists():  # somebody removed them, and wants to keep the rest
             raise RunError(
@@ -96,7 +98,8 @@ def restore(
         raise RunError(f"{folder}: {error}") from error
     require_same_config(record["config"], config.flat())
     rows = [row for row in read_metrics(folder, say) if row["env_steps"] <= steps]
-    # A kill may have come between the checkpoint and its line; that it was evaluated is known from there alone.
+    # A kill may have come between the checkpoint and its line; that it was evaluated is known from
+    # there alone.
     evaluation = (
         rows.pop()["evaluation_return"] if rows and rows[-1]["env_steps"] == steps else None
     )
