@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.console.output import Tolerant
@@ -18,6 +19,12 @@ from ddpg_jax.runs.folder.metrics import mean
 
 SHARE = 0.05
 """Of the whole time, from which on what evaluations or checkpoints took is said."""
+WIDE = 110
+"""Columns of a terminal from which on rates are shown beside the time left."""
+
+
+def _column(name: str) -> TextColumn:
+    return TextColumn(f"{{task.fields[{name}]}}", table_column=Column(no_wrap=True), markup=False)
 
 
 class Display:
@@ -27,19 +34,17 @@ class Display:
         self._config = config
         self._folder = folder
         stream: Any = sys.stdout and Tolerant(sys.stdout)  # training goes on where nobody reads
-        plain: Any = {
-            "highlight": False,
-            "emoji": False,
-            "soft_wrap": True,
-            "force_jupyter": False,
-        }  # in a notebook too
-        self._console = Console(file=stream, **plain)
-        columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
+        self._console = Console(file=stream, highlight=False, emoji=False, force_jupyter=False)
+        self._lines = self._console.is_terminal
+        columns = [BarColumn(bar_width=None), *map(_column, ("steps", "mean", "left"))]
+        if self._console.width >= WIDE:
+            columns.append(_column("rates"))
         self._progress = Progress(
-            *columns, console=self._console, disable=not self._console.is_terminal
+            *columns, console=self._console, disable=not self._lines, expand=True
         )
         self._total = config.schedule.steps_after(config.num_chunks)
-        self._task = self._progress.add_task("compiling", total=self._total)
+        fields: Any = {"steps": "compiling", "mean": "", "left": "", "rates": ""}
+        self._task = self._progress.add_task("", total=self._total, **fields)
         self._episodes = self._broken = 0.0
         self._begin: tuple[float, int] | None = None
 
@@ -62,8 +67,8 @@ class Display:
         self._progress.stop()
 
     def say(self, text: str) -> None:
-        """Print a sentence above the progress line."""
-        self._progress.console.print(text, markup=False)
+        """Print a sentence above the progress line, wrapped at words on a terminal."""
+        self._console.print(text, markup=False, soft_wrap=not self._lines)
 
     def show(self, row: dict[str, Any]) -> None:
         """Report a chunk."""
@@ -73,14 +78,16 @@ class Display:
         self._episodes += float(np.sum(row["episodes"]))
         self._broken += float(np.sum(row["broken_episodes"]))
         broken = f" ({self._broken:,.0f} broken off)" if self._broken else ""
-        text = (
-            f"{steps:,}/{self._total:,} steps  {self._episodes:,.0f} episodes{broken}  return {self._return(row)}  "
-            f"{row['env_steps_per_second']:,.0f} env-steps/s  {row['updates_per_second']:,.0f} updates/s  "
-            f"{self._left(now, steps)}"
-        )
-        self._progress.update(self._task, completed=steps, description=text)
-        if not self._console.is_terminal:
-            self.say(text)
+        shown: Any = {
+            "steps": f"{steps:,}/{self._total:,} steps",
+            "mean": f"return {self._return(row)}",
+            "left": self._left(now, steps),
+            "rates": f"{row['env_steps_per_second']:,.0f} env-steps/s  "
+            f"{row['updates_per_second']:,.0f} updates/s  {self._episodes:,.0f} episodes{broken}",
+        }
+        self._progress.update(self._task, completed=steps, **shown)
+        if not self._lines:
+            self.say("  ".join(shown.values()))
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Report the end of a run."""
