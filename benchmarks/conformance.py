@@ -19,9 +19,9 @@ import click
 
 from benchmarks import timing
 from ddpg_jax import envs
+from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.envs import brax, gymnasium
 from ddpg_jax.runs.folder import files
-from ddpg_jax.types import HostEnvironment
 
 PLAYGROUND = (
     "AcrobotSwingup",

@@ -110,7 +110,7 @@ def updates(agent: Agent, like: Transition, batch_size: int) -> tuple[Any, Any]:
         return agent.init(agent_key, batch.observation[0], batch.action[0]), batch
 
     def step(state: PyTree, key: Key) -> tuple[PyTree, PyTree]:
-        agent_state, metrics = agent.update(*state, key)
+        agent_state, _, metrics = agent.update(*state, key)
         return (agent_state, state[1]), metrics
 
     return init, step

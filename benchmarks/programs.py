@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import timing
-from ddpg_jax import agents, learner, networks, noise, replay, rollout, train
+from ddpg_jax import agents, learner, networks, noise, replay, reporting, rollout, train
 from ddpg_jax.behaviour import explore
+from ddpg_jax.environment import Environment
 from ddpg_jax.runs.timing import Part
-from ddpg_jax.types import Agent, Environment, Key, PyTree, Replay, Transition, strong
+from ddpg_jax.types import Agent, Key, PyTree, Replay, Transition, strong
 
 POLICY_DELAY = 2
 NUM_ATOMS = 51
@@ -71,13 +72,14 @@ def learning(agent: Agent, store: Replay, like: Transition, rows: int) -> Part:
         agent_key, begin_key, fill_key, key = jax.random.split(key, 4)
         state = functions.init(agent_key, key, rollout.begin(env, behaviour, begin_key))
         state = dataclasses.replace(state, replay=timing.filled(store, fill_key, like, rows))
-        report = jax.eval_shape(functions.learn, state, jax.random.split(key, (1, 2)))[1]
-        return state, learner.no_sums(report)
+        keys = jax.random.split(key, 1)
+        report = jax.eval_shape(functions.update, state, keys, keys)[1]
+        return state, reporting.zero_totals(report)
 
     def step(state: PyTree, keys: Key) -> tuple[PyTree, PyTree]:
         train_state, sums = state
-        train_state, report = functions.learn(train_state, keys)
-        return (train_state, learner.add_up(sums, report, train_state.steps)), ()
+        train_state, report = functions.update(train_state, keys[:, 0], keys[:, 1])
+        return (train_state, reporting.accumulate(sums, report, train_state.steps)), ()
 
     return init, step
 

@@ -19,9 +19,10 @@ import jax
 
 from benchmarks import programs, timing
 from ddpg_jax import agents, envs, networks, replay
+from ddpg_jax.environment import Environment
 from ddpg_jax.runs import parts
 from ddpg_jax.runs.folder import files
-from ddpg_jax.types import Environment, Transition
+from ddpg_jax.types import Transition
 
 SMALL = 10_000
 """Capacity of the replay that the large one is compared with."""

@@ -5,14 +5,14 @@ A `Behaviour` is built from an agent and acts for ``E`` environments at once, on
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import Agent, AgentState, Behaviour, Environment, HostEnvironment, Key, Noise, PyTree, is_key
+from ddpg_jax.environment import Environment, HostEnvironment
+from ddpg_jax.types import Agent, AgentState, Batch, Behaviour, Key, Noise, PyTree, is_key
 
 
 def explore(agent: Agent, noise: Noise) -> Behaviour:
@@ -98,7 +98,7 @@ def parameter_noise(
         action = jax.vmap(_following(agent), in_axes=(None, 0, 0))(agent_state, params, observation)
         return action, dataclasses.replace(state, params=params, pool=pool, step=state.step + 1)
 
-    def adapt(state: ParameterNoiseState, agent_state: AgentState, batch: Any) -> ParameterNoiseState:
+    def adapt(state: ParameterNoiseState, agent_state: AgentState, batch: Batch) -> ParameterNoiseState:
         newest = jax.tree.map(lambda x: x[(state.step - 1) % count], state.pool)
         perturbed = jax.tree.map(lambda x, eps: x + state.stddev * eps, agent_state.actor.params, newest)
         other = _following(agent)(agent_state, perturbed, batch.observation)

@@ -19,7 +19,7 @@ def policy(agent: Agent, agent_state: AgentState, env: Any) -> export.Exported:
 
     Args:
         agent, agent_state: what has been trained (one member).
-        env: an `ddpg_jax.types.Environment` or one on the host: for the observation's shape and the action's own bounds.
+        env: an `ddpg_jax.environment.Environment` or one on the host: for the observation's shape and the action's own bounds.
 
     Returns:
         What ``jax.export`` makes, for CPU, CUDA and TPU: ``call(observation [B, ...]) -> [B, A]``, in the environment's units.

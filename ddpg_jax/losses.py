@@ -35,7 +35,7 @@ def clipped_double_q(values: jax.Array) -> jax.Array:
     return jnp.min(values, axis=0)
 
 
-def smoothing_noise(
+def smoothed_action(
     key: jax.Array, action: jax.Array, target_noise: float | jax.Array, target_noise_clip: float | jax.Array
 ) -> jax.Array:
     """Target policy smoothing, ``clip(a + clip(eps, -c, c), -1, 1)`` with ``eps ~ N(0, sigma~)``, for actions of any shape.

@@ -13,7 +13,7 @@ class WindowState:
     """The last steps, oldest first: ``transitions`` ``[n - 1, E, ...]``, and whether an episode ended there, ``[n - 1, E]``."""
 
     transitions: Transition
-    done: jax.Array
+    ended: jax.Array
 
 
 def n_step(length: int, gamma: float | jax.Array) -> Window:
@@ -41,21 +41,21 @@ def n_step(length: int, gamma: float | jax.Array) -> Window:
 
     def init(transition: Transition) -> WindowState:
         empty: PyTree = jax.tree.map(lambda x: jnp.zeros((length - 1, *x.shape), x.dtype), transition)
-        return WindowState(transitions=empty, done=jnp.zeros((length - 1, *transition.reward.shape), bool))
+        return WindowState(transitions=empty, ended=jnp.zeros((length - 1, *transition.reward.shape), bool))
 
-    def push(state: WindowState, transition: Transition, done: jax.Array) -> tuple[WindowState, Transition]:
+    def push(state: WindowState, transition: Transition, ended: jax.Array) -> tuple[WindowState, Transition]:
         append = lambda window, new: jnp.concatenate([window, new[None]])
         steps = jax.tree.map(append, state.transitions, transition)
-        ends = append(state.done, done)
+        ends = append(state.ended, ended)
         if length > 1 and transition.valid is not None:  # the step before a breakdown is the last of its episode
             ends = ends.at[-2].set(ends[-2] | ~transition.valid)
-        reward, last = steps.reward[0], jnp.zeros(done.shape, jnp.int32)
+        reward, last = steps.reward[0], jnp.zeros(ended.shape, jnp.int32)
         running = ~ends[0]
         for i in range(1, length):
             reward = reward + jnp.where(running, gamma**i * steps.reward[i], 0.0)
             last = jnp.where(running, i, last)
             running = running & ~ends[i]
-        at_last = lambda x: x[last, jnp.arange(done.shape[0])]
+        at_last = lambda x: x[last, jnp.arange(ended.shape[0])]
         begun = Transition(
             observation=jax.tree.map(lambda x: x[0], steps.observation),
             action=steps.action[0],
@@ -64,6 +64,6 @@ def n_step(length: int, gamma: float | jax.Array) -> Window:
             next_observation=jax.tree.map(at_last, steps.next_observation),
             valid=None if steps.valid is None else steps.valid[0],
         )
-        return jax.tree.map(lambda x: x[1:], WindowState(transitions=steps, done=ends)), begun
+        return jax.tree.map(lambda x: x[1:], WindowState(transitions=steps, ended=ends)), begun
 
     return Window(init, push, length)

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from ddpg_jax.types import Agent, AgentState, Behaviour, Environment, Key, Policy, PyTree, TimeStep, Transition
+from ddpg_jax.environment import Environment, TimeStep
+from ddpg_jax.reporting import Episodes
+from ddpg_jax.types import Agent, AgentState, Behaviour, Key, Policy, PyTree, Transition
 
 TRIES = 10
 """For so many time limits an evaluation waits for an episode that does not break down."""
@@ -28,19 +30,6 @@ class Collector:
     reset: jax.Array
     episode_return: jax.Array
     episode_length: jax.Array
-
-
-@struct.dataclass
-class Episodes:
-    """Sums over the episodes that ended: ``count``, ``return_sum`` (undiscounted) and ``length_sum``, float32 scalars.
-
-    ``broken`` counts those that a breakdown of the simulation cut off; they are in none of the others.
-    """
-
-    count: jax.Array
-    return_sum: jax.Array
-    length_sum: jax.Array
-    broken: jax.Array
 
 
 def begin(env: Environment, behaviour: Behaviour, key: Key) -> Collector:
@@ -198,5 +187,5 @@ def make_trajectory(policy: Agent | Policy, env: Environment, steps: int) -> Cal
 
 
 def frames(env: Environment, env_states: PyTree) -> PyTree:
-    """What a `View` draws, of a `make_trajectory`: the states ``[T, ...]`` of environment 0's `Single`."""
+    """What a `Renderer` draws, of a `make_trajectory`: the states ``[T, ...]`` of environment 0's `SingleEnvironment`."""
     return jax.tree.map(lambda x: x[:, 0], env.single_state(env_states))

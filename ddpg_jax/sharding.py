@@ -1,8 +1,8 @@
 """Many devices, of one host or of many: members of a population on one axis of a mesh, shards of each member on the other.
 
 mesh = sharding.make_mesh(members=4, data=2)
-population = sharding.spread(member, mesh)      # member(numbers) -> Member of one shard, made with axis_name=sharding.DATA
-programs = compiled(population, keys, numbers)  # as of `ddpg_jax.population`
+population = sharding.spread(member, mesh)      # member(hyperparameters) -> Member of one shard, made with axis_name=sharding.DATA
+programs = compiled(population, keys, hyperparameters)  # as of `ddpg_jax.population`
 
 On the data axis environments, what acts in them, their replay and their keys are split: every shard steps, stores and samples
 for itself. The agent is one for all: its gradients, and a normaliser's statistics, are means over the axis. So a global batch
@@ -20,8 +20,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ddpg_jax import checks
-from ddpg_jax.learner import Report, TrainState
-from ddpg_jax.population import Member, Numbers, Place, Population, make_population
+from ddpg_jax.learner import TrainState
+from ddpg_jax.population import Hyperparameters, Member, Place, Population, make_population
+from ddpg_jax.reporting import Report
 from ddpg_jax.train import of_shard
 from ddpg_jax.types import AgentState, Key, PyTree, is_key
 
@@ -46,11 +47,11 @@ def make_mesh(members: int = 1, data: int = 1, devices: Sequence[Any] | None = N
     return Mesh(np.array(found[: members * data]).reshape(members, data), (MEMBERS, DATA))
 
 
-def spread(member: Callable[[Numbers], Member], mesh: Mesh, *, many: bool = True) -> Population:
+def spread(member: Callable[[Hyperparameters], Member], mesh: Mesh, *, many: bool = True) -> Population:
     """A population over a mesh, to be used as one of `ddpg_jax.population.make_population`.
 
     Args:
-        member: ``member(numbers)``: the functions of one shard of a member; where the data axis has more than one device, made
+        member: ``member(hyperparameters)``: the functions of one shard of a member; where the data axis has more than one device, made
             with ``axis_name=DATA`` throughout (agent, wrappers, `ddpg_jax.train.make_train`).
         mesh: of `make_mesh`; its members axis divides the number of members.
         many: whether there is an axis of members; without it the mesh's is 1.
@@ -67,16 +68,16 @@ def spread(member: Callable[[Numbers], Member], mesh: Mesh, *, many: bool = True
     lead = (MEMBERS,) if many else ()
     members, parts = PartitionSpec(*lead), state_spec(shards, many)
 
-    def start(key: Key, numbers: Numbers) -> TrainState:
-        return _with_shards(inside.start(key, numbers), shards, many)
+    def start(key: Key, hyperparameters: Hyperparameters) -> TrainState:
+        return _with_shards(inside.start(key, hyperparameters), shards, many)
 
-    def chunk(state: TrainState, numbers: Numbers) -> tuple[TrainState, Report]:
-        state, report = inside.chunk(_without_shards(state, shards, many), numbers)
+    def chunk(state: TrainState, hyperparameters: Hyperparameters) -> tuple[TrainState, Report]:
+        state, report = inside.chunk(_without_shards(state, shards, many), hyperparameters)
         return _with_shards(state, shards, many), report
 
-    def evaluate(agent_state: AgentState, key: Key, numbers: Numbers) -> jax.Array:
+    def evaluate(agent_state: AgentState, key: Key, hyperparameters: Hyperparameters) -> jax.Array:
         own = lambda key: of_shard(key, DATA) if shards > 1 else key
-        return inside.evaluate(agent_state, jax.vmap(own)(key) if many else own(key), numbers)
+        return inside.evaluate(agent_state, jax.vmap(own)(key) if many else own(key), hyperparameters)
 
     over = lambda function, given, made: jax.shard_map(
         function,
@@ -100,8 +101,8 @@ def state_spec(shards: int, many: bool) -> TrainState:
     return TrainState(agent=PartitionSpec(*lead), replay=part, collector=part, key=part, steps=part, bad=part, window=part)  # type: ignore[arg-type]
 
 
-def start_of_shards(member: Callable[[Numbers], Member], shards: int, *, many: bool = True) -> Callable:
-    """``start(keys, numbers)`` as of `spread`, without any device: for the shapes of its state."""
+def start_of_shards(member: Callable[[Hyperparameters], Member], shards: int, *, many: bool = True) -> Callable:
+    """``start(keys, hyperparameters)`` as of `spread`, without any device: for the shapes of its state."""
     start = make_population(member, many=many).start
     if shards == 1:
         return start

@@ -10,22 +10,22 @@ import jax.numpy as jnp
 
 from ddpg_jax import rollout
 from ddpg_jax.behaviour import random_actions
-from ddpg_jax.health import finite_leaves, first_bad
-from ddpg_jax.learner import (
-    Learner,
+from ddpg_jax.environment import Environment
+from ddpg_jax.learner import Learner, RoundKeys, TrainState, make_learner, with_behaviour
+from ddpg_jax.reporting import (
+    Episodes,
     Report,
-    Sums,
-    TrainState,
-    add_up,
-    added_up,
-    make_learner,
-    no_sums,
-    of_all_shards,
-    with_behaviour,
+    Totals,
+    accumulate,
+    finite_leaves,
+    first_bad,
+    psum_totals,
+    read_totals,
+    unstacked,
+    zero_totals,
 )
 from ddpg_jax.schedule import Schedule
-from ddpg_jax.sums import Stacked, stacked, unstacked
-from ddpg_jax.types import Agent, Behaviour, Environment, Key, Replay, Transition, Window, strong
+from ddpg_jax.types import Agent, Behaviour, Key, Metrics, Replay, Transition, Window, strong
 
 
 class Train(NamedTuple):
@@ -103,9 +103,9 @@ def _make_warm_up(
 ) -> Callable[[TrainState], TrainState]:
     collect = rollout.collect(env, warming)
 
-    def step(state: TrainState, keys: Key, *, store: bool) -> tuple[TrainState, None]:
-        collector, transition, _ = collect(state.collector, state.agent, keys[0], keys[1])
-        return _watched(learner.take(state, collector, transition, collector.reset, store=store), transition), None
+    def step(state: TrainState, keys: tuple[Key, Key], *, store: bool) -> tuple[TrainState, None]:
+        collector, transition, _ = collect(state.collector, state.agent, *keys)
+        return _watched(learner.store_step(state, collector, transition, collector.reset, store=store), transition), None
 
     def warm_up(state: TrainState) -> TrainState:
         start_key, scan_key, key = jax.random.split(state.key, 3)
@@ -113,9 +113,13 @@ def _make_warm_up(
         if warming is not behaviour:  # a state of its own, for now
             action = jnp.zeros((env.num_envs, *env.action.shape), env.action.dtype)
             state = with_behaviour(state, warming.init(start_key, action))
-        keys = jax.random.split(scan_key, (schedule.warm_up, 2))
-        for store, part in ((False, keys[: schedule.filling]), (True, keys[schedule.filling :])):
-            state = jax.lax.scan(functools.partial(step, store=store), state, part)[0] if len(part) else state
+        keys = RoundKeys.split(scan_key, steps=schedule.warm_up, adapts=False)
+        both = (keys.act, keys.env)
+        if schedule.filling:
+            filling = jax.tree.map(lambda x: x[: schedule.filling], both)
+            state, _ = jax.lax.scan(functools.partial(step, store=False), state, filling)
+        storing = jax.tree.map(lambda x: x[schedule.filling :], both)
+        state, _ = jax.lax.scan(functools.partial(step, store=True), state, storing)
         if warming is not behaviour:  # what explores from now on has seen no start: its first step is one
             state = with_behaviour(state, kept)
             collector = dataclasses.replace(state.collector, reset=jnp.ones_like(state.collector.reset))
@@ -123,6 +127,13 @@ def _make_warm_up(
         return strong(dataclasses.replace(state, key=key))
 
     return warm_up
+
+
+class RoundSums(NamedTuple):
+    """What a round adds to the chunk's totals: sums over the episodes that ended, means of the metrics over its updates."""
+
+    episodes: Episodes
+    metrics: Metrics
 
 
 def _watched(state: TrainState, transition: Transition) -> TrainState:
@@ -140,40 +151,37 @@ def _make_chunk(
     env: Environment, behaviour: Behaviour, learner: Learner, schedule: Schedule, axis_name: str | None
 ) -> Callable[[TrainState], tuple[TrainState, Report]]:
     collect = rollout.collect(env, behaviour)
-    acting_keys, learning_keys = 2 * schedule.collect_steps, 2 * schedule.updates_per_step
+    adapts = behaviour.adapt is not None
 
-    def step(state: TrainState, keys: Key) -> tuple[TrainState, rollout.Episodes]:
-        collector, transition, episodes = collect(state.collector, state.agent, keys[0], keys[1])
-        return _watched(learner.take(state, collector, transition, collector.reset), transition), episodes
+    def step(state: TrainState, keys: tuple[Key, Key]) -> tuple[TrainState, Episodes]:
+        collector, transition, episodes = collect(state.collector, state.agent, *keys)
+        return _watched(learner.store_step(state, collector, transition, collector.reset), transition), episodes
 
-    def one_round(state: TrainState, keys: Key) -> tuple[TrainState, Stacked]:
-        """``collect_steps`` vector steps and their updates; sums over episodes, means of metrics."""
-        acting, learning, adapting = keys[:acting_keys], keys[acting_keys:][:learning_keys], keys[acting_keys + learning_keys :]
-        state, episodes = jax.lax.scan(step, state, acting.reshape(schedule.collect_steps, 2))
-        state, metrics = learner.learn(state, learning.reshape(schedule.updates_per_step, 2))
-        state = state if behaviour.adapt is None else learner.adapt(state, adapting[0])
-        return state, stacked((jax.tree.map(jnp.sum, episodes), unstacked(metrics)))
+    def one_round(state: TrainState, keys: RoundKeys) -> tuple[TrainState, RoundSums]:
+        state, episodes = jax.lax.scan(step, state, (keys.act, keys.env))
+        state, metrics = learner.update(state, keys.sample, keys.update)
+        state = learner.adapt_behaviour(state, keys.adapt)
+        return state, RoundSums(jax.tree.map(jnp.sum, episodes), metrics)
+
+    def add_round(carry: tuple[TrainState, Totals], keys: RoundKeys) -> tuple[tuple[TrainState, Totals], None]:
+        state, totals = carry
+        last = state.steps + schedule.collect_steps - 1
+        state, sums = one_round(state, keys)
+        return (state, accumulate(totals, sums, last)), None
 
     def chunk(state: TrainState) -> tuple[TrainState, Report]:
         scan_key, key = jax.random.split(state.key)
-        # All keys of the chunk in one wide kernel: [rounds, (acting, stepping) per vector step, 2 per update, adapting].
-        keys = jax.random.split(scan_key, (schedule.rounds, acting_keys + learning_keys + (behaviour.adapt is not None)))
-
-        def add(carry: tuple[TrainState, Sums], keys: Key) -> tuple[tuple[TrainState, Sums], None]:
-            state, sums = carry
-            last = state.steps + schedule.collect_steps - 1
-            state, new = one_round(state, keys)
-            return (state, add_up(sums, new, last)), None
-
         state = dataclasses.replace(state, key=key)
-        shapes = jax.eval_shape(one_round, state, keys[0])[1]
-        (state, sums), _ = jax.lax.scan(add, (state, no_sums(shapes)), keys)
-        (sums, seen), shards = of_all_shards((sums, state.bad), axis_name)
-        (episodes, metrics), (_, bad) = added_up(sums)
+        steps, updates = schedule.collect_steps, schedule.updates_per_step
+        keys = RoundKeys.split(scan_key, (schedule.rounds,), steps=steps, updates=updates, adapts=adapts)
+        _, sums = jax.eval_shape(one_round, state, jax.tree.map(lambda x: x[0], keys))
+        (state, totals), _ = jax.lax.scan(add_round, (state, zero_totals(sums)), keys)
+        (totals, collected), shards = psum_totals((totals, state.bad), axis_name)
+        sums, bad = read_totals(totals)
         return state, Report(
-            episodes=episodes,
-            metrics=jax.tree.map(lambda x: x / (schedule.rounds * shards), metrics),
-            first_bad_step=unstacked(seen) | bad,
+            episodes=sums.episodes,
+            metrics=jax.tree.map(lambda x: x / (schedule.rounds * shards), sums.metrics),
+            first_bad_step=unstacked(collected) | bad.metrics,
             finite=finite_leaves(state.agent),
         )
 

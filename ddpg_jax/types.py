@@ -4,12 +4,11 @@ A bag of functions is a ``NamedTuple`` and never sits inside a state. A bag of a
 knows as a pytree. Axes are written in capitals: ``B`` batch, ``E`` environments, ``A`` action dimensions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 Key = jax.Array
@@ -36,23 +35,28 @@ class Transition:
     valid: jax.Array | None = None
 
 
-@struct.dataclass
-class TimeStep:
-    """What one step of ``E`` environments returned.
+class Batch(Protocol):
+    """What an agent learns from: any object with these five attributes, a `Transition` among them. Axis ``B`` is the batch."""
 
-    ``observation`` is what to act on now, after an automatic reset. ``next_observation`` is what really followed the
-    action, before it. They differ only where ``terminated`` or ``truncated``.
+    @property
+    def observation(self) -> PyTree:
+        """``[B, ...]`` in each leaf."""
 
-    ``valid`` is False where the simulation broke down (`Environment.breaks`) and None where that cannot happen. Such a step
-    is truncated, and nothing else of it means anything but ``observation``: it is not stored, and its episode not counted.
-    """
+    @property
+    def action(self) -> jax.Array:
+        """``[B, A]``, in [-1, 1]."""
 
-    observation: PyTree
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-    next_observation: PyTree
-    valid: jax.Array | None = None
+    @property
+    def reward(self) -> jax.Array:
+        """``[B]``, of n steps where replay stores n-step returns."""
+
+    @property
+    def discount(self) -> jax.Array:
+        """``[B]``: 0 where the episode terminated, else gamma^(k-1) under a k-step return (see `Transition`)."""
+
+    @property
+    def next_observation(self) -> PyTree:
+        """``[B, ...]`` in each leaf: what followed the action, or the last of k."""
 
 
 @struct.dataclass
@@ -98,19 +102,31 @@ class Network(Protocol):
     def apply(self, params: PyTree, /, *inputs: Any, **options: Any) -> Any: ...
 
 
+class Update(NamedTuple):
+    """What one update of an agent returns.
+
+    ``priority: [B]``, at least 0 and in the order of the batch: how much each example had left to learn, for a replay that
+    samples by it. ``metrics``: scalars to report.
+    """
+
+    state: AgentState
+    priority: jax.Array
+    metrics: Metrics
+
+
 class Agent(NamedTuple):
-    """An off-policy agent. ``update`` reads only the five attributes of `Transition` from its batch."""
+    """An off-policy agent."""
 
     init: Callable[[Key, PyTree, jax.Array], AgentState]
     """``init(key, observation, action)``: example arrays without a batch axis."""
     act: Callable[[AgentState, PyTree], jax.Array]
     """``act(state, observation)``: the deterministic action in [-1, 1], any leading axes."""
-    update: Callable[..., tuple[AgentState, Metrics]]
-    """``update(state, batch, key, weight=None)``: one step on a batch ``[B, ...]``; ``weight: [B]`` of the critic's losses."""
+    update: Callable[..., Update]
+    """``update(state, batch, key, weight=None)``: one step on a `Batch`; ``weight: [B]`` of the critic's losses."""
     observe: Callable[[AgentState, PyTree], AgentState] | None = None
     """``observe(state, observation)``: told every collected observation ``[E, ...]``, for running statistics."""
-    keep: Callable[[AgentState, PyTree], PyTree] | None = None
-    """``keep(state, observation)``: what replay stores of observations, where that never changes; None is all of them."""
+    to_replay: Callable[[AgentState, PyTree], PyTree] | None = None
+    """``to_replay(state, observation)``: what replay stores of an observation, where that never changes; None is all of it."""
 
 
 class Noise(NamedTuple):
@@ -141,11 +157,11 @@ class Replay(NamedTuple):
     """``init(transition)``: an empty buffer for items shaped like the example (no batch axis)."""
     add: Callable[..., PyTree]
     """``add(replay_state, transitions, valid=None)``: store ``[E, ...]`` items, or those where ``valid: [E]``; the oldest
-    give way. A replay is added to in one of the two ways throughout."""
+    are overwritten. Pass ``valid`` always or never."""
     sample: Callable[[PyTree, Key], PyTree]
     """``sample(replay_state, key)``: a batch of ``B`` exchangeable rows, or a `Sample` where ``update`` is given."""
     update: Callable[[PyTree, jax.Array, jax.Array], PyTree] | None = None
-    """``update(replay_state, rows, td_error)``: take back the errors ``[B]`` of what was sampled."""
+    """``update(replay_state, rows, priority)``: store the priorities ``[B]`` of what was sampled."""
 
 
 class Window(NamedTuple):
@@ -154,119 +170,9 @@ class Window(NamedTuple):
     init: Callable[[Transition], PyTree]
     """``init(transition)``: from the shapes of one step's transitions ``[E, ...]``."""
     push: Callable[[PyTree, Transition, jax.Array], tuple[PyTree, Transition]]
-    """``push(state, transition, done)``: take in a step ``[E, ...]`` and whether an episode ended with it, ``[E]``; give out
-    the transition that begins ``length - 1`` steps earlier. Only from the ``length``-th step on is that one that was taken."""
+    """``push(state, transition, ended)``: add a step ``[E, ...]`` and whether an episode ended with it, ``[E]``; returns the
+    transition that begins ``length - 1`` steps earlier, which exists only from the ``length``-th step on."""
     length: int
-
-
-class Single(NamedTuple):
-    """One environment, without batch axis, time limit or reset: what an adapter has to supply; `envs.batch` makes many."""
-
-    reset: Callable[[Key], tuple[PyTree, PyTree]]
-    """``reset(key)``: ``(state, observation)``; a fresh draw from the start distribution."""
-    step: Callable[[PyTree, jax.Array, Key], tuple[PyTree, PyTree, jax.Array, jax.Array]]
-    """``step(state, action, key)``: ``(state, observation, reward, terminated)`` for ``action: [A]`` in [-1, 1]."""
-    action_size: int
-    truncated: Callable[[PyTree], jax.Array] | None = None
-    """``truncated(state)``: whether the episode is cut off here, though not over; None where only the time limit does that.
-    A state that is terminated as well is terminated."""
-    valid: Callable[[PyTree, PyTree, jax.Array], jax.Array] | None = None
-    """``valid(state, observation, reward)``: whether the simulation still holds; None where it cannot break down. Where it
-    does not, the environment is reset, and the step is no transition (`TimeStep`)."""
-    scene: Callable[[PyTree], PyTree] | None = None
-    """``scene(state)``: the shapes of which it consists now, for a renderer; None where it has none to show."""
-
-
-class View(NamedTuple):
-    """How an `Environment` is looked at. Nothing of it is needed to train."""
-
-    draw: Callable[[PyTree], Sequence[Any]] | None = None
-    """``draw(states)``: frames ``[H, W, 3]`` uint8, from states ``[T, ...]`` of the `Single` (`Environment.single_state`)."""
-    viewer: Callable[[PyTree], str] | None = None
-    """``viewer(states)``: the same as an HTML page, where the simulator has a viewer."""
-    fps: float = 30.0
-    """Steps per second of the environment's own time."""
-
-
-def unit_action(action: jax.Array) -> jax.Array:
-    """The action of an environment whose own range is [-1, 1] in every dimension."""
-    return jnp.clip(action, -1.0, 1.0)
-
-
-class Making(NamedTuple):
-    """How `ddpg_jax.envs.batch` made an `Environment`."""
-
-    make: Callable[..., "Environment"]
-    """``make(single, time_limit, view)``: another `Single` made into as many environments in the same way."""
-    step: Callable[..., Any]
-    """The environment's own; one that has another was wrapped since."""
-
-
-class Environment(NamedTuple):
-    """``num_envs`` environments stepped as one, with automatic reset; actions are in [-1, 1] per dimension."""
-
-    reset: Callable[[Key], tuple[PyTree, PyTree]]
-    """``reset(key)``: ``(env_state, observation)`` with leading axis ``E``."""
-    step: Callable[[PyTree, jax.Array, Key], tuple[PyTree, TimeStep]]
-    """``step(env_state, action, key)``: ``action: [E, A]``."""
-    num_envs: int
-    observation: PyTree
-    """Shape and dtype of one observation (``jax.ShapeDtypeStruct``, no batch axis)."""
-    action: jax.ShapeDtypeStruct
-    """Shape ``[A]`` and dtype of one action."""
-    time_limit: int
-    """Steps after which an episode is truncated."""
-    breaks: bool = False
-    """Whether a simulation may break down, which `TimeStep.valid` then says."""
-    native_action: Callable[[jax.Array], jax.Array] = unit_action
-    """``native_action(action)``: ``[..., A]`` in the environment's own units and bounds, for export."""
-    single: Single | None = None
-    """What it was made from: what a planner steps and a renderer draws; None where it was made in another way."""
-    single_state: Callable[[PyTree], PyTree] = lambda env_state: env_state
-    """``single_state(env_state)``: the states of ``single`` in it, with its leading axes."""
-    view: View = View()
-    stacked: int = 1
-    """Frames that an image joins along its last axis, of which each step brings one (`ddpg_jax.envs.frame_stack`)."""
-    making: Making | None = None
-    """How it was made; of use to what makes one like it (`ddpg_jax.envs.pixels`)."""
-
-
-class HostStep(NamedTuple):
-    """What one step of ``E`` host environments returned; NumPy, as `TimeStep`.
-
-    ``valid: [E]`` is False where the environment ignored the action in order to begin its next episode (Gymnasium's
-    next-step autoreset): there is no transition there, and nothing but ``observation`` means anything.
-    """
-
-    observation: Any
-    reward: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    next_observation: Any
-    valid: np.ndarray
-
-
-class HostEnvironment(NamedTuple):
-    """``num_envs`` environments on the host, with automatic reset. What is not explained here is as of `Environment`."""
-
-    reset: Callable[[int], Any]
-    """``reset(seed) -> observation [E, ...]``; any non-negative integer."""
-    step: Callable[[np.ndarray], HostStep]
-    """``step(action [E, A]) -> HostStep``."""
-    close: Callable[[], None]
-    num_envs: int
-    observation: Any
-    """Shape and dtype of one observation, as the agent sees it: float64 as float32; uint8 stays, dicts stay dicts."""
-    action: jax.ShapeDtypeStruct
-    time_limit: int | None
-    same_step: bool
-    """Whether every step of every environment is a transition (same-step autoreset)."""
-    native_action: Callable[[jax.Array], jax.Array]
-    draw: Callable[[], Any]
-    """``draw() -> [H, W, 3]`` uint8, environment 0 now; None where it was not made to be drawn."""
-    fps: float
-    """Steps per second of its own time."""
-    stacked: int = 1
 
 
 class Behaviour(NamedTuple):
@@ -276,7 +182,7 @@ class Behaviour(NamedTuple):
     """``init(key, action)``: the behaviour state for actions shaped like ``action: [E, A]``."""
     act: Callable[[PyTree, AgentState, PyTree, Key, jax.Array], tuple[jax.Array, PyTree]]
     """``act(behaviour_state, agent_state, observation, key, reset)``: ``(action, behaviour_state)``."""
-    adapt: Callable[[PyTree, AgentState, Any], PyTree] | None = None
+    adapt: Callable[[PyTree, AgentState, Batch], PyTree] | None = None
     """``adapt(behaviour_state, agent_state, batch)``: learn from a replayed batch how far to explore."""
 
 

@@ -39,7 +39,7 @@ ROOMS = {
     "envs/vector.py": ["test_host.py", "test_host_spaces.py"],
     "envs/spaces.py": ["test_host_spaces.py"],
     "envs/actions.py": ["test_host_spaces.py"],
-    "sums.py": ["test_sums.py"],
+    "reporting.py": ["test_reporting.py"],
     "runs/presets/parts.py": ["test_presets.py"],
     "runs/build.py": ["test_run.py"],
 }

@@ -7,23 +7,35 @@ import optax
 import pytest
 
 from ddpg_jax.agents import (
+    ActorLoss,
+    CriticLoss,
     annealed,
     augment,
     d4pg,
     ddpg,
     drq_v2,
+    hard_update,
     make_agent,
     normalize_observations,
     scale_rewards,
     scheduled,
+    soft_update,
     td3,
     td3_categorical,
-    track,
     with_slot,
 )
 from ddpg_jax.agents.wrappers import RunningStatistics
-from ddpg_jax.networks import Actor, BatchNorm, Critic, Dense, NoisyDense, Seen, Several, Trunk
-from ddpg_jax.sums import Total
+from ddpg_jax.networks import (
+    Actor,
+    BatchNorm,
+    Critic,
+    Dense,
+    NoisyDense,
+    Trunk,
+    VmappedHead,
+    WithEncoder,
+)
+from ddpg_jax.reporting import CompensatedSum
 from ddpg_jax.types import Transition, is_key
 
 B, O, A = 8, 3, 2  # noqa: E741
@@ -65,11 +77,11 @@ noisy_ddpg = small(ddpg, actor={"dense": NoisyDense})
 
 
 def small_drq_v2(action_size=A, hidden=(8,), **hyperparameters):
-    critic = Several(Critic(hidden, action_layer=0, final_bound=None))
+    critic = VmappedHead(Critic(hidden, action_layer=0, final_bound=None))
     return drq_v2(
         Dense(6),
-        Seen(Trunk(6), Actor(action_size, hidden, final_bound=None)),
-        Seen(Trunk(6), critic),
+        WithEncoder(Trunk(6), Actor(action_size, hidden, final_bound=None)),
+        WithEncoder(Trunk(6), critic),
         **hyperparameters,
     )
 
@@ -155,12 +167,17 @@ def networks(state):
 def test_structure_and_types_are_stable(build):
     agent = default(build)
     state = jax.eval_shape(agent.init, jax.random.key(0), jnp.zeros(O), jnp.zeros(A))
-    new_state, metrics = jax.eval_shape(agent.update, state, some_batch(), jax.random.key(1))
+    new_state, priority, metrics = jax.eval_shape(
+        agent.update, state, some_batch(), jax.random.key(1)
+    )
     assert types(new_state) == types(state)
     assert {leaf.dtype for leaf in jax.tree.leaves([n.params for n in networks(state)])} == {
         jnp.dtype(jnp.float32)
     }
-    assert {leaf.dtype for leaf in jax.tree.leaves(metrics)} == {jnp.dtype(jnp.float32)}
+    assert {(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(metrics)} == {
+        ((), jnp.dtype(jnp.float32))
+    }
+    assert (priority.shape, priority.dtype) == ((B,), jnp.float32)
     for leading in ((), (B,), (2, B)):
         action = jax.eval_shape(agent.act, state, jnp.zeros((*leading, O)))
         assert (action.shape, action.dtype) == ((*leading, A), jnp.float32)
@@ -203,7 +220,8 @@ def test_scan_is_the_host_loop_traced_once_and_counted(build):
 
     def update(state, inputs):
         traces.append(None)
-        return agent.update(state, *inputs)
+        new, _, metrics = agent.update(state, *inputs)
+        return new, metrics
 
     scanned, metrics = jax.jit(lambda state: jax.lax.scan(update, state, (batches, keys)))(
         start(agent)
@@ -224,7 +242,7 @@ def test_discount_0_cuts_the_next_observation(build):
     agent, batch = default(build), some_batch()
     update, state, key = jax.jit(agent.update), start(agent), jax.random.key(1)
     other = batch.replace(next_observation=batch.next_observation[::-1] * 10)
-    td_error = lambda batch: update(state, batch, key)[1]["td_error"]
+    td_error = lambda batch: update(state, batch, key).priority
     assert np.abs(td_error(batch) - td_error(other)).max() > 0.01
     ended = jnp.zeros(B)
     one, two = (
@@ -241,7 +259,7 @@ def test_discount_0_cuts_the_next_observation(build):
 def test_tau_1_copies_and_tau_0_freezes(build):
     for tau in (0.0, 1.0):
         state = start(default(build))
-        new, _ = update_with_tau(build)(tau, state, some_batch(), jax.random.key(1))
+        new, *_ = update_with_tau(build)(tau, state, some_batch(), jax.random.key(1))
         for old_network, network in zip(networks(state), networks(new), strict=True):
             assert not equal(network.params, old_network.params)
             assert equal(
@@ -252,7 +270,7 @@ def test_tau_1_copies_and_tau_0_freezes(build):
 @every_agent
 def test_tau_tracks_after_the_step(build):
     state = start(default(build))
-    new, _ = update_with_tau(build)(0.25, state, some_batch(), jax.random.key(1))
+    new, *_ = update_with_tau(build)(0.25, state, some_batch(), jax.random.key(1))
     for old_network, network in zip(networks(state), networks(new), strict=True):
         expected = jax.tree.map(
             lambda online, target: 0.25 * online + 0.75 * target,
@@ -270,7 +288,7 @@ def test_tau_tracks_after_the_step(build):
 
 def test_track_by_hand():
     # 0.1 * 5 + 0.9 * 10 = 9.5
-    assert track({"w": jnp.float32(5)}, {"w": jnp.float32(10)}, 0.1)["w"] == 9.5
+    assert soft_update(0.1)({"w": jnp.float32(5)}, {"w": jnp.float32(10)})["w"] == 9.5
 
 
 @every_agent
@@ -282,7 +300,7 @@ def test_targets_start_equal_and_are_no_alias(build, jit):
     state = init(jax.random.key(0), jnp.zeros(O), jnp.zeros(A))
     for network in networks(state):
         assert equal(network.params, network.target_params)
-    updated, _ = update(state, some_batch(), jax.random.key(1))
+    updated, *_ = update(state, some_batch(), jax.random.key(1))
     for leaves in (jax.tree.leaves(state), jax.tree.leaves(updated)):
         assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
 
@@ -295,7 +313,7 @@ def test_a_donated_state_is_used(build):
         some_batch(),
         jax.random.key(1),
     )
-    expected, _ = jax.jit(agent.update)(state, batch, key)
+    expected, *_ = jax.jit(agent.update)(state, batch, key)
     donated = jax.jit(
         agent.update, donate_argnums=0, keep_unused=True
     )  # DrQ-v2 never reads the actor's target
@@ -403,7 +421,7 @@ def test_ddpg_update_matches_numpy(name):
     grads, _ = backward(mu, s, actor_hidden, grad_input[:, O:] * (1 - action**2))
     mu_new = first_step(name, mu, grads, actor_lr)
 
-    new, metrics = jax.jit(agent.update)(state, batch, jax.random.key(1))
+    new, priority, metrics = jax.jit(agent.update)(state, batch, jax.random.key(1))
     assert_close(to_numpy(new.critic.params), q_new, rtol=1e-4, atol=1e-5)
     assert_close(to_numpy(new.actor.params), mu_new, rtol=1e-4, atol=1e-5)
     blend = lambda online, target: [
@@ -413,7 +431,8 @@ def test_ddpg_update_matches_numpy(name):
     assert_close(to_numpy(new.actor.target_params), blend(mu_new, mu_target), rtol=1e-4, atol=1e-5)
     assert_close(metrics["critic_loss"], critic_loss)
     assert_close(metrics["actor_loss"], -np.mean(new_value))
-    assert_close(metrics["td_error"], y - value[:, 0], atol=1e-5)
+    assert_close(priority, np.abs(y - value[:, 0]), atol=1e-5)
+    assert_close(metrics["td_error"], np.mean(y - value[:, 0]), atol=1e-5)
     assert_close(metrics["value"], np.mean(value))
 
 
@@ -475,7 +494,7 @@ def learn(agent, batch, steps):
     """Updates on one batch, and the states' critics after each."""
 
     def step(state, key):
-        state, _ = agent.update(state, batch, key)
+        state, *_ = agent.update(state, batch, key)
         return state, state.critic.params
 
     keys = jax.random.split(jax.random.key(1), steps)
@@ -594,22 +613,22 @@ def test_one_weight_is_training_on_that_example_alone(name, chosen):
     )
     state, example = start(agent), jax.tree.map(lambda x: x[chosen : chosen + 1], batch)
     weight = jnp.zeros(B).at[chosen].set(1.0)
-    new, metrics = jax.jit(agent.update)(state, batch, key, weight)
-    expected, alone = jax.jit(only.update)(state, example, key)
+    new, priority, metrics = jax.jit(agent.update)(state, batch, key, weight)
+    expected, _, alone = jax.jit(only.update)(state, example, key)
     assert_close(new.critic.params, expected.critic.params)
     assert_close(metrics["critic_loss"], alone["critic_loss"] / B)
     # Twice the weight is twice the step, and the errors are not weighted.
-    twice, twice_metrics = jax.jit(agent.update)(state, batch, key, 2 * weight)
+    twice, twice_priority, _ = jax.jit(agent.update)(state, batch, key, 2 * weight)
     step = lambda new: jax.tree.map(lambda x, y: x - y, new.critic.params, state.critic.params)
     assert_close(step(twice), jax.tree.map(lambda x: 2 * x, step(new)), rtol=1e-3, atol=1e-5)
     first = (
         dealt(key, 2)[0][0] if delayed else slice(B)
     )  # before any minibatch has moved the critic
-    assert_close(twice_metrics["td_error"][first], metrics["td_error"][first])
+    assert_close(twice_priority[first], priority[first])
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_td_errors_come_in_the_order_of_the_batch(name):
+def test_priorities_come_in_the_order_of_the_batch(name):
     quiet = {"target_noise": 0.0} if name in SMOOTHED else {}
     agent, batch = (
         AGENTS[name](
@@ -619,10 +638,10 @@ def test_td_errors_come_in_the_order_of_the_batch(name):
     )
     update, state, key = jax.jit(agent.update), start(agent), jax.random.key(1)
     order = np.array([3, 6, 0, 7, 1, 5, 2, 4])
-    errors = update(state, batch, key)[1]["td_error"]
+    errors = update(state, batch, key).priority
     assert errors.shape == (B,)
     assert len(np.unique(errors)) == B
-    permuted = update(state, jax.tree.map(lambda x: x[order], batch), key)[1]["td_error"]
+    permuted = update(state, jax.tree.map(lambda x: x[order], batch), key).priority
     np.testing.assert_allclose(permuted, errors[order], rtol=1e-4, atol=1e-5)
     if name in {"d4pg", "td3_categorical"}:
         assert np.min(errors) > 0
@@ -660,14 +679,10 @@ def test_td3_without_its_three_additions_is_its_parent(single, twin, decay):
     parent_update, update = jax.jit(parent.update), jax.jit(agent.update)
     for seed in range(4):
         batch, key = some_batch(seed), jax.random.key(seed)
-        (expected, expected_metrics), (new, metrics) = (
-            parent_update(expected, batch, key),
-            update(new, batch, key),
-        )
-        expected_metrics["td_error"] = np.abs(
-            expected_metrics["td_error"]
-        )  # which has a sign where there is one critic
-        assert_close(metrics, expected_metrics)
+        expected, *told = parent_update(expected, batch, key)
+        new, priority, metrics = update(new, batch, key)
+        told[1]["td_error"] = jnp.mean(told[0])  # where there is one critic the metric has a sign
+        assert_close([priority, metrics], told)
     assert_close(new.actor, expected.actor, atol=1e-5)
     for name in ("params", "target_params"):
         assert_close(getattr(new.critic, name), repeated(getattr(expected.critic, name)), atol=1e-5)
@@ -813,7 +828,7 @@ def test_td3_is_the_slow_loop_over_critics_and_minibatches(name, delay):
     for seed in range(2):
         batch, key = some_batch(seed), jax.random.key(seed)
         slow = slow_td3(slow, batch, key, actor=actor, critic=critic, delay=delay, **equations)
-        state, _ = update(state, batch, key)
+        state, *_ = update(state, batch, key)
         # As many critic steps as minibatches, one actor step.
         np.testing.assert_array_equal(
             (count(state.actor), count(state.critic)), (seed + 1, delay * (seed + 1))
@@ -840,21 +855,23 @@ def test_a_batch_that_does_not_split(name):
 
 
 def recording(delay):
-    """An agent whose td_error, metrics and losses are the ids of the rows that reached them:
+    """An agent whose priorities, metrics and losses are the ids of the rows that reached them:
     ``action`` holds an id."""
     networks = [Actor(1, hidden=(2,)), Critic(hidden=(2,), action_layer=0)]
     nothing = lambda params: 0.0 * sum(jnp.sum(leaf) for leaf in jax.tree.leaves(params))
     return make_agent(
         *networks,
         critic_target=lambda actor, critic, batch, key: batch.reward,
-        critic_loss=lambda params, batch, target: (
-            nothing(params) + batch.reward,
-            {"td_error": target},
+        critic_loss=lambda params, batch, target: CriticLoss(
+            nothing(params) + batch.reward, target, {}, {}
         ),
-        actor_loss=lambda params, critic, batch: (nothing(params), {"seen": batch.reward}),
+        actor_loss=lambda params, critic, batch: ActorLoss(
+            nothing(params), {}, {"seen": batch.reward}
+        ),
         actor_optimizer=optax.sgd(0.0),
         critic_optimizer=optax.sgd(0.0),
-        tau=0.0,
+        track_actor=hard_update,
+        track_critic=hard_update,
         policy_delay=delay,
     )
 
@@ -877,12 +894,10 @@ def test_every_row_is_equally_likely_in_each_minibatch(delay):
         jax.random.split(jax.random.key(1), updates),
         np.where(ids == 5, 1, 0).astype(np.float32),
     )
-    _, metrics = jax.jit(jax.vmap(agent.update, in_axes=(None, None, 0, None)))(
+    _, priority, metrics = jax.jit(jax.vmap(agent.update, in_axes=(None, None, 0, None)))(
         state, batch, keys, weight
     )
-    np.testing.assert_array_equal(
-        metrics["td_error"], np.tile(ids, (updates, 1))
-    )  # in the order of the rows
+    np.testing.assert_array_equal(priority, np.tile(ids, (updates, 1)))  # in the order of the rows
     np.testing.assert_allclose(metrics["critic_loss"], 5 / size)  # the weight is that of row 5
     seen = np.asarray(metrics["seen"]).astype(int)  # of the last minibatch
     assert seen.shape == (updates, size // delay)
@@ -924,13 +939,13 @@ def test_errors_of_twin_critics_do_not_cancel(name):
     ):  # the first says "6" (the last atom) with p = e^9 / (e^9 + 10), the second knows nothing
         bias = jnp.stack([jnp.zeros(11).at[10].set(9.0), jnp.zeros(11)])
     constant["params"]["Dense_1"]["bias"] = bias
-    _, metrics = jax.jit(agent.update)(
+    _, priority, _ = jax.jit(agent.update)(
         state.replace(critic=state.critic.replace(params=constant)), batch, jax.random.key(0)
     )
     # All mass of the target is on atom 0, whose log-probability is -log(e^9 + 10) there, and
     # -log(11) here.
     expected = 10.0 if name == "td3" else np.log(np.exp(9.0) + 10)
-    np.testing.assert_allclose(metrics["td_error"], np.full(B, expected), rtol=1e-5)
+    np.testing.assert_allclose(priority, np.full(B, expected), rtol=1e-5)
 
 
 def test_twin_critics_start_apart():
@@ -994,7 +1009,7 @@ def scaled_last_kernel(state, index, scale):
 def test_batch_norm_moves_its_statistics_once_per_update():
     agent, batch = default(batch_norm_ddpg), some_batch()
     state = start(agent)
-    new, _ = jax.jit(agent.update)(state, batch, jax.random.key(1))
+    new, *_ = jax.jit(agent.update)(state, batch, jax.random.key(1))
     for network in networks(new):
         statistics = network.batch_stats["batch_stats"]
         assert "batch_stats" not in network.params
@@ -1017,7 +1032,7 @@ def test_batch_norm_acts_by_the_running_statistics_and_values_targets_by_the_bat
     agent, batch, key = default(batch_norm_ddpg), some_batch(), jax.random.key(1)
     batch = batch.replace(discount=np.ones(B, np.float32))
     update = jax.jit(agent.update)
-    state, _ = update(start(agent), batch, key)
+    state, *_ = update(start(agent), batch, key)
     act = jax.jit(agent.act)
     alone, among = act(state, batch.observation[:1]), act(state, batch.observation)
     np.testing.assert_allclose(alone[0], among[0], rtol=1e-5, atol=1e-6)
@@ -1026,7 +1041,7 @@ def test_batch_norm_acts_by_the_running_statistics_and_values_targets_by_the_bat
     )
     moved = state.replace(actor=move(state.actor))
     assert np.abs(act(moved, batch.observation) - among).max() > 0.01
-    errors = lambda state, batch: update(state, batch, key)[1]["td_error"]
+    errors = lambda state, batch: update(state, batch, key).priority
     # The target actor acts: by its running statistics. The target critic learns: by the batch's
     # moments.
     assert np.abs(errors(moved, batch) - errors(state, batch)).max() > 1e-3
@@ -1044,7 +1059,7 @@ def test_batch_norm_acts_by_the_running_statistics_and_values_targets_by_the_bat
 def test_batch_norm_under_twin_critics_and_a_delay():
     agent = small(td3, actor=batch_norm, critic={"action_layer": 1} | batch_norm, depth=2)()
     batch, key = some_batch(), jax.random.key(1)
-    new, _ = jax.jit(agent.update)(start(agent), batch, key)
+    new, *_ = jax.jit(agent.update)(start(agent), batch, key)
     means = [np.mean(batch.observation[rows], axis=0) for rows in dealt(key, 2)[0]]
     norm = lambda network: network.batch_stats["batch_stats"]["BatchNorm_0"]["BatchNorm_0"]["mean"]
     # Both halves pass the critics, 0.99 * 0.01 m_1 + 0.01 m_2; the last one passes the actor.
@@ -1064,8 +1079,8 @@ def test_a_noisy_actor_acts_by_its_means_and_learns_its_noise():
     }
     expected = Actor(A, hidden=(8,), final_bound=None).apply(means, batch.observation)
     np.testing.assert_allclose(act(state, batch.observation), expected, rtol=1e-5, atol=1e-6)
-    new, metrics = update(state, batch, jax.random.key(1))
-    newer, _ = update(new, batch, jax.random.key(1))
+    new, _, metrics = update(state, batch, jax.random.key(1))
+    newer, *_ = update(new, batch, jax.random.key(1))
     keys = [plain(x.actor.batch_stats["noise"]["NoisyDense_0"]["key"]) for x in (state, new, newer)]
     assert len({tuple(np.ravel(key).tolist()) for key in keys}) == 3
     for name in ("kernel_sigma", "bias_sigma"):
@@ -1073,7 +1088,7 @@ def test_a_noisy_actor_acts_by_its_means_and_learns_its_noise():
             assert not np.array_equal(layer(new, index)[name], layer(state, index)[name])
     # The actor's loss sees noise, so another draw is another loss.
     noise = jax.tree.map(lambda x: x, new.actor.batch_stats)
-    _, again = update(
+    *_, again = update(
         state.replace(actor=state.actor.replace(batch_stats=noise)), batch, jax.random.key(1)
     )
     assert abs(again["actor_loss"] - metrics["actor_loss"]) > 1e-5
@@ -1153,9 +1168,9 @@ def test_normalised_observations():
         some_batch().replace(observation=seen, next_observation=following),
         jax.random.key(1),
     )
-    new, metrics = jax.jit(agent.update)(state, batch, key)
+    new, _, metrics = jax.jit(agent.update)(state, batch, key)
     told = batch.replace(observation=normalised(seen), next_observation=normalised(following))
-    expected, expected_metrics = jax.jit(inner.update)(state, told, key)
+    expected, _, expected_metrics = jax.jit(inner.update)(state, told, key)
     assert_close(metrics, expected_metrics, rtol=2e-3, atol=2e-3)
     assert_close(new.critic.params, expected.critic.params, rtol=1e-3, atol=1e-3)
     assert equal(
@@ -1183,8 +1198,11 @@ def test_statistics_go_on_after_billions_of_observations(seen, envs, steps):
     """Mean 1000 and variance 1 so far, set by hand; then observations of 1001 and 1005, as many of
     each."""
     agent = default(AGENTS["ddpg normalize_observations"])
-    state, number = start(agent), lambda x: Total(value=jnp.float32(x), rest=jnp.float32(0))
-    vector = lambda x: Total(value=jnp.full(O, x, jnp.float32), rest=jnp.zeros(O))
+    state, number = (
+        start(agent),
+        lambda x: CompensatedSum(value=jnp.float32(x), rest=jnp.float32(0)),
+    )
+    vector = lambda x: CompensatedSum(value=jnp.full(O, x, jnp.float32), rest=jnp.zeros(O))
     statistics = RunningStatistics(count=number(seen), mean=vector(1000), squares=vector(seen))
     state = state.replace(slots={"normalizer": statistics})
     columns = jnp.tile(jnp.array([1001.0, 1005.0])[:, None], (1, O))
@@ -1293,7 +1311,9 @@ def test_scaled_rewards():
 def test_wrappers_hand_on_the_weights(name):
     agent = default(AGENTS[name])
     update, state = jax.jit(agent.update), start(agent)
-    loss = lambda weight: update(state, some_batch(), jax.random.key(1), weight)[1]["critic_loss"]
+    loss = lambda weight: update(state, some_batch(), jax.random.key(1), weight).metrics[
+        "critic_loss"
+    ]
     assert loss(jnp.zeros(B)) == 0 < loss(jnp.ones(B))
 
 
@@ -1338,11 +1358,11 @@ def test_an_encoder_that_the_critic_trains_and_the_actor_uses():
 
     def critic_loss(params, batch, target):
         error = target - critic.apply(params, batch.observation, batch.action)
-        return error**2, {"td_error": error}
+        return CriticLoss(error**2, jnp.abs(error), {}, {})
 
     def actor_loss(params, critic_params, batch):
         action = given(params, jax.lax.stop_gradient(critic_params), batch.observation)
-        return -jnp.mean(critic.apply(critic_params, batch.observation, action)), {}
+        return ActorLoss(-jnp.mean(critic.apply(critic_params, batch.observation, action)), {}, {})
 
     agent = make_agent(
         actor,
@@ -1352,11 +1372,12 @@ def test_an_encoder_that_the_critic_trains_and_the_actor_uses():
         actor_loss=actor_loss,
         actor_optimizer=optax.sgd(rate),
         critic_optimizer=optax.sgd(rate),
-        tau=0.5,
+        track_actor=soft_update(0.5),
+        track_critic=soft_update(0.5),
         act=lambda state, observation: given(state.actor.params, state.critic.params, observation),
     )
     state, batch = start(agent), some_batch()
-    new, metrics = jax.jit(agent.update)(state, batch, jax.random.key(1))
+    new, priority, _ = jax.jit(agent.update)(state, batch, jax.random.key(1))
     target = critic_target(state.actor.target_params, state.critic.target_params, batch, None)
     slope = jax.grad(lambda params: jnp.mean(critic_loss(params, batch, target)[0]))(
         state.critic.params
@@ -1369,9 +1390,9 @@ def test_an_encoder_that_the_critic_trains_and_the_actor_uses():
         jax.tree.map(lambda x, g: x - rate * g, state.actor.params, slope),
         atol=1e-5,
     )
-    assert_close(new.critic.target_params, track(taught, state.critic.params, 0.5), atol=1e-5)
+    assert_close(new.critic.target_params, soft_update(0.5)(taught, state.critic.params), atol=1e-5)
     assert not np.any(new.critic.params["encoder"] == state.critic.params["encoder"])
-    assert metrics["td_error"].shape == (B,)
+    assert priority.shape == (B,)
     seen = batch.observation
     expected = np.tanh(
         np.tanh(seen @ np.asarray(new.critic.params["encoder"]))
@@ -1403,7 +1424,7 @@ def test_learning_rate_schedules_count_the_networks_own_steps(name, actor_moves,
     )
     update, state = jax.jit(agent.update), start(agent)
     for actor_moved, critic_moved in zip(actor_moves, critic_moves, strict=True):
-        new, _ = update(state, some_batch(), jax.random.key(1))
+        new, *_ = update(state, some_batch(), jax.random.key(1))
         assert equal(new.actor.params, state.actor.params) == (not actor_moved)
         assert equal(new.critic.params, state.critic.params) == (not critic_moved)
         state = new
@@ -1427,7 +1448,7 @@ def test_a_schedule_is_the_rate_it_names():
             actor=before.actor.replace(opt_state=fixed.actor.opt_state),
             critic=before.critic.replace(opt_state=fixed.critic.opt_state),
         )
-        expected, _ = jax.jit(agent.update)(fixed, batch, key)
+        expected, *_ = jax.jit(agent.update)(fixed, batch, key)
         assert_close(
             (after.actor.params, after.critic.params),
             (expected.actor.params, expected.critic.params),

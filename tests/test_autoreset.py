@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddpg_jax import rollout
-from ddpg_jax.envs import Single, View, batch
+from ddpg_jax.envs import Renderer, SingleEnvironment, batch
 from ddpg_jax.envs.randomize import randomized
 from ddpg_jax.types import Behaviour
 
@@ -30,7 +30,7 @@ def counting(traces=None):
         state = {"start": state["start"], "count": state["count"] + 1}
         return state, state, 10 * state["count"], jnp.where(action[0] > 0, 1.0, 0.0)
 
-    return Single(reset, step, action_size=1)
+    return SingleEnvironment(reset, step, action_size=1)
 
 
 def play(env, actions, seed=0):
@@ -235,17 +235,17 @@ def test_bad_numbers_are_named(wrong, text):
 
 def test_what_draws_receives_environment_zero():
     given = []
-    view = View(given.append, lambda states: given.append(states) or "page", fps=7)
-    env = batch(counting(), 3, LIMIT, view=view)
+    renderer = Renderer(given.append, lambda states: given.append(states) or "page", fps=7)
+    env = batch(counting(), 3, LIMIT, renderer=renderer)
     state, _ = env.reset(jax.random.key(0))
     trajectory = {"start": np.arange(21).reshape(7, 3), "count": np.zeros((7, 3))}
     states = rollout.frames(env, state.replace(state=trajectory))
-    env.view.draw(states)
-    assert env.view.viewer(states) == "page"
+    env.renderer.draw(states)
+    assert env.renderer.viewer(states) == "page"
     assert len(given) == 2
     for states in given:
         np.testing.assert_array_equal(states["start"], [0, 3, 6, 9, 12, 15, 18])
-    assert (batch(counting(), 3, LIMIT).view, env.view.fps) == (View(None, None), 7)
+    assert (batch(counting(), 3, LIMIT).renderer, env.renderer.fps) == (Renderer(None, None), 7)
 
 
 def weighing(mass):
@@ -258,7 +258,9 @@ def weighing(mass):
         at = state["at"] + mass
         return {"at": at}, jnp.stack([mass, at]), at, jnp.zeros((), bool)
 
-    return Single(reset, step, action_size=1, valid=lambda state, observation, reward: reward < 1e6)
+    return SingleEnvironment(
+        reset, step, action_size=1, valid=lambda state, observation, reward: reward < 1e6
+    )
 
 
 def test_every_episode_has_a_system_of_its_own():

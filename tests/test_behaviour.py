@@ -10,20 +10,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddpg_jax import agents, health, host, networks, noise, replay, train
+from ddpg_jax import agents, host, networks, noise, replay, reporting, train
 from ddpg_jax.behaviour import explore, noisy_network, parameter_noise, random_actions
-from ddpg_jax.envs import Single, batch
-from ddpg_jax.types import (
-    Agent,
-    AgentState,
-    Behaviour,
-    Environment,
-    HostEnvironment,
-    HostStep,
-    NetworkState,
-    Transition,
-    is_key,
-)
+from ddpg_jax.environment import Environment, HostEnvironment, HostStep
+from ddpg_jax.envs import SingleEnvironment, batch
+from ddpg_jax.types import Agent, AgentState, Behaviour, NetworkState, Transition, Update, is_key
 
 E, A = 6, 3
 
@@ -296,7 +287,7 @@ def test_on_the_host(name, same_step):
             jax.tree.leaves(params), jax.tree.leaves(state.agent.actor.params), strict=True
         )
     )
-    assert {int(step) for step in report.first_bad_step.values()} == {health.NEVER}
+    assert {int(step) for step in report.first_bad_step.values()} == {reporting.NEVER}
     assert types(state) == types(jax.jit(trainer.init)(jax.random.key(0)))
     if same_step:  # what was executed is what is stored
         np.testing.assert_array_equal(state.replay.storage.action[:32], actions.reshape(32, 1))
@@ -547,12 +538,12 @@ def counting():
         jnp.float32(0),
         jnp.zeros((), bool),
     )
-    return Single(lambda key: (jnp.zeros(()), see(jnp.zeros(()))), step, 1)
+    return SingleEnvironment(lambda key: (jnp.zeros(()), see(jnp.zeros(()))), step, 1)
 
 
 def still(agent):
     """The agent, learning nothing."""
-    return agent._replace(update=lambda state, batch, key: (state, {"td_error": batch.reward}))
+    return agent._replace(update=lambda state, batch, key: Update(state, batch.reward, {}))
 
 
 def test_parameter_noise_in_training():

@@ -168,7 +168,7 @@ def test_an_update_in_bfloat16_is_nearly_that_in_float32():
         )
         agent = agents.ddpg(*nets, critic_weight_decay=0.0)
         state = agent.init(jax.random.key(0), jnp.zeros(O), jnp.zeros(A))
-        after[dtype], metrics = jax.jit(agent.update)(state, batch, jax.random.key(1))
+        after[dtype], _, metrics = jax.jit(agent.update)(state, batch, jax.random.key(1))
         after[dtype, "loss"] = metrics["critic_loss"]
     np.testing.assert_allclose(after[jnp.float32, "loss"], after[jnp.bfloat16, "loss"], rtol=2e-2)
     same = [

@@ -186,7 +186,7 @@ def test_time_limit_truncates_and_never_terminates():
 
 def test_braxs_viewer_has_the_trajectory_of_environment_zero(pole):
     states = jax.tree.map(lambda x, y: jnp.stack([x, y, x]), pole.start, pole.state)
-    page = pole.env.view.viewer(rollout.frames(pole.env, states))
+    page = pole.env.renderer.viewer(rollout.frames(pole.env, states))
     assert "<html>" in page
     (packed,) = re.findall(
         '"(eJ[A-Za-z0-9+/=]{200,})"', page
@@ -206,11 +206,11 @@ def test_frames_are_of_environment_zero_and_moving(pole):
     if not video.has_opengl():
         pytest.skip("this machine has no OpenGL")
     states = jax.tree.map(lambda x, y: jnp.stack([x, y, x]), pole.start, pole.state)
-    frames = pole.env.view.draw(rollout.frames(pole.env, states))
+    frames = pole.env.renderer.draw(rollout.frames(pole.env, states))
     assert all(frame.shape == (240, 320, 3) and frame.std() > 5 for frame in frames), "not blank"
     assert np.abs(frames[0].astype(int) - frames[1]).max() > 20, "and moving"
     np.testing.assert_array_equal(frames[0], frames[2])
-    assert pole.env.view.fps == pytest.approx(50)
+    assert pole.env.renderer.fps == pytest.approx(50)
 
 
 def test_unknown_names_and_backends_are_named():

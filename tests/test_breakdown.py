@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpg_jax import agents, envs, health, networks, noise, replay, returns, rollout, train
+from ddpg_jax import agents, envs, networks, noise, replay, reporting, returns, rollout, train
 from ddpg_jax.behaviour import explore
-from ddpg_jax.envs import Single, batch
+from ddpg_jax.environment import TimeStep
+from ddpg_jax.envs import SingleEnvironment, batch
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import evaluation
-from ddpg_jax.types import TimeStep, Transition
+from ddpg_jax.types import Transition
 
 E, LIMIT, BREAKS_AT = 4, 6, 3
 
@@ -40,7 +41,7 @@ def fragile():
     def valid(state, observation, reward):
         return jnp.isfinite(reward) & jnp.all(jnp.isfinite(observation))
 
-    return Single(reset, step, 1, valid=valid)
+    return SingleEnvironment(reset, step, 1, valid=valid)
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +195,7 @@ def test_training_goes_on_and_counts_what_broke(n):
     state, report = jax.jit(lambda key: functions.chunk(functions.warm_up(functions.init(key))))(
         jax.random.key(0)
     )
-    assert all(int(step) == health.NEVER for step in report.first_bad_step.values())
+    assert all(int(step) == reporting.NEVER for step in report.first_bad_step.values())
     assert all(bool(finite) for finite in report.finite.values())
     episodes = report.episodes
     assert episodes.broken > 5

@@ -89,7 +89,7 @@ def test_a_foreign_loop_with_a_list_as_replay_and_brax_transitions():
         position = successor
         if step >= 50:
             batch = jax.tree.map(lambda *rows: np.stack(rows), *random_rows.choices(memory, k=32))
-            state, _ = update(state, batch, jax.random.key(step))
+            state, *_ = update(state, batch, jax.random.key(step))
     assert max(settle(-1.0), settle(1.0)) < 0.1  # the cost is the squared distance from 0
 
 
@@ -100,7 +100,9 @@ def test_vmap_over_gamma_through_the_factory():
     def run(gamma):
         agent, state = small_ddpg(gamma=gamma, tau=0.1), initial
         return jax.lax.scan(
-            lambda state, batch: agent.update(state, batch, jax.random.key(1)), state, batches
+            lambda state, batch: (agent.update(state, batch, jax.random.key(1)).state, ()),
+            state,
+            batches,
         )[0]
 
     together = jax.vmap(run)(gammas)
@@ -111,7 +113,7 @@ def test_vmap_over_gamma_through_the_factory():
     # A traced number and a plain one are the same agent.
     agent, state = small_ddpg(gamma=0.99, tau=0.1), initial
     for i in range(3):
-        state, _ = jax.jit(agent.update)(state, member(batches, i), jax.random.key(1))
+        state, *_ = jax.jit(agent.update)(state, member(batches, i), jax.random.key(1))
     assert_close(member(together, 9), state)
 
 
@@ -148,7 +150,7 @@ def test_gradient_of_the_loss_after_an_update_with_respect_to_gamma():
                 optimizer=optax.sgd,
             )
             state = agent.init(jax.random.key(0), batch.observation[0], batch.action[0])
-            state, _ = agent.update(state, batch, jax.random.key(1))
+            state, *_ = agent.update(state, batch, jax.random.key(1))
             value = QuadraticValue().apply(state.critic.params, batch.observation, batch.action)
             return jnp.mean((value - batch.reward) ** 2)
 
@@ -165,7 +167,7 @@ def test_update_in_a_users_scan():
     def body(carry, batch):  # a carry of the user's own around the agent
         state, key, best = carry
         key, update_key = jax.random.split(key)
-        state, metrics = agent.update(state, batch, update_key)
+        state, _, metrics = agent.update(state, batch, update_key)
         return (state, key, jnp.minimum(best, metrics["critic_loss"])), metrics["critic_loss"]
 
     (scanned, _, best), losses = jax.jit(lambda carry: jax.lax.scan(body, carry, batches))(
@@ -173,7 +175,7 @@ def test_update_in_a_users_scan():
     )
     assert best == losses.min()
     for i in range(4):
-        state, metrics = jax.jit(agent.update)(state, member(batches, i), jax.random.key(0))
+        state, _, metrics = jax.jit(agent.update)(state, member(batches, i), jax.random.key(0))
         np.testing.assert_allclose(losses[i], metrics["critic_loss"], rtol=1e-4)
     assert_close(scanned, state)
 
@@ -250,10 +252,10 @@ def check_axis_name():
     def update(agent):
         def function(state, batch, key):
             state = state if agent.observe is None else agent.observe(state, batch.observation)
-            state, metrics = agent.update(state, batch, key)
+            state, priority, _ = agent.update(state, batch, key)
             return jax.tree.map(
                 lambda x: jax.random.key_data(x) if is_key(x) else x, state
-            ), metrics["td_error"]
+            ), priority
 
         return function
 

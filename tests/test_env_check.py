@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from gymnasium.vector import AutoresetMode
 
 from ddpg_jax import envs
-from ddpg_jax.envs import Single, batch
+from ddpg_jax.envs import SingleEnvironment, batch
 from ddpg_jax.runs.cli import commands
 
 LIMIT = 12
@@ -78,7 +78,7 @@ def unscaled_actions():
         state = state + 0.01 * jnp.clip(action, -2.0, 2.0)
         return state, state, state[0], jnp.zeros((), bool)
 
-    return batch(Single(reset, step, 1), 4, LIMIT)
+    return batch(SingleEnvironment(reset, step, 1), 4, LIMIT)
 
 
 def narrow_actions():

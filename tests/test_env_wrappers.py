@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ddpg_jax import envs, rollout
-from ddpg_jax.envs import Single, batch
+from ddpg_jax.envs import SingleEnvironment, batch
 from ddpg_jax.envs.randomize import randomized
 
 E, LIMIT = 3, 5
@@ -30,7 +30,7 @@ def one_counter(terminates_at=99):
             state[1] >= terminates_at,
         )
 
-    return Single(reset, step, 1, scene=lambda state: {"ball": state[1]})
+    return SingleEnvironment(reset, step, 1, scene=lambda state: {"ball": state[1]})
 
 
 def counter(terminates_at=99):
@@ -198,6 +198,6 @@ def test_a_wrapped_pendulum_can_still_be_drawn():
         env.reset(jax.random.key(0))[0],
         jax.random.split(jax.random.key(1), 4),
     )
-    frames = env.view.draw(rollout.frames(env, states))
+    frames = env.renderer.draw(rollout.frames(env, states))
     assert len(frames) == 4
     assert all(frame.shape == (240, 240, 3) and frame.std() > 1 for frame in frames)

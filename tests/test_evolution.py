@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpg_jax.learner import Report, TrainState
+from ddpg_jax.learner import TrainState
 from ddpg_jax.population import Population
 from ddpg_jax.population.evolution import Range, _changed, evolving
+from ddpg_jax.reporting import Report
 
 M, ROWS = 10, 3
 RANGES = {"rate": Range(1e-3, 10.0, log=True), "shift": Range(-1.0, 1.0)}

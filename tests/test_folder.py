@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpg_jax import learner, rollout
+from ddpg_jax import reporting, rollout
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.folder import lock, output_path
 from ddpg_jax.runs.folder.files import write_json
@@ -39,13 +39,13 @@ def test_a_seed_without_an_episode_hides_no_other(tmp_path, capsys):
     config = make_config(
         "pendulum", total_timesteps=1_400, learning_starts=1_000, steps_per_chunk=100, seeds=3
     )
-    episodes = rollout.Episodes(
+    episodes = reporting.Episodes(
         count=np.float32([2, 0, 1]),
         return_sum=np.float32([8, 0, 7]),
         length_sum=np.float32([30, 0, 9]),
         broken=np.float32([0, 1, 0]),
     )
-    report = learner.Report(episodes=episodes, metrics={}, first_bad_step={}, finite={})
+    report = reporting.Report(episodes=episodes, metrics={}, first_bad_step={}, finite={})
     clock = Clock()
     clock.add(2.0)
     found = metrics_row(config, report, 1, clock, None)
@@ -55,7 +55,7 @@ def test_a_seed_without_an_episode_hides_no_other(tmp_path, capsys):
     assert mean(found["episode_return"]) == 5.5
     text = json.dumps(found, allow_nan=False)
     assert read_metrics(written(tmp_path, text.encode(), b"")) == [json.loads(text)]
-    nobody = dataclasses.replace(report, episodes=rollout.Episodes(*np.zeros((4, 3), np.float32)))
+    nobody = dataclasses.replace(report, episodes=reporting.Episodes(*np.zeros((4, 3), np.float32)))
     assert metrics_row(config, nobody, 1, clock, None)["episode_return"] == [None] * 3
     assert mean([None] * 3) is None
     with Display(config, tmp_path) as shown:

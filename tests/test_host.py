@@ -17,13 +17,13 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from PIL import Image, ImageSequence
 
-from ddpg_jax import agents, envs, health, host, networks, noise, replay, returns
+from ddpg_jax import agents, envs, host, networks, noise, replay, reporting, returns
 from ddpg_jax.behaviour import explore
 from ddpg_jax.host.loop import Hosted
 from ddpg_jax.host.rows import row_shapes, unpack
 from ddpg_jax.learner import make_learner
 from ddpg_jax.runs.cli import commands
-from ddpg_jax.types import Transition
+from ddpg_jax.types import Transition, Update
 
 E, LIMIT = 3, 5
 LOW, HIGH = np.array([-2.0, 0.0], np.float32), np.array([2.0, 10.0], np.float32)
@@ -312,7 +312,7 @@ def test_the_ring_holds_what_happened(mode):
     assert np.abs(rows.action).max() <= 1
     # Returns are 1 + 2 + .. + n after n steps: 3, 6 and 15.
     assert 3 < report.episodes.return_sum / report.episodes.count < 10
-    assert all(int(value) == health.NEVER for value in report.first_bad_step.values())
+    assert all(int(value) == reporting.NEVER for value in report.first_bad_step.values())
 
 
 @pytest.mark.parametrize("length", [1, 3])
@@ -349,11 +349,11 @@ def test_the_same_transitions_end_in_the_same_parameters(length, monkeypatch):
             discount=now["discount"],
             next_observation=now["next_observation"],
         )
-        device = learner.take(
+        device = learner.store_step(
             device, device.collector.replace(reset=now["first"]), transition, now["done"]
         )
         keys = jax.random.split(jax.random.fold_in(device.key, device.steps), 5)
-        return learner.learn(device, keys[:4].reshape(2, 2))[0]
+        return learner.update(device, keys[:4:2], keys[1:4:2])[0]
 
     for (_, before), (action, row) in itertools.pairwise(rows[warm_up - 1 :]):
         device = one(device, before, action, row)
@@ -454,25 +454,21 @@ def test_infinity_is_named_with_its_step():
     _, report = trainer.chunk(begun(trainer))
     # The second step of the second episode is the seventh, number 6; 2 of them were the warm-up.
     assert int(report.first_bad_step["reward"]) == 6
-    assert int(report.first_bad_step["observation"]) == health.NEVER
+    assert int(report.first_bad_step["observation"]) == reporting.NEVER
 
 
 def test_a_metric_that_is_not_finite_is_named_with_its_first_step():
     def update(state, batch, key, weight=None):
         bad = (state.step == 3) | (state.step == 5)
-        metrics = {
-            "td_error": batch.reward,
-            "metric": jnp.where(bad, jnp.inf, 1.0),
-            "good": jnp.float32(1),
-        }
-        return state.replace(step=state.step + 1), metrics
+        metrics = {"metric": jnp.where(bad, jnp.inf, 1.0), "good": jnp.float32(1)}
+        return Update(state.replace(step=state.step + 1), batch.reward, metrics)
 
     *_, trainer = composed(counters(AutoresetMode.SAME_STEP), small_agent()._replace(update=update))
     _, report = trainer.chunk(begun(trainer))
     # Vector steps 0 and 1 are the warm-up; update number k follows vector step 2 + k.
     assert {name: int(report.first_bad_step[name]) for name in ("metric", "good")} == {
         "metric": 5,
-        "good": health.NEVER,
+        "good": reporting.NEVER,
     }
     assert report.metrics["good"] == 1
 
@@ -515,7 +511,7 @@ def test_sums_of_a_chunk_on_the_host_lose_nothing():
 
     def update(state, batch, key, weight=None):
         metric = jnp.where(state.step == 0, jnp.float32(2**26), 1.0)
-        return state.replace(step=state.step + 1), {"td_error": batch.reward, "metric": metric}
+        return Update(state.replace(step=state.step + 1), batch.reward, {"metric": metric})
 
     *_, trainer = composed(
         env, agent._replace(update=update), learning_starts=2, steps_per_chunk=16

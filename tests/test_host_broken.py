@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from ddpg_jax import envs
 from ddpg_jax.checks import BrokenEnvironment
-from ddpg_jax.types import TimeStep
+from ddpg_jax.environment import TimeStep
 
 ZEROS = np.zeros((2, 1), np.float32)
 
@@ -345,7 +345,7 @@ def test_wrappers_and_options_reach_every_copy(registered):
 def own(module, change=""):
     """A right environment of a user's own, changed."""
     return module(
-        "import jax, jax.numpy as jnp\nfrom ddpg_jax import envs\nfrom ddpg_jax.envs import Single, batch\n\n\n"
+        "import jax, jax.numpy as jnp\nfrom ddpg_jax import envs\nfrom ddpg_jax.envs import SingleEnvironment, batch\n\n\n"
         "def make(num_envs, time_limit=9):\n    env = envs.make('pendulum', num_envs, time_limit=time_limit)\n"
         f"    {change}\n    return env\n"
     )

@@ -247,8 +247,8 @@ def test_an_interruption_ends_what_is_in_the_window():
     trainer = trained(counts(), window=window)
     state = trainer.init(jax.random.key(0))
     cut = host.interrupted(state)
-    assert state.window.done.tolist() == [[False] * 3] * 3
-    assert cut.window.done.tolist() == [[False] * 3, [False] * 3, [True] * 3]
+    assert state.window.ended.tolist() == [[False] * 3] * 3
+    assert cut.window.ended.tolist() == [[False] * 3, [False] * 3, [True] * 3]
     same = dataclasses.replace(cut, window=state.window)
     assert jax.tree.structure(same) == jax.tree.structure(state)
     assert all(a is b for a, b in zip(jax.tree.leaves(same), jax.tree.leaves(state), strict=True))

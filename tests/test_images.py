@@ -15,14 +15,23 @@ from ddpg_jax import agents, envs, noise, replay, returns, runs
 from ddpg_jax import networks as nets
 from ddpg_jax.agents import augment, ddpg, drq_v2, scheduled
 from ddpg_jax.agents.augment import shifted
-from ddpg_jax.networks import Actor, Conv, Critic, Features, Seen, Several, Trunk, drq_v2_encoder
+from ddpg_jax.networks import (
+    Actor,
+    Conv,
+    Critic,
+    Features,
+    Trunk,
+    VmappedHead,
+    WithEncoder,
+    drq_v2_encoder,
+)
 from ddpg_jax.runs.checkpoints import Checkpoints
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.presets import kendall_driving
 from ddpg_jax.runs.programs import build, setup
 from ddpg_jax.runs.tasks import TASKS
-from ddpg_jax.types import Agent, Transition, is_key
+from ddpg_jax.types import Agent, Transition, Update, is_key
 
 SIZE = 16
 
@@ -47,7 +56,7 @@ def dots(num_envs, beside=False, shape=(SIZE, SIZE, 1)):
         return place, shown(place), -(place**2), jnp.zeros((), bool)
 
     return envs.frame_stack(
-        envs.batch(envs.Single(reset, step, action_size=1), num_envs, time_limit=7), 3
+        envs.batch(envs.SingleEnvironment(reset, step, action_size=1), num_envs, time_limit=7), 3
     )
 
 
@@ -108,7 +117,7 @@ def test_sizes_are_the_published_ones():
     """DrQ-v2: 32 x 35 x 35 features of 84x84; the paper's networks: about 430,000 parameters, here
     376,000, from 64x64."""
     assert sizes(drq_v2_encoder(), (84, 84, 9))[0] == (39_200,)
-    whole = Seen(Features(Conv), Actor(6, (200, 200)))
+    whole = WithEncoder(Features(Conv), Actor(6, (200, 200)))
     assert sizes(whole, (64, 64, 9)) == ((6,), 376_326)
     for leading in ((), (4,), (2, 4)):
         assert sizes(whole, (*leading, 64, 64, 9))[0] == (*leading, 6)
@@ -154,7 +163,9 @@ def test_images_alone_are_shifted_each_by_its_own_draw():
     """What an agent is given: the place of a dot tells the draw."""
     agent = augment(
         Agent(
-            None, lambda state, x: x, lambda state, batch, key, weight: (batch, {"weight": weight})
+            None,
+            lambda state, x: x,
+            lambda state, batch, key, weight: Update(batch, weight, {"weight": weight}),
         ),
         pad=2,
     )
@@ -167,7 +178,7 @@ def test_images_alone_are_shifted_each_by_its_own_draw():
         discount=vector[:, 0],
         next_observation={"image": image, "vector": vector},
     )
-    given, metrics = jax.jit(agent.update)((), batch, jax.random.key(0), vector[:, 0])
+    given, _, metrics = jax.jit(agent.update)((), batch, jax.random.key(0), vector[:, 0])
     assert leaves_equal(
         (given.observation["vector"], given.action, metrics["weight"]),
         (vector, vector, vector[:, 0]),
@@ -185,8 +196,8 @@ def test_images_alone_are_shifted_each_by_its_own_draw():
 
 
 def small_drq(**hyperparameters):
-    critics = Several(Critic((8,), action_layer=0, final_bound=None))
-    heads = Seen(Trunk(6), Actor(2, (8,), final_bound=None)), Seen(Trunk(6), critics)
+    critics = VmappedHead(Critic((8,), action_layer=0, final_bound=None))
+    heads = WithEncoder(Trunk(6), Actor(2, (8,), final_bound=None)), WithEncoder(Trunk(6), critics)
     return drq_v2(Features(functools.partial(Conv, (4,), (4,), (4,))), *heads, **hyperparameters)
 
 
@@ -235,25 +246,25 @@ def test_targets_are_of_the_newest_encoder_and_actor():
     agent, batch = small_drq(target_noise=0.0, gamma=0.9), some_images()
     state, update = begun(agent), jax.jit(agent.update)
     for i in range(3):
-        state, _ = update(state, batch, jax.random.key(i))
-    heads = Seen(Trunk(6), Several(Critic((8,), action_layer=0, final_bound=None)))
+        state, *_ = update(state, batch, jax.random.key(i))
+    heads = WithEncoder(Trunk(6), VmappedHead(Critic((8,), action_layer=0, final_bound=None)))
     encode = lambda x: Features(functools.partial(Conv, (4,), (4,), (4,))).apply(
         {"params": state.critic.params["params"]["encoder"]}, x
     )
     values = lambda params, h, a: heads.apply({"params": params["params"]["head"]}, h, a)
-    act = lambda h: Seen(Trunk(6), Actor(2, (8,), final_bound=None)).apply(state.actor.params, h)
+    act = lambda h: WithEncoder(Trunk(6), Actor(2, (8,), final_bound=None)).apply(
+        state.actor.params, h
+    )
     after = encode(batch.next_observation)
     y = batch.reward + 0.9 * jnp.min(values(state.critic.target_params, after, act(after)), axis=0)
     error = y[None] - values(state.critic.params, encode(batch.observation), batch.action)
-    new, metrics = update(state, batch, jax.random.key(9))
-    np.testing.assert_allclose(
-        metrics["td_error"], jnp.max(jnp.abs(error), axis=0), rtol=1e-4, atol=1e-5
-    )
+    new, priority, metrics = update(state, batch, jax.random.key(9))
+    np.testing.assert_allclose(priority, jnp.max(jnp.abs(error), axis=0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(
         metrics["critic_loss"], jnp.mean(jnp.sum(error**2, axis=0)), rtol=1e-4
     )
     params = {"params": {"encoder": new.critic.params["params"]["encoder"]}}
-    seen = Seen(Features(functools.partial(Conv, (4,), (4,), (4,))), heads).apply(
+    seen = WithEncoder(Features(functools.partial(Conv, (4,), (4,), (4,))), heads).apply(
         params, batch.observation, method="encode"
     )
     best = jnp.min(values(new.critic.params, seen, act(seen)), axis=0)
@@ -275,7 +286,7 @@ def test_numbers_follow_the_agents_own_steps():
     )
     moved = []
     for i in range(3):
-        new, _ = update(state, batch, jax.random.key(i))
+        new, *_ = update(state, batch, jax.random.key(i))
         moved.append(not leaves_equal(new.actor.params, state.actor.params))
         state = new
     assert moved == [False, False, True]

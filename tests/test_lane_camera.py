@@ -127,9 +127,9 @@ def test_a_film_shows_the_car_and_what_it_sees(seen):
     beside it its camera."""
     env = envs.make("lane", 1)
     states = jax.tree.map(lambda x: jnp.asarray(x[:2]), seen[0])
-    frames = env.view.draw(states)
+    frames = env.renderer.draw(states)
     assert [frame.shape for frame in frames] == [(240, 488, 3)] * 2
-    assert env.view.fps == 10
+    assert env.renderer.fps == 10
     for frame in frames:
         red = (frame[:, :240, 0].astype(int) > 1.8 * frame[:, :240, 1].astype(int)) & (
             frame[:, :240, 2] < 60

@@ -96,7 +96,7 @@ def test_clipped_double_q_is_the_least_of_each_example():
 
 def test_smoothing_noise_is_clipped_twice():
     action = np.linspace(-1, 1, 20001, dtype=np.float32)
-    smoothed = losses.smoothing_noise(jax.random.key(0), jnp.asarray(action), 0.2, 0.5)
+    smoothed = losses.smoothed_action(jax.random.key(0), jnp.asarray(action), 0.2, 0.5)
     assert (np.min(smoothed), np.max(smoothed)) == (-1, 1)
     inside = np.abs(action) <= 0.5  # there only the noise itself is clipped
     noise = (smoothed - action)[inside]
@@ -105,18 +105,18 @@ def test_smoothing_noise_is_clipped_twice():
     np.testing.assert_allclose(np.mean(np.abs(noise) > 0.5 - 1e-6), 0.0124, atol=0.004)
     np.testing.assert_allclose((np.mean(noise), np.std(noise)), (0, 0.2), atol=0.006)
     np.testing.assert_array_equal(
-        losses.smoothing_noise(jax.random.key(0), jnp.asarray(action), 0.0, 0.5), action
+        losses.smoothed_action(jax.random.key(0), jnp.asarray(action), 0.0, 0.5), action
     )
     np.testing.assert_array_equal(
-        losses.smoothing_noise(jax.random.key(0), jnp.asarray(action), 0.2, 0.0), action
+        losses.smoothed_action(jax.random.key(0), jnp.asarray(action), 0.2, 0.0), action
     )
 
 
 def test_smoothing_noise_is_independent_of_every_component():
     zeros = jnp.zeros((2000, 3))
-    noise = np.asarray(losses.smoothing_noise(jax.random.key(0), zeros, 0.1, 1.0))
+    noise = np.asarray(losses.smoothed_action(jax.random.key(0), zeros, 0.1, 1.0))
     np.testing.assert_allclose(np.cov(noise.T), 0.01 * np.eye(3), atol=0.001)
-    assert not np.array_equal(noise, losses.smoothing_noise(jax.random.key(1), zeros, 0.1, 1.0))
+    assert not np.array_equal(noise, losses.smoothed_action(jax.random.key(1), zeros, 0.1, 1.0))
 
 
 # Categorical critics

@@ -11,7 +11,7 @@ from ddpg_jax.networks import (
     Ensemble,
     LayerNorm,
     NoisyDense,
-    first,
+    first_critic,
     inverting,
 )
 
@@ -220,7 +220,9 @@ def test_an_ensemble_is_the_loop_over_members_of_their_own_keys():
         member = jax.tree.map(lambda x: x[i], params)  # noqa: B023
         jax.tree.map(np.testing.assert_array_equal, member, init(member_key, s[0], a[0]))
         np.testing.assert_allclose(values[i], critic.apply(member, s, a), rtol=1e-5, atol=1e-6)
-    jax.tree.map(np.testing.assert_array_equal, first(params), jax.tree.map(lambda x: x[0], params))
+    jax.tree.map(
+        np.testing.assert_array_equal, first_critic(params), jax.tree.map(lambda x: x[0], params)
+    )
 
 
 # Normalisation

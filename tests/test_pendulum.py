@@ -153,9 +153,9 @@ def test_the_rod_is_drawn_where_the_angle_is():
         angle=angle, speed=jnp.zeros((3, 2)), torque=jnp.array([[0.0, 0], [2, 0], [-2, 0]])
     )
     wrapped, _ = env.reset(jax.random.key(0))
-    frames = env.view.draw(rollout.frames(env, wrapped.replace(state=states)))
+    frames = env.renderer.draw(rollout.frames(env, wrapped.replace(state=states)))
     assert len(frames) == 3
-    assert env.view.fps == 20
+    assert env.renderer.fps == 20
     centres = []
     for frame in frames:
         pixels = frame.astype(int)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ddpg_jax import envs, rollout
-from ddpg_jax.envs import Single, batch, render
+from ddpg_jax.envs import SingleEnvironment, batch, render
 
 E, LIMIT, SIZE = 3, 6, 6
 DARK, WHITE = jnp.zeros(3), jnp.ones((1, 3))
@@ -37,7 +37,7 @@ def one_counter(terminates_at=99, breaks_at=None, truncates_at=None):
 
     valid = None if breaks_at is None else lambda state, observation, reward: state[1] < breaks_at
     truncated = None if truncates_at is None else lambda state: state[1] >= truncates_at
-    return Single(reset, step, 1, truncated=truncated, valid=valid, scene=scene)
+    return SingleEnvironment(reset, step, 1, truncated=truncated, valid=valid, scene=scene)
 
 
 def counter(**ends):
@@ -197,13 +197,13 @@ def test_grayscale_is_the_brightness():
 
 def test_the_view_shows_the_scene_and_what_the_agent_sees():
     env = envs.make("pendulum", 2, time_limit=4, pixels=True, image_size=16, grayscale=True)
-    assert env.view.fps == 20
+    assert env.renderer.fps == 20
     _, states = jax.lax.scan(
         lambda state, key: (env.step(state, jnp.zeros((2, 1)), key)[0], state),
         env.reset(jax.random.key(0))[0],
         jax.random.split(jax.random.key(1), 3),
     )
-    frames = env.view.draw(rollout.frames(env, states))
+    frames = env.renderer.draw(rollout.frames(env, states))
     assert [frame.shape for frame in frames] == [(240, 320 + 8 + 240, 3)] * 3
     for frame in frames:
         scene, seen = frame[:, :320], frame[:, 328:]
@@ -218,7 +218,7 @@ def test_sentences_for_what_does_not_fit():
     for wrong, sentence in (
         (
             batch(one_counter()._replace(scene=None), E, LIMIT),
-            r"cannot be drawn on the device: give its Single a scene\(state\)",
+            r"cannot be drawn on the device: give its SingleEnvironment a scene\(state\)",
         ),
         (
             envs.action_repeat(env, 2),

@@ -87,7 +87,7 @@ def test_what_cannot_be_downloaded_is_one_sentence(monkeypatch):
 def test_configuration_and_time():
     assert playground.load("PendulumSwingup", {})[0].mjx_model.impl.value == "jax"
     env = envs.make("playground/PendulumSwingup", 2, ctrl_dt=0.05)
-    assert (env.time_limit, env.view.fps, env.breaks, env.action.shape) == (
+    assert (env.time_limit, env.renderer.fps, env.breaks, env.action.shape) == (
         1000,
         pytest.approx(20),
         True,
@@ -133,7 +133,7 @@ def test_frames_are_not_blank_and_move(compiled):
     state, _ = compiled.reset(jax.random.key(0))
     later, _ = compiled.step(state, jnp.ones((4, 1)), jax.random.key(1))
     states = jax.tree.map(lambda x, y: jnp.stack([x, y]), state, later)
-    frames = compiled.view.draw(rollout.frames(compiled, states))
+    frames = compiled.renderer.draw(rollout.frames(compiled, states))
     assert all(frame.shape == (240, 320, 3) and frame.std() > 5 for frame in frames), "not blank"
     assert np.abs(frames[0].astype(int) - frames[1]).max() > 5, "and moving"
 

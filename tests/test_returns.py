@@ -7,7 +7,7 @@ import pytest
 
 from ddpg_jax import noise, returns, rollout
 from ddpg_jax.behaviour import explore
-from ddpg_jax.envs import Single, batch
+from ddpg_jax.envs import SingleEnvironment, batch
 from ddpg_jax.types import Agent, Transition
 
 TERMINATED, TRUNCATED = 1, 2
@@ -211,7 +211,7 @@ def chain(terminates):
         new = 1 - state
         return new, new[None], 1 + state, (state == 1) & terminates
 
-    return Single(reset, step, 1)
+    return SingleEnvironment(reset, step, 1)
 
 
 @pytest.mark.parametrize(

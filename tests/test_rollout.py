@@ -9,7 +9,7 @@ import pytest
 
 from ddpg_jax import agents, envs, networks, noise, replay, rollout, train
 from ddpg_jax.behaviour import explore
-from ddpg_jax.envs import Single, batch
+from ddpg_jax.envs import SingleEnvironment, batch
 from ddpg_jax.types import Agent, Behaviour, Policy
 
 E = 6
@@ -39,7 +39,7 @@ def recording():
         reward = state["number"] + state["count"].astype(jnp.float32) / 100
         return state, state, reward, state["count"] >= state["length"]
 
-    return Single(reset, step, action_size=2)
+    return SingleEnvironment(reset, step, action_size=2)
 
 
 def expected_return(number, count):
@@ -89,7 +89,7 @@ def test_evaluate_acts_without_noise_on_what_it_observes():
         start = jax.random.normal(key, (1,))
         return start, start
 
-    single = Single(
+    single = SingleEnvironment(
         reset, lambda state, action, key: (state, state, action[0], state[0] > 0), 1
     )  # either end
     env = batch(single, E, time_limit=1)

@@ -21,7 +21,8 @@ from events import events
 from matplotlib.image import imread
 
 import ddpg_jax
-from ddpg_jax import health, learner, rollout
+from ddpg_jax import reporting
+from ddpg_jax.environment import SingleEnvironment
 from ddpg_jax.envs import batch
 from ddpg_jax.runs import checkpoints
 from ddpg_jax.runs.checkpoints import Checkpoints
@@ -31,7 +32,7 @@ from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import build, evaluation
 from ddpg_jax.runs.results import evaluate
 from ddpg_jax.runs.training import loop
-from ddpg_jax.types import Single, is_key
+from ddpg_jax.types import is_key
 
 CHUNKS, STEPS, WARM_UP, SEED = 40, 100, 200, 3
 TOTAL = WARM_UP + CHUNKS * STEPS
@@ -589,16 +590,16 @@ def test_python_goes_on_with_a_run_in_silence(tmp_path, capsys):
 # Hyperparameters that are not finite
 
 
-def broken(first: dict[str, int], finite: dict[str, bool]) -> learner.Report:
+def broken(first: dict[str, int], finite: dict[str, bool]) -> reporting.Report:
     zero = jnp.zeros(())
     first = {
-        "action": health.NEVER,
-        "actor_loss": health.NEVER,
-        "observation": health.NEVER,
-        "reward": health.NEVER,
+        "action": reporting.NEVER,
+        "actor_loss": reporting.NEVER,
+        "observation": reporting.NEVER,
+        "reward": reporting.NEVER,
     } | first
-    return learner.Report(
-        episodes=rollout.Episodes(count=zero, return_sum=zero, length_sum=zero, broken=zero),
+    return reporting.Report(
+        episodes=reporting.Episodes(count=zero, return_sum=zero, length_sum=zero, broken=zero),
         metrics={},
         first_bad_step={name: jnp.array(value, jnp.int32) for name, value in sorted(first.items())},
         finite={name: jnp.array(value) for name, value in finite.items()},
@@ -650,7 +651,9 @@ def breaks_at_the_third_step(num_envs):
         jnp.where(count == 2, jnp.nan, 1.0),
         jnp.zeros((), bool),
     )
-    return batch(Single(lambda key: (jnp.zeros(()), jnp.zeros(1)), step, 1), num_envs, 50)
+    return batch(
+        SingleEnvironment(lambda key: (jnp.zeros(()), jnp.zeros(1)), step, 1), num_envs, 50
+    )
 
 
 def test_a_warm_up_that_is_not_finite_ends_the_run_before_it_learns(tmp_path):

@@ -156,7 +156,7 @@ def on_one_device(state):
         )
         learned = agent.observe(learned, joined(transition.observation))
         stored = jax.vmap(ring.add)(stored, dataclasses.replace(transition, valid=None))
-        learned, _ = agent.update(
+        learned, *_ = agent.update(
             learned, joined(jax.vmap(ring.sample)(stored, sampling)), updating[0]
         )
         return (learned, collector, stored), None

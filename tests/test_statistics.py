@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from ddpg_jax.learner import Report
-from ddpg_jax.rollout import Episodes
+from ddpg_jax.reporting import Episodes, Report
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.folder.metrics import Clock, curve, mean, metrics_row, read_metrics
 from ddpg_jax.runs.results import plots, statistics

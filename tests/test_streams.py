@@ -78,7 +78,7 @@ def test_an_agent_on_streams_is_the_agent_on_each_of_them(name):
         state = agent.init(
             jax.random.key(0), jax.tree.map(lambda x: x[0], data.observation), jnp.zeros(2)
         )
-        state, _ = jax.jit(agent.update)(state, data, key)
+        state, *_ = jax.jit(agent.update)(state, data, key)
         after.append((state.actor, state.critic, agent.act(state, data.observation)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *after)
 

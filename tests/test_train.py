@@ -7,12 +7,13 @@ import optax
 import pytest
 from scipy import stats
 
-from ddpg_jax import agents, envs, health, networks, noise, replay, returns, rollout, train
+from ddpg_jax import agents, envs, networks, noise, replay, reporting, returns, rollout, train
 from ddpg_jax.behaviour import explore, parameter_noise, random_actions
-from ddpg_jax.envs import Single, batch
+from ddpg_jax.environment import Environment, TimeStep
+from ddpg_jax.envs import SingleEnvironment, batch
 from ddpg_jax.learner import make_learner
 from ddpg_jax.schedule import Schedule
-from ddpg_jax.types import Agent, AgentState, Environment, NetworkState, TimeStep, Transition
+from ddpg_jax.types import Agent, AgentState, NetworkState, Transition, Update
 
 E, LENGTH, UPDATES, CAPACITY = 4, 25, 2, 200
 LEARNING_STARTS = 30  # 8 vector steps, 32 transitions
@@ -129,7 +130,7 @@ def test_chunk_is_the_host_loop(warm, after):
         buffer = add(buffer, type(buffer.storage)(**transition))
         for i in range(UPDATES):
             drawn = sample(buffer, keys[t, 2 + 2 * i])
-            learner, metrics = update(learner, drawn, keys[t, 3 + 2 * i])
+            learner, _, metrics = update(learner, drawn, keys[t, 3 + 2 * i])
             logged.append({name: np.mean(value) for name, value in metrics.items()})
         observation, reset = time_step.observation, time_step.terminated | time_step.truncated
         rewards.append(np.asarray(time_step.reward))
@@ -214,10 +215,10 @@ def host_loop(state, agent, env, ring, behaviour, window, rounds, collect_steps,
         for _ in range(updates):
             drawn = sample(buffer, next(left))
             if ring.update is None:
-                learner, metrics = update(learner, drawn, next(left))
+                learner, _, metrics = update(learner, drawn, next(left))
             else:
-                learner, metrics = update(learner, drawn.batch, next(left), drawn.weight)
-                buffer = jax.jit(ring.update)(buffer, drawn.rows, metrics["td_error"])
+                learner, priority, metrics = update(learner, drawn.batch, next(left), drawn.weight)
+                buffer = jax.jit(ring.update)(buffer, drawn.rows, priority)
             logged.append({name: np.mean(value) for name, value in metrics.items()})
         if adapts:
             drawn = sample(buffer, next(left))
@@ -319,7 +320,7 @@ def telling():
         new = state + 1
         return new, new[None], new % 500, new % 1000 == 503
 
-    return Single(reset, step, 1)
+    return SingleEnvironment(reset, step, 1)
 
 
 def listener():
@@ -340,7 +341,7 @@ def listener():
         )
 
     def update(state, batch, key, weight=None):
-        return state.replace(step=state.step + 1), {"td_error": batch.reward}
+        return Update(state.replace(step=state.step + 1), batch.reward, {})
 
     def observe(state, observation):
         heard, count = state.slots["heard"]
@@ -582,7 +583,7 @@ def breaking(when):
             jnp.zeros((), bool),
         )
 
-    return Single(lambda key: (jnp.zeros(()), jnp.zeros((1,))), step, 1)
+    return SingleEnvironment(lambda key: (jnp.zeros(()), jnp.zeros((1,))), step, 1)
 
 
 def test_the_first_bad_number_is_named_with_its_step():
@@ -592,14 +593,14 @@ def test_the_first_bad_number_is_named_with_its_step():
     chunk = jax.jit(functions.chunk)
     state, good = chunk(jax.jit(functions.warm_up)(functions.init(jax.random.key(0))))
     assert set(good.first_bad_step) == {"observation", "action", "reward", *good.metrics}
-    assert {int(step) for step in good.first_bad_step.values()} == {health.NEVER}
+    assert {int(step) for step in good.first_bad_step.values()} == {reporting.NEVER}
     assert all(good.finite.values())
 
     state, bad = chunk(state)
     assert state.steps == 24
     assert bad.first_bad_step["observation"] == 19
     assert bad.first_bad_step["action"] == 20  # acting on it
-    assert bad.first_bad_step["reward"] == health.NEVER
+    assert bad.first_bad_step["reward"] == reporting.NEVER
     assert 19 <= bad.first_bad_step["critic_loss"] <= 23  # once a batch holds it
     broken = {name for name, finite in bad.finite.items() if not finite}
     assert any("critic" in name and "kernel" in name for name in broken)
@@ -719,7 +720,7 @@ def test_sums_of_a_chunk_lose_nothing():
 
     def update(state, batch, key, weight=None):
         metric = jnp.where(state.step == 0, jnp.float32(2**26), 1.0)
-        return state.replace(step=state.step + 1), {"td_error": batch.reward, "metric": metric}
+        return Update(state.replace(step=state.step + 1), batch.reward, {"metric": metric})
 
     agent = agent._replace(update=update, observe=None)
     functions = make(
@@ -743,7 +744,11 @@ def test_what_is_not_finite_in_the_warm_up_is_named_with_its_step():
     it."""
     functions = make(env=batch(breaking(5), E, 1000), steps_per_chunk=2 * E)
     warm = jax.jit(functions.warm_up)(functions.init(jax.random.key(0)))
-    assert warm.first_bad_step == {"observation": 4, "action": health.NEVER, "reward": health.NEVER}
+    assert warm.first_bad_step == {
+        "observation": 4,
+        "action": reporting.NEVER,
+        "reward": reporting.NEVER,
+    }
     _, report = jax.jit(functions.chunk)(warm)
     assert report.first_bad_step["observation"] == 4
     assert (
@@ -773,11 +778,7 @@ def ledger(delay):
 
     def shown(params, batch):
         return {
-            "batch_stats": {
-                "shown": {
-                    "count": params["shown"]["count"].at[batch.reward.astype(jnp.int32)].add(1)
-                }
-            }
+            "shown": {"count": params["shown"]["count"].at[batch.reward.astype(jnp.int32)].add(1)}
         }
 
     nothing = lambda params: 0.0 * params["params"]["w"]
@@ -785,14 +786,16 @@ def ledger(delay):
         Ledger(),
         Ledger(),
         critic_target=lambda actor, critic, batch, key: 1 + batch.reward % 5,
-        critic_loss=lambda params, batch, target: (
-            nothing(params) + target,
-            {"td_error": target, **shown(params, batch)},
+        critic_loss=lambda params, batch, target: agents.CriticLoss(
+            nothing(params) + target, target, shown(params, batch), {}
         ),
-        actor_loss=lambda params, critic, batch: (nothing(params), shown(params, batch)),
+        actor_loss=lambda params, critic, batch: agents.ActorLoss(
+            nothing(params), shown(params, batch), {}
+        ),
         actor_optimizer=optax.sgd(0.0),
         critic_optimizer=optax.sgd(0.0),
-        tau=0.0,
+        track_actor=agents.hard_update,
+        track_critic=agents.hard_update,
         policy_delay=delay,
     )
 
@@ -820,11 +823,11 @@ def test_every_row_reaches_the_actor_as_often_as_it_is_sampled(build, delay):
             next_observation=column,
         )
         state = state.replace(replay=build(CAPACITY, size).add(state.replay, stored))
-        keys = jax.random.split(key, (warming + updates, 2))
-        before, _ = learner.learn(
-            state, keys[:warming]
+        sample_keys, update_keys = jax.random.split(key, (2, warming + updates))
+        before, _ = learner.update(
+            state, sample_keys[:warming], update_keys[:warming]
         )  # until each row has been shown and has its own priority
-        return before, learner.learn(before, keys[warming:])[0]
+        return before, learner.update(before, sample_keys[warming:], update_keys[warming:])[0]
 
     before, after = run(jax.random.key(0))
     counts = lambda state, network: np.asarray(

@@ -1,4 +1,4 @@
-"""The autoencoder learns what pictures differ in, and an agent sees its codes."""
+"""The autoencoder learns what pictures differ in, and an agent sees its latents."""
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,8 @@ def pictures(key, count):
 @pytest.fixture(scope="module")
 def fitted():
     """``(the autoencoder, its parameters, metrics of its training, new pictures, their
-    reconstructions and codes)``."""
-    vae = networks.vae(SIZE, code=CODE, channels=CHANNELS)
+    reconstructions and latents)``."""
+    vae = networks.vae(SIZE, latent_size=CODE, channels=CHANNELS)
 
     def run(key):
         params, metrics = networks.fit_vae(
@@ -69,7 +69,7 @@ def test_the_best_linear_autoencoder_is_what_it_begins_with(fitted):
     np.testing.assert_allclose(np.std(mean, axis=0), np.sqrt(1 - variance / values), atol=1e-2)
 
 
-def test_codes_tell_pictures_apart(fitted):
+def test_latents_tell_pictures_apart(fitted):
     """Their divergence from N(0, I) is paid for: means spread wider than what is drawn around
     each."""
     *_, mean, log_variance = fitted
@@ -86,15 +86,15 @@ def test_the_loss_is_its_equation(fitted):
     assert parts["divergence"] == pytest.approx(divergence, rel=1e-4)
     error = np.sum((np.asarray(new) / 255 - again) ** 2, axis=(1, 2, 3)).mean()
     assert parts["reconstruction"] == pytest.approx(error, rel=0.5)
-    whole, _ = jax.jit(networks.vae(SIZE, code=CODE, channels=CHANNELS, beta=0.0).loss)(
+    whole, _ = jax.jit(networks.vae(SIZE, latent_size=CODE, channels=CHANNELS, beta=0.0).loss)(
         params, new, KEY
     )
     assert whole == pytest.approx(float(parts["reconstruction"]) / 0.02, rel=1e-4)
 
 
-def test_an_agent_sees_codes(fitted):
-    """It acts on the code and the vector beside it, learns from those of a batch, learns the same
-    from codes that replay kept, and leaves the autoencoder as it is."""
+def test_an_agent_sees_latents(fitted):
+    """It acts on the latent and the vector beside it, learns from those of a batch, learns the same
+    from latents of a replay, and leaves the autoencoder as it is."""
     vae, params, _, new, *_ = fitted
     seen = []
 
@@ -107,7 +107,7 @@ def test_an_agent_sees_codes(fitted):
 
         return inner._replace(act=act)
 
-    agent = agents.coded(
+    agent = agents.encode_observations(
         watching(2), lambda params, images: vae.encode(params, images)[0], lambda key: params
     )
     one = {"camera": new[0], "vehicle": jnp.zeros((2,), jnp.float32)}
@@ -119,14 +119,14 @@ def test_an_agent_sees_codes(fitted):
     batch = Transition(many, action, jnp.ones((64,)), jnp.ones((64,)), many)
 
     def both(state):
-        codes = agent.keep(state, many)
-        kept = batch.replace(observation=codes, next_observation=codes)
-        return codes, agent.update(state, kept, KEY)[0], *agent.update(state, batch, KEY)
+        latents = agent.to_replay(state, many)
+        stored = batch.replace(observation=latents, next_observation=latents)
+        return latents, agent.update(state, stored, KEY).state, *agent.update(state, batch, KEY)
 
-    codes, from_codes, after, metrics = jax.jit(both)(state)
-    assert codes.shape == (64, CODE + 2)
+    latents, from_latents, after, _, metrics = jax.jit(both)(state)
+    assert latents.shape == (64, CODE + 2)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), from_codes, after
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), from_latents, after
     )
     assert np.isfinite(metrics["critic_loss"])
     jax.tree.map(np.testing.assert_array_equal, after.slots["encoder"], params)
@@ -146,7 +146,7 @@ def test_an_agent_sees_codes(fitted):
             "size=30: an autoencoder's images must have a multiple of 16 pixels along each side.*for example 32",
         ),
         ({"size": 16}, "size=16: .* at least 32: choose for example 32"),
-        ({"size": 32, "code": 0}, "code=0: must be at least 1"),
+        ({"size": 32, "latent_size": 0}, "latent_size=0: must be at least 1"),
     ],
 )
 def test_bad_numbers_are_refused(options, said):

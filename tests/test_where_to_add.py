@@ -27,7 +27,7 @@ ALGORITHM = '''"""DDPG whose actor also likes small actions."""
 import jax.numpy as jnp
 
 from ddpg_jax import losses
-from ddpg_jax.agents.actor_critic import forward, make_agent
+from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent, soft_update
 from ddpg_jax.agents.optimization import adam, optimizers
 
 
@@ -40,16 +40,17 @@ def meek(actor, critic, *, gamma=0.99, tau=0.01, meekness=0.1):
         return losses.td_target(batch.reward, batch.discount, value, gamma)
 
     def critic_loss(params, batch, target):
-        value, stats = forward(critic, params, batch.observation, batch.action)
-        return losses.squared_error(value, target), {"td_error": target - value, "batch_stats": stats}
+        value, variables = forward(critic, params, batch.observation, batch.action)
+        return CriticLoss(losses.squared_error(value, target), jnp.abs(target - value), variables, {"value": jnp.mean(value)})
 
     def actor_loss(params, critic_params, batch):
-        action, stats = forward(actor, params, batch.observation)
+        action, variables = forward(actor, params, batch.observation)
         value = critic.apply(critic_params, batch.observation, action) - meekness * jnp.sum(action**2, axis=-1)
-        return losses.deterministic_policy_gradient(value), {"batch_stats": stats}
+        return ActorLoss(losses.deterministic_policy_gradient(value), variables, {})
 
     functions = {"critic_target": critic_target, "critic_loss": critic_loss, "actor_loss": actor_loss}
-    return make_agent(actor, critic, tau=tau, **functions, **optimizers(adam(), 1e-3, 1e-3, 0.0))
+    tracking = dict.fromkeys(("track_actor", "track_critic"), soft_update(tau))
+    return make_agent(actor, critic, **tracking, **functions, **optimizers(adam(), 1e-3, 1e-3, 0.0))
 '''
 PRESET = '''"""Meek DDPG."""
 
@@ -85,7 +86,7 @@ import jax
 import jax.numpy as jnp
 
 from ddpg_jax.envs.autoreset import batch
-from ddpg_jax.types import Single
+from ddpg_jax.environment import SingleEnvironment
 
 
 def make(num_envs, *, time_limit=9):
@@ -96,7 +97,7 @@ def make(num_envs, *, time_limit=9):
         return place, place, -jnp.sum(place**2), jnp.zeros((), bool)
 
     reset = lambda key: (jax.random.uniform(key, (1,)),) * 2
-    return batch(Single(reset, step, action_size=1), num_envs, time_limit)
+    return batch(SingleEnvironment(reset, step, action_size=1), num_envs, time_limit)
 '''
 REPLAY = '''"""The newest transitions alone."""
 

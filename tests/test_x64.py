@@ -8,7 +8,7 @@ import pytest
 
 from ddpg_jax import agents, envs, host, networks, noise, replay, returns, rollout, train
 from ddpg_jax.behaviour import explore, noisy_network
-from ddpg_jax.envs import Single, batch, wrappers
+from ddpg_jax.envs import SingleEnvironment, batch, wrappers
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.programs import build
@@ -93,7 +93,7 @@ def careless():
         state > 5,
     )
     valid = lambda state, observation, reward: jnp.all(jnp.isfinite(observation))
-    return Single(reset, step, 1, truncated=lambda state: state > 4, valid=valid)
+    return SingleEnvironment(reset, step, 1, truncated=lambda state: state > 4, valid=valid)
 
 
 def composed(env):

@@ -63,7 +63,7 @@ def of_run(run: Path, count: int) -> tuple[dict[str, Any], np.ndarray]:
     images, again = map(np.asarray, jax.jit(both)(state.slots[kendall_driving.SLOT]))
     error, of_mean = np.mean((images - again) ** 2), np.mean((images - images.mean(axis=0)) ** 2)
     rows = [np.concatenate(row[:12], axis=1) for row in (images, np.clip(again, 0, 1))]
-    sizes = {"seed": config.seed, "size": made.size, "code": made.code}
+    sizes = {"seed": config.seed, "size": made.size, "code": made.latent_size}
     return sizes | {"error": float(error), "mean_image": float(of_mean), "factor": float(of_mean / error)}, np.concatenate(rows)
 
 

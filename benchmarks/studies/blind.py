@@ -23,9 +23,10 @@ import numpy as np
 
 from benchmarks import timing
 from ddpg_jax import envs
+from ddpg_jax.environment import SingleEnvironment
 from ddpg_jax.runs.folder import files
 from ddpg_jax.runs.tasks import Task
-from ddpg_jax.types import Key, PyTree, Single
+from ddpg_jax.types import Key, PyTree
 
 AT_ONCE = 512
 """Episodes in a call of the one program."""
@@ -69,7 +70,7 @@ def kinds(steps: int) -> dict[str, np.ndarray]:
     return {"random": np.array([[0.0, 0.0, 1.0, 1.0]]), "constant": np.array(constants), "square_wave": np.array([*waves])}
 
 
-def episode(single: Single, steps: int, repeat: int) -> Callable[[Key, jax.Array], jax.Array]:
+def episode(single: SingleEnvironment, steps: int, repeat: int) -> Callable[[Key, jax.Array], jax.Array]:
     """``episode(key, tried [4]) -> return`` of at most so many steps."""
 
     def play(key: Key, tried: jax.Array) -> jax.Array:

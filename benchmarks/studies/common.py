@@ -14,11 +14,12 @@ import numpy as np
 
 from benchmarks import timing
 from ddpg_jax import population
+from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.folder import files
 from ddpg_jax.runs.programs import build, evaluation, setup
 from ddpg_jax.runs.results.statistics import interquartile_mean, interval
-from ddpg_jax.types import Agent, AgentState, HostEnvironment
+from ddpg_jax.types import Agent, AgentState
 
 
 class Trained(NamedTuple):
@@ -47,9 +48,7 @@ def train(config: Config, vary: Mapping[str, Sequence[float]] | None = None) -> 
 
     def returns(state: AgentState, stream: int, number: int) -> np.ndarray:
         fresh, _ = population.members(evaluation.evaluation_keys(config, stream, number), vary)
-        values = (
-            np.asarray(programs.evaluate(state, fresh, hyperparameters), np.float64).mean(axis=1).reshape(groups, config.seeds)
-        )
+        values = np.asarray(programs.evaluate(state, fresh, hyperparameters), np.float64).mean(axis=1).reshape(groups, config.seeds)
         if not np.isfinite(values).all():
             raise click.ClickException(f"{config.env}, preset {config.preset.name}: a return is not finite")
         return values

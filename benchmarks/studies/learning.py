@@ -26,11 +26,12 @@ import jax.numpy as jnp
 
 from benchmarks.studies import common
 from ddpg_jax import envs, rollout
+from ddpg_jax.environment import TimeStep
 from ddpg_jax.runs.folder.files import write_json
 from ddpg_jax.runs.folder.metrics import curve
 from ddpg_jax.runs.results.plots import plot
 from ddpg_jax.runs.tasks import TASKS, Task
-from ddpg_jax.types import Agent, Key, PyTree, TimeStep
+from ddpg_jax.types import Agent, Key, PyTree
 
 STATED = ("seed", "final_return", "wall_seconds", "compile_seconds", "train_seconds")
 COMMON = ("versions", "device", "config")

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from ddpg_jax import envs
-from ddpg_jax.types import Environment, Key, PyTree, Single
+from ddpg_jax.environment import Environment, SingleEnvironment
+from ddpg_jax.types import Key, PyTree
 
 NOISE = jnp.array([0.1, 0.1, 1.0])
 """Standard deviations, of cosine, sine and speed (rad/s)."""
@@ -35,7 +36,7 @@ def make(num_envs: int, time_limit: int = 200) -> Environment:
         state, observation, reward, terminated = single.step(state, action, key)
         return state, seen(observation, key), reward, terminated
 
-    return envs.batch(Single(reset, step, single.action_size), num_envs, time_limit)
+    return envs.batch(SingleEnvironment(reset, step, single.action_size), num_envs, time_limit)
 
 
 COM_VELOCITY = slice(37, 40)

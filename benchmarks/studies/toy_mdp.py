@@ -30,8 +30,9 @@ import optax
 from benchmarks.studies import common
 from ddpg_jax import agents, losses, networks, noise, replay, rollout, train
 from ddpg_jax.behaviour import explore
-from ddpg_jax.envs import Single, batch
-from ddpg_jax.types import Environment, Key, Network, Noise, PyTree
+from ddpg_jax.environment import Environment
+from ddpg_jax.envs import SingleEnvironment, batch
+from ddpg_jax.types import Key, Network, Noise, PyTree
 
 STDDEVS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 MEANS = (0.0, 0.05, 0.2, 0.5)
@@ -186,7 +187,7 @@ def environment(num_envs: int) -> Environment:
         state = jnp.clip(moved, 0.0, 1.0)
         return state, state[None], jnp.where(moved < 0, 1.0, 0.0), moved < 0
 
-    return batch(Single(reset, step, action_size=1), num_envs, TIME_LIMIT)
+    return batch(SingleEnvironment(reset, step, action_size=1), num_envs, TIME_LIMIT)
 
 
 def probabilistic(probability: float) -> Noise:

@@ -28,13 +28,14 @@ import numpy as np
 from benchmarks.studies import common
 from ddpg_jax import losses, networks
 from ddpg_jax.agents.actor_critic import variables
+from ddpg_jax.environment import Environment
 from ddpg_jax.runs.config.run_config import Config, make_config
 from ddpg_jax.runs.presets import components
 from ddpg_jax.runs.presets.d4pg import D4PGHyperparameters
 from ddpg_jax.runs.presets.td3 import TD3Hyperparameters
 from ddpg_jax.runs.programs import evaluation, setup
 from ddpg_jax.runs.tasks import TASKS
-from ddpg_jax.types import Agent, AgentState, Environment, Key, Network, PyTree
+from ddpg_jax.types import Agent, AgentState, Key, Network, PyTree
 
 AGENTS = {"DDPG": "default", "TD3": "td3", "D4PG": "d4pg"}
 NAMES = ("pendulum", "brax/inverted_pendulum")
@@ -104,21 +105,15 @@ def test(config: Config, trained: common.Trained, window: int) -> tuple[np.ndarr
 def estimator(config: Config, env: Environment) -> Callable[[AgentState, PyTree, jax.Array], jax.Array]:
     """``value(agent_state, observation, action)``, any leading axes, for the critics of the presets used here."""
     hyperparameters = config.hyperparameters
-    categorical: dict[str, Any] = (
-        {"num_atoms": hyperparameters.num_atoms} if isinstance(hyperparameters, D4PGHyperparameters) else {}
-    )
+    categorical: dict[str, Any] = {"num_atoms": hyperparameters.num_atoms} if isinstance(hyperparameters, D4PGHyperparameters) else {}
     critic: Network = components.critic(hyperparameters, env, **categorical)
 
     def value(state: AgentState, observation: PyTree, action: jax.Array) -> jax.Array:
         params = variables(state.critic)
-        output = critic.apply(
-            networks.first(params) if isinstance(hyperparameters, TD3Hyperparameters) else params, observation, action
-        )
+        output = critic.apply(networks.first_critic(params) if isinstance(hyperparameters, TD3Hyperparameters) else params, observation, action)
         if not isinstance(hyperparameters, D4PGHyperparameters):
             return output
-        return losses.categorical_mean(
-            output, jnp.linspace(hyperparameters.v_min, hyperparameters.v_max, hyperparameters.num_atoms)
-        )
+        return losses.categorical_mean(output, jnp.linspace(hyperparameters.v_min, hyperparameters.v_max, hyperparameters.num_atoms))
 
     return value
 

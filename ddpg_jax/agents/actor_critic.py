@@ -1,24 +1,72 @@
 """The skeleton that every algorithm shares: the order of steps, the optimisers, the delay and the tracking of the targets."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks
-from ddpg_jax.types import Agent, AgentState, Key, Metrics, Network, NetworkState, PyTree, is_key
+from ddpg_jax.types import Agent, AgentState, Batch, Key, Metrics, Network, NetworkState, PyTree, Update, is_key
 
 
-def track(params: PyTree, target_params: PyTree, tau: float | jax.Array) -> PyTree:
-    """Polyak averaging, ``theta' <- tau theta + (1 - tau) theta'`` (Lillicrap et al. 2015, section 3); 1 copies, 0 freezes."""
-    return jax.tree.map(lambda online, target: tau * online + (1 - tau) * target, params, target_params)
+class CriticLoss(NamedTuple):
+    """What an algorithm's ``critic_loss`` returns for a batch."""
+
+    per_example: jax.Array
+    """``[B]``: the loss of each example; the skeleton weighs and averages them."""
+    priority: jax.Array
+    """``[B]``, at least 0: what a prioritised replay samples by; 0 only where nothing is left to learn."""
+    variables: PyTree
+    """What the network carries after the pass, the second result of `forward`: ``{}`` for most networks."""
+    metrics: Metrics
+    """Scalars to report. ``td_error`` is the mean priority, where it is not among them."""
+
+
+class ActorLoss(NamedTuple):
+    """What an algorithm's ``actor_loss`` returns for a batch: a scalar ``loss``; the others as of `CriticLoss`."""
+
+    loss: jax.Array
+    variables: PyTree
+    metrics: Metrics
+
+
+Track = Callable[[PyTree, PyTree], PyTree]
+"""How targets follow: ``track(params, target_params) -> target_params``, after each update."""
+
+
+def soft_update(tau: float | jax.Array, copied: Sequence[str] = ()) -> Track:
+    """Polyak averaging of targets, ``theta' <- tau theta + (1 - tau) theta'``; 1 copies, 0 freezes.
+
+    Args:
+        tau: share of the online parameters in each step, in [0, 1].
+        copied: names of submodules of a Flax network whose targets are the online parameters themselves.
+
+    Raises:
+        ValueError: ``tau`` is out of its range.
+
+    Source: Lillicrap et al. 2015, section 3.
+    """
+    checks.between(0, 1, tau=tau)
+
+    def track(params: PyTree, target_params: PyTree) -> PyTree:
+        moved = jax.tree.map(lambda online, target: tau * online + (1 - tau) * target, params, target_params)
+        newest = {name: hard_update(params["params"][name], None) for name in copied}
+        return {"params": moved["params"] | newest} if copied else moved
+
+    return track
+
+
+def hard_update(params: PyTree, target_params: PyTree) -> PyTree:
+    """Targets that are copies of the online parameters: no alias of them, so that a state can be donated."""
+    del target_params
+    return jax.tree.map(jnp.copy, params)
 
 
 def forward(network: Network, variables: PyTree, *inputs: Any) -> tuple[Any, PyTree]:
-    """A network's training pass: ``(output, batch_stats)``, the second empty for a network that carries nothing.
+    """A network's training pass: ``(output, variables)``, the second what it carries from now on, ``{}`` for most networks.
 
     Batch normalisation uses the batch's own statistics here and updates the running ones; elsewhere it uses those.
     """
@@ -30,12 +78,13 @@ def make_agent(
     actor: Network,
     critic: Network,
     *,
-    critic_target: Callable[[PyTree, PyTree, Any, Key], jax.Array],
-    critic_loss: Callable[[PyTree, Any, jax.Array], tuple[jax.Array, Metrics]],
-    actor_loss: Callable[[PyTree, PyTree, Any], tuple[jax.Array, Metrics]],
+    critic_target: Callable[[PyTree, PyTree, Batch, Key], jax.Array],
+    critic_loss: Callable[[PyTree, Batch, jax.Array], CriticLoss],
+    actor_loss: Callable[[PyTree, PyTree, Batch], ActorLoss],
     actor_optimizer: optax.GradientTransformation,
     critic_optimizer: optax.GradientTransformation,
-    tau: float | jax.Array,
+    track_actor: Track,
+    track_critic: Track,
     policy_delay: int = 1,
     act: Callable[[AgentState, PyTree], jax.Array] | None = None,
     axis_name: str | None = None,
@@ -51,12 +100,10 @@ def make_agent(
         actor, critic: networks, ``actor(observation) -> action`` and ``critic(observation, action) -> value``.
         critic_target: ``(actor_target_params, critic_target_params, batch, key) -> target``; evaluated before, and never
             inside, the differentiated function.
-        critic_loss: ``(critic_params, batch, target) -> (loss of each example, metrics)``; metrics hold ``td_error: [B]``, by
-            whose size a replay may order its rows: 0 only where nothing is left to learn. Its sign, if any, is that of target
-            minus value.
-        actor_loss: ``(actor_params, critic_params, batch) -> (loss, metrics)``.
+        critic_loss: ``(critic_params, batch, target) -> CriticLoss``.
+        actor_loss: ``(actor_params, critic_params, batch) -> ActorLoss``.
         actor_optimizer, critic_optimizer: optax transformations; their hyper-parameters may be traced.
-        tau: share of the online parameters in each tracking step, in [0, 1].
+        track_actor, track_critic: how the targets follow, `soft_update` or `hard_update`.
         policy_delay: critic steps per actor step and per tracking step, at least 1; divides B.
         act: ``(agent_state, observation) -> action``, where the actor's parameters alone do not choose it (an encoder that
             the critic trains); None applies ``actor``.
@@ -64,15 +111,13 @@ def make_agent(
             sharded: gradients and what networks carry are averaged over it, before the optimiser sees them; metrics are of
             the own shard. Each shard's pass sees its own rows alone (moments of batch normalisation among it).
 
-    ``metrics`` of both losses may hold ``batch_stats``, the second result of `forward`: it becomes the network's.
-
     Returns:
-        The agent; its ``update`` consumes ``key`` in ``critic_target``, and returns ``td_error: [B]`` among its metrics.
+        The agent; its ``update`` consumes ``key`` in ``critic_target``.
 
     Raises:
-        ValueError: ``tau`` is out of its range, ``policy_delay`` is less than 1, or does not divide B (from ``update``).
+        ValueError: ``policy_delay`` is less than 1, or (from ``update``) does not divide B, or a loss returns other
+            ``variables`` than its network carries.
     """
-    checks.between(0, 1, tau=tau)
     checks.between(1, float("inf"), policy_delay=policy_delay)
 
     def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:
@@ -86,40 +131,40 @@ def make_agent(
     def apply_actor(state: AgentState, observation: PyTree) -> jax.Array:
         return actor.apply(variables(state.actor), observation)
 
-    def critic_step(state: AgentState, critic: NetworkState, batch: Any, weight: Any, key: Key) -> tuple[NetworkState, Metrics]:
+    def critic_step(
+        state: AgentState, critic: NetworkState, batch: Batch, weight: jax.Array | None, key: Key
+    ) -> tuple[NetworkState, tuple[jax.Array, Metrics]]:
         target = critic_target(_targets(state.actor), _targets(critic), batch, key)
 
-        def loss(params: PyTree) -> tuple[jax.Array, Metrics]:
-            errors, metrics = critic_loss(_join(params, critic), batch, target)
-            loss = jnp.mean(errors if weight is None else weight * errors)
-            return loss, {"critic_loss": loss} | metrics
+        def loss(params: PyTree) -> tuple[jax.Array, tuple[PyTree, Any]]:
+            found = critic_loss(_join(params, critic), batch, target)
+            mean = jnp.mean(found.per_example if weight is None else weight * found.per_example)
+            return mean, (found.variables, (found.priority, {"critic_loss": mean} | found.metrics))
 
         return _step(critic, loss, critic_optimizer, axis_name)
 
-    def actor_step(state: AgentState, critic: NetworkState, batch: Any) -> tuple[NetworkState, Metrics]:
-        def loss(params: PyTree) -> tuple[jax.Array, Metrics]:
-            loss, metrics = actor_loss(_join(params, state.actor), variables(critic), batch)
-            return loss, {"actor_loss": loss} | metrics
+    def actor_step(state: AgentState, critic: NetworkState, batch: Batch) -> tuple[NetworkState, Metrics]:
+        def loss(params: PyTree) -> tuple[jax.Array, tuple[PyTree, Any]]:
+            found = actor_loss(_join(params, state.actor), variables(critic), batch)
+            return found.loss, (found.variables, {"actor_loss": found.loss} | found.metrics)
 
         return _step(state.actor, loss, actor_optimizer, axis_name)
 
-    def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
+    def update(state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None) -> Update:
         if policy_delay == 1:
-            critic_state, critic_metrics = critic_step(state, state.critic, batch, weight, key)
+            critic_state, (priority, critic_metrics) = critic_step(state, state.critic, batch, weight, key)
         else:
             keys = jax.random.split(key, policy_delay + 1)
             rows, places = _dealt(keys[-1], batch.reward.shape[0], policy_delay)
             parts = jax.tree.map(lambda x: jnp.asarray(x).at[rows].get(mode="promise_in_bounds"), (batch, weight))
             step = lambda critic, inputs: critic_step(state, critic, *inputs)
-            critic_state, critic_metrics = jax.lax.scan(step, state.critic, (*parts, keys[:-1]), unroll=min(policy_delay, 4))
-            td_error = critic_metrics.pop("td_error").reshape(-1)[places]
-            critic_metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), critic_metrics) | {"td_error": td_error}
+            critic_state, found = jax.lax.scan(step, state.critic, (*parts, keys[:-1]), unroll=min(policy_delay, 4))
+            priority, critic_metrics = found[0].reshape(-1)[places], jax.tree.map(lambda x: jnp.mean(x, axis=0), found[1])
             batch = jax.tree.map(lambda x: x[-1], parts[0])
         actor_state, actor_metrics = actor_step(state, critic_state, batch)
-        state = dataclasses.replace(
-            state, actor=_tracked(actor_state, tau), critic=_tracked(critic_state, tau), step=state.step + 1
-        )
-        return state, critic_metrics | actor_metrics
+        actor_state, critic_state = _tracked(actor_state, track_actor), _tracked(critic_state, track_critic)
+        state = dataclasses.replace(state, actor=actor_state, critic=critic_state, step=state.step + 1)
+        return Update(state, priority, {"td_error": jnp.mean(priority)} | critic_metrics | actor_metrics)
 
     return Agent(init, act or apply_actor, update)
 
@@ -153,18 +198,23 @@ def _network_state(variables: PyTree, optimizer: optax.GradientTransformation) -
 
 def _step(
     state: NetworkState,
-    loss: Callable[[PyTree], tuple[jax.Array, Metrics]],
+    loss: Callable[[PyTree], tuple[jax.Array, tuple[PyTree, Any]]],
     optimizer: optax.GradientTransformation,
     axis_name: str | None,
-) -> tuple[NetworkState, Metrics]:
+) -> tuple[NetworkState, Any]:
+    """One optimiser step of ``loss: params -> (scalar, (variables, rest))``; returns the network and ``rest``."""
     # Of parameters that vary over the axis each shard has a gradient of its own; of replicated ones it would be summed.
     params = state.params if axis_name is None else jax.lax.pcast(state.params, axis_name, to="varying")
-    grads, metrics = jax.grad(loss, has_aux=True)(params)
-    carried = metrics.pop("batch_stats", state.batch_stats)
+    grads, (carried, rest) = jax.grad(loss, has_aux=True)(params)
+    if set(carried) != set(state.batch_stats):
+        raise ValueError(
+            f"a loss returned variables {sorted(carried)}, but its network carries {sorted(state.batch_stats)}: return the "
+            "second result of agents.forward."
+        )
     grads, carried = averaged((grads, carried), axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return dataclasses.replace(state, params=params, opt_state=opt_state, batch_stats=carried), metrics
+    return dataclasses.replace(state, params=params, opt_state=opt_state, batch_stats=carried), rest
 
 
 def averaged(tree: PyTree, axis_name: str | None) -> PyTree:
@@ -176,8 +226,8 @@ def averaged(tree: PyTree, axis_name: str | None) -> PyTree:
     return jax.tree.unflatten(structure, [x if is_key(x) else next(means) for x in leaves])
 
 
-def _tracked(state: NetworkState, tau: float | jax.Array) -> NetworkState:
-    return dataclasses.replace(state, target_params=track(state.params, state.target_params, tau))
+def _tracked(state: NetworkState, track: Track) -> NetworkState:
+    return dataclasses.replace(state, target_params=track(state.params, state.target_params))
 
 
 def _dealt(key: Key, size: int, count: int) -> tuple[jax.Array, jax.Array]:

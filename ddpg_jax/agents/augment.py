@@ -1,12 +1,10 @@
 """Images shifted at random, before an agent learns from them."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from ddpg_jax import checks
-from ddpg_jax.types import Agent, AgentState, Key, Metrics, PyTree, Transition
+from ddpg_jax.types import Agent, AgentState, Batch, Key, PyTree, Transition, Update
 
 
 def augment(agent: Agent, *, pad: int = 4) -> Agent:
@@ -30,7 +28,7 @@ def augment(agent: Agent, *, pad: int = 4) -> Agent:
     """
     checks.between(1, float("inf"), pad=pad)
 
-    def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
+    def update(state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None) -> Update:
         update_key, shift_key = jax.random.split(key)
         shifts = jax.random.randint(shift_key, (2, batch.reward.shape[0], 2), 0, 2 * pad + 1, jnp.int32)
         shown = Transition(

@@ -1,16 +1,15 @@
 """Distributed distributional deep deterministic policy gradient."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import forward, make_agent
+from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent, soft_update
 from ddpg_jax.agents.optimization import Rate, optimizers
-from ddpg_jax.types import Agent, Key, Metrics, Network, PyTree
+from ddpg_jax.types import Agent, Batch, Key, Network, PyTree
 
 
 def d4pg(
@@ -35,7 +34,7 @@ def d4pg(
         theta' = tau theta + (1 - tau) theta'             both targets, every update
 
     The other parts of D4PG are not in the agent: n-step returns are in the data (`ddpg_jax.returns`), priorities in the
-    replay (`ddpg_jax.replay.prioritised`; ``td_error`` here is the divergence KL(Y || Z), at least 0), and its K actors are
+    replay (`ddpg_jax.replay.prioritised`; the priority here is the divergence KL(Y || Z), at least 0), and its K actors are
     ``num_envs`` environments.
 
     Args:
@@ -57,24 +56,24 @@ def d4pg(
     def support(logits: jax.Array) -> jax.Array:
         return jnp.linspace(v_min, v_max, logits.shape[-1], dtype=logits.dtype)
 
-    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
+    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key) -> jax.Array:
         del key  # D4PG's target is deterministic
         next_action = actor.apply(actor_target_params, batch.next_observation)
         logits, _ = forward(critic, critic_target_params, batch.next_observation, next_action)
         return losses.categorical_td_target(batch.reward, batch.discount, logits, support(logits), gamma)
 
-    def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:
-        logits, stats = forward(critic, critic_params, batch.observation, batch.action)
+    def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
+        logits, variables = forward(critic, critic_params, batch.observation, batch.action)
         value = losses.categorical_mean(logits, support(logits))
-        td_error = losses.categorical_divergence(target, logits)
-        metrics = {"value": jnp.mean(value), "td_error": td_error, "batch_stats": stats}
-        return losses.categorical_cross_entropy(logits, target), metrics
+        priority = losses.categorical_divergence(target, logits)
+        loss = losses.categorical_cross_entropy(logits, target)
+        return CriticLoss(loss, priority, variables, {"value": jnp.mean(value)})
 
-    def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Any) -> tuple[jax.Array, Metrics]:
-        action, stats = forward(actor, actor_params, batch.observation)
+    def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Batch) -> ActorLoss:
+        action, variables = forward(actor, actor_params, batch.observation)
         logits, _ = forward(critic, critic_params, batch.observation, action)
         value = losses.categorical_mean(logits, support(logits))
-        return losses.deterministic_policy_gradient(value), {"batch_stats": stats}
+        return ActorLoss(losses.deterministic_policy_gradient(value), variables, {})
 
     return make_agent(
         actor,
@@ -82,7 +81,8 @@ def d4pg(
         critic_target=critic_target,
         critic_loss=critic_loss,
         actor_loss=actor_loss,
-        tau=tau,
+        track_actor=soft_update(tau),
+        track_critic=soft_update(tau),
         axis_name=axis_name,
         **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
     )

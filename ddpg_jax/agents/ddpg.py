@@ -1,16 +1,15 @@
 """Deep deterministic policy gradient."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import forward, make_agent
+from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent, soft_update
 from ddpg_jax.agents.optimization import Rate, optimizers
-from ddpg_jax.types import Agent, Key, Metrics, Network, PyTree
+from ddpg_jax.types import Agent, Batch, Key, Network, PyTree
 
 
 def ddpg(
@@ -42,9 +41,10 @@ def ddpg(
         optimizer: ``learning_rate -> optax.GradientTransformation``.
         axis_name: of a mesh axis to average gradients over, see `ddpg_jax.agents.make_agent`.
 
-    ``td_error`` is ``y - Q(s, a)``, with its sign; its mean tells whether Q is too low or too high.
+    The metric ``td_error`` is the mean of ``y - Q(s, a)``, with its sign: it tells whether Q is too low or too high. The
+    priority is ``|y - Q(s, a)|``.
 
-    Numbers may be traced: ``vmap`` over hyper-parameters through this factory, or differentiate by them.
+    Hyper-parameters may be traced: ``vmap`` over them through this factory, or differentiate by them.
 
     Raises:
         ValueError: a concrete number is out of its range.
@@ -53,21 +53,25 @@ def ddpg(
     """
     checks.between(0, 1, gamma=gamma)
 
-    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
+    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key) -> jax.Array:
         del key  # DDPG's target is deterministic
+        # Where networks carry statistics: the target actor acts (apply), as the policy whose value is sought, by the running
+        # ones. The target critic is passed as the critic in its loss is (forward), by the batch's own, so that both sides of
+        # the error are normalised alike; what it would carry from there is dropped.
         next_action = actor.apply(actor_target_params, batch.next_observation)
         next_value, _ = forward(critic, critic_target_params, batch.next_observation, next_action)
         return losses.td_target(batch.reward, batch.discount, next_value, gamma)
 
-    def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:
-        value, stats = forward(critic, critic_params, batch.observation, batch.action)
-        metrics = {"value": jnp.mean(value), "td_error": target - value, "batch_stats": stats}
-        return losses.squared_error(value, target), metrics
+    def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
+        value, variables = forward(critic, critic_params, batch.observation, batch.action)
+        td_error = target - value
+        metrics = {"value": jnp.mean(value), "td_error": jnp.mean(td_error)}
+        return CriticLoss(losses.squared_error(value, target), jnp.abs(td_error), variables, metrics)
 
-    def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Any) -> tuple[jax.Array, Metrics]:
-        action, stats = forward(actor, actor_params, batch.observation)
+    def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Batch) -> ActorLoss:
+        action, variables = forward(actor, actor_params, batch.observation)
         value, _ = forward(critic, critic_params, batch.observation, action)
-        return losses.deterministic_policy_gradient(value), {"batch_stats": stats}
+        return ActorLoss(losses.deterministic_policy_gradient(value), variables, {})
 
     return make_agent(
         actor,
@@ -75,7 +79,8 @@ def ddpg(
         critic_target=critic_target,
         critic_loss=critic_loss,
         actor_loss=actor_loss,
-        tau=tau,
+        track_actor=soft_update(tau),
+        track_critic=soft_update(tau),
         axis_name=axis_name,
         **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
     )

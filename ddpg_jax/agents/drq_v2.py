@@ -10,10 +10,10 @@ import optax
 from flax import linen as nn
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import make_agent, variables
+from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, hard_update, make_agent, soft_update, variables
 from ddpg_jax.agents.optimization import Rate, optimizers
-from ddpg_jax.networks import Seen
-from ddpg_jax.types import Agent, AgentState, Key, Metrics, Network, PyTree
+from ddpg_jax.networks import WithEncoder
+from ddpg_jax.types import Agent, Batch, Key, Network, PyTree
 
 
 def drq_v2(
@@ -46,7 +46,7 @@ def drq_v2(
     Args:
         encoder: ``encoder(observation) -> features``; a Flax module without statistics or noise of its own, as the others.
         actor: ``actor(features) -> action``, with a trunk of its own (`ddpg_jax.networks.Trunk`).
-        critics: ``critics(features, action) -> values [C, ...]``, C at least 1 (`ddpg_jax.networks.Several`).
+        critics: ``critics(features, action) -> values [C, ...]``, C at least 1 (`ddpg_jax.networks.VmappedHead`).
         tau: tracking rate of the target critics in [0, 1].
         critic_learning_rate, critic_weight_decay: of critics and encoder.
         target_noise, target_noise_clip: sigma and c, in units of the action range [-1, 1]; at least 0.
@@ -61,51 +61,40 @@ def drq_v2(
     """
     checks.between(0, 1, gamma=gamma)
     checks.between(0, float("inf"), target_noise=target_noise, target_noise_clip=target_noise_clip)
-    whole: Network = Seen(encoder, critics)
+    whole: Network = WithEncoder(encoder, critics)
     encode = lambda params, observation: whole.apply(params, observation, method="encode")
     judge = lambda params, features, action: whole.apply(params, features, action, method="on")
 
-    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
+    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key) -> jax.Array:
         features = encode(critic_target_params, batch.next_observation)
-        next_action = losses.smoothing_noise(key, actor.apply(actor_target_params, features), target_noise, target_noise_clip)
+        next_action = losses.smoothed_action(key, actor.apply(actor_target_params, features), target_noise, target_noise_clip)
         next_value = losses.clipped_double_q(judge(critic_target_params, features, next_action))
         return losses.td_target(batch.reward, batch.discount, next_value, gamma)
 
-    def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:
+    def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
         values = whole.apply(critic_params, batch.observation, batch.action)
         targets = jnp.broadcast_to(target, values.shape)
-        metrics = {"value": jnp.mean(values), "td_error": jnp.max(jnp.abs(targets - values), axis=0)}
-        return jnp.sum(losses.squared_error(values, targets), axis=0), metrics
+        priority = jnp.max(jnp.abs(targets - values), axis=0)
+        loss = jnp.sum(losses.squared_error(values, targets), axis=0)
+        return CriticLoss(loss, priority, {}, {"value": jnp.mean(values)})
 
-    def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Any) -> tuple[jax.Array, Metrics]:
+    def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Batch) -> ActorLoss:
         features = encode(critic_params, batch.observation)
         value = losses.clipped_double_q(judge(critic_params, features, actor.apply(actor_params, features)))
-        return losses.deterministic_policy_gradient(value), {}
+        return ActorLoss(losses.deterministic_policy_gradient(value), {}, {})
 
-    agent = make_agent(
+    return make_agent(
         _OnFeatures(encoder, actor),
         whole,
         critic_target=critic_target,
         critic_loss=critic_loss,
         actor_loss=actor_loss,
-        tau=tau,
+        track_actor=hard_update,
+        track_critic=soft_update(tau, copied=("encoder",)),
         act=lambda state, seen: actor.apply(variables(state.actor), encode(variables(state.critic), seen)),
         axis_name=axis_name,
         **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
     )
-    return _of_newest(agent)
-
-
-def _of_newest(agent: Agent) -> Agent:
-    """The skeleton has targets of everything: those of actor and encoder are made the newest parameters before each update."""
-
-    def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
-        newest = state.critic.target_params["params"] | {"encoder": state.critic.params["params"]["encoder"]}
-        critic = dataclasses.replace(state.critic, target_params={"params": newest})
-        actor = dataclasses.replace(state.actor, target_params=state.actor.params)
-        return agent.update(dataclasses.replace(state, actor=actor, critic=critic), batch, key, weight)
-
-    return agent._replace(update=update)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,17 +1,16 @@
 """Twin delayed deep deterministic policy gradient."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import forward, make_agent
+from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent, soft_update
 from ddpg_jax.agents.optimization import Rate, optimizers
-from ddpg_jax.networks import Ensemble, first
-from ddpg_jax.types import Agent, Key, Metrics, Network, PyTree
+from ddpg_jax.networks import Ensemble, first_critic
+from ddpg_jax.types import Agent, Batch, Key, Network, PyTree
 
 
 def td3(
@@ -39,7 +38,7 @@ def td3(
         theta' = tau theta + (1 - tau) theta'                                     all targets, once
 
     One update of a batch ``[B]`` consumes ``policy_delay`` minibatches, as `ddpg_jax.agents.make_agent` says. With no noise,
-    one critic and delay 1 it is DDPG. ``td_error`` is ``max_i |y - Q_i|``, at least 0: errors of opposite sign must not cancel.
+    one critic and delay 1 it is DDPG. The priority is ``max_i |y - Q_i|``: errors of opposite sign must not cancel.
 
     Args:
         actor, critic: see `ddpg_jax.networks`; ``critic`` is one critic, the ensemble is made here.
@@ -52,7 +51,7 @@ def td3(
     Raises:
         ValueError: a concrete number is out of its range.
 
-    Source: Fujimoto et al. 2018 (arXiv:1802.09477), Algorithm 1 and section 6.1, from which all defaults are. ``td_error``: the
+    Source: Fujimoto et al. 2018 (arXiv:1802.09477), Algorithm 1 and section 6.1, from which all defaults are. Priority: the
     greater of both critics' absolute errors is what Fujimoto et al. 2020 (LAP, arXiv:2007.06049) and its code sample by.
     """
     checks.between(0, 1, gamma=gamma)
@@ -60,23 +59,23 @@ def td3(
     checks.between(1, float("inf"), num_critics=num_critics)
     critics = Ensemble(critic, num_critics)
 
-    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
+    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key) -> jax.Array:
         next_action = actor.apply(actor_target_params, batch.next_observation)
-        next_action = losses.smoothing_noise(key, next_action, target_noise, target_noise_clip)
+        next_action = losses.smoothed_action(key, next_action, target_noise, target_noise_clip)
         next_values, _ = forward(critics, critic_target_params, batch.next_observation, next_action)
         return losses.td_target(batch.reward, batch.discount, losses.clipped_double_q(next_values), gamma)
 
-    def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:
-        values, stats = forward(critics, critic_params, batch.observation, batch.action)
+    def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
+        values, variables = forward(critics, critic_params, batch.observation, batch.action)
         targets = jnp.broadcast_to(target, values.shape)
-        td_error = jnp.max(jnp.abs(targets - values), axis=0)
-        metrics = {"value": jnp.mean(values), "td_error": td_error, "batch_stats": stats}
-        return jnp.sum(losses.squared_error(values, targets), axis=0), metrics
+        priority = jnp.max(jnp.abs(targets - values), axis=0)
+        loss = jnp.sum(losses.squared_error(values, targets), axis=0)
+        return CriticLoss(loss, priority, variables, {"value": jnp.mean(values)})
 
-    def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Any) -> tuple[jax.Array, Metrics]:
-        action, stats = forward(actor, actor_params, batch.observation)
-        value, _ = forward(critic, first(critic_params), batch.observation, action)
-        return losses.deterministic_policy_gradient(value), {"batch_stats": stats}
+    def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Batch) -> ActorLoss:
+        action, variables = forward(actor, actor_params, batch.observation)
+        value, _ = forward(critic, first_critic(critic_params), batch.observation, action)
+        return ActorLoss(losses.deterministic_policy_gradient(value), variables, {})
 
     return make_agent(
         actor,
@@ -84,7 +83,8 @@ def td3(
         critic_target=critic_target,
         critic_loss=critic_loss,
         actor_loss=actor_loss,
-        tau=tau,
+        track_actor=soft_update(tau),
+        track_critic=soft_update(tau),
         policy_delay=policy_delay,
         axis_name=axis_name,
         **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),

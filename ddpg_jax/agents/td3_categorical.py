@@ -1,17 +1,16 @@
 """TD3 with a categorical critic: the composition of `ddpg_jax.agents.td3` and `ddpg_jax.agents.d4pg` known as FastTD3."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import forward, make_agent
+from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent, soft_update
 from ddpg_jax.agents.optimization import Rate, optimizers
 from ddpg_jax.networks import Ensemble
-from ddpg_jax.types import Agent, Key, Metrics, Network, PyTree
+from ddpg_jax.types import Agent, Batch, Key, Network, PyTree
 
 
 def td3_categorical(
@@ -40,7 +39,7 @@ def td3_categorical(
         L      = sum_i 1/B sum H(Y, Z_i(s, a))             policy_delay times, each on its own minibatch
         J      = 1/B sum min_i E[Z_i(s, mu(s))]            once
 
-    ``td_error`` is ``max_i KL(Y || Z_i)``, at least 0, as in `ddpg_jax.agents.td3`.
+    The priority is ``max_i KL(Y || Z_i)``, as in `ddpg_jax.agents.td3`.
 
     Args:
         critic: ``critic(observation, action) -> logits [..., l]``; one critic, the ensemble is made here.
@@ -62,27 +61,27 @@ def td3_categorical(
     def support(logits: jax.Array) -> jax.Array:
         return jnp.linspace(v_min, v_max, logits.shape[-1], dtype=logits.dtype)
 
-    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Any, key: Key) -> jax.Array:
+    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key) -> jax.Array:
         next_action = actor.apply(actor_target_params, batch.next_observation)
-        next_action = losses.smoothing_noise(key, next_action, target_noise, target_noise_clip)
+        next_action = losses.smoothed_action(key, next_action, target_noise, target_noise_clip)
         logits, _ = forward(critics, critic_target_params, batch.next_observation, next_action)
         chosen = jnp.argmin(losses.categorical_mean(logits, support(logits)), axis=0)
         logits = jnp.take_along_axis(logits, chosen[None, :, None], axis=0)[0]
         return losses.categorical_td_target(batch.reward, batch.discount, logits, support(logits), gamma)
 
-    def critic_loss(critic_params: PyTree, batch: Any, target: jax.Array) -> tuple[jax.Array, Metrics]:
-        logits, stats = forward(critics, critic_params, batch.observation, batch.action)
+    def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
+        logits, variables = forward(critics, critic_params, batch.observation, batch.action)
         targets = jnp.broadcast_to(target, logits.shape)
         value = losses.categorical_mean(logits, support(logits))
-        td_error = jnp.max(losses.categorical_divergence(targets, logits), axis=0)
-        metrics = {"value": jnp.mean(value), "td_error": td_error, "batch_stats": stats}
-        return jnp.sum(losses.categorical_cross_entropy(logits, targets), axis=0), metrics
+        priority = jnp.max(losses.categorical_divergence(targets, logits), axis=0)
+        loss = jnp.sum(losses.categorical_cross_entropy(logits, targets), axis=0)
+        return CriticLoss(loss, priority, variables, {"value": jnp.mean(value)})
 
-    def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Any) -> tuple[jax.Array, Metrics]:
-        action, stats = forward(actor, actor_params, batch.observation)
+    def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Batch) -> ActorLoss:
+        action, variables = forward(actor, actor_params, batch.observation)
         logits, _ = forward(critics, critic_params, batch.observation, action)
         values = losses.categorical_mean(logits, support(logits))
-        return losses.deterministic_policy_gradient(losses.clipped_double_q(values)), {"batch_stats": stats}
+        return ActorLoss(losses.deterministic_policy_gradient(losses.clipped_double_q(values)), variables, {})
 
     return make_agent(
         actor,
@@ -90,7 +89,8 @@ def td3_categorical(
         critic_target=critic_target,
         critic_loss=critic_loss,
         actor_loss=actor_loss,
-        tau=tau,
+        track_actor=soft_update(tau),
+        track_critic=soft_update(tau),
         policy_delay=policy_delay,
         axis_name=axis_name,
         **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),

@@ -11,17 +11,17 @@ from flax import struct
 
 from ddpg_jax import checks
 from ddpg_jax.agents.actor_critic import averaged
-from ddpg_jax.sums import Total, accumulate, nothing
-from ddpg_jax.types import Agent, AgentState, Key, Metrics, PyTree, Transition
+from ddpg_jax.reporting import CompensatedSum, compensated_add, zero_sum
+from ddpg_jax.types import Agent, AgentState, Batch, Key, PyTree, Transition, Update
 
 
 @struct.dataclass
 class RunningStatistics:
     """Count, mean and sum of squared deviations of every observation component so far, right for more than 2^40 of them."""
 
-    count: Total
-    mean: Total
-    squares: Total
+    count: CompensatedSum
+    mean: CompensatedSum
+    squares: CompensatedSum
 
 
 def with_slot(state: AgentState, slot: str, value: PyTree) -> AgentState:
@@ -68,8 +68,8 @@ def normalize_observations(
     checks.positive(epsilon=epsilon, limit=limit)
 
     def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:
-        statistics = RunningStatistics(count=nothing(0.0), mean=nothing(observation), squares=nothing(observation))
-        return with_slot(agent.init(key, nothing(observation).value, action), slot, statistics)
+        statistics = RunningStatistics(count=zero_sum(0.0), mean=zero_sum(observation), squares=zero_sum(observation))
+        return with_slot(agent.init(key, zero_sum(observation).value, action), slot, statistics)
 
     def normalize(statistics: RunningStatistics, observation: PyTree) -> PyTree:
         count = statistics.count.value
@@ -89,7 +89,7 @@ def normalize_observations(
     def act(state: AgentState, observation: PyTree) -> jax.Array:
         return agent.act(state, normalize(state.slots[slot], observation))
 
-    def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
+    def update(state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None) -> Update:
         shown = {name: normalize(state.slots[slot], getattr(batch, name)) for name in ("observation", "next_observation")}
         return agent.update(state, _with(batch, **shown), key, weight)
 
@@ -100,7 +100,7 @@ def _merged(statistics: RunningStatistics, observation: PyTree, axis_name: str |
     """The statistics with one more vector step ``[E, ...]``, of all shards where there is an axis."""
     total = (lambda x: x) if axis_name is None else lambda x: jax.lax.psum(x, axis_name)
     added = total(float(jax.tree.leaves(observation)[0].shape[0]))
-    count = accumulate(statistics.count, added)
+    count = compensated_add(statistics.count, added)
     share = added / count.value
     # Around the mean so far, which is near: differences of large numbers would lose what the sums below keep.
     shifted = jax.tree.map(
@@ -114,8 +114,8 @@ def _merged(statistics: RunningStatistics, observation: PyTree, axis_name: str |
     between = jax.tree.map(lambda delta: jnp.square(delta) * (statistics.count.value * share), delta)
     return RunningStatistics(
         count=count,
-        mean=accumulate(statistics.mean, jax.tree.map(lambda delta: delta * share, delta)),
-        squares=accumulate(accumulate(statistics.squares, within), between),
+        mean=compensated_add(statistics.mean, jax.tree.map(lambda delta: delta * share, delta)),
+        squares=compensated_add(compensated_add(statistics.squares, within), between),
     )
 
 
@@ -135,75 +135,75 @@ def scale_rewards(agent: Agent, scale: float | jax.Array) -> Agent:
     if checks.is_known(scale) and np.all(np.asarray(scale) == 1):
         return agent
 
-    def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
+    def update(state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None) -> Update:
         return agent.update(state, _with(batch, reward=batch.reward * scale), key, weight)
 
     return agent._replace(update=update)
 
 
 def scheduled(make: Callable[[jax.Array], Agent]) -> Agent:
-    """An agent whose numbers follow its own updates: ``make(step)`` is what learns in update ``step`` (int32, traced).
+    """An agent whose hyper-parameters follow its own updates: ``make(step)`` is what learns in update ``step`` (int32, traced).
 
         scheduled(lambda step: td3(actor, critic, target_noise=jnp.maximum(0.1, 0.5 - 1e-5 * step)))
 
-    Only its ``update`` is made anew; numbers may be traced everywhere, so nothing is compiled anew.
+    Only its ``update`` depends on ``step``; hyper-parameters may be traced, so nothing is recompiled.
     """
 
-    def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
+    def update(state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None) -> Update:
         return make(state.step).update(state, batch, key, weight)
 
     return make(jnp.zeros((), jnp.int32))._replace(update=update)
 
 
-def coded(
+def encode_observations(
     agent: Agent, encode: Callable[[PyTree, jax.Array], jax.Array], fit: Callable[[Key], PyTree], *, slot: str = "encoder"
 ) -> Agent:
-    """Show the agent one vector: the code of each image of an observation, and what else is in it.
+    """Show the agent one vector: the latent of each image of an observation, and the observation's other leaves.
 
-    ``fit`` is called once, in ``init``: what it learns stays as it is, in ``AgentState.slots[slot]``, where checkpoints and
-    exports have it. So codes are made as observations are collected and replay stores them (`Agent.keep`), not each update;
-    a batch may have observations or codes.
+    ``fit`` is called once, in ``init``: the encoder's parameters never change afterwards and live in
+    ``AgentState.slots[slot]``, where checkpoints and exports have them. So latents are made as observations are collected,
+    and replay stores them (`Agent.to_replay`): no update encodes an image. A batch may have observations or latents.
 
     Args:
         agent: any agent of vectors.
-        encode: ``encode(params, images [..., H, W, C]) -> [..., Z]``.
+        encode: ``encode(params, images [..., H, W, C]) -> latents [..., Z]``.
         fit: ``fit(key) -> params``; consumes its key, one that ``init`` split off.
-        slot: the name of the parameters.
+        slot: the name of the encoder's parameters.
 
-    What an image is, `ddpg_jax.checks.is_image` says; any other leaf is a vector ``[..., O]``.
+    `ddpg_jax.checks.is_image` decides what an image is; any other leaf is a vector ``[..., O]``.
 
     Raises:
         ValueError: from ``init``, the slot is taken.
     """
 
-    def shown(params: PyTree, observation: PyTree) -> jax.Array:
+    def encoded(params: PyTree, observation: PyTree) -> jax.Array:
         one = lambda x: encode(params, x) if checks.is_image(x) else x.astype(jnp.float32)
         return jnp.concatenate([one(x) for x in jax.tree.leaves(observation)], axis=-1)
 
     def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:
         fit_key, agent_key = jax.random.split(key)
         params = fit(fit_key)
-        return with_slot(agent.init(agent_key, shown(params, observation), action), slot, params)
+        return with_slot(agent.init(agent_key, encoded(params, observation), action), slot, params)
 
     def act(state: AgentState, observation: PyTree) -> jax.Array:
-        return agent.act(state, shown(state.slots[slot], observation))
+        return agent.act(state, encoded(state.slots[slot], observation))
 
-    def update(state: AgentState, batch: Any, key: Key, weight: jax.Array | None = None) -> tuple[AgentState, Metrics]:
-        parts = {name: shown(state.slots[slot], getattr(batch, name)) for name in ("observation", "next_observation")}
-        return agent.update(state, _with(batch, **parts), key, weight)
+    def update(state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None) -> Update:
+        both = {name: encoded(state.slots[slot], getattr(batch, name)) for name in ("observation", "next_observation")}
+        return agent.update(state, _with(batch, **both), key, weight)
 
     def observe(state: AgentState, observation: PyTree) -> AgentState:
         assert agent.observe is not None
-        return agent.observe(state, shown(state.slots[slot], observation))
+        return agent.observe(state, encoded(state.slots[slot], observation))
 
-    def keep(state: AgentState, observation: PyTree) -> PyTree:
-        code = shown(state.slots[slot], observation)
-        return code if agent.keep is None else agent.keep(state, code)
+    def to_replay(state: AgentState, observation: PyTree) -> PyTree:
+        latent = encoded(state.slots[slot], observation)
+        return latent if agent.to_replay is None else agent.to_replay(state, latent)
 
-    return Agent(init, act, update, None if agent.observe is None else observe, keep)
+    return Agent(init, act, update, None if agent.observe is None else observe, to_replay)
 
 
-def _with(batch: Any, **changed: Any) -> Transition:
+def _with(batch: Batch, **changed: Any) -> Transition:
     """A batch, whatever its type, with some of its parts replaced."""
     names = ("observation", "action", "reward", "discount", "next_observation")
     return Transition(**{name: getattr(batch, name) for name in names} | changed)

@@ -1,4 +1,4 @@
-"""Environments on the device. The contract is `ddpg_jax.types.Environment`; `autoreset.batch` fulfils it for any single one.
+"""Environments on the device. The contract is `ddpg_jax.environment.Environment`; `autoreset.batch` fulfils it for any single one.
 
     env = envs.make("pendulum", num_envs=16)
     env = envs.make("lane", num_envs=16, curvature=0.01)
@@ -12,16 +12,16 @@ A new family is a file here with ``make(...)`` and a line in `names` and in `mak
 from typing import Any
 
 from ddpg_jax import checks
+from ddpg_jax.environment import Renderer, SingleEnvironment
 from ddpg_jax.envs import brax, gymnasium, lane, own, pendulum, playground
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.check import check
 from ddpg_jax.envs.pixels import OPTIONS, pixels, seen_options
 from ddpg_jax.envs.wrappers import action_repeat, frame_stack, map_observation, scale_reward, time_aware
-from ddpg_jax.types import Single, View
 
 __all__ = [
-    "Single",
-    "View",
+    "Renderer",
+    "SingleEnvironment",
     "action_repeat",
     "batch",
     "check",
@@ -52,7 +52,7 @@ FAMILIES = (
 
 
 def on_host(name: str) -> bool:
-    """Whether this name is an environment that is stepped on the host, a `ddpg_jax.types.HostEnvironment`."""
+    """Whether this name is an environment that is stepped on the host, a `ddpg_jax.environment.HostEnvironment`."""
     return name.startswith(gymnasium.PREFIX)
 
 
@@ -70,7 +70,7 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # Environment | Host
             ``frames_per_action``, ``grayscale`` and ``action_repeat`` (`ddpg_jax.envs.pixels`).
 
     Returns:
-        An `Environment`; a `ddpg_jax.types.HostEnvironment` where `on_host`.
+        An `Environment`; a `ddpg_jax.environment.HostEnvironment` where `on_host`.
 
     Raises:
         ValueError: an unknown name (the nearest known one is named), or an option unknown or out of its range; a

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import Environment, Key, Making, PyTree, Single, TimeStep, View, strong, unit_action
+from ddpg_jax.environment import BatchRecipe, Environment, Renderer, SingleEnvironment, TimeStep, unit_action
+from ddpg_jax.types import Key, PyTree, strong
 
 
 @struct.dataclass
@@ -22,13 +23,13 @@ class BatchState:
 
 
 def batch(
-    single: Single,
+    single: SingleEnvironment,
     num_envs: int,
     time_limit: int,
     *,
     fresh_per_step: int | None = None,
     native_action: Callable[[jax.Array], jax.Array] = unit_action,
-    view: View | None = None,
+    renderer: Renderer | None = None,
 ) -> Environment:
     """``num_envs`` copies that reset themselves.
 
@@ -42,7 +43,7 @@ def batch(
         num_envs: E, at least 1.
         time_limit: steps after which an episode is truncated (never terminated), at least 1.
         fresh_per_step: starts drawn in each step, 1 to ``num_envs``; None draws all (right where a reset is cheap).
-        native_action, view: see `ddpg_jax.types.Environment`.
+        native_action, renderer: see `ddpg_jax.environment.Environment`.
 
     Raises:
         ValueError: a number is out of its range.
@@ -82,8 +83,10 @@ def batch(
             valid=valid,
         )
 
-    def another(single: Single, time_limit: int, view: View) -> Environment:
-        return batch(single, num_envs, time_limit, fresh_per_step=fresh_per_step, native_action=native_action, view=view)
+    def another(single: SingleEnvironment, time_limit: int, renderer: Renderer) -> Environment:
+        return batch(
+            single, num_envs, time_limit, fresh_per_step=fresh_per_step, native_action=native_action, renderer=renderer
+        )
 
     _, observation = jax.eval_shape(single.reset, jax.random.key(0))
     return Environment(
@@ -99,8 +102,8 @@ def batch(
         native_action=native_action,
         single=single,
         single_state=lambda env_state: env_state.state,
-        view=View() if view is None else view,
-        making=Making(another, step),
+        renderer=Renderer() if renderer is None else renderer,
+        recipe=BatchRecipe(another, step),
     )
 
 
@@ -111,7 +114,7 @@ class _Starts(NamedTuple):
     draw: Callable[[BatchState, Key], tuple[PyTree, PyTree, jax.Array]]
 
 
-def _starts(single: Single, num_envs: int, fresh: int) -> _Starts:
+def _starts(single: SingleEnvironment, num_envs: int, fresh: int) -> _Starts:
     def begin(key: Key, count: int) -> tuple[PyTree, PyTree]:
         state, observation = strong(jax.vmap(single.reset)(jax.random.split(key, count)))
         return state, _single_precision(observation)

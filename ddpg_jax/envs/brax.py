@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ddpg_jax.environment import Environment, Renderer, SingleEnvironment
 from ddpg_jax.envs import quiet
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.randomize import one_by_one, randomized
 from ddpg_jax.envs.render.image import Scene
 from ddpg_jax.envs.render.model import scene_of
-from ddpg_jax.types import Environment, Key, PyTree, Single, View
+from ddpg_jax.types import Key, PyTree
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")
 # All of Brax 0.14 but swimmer, which raises on every backend under current JAX (its fluid forces call a removed argument).
@@ -66,12 +67,12 @@ def make(
     one = single(env)
     if randomize is not None:
         one = randomized(lambda system: single(with_attributes(env, sys=system)), env.sys, randomize)
-    view = View(functools.partial(draw, env), functools.partial(viewer, env), fps=1 / env.dt)
-    return batch(one, num_envs, time_limit, fresh_per_step=fresh, view=view)
+    renderer = Renderer(functools.partial(draw, env), functools.partial(viewer, env), fps=1 / env.dt)
+    return batch(one, num_envs, time_limit, fresh_per_step=fresh, renderer=renderer)
 
 
-def single(env: Any) -> Single:
-    """Any ``brax.envs.Env`` (not wrapped by Brax's own EpisodeWrapper or AutoResetWrapper) as a `Single`."""
+def single(env: Any) -> SingleEnvironment:
+    """Any ``brax.envs.Env`` (not wrapped by Brax's own EpisodeWrapper or AutoResetWrapper) as a `SingleEnvironment`."""
 
     def reset(key: Key) -> tuple[PyTree, PyTree]:
         state = env.reset(key)
@@ -82,7 +83,7 @@ def single(env: Any) -> Single:
         state = env.step(state, jnp.clip(action, -1.0, 1.0))
         return state, state.obs, state.reward, state.done > 0
 
-    return Single(reset, step, env.action_size, scene=scene(env) if hasattr(env, "sys") else None)
+    return SingleEnvironment(reset, step, env.action_size, scene=scene(env) if hasattr(env, "sys") else None)
 
 
 def scene(env: Any) -> Callable[[PyTree], Scene]:

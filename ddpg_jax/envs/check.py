@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpg_jax import checks
-from ddpg_jax.types import Environment, HostEnvironment, Key, PyTree, TimeStep, is_key
+from ddpg_jax.environment import Environment, HostEnvironment, TimeStep
+from ddpg_jax.types import Key, PyTree, is_key
 
 
 def check(env: Environment | HostEnvironment, *, steps: int | None = None, seed: int = 0) -> list[str]:
@@ -17,7 +18,7 @@ def check(env: Environment | HostEnvironment, *, steps: int | None = None, seed:
     starts, the range of actions, repeatability and compilation. What never occurred in that time is not judged.
 
     Args:
-        env: any `ddpg_jax.types.Environment`, or a `ddpg_jax.types.HostEnvironment`, which is left reset.
+        env: any `ddpg_jax.environment.Environment`, or a `ddpg_jax.environment.HostEnvironment`, which is left reset.
         steps: vector steps to play; None is two episodes and a few steps.
         seed: of the play.
 

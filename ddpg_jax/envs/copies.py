@@ -12,9 +12,9 @@ import jax
 import numpy as np
 
 from ddpg_jax.checks import BrokenEnvironment, guarded
+from ddpg_jax.environment import HostEnvironment, HostStep
 from ddpg_jax.envs import spaces
 from ddpg_jax.envs.actions import Actions, scaled
-from ddpg_jax.types import HostEnvironment, HostStep
 
 
 def words(seed: int, count: int) -> list[int]:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ddpg_jax import checks
+from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.envs import quiet
 from ddpg_jax.envs.copies import copies
 from ddpg_jax.envs.pixels import require, seen_options
 from ddpg_jax.envs.vector import vector
-from ddpg_jax.types import HostEnvironment
 
 __all__ = ["PREFIX", "film", "make", "vector"]
 

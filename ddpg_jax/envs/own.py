@@ -9,10 +9,11 @@ from typing import Any
 import jax
 
 from ddpg_jax import checks
+from ddpg_jax.environment import BatchRecipe, Environment, TimeStep
 from ddpg_jax.envs.check import drift
-from ddpg_jax.types import Environment, Key, Making, PyTree, TimeStep
+from ddpg_jax.types import Key, PyTree
 
-WANTED = "give module:function, of a function make(num_envs, **options) that returns a ddpg_jax.types.Environment."
+WANTED = "give module:function, of a function make(num_envs, **options) that returns a ddpg_jax.environment.Environment."
 
 
 def make(name: str, num_envs: int, **options: Any) -> Environment:
@@ -82,8 +83,8 @@ def watched(name: str, env: Environment) -> Environment:
         right("step", None, now)
         return new, now
 
-    made = env.making
+    made = env.recipe
     guarded = env._replace(reset=checks.guarded(name, "reset", reset), step=checks.guarded(name, "step", step))
     if made is None or made.step is not env.step:  # it was wrapped since it was made
         return guarded
-    return guarded._replace(making=Making(lambda *given: watched(name, made.make(*given)), guarded.step))
+    return guarded._replace(recipe=BatchRecipe(lambda *given: watched(name, made.make(*given)), guarded.step))

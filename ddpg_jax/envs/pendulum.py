@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from ddpg_jax.environment import Environment, Renderer, SingleEnvironment
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.render import Capsules, Light, Scene, Sky, look_at, spheres
-from ddpg_jax.types import Environment, Key, PyTree, Single, View
+from ddpg_jax.types import Key, PyTree
 
 GRAVITY, MASS, LENGTH, TIME_STEP = 10.0, 1.0, 1.0, 0.05
 MAX_SPEED, MAX_TORQUE = 8.0, 2.0
@@ -26,8 +27,14 @@ class PendulumState:
 
 def make(num_envs: int, *, time_limit: int = 200) -> Environment:
     """``num_envs`` pendulums; observation ``[cos, sin, speed]``, action the torque divided by 2 N m, never terminates."""
-    view = View(draw, fps=1 / TIME_STEP)
-    return batch(Single(reset, step, action_size=1, scene=scene), num_envs, time_limit, native_action=torque, view=view)
+    renderer = Renderer(draw, fps=1 / TIME_STEP)
+    return batch(
+        SingleEnvironment(reset, step, action_size=1, scene=scene),
+        num_envs,
+        time_limit,
+        native_action=torque,
+        renderer=renderer,
+    )
 
 
 def torque(action: jax.Array) -> jax.Array:

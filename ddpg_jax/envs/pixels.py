@@ -11,9 +11,10 @@ import numpy as np
 from flax import struct
 
 from ddpg_jax import checks
+from ddpg_jax.environment import Environment, Renderer, SingleEnvironment
 from ddpg_jax.envs.render.image import LARGEST, Scene, film, render
 from ddpg_jax.envs.wrappers import frame_stack
-from ddpg_jax.types import Environment, Key, PyTree, Single, View, strong
+from ddpg_jax.types import Key, PyTree, strong
 
 OPTIONS = {
     "image_size": "size",
@@ -53,7 +54,7 @@ def pixels(
     that the last action brought; the others were in the observation before.
 
     Args:
-        env: as it was made, with a ``scene`` (`ddpg_jax.types.Single`): pendulum, Brax, Playground, or your own. Other wrappers
+        env: as it was made, with a ``scene`` (`ddpg_jax.environment.SingleEnvironment`): pendulum, Brax, Playground, or your own. Other wrappers
             go around what comes out.
         size: pixels along each side.
         frames: a multiple of ``frames_per_action``.
@@ -68,7 +69,7 @@ def pixels(
     Source: Lillicrap et al. 2015, section 4: 64 pixels, ``action_repeat=3, frames_per_action=3``, nine feature maps.
     Yarats et al. 2021 (arXiv:2107.09645), section 4: 84 pixels, ``action_repeat=2``, three frames.
     """
-    made, single = env.making, env.single
+    made, single = env.recipe, env.single
     require(size, frames, action_repeat, frames_per_action)
     _require_scene(env)
     assert made is not None
@@ -76,8 +77,8 @@ def pixels(
     picture = lambda scene: _picture(scene, size, grayscale, samples)
     seen = _seen(single, picture, action_repeat, frames_per_action, env.time_limit)
     draw = lambda states: _beside(seen, picture, states)
-    view = View(draw, fps=env.view.fps / action_repeat)
-    env = made.make(seen, -(-env.time_limit // action_repeat), view)
+    renderer = Renderer(draw, fps=env.renderer.fps / action_repeat)
+    env = made.make(seen, -(-env.time_limit // action_repeat), renderer)
     return env if frames == frames_per_action else frame_stack(env, frames // frames_per_action)
 
 
@@ -106,10 +107,10 @@ def require(size: int = 64, frames: int = 3, action_repeat: int = 1, frames_per_
 def _require_scene(env: Environment) -> None:
     if not isinstance(env, Environment) or env.single is None or env.single.scene is None:
         raise ValueError(
-            "pixels: this environment cannot be drawn on the device: give its Single a scene(state) that returns a "
+            "pixels: this environment cannot be drawn on the device: give its SingleEnvironment a scene(state) that returns a "
             "ddpg_jax.envs.render.Scene."
         )
-    if env.making is None or env.making.step is not env.step:
+    if env.recipe is None or env.recipe.step is not env.step:
         raise ValueError(
             "pixels: this environment was wrapped, or not made by envs.batch: put pixels around it first and other wrappers "
             "around that; repeated actions and stacked frames are its own arguments."
@@ -128,7 +129,9 @@ def _picture(scene: Scene, size: int, grayscale: bool, samples: int) -> jax.Arra
     return (red + green + blue + 0.5).astype(jnp.uint8)[..., None]
 
 
-def _seen(single: Single, picture: Callable[[Scene], jax.Array], times: int, shown: int, time_limit: int) -> Single:
+def _seen(
+    single: SingleEnvironment, picture: Callable[[Scene], jax.Array], times: int, shown: int, time_limit: int
+) -> SingleEnvironment:
     """The environment with pictures ``[H, W, shown * C]`` of some of the ``times`` steps of each action as its observation."""
     scene = single.scene
     assert scene is not None
@@ -163,7 +166,7 @@ def _seen(single: Single, picture: Callable[[Scene], jax.Array], times: int, sho
         drawn = jax.vmap(picture)(jax.tree.map(lambda x: x[each - 1 :: each], scenes))
         return state, jnp.concatenate(list(drawn), axis=-1), reward, terminated
 
-    return Single(
+    return SingleEnvironment(
         reset,
         step,
         single.action_size,
@@ -174,7 +177,7 @@ def _seen(single: Single, picture: Callable[[Scene], jax.Array], times: int, sho
 
 
 def _beside(
-    single: Single, picture: Callable[[Scene], jax.Array], states: PyTree, height: int = 240, gap: int = 8
+    single: SingleEnvironment, picture: Callable[[Scene], jax.Array], states: PyTree, height: int = 240, gap: int = 8
 ) -> list[np.ndarray]:
     """The scene, and beside it the newest picture that the agent sees, of states ``[T, ...]``."""
     assert single.scene is not None

@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from ddpg_jax import checks
+from ddpg_jax.environment import Environment, Renderer, SingleEnvironment
 from ddpg_jax.envs import brax, quiet
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.randomize import one_by_one, randomized
 from ddpg_jax.envs.render.model import scene_of
-from ddpg_jax.types import Environment, Key, PyTree, Single, View
+from ddpg_jax.types import Key, PyTree
 
 PREFIX = "playground/"
 
@@ -50,11 +51,11 @@ def make(
     one = single(env)
     if randomize is not None:  # by the attribute that Playground's own randomisation sets
         one = randomized(lambda model: single(brax.with_attributes(env, _mjx_model=model)), env.mjx_model, randomize)
-    return batch(one, num_envs, limit, fresh_per_step=fresh, view=View(functools.partial(draw, env), fps=1 / env.dt))
+    return batch(one, num_envs, limit, fresh_per_step=fresh, renderer=Renderer(functools.partial(draw, env), fps=1 / env.dt))
 
 
-def single(env: Any) -> Single:
-    """Any ``mujoco_playground`` environment (not one of its wrappers) as a `Single`."""
+def single(env: Any) -> SingleEnvironment:
+    """Any ``mujoco_playground`` environment (not one of its wrappers) as a `SingleEnvironment`."""
 
     def valid(state: PyTree, observation: PyTree, reward: jax.Array) -> jax.Array:
         # These environments call it done as well; a policy is not to blame for it, nor to profit.

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from ddpg_jax.types import Key, PyTree, Single
+from ddpg_jax.environment import SingleEnvironment
+from ddpg_jax.types import Key, PyTree
 
 
 @struct.dataclass
@@ -18,7 +19,9 @@ class RandomizedState:
     system: list[jax.Array]
 
 
-def randomized(single: Callable[[PyTree], Single], system: PyTree, randomize: Callable[[PyTree, Key], Any]) -> Single:
+def randomized(
+    single: Callable[[PyTree], SingleEnvironment], system: PyTree, randomize: Callable[[PyTree, Key], Any]
+) -> SingleEnvironment:
     """Domain randomisation: every episode is played with a system (masses, friction, gains) drawn for it.
 
     Args:
@@ -40,7 +43,7 @@ def randomized(single: Callable[[PyTree], Single], system: PyTree, randomize: Ca
     varied: list[int] = []
     jax.eval_shape(lambda key: varied.extend(draw(key)[0]), jax.random.key(0))
 
-    def using(own: list[jax.Array]) -> Single:
+    def using(own: list[jax.Array]) -> SingleEnvironment:
         new = list(leaves)
         for index, leaf in zip(varied, own, strict=True):
             new[index] = leaf
@@ -66,7 +69,7 @@ def randomized(single: Callable[[PyTree], Single], system: PyTree, randomize: Ca
             else lambda state, *rest: getattr(using(state.system), name)(state.state, *rest)
         )
 
-    return Single(reset, step, plain.action_size, own("truncated"), own("valid"), own("scene"))
+    return SingleEnvironment(reset, step, plain.action_size, own("truncated"), own("valid"), own("scene"))
 
 
 def one_by_one(states: PyTree) -> list[PyTree]:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from ddpg_jax.checks import BrokenEnvironment, guarded
+from ddpg_jax.environment import HostEnvironment, HostStep
 from ddpg_jax.envs import spaces
 from ddpg_jax.envs.actions import scaled
 from ddpg_jax.envs.copies import Rows, copies, declared, fps, parts, words
-from ddpg_jax.types import HostEnvironment, HostStep
 
 
 def vector(env: Any, time_limit: int | None = None) -> HostEnvironment:

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
+from ddpg_jax.environment import Environment, TimeStep
 from ddpg_jax.envs.autoreset import select
-from ddpg_jax.types import Environment, Key, PyTree, TimeStep
+from ddpg_jax.types import Key, PyTree
 
 
 @struct.dataclass
@@ -48,7 +49,9 @@ def action_repeat(env: Environment, times: int) -> Environment:
         keys = jax.random.split(key, times)
         return jax.lax.scan(once, env.step(state, action, keys[0]), keys[1:])[0]
 
-    return env._replace(step=step, time_limit=-(-env.time_limit // times), view=env.view._replace(fps=env.view.fps / times))
+    return env._replace(
+        step=step, time_limit=-(-env.time_limit // times), renderer=env.renderer._replace(fps=env.renderer.fps / times)
+    )
 
 
 def frame_stack(env: Environment, count: int) -> Environment:

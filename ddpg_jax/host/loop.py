@@ -8,14 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpg_jax import rollout
-from ddpg_jax.health import NEVER
+from ddpg_jax.environment import HostEnvironment, HostStep
 from ddpg_jax.host.programs import HostPrograms
 from ddpg_jax.host.rows import pack
-from ddpg_jax.learner import Report, Sums, TrainState, added_up, with_behaviour
+from ddpg_jax.learner import TrainState, with_behaviour
+from ddpg_jax.reporting import NEVER, Episodes, Report, Totals, read_totals, stacked
 from ddpg_jax.schedule import Schedule
-from ddpg_jax.sums import stacked
-from ddpg_jax.types import Behaviour, HostEnvironment, HostStep, strong
+from ddpg_jax.types import Behaviour, strong
 
 TRAINING, EVALUATION = 0, 1
 
@@ -51,10 +50,10 @@ def interrupted(state: TrainState) -> TrainState:
     bootstrap from what truly followed, so that no row joins an old episode to a new one. Everything else stays; what is lost
     are the returns and lengths of the episodes that are cut.
     """
-    if not hasattr(state.window, "done"):
+    if not hasattr(state.window, "ended"):
         return state
-    done = state.window.done.at[-1:].set(True)
-    return dataclasses.replace(state, window=dataclasses.replace(state.window, done=done))
+    ended = state.window.ended.at[-1:].set(True)
+    return dataclasses.replace(state, window=dataclasses.replace(state.window, ended=ended))
 
 
 class Hosted:
@@ -116,10 +115,10 @@ class Hosted:
                 self._bad[name] = self._steps
         self._steps += 1
 
-    def episodes(self) -> rollout.Episodes:
+    def episodes(self) -> Episodes:
         """Sums over the episodes that ended since `clear`."""
         count, returns, lengths = (jnp.float32(value) for value in self._ended)
-        return rollout.Episodes(count=count, return_sum=returns, length_sum=lengths, broken=jnp.float32(0))
+        return Episodes(count=count, return_sum=returns, length_sum=lengths, broken=jnp.float32(0))
 
     def watched(self, state: TrainState) -> TrainState:
         """The state, which remembers the first step where something collected was not finite."""
@@ -183,7 +182,7 @@ class Loop:
         """See `ddpg_jax.host.HostTrain`."""
         state = self._ready(state)
         acting_key, key = jax.random.split(state.key)
-        state, sums = dataclasses.replace(state, key=key), self._programs.no_sums(state)
+        state, sums = dataclasses.replace(state, key=key), self._programs.zero_totals(state)
         number, before, action = jnp.zeros((), jnp.int32), None, None  # no answer yet
         self._hosted.clear(int(state.steps))
         for index in range(self._schedule.rounds * self._schedule.collect_steps):
@@ -195,7 +194,7 @@ class Loop:
                 state, sums = self._take_in(state, sums, index, asked, answered, before)
             self._row = self._hosted.step(executed)
         state, sums = self._take_in(state, sums, index + 1, before, action, self._row)
-        state, (metrics, bad) = self._hosted.watched(state), added_up(sums)
+        state, (metrics, bad) = self._hosted.watched(state), read_totals(sums)
         report = Report(
             episodes=self._hosted.episodes(),
             metrics=jax.tree.map(lambda x: x / self._schedule.rounds, metrics),
@@ -205,8 +204,8 @@ class Loop:
         return state, report
 
     def _take_in(
-        self, state: TrainState, sums: Sums, steps: int, before: Any, action: Any, row: Any
-    ) -> tuple[TrainState, Sums]:
+        self, state: TrainState, sums: Totals, steps: int, before: Any, action: Any, row: Any
+    ) -> tuple[TrainState, Totals]:
         """The chunk's step number ``steps``: ``row`` followed ``action``, the answer to ``before``; a round may be over."""
         if steps % self._schedule.collect_steps:
             return self._programs.store(state, before, action, row), sums

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import jax
 
 from ddpg_jax import compiling
-from ddpg_jax.health import finite_leaves
+from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.host.rows import packed, row_shapes, unpack
-from ddpg_jax.learner import Learner, Sums, TrainState, add_up, no_sums
+from ddpg_jax.learner import Learner, RoundKeys, TrainState
+from ddpg_jax.reporting import Totals, accumulate, finite_leaves, zero_totals
 from ddpg_jax.schedule import Schedule
-from ddpg_jax.types import AgentState, Behaviour, HostEnvironment, Key, PyTree, Transition
+from ddpg_jax.types import AgentState, Behaviour, Key, PyTree, Transition
 
 
 class Program:
@@ -19,7 +20,7 @@ class Program:
 
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
         self._function = function
-        self._jitted = compiling.jit(function, compiling.OFTEN, **options)
+        self._jitted = compiling.jit(function, compiling.HOT_LOOP_OPTIONS, **options)
         self._call: Callable[..., Any] = self._jitted
 
     def compile(self, *shapes: Any) -> None:
@@ -47,7 +48,7 @@ class HostPrograms(NamedTuple):
     """The same, and store it."""
     store_and_learn: Program
     """``(state, sums, before, action, row) -> (state, sums)``."""
-    no_sums: Program
+    zero_totals: Program
     finite: Program
 
 
@@ -68,20 +69,23 @@ def make_programs(
             valid=None if env.same_step else now["valid"],
         )
         collector = dataclasses.replace(state.collector, reset=now["first"])
-        return learner.take(state, collector, transition, now["done"], store=store)
+        return learner.store_step(state, collector, transition, now["done"], store=store)
 
     def fill(state: TrainState, before: jax.Array, action: jax.Array, row: jax.Array) -> TrainState:
         return store(state, before, action, row, store=False)
 
-    def learn(state: TrainState, sums: Sums, before: jax.Array, action: jax.Array, row: jax.Array) -> tuple[TrainState, Sums]:
+    def learn(
+        state: TrainState, sums: Totals, before: jax.Array, action: jax.Array, row: jax.Array
+    ) -> tuple[TrainState, Totals]:
         state = store(state, before, action, row)
-        keys = jax.random.split(jax.random.fold_in(state.key, state.steps), 2 * updates + 1)
-        state, metrics = learner.learn(state, keys[:-1].reshape(updates, 2))
-        state = learner.adapt(state, keys[-1])
-        return state, add_up(sums, metrics, state.steps - 1)
+        keys = RoundKeys.split(jax.random.fold_in(state.key, state.steps), updates=updates, adapts=True)
+        state, metrics = learner.update(state, keys.sample, keys.update)
+        state = learner.adapt_behaviour(state, keys.adapt)
+        return state, accumulate(sums, metrics, state.steps - 1)
 
-    def nothing(state: TrainState) -> Sums:
-        return no_sums(jax.eval_shape(lambda s: learner.learn(s, jax.random.split(s.key, (updates, 2)))[1], state))
+    def nothing(state: TrainState) -> Totals:
+        keys = jax.eval_shape(lambda key: jax.random.split(key, updates), state.key)
+        return zero_totals(jax.eval_shape(learner.update, state, keys, keys)[1])
 
     explore = _explore(behaviour, like)
     return HostPrograms(
@@ -110,7 +114,7 @@ def compile_all(programs: HostPrograms, init: Callable[[Key], TrainState], env: 
     shape = packed(env)
     action = jax.ShapeDtypeStruct((env.num_envs, *env.action.shape), env.action.dtype)
     programs.explore.compile(state.collector.behaviour, state.agent, state.key, state.steps, shape)
-    programs.store_and_learn.compile(state, programs.no_sums.shapes(state), shape, action, shape)
+    programs.store_and_learn.compile(state, programs.zero_totals.shapes(state), shape, action, shape)
     programs.store.compile(state, shape, action, shape)
-    programs.no_sums.compile(state)
+    programs.zero_totals.compile(state)
     programs.finite.compile(state.agent)

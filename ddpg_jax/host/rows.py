@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpg_jax.types import HostEnvironment, PyTree
+from ddpg_jax.environment import HostEnvironment
+from ddpg_jax.types import PyTree
 
 
 def row_shapes(env: HostEnvironment) -> dict[str, Any]:

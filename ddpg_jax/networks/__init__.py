@@ -1,8 +1,8 @@
 """Flax modules for actors and critics. Nothing here is required: any object with ``init`` and ``apply`` is a network."""
 
-from ddpg_jax.networks.conv import Conv, Features, Seen, Several, Trunk, drq_v2_encoder
+from ddpg_jax.networks.conv import Conv, Features, Trunk, VmappedHead, WithEncoder, drq_v2_encoder
 from ddpg_jax.networks.layers import BatchNorm, Dense, LayerNorm, NoisyDense, uniform_symmetric
-from ddpg_jax.networks.mlp import Actor, Critic, Ensemble, first, inverting
+from ddpg_jax.networks.mlp import Actor, Critic, Ensemble, first_critic, inverting
 from ddpg_jax.networks.streams import stream
 from ddpg_jax.networks.vae import VAE, fit_vae, vae
 
@@ -17,11 +17,11 @@ __all__ = [
     "Features",
     "LayerNorm",
     "NoisyDense",
-    "Seen",
-    "Several",
     "Trunk",
+    "VmappedHead",
+    "WithEncoder",
     "drq_v2_encoder",
-    "first",
+    "first_critic",
     "fit_vae",
     "inverting",
     "stream",

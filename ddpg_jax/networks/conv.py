@@ -142,8 +142,8 @@ class Features(nn.Module):
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
 
-class Seen(nn.Module):
-    """``head`` on what ``encoder`` makes of the observation: ``Seen(Features(Conv), Actor(1))`` is an actor that takes images.
+class WithEncoder(nn.Module):
+    """``head`` on what ``encoder`` makes of the observation: ``WithEncoder(Features(Conv), Actor(1))`` is an actor that takes images.
 
     Args:
         encoder: ``observation -> features``.
@@ -165,7 +165,7 @@ class Seen(nn.Module):
         return self.head(features, *inputs)
 
 
-class Several(nn.Module):
+class VmappedHead(nn.Module):
     """``size`` copies of a module with parameters of their own, as a leading axis of its output: twin critics on one trunk.
 
     `Ensemble` is the same of whole networks, whose copies share nothing.

@@ -134,6 +134,6 @@ class Ensemble(NamedTuple):
         return jax.vmap(lambda params, inputs: self.network.apply(params, *inputs, **options))(params, inputs)
 
 
-def first(params: PyTree) -> PyTree:
+def first_critic(params: PyTree) -> PyTree:
     """The parameters of an ensemble's first member."""
     return jax.tree.map(lambda x: x[0], params)

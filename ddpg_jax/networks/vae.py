@@ -21,30 +21,30 @@ class VAE(NamedTuple):
     init: Callable[[Key], PyTree]
     """``init(key)``: its parameters."""
     encode: Callable[[PyTree, jax.Array], tuple[jax.Array, jax.Array]]
-    """``encode(params, images)``: means and logarithms of the variances of the codes, ``[..., Z]`` each."""
+    """``encode(params, images)``: means and logarithms of the variances of the latents, ``[..., Z]`` each."""
     decode: Callable[[PyTree, jax.Array], jax.Array]
-    """``decode(params, codes)``: images, float32 in about [0, 1]."""
+    """``decode(params, latents)``: images, float32 in about [0, 1]."""
     begin: Callable[[PyTree, jax.Array, Key], PyTree]
     """``begin(params, images [N, ...], key)``: the parameters, of which the linear part is the best there is."""
     loss: Callable[[PyTree, jax.Array, Key], tuple[jax.Array, Metrics]]
     """``loss(params, images [B, ...], key)``: a scalar, and its parts."""
     size: int
-    code: int
+    latent_size: int
 
 
 class _Encoder(nn.Module):
-    code: int
+    latent_size: int
     channels: int
     layers: int
 
     @nn.compact
     def __call__(self, image: jax.Array) -> tuple[jax.Array, jax.Array]:
         x = image.astype(jnp.float32) / 255 - 0.5
-        linear = nn.Dense(self.code, name=LINEAR)(_flat(x))
+        linear = nn.Dense(self.latent_size, name=LINEAR)(_flat(x))
         for _ in range(self.layers):
             x = nn.relu(_halved(x, self.channels))
         x = _flat(x)
-        return linear + _nothing(self.code)(x), jnp.clip(_nothing(self.code, name=SPREAD)(x), -10.0, 10.0)
+        return linear + _nothing(self.latent_size)(x), jnp.clip(_nothing(self.latent_size, name=SPREAD)(x), -10.0, 10.0)
 
 
 class _Decoder(nn.Module):
@@ -54,12 +54,12 @@ class _Decoder(nn.Module):
     layers: int
 
     @nn.compact
-    def __call__(self, code: jax.Array) -> jax.Array:
+    def __call__(self, latent: jax.Array) -> jax.Array:
         side = self.size // 2**self.layers
-        x = nn.relu(Dense(side * side * self.channels)(code)).reshape(*code.shape[:-1], side, side, self.channels)
+        x = nn.relu(Dense(side * side * self.channels)(latent)).reshape(*latent.shape[:-1], side, side, self.channels)
         for _ in range(self.layers - 1):
             x = nn.relu(_doubled(x, self.channels))
-        linear = nn.Dense(self.size**2 * self.depth, name=LINEAR)(code)
+        linear = nn.Dense(self.size**2 * self.depth, name=LINEAR)(latent)
         drawn = _pixels(_nothing(4 * self.depth)(x), self.depth)
         return drawn + linear.reshape(drawn.shape) + 0.5
 
@@ -96,7 +96,7 @@ def vae(
     size: int,
     *,
     depth: int = 3,
-    code: int = 32,
+    latent_size: int = 32,
     channels: int = 16,
     layers: int = 4,
     beta: float | jax.Array = 1.0,
@@ -111,7 +111,7 @@ def vae(
     Args:
         size: S, pixels along each side, a multiple of 2^layers and at least twice that.
         depth: C, colours.
-        code: Z, numbers of a code.
+        latent_size: Z, components of a latent.
         channels, layers: of each convolution, and how many.
         beta: weight of the divergence; may be traced.
 
@@ -123,9 +123,9 @@ def vae(
     Source: Kingma and Welling 2014 (arXiv:1312.6114), equation 10; beta: Higgins et al. 2017. Kendall et al. 2018
     (arXiv:1807.00412), section III-C: KL and L2 loss, the decoder mirrors the encoder of four 3x3 layers of 16 channels.
     Differs from the paper: its kernels are 3x3, which XLA takes half a minute to compile on a CPU inside a loop, these 2x2; the
-    linear maps are ours, which it can begin with (`principal`); it states neither beta nor the size of the code.
+    linear maps are ours, which it can begin with (`principal`); it states neither beta nor the size of the latent.
     """
-    _require(depth=depth, code=code, channels=channels, layers=layers)
+    _require(depth=depth, latent_size=latent_size, channels=channels, layers=layers)
     multiple = 2**layers
     if size % multiple or size < 2 * multiple:
         near = max(2, round(size / multiple)) * multiple
@@ -133,13 +133,13 @@ def vae(
             f"size={size}: an autoencoder's images must have a multiple of {multiple} pixels along each side, and at least "
             f"{2 * multiple}: choose for example {near}."
         )
-    encoder, decoder = _Encoder(code, channels, layers), _Decoder(size, depth, channels, layers)
+    encoder, decoder = _Encoder(latent_size, channels, layers), _Decoder(size, depth, channels, layers)
 
     def init(key: Key) -> PyTree:
         encoder_key, decoder_key = jax.random.split(key)
         image = jnp.zeros((size, size, depth), jnp.uint8)
         params: dict[str, Any] = {"encoder": encoder.init(encoder_key, image)}
-        return params | {"decoder": decoder.init(decoder_key, jnp.zeros((code,), jnp.float32))}
+        return params | {"decoder": decoder.init(decoder_key, jnp.zeros((latent_size,), jnp.float32))}
 
     def encode(params: PyTree, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         if images.shape[-3:] != (size, size, depth):
@@ -147,8 +147,8 @@ def vae(
         mean, log_variance = cast(tuple[jax.Array, jax.Array], encoder.apply(params["encoder"], images))
         return mean, log_variance
 
-    def decode(params: PyTree, codes: jax.Array) -> jax.Array:
-        return cast(jax.Array, decoder.apply(params["decoder"], codes))
+    def decode(params: PyTree, latents: jax.Array) -> jax.Array:
+        return cast(jax.Array, decoder.apply(params["decoder"], latents))
 
     def loss(params: PyTree, images: jax.Array, key: Key) -> tuple[jax.Array, Metrics]:
         mean, log_variance = encode(params, images)
@@ -159,9 +159,9 @@ def vae(
         return whole, {"reconstruction": jnp.mean(apart), "divergence": jnp.mean(divergence)}
 
     def begin(params: PyTree, images: jax.Array, key: Key) -> PyTree:
-        return _with_linear(params, *principal(images.reshape(len(images), -1), code, beta * _SIGMA**2, key))
+        return _with_linear(params, *principal(images.reshape(len(images), -1), latent_size, beta * _SIGMA**2, key))
 
-    return VAE(init, encode, decode, begin, loss, size, code)
+    return VAE(init, encode, decode, begin, loss, size, latent_size)
 
 
 def _with_linear(params: PyTree, into: PyTree, back: PyTree, spread: jax.Array) -> PyTree:
@@ -176,8 +176,8 @@ SWEEPS, MORE = 4, 8
 """How often a subspace is multiplied by the covariance, and by how many directions it is larger than asked."""
 
 
-def principal(images: jax.Array, code: int, variance: float | jax.Array, key: Key) -> tuple[PyTree, PyTree, jax.Array]:
-    """The best linear autoencoder of ``images: [N, P]`` uint8: ``(into codes, back, logarithms of the codes' variances)``.
+def principal(images: jax.Array, latent_size: int, variance: float | jax.Array, key: Key) -> tuple[PyTree, PyTree, jax.Array]:
+    """The best linear autoencoder of ``images: [N, P]`` uint8: ``(into latents, back, logarithms of the latents' variances)``.
 
         W = U (L - v)^1/2,   z = L^-1 W^T (x - mean),   variance of z: v / L       U, L: the largest eigenvectors and -values
 
@@ -185,8 +185,8 @@ def principal(images: jax.Array, code: int, variance: float | jax.Array, key: Ke
     random directions.
 
     Args:
-        images, code: as of `vae`.
-        variance: v, of a colour given its code.
+        images, latent_size: as of `vae`.
+        variance: v, of a colour given its latent.
         key: consumed.
 
     Source: Tipping and Bishop 1999, equations 6 to 15 (probabilistic principal components); Lucas et al. 2019
@@ -195,13 +195,13 @@ def principal(images: jax.Array, code: int, variance: float | jax.Array, key: Ke
     x = images.astype(jnp.float32) / 255 - 0.5
     mean = jnp.mean(x, axis=0)
     x = x - mean[None]
-    width = min(code + MORE, *x.shape)
+    width = min(latent_size + MORE, *x.shape)
     basis = jax.random.normal(key, (x.shape[1], width))
     for _ in range(SWEEPS):
         basis, _ = jnp.linalg.qr(x.T @ (x @ basis))
     seen = x @ basis
     values, vectors = jnp.linalg.eigh(seen.T @ seen / x.shape[0])
-    values, vectors = values[::-1][:code], basis @ vectors[:, ::-1][:, :code]
+    values, vectors = values[::-1][:latent_size], basis @ vectors[:, ::-1][:, :latent_size]
     values = jnp.maximum(values, 2 * variance)  # a direction of less is as good as none
     root = jnp.sqrt(values - variance)[None]
     into, back = vectors * root / values[None], (vectors * root).T

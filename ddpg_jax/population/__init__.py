@@ -1,9 +1,9 @@
-"""Many members at once: seeds, and numbers that differ between them, as a leading axis ``M`` of keys, numbers and states.
+"""Many members at once: seeds, and hyperparameters that differ between them, as a leading axis ``M`` of keys, hyperparameters and states.
 
-population = make_population(member)                         # member(numbers) -> Member
-keys, numbers = members(jax.random.split(key, 8), {"tau": [0.005, 0.05]})
-state = jax.jit(population.start)(keys, numbers)             # 16 members, in one program
-state, report = jax.jit(population.chunk, donate_argnums=0)(state, numbers)
+population = make_population(member)                         # member(hyperparameters) -> Member
+keys, hyperparameters = members(jax.random.split(key, 8), {"tau": [0.005, 0.05]})
+state = jax.jit(population.start)(keys, hyperparameters)             # 16 members, in one program
+state, report = jax.jit(population.chunk, donate_argnums=0)(state, hyperparameters)
 """
 
 import time
@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from ddpg_jax import checks, compiling
-from ddpg_jax.learner import Report, TrainState
+from ddpg_jax.learner import TrainState
+from ddpg_jax.reporting import Report
 from ddpg_jax.types import AgentState, Key, PyTree
 
-Numbers = Mapping[str, jax.Array]
+Hyperparameters = Mapping[str, jax.Array]
 """What differs between members, by name: scalars of one member, ``[M]`` of many."""
 
 
@@ -35,51 +36,51 @@ class Member(NamedTuple):
 class Population(NamedTuple):
     """The same of ``M`` members, or of one where the keys are a single key. Jit `chunk` with its state donated."""
 
-    start: Callable[[Key, Numbers], Any]
+    start: Callable[[Key, Hyperparameters], Any]
     """The state is a `TrainState`, or holds more than one (`ddpg_jax.population.evolution`); it has an ``agent``."""
-    chunk: Callable[[Any, Numbers], tuple[Any, Report]]
-    evaluate: Callable[[AgentState, Key, Numbers], jax.Array]
+    chunk: Callable[[Any, Hyperparameters], tuple[Any, Report]]
+    evaluate: Callable[[AgentState, Key, Hyperparameters], jax.Array]
     place: "Place | None" = None
-    """Where keys, numbers and states lie, of one that is spread over devices (`ddpg_jax.sharding.spread`)."""
+    """Where keys, hyperparameters and states lie, of one that is spread over devices (`ddpg_jax.sharding.spread`)."""
 
 
 class Place(NamedTuple):
-    """``state`` and ``members``: shapes, to the same with their shardings; ``put``: keys or numbers, to where they belong."""
+    """``state`` and ``members``: shapes, to the same with their shardings; ``put``: keys or hyperparameters, to where they belong."""
 
     state: Callable[[PyTree], PyTree]
     members: Callable[[PyTree], PyTree]
     put: Callable[[PyTree], PyTree]
 
 
-def make_population(member: Callable[[Numbers], Member], *, many: bool = True) -> Population:
-    """Map a member's functions over keys and numbers.
+def make_population(member: Callable[[Hyperparameters], Member], *, many: bool = True) -> Population:
+    """Map a member's functions over keys and hyperparameters.
 
     Args:
-        member: ``member(numbers)``: the functions of a member with these numbers, which are traced: changing one compiles
+        member: ``member(hyperparameters)``: the functions of a member with these hyperparameters, which are traced: changing one compiles
             nothing anew.
         many: whether there is an axis of members; without it a member runs as it is, bit for bit.
 
     Returns:
-        Functions of keys ``[M]``, numbers ``[M]`` and states whose leaves have a leading axis ``M``.
+        Functions of keys ``[M]``, hyperparameters ``[M]`` and states whose leaves have a leading axis ``M``.
     """
 
-    def start(key: Key, numbers: Numbers) -> TrainState:
-        return member(numbers).start(key)
+    def start(key: Key, hyperparameters: Hyperparameters) -> TrainState:
+        return member(hyperparameters).start(key)
 
-    def chunk(state: TrainState, numbers: Numbers) -> tuple[TrainState, Report]:
-        return member(numbers).chunk(state)
+    def chunk(state: TrainState, hyperparameters: Hyperparameters) -> tuple[TrainState, Report]:
+        return member(hyperparameters).chunk(state)
 
-    def evaluate(agent_state: AgentState, key: Key, numbers: Numbers) -> jax.Array:
-        return member(numbers).evaluate(agent_state, key)
+    def evaluate(agent_state: AgentState, key: Key, hyperparameters: Hyperparameters) -> jax.Array:
+        return member(hyperparameters).evaluate(agent_state, key)
 
     over: Callable = jax.vmap if many else lambda function: function
     return Population(over(start), over(chunk), over(evaluate))
 
 
 def members(keys: Key, values: Mapping[str, Sequence[float]] | None = None) -> tuple[Key, dict[str, jax.Array]]:
-    """Every seed with every row of numbers: ``keys: [S]`` and V values of each name to ``([V * S], {name: [V * S]})``.
+    """Every seed with every row of hyperparameters: ``keys: [S]`` and V values of each name to ``([V * S], {name: [V * S]})``.
 
-    Member ``v * S + s`` has row v of the numbers and key s.
+    Member ``v * S + s`` has row v of the hyperparameters and key s.
 
     Raises:
         ValueError: the names do not all have the same number of values, at least one.
@@ -89,8 +90,8 @@ def members(keys: Key, values: Mapping[str, Sequence[float]] | None = None) -> t
         raise ValueError(f"values={counts}: give equally many values of each number, one for each row of members.")
     checks.between(1, float("inf"), **counts)
     rows = next(iter(counts.values()), 1)
-    numbers = {name: jnp.repeat(jnp.asarray(row, jnp.float32), keys.size) for name, row in (values or {}).items()}
-    return jnp.tile(keys.reshape(-1), rows), numbers
+    hyperparameters = {name: jnp.repeat(jnp.asarray(row, jnp.float32), keys.size) for name, row in (values or {}).items()}
+    return jnp.tile(keys.reshape(-1), rows), hyperparameters
 
 
 class Programs(NamedTuple):
@@ -102,13 +103,13 @@ class Programs(NamedTuple):
     seconds: float
 
 
-def compiled(population: Population, keys: Key, numbers: Numbers) -> Programs:
+def compiled(population: Population, keys: Key, hyperparameters: Hyperparameters) -> Programs:
     """Compile each program once, side by side: XLA works outside Python's lock. `chunk` is given its state."""
     begin = time.perf_counter()
-    state = jax.eval_shape(population.start, keys, numbers)
+    state = jax.eval_shape(population.start, keys, hyperparameters)
     place = population.place
     if place is not None:
-        state, keys, numbers = place.state(state), place.members(keys), place.members(numbers)
+        state, keys, hyperparameters = place.state(state), place.members(keys), place.members(hyperparameters)
     lying = {} if place is None else {"out_shardings": jax.tree.map(lambda x: x.sharding, state)}
     both = {name: (tree, None) for name, tree in lying.items()}
     with ThreadPoolExecutor() as pool:
@@ -116,9 +117,9 @@ def compiled(population: Population, keys: Key, numbers: Numbers) -> Programs:
         def submit(wanted: compiling.Options, function: Callable, *args: Any, **options: Any) -> Future:
             return pool.submit(compiling.jit(function, wanted, **options).lower(*args).compile)
 
-        chunk = submit(compiling.OFTEN, population.chunk, state, numbers, donate_argnums=0, **both)
-        start = submit(compiling.SELDOM, population.start, keys, numbers, **lying)
-        evaluate = submit(compiling.SELDOM, population.evaluate, state.agent, keys, numbers)
+        chunk = submit(compiling.HOT_LOOP_OPTIONS, population.chunk, state, hyperparameters, donate_argnums=0, **both)
+        start = submit(compiling.ONE_OFF_OPTIONS, population.start, keys, hyperparameters, **lying)
+        evaluate = submit(compiling.ONE_OFF_OPTIONS, population.evaluate, state.agent, keys, hyperparameters)
         made = Programs(start.result(), chunk.result(), evaluate.result(), time.perf_counter() - begin)
     if place is None:
         return made
@@ -127,7 +128,7 @@ def compiled(population: Population, keys: Key, numbers: Numbers) -> Programs:
 
 
 class _Placing(NamedTuple):
-    """A compiled program, its keys and numbers (what follows the first ``own`` arguments) given from wherever they lie."""
+    """A compiled program, its keys and hyperparameters (what follows the first ``own`` arguments) given from wherever they lie."""
 
     program: Any
     put: Callable[[PyTree], PyTree]

@@ -1,7 +1,7 @@
-"""Population-based training: between chunks the worst members become copies of the best, with numbers changed a little.
+"""Population-based training: between chunks the worst members become copies of the best, with hyperparameters changed a little.
 
 population = evolving(make_population(member), {"actor_learning_rate": Range(1e-5, 1e-1, log=True)})
-state, report = jax.jit(population.chunk, donate_argnums=0)(state, numbers)     # copied, changed, trained; all on the device
+state, report = jax.jit(population.chunk, donate_argnums=0)(state, hyperparameters)     # copied, changed, trained; all on the device
 """
 
 import dataclasses
@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.learner import Report, TrainState
-from ddpg_jax.population import Numbers, Population
+from ddpg_jax.learner import TrainState
+from ddpg_jax.population import Hyperparameters, Population
+from ddpg_jax.reporting import Report
 from ddpg_jax.types import AgentState, Key, PyTree
 
 EVOLUTION = 0xE701
@@ -31,10 +32,10 @@ class Range(NamedTuple):
 
 @struct.dataclass
 class Evolving:
-    """All ``[M]``: states of ``members``, ``numbers`` they train with, ``fitness`` (-inf: none), ``key`` of their evolution."""
+    """All ``[M]``: states of ``members``, ``hyperparameters`` they train with, ``fitness`` (-inf: none), ``key`` of their evolution."""
 
     members: TrainState
-    numbers: dict[str, jax.Array]
+    hyperparameters: dict[str, jax.Array]
     fitness: jax.Array
     key: Key
 
@@ -61,12 +62,12 @@ def evolving(
     """A population that evolves before each chunk but the first; its state is an `Evolving`.
 
     Truncation selection: each of the ``fraction`` of members with the worst returns takes the whole state, but for its random
-    key, of one drawn from the best ``fraction``, if that one is better, and its numbers, changed. A member's return is the mean
+    key, of one drawn from the best ``fraction``, if that one is better, and its hyperparameters, changed. A member's return is the mean
     over deterministic episodes after a chunk, the same episodes for all; one whose return is NaN is worse than any.
 
     Args:
         population: of many members, on one device or over many (`ddpg_jax.sharding.spread`); its ``evaluate`` measures them.
-        ranges: of the numbers that evolve, all or some of the members'.
+        ranges: of the hyperparameters that evolve, all or some of the members'.
         fraction: of members that may be replaced, at most 0.5; at least one is.
         change: a number on a logarithmic scale is multiplied by 1 + ``change`` or 1 - ``change``, another moves up or down by
             this share of its range.
@@ -74,7 +75,7 @@ def evolving(
         copy_replay: whether a replay is taken with the rest, or a member keeps its own.
 
     Returns:
-        Functions as before. `start` and `chunk` take the members' numbers; those that `start` was given go on in the state, and
+        Functions as before. `start` and `chunk` take the members' hyperparameters; those that `start` was given go on in the state, and
         `chunk` looks at none but these. Its report's metrics have each number, ``return``, and ``parent``: whose state a member
         had at the beginning of the chunk.
 
@@ -82,7 +83,7 @@ def evolving(
         ValueError: a number is out of its range, or a range is none.
 
     Source: Jaderberg et al. 2017 (arXiv:1711.09846): truncation selection of 20 %, factors 1.2 and 0.8. Differs from the paper:
-    numbers on a linear scale are moved, not multiplied, and all are kept in their ranges.
+    hyperparameters on a linear scale are moved, not multiplied, and all are kept in their ranges.
     """
     checks.between(0, 0.5, fraction=fraction)
     checks.between(0, 1, resample=resample, change=change)
@@ -91,25 +92,25 @@ def evolving(
         if each.log:
             checks.positive(**{f"{name}'s low end": each.low})
 
-    def start(keys: Key, numbers: Numbers) -> Evolving:
+    def start(keys: Key, hyperparameters: Hyperparameters) -> Evolving:
         fitness = jnp.full(keys.shape, -jnp.inf, jnp.float32)
         own = jax.vmap(lambda key: jax.random.fold_in(key, EVOLUTION))(keys)
-        return Evolving(population.start(keys, numbers), dict(numbers), fitness, own)
+        return Evolving(population.start(keys, hyperparameters), dict(hyperparameters), fitness, own)
 
-    def chunk(state: Evolving, numbers: Numbers) -> tuple[Evolving, Report]:
-        del numbers  # those of the state are newer
+    def chunk(state: Evolving, hyperparameters: Hyperparameters) -> tuple[Evolving, Report]:
+        del hyperparameters  # those of the state are newer
         select_keys, change_keys, play_keys, keys = jax.vmap(lambda key: jax.random.split(key, 4))(state.key).T
         replaced, parents = _selected(state.fitness, fraction, select_keys)
         members = _copied(state.members, replaced, parents[replaced], copy_replay)
-        taken = {name: value[parents] for name, value in state.numbers.items()}
+        taken = {name: value[parents] for name, value in state.hyperparameters.items()}
         own, changed = parents == jnp.arange(parents.size), _changed(taken, ranges, change, resample, change_keys)
-        numbers = {name: jnp.where(own, value, changed[name]) for name, value in state.numbers.items()}
-        members, report = population.chunk(members, numbers)
+        hyperparameters = {name: jnp.where(own, value, changed[name]) for name, value in state.hyperparameters.items()}
+        members, report = population.chunk(members, hyperparameters)
         same = jnp.broadcast_to(play_keys[0], parents.shape)
-        returns = jnp.mean(population.evaluate(members.agent, same, numbers), axis=1)
+        returns = jnp.mean(population.evaluate(members.agent, same, hyperparameters), axis=1)
         fitness = jnp.where(jnp.isfinite(returns), returns, -jnp.inf)
-        metrics = report.metrics | numbers | {"return": returns, "parent": parents}
-        return Evolving(members, numbers, fitness, keys), dataclasses.replace(report, metrics=metrics)
+        metrics = report.metrics | hyperparameters | {"return": returns, "parent": parents}
+        return Evolving(members, hyperparameters, fitness, keys), dataclasses.replace(report, metrics=metrics)
 
     return population._replace(start=start, chunk=chunk)
 
@@ -135,8 +136,10 @@ def _copied(members: TrainState, replaced: jax.Array, parents: jax.Array, copy_r
     return dataclasses.replace(jax.lax.fori_loop(0, replaced.size, one, moved), **kept)
 
 
-def _changed(numbers: Numbers, ranges: Mapping[str, Range], change: float, resample: float, keys: Key) -> Numbers:
-    """Every member's numbers, those with a range moved or drawn anew."""
+def _changed(
+    hyperparameters: Hyperparameters, ranges: Mapping[str, Range], change: float, resample: float, keys: Key
+) -> Hyperparameters:
+    """Every member's hyperparameters, those with a range moved or drawn anew."""
 
     def one(value: jax.Array, within: Range, index: int) -> jax.Array:
         low, high, log = within
@@ -146,4 +149,7 @@ def _changed(numbers: Numbers, ranges: Mapping[str, Range], change: float, resam
         drawn = low * jnp.float32(high / low) ** place if log else low + (high - low) * place
         return jnp.clip(jnp.where(anew < resample, drawn, moved), low, high)
 
-    return {**numbers, **{name: one(numbers[name], ranges[name], index) for index, name in enumerate(sorted(ranges))}}
+    return {
+        **hyperparameters,
+        **{name: one(hyperparameters[name], ranges[name], index) for index, name in enumerate(sorted(ranges))},
+    }

@@ -32,7 +32,7 @@ class Row:
 
 
 @struct.dataclass
-class Seen:
+class RecentFrames:
     """Frames that each environment showed in its last transitions: fingerprints ``[E, K, 2]``, slots and numbers ``[E, K]``."""
 
     fingerprint: jax.Array
@@ -49,7 +49,7 @@ class FramesState:
     frames: jax.Array
     head: jax.Array
     written: jax.Array
-    seen: Seen
+    seen: RecentFrames
     images: Images = struct.field(pytree_node=False)
 
     @property
@@ -163,9 +163,9 @@ def _whole(state: FramesState, row: Row) -> PyTree:
     return dataclasses.replace(kept, observation=stacked(kept.observation), next_observation=stacked(kept.next_observation))
 
 
-def _nothing_seen(*shape: int) -> Seen:
+def _nothing_seen(*shape: int) -> RecentFrames:
     long_ago = jnp.full(shape, 2**31, jnp.uint32)
-    return Seen(fingerprint=jnp.zeros((*shape, 2), jnp.uint32), slot=jnp.zeros(shape, jnp.int32), number=long_ago)
+    return RecentFrames(fingerprint=jnp.zeros((*shape, 2), jnp.uint32), slot=jnp.zeros(shape, jnp.int32), number=long_ago)
 
 
 def _images(observation: PyTree, stack: int) -> Images:
@@ -233,7 +233,7 @@ def _fingerprint(shown: jax.Array) -> jax.Array:
     return jnp.stack([jnp.sum(first, axis=-1, dtype=jnp.uint32), jnp.sum(second, axis=-1, dtype=jnp.uint32)], axis=-1)
 
 
-def _found(state: FramesState, fingerprint: jax.Array, wanted: jax.Array, recent: int) -> tuple[Seen, jax.Array]:
+def _found(state: FramesState, fingerprint: jax.Array, wanted: jax.Array, recent: int) -> tuple[RecentFrames, jax.Array]:
     """Where frames ``[E, 2 S]`` lie, or will, and which of them are new."""
     room = state.frames.shape[0]
     alike = lambda a, b: jnp.all(a[:, :, None] == b[:, None], axis=-1)
@@ -249,4 +249,4 @@ def _found(state: FramesState, fingerprint: jax.Array, wanted: jax.Array, recent
 
     slot = where(state.seen.slot, (state.head + order - 1) % room)
     number = where(state.seen.number, state.written + order.astype(jnp.uint32))
-    return Seen(fingerprint=fingerprint, slot=slot, number=number), new
+    return RecentFrames(fingerprint=fingerprint, slot=slot, number=number), new

@@ -40,12 +40,12 @@ def prioritised(
 ) -> Replay:
     """A ring of the last ``capacity`` transitions, sampled in proportion to priorities.
 
-        p_i  = |td_error_i| + epsilon                   new transitions: the largest p so far, at first 1
+        p_i  = |priority_i| + epsilon                   new transitions: the largest p so far, at first 1
         P(i) = p_i^alpha / sum_k p_k^alpha              one sample from each of B segments of equal probability,
                                                         handed out in random order
         w_i  = (N P(i))^-beta / max_j w_j               N: rows with data; the maximum is over the batch
 
-    ``sample`` hands out a `ddpg_jax.types.Sample`, ``update(state, rows, td_error)`` takes the errors back. A row that was
+    ``sample`` hands out a `ddpg_jax.types.Sample`, ``update(state, rows, priority)`` takes priorities back. A row that was
     never written, and a row of priority zero, is never handed out: sums are kept in float32 and may round, but a child is
     only ever chosen where its own sum is positive. Every parent is the fresh sum of its children, so errors do not pile up.
     Nor do they with the capacity: each level draws anew within its node, so a child's share is right to about 1e-6 of the
@@ -56,7 +56,7 @@ def prioritised(
         priority_exponent: alpha in [0, 1]; 0 is uniform.
         importance_exponent: beta in [0, 1], or a schedule ``samples -> beta`` of the number of batches sampled so far
             (``optax.linear_schedule(0.4, 1.0, updates)``).
-        epsilon: at least 0; with 0 a row whose error is 0 is not sampled again.
+        epsilon: at least 0; with 0 a row whose priority is 0 is not sampled again.
         axis_name: of a mesh axis over which this is one ring of more: ``w`` is then of the batch of all of them.
 
     Raises:
@@ -97,8 +97,8 @@ def prioritised(
         weight = _weights(priorities, jnp.sum(state.levels[-1]), exponent(state.samples), axis_name)
         return Sample(batch=ring.get(state.ring, rows), weight=weight, rows=rows)
 
-    def update(state: PrioritisedState, rows: jax.Array, td_error: jax.Array) -> PrioritisedState:
-        priorities = (jnp.abs(td_error) + epsilon) ** priority_exponent
+    def update(state: PrioritisedState, rows: jax.Array, priority: jax.Array) -> PrioritisedState:
+        priorities = (jnp.abs(priority) + epsilon) ** priority_exponent
         maximum = jnp.maximum(state.maximum, jnp.max(priorities))
         levels = _write(state.levels, rows, priorities)
         return dataclasses.replace(state, levels=levels, maximum=maximum, samples=state.samples + 1)

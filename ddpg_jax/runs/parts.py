@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 
 from ddpg_jax import learner
+from ddpg_jax.environment import Environment
 from ddpg_jax.runs import limit
 from ddpg_jax.runs.timing import Part, filled, repeated, transitions
-from ddpg_jax.types import Agent, Environment, Key, PyTree, Replay, Transition
+from ddpg_jax.types import Agent, Key, PyTree, Replay, Transition
 
 
 def stepping(env: Environment) -> Part:
@@ -27,7 +28,7 @@ def stepping(env: Environment) -> Part:
 
 def kept(agent: Agent, like: Transition) -> Transition:
     """What the agent wants to be stored of a transition, in shapes."""
-    stored = lambda key: learner.kept(
+    stored = lambda key: learner.to_replay(
         agent, agent.init(key, *_example(like)), jax.tree.map(_zeros, like)
     )
     return jax.eval_shape(stored, jax.random.key(0))
@@ -73,7 +74,7 @@ def updating(agent: Agent, replay: Replay, like: Transition) -> Part:
 
     def step(state: PyTree, key: Key) -> tuple[PyTree, PyTree]:
         agent_state, (batch, *weight) = state
-        agent_state, metrics = agent.update(agent_state, batch, key, *weight)
+        agent_state, _, metrics = agent.update(agent_state, batch, key, *weight)
         return (agent_state, state[1]), metrics
 
     return init, step

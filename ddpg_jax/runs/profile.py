@@ -17,13 +17,13 @@ import jax
 import numpy as np
 
 from ddpg_jax import envs
+from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.envs.pixels import seen_options
 from ddpg_jax.population import Programs
 from ddpg_jax.runs import parts, timing
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.folder import files, versions
 from ddpg_jax.runs.programs import setup
-from ddpg_jax.types import HostEnvironment
 
 TRACED = 2
 """Chunks in the trace, the first ones; fewer where none would be left that are not slowed down by

@@ -16,13 +16,14 @@ from typing import Any
 import jax
 
 from ddpg_jax import checks
+from ddpg_jax.environment import Environment, Renderer, SingleEnvironment
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.lane import road as roads
 from ddpg_jax.envs.lane.camera import draw, picture, scene
 from ddpg_jax.envs.lane.car import TIME_STEP, set_points
 from ddpg_jax.envs.lane.road import LANE_WIDTH, RMS_CURVATURE
 from ddpg_jax.envs.lane.state import LaneState, begin, driven, features, is_off, speed, torcs, vehicle
-from ddpg_jax.types import Environment, Key, Single, View
+from ddpg_jax.types import Key
 
 SHARPEST, NARROWEST, WIDEST = 0.05, 2.0, 10.0
 SIZE, SMALLEST, LARGEST = 64, 8, 512
@@ -49,8 +50,8 @@ def make(num_envs: int, *, time_limit: int = 1_200, observation: str = "features
     """
     single = make_single(observation=observation, **options)
     fresh = None if observation == "features" else max(1, num_envs // EACH_START)
-    view = View(draw, fps=1 / TIME_STEP)
-    return batch(single, num_envs, time_limit, fresh_per_step=fresh, native_action=set_points, view=view)
+    renderer = Renderer(draw, fps=1 / TIME_STEP)
+    return batch(single, num_envs, time_limit, fresh_per_step=fresh, native_action=set_points, renderer=renderer)
 
 
 def make_single(
@@ -60,7 +61,7 @@ def make_single(
     reward: str = "speed",
     curvature: float = RMS_CURVATURE,
     lane_width: Any = LANE_WIDTH,
-) -> Single:
+) -> SingleEnvironment:
     """One car on one road.
 
     Args:
@@ -86,7 +87,7 @@ def make_single(
         state = driven(state, action)
         return state, shown(state), rewarded(state), is_off(state)
 
-    return Single(reset, step, action_size=2, scene=scene)
+    return SingleEnvironment(reset, step, action_size=2, scene=scene)
 
 
 def shows(observation: str = "features", camera_size: int = SIZE) -> Shown:

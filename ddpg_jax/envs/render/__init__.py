@@ -4,7 +4,7 @@
         spheres(center=jnp.array([[0.0, 0.0, 0.5]]), radius=jnp.array([0.5]), color=jnp.array([[0.8, 0.4, 0.2]]))))
     picture = render(scene, 64, 64)          # [64, 64, 3] uint8; under jit and vmap as any function of arrays
 
-A `ddpg_jax.types.Single` whose ``scene(state)`` returns a `Scene` can be seen: by `ddpg_jax.envs.pixels`, and in
+A `ddpg_jax.environment.SingleEnvironment` whose ``scene(state)`` returns a `Scene` can be seen: by `ddpg_jax.envs.pixels`, and in
 ``ddpg-jax render``.
 """
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from ddpg_jax.learner import Report
+    from ddpg_jax.reporting import Report
     from ddpg_jax.runs.config.run_config import Config
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from ddpg_jax.environment import Environment
     from ddpg_jax.runs.options.hyperparameters import Hyperparameters
     from ddpg_jax.runs.tasks import Task
-    from ddpg_jax.types import Agent, AgentState, Behaviour, Environment, Replay, Window
+    from ddpg_jax.types import Agent, AgentState, Behaviour, Replay, Window
 
 
 class Components(NamedTuple):

@@ -15,8 +15,9 @@ from ddpg_jax.runs.options.hyperparameters import Hyperparameters
 from ddpg_jax.runs.options.preset import Components
 
 if TYPE_CHECKING:
+    from ddpg_jax.environment import Environment
     from ddpg_jax.networks import Actor, Critic
-    from ddpg_jax.types import Agent, Behaviour, Environment, Network, Replay
+    from ddpg_jax.types import Agent, Behaviour, Network, Replay
 
 
 def actor(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Network:

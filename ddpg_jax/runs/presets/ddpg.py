@@ -12,7 +12,8 @@ from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
 if TYPE_CHECKING:
-    from ddpg_jax.types import Agent, Environment, Network
+    from ddpg_jax.environment import Environment
+    from ddpg_jax.types import Agent, Network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,8 @@ from ddpg_jax.runs.presets import components, ddpg
 if TYPE_CHECKING:
     import jax
 
-    from ddpg_jax.types import Agent, Environment, Noise
+    from ddpg_jax.environment import Environment
+    from ddpg_jax.types import Agent, Noise
 
 PAPER_BOUND = 3e-4
 
@@ -106,9 +107,11 @@ def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Components:
         dtype,
     )
     encoder, trunk = networks.Features(convolutions), networks.Trunk(hyperparameters.trunk, dtype)
-    actor = networks.Seen(trunk, components.actor_head(hyperparameters, env, final_bound=None))
+    actor = networks.WithEncoder(
+        trunk, components.actor_head(hyperparameters, env, final_bound=None)
+    )
     critic = components.critic_head(hyperparameters, final_bound=None)
-    critics = networks.Seen(trunk, networks.Several(critic))
+    critics = networks.WithEncoder(trunk, networks.VmappedHead(critic))
 
     def learning(step: jax.Array) -> Agent:
         return ddpg_jax.agents.drq_v2(
@@ -154,7 +157,7 @@ def paper(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Compon
     """Convolutions of the actor's own and of the critic's own; the action joins at Q's first dense
     layer."""
     networks = ddpg_jax.networks
-    seen = lambda head: networks.Seen(
+    seen = lambda head: networks.WithEncoder(
         networks.Features(
             functools.partial(networks.Conv, dtype=components.dtype(hyperparameters))
         ),

@@ -17,8 +17,9 @@ from ddpg_jax.runs.presets import components, ddpg
 if TYPE_CHECKING:
     import jax
 
+    from ddpg_jax.environment import Environment
     from ddpg_jax.networks import VAE
-    from ddpg_jax.types import AgentState, Environment, PyTree
+    from ddpg_jax.types import AgentState, PyTree
 
 SLOT = "autoencoder"
 SHOWN = 12
@@ -101,7 +102,7 @@ class DriveHyperparameters(ddpg.DDPGHyperparameters):
 
 def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Components:
     """DDPG that sees codes, with Ornstein-Uhlenbeck noise that halves again and again."""
-    from ddpg_jax.types import HostEnvironment
+    from ddpg_jax.environment import HostEnvironment
 
     components.require_whole(
         hyperparameters,
@@ -119,7 +120,9 @@ def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Componen
         components.critic_head(hyperparameters),
     )
     encode = lambda params, images: made.encode(params, images)[0]
-    agent = ddpg_jax.agents.coded(agent, encode, fit(hyperparameters, env, made), slot=SLOT)
+    agent = ddpg_jax.agents.encode_observations(
+        agent, encode, fit(hyperparameters, env, made), slot=SLOT
+    )
     falling = lambda step: (
         hyperparameters.stddev
         * 0.5
@@ -154,7 +157,7 @@ def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
     return made(
         size,
         depth=depth,
-        code=hyperparameters.latent_size,
+        latent_size=hyperparameters.latent_size,
         channels=hyperparameters.channels,
         layers=hyperparameters.layers,
         beta=hyperparameters.beta,

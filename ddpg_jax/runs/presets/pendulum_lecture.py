@@ -16,7 +16,8 @@ from ddpg_jax.runs.presets import components, ddpg
 if TYPE_CHECKING:
     import jax
 
-    from ddpg_jax.types import Environment, PyTree, TimeStep
+    from ddpg_jax.environment import Environment, TimeStep
+    from ddpg_jax.types import PyTree
 
 
 def compose(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Components:

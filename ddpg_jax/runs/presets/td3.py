@@ -14,7 +14,7 @@ from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
 if TYPE_CHECKING:
-    from ddpg_jax.types import Environment
+    from ddpg_jax.environment import Environment
 
 
 @dataclass(frozen=True, kw_only=True)

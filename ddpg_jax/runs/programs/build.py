@@ -10,8 +10,16 @@ from typing import Any, NamedTuple
 import jax
 
 from ddpg_jax import envs, host, rollout, sharding, train
+from ddpg_jax.environment import Environment
 from ddpg_jax.learner import TrainState
-from ddpg_jax.population import Member, Numbers, Population, Programs, compiled, make_population
+from ddpg_jax.population import (
+    Hyperparameters,
+    Member,
+    Population,
+    Programs,
+    compiled,
+    make_population,
+)
 from ddpg_jax.population.evolution import Range, evolving
 from ddpg_jax.runs.config import mesh as runs_mesh
 from ddpg_jax.runs.config import population as runs_population
@@ -20,7 +28,7 @@ from ddpg_jax.runs.presets import Components
 from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.programs.evaluation import BEGINNING, evaluation_keys, evaluator, host_seed
 from ddpg_jax.runs.programs.setup import compose, environment, member_hyperparameters, member_keys
-from ddpg_jax.types import Agent, Environment, PyTree, strong
+from ddpg_jax.types import Agent, PyTree, strong
 
 
 class Built(NamedTuple):
@@ -89,7 +97,7 @@ def _evolving(config: Config, population: Population) -> Population:
     return evolving(population, ranges, **options)
 
 
-def member_of(config: Config) -> Callable[[Numbers], Member]:
+def member_of(config: Config) -> Callable[[Hyperparameters], Member]:
     """``member(hyperparameters)``: what one seed of this run does, with some of its
     hyper-parameters replaced by traced ones; one of its shards, where the run's mesh has more of
     each."""
@@ -98,7 +106,7 @@ def member_of(config: Config) -> Callable[[Numbers], Member]:
     played = environment(config, -(-config.evaluation_episodes // shards))
     assert isinstance(played, Environment)
 
-    def member(hyperparameters: Numbers) -> Member:
+    def member(hyperparameters: Hyperparameters) -> Member:
         parts = compose(config, env, shards, **hyperparameters)
         trainer = _make_train(train.make_train, config, parts, env, shards)
         start = lambda key: trainer.warm_up(trainer.init(key))
@@ -132,7 +140,7 @@ def _build_on_host(config: Config, stopped: Callable[[], bool]) -> Built:
     trainer = _make_train(functools.partial(host.make_train, stopped=stopped), config, parts, env)
     init = jax.jit(lambda key: strong(trainer.init(key)))
 
-    def start(key: jax.Array, hyperparameters: Numbers) -> TrainState:
+    def start(key: jax.Array, hyperparameters: Hyperparameters) -> TrainState:
         trainer.begin(host_seed(evaluation_keys(config, BEGINNING, 0)))
         return trainer.warm_up(init(key))
 

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 
 from ddpg_jax import checks, envs
+from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.presets import PRESETS
-from ddpg_jax.types import Environment, HostEnvironment, PyTree
+from ddpg_jax.types import PyTree
 
 if TYPE_CHECKING:
     from ddpg_jax.runs.presets import Preset

@@ -9,13 +9,14 @@ import jax
 import numpy as np
 
 from ddpg_jax import compiling, host, rollout
+from ddpg_jax.environment import Environment
 from ddpg_jax.population import Programs
 from ddpg_jax.runs import layout
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.programs.setup import environment, member_hyperparameters, member_keys
-from ddpg_jax.types import Agent, AgentState, Environment
+from ddpg_jax.types import Agent, AgentState
 
 FINAL_EPISODES = 100
 # Streams of evaluation keys, folded into a member's seed.
@@ -45,7 +46,9 @@ def evaluator(
             ]
         )
         evaluate = rollout.make_evaluate(agent, env)
-        return compiling.jit(jax.vmap(evaluate) if config.seeds > 1 else evaluate, compiling.SELDOM)
+        return compiling.jit(
+            jax.vmap(evaluate) if config.seeds > 1 else evaluate, compiling.ONE_OFF_OPTIONS
+        )
     play = host.make_evaluate(agent, env, stopped=stopped)
     return lambda agent_state, key: play(agent_state, host_seed(key))
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.runs.options.validation import RunError
-from ddpg_jax.types import Environment, HostEnvironment, PyTree
+from ddpg_jax.types import PyTree
 
 if TYPE_CHECKING:
     from ddpg_jax.runs.config.run_config import Config

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from ddpg_jax import envs, sharding
+from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.runs import hosts
 from ddpg_jax.runs.config import mesh
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.presets import Components
 from ddpg_jax.runs.programs import compatibility
-from ddpg_jax.types import Environment, HostEnvironment
 
 
 def environment(config: Config, num_envs: int) -> Environment | HostEnvironment:

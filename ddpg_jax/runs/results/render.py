@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from ddpg_jax import rollout
+from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.envs import gymnasium
 from ddpg_jax.envs.render import film
 from ddpg_jax.runs.folder import output_path
@@ -19,7 +20,6 @@ from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.programs.setup import environment
 from ddpg_jax.runs.results import video
 from ddpg_jax.runs.results.policy import member_state, restored
-from ddpg_jax.types import Environment, HostEnvironment
 
 MOST_FRAMES = 10_000
 """Of a film."""
@@ -58,9 +58,11 @@ def render(
         act = lambda observation: np.asarray(compiled(agent_state, observation))
         frames, fps = _drawn(lambda: gymnasium.film(name, act, steps, seed, **config.env_options))
         return video.write(frames, path.with_name(f"{path.name}.{form or 'gif'}"), fps)
-    form = form or ("gif" if env.view.viewer is None else "html")
+    form = form or ("gif" if env.renderer.viewer is None else "html")
     own = _by_scene(env)
-    look: Callable[[Any], Any] | None = env.view.viewer if form == "html" else env.view.draw or own
+    look: Callable[[Any], Any] | None = (
+        env.renderer.viewer if form == "html" else env.renderer.draw or own
+    )
     if look is None:
         raise ValueError(f"{config.env} cannot be drawn as {form}.")
     trajectory = rollout.make_trajectory(agent, env, steps or env.time_limit)
@@ -73,7 +75,7 @@ def render(
     )
     path = path.with_name(f"{path.name}.{form}")
     if form != "html":
-        return video.write(picture, path, env.view.fps)
+        return video.write(picture, path, env.renderer.fps)
     write(path, picture)
     return str(path)
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ddpg_jax.environment import Environment
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.folder.files import write
 from ddpg_jax.runs.folder.metrics import curve
@@ -17,7 +18,7 @@ from ddpg_jax.runs.programs.evaluation import LATER
 from ddpg_jax.runs.programs.setup import environment
 from ddpg_jax.runs.results.plots import plot
 from ddpg_jax.runs.results.policy import member_state
-from ddpg_jax.types import AgentState, Environment
+from ddpg_jax.types import AgentState
 
 LARGER = 4
 """Pixels that a pixel of an agent's image takes on each side."""

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ddpg_jax.health import NEVER
 from ddpg_jax.host import Stopped
-from ddpg_jax.learner import Report
 from ddpg_jax.population import Programs
+from ddpg_jax.reporting import NEVER, Report
 from ddpg_jax.runs import hosts, layout
 from ddpg_jax.runs.config import mesh
 from ddpg_jax.runs.config.run_config import Config
