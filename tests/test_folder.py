@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpg_jax import reporting, rollout
+from ddpg_jax import reporting
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.folder import lock, output_path
 from ddpg_jax.runs.folder.files import write_json
