@@ -249,7 +249,7 @@ def test_an_evaluation_that_never_holds_out_comes_to_an_end():
     with pytest.raises(
         RunError, match="a return of an evaluation is not a number: the simulation broke down"
     ):
-        evaluation.held_out(np.asarray(values), make_config("pendulum"))
+        evaluation.require_finite_returns(np.asarray(values), make_config("pendulum"))
 
 
 def test_the_check_sees_what_is_wrong_with_validity():

@@ -1097,7 +1097,7 @@ def test_plot_refuses_what_is_no_picture(trained):
 def test_where_no_file_can_be_made(trained, monkeypatch, command, place):
     from ddpg_jax.runs.results import policy
 
-    monkeypatch.setattr(policy, "restored", lambda folder: pytest.fail("it was restored"))
+    monkeypatch.setattr(policy, "restore_policy", lambda folder: pytest.fail("it was restored"))
     Path("folder").mkdir()
     Path("folder.gif").mkdir()
     Path("file").touch()
@@ -1137,7 +1137,7 @@ def test_films_have_an_end(trained, value):
 def test_sizes_of_other_commands(trained, monkeypatch, arguments, part):
     from ddpg_jax.runs.programs import memory
 
-    monkeypatch.setattr(memory, "_of_host", lambda: 10**7)
+    monkeypatch.setattr(memory, "_host_bytes", lambda: 10**7)
     if arguments[0] == "evaluate":
         arguments = ["evaluate", trained[0], *arguments[1:]]
     refused(invoke(*arguments), part)

@@ -196,7 +196,7 @@ def check_runs():
         assert fewer.config.mesh == load_config(broken).mesh == "members=1,data=2"
         assert fewer.metrics[-1]["env_steps"] == 40 + 40 * 4
         # Played on one device.
-        _, _, steps, agent_state = policy.restored(broken)
+        _, _, steps, agent_state = policy.restore_policy(broken)
         assert steps == 200
         np.testing.assert_array_equal(agent_state.step, fewer.agent_state.step)
         assert len(evaluate.evaluate(broken, 3, 0)["returns"]) == 1

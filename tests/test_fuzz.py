@@ -118,7 +118,7 @@ def test_sizes_beyond_the_machine(options, what, lower, tmp_path, monkeypatch):
     from ddpg_jax.runs.programs import memory
     from ddpg_jax.runs.training import loop
 
-    monkeypatch.setattr(memory, "_of_host", lambda: 10**9)
+    monkeypatch.setattr(memory, "_host_bytes", lambda: 10**9)
     monkeypatch.setattr(loop, "compile_programs", lambda *arguments: pytest.fail("it was compiled"))
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(commands.main, ["train", *options.split()])

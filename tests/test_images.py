@@ -360,12 +360,12 @@ def test_a_drive_keeps_codes_and_shows_what_they_say(run):
     own, run = run
     if own["preset"] != "drive":
         pytest.skip("another preset")
-    state = build.shapes(run.config)
+    state = build.state_shapes(run.config)
     assert {name: x.shape for name, x in state.replay.ring.rows.items()} == {
         "float32": (120, 2 * (3 + 3) + 1 + 2)
     }
     drawn = imread(run.folder / "reconstructions.png")
-    assert drawn.shape[:2] == (4 * 2 * SIZE, 4 * kendall_driving.SHOWN * SIZE)
+    assert drawn.shape[:2] == (4 * 2 * SIZE, 4 * kendall_driving.NUM_SHOWN * SIZE)
     seen, again = drawn[: 4 * SIZE], drawn[4 * SIZE :]
     assert set(np.unique(seen)) >= {0.0, 1.0}, "the dot"
     assert not np.array_equal(seen, again)

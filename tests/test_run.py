@@ -242,7 +242,7 @@ def test_final_returns_are_of_100_fresh_episodes(finished, seeds):
     assert returns.shape == (seeds, 100)
     np.testing.assert_allclose(done.summary["final_returns"], returns.mean(axis=1), rtol=1e-6)
     np.testing.assert_allclose(done.summary["final_return_std"], returns.std(axis=1), rtol=1e-6)
-    keys = evaluation.evaluation_keys(done.config, evaluation.DURING, TOTAL)
+    keys = evaluation.evaluation_keys(done.config, evaluation.TRAINING_STREAM, TOTAL)
     during = np.asarray(compiled.evaluate(agent_state, keys, {})).reshape(seeds, -1)
     np.testing.assert_allclose(during.mean(axis=1), done.told[-1]["evaluation_return"], rtol=1e-6)
     for member in range(seeds):
@@ -259,7 +259,7 @@ def test_the_newest_checkpoints_are_kept(finished):
 
 def test_evaluation_draws_fresh_starts_each_time(finished):
     key = lambda steps: jax.random.key_data(
-        evaluation.evaluation_keys(finished().config, evaluation.DURING, steps)
+        evaluation.evaluation_keys(finished().config, evaluation.TRAINING_STREAM, steps)
     )
     assert not np.array_equal(key(300), key(400))
 
@@ -667,10 +667,12 @@ def test_a_warm_up_that_is_not_finite_ends_the_run_before_it_learns(tmp_path):
 
 def test_the_environments_of_an_evaluation_are_weighed_for_all_seeds(monkeypatch):
     weighed = []
-    monkeypatch.setattr(build.fits, "require_memory", lambda parts: weighed.append(parts[0].needed))
+    monkeypatch.setattr(
+        build.memory, "require_memory", lambda parts: weighed.append(parts[0].needed)
+    )
     for seeds in (1, 3):
         config = make_config("pendulum", seeds=seeds)
-        evaluation.evaluator(config, None, 4)
+        evaluation.make_evaluator(config, None, 4)
     # Of each pendulum angle, speed, torque, steps and 3 numbers observed, and one number for all,
     # of 4 bytes each.
     assert weighed == [4 * (4 * 7 + 1), 3 * 4 * (4 * 7 + 1)]

@@ -226,13 +226,13 @@ def test_the_floats_of_every_preset_may_be_traced(preset):
         ("log:1e-4:1e-2:3", float, [1e-4, 1e-3, 1e-2]),
         ("uniform:0:1:3", float, [0.0, 0.5, 1.0]),
         ("uniform:1:3:9", int, [1, 2, 3]),
-        ("log:1e-4:1e-2", float, search_space.Range(1e-4, 1e-2, True, False)),
-        ("uniform:1:4", int, search_space.Range(1, 4, False, True)),
+        ("log:1e-4:1e-2", float, search_space.SearchRange(1e-4, 1e-2, True, False)),
+        ("uniform:1:4", int, search_space.SearchRange(1, 4, False, True)),
     ],
 )
 def test_what_a_number_goes_through(given, kind, found):
-    made = search_space.parsed("tau", given, kind)
-    if isinstance(found, search_space.Range):
+    made = search_space.parse_values("tau", given, kind)
+    if isinstance(found, search_space.SearchRange):
         assert made == found
     elif kind is float:
         np.testing.assert_allclose(made, found, rtol=1e-12)
@@ -356,7 +356,7 @@ def swept(tmp_path_factory):
             counts[about["fun_name"]] += 1
 
     one = make_config("pendulum", **SHORT)
-    needed = sum(part.needed for part in plan.fits.parts_of(one, build.build(one).state))
+    needed = sum(part.needed for part in plan.runs_memory.all_parts(one, build.build(one).state))
     jax.monitoring.register_event_duration_secs_listener(count)
     try:
         values = {"tau": [0.005, 0.05], "critic_learning_rate": [1e-3, 3e38]}
@@ -437,7 +437,7 @@ def test_a_member_of_a_sweep_is_found(swept, tmp_path):
 
 def test_a_table_and_pictures_of_a_sweep(swept, capsys):
     made, _ = swept
-    table.show(made.members)
+    table.print_table(made.members)
     lines = capsys.readouterr().out.splitlines()
     assert "8 members, 4 settings" in lines[0]
     first = next(line for line in lines if f"{np.mean(made.settings[0]['returns']):,.1f}" in line)
@@ -581,9 +581,9 @@ def test_the_command_refuses_in_a_sentence(words, message):
 
 
 def test_a_damaged_plan_is_said(tmp_path):
-    (tmp_path / sweep_results.NAME).write_text('{"env": "pendulum"}')
+    (tmp_path / sweep_results.PLAN_FILE).write_text('{"env": "pendulum"}')
     with pytest.raises(ValueError, match=r"sweep\.json is damaged"):
-        sweep_results.read(tmp_path)
+        sweep_results.read_plan(tmp_path)
 
 
 def test_a_run_is_not_begun_in_a_sweep(swept):

@@ -104,7 +104,7 @@ def train(
         if run_dir is not None:
             folder = Path(run_dir)
         else:
-            folder, made = lock.make_new(_name(config))
+            folder, made = lock.make_new_folder(_name(config))
             stack.callback(lock.remove_empty, made)  # of a run that is refused
         shown: Any = {"say": lambda text: None}
         if progress:
@@ -197,9 +197,9 @@ def _configured(
 
 
 def _result(config: Config, folder: Path, finished: Finished) -> Result:
-    from ddpg_jax.runs.folder.metrics import curve, read_metrics
+    from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
 
-    steps, returns = curve(folder)
+    steps, returns = read_curve(folder)
     return Result(
         folder=folder,
         config=config,

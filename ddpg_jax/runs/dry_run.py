@@ -13,9 +13,9 @@ from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.options.run_options import ANY_DEVICE
 from ddpg_jax.runs.programs import memory as runs_memory
 from ddpg_jax.runs.programs.build import Built, build, compile_programs
-from ddpg_jax.runs.programs.compiled_memory import parts
-from ddpg_jax.runs.programs.memory import Part
-from ddpg_jax.runs.programs.setup import on_devices
+from ddpg_jax.runs.programs.compiled_memory import measured_parts
+from ddpg_jax.runs.programs.memory import MemoryPart
+from ddpg_jax.runs.programs.setup import with_chosen_mesh
 
 
 def plan(config: Config) -> str:
@@ -26,13 +26,13 @@ def plan(config: Config) -> str:
     """
     here = config.device_kind in (ANY_DEVICE, jax.default_backend())
     places: list[str] = []
-    config = on_devices(config, places.append, False) if here else config
+    config = with_chosen_mesh(config, places.append, False) if here else config
     built = build(config) if here else build_elsewhere(config)
-    found = parts(config, built, compile_programs(built, config) if here else None)
+    found = measured_parts(config, built, compile_programs(built, config) if here else None)
     where = jax.default_backend() if here else config.device_kind
     console = Console(file=io.StringIO(), width=100, highlight=False, emoji=False)
-    console.print("\n".join([summary(config, where), *places]), markup=False, soft_wrap=True)
-    console.print(table(found, where, runs_memory.budgets(found) if here else []))
+    console.print("\n".join([describe_run(config, where), *places]), markup=False, soft_wrap=True)
+    console.print(memory_table(found, where, runs_memory.budgets(found) if here else []))
     if not here:
         console.print(
             f"Of what the programs need besides, this is the least; a {where} would say more.",
@@ -50,7 +50,7 @@ def build_elsewhere(config: Config) -> Built:
     return build(config, weigh=lambda parts: None)
 
 
-def summary(config: Config, where: str) -> str:
+def describe_run(config: Config, where: str) -> str:
     """The sizes of a run."""
     hyperparameters = config.hyperparameters
     lines = [
@@ -62,7 +62,9 @@ def summary(config: Config, where: str) -> str:
     return "\n".join(filter(None, lines))
 
 
-def table(found: list[Part], where: str, budgets: list[tuple[str, int, list[Part]]]) -> Table:
+def memory_table(
+    found: list[MemoryPart], where: str, budgets: list[tuple[str, int, list[MemoryPart]]]
+) -> Table:
     """The parts with their bytes on each device and on the host, which are one on a CPU."""
     one = where == "cpu"
     columns = ["part", where if one else f"each {where}", *([] if one else ["host"]), "lowered by"]
@@ -74,7 +76,7 @@ def table(found: list[Part], where: str, budgets: list[tuple[str, int, list[Part
         made.add_row(what, on_device, *([] if one else [on_host]), lower)
 
     for part in found:
-        there = said(part.needed)
+        there = format_bytes(part.needed)
         row(
             part.what,
             "" if part.on_host and not one else there,
@@ -86,14 +88,14 @@ def table(found: list[Part], where: str, budgets: list[tuple[str, int, list[Part
         for there in (False, True)
     )
     made.add_section()
-    row("in all", said(on_device), said(on_host), "")
-    free = {name: said(size) for name, size, _ in budgets}
+    row("in all", format_bytes(on_device), format_bytes(on_host), "")
+    free = {name: format_bytes(size) for name, size, _ in budgets}
     if free:
         row("there is", free.get(where, ""), free.get("host", ""), "")
     return made
 
 
-def said(size: int) -> str:
+def format_bytes(size: int) -> str:
     """Bytes for a person."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= factor:

@@ -14,7 +14,7 @@ import click
 
 from ddpg_jax import __version__, runs
 from ddpg_jax.runs import hosts
-from ddpg_jax.runs.cli.errors import Program
+from ddpg_jax.runs.cli.errors import CommandGroup
 from ddpg_jax.runs.cli.flags import (
     GroupedCommand,
     declared_hyperparameters,
@@ -23,7 +23,7 @@ from ddpg_jax.runs.cli.flags import (
     with_help,
 )
 from ddpg_jax.runs.cli.jax_setup import require_device, use_compilation_cache
-from ddpg_jax.runs.cli.parameter_types import Whole
+from ddpg_jax.runs.cli.parameter_types import WholeNumber
 from ddpg_jax.runs.console.output import answer
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import (
@@ -37,12 +37,12 @@ from ddpg_jax.runs.options.run_options import (
 from ddpg_jax.runs.options.validation import INT32_MAX
 from ddpg_jax.runs.presets import PRESETS
 
-SEED = MEMBER = Whole(0, INT32_MAX)
-MANY = Whole(1, COUNT)
+SEED = MEMBER = WholeNumber(0, INT32_MAX)
+MANY = WholeNumber(1, COUNT)
 PROCESSES = ("coordinator", "num_processes", "process_id")
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """Deterministic policy gradients in JAX: whole training runs as one compiled program."""
@@ -95,7 +95,7 @@ def train(
     """Train an agent on ENV (pendulum) and write everything into a run folder."""
     given = _given(options)
     processes = {name: given.pop(name) for name in PROCESSES if name in given}
-    field.check(LaunchOptions(**processes))
+    field.check_options(LaunchOptions(**processes))
     hosts.join(hosts.Asked(**processes), run_dir)
     _begin()
     if dry_run:
@@ -147,7 +147,7 @@ def evaluate(run: Path, episodes: int, seed: int, member: int | None) -> None:
     if member is None and sweep_results.is_sweep(run):
         answer(json.dumps(evaluate_sweep.evaluate_sweep(run, episodes, seed)))
         return
-    folder, place = sweep_results.located(run, member)
+    folder, place = sweep_results.locate_member(run, member)
     wanted = None if member is None else place
     answer(json.dumps(of_run.evaluate(folder, episodes, seed, wanted)))
 
@@ -184,7 +184,7 @@ def render(
     from ddpg_jax.runs.results import render as of_run
     from ddpg_jax.runs.sweeps import sweep_results
 
-    folder, place = sweep_results.located(run, member)
+    folder, place = sweep_results.locate_member(run, member)
     answer(of_run.render(folder, out or run / "episode", steps, seed, place, form))
 
 
@@ -202,7 +202,7 @@ def export(run: Path, out: Path | None, member: int | None) -> None:
     from ddpg_jax.runs.results import policy
     from ddpg_jax.runs.sweeps import sweep_results
 
-    folder, place = sweep_results.located(run, member)
+    folder, place = sweep_results.locate_member(run, member)
     answer(policy.export(folder, out or run / "policy.stablehlo", place))
 
 
@@ -256,7 +256,7 @@ def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
     from ddpg_jax.runs.programs import compatibility, memory
 
     given = checked_env_options(_given(options).get("env_options", {}))
-    compatibility.require_few(env, num_envs)
+    compatibility.require_host_copies(env, num_envs)
     made = envs.make(env, num_envs, **given)
     steps = steps or 2 * (made.time_limit or 1_000) + 10
     memory.require_playable(made, steps)

@@ -14,7 +14,7 @@ import click
 from ddpg_jax.runs.console import output, signals
 
 TRACEBACK = "DDPG_JAX_TRACEBACK"
-LONGEST = 1_000
+MAX_LENGTH = 1_000
 """Characters of a sentence; of a longer one the middle is left out."""
 
 
@@ -24,7 +24,7 @@ class BadInput(click.ClickException):
     exit_code = 2
 
 
-class Program(click.Group):
+class CommandGroup(click.Group):
     """Commands that each have ``--traceback``, and end in one sentence and exit code 2 where they
     cannot do their work."""
 
@@ -48,7 +48,7 @@ class Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """As click's; the last line of defence."""
-        with _one_sentence(ctx.meta), signals.ending():
+        with _one_sentence(ctx.meta), signals.interrupt_on_signal():
             return super().invoke(ctx)
 
 
@@ -73,10 +73,10 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
     except Exception as error:
         if meta.get(TRACEBACK) or os.environ.get(TRACEBACK, "0") not in ("", "0"):
             traceback.print_exception(error)
-        raise BadInput(_short(sentence(error))) from error
+        raise BadInput(_short(error_sentence(error))) from error
 
 
-def sentence(error: Exception) -> str:
+def error_sentence(error: Exception) -> str:
     """What an error says to who called the program; of one that nobody expected, what it is and
     where to look."""
     from ddpg_jax import checks
@@ -98,5 +98,7 @@ def sentence(error: Exception) -> str:
 def _short(text: str) -> str:
     text = " ".join(text.split())
     return (
-        text if len(text) <= LONGEST else f"{text[: LONGEST * 2 // 3]} ... {text[-LONGEST // 3 :]}"
+        text
+        if len(text) <= MAX_LENGTH
+        else f"{text[: MAX_LENGTH * 2 // 3]} ... {text[-MAX_LENGTH // 3 :]}"
     )

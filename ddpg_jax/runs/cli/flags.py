@@ -10,7 +10,7 @@ from typing import Any, get_origin
 
 import click
 
-from ddpg_jax.runs.cli.parameter_types import Setting
+from ddpg_jax.runs.cli.parameter_types import OptionType
 from ddpg_jax.runs.options.field import Option, default_of, options_of
 from ddpg_jax.runs.presets import PRESETS, hyperparameter_options
 
@@ -82,8 +82,8 @@ def _click_type(kind: Any) -> Any:
     if kind is Path:
         return click.Path(path_type=Path, file_okay=False)
     if get_origin(kind) is tuple:
-        return str if kind.__args__[0] is str else Setting(tuple)
-    return Setting(kind)
+        return str if kind.__args__[0] is str else OptionType(tuple)
+    return OptionType(kind)
 
 
 def flags(

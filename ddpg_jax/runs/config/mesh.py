@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ddpg_jax.runs.options.validation import RunError, exact, shown
+from ddpg_jax.runs.options.validation import RunError, convert_value, short_repr
 
 Config = Any
 """`ddpg_jax.runs.config.run_config.Config`, whose file imports this one."""
@@ -44,12 +44,12 @@ def parse_mesh(text: str) -> Mesh:
         name, _, size = part.partition("=")
         if name.strip() not in Mesh._fields or name.strip() in found:
             raise ValueError(
-                f"mesh={shown(text)}: give the devices on each axis once, for example members=4,data=2."
+                f"mesh={short_repr(text)}: give the devices on each axis once, for example members=4,data=2."
             )
-        found[name.strip()] = exact(f"mesh's {name.strip()}", size, int)
+        found[name.strip()] = convert_value(f"mesh's {name.strip()}", size, int)
         if not 1 <= found[name.strip()] < 2**20:
             raise ValueError(
-                f"mesh={shown(text)}: each axis has at least one device, and less than {2**20}."
+                f"mesh={short_repr(text)}: each axis has at least one device, and less than {2**20}."
             )
     return Mesh(**found)
 
@@ -61,13 +61,13 @@ def requested_mesh(config: Config, devices: int | None, mesh: str) -> str:
         ValueError: it does not divide the run; the sentence names the number to change.
     """
     if devices is not None and mesh:
-        raise ValueError(f"devices={devices} and mesh={shown(mesh)}: give one of both.")
+        raise ValueError(f"devices={devices} and mesh={short_repr(mesh)}: give one of both.")
     if devices is None and not mesh:
         return ""
     chosen = (
-        parse_mesh(exact("mesh", mesh, str))
+        parse_mesh(convert_value("mesh", mesh, str))
         if mesh
-        else _members_first(config, exact("devices", devices, int))
+        else _members_first(config, convert_value("devices", devices, int))
     )
     _require_even(config, chosen, f"mesh={mesh}" if mesh else f"devices={devices}")
     return str(chosen)

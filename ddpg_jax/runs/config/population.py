@@ -9,7 +9,7 @@ from typing import Any
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.hyperparameters import Hyperparameters
 from ddpg_jax.runs.options.run_options import EvolveOptions
-from ddpg_jax.runs.options.validation import INT32_MAX, exact, shown
+from ddpg_jax.runs.options.validation import INT32_MAX, convert_value, short_repr
 
 
 def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[Any]]:
@@ -23,7 +23,7 @@ def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[
 
     kinds = {name: kind for name, kind, _ in field.options_of(type(own))}
     found = {}
-    for name, values in exact("vary", vary, dict).items():
+    for name, values in convert_value("vary", vary, dict).items():
         if name != "seed" and kinds.get(name) is not float:
             raise ValueError(
                 f"vary has {name!r}: members of one program differ in their seed and in floats of "
@@ -31,13 +31,15 @@ def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[
             )
         if not isinstance(values, list) or len(values) != seeds:
             raise ValueError(
-                f"vary's {name} is {shown(values)}: give a list of {seeds} values, one for each "
+                f"vary's {name} is {short_repr(values)}: give a list of {seeds} values, one for each "
                 "member."
             )
-        found[name] = [exact(name, value, int if name == "seed" else float) for value in values]
+        found[name] = [
+            convert_value(name, value, int if name == "seed" else float) for value in values
+        ]
     checks.between(0, INT32_MAX, **{"seed": found["seed"]} if "seed" in found else {})
     for member in range(seeds if found else 0):
-        each: dict[str, Any] = hyperparameters_of(found, member)
+        each: dict[str, Any] = own_hyperparameters(found, member)
         replace(own, **each).check()
     return found
 
@@ -49,10 +51,10 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]
     Raises:
         ValueError: something is missing, unknown or out of its range.
     """
-    given = exact("evolve", evolve, dict)
+    given = convert_value("evolve", evolve, dict)
     if not given:
         return {}
-    ranges = exact("ranges", given.pop("ranges", {}), dict)
+    ranges = convert_value("ranges", given.pop("ranges", {}), dict)
     known = [name for name, *_ in field.options_of(EvolveOptions)]
     if unknown := set(given) - set(known):
         raise ValueError(f"evolve has {min(unknown)!r}: it takes ranges, {', '.join(known)}.")
@@ -63,15 +65,15 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]
         )
     if any(len(members) < 2 for members in vary.values()):
         raise ValueError("evolution needs at least two members: raise --draws.")
-    options = EvolveOptions(**field.converted(EvolveOptions, given, required=True))
-    field.check(options)
+    options = EvolveOptions(**field.convert_options(EvolveOptions, given, required=True))
+    field.check_options(options)
     found = {
-        name: [exact(name, low, float), exact(name, high, float), bool(log)]
+        name: [convert_value(name, low, float), convert_value(name, high, float), bool(log)]
         for name, (low, high, log) in ranges.items()
     }
     return {"ranges": found, **asdict(options)}
 
 
-def hyperparameters_of(vary: Mapping[str, list[Any]], member: int) -> dict[str, float]:
+def own_hyperparameters(vary: Mapping[str, list[Any]], member: int) -> dict[str, float]:
     """What one member has instead of the run's own hyper-parameters."""
     return {name: values[member] for name, values in vary.items() if name != "seed"}

@@ -18,7 +18,7 @@ from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.hyperparameters import Hyperparameters
 from ddpg_jax.runs.options.preset import Preset
 from ddpg_jax.runs.options.run_options import EnvironmentOptions, RunOptions
-from ddpg_jax.runs.options.validation import INT32_MAX, exact
+from ddpg_jax.runs.options.validation import INT32_MAX, convert_value
 from ddpg_jax.runs.presets import PRESETS, env_options_on, hyperparameters_on
 
 if TYPE_CHECKING:
@@ -155,12 +155,12 @@ def _checked_options(given: dict[str, Any]) -> RunOptions:
     """Run options of their types and in their ranges, those of the environment too."""
     from ddpg_jax import checks
 
-    options = RunOptions(**field.converted(RunOptions, given))
+    options = RunOptions(**field.convert_options(RunOptions, given))
     options = dataclasses.replace(options, env_options=checked_env_options(options.env_options))
-    field.check(options)
+    field.check_options(options)
     checks.between(0, INT32_MAX - options.seeds, seed=options.seed)
     if options.steps_per_chunk is not None:
-        exact("steps_per_chunk", options.steps_per_chunk, int)
+        convert_value("steps_per_chunk", options.steps_per_chunk, int)
     return options
 
 
@@ -170,11 +170,11 @@ def checked_env_options(given: Any) -> dict[str, Any]:
     Raises:
         ValueError: one is out of its range, or is not for ``env_options``.
     """
-    options = exact("env_options", given, dict)
+    options = convert_value("env_options", given, dict)
     known = {name for name, *_ in field.options_of(EnvironmentOptions)}
     common = {name: value for name, value in options.items() if name in known}
-    options |= field.converted(EnvironmentOptions, common, required=True)
-    field.check(
+    options |= field.convert_options(EnvironmentOptions, common, required=True)
+    field.check_options(
         dataclasses.replace(EnvironmentOptions(), **{name: options[name] for name in common})
     )
     if taken := {"name", "num_envs"} & set(options):
@@ -201,6 +201,8 @@ def _replaced(defaults: Hyperparameters, given: dict[str, Any], preset: str) -> 
         ]
         where = f"it is one of {', '.join(having)}" if having else "no preset has it"
         raise ValueError(f"preset {preset!r} has no {absent[0]}: {where}.")
-    made = dataclasses.replace(defaults, **field.converted(type(defaults), given, required=True))
+    made = dataclasses.replace(
+        defaults, **field.convert_options(type(defaults), given, required=True)
+    )
     made.check()
     return made

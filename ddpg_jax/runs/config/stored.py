@@ -10,15 +10,15 @@ from typing import Any
 from ddpg_jax.runs.config.run_config import DERIVED, STORED, Config, make_config
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import RunOptions
-from ddpg_jax.runs.options.validation import RunError, exact, shown
+from ddpg_jax.runs.options.validation import RunError, convert_value, short_repr
 from ddpg_jax.runs.presets import PRESETS, hyperparameter_options
 
 FREE = (
-    *field.names_with(RunOptions, "free"),
+    *field.names_by_resume(RunOptions, "free"),
     *(name for name, (_, own) in hyperparameter_options().items() if own.resume == "free"),
 )
 """A resumed run may change these: they change no bit of what is trained."""
-PLACEMENT = field.names_with(RunOptions, "placement")
+PLACEMENT = field.names_by_resume(RunOptions, "placement")
 """And these: agent and stored data stay the same, random numbers drawn from there on do not."""
 
 
@@ -36,7 +36,7 @@ def resumed_config(folder: Path, given: dict[str, Any]) -> Config:
     placed = {name: given[name] for name in PLACEMENT if given.get(name)}
     given = {name: value for name, value in given.items() if name not in PLACEMENT}
     given = {
-        name: exact(name, value, kinds[name]) if name in kinds else value
+        name: convert_value(name, value, kinds[name]) if name in kinds else value
         for name, value in given.items()
     }
     given = {
@@ -64,13 +64,13 @@ def load_config(folder: Path) -> Config:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict):
-            raise ValueError(f"it holds {shown(data)} where an object is expected")
+            raise ValueError(f"it holds {short_repr(data)} where an object is expected")
         preset = PRESETS.get(str(data.get("preset")))
         own = () if preset is None else [each.name for each in fields(preset.hyperparameters)]
         if absent := [name for name in (*STORED, *own) if name not in data]:
             raise ValueError(f"it lacks {absent[0]}")
         stored = {name: data[name] for name in STORED if name != "mesh"}
-        return from_flat(data | field.converted(RunOptions, stored, required=True))
+        return from_flat(data | field.convert_options(RunOptions, stored, required=True))
     except RecursionError as error:
         raise ValueError(
             f"{path} is damaged (it is nested too deeply): restore it, or start a new run."

@@ -18,7 +18,7 @@ def mute(stream: TextIO) -> None:
         os.close(nowhere)
 
 
-class Tolerant:
+class TolerantStream:
     """A stream for what is good to see but not needed: once it cannot be written (a closed pipe, a
     full disk), it is mute."""
 
@@ -46,7 +46,7 @@ class Tolerant:
 def say(text: str) -> None:
     """Print a sentence, if anybody reads."""
     if sys.stdout is not None:
-        print(text, file=Tolerant(sys.stdout), flush=True)
+        print(text, file=TolerantStream(sys.stdout), flush=True)
 
 
 def answer(text: str) -> None:

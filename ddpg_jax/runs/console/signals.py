@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-TOGETHER = 0.1
+SAME_SIGNAL_SECONDS = 0.1
 """Seconds within which two signals are one: `timeout` and some launchers send theirs twice."""
-GRACE = 1.0
+GRACE_SECONDS = 1.0
 """Seconds that a command without a run may take to end by itself."""
 _running: list[list[int]] = []
-"""What `stopping` has handed out: while there is one, a first signal is its business."""
+"""What `collect_signals` has handed out: while there is one, a first signal is its business."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -31,7 +31,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def stopping() -> Iterator[list[int]]:
+def collect_signals() -> Iterator[list[int]]:
     """A list that receives SIGINT or SIGTERM; a second one of them interrupts as soon as Python has
     its turn."""
     received: list[int] = []
@@ -43,7 +43,7 @@ def stopping() -> Iterator[list[int]]:
             received[:] = received or [
                 number
             ]  # `_watch` may have told it before Python had its turn
-        elif time.monotonic() - since[0] > TOGETHER:
+        elif time.monotonic() - since[0] > SAME_SIGNAL_SECONDS:
             raise KeyboardInterrupt
 
     _running.append(received)
@@ -55,11 +55,11 @@ def stopping() -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def ending() -> Iterator[None]:
+def interrupt_on_signal() -> Iterator[None]:
     """For a command: SIGINT or SIGTERM raises `Interrupted`; a second one ends the process at once,
     whatever it is doing.
 
-    So does the first, after `GRACE`, where there is no run to save: what is raised is lost in
+    So does the first, after `GRACE_SECONDS`, where there is no run to save: what is raised is lost in
     callbacks of libraries, and does not reach what is not Python."""
 
     def handle(number: int, frame: Any) -> None:
@@ -120,7 +120,7 @@ def _watch(read: socket.socket) -> None:
     with read:
         while True:
             try:
-                hyperparameters = read.recv(64)
+                received = read.recv(64)
             except TimeoutError:
                 if not _running:
                     _leave(first, "")
@@ -129,13 +129,13 @@ def _watch(read: socket.socket) -> None:
                 ]  # it may have been lost before the run began
                 read.settimeout(None)
                 continue
-            if not hyperparameters:
+            if not received:
                 return
-            last = next((number for number in hyperparameters if number in SIGNALS), 0)
+            last = next((number for number in received if number in SIGNALS), 0)
             if last and not first:
                 first, since = last, time.monotonic()
-                read.settimeout(GRACE)
-            elif last and time.monotonic() - since > TOGETHER:
+                read.settimeout(GRACE_SECONDS)
+            elif last and time.monotonic() - since > SAME_SIGNAL_SECONDS:
                 _leave(last, " at once")
 
 

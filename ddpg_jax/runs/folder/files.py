@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 def write_json(path: Path, data: Any) -> None:
     """Replace a file by JSON, atomically."""
-    write(path, json.dumps(data, indent=2) + "\n")
+    write_file(path, json.dumps(data, indent=2) + "\n")
 
 
-def write(path: Path, content: str | bytes) -> None:
+def write_file(path: Path, content: str | bytes) -> None:
     """Replace a file atomically: readers and crashes see the old text or the new one.
 
     Raises:
@@ -37,10 +37,10 @@ def write(path: Path, content: str | bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise unwritten(path, error, len(data)) from error
+        raise write_error(path, error, len(data)) from error
 
 
-def unwritten(path: Path, error: BaseException, size: int) -> RunError:
+def write_error(path: Path, error: BaseException, size: int) -> RunError:
     """What to say of a file of ``size`` bytes that could not be written."""
     known = [
         os.strerror(number)

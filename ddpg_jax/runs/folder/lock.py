@@ -20,7 +20,7 @@ except ImportError:  # Windows: nothing keeps two runs apart there but the names
 LOCK = "run.lock"
 
 
-def make(folder: Path, *, new: bool = False) -> list[Path]:
+def make_folder(folder: Path, *, new: bool = False) -> list[Path]:
     """Make a folder; of it and its parents, those that were not there, innermost first.
 
     Raises:
@@ -44,13 +44,13 @@ def make(folder: Path, *, new: bool = False) -> list[Path]:
     return missing
 
 
-def make_new(name: Path) -> tuple[Path, list[Path]]:
+def make_new_folder(name: Path) -> tuple[Path, list[Path]]:
     """Make a folder that nobody has, called ``name`` or ``name-2``, ``name-3``, ...; it, and what
-    `make` gives."""
+    `make_folder` gives."""
     for number in itertools.count(1):
         folder = name if number == 1 else name.with_name(f"{name.name}-{number}")
         with contextlib.suppress(FileExistsError):
-            return folder, make(folder, new=True)
+            return folder, make_folder(folder, new=True)
     raise AssertionError("numbers do not end")
 
 
@@ -64,7 +64,7 @@ def remove_empty(folders: list[Path]) -> None:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path) -> Iterator[None]:
     """Make a folder and hold it alone. The system lets go of it with the process, so a crash leaves
     it free.
 
@@ -73,7 +73,7 @@ def claimed(folder: Path) -> Iterator[None]:
     Raises:
         RunError: it cannot be made or written, or another run holds it.
     """
-    made = make(folder)
+    made = make_folder(folder)
     try:
         lock = _lock(folder)
         try:

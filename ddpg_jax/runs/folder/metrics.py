@@ -39,14 +39,14 @@ def metrics_row(
     counts = np.reshape(episodes.count, -1)
 
     def over_episodes(total: Any) -> list[float | None]:
-        return plain(
+        return finite_or_none(
             [
                 x / count if count else np.nan
                 for x, count in zip(np.reshape(total, -1), counts, strict=True)
             ]
         )
 
-    updates = updates_in(config, 1)
+    updates = count_updates(config, 1)
     return {
         "env_steps": schedule.steps_after(chunks),
         "updates": chunks * updates,
@@ -54,7 +54,7 @@ def metrics_row(
         "episode_return": over_episodes(episodes.return_sum),
         "episode_length": over_episodes(episodes.length_sum),
         "broken_episodes": np.reshape(episodes.broken, -1).tolist(),
-        **{name: plain(value) for name, value in report.metrics.items()},
+        **{name: finite_or_none(value) for name, value in report.metrics.items()},
         "evaluation_return": evaluation,
         "train_seconds": clock.total,
         "env_steps_per_second": config.seeds * schedule.steps_per_chunk / clock.last,
@@ -62,12 +62,12 @@ def metrics_row(
     }
 
 
-def plain(values: Any) -> list[float | None]:
+def finite_or_none(values: Any) -> list[float | None]:
     """One number for each member, as JSON has them: None for what is not finite."""
     return [value if np.isfinite(value) else None for value in np.reshape(values, -1).tolist()]
 
 
-def updates_in(config: Config, chunks: int) -> int:
+def count_updates(config: Config, chunks: int) -> int:
     """Critic updates of each member in so many chunks."""
     return (
         chunks
@@ -105,12 +105,12 @@ def _row(line: bytes) -> dict[str, Any] | None:
         return None
     steps, returns = row.get("env_steps"), row["evaluation_return"]
     known = type(steps) is int and 0 <= steps < 2**63
-    hyperparameters = (
+    sound = (
         isinstance(returns, list)
         and returns
         and all(value is None or _is_number(value) for value in returns)
     )
-    return row if known and (returns is None or hyperparameters) else None
+    return row if known and (returns is None or sound) else None
 
 
 def _is_number(value: Any) -> bool:
@@ -119,14 +119,14 @@ def _is_number(value: Any) -> bool:
     )  # no NaN; JSON's integers have no end
 
 
-def mean(value: Any) -> float | None:
+def mean_over_members(value: Any) -> float | None:
     """Of what a line of ``metrics.jsonl`` holds: of the numbers alone, where some seeds have none;
     None if none has one."""
-    hyperparameters = list(filter(_is_number, value if isinstance(value, list) else [value]))
-    return float(np.mean(hyperparameters)) if hyperparameters else None
+    numbers = list(filter(_is_number, value if isinstance(value, list) else [value]))
+    return float(np.mean(numbers)) if numbers else None
 
 
-def curve(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_curve(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """``(env_steps [T], evaluation returns [T, seeds])`` of a run; of lines that differ in their
     seeds, those of the most."""
     rows = [row for row in read_metrics(folder) if row["evaluation_return"] is not None]

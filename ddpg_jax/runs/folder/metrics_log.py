@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ddpg_jax.runs.folder.files import unwritten, write
-from ddpg_jax.runs.folder.metrics import mean
+from ddpg_jax.runs.folder.files import write_error, write_file
+from ddpg_jax.runs.folder.metrics import mean_over_members
 
 
-class Log:
+class MetricsLog:
     """Writes each line at once: a kill loses none."""
 
     def __init__(self, folder: Path) -> None:
@@ -34,7 +34,7 @@ class Log:
         """
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-        write_lines(self._folder, rows)
+        write_metrics(self._folder, rows)
         self._events.write_event(
             Event(wall_time=time.time(), session_log=SessionLog(status=SessionLog.START))
         )
@@ -51,7 +51,7 @@ class Log:
             with path.open("a") as file:
                 file.write(line)
         except OSError as error:
-            raise unwritten(path, error, len(line)) from error
+            raise write_error(path, error, len(line)) from error
         self._show([row])
 
     def _show(self, rows: list[dict[str, Any]]) -> None:
@@ -59,7 +59,9 @@ class Log:
         from tensorboardX.proto.summary_pb2 import Summary
 
         for row in rows:
-            means = {name: mean(value) for name, value in row.items() if name != "env_steps"}
+            means = {
+                name: mean_over_members(value) for name, value in row.items() if name != "env_steps"
+            }
             values = [
                 Summary.Value(tag=name, simple_value=value)
                 for name, value in means.items()
@@ -71,7 +73,7 @@ class Log:
         try:
             self._events.flush()
         except OSError as error:
-            raise unwritten(self._folder / "events.out.tfevents", error, 1) from error
+            raise write_error(self._folder / "events.out.tfevents", error, 1) from error
 
     def close(self) -> None:
         """Close the file for TensorBoard; what it could not take was said before."""
@@ -79,6 +81,6 @@ class Log:
             self._events.close()
 
 
-def write_lines(folder: Path, rows: list[dict[str, Any]]) -> None:
+def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Replace the lines of ``metrics.jsonl``."""
-    write(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_file(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))

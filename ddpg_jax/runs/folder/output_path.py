@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def target(path: Path) -> Path:
+def require_writable(path: Path) -> Path:
     """The path, if a file can be written there; makes nothing.
 
     Raises:

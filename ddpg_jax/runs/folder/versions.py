@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     pass
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of what the result depends on."""
     names = (
         "ddpg_jax",
@@ -34,7 +34,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def device() -> str:
+def describe_device() -> str:
     """The device that computes, and how many host processors there are."""
     import jax
 

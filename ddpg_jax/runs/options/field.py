@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ddpg_jax.runs.options.validation import INT32_MAX, exact, shown
+from ddpg_jax.runs.options.validation import INT32_MAX, convert_value, short_repr
 
 Resume = Literal["fixed", "free", "placement"]
 
@@ -94,12 +94,14 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
-def names_with(record: type, resume: Resume) -> tuple[str, ...]:
+def names_by_resume(record: type, resume: Resume) -> tuple[str, ...]:
     """The options of a record that a resumed run may treat so."""
     return tuple(name for name, _, declared in options_of(record) if declared.resume == resume)
 
 
-def converted(record: type, given: dict[str, Any], *, required: bool = False) -> dict[str, Any]:
+def convert_options(
+    record: type, given: dict[str, Any], *, required: bool = False
+) -> dict[str, Any]:
     """The values as the record's types; a default stands for itself unless one is ``required``.
 
     Raises:
@@ -109,7 +111,7 @@ def converted(record: type, given: dict[str, Any], *, required: bool = False) ->
     return {
         name: value
         if not required and _is(value, default_of(record, name))
-        else exact(name, value, kinds[name])
+        else convert_value(name, value, kinds[name])
         for name, value in given.items()
     }
 
@@ -118,17 +120,17 @@ def _is(value: Any, default: Any) -> bool:
     return type(value) is type(default) and bool(value == default)
 
 
-def check(record: Any) -> None:
+def check_options(record: Any) -> None:
     """Check every option of a record against its range.
 
     Raises:
         ValueError: one is out of its range.
     """
     for name, _, declared in options_of(type(record)):
-        check_value(name, getattr(record, name), declared)
+        check_option(name, getattr(record, name), declared)
 
 
-def check_value(name: str, value: Any, declared: Option) -> None:
+def check_option(name: str, value: Any, declared: Option) -> None:
     """Check one value against its range or its choices; None is no value.
 
     Raises:
@@ -141,7 +143,7 @@ def check_value(name: str, value: Any, declared: Option) -> None:
     if declared.choices and value not in declared.choices:
         *rest, last = declared.choices
         allowed = f"one of {', '.join([*rest, last])}" if len(rest) > 1 else f"{rest[0]} or {last}"
-        raise ValueError(f"{name}={shown(value)}: must be {allowed}.")
+        raise ValueError(f"{name}={short_repr(value)}: must be {allowed}.")
     if declared.positive:
         checks.positive(**{name: value})
     if declared.low is not None or declared.high is not None:

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.field import option
-from ddpg_jax.runs.options.validation import INT32_MAX, MAX_ROWS, MAX_STEPS, shown
+from ddpg_jax.runs.options.validation import INT32_MAX, MAX_ROWS, MAX_STEPS, short_repr
 
 MAX_WIDTH, MAX_LAYERS = 1_000_000, 64
 MAX_N_STEP = 1_000
@@ -209,15 +209,15 @@ class Hyperparameters:
         ):
             if min(widths, default=1) < 1:
                 raise ValueError(
-                    f"{name}={shown(widths)}: give the width of each hidden layer, each at least 1,"
+                    f"{name}={short_repr(widths)}: give the width of each hidden layer, each at least 1,"
                     " for example 256,256."
                 )
             if len(widths) > MAX_LAYERS or max(widths, default=1) > MAX_WIDTH:
                 raise ValueError(
-                    f"{name}={shown(widths)}: must be at most {MAX_LAYERS} layers of a width of at"
+                    f"{name}={short_repr(widths)}: must be at most {MAX_LAYERS} layers of a width of at"
                     f" most {MAX_WIDTH} each."
                 )
-        field.check(self)
+        field.check_options(self)
         if self.replay_capacity % self.num_envs:
             near = max(1, round(self.replay_capacity / self.num_envs)) * self.num_envs
             raise ValueError(

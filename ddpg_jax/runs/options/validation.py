@@ -14,14 +14,14 @@ MAX_ROWS = 2**30
 MAX_STEPS = 2**62
 """Environment steps over all environments never go there."""
 FLOAT32_MAX = 3.4028234663852886e38  # of float32
-SHOWN = 60
+MAX_SHOWN = 60
 
 
 class RunError(ValueError):
     """A run that cannot start or go on; the message is one sentence for the user."""
 
 
-def exact(name: str, value: Any, kind: Any) -> Any:
+def convert_value(name: str, value: Any, kind: Any) -> Any:
     """The value as a ``kind``: int, float, bool, str, dict, or a tuple of whole numbers.
 
     NumPy's and JAX's scalars are taken, and numbers in other clothes where nothing is lost:
@@ -36,19 +36,19 @@ def exact(name: str, value: Any, kind: Any) -> Any:
             value = value.item()
         found = convert(value)
     except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"{name}={shown(value)}: must be {wanted}.") from error
+        raise ValueError(f"{name}={short_repr(value)}: must be {wanted}.") from error
     if kind is int and abs(found) >= 2**63:
-        raise ValueError(f"{name}={shown(value)}: must be less than 2**63 in size.")
+        raise ValueError(f"{name}={short_repr(value)}: must be less than 2**63 in size.")
     return found
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value as it stands in a sentence: on one line, and not long."""
     try:
         text = " ".join(repr(value).split())
     except ValueError:  # Python writes no number of more than 4,300 digits
         text = "a very long number"
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _integer(value: Any) -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def actor(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Network:
     """The actor, or where an observation is a dict the actor on its stream of it; ``options`` as of
     `actor_head`."""
-    return _reading(
+    return _on_stream(
         hyperparameters.actor_stream,
         "actor_stream",
         actor_head(hyperparameters, env, **options),
@@ -32,7 +32,7 @@ def actor(hyperparameters: Hyperparameters, env: Environment, **options: Any) ->
 
 def critic(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Network:
     """The critic, as `actor`; ``options`` as of `critic_head`."""
-    return _reading(
+    return _on_stream(
         hyperparameters.critic_stream, "critic_stream", critic_head(hyperparameters, **options), env
     )
 
@@ -58,7 +58,7 @@ def critic_head(
     )
 
 
-def _reading(stream: str, option: str, network: Network, env: Environment) -> Network:
+def _on_stream(stream: str, option: str, network: Network, env: Environment) -> Network:
     """The network, or where an observation is a dict the network on that stream of it."""
     if not isinstance(env.observation, dict):
         return network
@@ -70,7 +70,7 @@ def _reading(stream: str, option: str, network: Network, env: Environment) -> Ne
     return ddpg_jax.networks.stream(stream, network)
 
 
-def require_whole(hyperparameters: Hyperparameters, *, scaled: str, stored: str) -> None:
+def require_image_defaults(hyperparameters: Hyperparameters, *, scaled: str, stored: str) -> None:
     """Refuse what networks of images have no use for; ``scaled`` and ``stored``: what happens to
     observations instead.
 

@@ -28,7 +28,7 @@ class DDPGHyperparameters(Hyperparameters):
     )
 
 
-def make(hyperparameters: Hyperparameters, actor: Network, critic: Network) -> Agent:
+def make_agent(hyperparameters: Hyperparameters, actor: Network, critic: Network) -> Agent:
     """DDPG with these hyper-parameters and networks."""
     return ddpg_jax.agents.ddpg(
         actor,
@@ -43,9 +43,9 @@ def make(hyperparameters: Hyperparameters, actor: Network, critic: Network) -> A
     )
 
 
-def today(hyperparameters: DDPGHyperparameters, env: Environment) -> Components:
+def compose(hyperparameters: DDPGHyperparameters, env: Environment) -> Components:
     """Q([s, a]), clipped Gaussian noise."""
-    agent = make(
+    agent = make_agent(
         hyperparameters,
         components.actor(hyperparameters, env),
         components.critic(hyperparameters, env),
@@ -55,7 +55,7 @@ def today(hyperparameters: DDPGHyperparameters, env: Environment) -> Components:
 
 def paper(hyperparameters: DDPGHyperparameters, env: Environment, **norms: Any) -> Components:
     """The action joins Q at its second layer; Ornstein-Uhlenbeck noise from the first step on."""
-    agent = make(
+    agent = make_agent(
         hyperparameters,
         components.actor(hyperparameters, env, **norms),
         components.critic(hyperparameters, env, action_layer=1, **norms),
@@ -103,7 +103,7 @@ class ParameterNoiseHyperparameters(Hyperparameters):
 
 def parameter_noise(hyperparameters: ParameterNoiseHyperparameters, env: Environment) -> Components:
     """DDPG that follows a perturbed policy in each episode."""
-    agent = make(
+    agent = make_agent(
         hyperparameters,
         components.actor(hyperparameters, env),
         components.critic(hyperparameters, env),
@@ -125,7 +125,7 @@ PRESETS = (
         ),
         ours="1,000 random steps (25,000 there); final layers start in U[-3e-3, 3e-3] (at fan-in there).",
         hyperparameters=DDPGHyperparameters(),
-        compose=today,
+        compose=compose,
     ),
     Preset(
         name="paper",

@@ -160,7 +160,7 @@ def paper(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Compon
         ),
         head,
     )
-    agent = ddpg.make(
+    agent = ddpg.make_agent(
         hyperparameters,
         seen(components.actor_head(hyperparameters, env, final_bound=PAPER_BOUND)),
         seen(components.critic_head(hyperparameters, final_bound=PAPER_BOUND)),
@@ -174,7 +174,7 @@ def paper(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Compon
 def _assemble(
     hyperparameters: Hyperparameters, env: Environment, agent: Agent, noise: Noise, **options: Any
 ) -> Components:
-    components.require_whole(
+    components.require_image_defaults(
         hyperparameters,
         scaled="images are scaled by the networks that take them",
         stored="images are stored as bytes",

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from ddpg_jax.types import AgentState, Environment, PyTree
 
 SLOT = "autoencoder"
-SHOWN = 12
+NUM_SHOWN = 12
 """Images in a picture of reconstructions."""
-APART = 43
+IMAGE_SPACING = 43
 """Which of the images that are seen: every 43rd, of another environment each time."""
 
 
@@ -103,7 +103,7 @@ def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Componen
     """DDPG that sees codes, with Ornstein-Uhlenbeck noise that halves again and again."""
     from ddpg_jax.types import HostEnvironment
 
-    components.require_whole(
+    components.require_image_defaults(
         hyperparameters,
         scaled="an autoencoder's codes are spread about as N(0, 1)",
         stored="codes are stored as they are",
@@ -113,13 +113,15 @@ def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Componen
             "preset drive plays random episodes as it begins, which needs an environment on the device."
         )
     made, noise = autoencoder(hyperparameters, env), ddpg_jax.noise
-    agent = ddpg.make(
+    agent = ddpg.make_agent(
         hyperparameters,
         components.actor_head(hyperparameters, env),
         components.critic_head(hyperparameters),
     )
     encode = lambda params, images: made.encode(params, images)[0]
-    agent = ddpg_jax.agents.coded(agent, encode, fit(hyperparameters, env, made), slot=SLOT)
+    agent = ddpg_jax.agents.coded(
+        agent, encode, fit_autoencoder(hyperparameters, env, made), slot=SLOT
+    )
     falling = lambda step: (
         hyperparameters.stddev
         * 0.5
@@ -161,14 +163,14 @@ def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
     )
 
 
-def fit(
+def fit_autoencoder(
     hyperparameters: DriveHyperparameters, env: Environment, made: VAE
 ) -> Callable[[jax.Array], PyTree]:
     """``fit(key)``: the parameters of an autoencoder that was trained on images of random
     episodes."""
     import jax
 
-    seen = images(env, hyperparameters.images, hyperparameters.images_every)
+    seen = random_images(env, hyperparameters.images, hyperparameters.images_every)
 
     def fitted(key: jax.Array) -> PyTree:
         play_key, fit_key = jax.random.split(key)
@@ -189,7 +191,7 @@ def fit(
     return fitted
 
 
-def images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array], jax.Array]:
+def random_images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array], jax.Array]:
     """``images(key)``: about ``count`` images ``[N, H, W, C]`` of random episodes, of each
     environment's ``every``-th step."""
     import jax
@@ -217,7 +219,7 @@ def images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array]
     return seen
 
 
-def pictures(
+def reconstructions(
     hyperparameters: DriveHyperparameters, env: Environment, state: AgentState, key: jax.Array
 ) -> dict[str, Any]:
     """Images of new random episodes, and below each what the autoencoder makes of its code."""
@@ -225,13 +227,13 @@ def pictures(
     import jax.numpy as jnp
 
     made = autoencoder(hyperparameters, env)
-    seen = images(env, SHOWN * APART)
+    seen = random_images(env, NUM_SHOWN * IMAGE_SPACING)
 
     def drawn(params: PyTree, key: jax.Array) -> jax.Array:
-        found = seen(key)[::APART][:SHOWN]
+        found = seen(key)[::IMAGE_SPACING][:NUM_SHOWN]
         again = jnp.clip(made.decode(params, made.encode(params, found)[0]), 0.0, 1.0)
         rows = jnp.stack([found.astype(jnp.float32) / 255, again])
-        return jnp.moveaxis(rows, 1, 2).reshape(2 * made.size, SHOWN * made.size, -1)
+        return jnp.moveaxis(rows, 1, 2).reshape(2 * made.size, NUM_SHOWN * made.size, -1)
 
     return {"reconstructions": jax.jit(drawn)(state.slots[SLOT], key)}
 
@@ -277,6 +279,6 @@ PRESETS = (
         compose=compose,
         images=True,
         of_task=lambda task: {},
-        pictures=pictures,
+        pictures=reconstructions,
     ),
 )

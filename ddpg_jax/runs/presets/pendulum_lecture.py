@@ -26,7 +26,7 @@ def compose(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Comp
             "inverting_gradients=True: the lecture's actions have no bounds; leave it False."
         )
     linear = components.actor(hyperparameters, env, output=lambda x: x, final_bound=None)
-    agent = ddpg.make(
+    agent = ddpg.make_agent(
         hyperparameters, linear, components.critic(hyperparameters, env, final_bound=None)
     )
     noise = ddpg_jax.noise.ornstein_uhlenbeck(hyperparameters.stddev, reset_at_episode_start=False)

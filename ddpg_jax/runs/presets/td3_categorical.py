@@ -110,7 +110,7 @@ def compose(
     )
 
 
-SEO = TD3CategoricalHyperparameters(
+FAST_TD3 = TD3CategoricalHyperparameters(
     total_timesteps=50_000_000,
     num_envs=1_024,
     learning_starts=10 * 1_024,
@@ -128,7 +128,7 @@ SEO = TD3CategoricalHyperparameters(
 
 ACTOR_BOUND = 0.01 * 3**0.5
 """U[-b, b] has the standard deviation b / sqrt(3)."""
-SEO_BY_TASK = {
+FAST_TD3_BY_TASK = {
     r"playground/CheetahRun": {
         "n_step": 3,
         "stddev_low": 0.1,
@@ -151,12 +151,12 @@ def fast_td3(hyperparameters: TD3CategoricalHyperparameters, env: Environment) -
     return compose(hyperparameters, env, actor_bound=ACTOR_BOUND, critic_bound=None)
 
 
-def seo_on(env: str) -> Mapping[str, Any]:
+def fast_td3_on(env: str) -> Mapping[str, Any]:
     """Its hyper-parameters for this environment that are not those of the others."""
     return next(
         (
             hyperparameters
-            for name, hyperparameters in SEO_BY_TASK.items()
+            for name, hyperparameters in FAST_TD3_BY_TASK.items()
             if re.fullmatch(name, env)
         ),
         {},
@@ -177,7 +177,7 @@ PRESETS = (
             "final layers start in U[-3e-3, 3e-3] (the actor's from N(0, 0.01), the critics' at fan-in there); float32 "
             "(bfloat16 there); 5e7 steps."
         ),
-        hyperparameters=SEO,
+        hyperparameters=FAST_TD3,
         compose=compose,
         scaled_down={
             "num_envs": 1,
@@ -201,9 +201,9 @@ PRESETS = (
             "0.8), target noise 0.2."
         ),
         ours="the actor's final layer starts in U of the same spread (N(0, 0.01) there); 5e7 steps.",
-        hyperparameters=replace(SEO, dtype="bfloat16"),
+        hyperparameters=replace(FAST_TD3, dtype="bfloat16"),
         compose=fast_td3,
         exact=True,
-        published_for=seo_on,
+        published_for=fast_td3_on,
     ),
 )

@@ -18,7 +18,12 @@ from ddpg_jax.runs.config import population as runs_population
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.presets import Components
 from ddpg_jax.runs.programs import memory
-from ddpg_jax.runs.programs.evaluation import BEGINNING, evaluation_keys, evaluator, host_seed
+from ddpg_jax.runs.programs.evaluation import (
+    HOST_RESET_STREAM,
+    evaluation_keys,
+    host_seed,
+    make_evaluator,
+)
 from ddpg_jax.runs.programs.setup import compose, environment, member_hyperparameters, member_keys
 from ddpg_jax.types import Agent, Environment, PyTree, strong
 
@@ -39,7 +44,7 @@ class Built(NamedTuple):
 def build(
     config: Config,
     stopped: Callable[[], bool] = lambda: False,
-    weigh: Callable[[list[memory.Part]], None] = lambda parts: memory.require_memory(parts),
+    weigh: Callable[[list[memory.MemoryPart]], None] = lambda parts: memory.require_memory(parts),
 ) -> Built:
     """Compose a configuration's functions; on the host ``stopped`` is looked at in each step of the
     warm-up and of evaluations (`ddpg_jax.host.Stopped`). ``weigh`` refuses what is too much for
@@ -53,12 +58,12 @@ def build(
     else:
         env = environment(config, config.hyperparameters.num_envs)
         for member in range(config.seeds if config.vary else 0):
-            own: dict[str, Any] = runs_population.hyperparameters_of(config.vary, member)
+            own: dict[str, Any] = runs_population.own_hyperparameters(config.vary, member)
             compose(config, env, **own)  # refuses what is out of its range
-        population, state = population_of(config), shapes(config)
+        population, state = population_of(config), state_shapes(config)
         state = state if population.place is None else population.place.state(state)
         built = Built(compose(config, env).agent, population, state)
-    weigh(memory.parts_of(config, built.state))
+    weigh(memory.all_parts(config, built.state))
     return built
 
 
@@ -72,7 +77,7 @@ def population_of(config: Config) -> Population:
     return _evolving(config, population) if config.evolve else population
 
 
-def shapes(config: Config) -> PyTree:
+def state_shapes(config: Config) -> PyTree:
     """Of the training state on the run's mesh, whether its devices are here or not."""
     start = sharding.start_of_shards(
         member_of(config), runs_mesh.parse_mesh(config.mesh).data, many=config.seeds > 1
@@ -133,10 +138,10 @@ def _build_on_host(config: Config, stopped: Callable[[], bool]) -> Built:
     init = jax.jit(lambda key: strong(trainer.init(key)))
 
     def start(key: jax.Array, hyperparameters: Numbers) -> TrainState:
-        trainer.begin(host_seed(evaluation_keys(config, BEGINNING, 0)))
+        trainer.begin(host_seed(evaluation_keys(config, HOST_RESET_STREAM, 0)))
         return trainer.warm_up(init(key))
 
-    play = evaluator(config, parts.agent, config.evaluation_episodes, stopped)
+    play = make_evaluator(config, parts.agent, config.evaluation_episodes, stopped)
     population = Population(
         start,
         lambda state, hyperparameters: trainer.chunk(state),

@@ -18,7 +18,7 @@ MOST_ON_HOST = 10_000
 """Copies of an environment on the host: each is a Python object with a simulator of its own."""
 
 
-def require_few(name: str, num_envs: int) -> None:
+def require_host_copies(name: str, num_envs: int) -> None:
     """Refuse more copies of an environment than the host can make.
 
     Raises:
@@ -28,7 +28,7 @@ def require_few(name: str, num_envs: int) -> None:
         checks.between(1, MOST_ON_HOST, **{"environments on the host": num_envs})
 
 
-def require_seen(preset: Preset, name: str, env: Environment | HostEnvironment) -> None:
+def require_compatible(preset: Preset, name: str, env: Environment | HostEnvironment) -> None:
     """Refuse what the networks of a preset cannot take.
 
     Raises:

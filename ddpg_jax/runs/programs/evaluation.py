@@ -19,9 +19,9 @@ from ddpg_jax.types import Agent, AgentState, Environment
 
 FINAL_EPISODES = 100
 # Streams of evaluation keys, folded into a member's seed.
-DURING, FINAL, LATER = 0x7E570, 0x7E571, 0x7E572
+TRAINING_STREAM, FINAL_STREAM, LATER_STREAM = 0x7E570, 0x7E571, 0x7E572
 # And of the beginnings of environments on the host.
-BEGINNING = 0x7E573
+HOST_RESET_STREAM = 0x7E573
 
 
 def host_seed(key: jax.Array) -> int:
@@ -29,17 +29,17 @@ def host_seed(key: jax.Array) -> int:
     return int.from_bytes(np.asarray(jax.random.key_data(key)).tobytes(), "little")
 
 
-def evaluator(
+def make_evaluator(
     config: Config, agent: Agent, episodes: int, stopped: Callable[[], bool] = lambda: False
 ) -> Callable[[AgentState, jax.Array], Any]:
     """``evaluate(agent_state, keys) -> returns`` of that many deterministic episodes of each
     member; on the host ``stopped`` is looked at in each step (`ddpg_jax.host.make_evaluate`)."""
     env = environment(config, episodes)
     if isinstance(env, Environment):
-        one = memory.size(jax.eval_shape(env.reset, jax.random.key(0)))
+        one = memory.tree_bytes(jax.eval_shape(env.reset, jax.random.key(0)))
         memory.require_memory(
             [
-                memory.Part(
+                memory.MemoryPart(
                     "environments of the evaluation", config.seeds * one, "the number of episodes"
                 )
             ]
@@ -51,7 +51,7 @@ def evaluator(
 
 
 def evaluation_keys(config: Config, stream: int, number: int) -> jax.Array:
-    """Keys for evaluation number ``number`` of a ``stream`` (`DURING`, `FINAL` or `LATER`);
+    """Keys for evaluation number ``number`` of a ``stream`` (`TRAINING_STREAM`, `FINAL_STREAM` or `LATER_STREAM`);
     training never uses them."""
 
     def derive(key: jax.Array) -> jax.Array:
@@ -60,7 +60,7 @@ def evaluation_keys(config: Config, stream: int, number: int) -> jax.Array:
     return (jax.vmap(derive) if config.seeds > 1 else derive)(member_keys(config))
 
 
-def held_out(returns: np.ndarray, config: Config) -> np.ndarray:
+def require_finite_returns(returns: np.ndarray, config: Config) -> np.ndarray:
     """The returns of an evaluation, all of them finite, or NaN of members that broke down where
     members differ.
 
@@ -75,7 +75,7 @@ def held_out(returns: np.ndarray, config: Config) -> np.ndarray:
     return returns
 
 
-def played(config: Config, returns: Any) -> np.ndarray:
+def first_episodes(config: Config, returns: Any) -> np.ndarray:
     """``[seeds, evaluation_episodes]`` of what `Programs.evaluate` returned; shards may have played
     some more."""
     return layout.fetched(returns).reshape(config.seeds, -1)[:, : config.evaluation_episodes]
@@ -89,10 +89,14 @@ def final_returns(config: Config, programs: Programs, agent_state: AgentState) -
         member_hyperparameters(config),
     )
     parts = [
-        played(
+        first_episodes(
             config,
-            programs.evaluate(agent_state, evaluation_keys(config, FINAL, index), hyperparameters),
+            programs.evaluate(
+                agent_state, evaluation_keys(config, FINAL_STREAM, index), hyperparameters
+            ),
         )
         for index in range(rounds)
     ]
-    return held_out(np.concatenate(parts, axis=1)[:, :FINAL_EPISODES].astype(np.float64), config)
+    return require_finite_returns(
+        np.concatenate(parts, axis=1)[:, :FINAL_EPISODES].astype(np.float64), config
+    )

@@ -29,7 +29,7 @@ USABLE = 0.9
 """Of a memory, by what is known to lie there; the rest is for what is not."""
 
 
-class Part(NamedTuple):
+class MemoryPart(NamedTuple):
     """Bytes of a part of a run, and the options that make it smaller; ``on_host``: not beside the
     others on an accelerator."""
 
@@ -39,7 +39,7 @@ class Part(NamedTuple):
     on_host: bool = False
 
 
-def size(tree: PyTree) -> int:
+def tree_bytes(tree: PyTree) -> int:
     """Bytes of a pytree of arrays or shapes, on each device; of those that say how they are spread,
     their share; the devices of a CPU have one memory."""
     return sum(math.prod(_share(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
@@ -58,39 +58,41 @@ def _share(leaf: Any) -> tuple[int, ...]:
     return (together, *sharding.shard_shape(leaf.shape))
 
 
-def kept(config: Config, state: PyTree) -> list[Part]:
+def state_parts(config: Config, state: PyTree) -> list[MemoryPart]:
     """What a run holds from its beginning to its end; ``state``: the shapes of its training
     state."""
     state = state.members if config.evolve else state
     agent, hyperparameters, seeds = state.agent, config.hyperparameters, config.seeds
     capacity = f"replay_capacity={hyperparameters.replay_capacity:,}, seeds={seeds}"
-    optimisers = size((agent.actor.opt_state, agent.critic.opt_state))
+    optimisers = tree_bytes((agent.actor.opt_state, agent.critic.opt_state))
     return [
-        Part(f"the replay ({capacity})", size(state.replay), "--replay-capacity or --seeds"),
-        Part(
+        MemoryPart(
+            f"the replay ({capacity})", tree_bytes(state.replay), "--replay-capacity or --seeds"
+        ),
+        MemoryPart(
             f"environments (num_envs={hyperparameters.num_envs:,})",
-            size(state.collector),
+            tree_bytes(state.collector),
             "--num-envs or --seeds",
         ),
-        Part(
+        MemoryPart(
             "networks and their targets",
-            size(agent) - optimisers,
+            tree_bytes(agent) - optimisers,
             "--hidden, --critic-hidden or --seeds",
         ),
-        Part("optimisers", optimisers, "--hidden, --critic-hidden or --seeds"),
-        Part(
+        MemoryPart("optimisers", optimisers, "--hidden, --critic-hidden or --seeds"),
+        MemoryPart(
             "the window of multi-step returns",
-            size(state.window),
+            tree_bytes(state.window),
             "--n-step, --num-envs or --seeds",
         ),
     ]
 
 
-def copied(state: PyTree) -> Part:
+def checkpoint_part(state: PyTree) -> MemoryPart:
     """What a checkpoint takes of the host's memory while it is written: by each process what its
     devices hold."""
     whole = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    return Part(
+    return MemoryPart(
         "a checkpoint being written",
         COPIES * whole // jax.process_count(),
         "--replay-capacity or --seeds",
@@ -98,7 +100,7 @@ def copied(state: PyTree) -> Part:
     )
 
 
-def guessed(config: Config, state: PyTree) -> list[Part]:
+def estimated_parts(config: Config, state: PyTree) -> list[MemoryPart]:
     """What its programs need besides, at the least, as far as that is known before they are
     compiled."""
     state = state.members if config.evolve else state
@@ -111,27 +113,27 @@ def guessed(config: Config, state: PyTree) -> list[Part]:
     )
     batch = seeds * (
         hyperparameters.batch_size * 4 * wide
-        + rows * _as_numbers(config, state.collector.observation)
+        + rows * _observation_bytes(config, state.collector.observation)
     )
     round_keys = 2 * schedule.collect_steps + 2 * schedule.updates_per_step
     return [
-        Part(
+        MemoryPart(
             "environments of the evaluation",
-            _evaluation(config, state),
+            _evaluation_bytes(config, state),
             "--evaluation-episodes or --seeds",
         ),
-        Part("a batch", batch, "--batch-size, --hidden or --seeds"),
-        Part(
+        MemoryPart("a batch", batch, "--batch-size, --hidden or --seeds"),
+        MemoryPart(
             "random keys of a chunk",
             KEY_BYTES * seeds * schedule.rounds * round_keys,
             "--steps-per-chunk",
         ),
-        Part(
+        MemoryPart(
             "random keys of the warm-up",
             KEY_BYTES * seeds * schedule.warm_up * 2,
             "--learning-starts or --seeds",
         ),
-        Part(
+        MemoryPart(
             "random keys of a round",
             KEY_BYTES * seeds * round_keys,
             "--updates-per-step or --seeds",
@@ -139,7 +141,7 @@ def guessed(config: Config, state: PyTree) -> list[Part]:
     ]
 
 
-def _as_numbers(config: Config, observation: PyTree) -> int:
+def _observation_bytes(config: Config, observation: PyTree) -> int:
     """Bytes of an observation and its successor as a batch has them: as they come, and bytes of
     images as float32 too."""
     one = sum(
@@ -149,9 +151,9 @@ def _as_numbers(config: Config, observation: PyTree) -> int:
     return 2 * one // (config.hyperparameters.num_envs * config.seeds)
 
 
-def parts_of(config: Config, state: PyTree) -> list[Part]:
+def all_parts(config: Config, state: PyTree) -> list[MemoryPart]:
     """All that is known before anything is compiled."""
-    return [*kept(config, state), *guessed(config, state), copied(state)]
+    return [*state_parts(config, state), *estimated_parts(config, state), checkpoint_part(state)]
 
 
 def require_playable(env: Environment | HostEnvironment, steps: int) -> None:
@@ -160,25 +162,27 @@ def require_playable(env: Environment | HostEnvironment, steps: int) -> None:
     Raises:
         RunError: the memory is too small.
     """
-    kept = 2 * steps * env.num_envs * size(env.observation)
+    rows = 2 * steps * env.num_envs * tree_bytes(env.observation)
     state = (
         0
         if isinstance(env, HostEnvironment)
-        else size(jax.eval_shape(env.reset, jax.random.key(0)))
+        else tree_bytes(jax.eval_shape(env.reset, jax.random.key(0)))
     )
     require_memory(
         [
-            Part("what is seen", kept, "--steps or --num-envs"),
-            Part("environments", state, "--num-envs"),
+            MemoryPart("observations", rows, "--steps or --num-envs"),
+            MemoryPart("environments", state, "--num-envs"),
         ]
     )
 
 
-def _evaluation(config: Config, state: PyTree) -> int:
-    return size(state.collector) // config.hyperparameters.num_envs * config.evaluation_episodes
+def _evaluation_bytes(config: Config, state: PyTree) -> int:
+    return (
+        tree_bytes(state.collector) // config.hyperparameters.num_envs * config.evaluation_episodes
+    )
 
 
-def require_memory(parts: Iterable[Part]) -> None:
+def require_memory(parts: Iterable[MemoryPart]) -> None:
     """Refuse what this machine cannot hold.
 
     Raises:
@@ -198,22 +202,24 @@ def require_memory(parts: Iterable[Part]) -> None:
             )
 
 
-def budgets(parts: Sequence[Part]) -> list[tuple[str, int, list[Part]]]:
+def budgets(parts: Sequence[MemoryPart]) -> list[tuple[str, int, list[MemoryPart]]]:
     """Each memory there is, its bytes, and the parts that lie there: one on a CPU, else an
     accelerator's and its host's."""
     device = jax.local_devices()[0]
-    own = _of_device(device)
+    own = _device_bytes(device)
     if own is None:
-        return [(device.platform, _of_host(), list(parts))]
+        return [(device.platform, _host_bytes(), list(parts))]
     on_device, on_host = (
         [part for part in parts if part.on_host == there] for there in (False, True)
     )
     return [
-        one for one in ((device.platform, own, on_device), ("host", _of_host(), on_host)) if one[2]
+        one
+        for one in ((device.platform, own, on_device), ("host", _host_bytes(), on_host))
+        if one[2]
     ]
 
 
-def _of_device(device: jax.Device) -> int | None:
+def _device_bytes(device: jax.Device) -> int | None:
     """Of an accelerator that says what it has; None of a CPU."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     return (
@@ -221,7 +227,7 @@ def _of_device(device: jax.Device) -> int | None:
     )
 
 
-def _of_host() -> int:
+def _host_bytes() -> int:
     """Of the machine, or of the share of it that this process may have."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):

@@ -25,9 +25,9 @@ def environment(config: Config, num_envs: int) -> Environment | HostEnvironment:
         ValueError: it is unknown, refuses its options, or is nothing that the presets' networks can
             act in.
     """
-    compatibility.require_few(config.env, num_envs)
+    compatibility.require_host_copies(config.env, num_envs)
     env = envs.make(config.env, num_envs=num_envs, **config.env_options)
-    compatibility.require_seen(config.preset, config.env, env)
+    compatibility.require_compatible(config.preset, config.env, env)
     return env if config.preset.around is None else config.preset.around(env)
 
 
@@ -66,7 +66,7 @@ def compose(config: Config, env: Any, shards: int = 1, **replaced: Any) -> Compo
     )
 
 
-def on_devices(config: Config, say: Callable[[str], None], resume: bool) -> Config:
+def with_chosen_mesh(config: Config, say: Callable[[str], None], resume: bool) -> Config:
     """The configuration with its mesh settled (`ddpg_jax.runs.config.mesh.choose_mesh`): on the
     devices of all processes."""
     import jax

@@ -13,9 +13,9 @@ import numpy as np
 from ddpg_jax.runs.config.run_config import DERIVED
 from ddpg_jax.runs.config.stored import PLACEMENT
 from ddpg_jax.runs.folder import output_path
-from ddpg_jax.runs.folder.files import write
-from ddpg_jax.runs.folder.metrics import curve
-from ddpg_jax.runs.results.statistics import interquartile_mean, interval
+from ddpg_jax.runs.folder.files import write_file
+from ddpg_jax.runs.folder.metrics import read_curve
+from ddpg_jax.runs.results.statistics import bootstrap_interval, interquartile_mean
 
 if TYPE_CHECKING:
     pass
@@ -57,13 +57,13 @@ def plot(folders: Sequence[Path], path: Path) -> str:
         raise ValueError(
             f"{path} ends in {path.suffix}, which is no kind of picture: choose one of {', '.join(known)}."
         )
-    path = output_path.target(path)
+    path = output_path.require_writable(path)
     axes = figure.add_subplot(
         xlabel="environment steps (per seed)", ylabel="return of deterministic episodes"
     )
     widest = 0
     for group, members in groups.items():
-        curves = [(steps, values) for steps, values in map(curve, members) if len(steps)]
+        curves = [(steps, values) for steps, values in map(read_curve, members) if len(steps)]
         if not curves:
             continue
         steps = sorted(set.intersection(*(set(steps.tolist()) for steps, _ in curves)))
@@ -77,7 +77,7 @@ def plot(folders: Sequence[Path], path: Path) -> str:
         title += f", {count} seeds" if count > 1 else ""
         axes.plot(steps, interquartile_mean(values) if count > 1 else values[:, 0], label=title)
         if count > 1:
-            axes.fill_between(steps, *interval(values), alpha=0.25, linewidth=0)
+            axes.fill_between(steps, *bootstrap_interval(values), alpha=0.25, linewidth=0)
     if not widest:
         raise ValueError(
             "none of these runs holds an evaluation yet: train longer, or with --evaluate-every 1."
@@ -88,5 +88,5 @@ def plot(folders: Sequence[Path], path: Path) -> str:
         axes.set_title("interquartile mean and its 95 % bootstrap interval", fontsize="small")
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix[1:].lower())
-    write(path, picture.getvalue())
+    write_file(path, picture.getvalue())
     return str(path)

@@ -14,14 +14,14 @@ from ddpg_jax.export import policy
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.config.stored import load_config, require_same_config
 from ddpg_jax.runs.folder import output_path
-from ddpg_jax.runs.folder.files import write
+from ddpg_jax.runs.folder.files import write_file
 from ddpg_jax.runs.programs.build import build
 from ddpg_jax.runs.programs.setup import environment
 from ddpg_jax.runs.saved import Saved
 from ddpg_jax.types import Agent, AgentState
 
 
-def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
+def restore_policy(folder: Path) -> tuple[Config, Agent, int, AgentState]:
     """A run's configuration, agent, environment steps at the newest checkpoint, and the agent's
     state there.
 
@@ -48,14 +48,14 @@ def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
     return config, built.agent, steps, state.agent
 
 
-def acting(folder: Path, member: int) -> Callable[[Any], Any]:
+def load_policy(folder: Path, member: int) -> Callable[[Any], Any]:
     """``action(observation)`` for ``[B, ...]`` of one member of a run, in the environment's own
     units, compiled.
 
     Raises:
         ValueError: there is no such member.
     """
-    config, agent, _, agent_state = restored(folder)
+    config, agent, _, agent_state = restore_policy(folder)
     state, env = member_state(config, agent_state, member), environment(config, 1)
     return jax.jit(lambda observation: env.native_action(agent.act(state, observation)))
 
@@ -66,10 +66,10 @@ def export(folder: Path, path: Path, member: int) -> str:
     Raises:
         ValueError: there is no such member.
     """
-    path = output_path.target(path)
-    config, agent, _, agent_state = restored(folder)
+    path = output_path.require_writable(path)
+    config, agent, _, agent_state = restore_policy(folder)
     exported = policy(agent, member_state(config, agent_state, member), environment(config, 1))
-    write(path, bytes(exported.serialize()))
+    write_file(path, bytes(exported.serialize()))
     return str(path)
 
 

@@ -14,14 +14,14 @@ from ddpg_jax import rollout
 from ddpg_jax.envs import gymnasium
 from ddpg_jax.envs.render import film
 from ddpg_jax.runs.folder import output_path
-from ddpg_jax.runs.folder.files import write
+from ddpg_jax.runs.folder.files import write_file
 from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.programs.setup import environment
 from ddpg_jax.runs.results import video
-from ddpg_jax.runs.results.policy import member_state, restored
+from ddpg_jax.runs.results.policy import member_state, restore_policy
 from ddpg_jax.types import Environment, HostEnvironment
 
-MOST_FRAMES = 10_000
+MAX_FRAMES = 10_000
 """Of a film."""
 
 
@@ -43,13 +43,15 @@ def render(
         ImportError: a library that draws is missing.
     """
     video.use_headless_opengl()
-    output_path.target(path.with_name(f"{path.name}.{form or 'gif'}") if path.name else path)
-    config, agent, _, agent_state = restored(folder)
+    output_path.require_writable(
+        path.with_name(f"{path.name}.{form or 'gif'}") if path.name else path
+    )
+    config, agent, _, agent_state = restore_policy(folder)
     agent_state = member_state(config, agent_state, member)
     env = environment(config, 1)
-    if (steps or env.time_limit or 0) > MOST_FRAMES:
+    if (steps or env.time_limit or 0) > MAX_FRAMES:
         raise ValueError(
-            f"an episode may last {env.time_limit} steps, a film at most {MOST_FRAMES}: give fewer --steps."
+            f"an episode may last {env.time_limit} steps, a film at most {MAX_FRAMES}: give fewer --steps."
         )
     if isinstance(env, HostEnvironment):
         if form == "html":
@@ -57,7 +59,7 @@ def render(
         name, compiled = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
         act = lambda observation: np.asarray(compiled(agent_state, observation))
         frames, fps = _drawn(lambda: gymnasium.film(name, act, steps, seed, **config.env_options))
-        return video.write(frames, path.with_name(f"{path.name}.{form or 'gif'}"), fps)
+        return video.write_video(frames, path.with_name(f"{path.name}.{form or 'gif'}"), fps)
     form = form or ("gif" if env.view.viewer is None else "html")
     own = _by_scene(env)
     look: Callable[[Any], Any] | None = env.view.viewer if form == "html" else env.view.draw or own
@@ -65,7 +67,9 @@ def render(
         raise ValueError(f"{config.env} cannot be drawn as {form}.")
     trajectory = rollout.make_trajectory(agent, env, steps or env.time_limit)
     states = jax.eval_shape(trajectory, agent_state, jax.random.key(seed))
-    memory.require_memory([memory.Part("what is drawn", memory.size(states), "--steps")])
+    memory.require_memory(
+        [memory.MemoryPart("what is drawn", memory.tree_bytes(states), "--steps")]
+    )
     played = jax.jit(trajectory)(agent_state, jax.random.key(seed))
     shown = rollout.frames(env, played)
     picture = _drawn(
@@ -73,8 +77,8 @@ def render(
     )
     path = path.with_name(f"{path.name}.{form}")
     if form != "html":
-        return video.write(picture, path, env.view.fps)
-    write(path, picture)
+        return video.write_video(picture, path, env.view.fps)
+    write_file(path, picture)
     return str(path)
 
 

@@ -32,7 +32,7 @@ def has_opengl() -> bool:
     return True
 
 
-def write(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
+def write_video(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
     """Write ``[H, W, 3]`` uint8 frames to ``path``, which ends in ``.gif`` or ``.mp4``; returns its
     name.
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ddpg_jax.runs.results.evaluate import evaluate, spread_of
+from ddpg_jax.runs.results.evaluate import evaluate, return_statistics
 from ddpg_jax.runs.sweeps import sweep_results
 
 
 def evaluate_sweep(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
     """Returns of every member of a sweep, run by run."""
-    plan = sweep_results.read(folder)
+    plan = sweep_results.read_plan(folder)
     found: dict[int, list[float]] = {}
     for index, part in enumerate(plan["parts"]):
-        played = evaluate(sweep_results.part_folder(folder, index), episodes, seed)
+        played = evaluate(sweep_results.run_folder(folder, index), episodes, seed)
         each = zip(played["returns"], played["return_std"], strict=True)
         found |= dict(
             zip(part["members"], each, strict=False)
@@ -25,4 +25,4 @@ def evaluate_sweep(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
         np.array([found[number][i] for number in sorted(found)], np.float64) for i in range(2)
     )
     about = {"run": str(folder), "env": plan["env"], "episodes": episodes, "seed": seed}
-    return {**about, **spread_of(means, stds)}
+    return {**about, **return_statistics(means, stds)}

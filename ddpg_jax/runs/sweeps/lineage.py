@@ -13,13 +13,13 @@ from ddpg_jax.runs.folder.metrics import read_metrics
 from ddpg_jax.runs.sweeps import sweep_plots, sweep_results
 
 
-def write(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
+def write_lineage(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
     """Write ``lineage.json`` of a sweep whose members evolve, and return what is in it; None of
     another."""
     evolve = plan["parts"][0]["options"].get("evolve")
     if not evolve:
         return None
-    made = lineage(sweep_results.part_folder(folder, 0), list(evolve["ranges"]))
+    made = lineage(sweep_results.run_folder(folder, 0), list(evolve["ranges"]))
     write_json(folder / "lineage.json", made)
     return made
 
@@ -45,7 +45,7 @@ def _ancestors(parents: list[list[int]], member: int) -> list[int]:
     return found[::-1]
 
 
-def draw(folder: Path, made: dict[str, Any]) -> Path:
+def draw_lineage(folder: Path, made: dict[str, Any]) -> Path:
     """``lineage.png``: hyper-parameters and returns of all members over time; red lines lead from a
     parent to its copies."""
     figure = sweep_plots.canvas(7.2, 2.6 * (len(made["hyperparameters"]) + 1))

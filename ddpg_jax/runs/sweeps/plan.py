@@ -12,12 +12,12 @@ import jax
 from ddpg_jax import checks, envs
 from ddpg_jax.runs.config.run_config import Config, make_config
 from ddpg_jax.runs.config.stored import PLACEMENT
-from ddpg_jax.runs.options.validation import exact, shown
+from ddpg_jax.runs.options.validation import convert_value, short_repr
 from ddpg_jax.runs.programs import build, setup
 from ddpg_jax.runs.programs import memory as runs_memory
 from ddpg_jax.runs.sweeps import search_space
 
-SHARE = 0.8
+MEMORY_SHARE = 0.8
 """Of the memory, that members may take together."""
 
 
@@ -29,7 +29,7 @@ class Member(NamedTuple):
     hyperparameters: dict[str, Any]
 
 
-class Part(NamedTuple):
+class SweepRun(NamedTuple):
     """A run of a sweep: its options, and which members it trains. Of those that only fill it up,
     none is named."""
 
@@ -47,7 +47,7 @@ class Plan(NamedTuple):
     """As asked for."""
     draws: int | None
     members: list[Member]
-    parts: list[Part]
+    parts: list[SweepRun]
 
     def json(self) -> dict[str, Any]:
         """As JSON-able data."""
@@ -62,11 +62,11 @@ class Plan(NamedTuple):
         """What `json` gave, as a plan again."""
         several = {
             "members": [Member(**each) for each in data["members"]],
-            "parts": [Part(**each) for each in data["parts"]],
+            "parts": [SweepRun(**each) for each in data["parts"]],
         }
         return Plan(**{**data, **several})
 
-    def config(self, part: Part, given: Mapping[str, Any]) -> Config:
+    def config(self, part: SweepRun, given: Mapping[str, Any]) -> Config:
         """The configuration of a part's run, with some options given anew."""
         own = {
             name: value
@@ -105,15 +105,15 @@ def make_plan(
     kinds = get_type_hints(type(common.hyperparameters))
     values = {name.replace("-", "_"): given for name, given in values.items()}
     spaces = {
-        name: search_space.parsed(name, given, _kind(name, kinds, common))
+        name: search_space.parse_values(name, given, _type_of(name, kinds, common))
         for name, given in values.items()
     }
     if not spaces:
         raise ValueError(
             "a sweep needs something to go through: give --set NAME=VALUES, for example --set tau=0.005,0.05."
         )
-    settings = search_space.rows(spaces, draws, common.seed)
-    checks.between(1, search_space.MOST, **{"members of the sweep": len(settings) * seeds})
+    settings = search_space.make_settings(spaces, draws, common.seed)
+    checks.between(1, search_space.MAX_MEMBERS, **{"members of the sweep": len(settings) * seeds})
     pairs = [(setting, common.seed + index) for setting in settings for index in range(seeds)]
     members = [
         Member(number, seed if evolve is None else common.seed + number, setting)
@@ -125,8 +125,8 @@ def make_plan(
     if evolve is not None:
         options = options | {"evolve": {**evolve, "ranges": _ranges(spaces, apart, env)}}
     parts = [
-        _pinned(env, part, places)
-        for part in _parts(env, options, members, apart, memory, together=evolve is not None)
+        _with_chunks(env, part, places)
+        for part in _runs(env, options, members, apart, memory, together=evolve is not None)
     ]
     shown_values = {
         name: given if isinstance(given, str) else spaces[name] for name, given in values.items()
@@ -134,7 +134,7 @@ def make_plan(
     return Plan(env, options, shown_values, draws, members, parts)
 
 
-def _pinned(env: str, part: Part, places: dict[str, Any]) -> Part:
+def _with_chunks(env: str, part: SweepRun, places: dict[str, Any]) -> SweepRun:
     """The part, whose chunks stay what they are also where the sweep is to go on for longer, on the
     devices asked for."""
     config = make_config(env, **part.options, **places)
@@ -144,7 +144,7 @@ def _pinned(env: str, part: Part, places: dict[str, Any]) -> Part:
     )
 
 
-def _kind(name: str, kinds: Mapping[str, Any], common: Config) -> Any:
+def _type_of(name: str, kinds: Mapping[str, Any], common: Config) -> Any:
     if name not in kinds:
         raise checks.nearest(
             "number", name, kinds, f"preset {common.preset.name!r} has {', '.join(sorted(kinds))}."
@@ -160,13 +160,13 @@ def _ranges(spaces: Mapping[str, Any], apart: set[str], env: str) -> dict[str, l
     for name, given in spaces.items():
         if name in apart or isinstance(given, list):
             raise ValueError(
-                f"members evolve within ranges of floats, and {name}={shown(given)} is none: give log:LOW:HIGH or "
+                f"members evolve within ranges of floats, and {name}={short_repr(given)} is none: give log:LOW:HIGH or "
                 "uniform:LOW:HIGH."
             )
     return {name: [given.low, given.high, given.log] for name, given in spaces.items()}
 
 
-def _parts(
+def _runs(
     env: str,
     options: dict[str, Any],
     members: list[Member],
@@ -174,7 +174,7 @@ def _parts(
     memory: int | None,
     *,
     together: bool,
-) -> Iterable[Part]:
+) -> Iterable[SweepRun]:
     groups: dict[str, list[Member]] = {}
     for member in members:
         own = {name: value for name, value in member.hyperparameters.items() if name in apart}
@@ -185,9 +185,9 @@ def _parts(
         own = options | json.loads(text)
         if envs.on_host(env):
             make_config(env, **own)
-            yield Part(own, [group[0].member])
+            yield SweepRun(own, [group[0].member])
             continue
-        most = _most(env, own, group, apart, memory)
+        most = _members_at_once(env, own, group, apart, memory)
         if together and most < len(group):
             raise ValueError(
                 f"{len(group)} members evolve together, but {most} fit into memory: lower --draws, or their sizes."
@@ -197,19 +197,19 @@ def _parts(
         for begin in range(0, len(group), size):
             few = group[begin : begin + size]
             # The last run is filled up, so that all have the same program.
-            yield Part(
-                own | _varied([*few, *[few[-1]] * (size - len(few))], apart),
+            yield SweepRun(
+                own | _member_options([*few, *[few[-1]] * (size - len(few))], apart),
                 [member.member for member in few],
             )
 
 
-def _varied(members: list[Member], apart: set[str]) -> dict[str, Any]:
+def _member_options(members: list[Member], apart: set[str]) -> dict[str, Any]:
     names = [name for name in members[0].hyperparameters if name not in apart]
     vary = {name: [member.hyperparameters[name] for member in members] for name in names}
     return {"seeds": len(members), "vary": vary | {"seed": [member.seed for member in members]}}
 
 
-def _most(
+def _members_at_once(
     env: str, options: dict[str, Any], group: list[Member], apart: set[str], memory: int | None
 ) -> int:
     """How many members fit at once, at least one; all hyper-parameters of all members have been
@@ -223,18 +223,18 @@ def _most(
         }
         make_config(env, **alone | floats)
         setup.compose(config, made, **floats)
-    found = runs_memory.parts_of(config, build.build(config).state)
+    found = runs_memory.all_parts(config, build.build(config).state)
     if memory is not None:
-        most = exact("memory", memory, int) // sum(part.needed for part in found)
+        most = convert_value("memory", memory, int) // sum(part.needed for part in found)
     else:
         most = min(
-            _fit(int(SHARE * free), where, there, len(group))
+            _fit(int(MEMORY_SHARE * free), where, there, len(group))
             for where, free, there in runs_memory.budgets(found)
         )
     return max(1, min(most, len(group)))
 
 
-def _fit(free: int, where: str, needs: list[runs_memory.Part], members: int) -> int:
+def _fit(free: int, where: str, needs: list[runs_memory.MemoryPart], members: int) -> int:
     """How many members a memory holds; an accelerator has one for each of the devices that they are
     spread over."""
     devices = 1 if where in ("cpu", "host") else min(jax.device_count(), members)

@@ -24,7 +24,7 @@ from ddpg_jax.runs.folder.files import write_json
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import build
 from ddpg_jax.runs.sweeps import lineage, sweep_plots, sweep_results, table
-from ddpg_jax.runs.sweeps.plan import Part, Plan, make_plan
+from ddpg_jax.runs.sweeps.plan import Plan, SweepRun, make_plan
 from ddpg_jax.runs.training import loop
 from ddpg_jax.runs.training.progress import Display
 
@@ -47,7 +47,7 @@ class Sweep:
 
     def curve(self, member: int) -> tuple[np.ndarray, np.ndarray]:
         """``(env_steps [T], returns [T])`` of one member, of deterministic episodes."""
-        return sweep_results.curve_of(self.folder, member)
+        return sweep_results.member_curve(self.folder, member)
 
     def policy(self, member: int | None = None) -> Callable[[Any], Any]:
         """``action(observation)`` for ``[B, ...]`` of one member, or the best, in the environment's
@@ -58,7 +58,7 @@ class Sweep:
         """
         from ddpg_jax.runs.results import policy as runs_policy
 
-        return runs_policy.acting(*sweep_results.located(self.folder, member))
+        return runs_policy.load_policy(*sweep_results.locate_member(self.folder, member))
 
 
 def sweep(
@@ -77,13 +77,13 @@ def sweep(
         else:
             plan, given = make_plan(env or "pendulum", values, **options), {}
             folder, made = (
-                (Path(run_dir), []) if run_dir is not None else lock.make_new(_name(plan))
+                (Path(run_dir), []) if run_dir is not None else lock.make_new_folder(_name(plan))
             )
             stack.callback(lock.remove_empty, made)
-        stack.enter_context(lock.claimed(folder))
+        stack.enter_context(lock.locked_folder(folder))
         if not resume:
             _require_new(folder)
-            write_json(folder / sweep_results.NAME, plan.json())
+            write_json(folder / sweep_results.PLAN_FILE, plan.json())
         programs = _Programs()
         for index, part in enumerate(plan.parts):
             if progress and len(plan.parts) > 1:
@@ -104,7 +104,7 @@ def _resumed(
 ) -> tuple[Path, Plan, dict[str, Any]]:
     if run_dir is None:
         raise ValueError("--resume needs --run-dir: the folder of the sweep to go on with.")
-    data = sweep_results.read(Path(run_dir))
+    data = sweep_results.read_plan(Path(run_dir))
     if (
         values
         or options.keys() & {"draws", "evolve", "memory", "seeds"}
@@ -163,14 +163,14 @@ class _Programs:
 
 def _train(
     plan: Plan,
-    part: Part,
+    part: SweepRun,
     folder: Path,
     index: int,
     given: dict[str, Any],
     programs: _Programs,
     progress: bool,
 ) -> None:
-    run = sweep_results.part_folder(folder, index)
+    run = sweep_results.run_folder(folder, index)
     begun = (run / "config.json").is_file()
     config = resumed_config(run, given) if begun else plan.config(part, given)
     anywhere = {"mesh": ""}
@@ -191,8 +191,8 @@ def _train(
 
 
 def _finish(folder: Path, progress: bool) -> Sweep:
-    plan = sweep_results.read(folder)
-    members = sweep_results.outcomes(folder, plan)
+    plan = sweep_results.read_plan(folder)
+    members = sweep_results.read_members(folder, plan)
     if all(one["final_return"] is None for one in members):
         raise RunError(
             f"every member of {folder} broke down: lower the learning rates, or look at the environment."
@@ -200,16 +200,16 @@ def _finish(folder: Path, progress: bool) -> Sweep:
     settings, best = sweep_results.settings(members), sweep_results.best(members)
     write_json(folder / "members.json", {"best": best, "settings": settings, "members": members})
     tell = say if progress else lambda text: None
-    evolved = lineage.write(folder, plan)
+    evolved = lineage.write_lineage(folder, plan)
     try:
         for path in (
             *sweep_plots.write_all(folder, members),
-            *([] if evolved is None else [lineage.draw(folder, evolved)]),
+            *([] if evolved is None else [lineage.draw_lineage(folder, evolved)]),
         ):
             tell(f"picture: {path}")
     except Exception as error:  # of a library that draws, or of the disk
         tell(f"the pictures could not be drawn ({error}); all else is there.")
     if progress:
-        table.show(members)
+        table.print_table(members)
         say(f"best: member {best['member']}; look at it: ddpg-jax render {folder}")
     return Sweep(folder=folder, members=members, best=best, settings=settings)

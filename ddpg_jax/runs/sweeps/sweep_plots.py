@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ddpg_jax.runs.folder.files import write
+from ddpg_jax.runs.folder.files import write_file
 from ddpg_jax.runs.sweeps import sweep_results
 
 COLOURS = "viridis"
-BROKEN = "lightgrey"
-DECADES = 20.0
+DIVERGED_COLOUR = "lightgrey"
+LOG_RATIO = 20.0
 """Between the least and the greatest value, from which on an axis is logarithmic."""
-MOST_WRITTEN = 100
+MAX_LABELLED_CELLS = 100
 """Cells of a heat map with their number in them."""
 
 
@@ -25,7 +25,7 @@ def write_figure(figure: Any, path: Path) -> Path:
     """Save a picture."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
-    write(path, picture.getvalue())
+    write_file(path, picture.getvalue())
     return path
 
 
@@ -69,7 +69,7 @@ def curves(folder: Path, members: list[dict[str, Any]]) -> Any:
     colour, scale = colours([one["final_return"] for one in members])
     best = sweep_results.best(members)
     for one in members:
-        steps, returns = sweep_results.curve_of(folder, one["member"])
+        steps, returns = sweep_results.member_curve(folder, one["member"])
         last = one is best
         named = (
             f"member {one['member']}: {sweep_results.label(one['hyperparameters'])}"
@@ -99,7 +99,7 @@ def colours(returns: Sequence[float | None]) -> tuple[Any, Any]:
     known = [value for value in returns if value is not None]
     norm = Normalize(min(known), max(known) if max(known) > min(known) else min(known) + 1.0)
     shades = colormaps[COLOURS]
-    return lambda value: BROKEN if value is None else shades(norm(value)), ScalarMappable(
+    return lambda value: DIVERGED_COLOUR if value is None else shades(norm(value)), ScalarMappable(
         norm, shades
     )
 
@@ -107,7 +107,7 @@ def colours(returns: Sequence[float | None]) -> tuple[Any, Any]:
 def _values(name: str, found: list[dict[str, Any]]) -> list[Any]:
     """The values of a number, sorted."""
     values = {
-        sweep_results.text(each["hyperparameters"][name]): each["hyperparameters"][name]
+        sweep_results.short_text(each["hyperparameters"][name]): each["hyperparameters"][name]
         for each in found
     }
     return sorted(values.values(), key=lambda value: (isinstance(value, str), value))
@@ -119,7 +119,9 @@ def _is_number(value: Any) -> bool:
 
 def is_wide(values: Sequence[Any]) -> bool:
     """Whether values want a logarithmic axis."""
-    return all(map(_is_number, values)) and min(values) > 0 and max(values) / min(values) >= DECADES
+    return (
+        all(map(_is_number, values)) and min(values) > 0 and max(values) / min(values) >= LOG_RATIO
+    )
 
 
 def _placed(name: str, members: list[dict[str, Any]]) -> tuple[list[float], list[Any] | None]:
@@ -137,7 +139,7 @@ def _prepare(axis: Any, which: str, name: str, members: list[dict[str, Any]]) ->
     getattr(axis, f"set_{which}label")(name)
     if order is not None:
         getattr(axis, f"set_{which}ticks")(
-            range(len(order)), [sweep_results.text(value) for value in order]
+            range(len(order)), [sweep_results.short_text(value) for value in order]
         )
     elif is_wide(places):
         getattr(axis, f"set_{which}scale")("log")
@@ -167,7 +169,7 @@ def _heat_map(names: list[str], found: list[dict[str, Any]]) -> Any:
     down, right = (_values(name, found) for name in names)
     cells = np.full((len(down), len(right)), np.nan)
     for each in found:
-        mean = sweep_results.mean_of(each["returns"])
+        mean = sweep_results.mean_return(each["returns"])
         cells[
             down.index(each["hyperparameters"][names[0]]),
             right.index(each["hyperparameters"][names[1]]),
@@ -175,12 +177,12 @@ def _heat_map(names: list[str], found: list[dict[str, Any]]) -> Any:
     cells[~np.isfinite(cells)] = np.nan
     figure = canvas(2.6 + 0.75 * len(right), max(3.2, 1.2 + 0.55 * len(down)))
     axes = figure.add_subplot(xlabel=names[1], ylabel=names[0])
-    axes.set_facecolor(BROKEN)
+    axes.set_facecolor(DIVERGED_COLOUR)
     image = axes.imshow(cells, cmap=COLOURS, aspect="auto", origin="lower")
-    axes.set_xticks(range(len(right)), [sweep_results.text(value) for value in right])
-    axes.set_yticks(range(len(down)), [sweep_results.text(value) for value in down])
+    axes.set_xticks(range(len(right)), [sweep_results.short_text(value) for value in right])
+    axes.set_yticks(range(len(down)), [sweep_results.short_text(value) for value in down])
     for (row, column), value in np.ndenumerate(
-        cells if cells.size <= MOST_WRITTEN else np.empty((0, 0))
+        cells if cells.size <= MAX_LABELLED_CELLS else np.empty((0, 0))
     ):
         dark = np.isfinite(value) and image.norm(value) < 0.6
         shown = f"{value:.4g}" if np.isfinite(value) else "broke"
@@ -218,7 +220,7 @@ def _scatter(names: list[str], members: list[dict[str, Any]]) -> Any:
 
 def _parallel(names: list[str], found: list[dict[str, Any]]) -> Any:
     """A line for each setting through its hyper-parameters to its return."""
-    means = [sweep_results.mean_of(each["returns"]) for each in found]
+    means = [sweep_results.mean_return(each["returns"]) for each in found]
     known = [mean if math.isfinite(mean) else None for mean in means]
     colour, scale = colours(known)
     columns = [_column(name, found) for name in names]
@@ -263,11 +265,15 @@ def _column(name: str, found: list[dict[str, Any]]) -> tuple[list[float], list[t
     if order is None:
         ends = sorted({min(places), max(places)})
         ticks = [
-            (float(((np.log(end) if wide else end) - low) / span), sweep_results.text(float(end)))
+            (
+                float(((np.log(end) if wide else end) - low) / span),
+                sweep_results.short_text(float(end)),
+            )
             for end in ends
         ]
     else:
         ticks = [
-            ((index - low) / span, sweep_results.text(value)) for index, value in enumerate(order)
+            ((index - low) / span, sweep_results.short_text(value))
+            for index, value in enumerate(order)
         ]
     return ((scaled - low) / span).tolist(), ticks

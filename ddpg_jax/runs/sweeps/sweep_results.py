@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from ddpg_jax.runs.folder.metrics import curve, read_metrics
-from ddpg_jax.runs.options.validation import shown
+from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
+from ddpg_jax.runs.options.validation import short_repr
 
-NAME = "sweep.json"
+PLAN_FILE = "sweep.json"
 FIGURES = {"final_return": "final_returns", "final_return_std": "final_return_std"}
 """Of a member, and where the summary of its run has them."""
 
 
 def is_sweep(folder: Path) -> bool:
     """Whether a folder is of a sweep."""
-    return (folder / NAME).is_file()
+    return (folder / PLAN_FILE).is_file()
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read_plan(folder: Path) -> dict[str, Any]:
     """A sweep's plan, as `ddpg_jax.runs.sweeps.plan.Plan.json` gave it.
 
     Raises:
@@ -32,25 +32,25 @@ def read(folder: Path) -> dict[str, Any]:
     """
     if not is_sweep(folder):
         raise FileNotFoundError(
-            f"{folder} holds no sweep (it has no {NAME}): give the folder that `ddpg-jax sweep` made."
+            f"{folder} holds no sweep (it has no {PLAN_FILE}): give the folder that `ddpg-jax sweep` made."
         )
     try:
-        data = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        data = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
         if absent := {"env", "options", "values", "draws", "members", "parts"} ^ set(data):
             raise ValueError(f"{min(absent)} is missing, or is one too many")
         return data
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"{folder / NAME} is damaged ({str(error).rstrip('.')}): restore it, or start a new sweep."
+            f"{folder / PLAN_FILE} is damaged ({str(error).rstrip('.')}): restore it, or start a new sweep."
         ) from error
 
 
-def part_folder(folder: Path, index: int) -> Path:
+def run_folder(folder: Path, index: int) -> Path:
     """Of a part's run."""
     return folder / f"part-{index}"
 
 
-def located(folder: Path, member: int | None) -> tuple[Path, int]:
+def locate_member(folder: Path, member: int | None) -> tuple[Path, int]:
     """The run that trained a member of a sweep, and its number there; of a run's own folder, that
     folder and that number.
 
@@ -64,24 +64,24 @@ def located(folder: Path, member: int | None) -> tuple[Path, int]:
     """
     if not is_sweep(folder):
         return folder, member or 0
-    plan = read(folder)
+    plan = read_plan(folder)
     if member is None:
-        member = best(outcomes(folder, plan))["member"]
+        member = best(read_members(folder, plan))["member"]
     for index, part in enumerate(plan["parts"]):
         if member in part["members"]:
-            return part_folder(folder, index), part["members"].index(member)
+            return run_folder(folder, index), part["members"].index(member)
     raise ValueError(
         f"member={member}: this sweep has {len(plan['members'])} member(s), numbered from 0."
     )
 
 
-def outcomes(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+def read_members(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of each member its ``hyperparameters`` (where they evolved, the last ones), ``seed``,
     ``run``, ``place`` in it, and, of runs that have ended, ``final_return`` and
     ``final_return_std``; None where the member broke down, or has not ended."""
     found = []
     for index, part in enumerate(plan["parts"]):
-        run, last = part_folder(folder, index), _last(part_folder(folder, index))
+        run, last = run_folder(folder, index), _last(run_folder(folder, index))
         summary = (
             json.loads((run / "summary.json").read_text())
             if (run / "summary.json").is_file()
@@ -137,27 +137,27 @@ def settings(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
         )
         each["members"].append(one["member"])
         each["returns"].append(one["final_return"])
-    return sorted(found.values(), key=lambda each: -mean_of(each["returns"]))
+    return sorted(found.values(), key=lambda each: -mean_return(each["returns"]))
 
 
-def mean_of(returns: list[float | None]) -> float:
+def mean_return(returns: list[float | None]) -> float:
     """The mean of a setting; -inf where a member broke down."""
     return -np.inf if None in returns else float(np.mean(returns))  # type: ignore[arg-type]
 
 
-def curve_of(folder: Path, member: int) -> tuple[np.ndarray, np.ndarray]:
+def member_curve(folder: Path, member: int) -> tuple[np.ndarray, np.ndarray]:
     """``(env_steps [T], returns [T])`` of one member."""
-    run, place = located(folder, member)
-    steps, returns = curve(run)
+    run, place = locate_member(folder, member)
+    steps, returns = read_curve(run)
     return steps, returns[:, place] if len(steps) else np.empty(0)
 
 
 def label(hyperparameters: Mapping[str, Any]) -> str:
     """A member's hyper-parameters on one line."""
-    return ", ".join(f"{name} {text(value)}" for name, value in hyperparameters.items())
+    return ", ".join(f"{name} {short_text(value)}" for name, value in hyperparameters.items())
 
 
-def text(value: Any) -> str:
+def short_text(value: Any) -> str:
     """One number, as short as it says enough."""
     return (
         f"{value:.4g}"
@@ -179,5 +179,5 @@ def require_options(
         if name not in free and not same:
             raise ValueError(
                 f"this sweep was made with another configuration: {name} (sweep: {plan['options'].get(name, 'none')}, given: "
-                f"{shown(value)}). Leave it out, or start a new sweep."
+                f"{short_repr(value)}). Leave it out, or start a new sweep."
             )

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ddpg_jax.runs.console.output import Tolerant
+from ddpg_jax.runs.console.output import TolerantStream
 from ddpg_jax.runs.sweeps import sweep_results
 
 MOST_ROWS = 40
@@ -16,18 +16,18 @@ WIDTH = 200
 """Where the output is no terminal."""
 
 
-def show(members: list[dict[str, Any]]) -> None:
+def print_table(members: list[dict[str, Any]]) -> None:
     """Print the table."""
-    stream: Any = sys.stdout and Tolerant(sys.stdout)
+    stream: Any = sys.stdout and TolerantStream(sys.stdout)
     console = Console(file=stream, highlight=False, emoji=False, force_jupyter=False)
     if not console.is_terminal:
         console = Console(
             file=stream, highlight=False, emoji=False, force_jupyter=False, width=WIDTH
         )
-    console.print(table(members))
+    console.print(members_table(members))
 
 
-def table(members: list[dict[str, Any]]) -> Table:
+def members_table(members: list[dict[str, Any]]) -> Table:
     """A line for each setting, the best first: its hyper-parameters, and of its members the mean,
     worst and best final return."""
     found = sweep_results.settings(members)
@@ -50,7 +50,7 @@ def table(members: list[dict[str, Any]]) -> Table:
             if several
             else [*_several(each["returns"])[:1], _number(spread[each["members"][0]])]
         )
-        own = [sweep_results.text(each["hyperparameters"][name]) for name in names]
+        own = [sweep_results.short_text(each["hyperparameters"][name]) for name in names]
         made.add_row(
             _numbers(each["members"]), *own, *figures, style="bold green" if rank == 0 else None
         )
@@ -63,7 +63,7 @@ def _several(returns: list[float | None]) -> list[str]:
     known = [value for value in returns if value is not None]
     if not known:
         return ["broke down", "", ""]
-    mean = sweep_results.mean_of(returns)
+    mean = sweep_results.mean_return(returns)
     worst = (
         f"{len(returns) - len(known)} broke down"
         if len(known) < len(returns)

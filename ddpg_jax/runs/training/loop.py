@@ -22,25 +22,25 @@ from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.console import output, signals
 from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.folder.files import write_json
-from ddpg_jax.runs.folder.lock import claimed
-from ddpg_jax.runs.folder.metrics import Clock, metrics_row, plain, read_metrics
-from ddpg_jax.runs.folder.metrics_log import Log
+from ddpg_jax.runs.folder.lock import locked_folder
+from ddpg_jax.runs.folder.metrics import Clock, finite_or_none, metrics_row, read_metrics
+from ddpg_jax.runs.folder.metrics_log import MetricsLog
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import compiled_memory, memory
 from ddpg_jax.runs.programs.build import Built, build, compile_programs
 from ddpg_jax.runs.programs.evaluation import (
-    BEGINNING,
-    DURING,
+    HOST_RESET_STREAM,
+    TRAINING_STREAM,
     evaluation_keys,
     final_returns,
-    held_out,
+    first_episodes,
     host_seed,
-    played,
+    require_finite_returns,
 )
-from ddpg_jax.runs.programs.setup import member_hyperparameters, member_keys, on_devices
+from ddpg_jax.runs.programs.setup import member_hyperparameters, member_keys, with_chosen_mesh
 from ddpg_jax.runs.results import run_pictures
-from ddpg_jax.runs.results.statistics import summary
-from ddpg_jax.runs.training.startup import Background, begun, check_folder, restore
+from ddpg_jax.runs.results.statistics import make_summary
+from ddpg_jax.runs.training.startup import BackgroundImports, check_folder, new_run_files, restore
 from ddpg_jax.types import Agent, AgentState, PyTree
 
 
@@ -80,15 +80,15 @@ def run(
     """
     began = time.perf_counter()
     with contextlib.ExitStack() as opened:
-        asked = opened.enter_context(signals.stopping())
+        asked = opened.enter_context(signals.collect_signals())
         opened.enter_context(hosts.together())
         checkpoints_folder, folder = folder, opened.enter_context(hosts.own_folder(folder))
-        opened.enter_context(claimed(folder))
+        opened.enter_context(locked_folder(folder))
         if hosts.is_first():
             check_folder(config, folder, resume)
         hosts.wait("the folder is this run's")
         stop, agree = hosts.agreeing(asked)
-        config = on_devices(config, say, resume)
+        config = with_chosen_mesh(config, say, resume)
         if config.note:
             say(config.note)
         try:
@@ -96,11 +96,11 @@ def run(
         except (ValueError, TypeError, ImportError) as error:
             raise RunError(str(error)) from error
         if not resume:
-            opened.enter_context(begun(config, folder))
-        tools = Background(checkpoints_folder, config.keep)
+            opened.enter_context(new_run_files(config, folder))
+        tools = BackgroundImports(checkpoints_folder, config.keep)
         opened.callback(tools.close)
         compiled = (compiler or compile_programs)(built, config)
-        memory.require_memory(compiled_memory.parts(config, built, compiled))
+        memory.require_memory(compiled_memory.measured_parts(config, built, compiled))
         programs = watch(compiled)
         checkpoints = tools.result()
         hosts.wait("compiled")  # what they compute together waits for nobody
@@ -111,7 +111,7 @@ def run(
             )
         _end_if(stop, "before the first chunk", folder)
         write_json(folder / "config.json", config.flat())
-        log = Log(folder)
+        log = MetricsLog(folder)
         opened.callback(log.close)
         loop = _Loop(
             config,
@@ -146,10 +146,10 @@ def _ended(
         **loop.seconds,
         "wall": time.perf_counter() - began,
     }
-    write_json(loop.folder / "summary.json", said := summary(config, returns, seconds))
+    write_json(loop.folder / "summary.json", said := make_summary(config, returns, seconds))
     state = state if mesh.parse_mesh(config.mesh).devices == 1 else layout.fetched_arrays(state)
     if not config.vary:
-        run_pictures.draw(config, loop.folder, state, say)
+        run_pictures.draw_run_pictures(config, loop.folder, state, say)
     return Finished(said, agent, state)
 
 
@@ -187,7 +187,7 @@ def _begin(
         )
     if built.host is not None:
         built.host.begin(
-            host_seed(evaluation_keys(config, BEGINNING, config.schedule.steps_after(done)))
+            host_seed(evaluation_keys(config, HOST_RESET_STREAM, config.schedule.steps_after(done)))
         )
         say("environments on the host begin anew; all else goes on where it was.")
     return state, done, clock
@@ -198,7 +198,7 @@ class _Loop(NamedTuple):
     folder: Path
     programs: Programs
     checkpoints: Any
-    log: Log
+    log: MetricsLog
     on_chunk: Callable[[dict[str, Any]], None]
     stop: list[int]
     agree: Callable[[], None]
@@ -279,16 +279,18 @@ class _Loop(NamedTuple):
         """None where it is not due, or is broken off: then `catch_up` makes up for it."""
         if self.stop or not self._is_evaluated(chunks):
             return None
-        keys = evaluation_keys(self.config, DURING, self._steps(chunks))
+        keys = evaluation_keys(self.config, TRAINING_STREAM, self._steps(chunks))
         with self._timed("evaluation"), contextlib.suppress(Stopped):
-            returns = played(
+            returns = first_episodes(
                 self.config,
                 self.programs.evaluate(agent_state, keys, member_hyperparameters(self.config)),
             )
         return (
             None
             if self.stop
-            else plain(held_out(returns.astype(np.float64), self.config).mean(axis=1))
+            else finite_or_none(
+                require_finite_returns(returns.astype(np.float64), self.config).mean(axis=1)
+            )
         )
 
     def _report(self, row: dict[str, Any]) -> None:

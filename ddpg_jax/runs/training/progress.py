@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ddpg_jax.runs.config.run_config import Config
-from ddpg_jax.runs.console.output import Tolerant
-from ddpg_jax.runs.folder.metrics import mean
+from ddpg_jax.runs.console.output import TolerantStream
+from ddpg_jax.runs.folder.metrics import mean_over_members
 
 SHARE = 0.05
 """Of the whole time, from which on what evaluations or checkpoints took is said."""
@@ -26,7 +26,9 @@ class Display:
     def __init__(self, config: Config, folder: Path) -> None:
         self._config = config
         self._folder = folder
-        stream: Any = sys.stdout and Tolerant(sys.stdout)  # training goes on where nobody reads
+        stream: Any = sys.stdout and TolerantStream(
+            sys.stdout
+        )  # training goes on where nobody reads
         plain: Any = {
             "highlight": False,
             "emoji": False,
@@ -104,7 +106,7 @@ class Display:
         self.say(f"look at it: ddpg-jax render {self._folder}")
 
     def _return(self, row: dict[str, Any]) -> str:
-        value = mean(row["evaluation_return"] or row["episode_return"])
+        value = mean_over_members(row["evaluation_return"] or row["episode_return"])
         known = [one for one in row["evaluation_return"] or () if one is not None]
         best = max(known, default=None) if self._config.vary else None
         return (

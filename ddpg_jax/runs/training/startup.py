@@ -13,7 +13,7 @@ from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.config.stored import load_config, require_same_config
 from ddpg_jax.runs.folder.files import write_json
 from ddpg_jax.runs.folder.metrics import Clock, read_metrics
-from ddpg_jax.runs.folder.metrics_log import write_lines
+from ddpg_jax.runs.folder.metrics_log import write_metrics
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs.build import Built
 from ddpg_jax.types import PyTree
@@ -54,7 +54,7 @@ def check_folder(config: Config, folder: Path, resume: bool) -> None:
 
 
 @contextlib.contextmanager
-def begun(config: Config, folder: Path) -> Iterator[None]:
+def new_run_files(config: Config, folder: Path) -> Iterator[None]:
     """A new run has its ``config.json`` from the start; one that is refused before it has anything
     to keep leaves nothing."""
     before = set(folder.iterdir())
@@ -88,7 +88,7 @@ def restore(
                 f"{folder} holds a run that ended and has no checkpoint any more: nothing to resume."
             )
         say(f"{folder} has no checkpoint yet: its run begins anew.")
-        write_lines(folder, [])
+        write_metrics(folder, [])
         return None
     try:
         steps, state, record = checkpoints.restore(config, built.state, say)
@@ -103,12 +103,12 @@ def restore(
     evaluation = (
         rows.pop()["evaluation_return"] if rows and rows[-1]["env_steps"] == steps else None
     )
-    write_lines(folder, [*rows, record["row"] | {"evaluation_return": evaluation}])
+    write_metrics(folder, [*rows, record["row"] | {"evaluation_return": evaluation}])
     say(f"resumed at {steps} steps.")
     return state, record["chunks"], Clock(record["train_seconds"])
 
 
-class Background:
+class BackgroundImports:
     """Import and open what writes to disk while XLA compiles."""
 
     def __init__(self, folder: Path, keep: int) -> None:
