@@ -1,28 +1,30 @@
-"""`ddpg-jax train --dry-run`: what a run would be and what memory it would take, before any is
-allocated."""
+"""`ddpg-jax train --dry-run`: describes a run and its memory before anything is allocated."""
 
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import jax
 from rich.console import Console
 from rich.table import Table
 
-from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.options.run_options import ANY_DEVICE
 from ddpg_jax.runs.programs import memory as runs_memory
 from ddpg_jax.runs.programs.build import Built, build, compile_programs
 from ddpg_jax.runs.programs.compiled_memory import measured_parts
-from ddpg_jax.runs.programs.memory import MemoryPart
 from ddpg_jax.runs.programs.setup import with_chosen_mesh
+
+if TYPE_CHECKING:
+    from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.runs.programs.memory import MemoryPart
 
 
 def plan(config: Config) -> str:
-    """What ``ddpg-jax train --dry-run`` prints: the run in a sentence, and a table of its parts.
+    """Return the text that ``ddpg-jax train --dry-run`` prints: a sentence and a table of memory.
 
     Raises:
-        ValueError: as `ddpg_jax.runs.programs.build.build`, or it is too much for this machine.
+        ValueError: as in `ddpg_jax.runs.programs.build.build`, or the run does not fit in memory.
     """
     here = config.device_kind in (ANY_DEVICE, jax.default_backend())
     places: list[str] = []
@@ -45,13 +47,12 @@ def plan(config: Config) -> str:
 
 
 def build_elsewhere(config: Config) -> Built:
-    """The functions and shapes of a run that another machine is to hold: nothing is refused
-    here."""
-    return build(config, weigh=lambda parts: None)
+    """Build the functions and shapes of a run on another machine, without a check of memory."""
+    return build(config, check_memory=lambda parts: None)
 
 
 def describe_run(config: Config, where: str) -> str:
-    """The sizes of a run."""
+    """Return the sizes of a run as a sentence."""
     hyperparameters = config.hyperparameters
     lines = [
         f"{config.env} on a {where}, preset {config.preset.name}: {hyperparameters.num_envs:,} environments, batch "
@@ -65,7 +66,7 @@ def describe_run(config: Config, where: str) -> str:
 def memory_table(
     found: list[MemoryPart], where: str, budgets: list[tuple[str, int, list[MemoryPart]]]
 ) -> Table:
-    """The parts with their bytes on each device and on the host, which are one on a CPU."""
+    """Return a table of the parts with their bytes on a device and on the host; a CPU is both."""
     one = where == "cpu"
     columns = ["part", where if one else f"each {where}", *([] if one else ["host"]), "lowered by"]
     made = Table(*columns, title="memory, before any of it is allocated", title_justify="left")
@@ -96,7 +97,7 @@ def memory_table(
 
 
 def format_bytes(size: int) -> str:
-    """Bytes for a person."""
+    """Return a number of bytes with a unit."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= factor:
             return f"{size / factor:,.2f} {unit}"

@@ -1,15 +1,16 @@
-"""What is known of single tasks: when they count as solved, what was published, which
-hyper-parameters were found by trying."""
+"""Known tasks: when they count as solved, published returns, and tuned hyper-parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Published(NamedTuple):
-    """A return that somebody published."""
+    """A published return."""
 
     agent: str
     mean: float
@@ -21,7 +22,7 @@ class Published(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One task: an environment, and what belongs to it whatever learns there."""
+    """An environment with what is known of it, independent of the algorithm."""
 
     env: str
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -1,5 +1,4 @@
-"""The command ``ddpg-jax``: parses, calls, prints. Heavy imports wait until a command needs
-them."""
+"""The command ``ddpg-jax``: parses, calls, prints; heavy imports wait until they are needed."""
 
 from __future__ import annotations
 
@@ -51,13 +50,13 @@ def main() -> None:
 
 
 def _begin() -> None:
-    """Before a command that computes."""
+    """Prepare JAX for a command that computes."""
     use_compilation_cache()
     require_device()
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given, those of the environment in ``env_options``."""
+    """Return the given options, those of the environment in ``env_options``."""
     given = {name: value for name, value in options.items() if value not in (None, ())}
     common = [each.name for each in fields(EnvironmentOptions)]
     own = {name: given.pop(name) for name in common if name in given}

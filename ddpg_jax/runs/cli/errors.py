@@ -1,4 +1,4 @@
-"""What every command shares: an error is one sentence and exit code 2."""
+"""Turns an error of any command into one sentence and exit code 2."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ddpg_jax.runs.console import output, signals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TRACEBACK = "DDPG_JAX_TRACEBACK"
 MAX_LENGTH = 1_000
@@ -25,11 +27,10 @@ class BadInput(click.ClickException):
 
 
 class CommandGroup(click.Group):
-    """Commands that each have ``--traceback``, and end in one sentence and exit code 2 where they
-    cannot do their work."""
+    """Commands with ``--traceback`` whose errors are one sentence and exit code 2."""
 
     def command(self, *args: Any, **kwargs: Any) -> Any:
-        """As click's, with the option that all have."""
+        """Add ``--traceback`` to each command."""
         add = super().command(*args, **kwargs)
         wanted = click.option(
             "--traceback",
@@ -42,12 +43,12 @@ class CommandGroup(click.Group):
         return lambda function: add(wanted(function))
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """As click's; what is wrong before a command is named is a sentence too."""
+        """Parse the group's own arguments; an error is one sentence too."""
         with _one_sentence({}):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click's; the last line of defence."""
+        """Run the command; an error is one sentence."""
         with _one_sentence(ctx.meta), signals.interrupt_on_signal():
             return super().invoke(ctx)
 
@@ -77,8 +78,7 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
 
 
 def error_sentence(error: Exception) -> str:
-    """What an error says to who called the program; of one that nobody expected, what it is and
-    where to look."""
+    """Return an error as a sentence; of an unexpected one, its type and how to see more."""
     from ddpg_jax import checks
 
     if isinstance(error, OSError) and error.strerror:

@@ -1,4 +1,4 @@
-"""What is set before a command uses JAX: the devices and the compilation cache."""
+"""Prepares JAX for a command: the devices and the compilation cache."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 def require_device() -> None:
-    """Have JAX find its devices, which most commands need.
+    """Initialise JAX's devices.
 
     Raises:
-        ValueError: it finds none.
+        ValueError: JAX finds none.
     """
     import jax
 
@@ -29,8 +29,7 @@ def require_device() -> None:
 
 
 def use_compilation_cache() -> None:
-    """Keep XLA's compiled programs between runs, where there is a place for them;
-    ``DDPG_JAX_CACHE`` names it, or ``off``."""
+    """Keep compiled programs in ``DDPG_JAX_CACHE``, or the user's cache; ``off``: do not."""
     import jax
 
     logging.getLogger("matplotlib").setLevel(

@@ -10,9 +10,10 @@ from ddpg_jax.runs.options.validation import convert_value, short_repr
 
 
 class OptionType(click.ParamType):
-    """A number, a text or widths; its range is checked with the configuration."""
+    """A number, a text or widths; the configuration checks its range."""
 
     def __init__(self, kind: type) -> None:
+        """Convert to ``kind``."""
         self.kind = kind
         self.name = {int: "integer", float: "float", tuple: "widths", str: "text"}[kind]
 
@@ -22,7 +23,7 @@ class OptionType(click.ParamType):
         param: click.Parameter | None,
         ctx: click.Context | None,  # noqa: ARG002
     ) -> Any:
-        """Also ``1e5`` to 100,000, and ``256,256`` to ``(256, 256)``."""
+        """Convert, also ``1e5`` to 100,000 and ``256,256`` to ``(256, 256)``."""
         try:
             name = self.name if param is None or param.name is None else param.name
             return convert_value(name, value, self.kind)
@@ -34,7 +35,7 @@ class WholeNumber(click.IntRange):
     """A whole number in a range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As `OptionType`, and in its range."""
+        """Convert as `OptionType` does, and check the range."""
         try:
             number = convert_value("value", value, int)
         except ValueError:

@@ -1,4 +1,4 @@
-"""Chooses the default preset for a kind of device; imports no JAX until it needs one."""
+"""Chooses the default preset for an accelerator type; imports no JAX until it needs one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ LARGE_PRESET, SMALL_PRESET, IMAGE_PRESET = "fast-td3", "default", "drq-v2"
 def choose_preset(
     env: str, preset: str | None, kind: str | None, env_options: dict[str, Any]
 ) -> tuple[str, str]:
-    """A preset, and the kind of device for which it was chosen; ``kind`` None is that of JAX.
+    """Return a preset, and the kind of device for which it was chosen.
 
-    Where none is given it is `IMAGE_PRESET` where the environment is to show images, `LARGE_PRESET` on a GPU
-    or TPU for tasks whose rewards are known and whose hyper-parameters are not, and `SMALL_PRESET`
-    elsewhere."""
+    Without ``preset`` it is `IMAGE_PRESET` where the environment shows images, `LARGE_PRESET` on a
+    GPU or TPU for tasks with a known range of rewards and no tuned hyper-parameters, and
+    `SMALL_PRESET` elsewhere. Without ``kind`` it is chosen for the device of JAX.
+    """
     if preset is not None:
         return preset, kind or ANY_DEVICE
     if env_options.get("pixels"):
@@ -34,7 +35,7 @@ def choose_preset(
 
 
 def describe_choice(env: str, preset: str, kind: str, has_own: bool) -> str:
-    """What the kind of device decided, as a sentence; empty where it decided nothing."""
+    """Return a sentence on the choice made for the device; empty where it made no difference."""
     if kind not in PARALLEL_DEVICES:
         return ""
     if preset != SMALL_PRESET:

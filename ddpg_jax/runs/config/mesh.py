@@ -1,43 +1,45 @@
-"""Which devices a run is spread over: members of a population on one axis of a mesh, shards of each
-member on the other.
+"""The mesh of devices of a run: members on one axis, shards of each member on the other.
 
 As text it is ``members=4,data=2``, on the command line and in ``config.json``. Imports no JAX, so
-that the command line answers at once."""
+that the command line answers at once.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ddpg_jax.runs.options.validation import RunError, convert_value, short_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Config = Any
 """`ddpg_jax.runs.config.run_config.Config`, whose file imports this one."""
 
 
 class Mesh(NamedTuple):
-    """Devices on each axis: ``members`` divides a run's seeds, ``data`` its environments and its
-    batch."""
+    """Devices on each axis: ``members`` divides seeds, ``data`` environments and batch."""
 
     members: int = 1
     data: int = 1
 
     @property
     def devices(self) -> int:
-        """In all."""
+        """The number of devices."""
         return self.members * self.data
 
     def __str__(self) -> str:
+        """Return the mesh as text."""
         return f"members={self.members},data={self.data}"
 
 
 def parse_mesh(text: str) -> Mesh:
-    """The mesh that is written so; an empty text is one device.
+    """Parse a mesh; an empty text is one device.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a mesh.
     """
     found: dict[str, int] = {}
     for part in filter(None, text.split(",")):
@@ -55,10 +57,10 @@ def parse_mesh(text: str) -> Mesh:
 
 
 def requested_mesh(config: Config, devices: int | None, mesh: str) -> str:
-    """The mesh that was asked for, as text; empty where none was.
+    """Return the requested mesh as text; empty where none was requested.
 
     Raises:
-        ValueError: it does not divide the run; the sentence names the number to change.
+        ValueError: it does not divide the run; names the number to change.
     """
     if devices is not None and mesh:
         raise ValueError(f"devices={devices} and mesh={short_repr(mesh)}: give one of both.")
@@ -74,7 +76,7 @@ def requested_mesh(config: Config, devices: int | None, mesh: str) -> str:
 
 
 def _members_first(config: Config, devices: int) -> Mesh:
-    """Members first: they need nothing of each other."""
+    """Return a mesh with as many members as possible: they need no communication."""
     if devices < 1:
         raise ValueError(f"devices={devices}: must be at least 1.")
     members = math.gcd(config.seeds, devices)
@@ -103,7 +105,7 @@ def _require_even(config: Config, mesh: Mesh, said: str) -> None:
 
 
 def largest_mesh(config: Config, available: int) -> Mesh:
-    """As many of the available devices as come out even, members before shards of them."""
+    """Return the largest mesh on the available devices that divides the run, members first."""
     members = next(
         count for count in range(min(available, config.seeds), 0, -1) if config.seeds % count == 0
     )
@@ -116,10 +118,10 @@ def largest_mesh(config: Config, available: int) -> Mesh:
 
 
 def on_one_device(config: Config) -> Config:
-    """The configuration of a run on one device, for what times its parts there.
+    """Return the configuration on one device, for a profile.
 
     Raises:
-        ValueError: another number was asked for, or it goes on with one.
+        ValueError: the run has more devices.
     """
     if parse_mesh(config.mesh).devices > 1:
         raise ValueError(
@@ -136,17 +138,17 @@ def choose_mesh(
     processes: int = 1,
     resume: bool = False,
 ) -> str:
-    """The mesh that the run is to have, said where it is more than one device or fewer than there
-    are.
+    """Return the mesh of the run as text, and report it where there are several devices.
 
     Args:
-        config: its ``mesh`` is what was asked for, or a run's that goes on; empty: all devices that
-        come out even. resume: the run goes on: where its mesh is of more devices than there are,
-        another one is chosen. available: devices that there are, of all processes. say: told which.
-        processes: of which each takes part with all of its devices.
+        config: its ``mesh`` is the requested or the resumed one; empty: all devices that divide it.
+        available: number of devices, of all processes.
+        say: receives the sentence.
+        processes: number of processes; each takes part with all of its devices.
+        resume: where a resumed run's mesh is larger than the available devices, choose another one.
 
     Raises:
-        RunError: there are fewer devices than asked for, or a process would have none.
+        RunError: there are fewer devices than requested, or a process would have none.
     """
     mesh = parse_mesh(config.mesh)
     if not config.mesh or (
@@ -177,8 +179,7 @@ def choose_mesh(
 
 
 def _require_all(mesh: Mesh, available: int, processes: int, config: Config) -> None:
-    """Every process takes part with all of its devices, in whole rows of the mesh or with others in
-    one."""
+    """Require that every process takes part with all of its devices, in whole rows of the mesh."""
     local = available // processes
     if mesh.devices != available or (mesh.data % local and local % mesh.data):
         raise RunError(
@@ -189,7 +190,7 @@ def _require_all(mesh: Mesh, available: int, processes: int, config: Config) -> 
 
 
 def schedule_of_shard(config: Config, shards: int) -> dict[str, Any]:
-    """What `ddpg_jax.train.make_train` is given of the schedule, for one of so many shards."""
+    """Return the arguments of `ddpg_jax.train.make_train` for the schedule of one shard."""
     schedule = config.schedule
     return {
         "learning_starts": schedule.learning_starts

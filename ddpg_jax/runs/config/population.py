@@ -1,23 +1,26 @@
-"""What single members of a run have of their own, and how they evolve, as plain data."""
+"""Checks what members of a run have of their own, and how they evolve."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs.options import field
-from ddpg_jax.runs.options.hyperparameters import Hyperparameters
 from ddpg_jax.runs.options.run_options import EvolveOptions
 from ddpg_jax.runs.options.validation import INT32_MAX, convert_value, short_repr
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ddpg_jax.runs.options.hyperparameters import Hyperparameters
+
 
 def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[Any]]:
-    """Hyper-parameters and seeds of single members, ``{name: [seeds]}``, each of its type.
+    """Return hyper-parameters and seeds of single members, ``{name: [seeds]}``, converted.
 
     Raises:
-        ValueError: there is no such hyper-parameter, it cannot differ between members of one
-            program, one is out of its range, or there are not ``seeds`` values.
+        ValueError: an unknown hyper-parameter, one that cannot differ between members of one
+            program, one out of its range, or a list without ``seeds`` values.
     """
     from ddpg_jax import checks
 
@@ -45,8 +48,7 @@ def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[
 
 
 def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]:
-    """How members evolve: ``ranges`` as ``{name: [low, high, whether logarithmic]}``, and
-    `EvolveOptions`.
+    """Return ``ranges``, ``{name: [low, high, whether logarithmic]}``, and `EvolveOptions`.
 
     Raises:
         ValueError: something is missing, unknown or out of its range.
@@ -75,5 +77,5 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]
 
 
 def own_hyperparameters(vary: Mapping[str, list[Any]], member: int) -> dict[str, float]:
-    """What one member has instead of the run's own hyper-parameters."""
+    """Return the hyper-parameters that one member has instead of the run's."""
     return {name: values[member] for name, values in vary.items() if name != "seed"}

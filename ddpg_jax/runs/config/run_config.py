@@ -1,7 +1,4 @@
-"""The configuration of a run, as plain data that a folder can hold.
-
-Imports no JAX, so that the command line answers at once.
-"""
+"""The configuration of a run: made from options, checked, and written as JSON."""
 
 from __future__ import annotations
 
@@ -15,13 +12,13 @@ from ddpg_jax.runs.config.default_preset import choose_preset, describe_choice
 from ddpg_jax.runs.config.population import checked_evolve, checked_vary
 from ddpg_jax.runs.config.schedule import make_schedule
 from ddpg_jax.runs.options import field
-from ddpg_jax.runs.options.hyperparameters import Hyperparameters
-from ddpg_jax.runs.options.preset import Preset
 from ddpg_jax.runs.options.run_options import EnvironmentOptions, RunOptions
 from ddpg_jax.runs.options.validation import INT32_MAX, convert_value
 from ddpg_jax.runs.presets import PRESETS, env_options_on, hyperparameters_on
 
 if TYPE_CHECKING:
+    from ddpg_jax.runs.options.hyperparameters import Hyperparameters
+    from ddpg_jax.runs.options.preset import Preset
     from ddpg_jax.schedule import Schedule
 
 STORED = tuple(name for name, *_ in field.options_of(RunOptions) if name != "devices")
@@ -32,7 +29,10 @@ DERIVED = ("source", "replaced", "trained_timesteps")
 
 @dataclass(frozen=True, kw_only=True)
 class Config(RunOptions):
-    """A checked configuration. Chunks are what runs between two reports (`ddpg_jax.schedule`)."""
+    """A checked configuration.
+
+    A chunk is the part of a run between two reports (`ddpg_jax.schedule`).
+    """
 
     preset: Preset
     device_kind: str
@@ -59,7 +59,7 @@ class Config(RunOptions):
 
     @property
     def note(self) -> str:
-        """What to know at the start, a sentence per line: what differs from source and request."""
+        """What differs from the source and from the request, a sentence per line."""
         asked, chunk = self.hyperparameters.total_timesteps, self.schedule.steps_per_chunk
         short = (
             f"trains {self.trained_timesteps} of the {asked} steps: the rest is shorter than a "
@@ -74,7 +74,7 @@ class Config(RunOptions):
 
     @property
     def _changes(self) -> str:
-        """What the task replaced in the preset, as a sentence; empty where that is nothing."""
+        """A sentence on what the task replaced in the preset; empty where it replaced nothing."""
         changes = ", ".join(
             f"{name} {new} (preset: {old})" for name, (old, new) in self.replaced.items()
         )
@@ -82,7 +82,7 @@ class Config(RunOptions):
         return changes and f"{found}{changes}."
 
     def flat(self) -> dict[str, Any]:
-        """Every field as JSON-able data, on one level; `make_config` takes it again."""
+        """Return every field as JSON-able data, on one level, which `make_config` accepts again."""
         own = {name: getattr(self, name) for name in STORED}
         data = {
             **own,
@@ -105,14 +105,14 @@ def make_config(
     evolve: dict[str, Any] | None = None,
     **given: Any,
 ) -> Config:
-    """The configuration of a run: a preset with some hyper-parameters replaced.
+    """Return the configuration of a run: a preset with some hyper-parameters replaced.
 
     Args:
         env: a name that `ddpg_jax.envs.make` knows.
-        preset: a name; None is the choice for this kind of device (a GPU or TPU runs many
-            environments at once), and for images where the environment is to show them.
-        vary, evolve: what members have of their own, and how they evolve, see `Config`;
-            `ddpg_jax.runs.sweep` makes both.
+        preset: a name; None chooses by the kind of device (a GPU or TPU runs many environments at
+            once), and by whether the environment shows images.
+        vary: what members have of their own, see `Config`; `ddpg_jax.runs.sweep` makes it.
+        evolve: how members evolve, likewise.
         **given: other options of `RunOptions`, and hyper-parameters of the preset.
 
     Raises:
@@ -152,7 +152,7 @@ def make_config(
 
 
 def _checked_options(given: dict[str, Any]) -> RunOptions:
-    """Run options of their types and in their ranges, those of the environment too."""
+    """Return run options of their types and in their ranges, with those of the environment."""
     from ddpg_jax import checks
 
     options = RunOptions(**field.convert_options(RunOptions, given))
@@ -165,7 +165,7 @@ def _checked_options(given: dict[str, Any]) -> RunOptions:
 
 
 def checked_env_options(given: Any) -> dict[str, Any]:
-    """Options of an environment; those that any may have are checked.
+    """Return options of an environment; those that every environment may have are checked.
 
     Raises:
         ValueError: one is out of its range, or is not for ``env_options``.
@@ -191,7 +191,7 @@ def _preset(name: str) -> Preset:
 
 
 def _replaced(defaults: Hyperparameters, given: dict[str, Any], preset: str) -> Hyperparameters:
-    """The hyper-parameters, some replaced by those given, and all of them checked."""
+    """Return the hyper-parameters, some replaced, all of them checked."""
     known = {name for name, *_ in field.options_of(type(defaults))}
     if absent := [name for name in given if name not in known]:
         having = [

@@ -1,17 +1,19 @@
-"""The configuration in a run's folder: loaded, resumed, and held to what may change."""
+"""Loads the configuration of a run from its folder, and decides what a resumed run may change."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import fields
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs.config.run_config import DERIVED, STORED, Config, make_config
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import RunOptions
 from ddpg_jax.runs.options.validation import RunError, convert_value, short_repr
 from ddpg_jax.runs.presets import PRESETS, hyperparameter_options
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FREE = (
     *field.names_by_resume(RunOptions, "free"),
@@ -23,12 +25,12 @@ PLACEMENT = field.names_by_resume(RunOptions, "placement")
 
 
 def resumed_config(folder: Path, given: dict[str, Any]) -> Config:
-    """The configuration of the run in ``folder``, with some options given again (`FREE`,
-    `PLACEMENT`).
+    """Return the configuration of a run, with `FREE` and `PLACEMENT` options replaced.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_config`.
-        RunError: options differ that may not.
+        FileNotFoundError: as in `load_config`.
+        ValueError: as in `load_config`.
+        RunError: an option differs that may not.
     """
     saved = load_config(folder).flat()
     kinds: dict[str, Any] = {name: kind for name, (kind, _) in hyperparameter_options().items()}
@@ -49,7 +51,7 @@ def resumed_config(folder: Path, given: dict[str, Any]) -> Config:
 
 
 def load_config(folder: Path) -> Config:
-    """The configuration of the run in ``folder``, as `Config.flat` wrote it.
+    """Return the configuration of the run in ``folder``.
 
     Raises:
         FileNotFoundError: the folder holds no run.
@@ -82,16 +84,16 @@ def load_config(folder: Path) -> Config:
 
 
 def from_flat(data: dict[str, Any]) -> Config:
-    """What `Config.flat` gave, as a configuration again."""
+    """Return the configuration that `Config.flat` wrote."""
     return make_config(**{name: value for name, value in data.items() if name not in DERIVED})
 
 
 def require_same_config(saved: dict[str, Any], given: dict[str, Any]) -> None:
-    """Refuse to resume a run under another configuration.
+    """Refuse to resume a run with another configuration.
 
     Args:
         saved: the run's flat configuration.
-        given: options asked for, some or all.
+        given: requested options, some or all.
 
     Raises:
         RunError: options differ that may not, or that the run does not have.

@@ -9,8 +9,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAME_SIGNAL_SECONDS = 0.1
@@ -22,18 +24,17 @@ _running: list[list[int]] = []
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM asked to end, and what was there is saved; ``signal`` is the number of the
-    one that asked."""
+    """SIGINT or SIGTERM, after the state is saved; ``signal`` is its number."""
 
     def __init__(self, message: str, number: int) -> None:
+        """Keep the signal's number."""
         super().__init__(message)
         self.signal = number
 
 
 @contextlib.contextmanager
 def collect_signals() -> Iterator[list[int]]:
-    """A list that receives SIGINT or SIGTERM; a second one of them interrupts as soon as Python has
-    its turn."""
+    """Yield a list that receives the first SIGINT or SIGTERM; a second one interrupts."""
     received: list[int] = []
     since: list[float] = []
 
@@ -56,11 +57,11 @@ def collect_signals() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def interrupt_on_signal() -> Iterator[None]:
-    """For a command: SIGINT or SIGTERM raises `Interrupted`; a second one ends the process at once,
-    whatever it is doing.
+    """Raise `Interrupted` on SIGINT or SIGTERM; a second one ends the process at once.
 
-    So does the first, after `GRACE_SECONDS`, where there is no run to save: what is raised is lost in
-    callbacks of libraries, and does not reach what is not Python."""
+    Without a run to save, the first one also ends it after `GRACE_SECONDS`: exceptions are lost in
+    callbacks of libraries, and compiled code does not see them.
+    """
 
     def handle(number: int, frame: Any) -> None:
         raise Interrupted(f"stopped by {signal.Signals(number).name}.", number)
@@ -75,7 +76,7 @@ def _is_main_thread() -> bool:
 
 @contextlib.contextmanager
 def _handled(handle: Callable[[int, Any], None]) -> Iterator[None]:
-    """Signals are ``handle``'s; but in another thread, where Python does not allow it."""
+    """Install a handler of signals; in other threads than the main one Python does not allow it."""
     if not _is_main_thread():
         yield
         return
@@ -89,8 +90,7 @@ def _handled(handle: Callable[[int, Any], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watched() -> Iterator[None]:
-    """Python's own handlers wait while XLA compiles or computes; the bytes that signals write to a
-    socket do not."""
+    """Watch signals from a thread: Python's handlers wait while XLA compiles or computes."""
     if not _is_main_thread():
         yield
         return
@@ -113,8 +113,7 @@ def _watched() -> Iterator[None]:
 
 
 def _watch(read: socket.socket) -> None:
-    """End the process by the second signal, or some time after the first; leave when the other end
-    is closed."""
+    """End the process by the second signal, or `GRACE_SECONDS` after the first."""
     first = last = 0
     since = time.monotonic()
     with read:

@@ -1,4 +1,4 @@
-"""Files that are replaced atomically."""
+"""Atomic replacement of files."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import errno
 import json
 import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpg_jax import checks
 from ddpg_jax.runs.options.validation import RunError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     pass
 
 
@@ -23,10 +24,10 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Replace a file atomically: readers and crashes see the old text or the new one.
+    """Replace a file atomically: readers and crashes see the old content or the new one.
 
     Raises:
-        RunError: the disk does not take it.
+        RunError: the file cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
     partial = path.with_name(path.name + ".partial")
@@ -41,7 +42,7 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 
 def write_error(path: Path, error: BaseException, size: int) -> RunError:
-    """What to say of a file of ``size`` bytes that could not be written."""
+    """Return the error for a file of ``size`` bytes that could not be written."""
     known = [
         os.strerror(number)
         for number in (

@@ -1,16 +1,17 @@
-"""A run's folder belongs to one run at a time: it is made and locked before anything else is
-done."""
+"""Creates and locks the folder of a run, which belongs to one process at a time."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator
-from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from ddpg_jax.runs.options.validation import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 try:
     import fcntl
@@ -21,10 +22,10 @@ LOCK = "run.lock"
 
 
 def make_folder(folder: Path, *, new: bool = False) -> list[Path]:
-    """Make a folder; of it and its parents, those that were not there, innermost first.
+    """Make a folder; return it and its parents as far as they were missing, innermost first.
 
     Raises:
-        FileExistsError: it is ``new`` and there already.
+        FileExistsError: it exists and has to be ``new``.
         RunError: it cannot be made.
     """
     missing: list[Path] = []
@@ -45,8 +46,7 @@ def make_folder(folder: Path, *, new: bool = False) -> list[Path]:
 
 
 def make_new_folder(name: Path) -> tuple[Path, list[Path]]:
-    """Make a folder that nobody has, called ``name`` or ``name-2``, ``name-3``, ...; it, and what
-    `make_folder` gives."""
+    """Make a new folder called ``name``, or ``name-2``, ``name-3``, ...; also return those made."""
     for number in itertools.count(1):
         folder = name if number == 1 else name.with_name(f"{name.name}-{number}")
         with contextlib.suppress(FileExistsError):
@@ -55,7 +55,7 @@ def make_new_folder(name: Path) -> tuple[Path, list[Path]]:
 
 
 def remove_empty(folders: list[Path]) -> None:
-    """Remove folders, innermost first, up to one that holds something."""
+    """Remove folders, innermost first, up to one that is not empty."""
     for folder in folders:
         with contextlib.suppress(
             OSError
@@ -65,13 +65,12 @@ def remove_empty(folders: list[Path]) -> None:
 
 @contextlib.contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Make a folder and hold it alone. The system lets go of it with the process, so a crash leaves
-    it free.
+    """Make a folder and lock it; removes it afterwards if this made it and it stayed empty.
 
-    A folder that this made and in which nothing was left is removed.
+    The system releases the lock with the process, also in a crash.
 
     Raises:
-        RunError: it cannot be made or written, or another run holds it.
+        RunError: it cannot be made or written, or another run has locked it.
     """
     made = make_folder(folder)
     try:

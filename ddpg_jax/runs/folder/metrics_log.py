@@ -1,22 +1,24 @@
-"""What a run reports of each chunk: a line of ``metrics.jsonl``, and the same numbers for
-TensorBoard."""
+"""Writes each chunk's metrics to ``metrics.jsonl`` and for TensorBoard."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs.folder.files import write_error, write_file
 from ddpg_jax.runs.folder.metrics import mean_over_members
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 class MetricsLog:
-    """Writes each line at once: a kill loses none."""
+    """Writes each line at once, so that a kill loses none."""
 
     def __init__(self, folder: Path) -> None:
+        """Open the file of events in ``folder``."""
         from tensorboardX.event_file_writer import EventsWriter
 
         self._folder = folder
@@ -26,11 +28,10 @@ class MetricsLog:
         self._events.flush()
 
     def anew(self, rows: list[dict[str, Any]]) -> None:
-        """Replace all lines. TensorBoard drops what it has and is given these, so it shows each
-        once, also what it had missed.
+        """Replace all lines; TensorBoard discards earlier events and shows each line once.
 
         Raises:
-            RunError: the disk does not take it.
+            RunError: the file cannot be written.
         """
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -41,10 +42,10 @@ class MetricsLog:
         self._show(rows)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Report a chunk.
+        """Append a line.
 
         Raises:
-            RunError: the disk does not take it.
+            RunError: the file cannot be written.
         """
         path, line = self._folder / "metrics.jsonl", json.dumps(row) + "\n"
         try:
@@ -76,7 +77,7 @@ class MetricsLog:
             raise write_error(self._folder / "events.out.tfevents", error, 1) from error
 
     def close(self) -> None:
-        """Close the file for TensorBoard; what it could not take was said before."""
+        """Close the file of events; its errors have been reported by `add`."""
         with contextlib.suppress(OSError):
             self._events.close()
 

@@ -1,16 +1,19 @@
-"""Where a command writes its file: looked at before anything is computed for it."""
+"""Checks an output path before anything is computed for it."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def require_writable(path: Path) -> Path:
-    """The path, if a file can be written there; makes nothing.
+    """Return the path if a file can be written there; creates nothing.
 
     Raises:
-        ValueError: it is a folder or a device, or in a place where none can be made.
+        ValueError: it is a folder or a device, or its folder cannot be made or written.
     """
     try:
         if not path.name or path.is_dir():

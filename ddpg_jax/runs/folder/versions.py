@@ -5,14 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what the result depends on."""
+    """Return the versions of Python and of the packages that a result depends on."""
     names = (
         "ddpg_jax",
         "jax",
@@ -35,7 +31,7 @@ def package_versions() -> dict[str, str]:
 
 
 def describe_device() -> str:
-    """The device that computes, and how many host processors there are."""
+    """Return the device and the number of host processors."""
     import jax
 
     first = jax.devices()[0]

@@ -1,25 +1,27 @@
-"""An option is declared once, as a field of a frozen dataclass.
+"""Declares an option once, as a field of a frozen dataclass.
 
-The field's metadata (`Option`) is what the command line, the checks, ``config.json``, resuming and
-``docs/options.md`` are made from.
+The command line, the checks, ``config.json``, resuming and ``docs/options.md`` are made from the
+field's metadata (`Option`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ddpg_jax.runs.options.validation import INT32_MAX, convert_value, short_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Resume = Literal["fixed", "free", "placement"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """What is declared of an option besides its name, its type and its default."""
+    """What an option declares besides its name, type and default."""
 
     help: str
     group: str
@@ -56,7 +58,7 @@ class Option:
 
 
 def option(default: Any, help: str, **declared: Any) -> Any:
-    """A field with its `Option`; a default that is a dict is made for each record."""
+    """Return a field with its `Option`; a default that is a dict is copied for each record."""
     metadata = {"option": Option(help=help, **declared)}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
@@ -64,7 +66,7 @@ def option(default: Any, help: str, **declared: Any) -> Any:
 
 
 def option_of(record: type, name: str) -> Option | None:
-    """The `Option` of a field, also where a subclass gave the field another default."""
+    """Return the `Option` of a field, also where a subclass replaced the field's default."""
     for base in record.__mro__:
         declared = getattr(base, "__dataclass_fields__", {}).get(name)
         if declared is not None and "option" in declared.metadata:
@@ -73,8 +75,7 @@ def option_of(record: type, name: str) -> Option | None:
 
 
 def options_of(record: type) -> Iterator[tuple[str, Any, Option]]:
-    """``(name, type, Option)`` of each option of a record, as declared; None is left out of
-    types."""
+    """Yield ``(name, type, Option)`` of each option of a record; types are without None."""
     hints = get_type_hints(record)
     for each in dataclasses.fields(record):
         declared = option_of(record, each.name)
@@ -83,7 +84,7 @@ def options_of(record: type) -> Iterator[tuple[str, Any, Option]]:
 
 
 def default_of(record: type, name: str) -> Any:
-    """The default of a field."""
+    """Return the default of a field."""
     made = next(each for each in dataclasses.fields(record) if each.name == name)
     return made.default_factory() if callable(made.default_factory) else made.default
 
@@ -95,14 +96,14 @@ def _without_none(hint: Any) -> Any:
 
 
 def names_by_resume(record: type, resume: Resume) -> tuple[str, ...]:
-    """The options of a record that a resumed run may treat so."""
+    """Return the names of a record's options with this ``resume``."""
     return tuple(name for name, _, declared in options_of(record) if declared.resume == resume)
 
 
 def convert_options(
     record: type, given: dict[str, Any], *, required: bool = False
 ) -> dict[str, Any]:
-    """The values as the record's types; a default stands for itself unless one is ``required``.
+    """Convert values to the record's types; unless ``required``, defaults are kept as they are.
 
     Raises:
         ValueError: a value is not of its option's type.
@@ -121,7 +122,7 @@ def _is(value: Any, default: Any) -> bool:
 
 
 def check_options(record: Any) -> None:
-    """Check every option of a record against its range.
+    """Check the range of every option of a record.
 
     Raises:
         ValueError: one is out of its range.
@@ -131,10 +132,10 @@ def check_options(record: Any) -> None:
 
 
 def check_option(name: str, value: Any, declared: Option) -> None:
-    """Check one value against its range or its choices; None is no value.
+    """Check a value against its range or its choices; None is not set.
 
     Raises:
-        ValueError: it is out of it.
+        ValueError: it is out of its range.
     """
     from ddpg_jax import checks
 

@@ -21,7 +21,7 @@ DTYPES = ("float32", "bfloat16")
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-    """The hyper-parameters of a run. Each is an option of ``ddpg-jax train``; floats may be traced.
+    """The hyper-parameters of a run, each an option of ``ddpg-jax train``; floats may be traced.
 
     An algorithm adds its own in a subclass.
     """
@@ -183,7 +183,7 @@ class Hyperparameters:
     """The mesh axis over which a run is split; not an option, set by `of_shard`."""
 
     def of_shard(self, shards: int, axis_name: str) -> Self:
-        """The hyper-parameters of one shard: ``shards`` divides environments, batch and replay."""
+        """Return those of one shard: ``shards`` divides environments, batch and replay."""
         own = {
             name: getattr(self, name) // shards
             for name in ("num_envs", "batch_size", "replay_capacity")
@@ -198,10 +198,10 @@ class Hyperparameters:
         return 1
 
     def check(self) -> None:
-        """Check the range of each hyper-parameter, and what depends on two of them.
+        """Check the range of each hyper-parameter, and conditions on two of them.
 
         Raises:
-            ValueError: no run can have them.
+            ValueError: a run cannot have them.
         """
         for name, widths in (
             ("hidden", self.hidden or (0,)),

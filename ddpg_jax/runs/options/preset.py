@@ -1,19 +1,23 @@
-"""What a preset is: an algorithm with hyper-parameters of its own."""
+"""The record of a preset: an algorithm with its hyper-parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from ddpg_jax.runs.options.hyperparameters import Hyperparameters
     from ddpg_jax.runs.tasks import Task
     from ddpg_jax.types import Agent, AgentState, Behaviour, Environment, Replay, Window
 
 
 class Components(NamedTuple):
-    """What `ddpg_jax.train.make_train` composes; ``warm_up`` None is uniform random actions."""
+    """The components of a run, as `ddpg_jax.train.make_train` takes them.
+
+    ``warm_up`` None acts uniformly at random.
+    """
 
     agent: Agent
     replay: Replay
@@ -24,11 +28,11 @@ class Components(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """An algorithm with hyper-parameters of its own: what `ddpg_jax.runs.train` calls by name.
+    """An algorithm with its hyper-parameters, known by a name to `ddpg_jax.runs.train`.
 
     Presets named after an algorithm are ours, and on some tasks take hyper-parameters found by
-    trying (`ddpg_jax.runs.tasks`), which every run says; ``exact`` ones are a publication's, and
-    take nothing from a task but a categorical critic's support.
+    trying (`ddpg_jax.runs.tasks`), which every run reports. ``exact`` ones have a publication's
+    hyper-parameters, and take only the support of a categorical critic from a task.
     """
 
     name: str

@@ -7,7 +7,7 @@ line answers at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  (types of options are read at run time)
 from typing import Any
 
 from ddpg_jax.runs.options.field import option
@@ -21,7 +21,7 @@ COUNT = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What a run is made of besides its hyper-parameters; all of it is in ``config.json``."""
+    """The options of a run besides its hyper-parameters; all of them are in ``config.json``."""
 
     env: str = option("pendulum", "The environment; `ddpg-jax envs` lists the names.", group="run")
     preset: Any = option(
@@ -118,7 +118,7 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentOptions:
-    """Options that any environment may have; they are part of ``env_options``."""
+    """Options that every environment may have; they are part of ``env_options``."""
 
     backend: str | None = option(
         None,
@@ -173,7 +173,7 @@ class EnvironmentOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions:
-    """How `ddpg-jax train` starts a run; none of it changes what is trained."""
+    """How `ddpg-jax train` starts a run; none of them changes what is trained."""
 
     run_dir: Path | None = option(
         None, "Folder of the run.", group="run", common=True, unset="a new folder under runs/"

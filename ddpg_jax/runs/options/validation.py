@@ -1,11 +1,12 @@
-"""Values as Python, a shell or a file gives them, made what a setting is; what would lose something
-by that is refused."""
+"""Converts values from Python, a shell or a file to an option's type, without loss."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any, get_origin
+from typing import TYPE_CHECKING, Any, get_origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 INT32_MAX = 2**31 - 1
 """Rows, steps of an environment and updates are int32 on the device."""
@@ -18,17 +19,16 @@ MAX_SHOWN = 60
 
 
 class RunError(ValueError):
-    """A run that cannot start or go on; the message is one sentence for the user."""
+    """A run that cannot start or continue; the message is one sentence for the user."""
 
 
 def convert_value(name: str, value: Any, kind: Any) -> Any:
-    """The value as a ``kind``: int, float, bool, str, dict, or a tuple of whole numbers.
+    """Convert a value to ``kind``: int, float, bool, str, dict, or a tuple of whole numbers.
 
-    NumPy's and JAX's scalars are taken, and numbers in other clothes where nothing is lost:
-    ``"1e5"`` is 100,000.
+    Accepts scalars of NumPy and JAX, and text where nothing is lost: ``"1e5"`` is 100,000.
 
     Raises:
-        ValueError: it is none, or is not finite; ``name`` says of what.
+        ValueError: it has another type, or is not finite; names the option ``name``.
     """
     convert, wanted = _KINDS[get_origin(kind) or kind]
     try:
@@ -43,7 +43,7 @@ def convert_value(name: str, value: Any, kind: Any) -> Any:
 
 
 def short_repr(value: Any) -> str:
-    """A value as it stands in a sentence: on one line, and not long."""
+    """Return a value for an error message: on one line, and not long."""
     try:
         text = " ".join(repr(value).split())
     except ValueError:  # Python writes no number of more than 4,300 digits

@@ -42,7 +42,7 @@ class D4PGHyperparameters(Hyperparameters):
 
 
 def compose(hyperparameters: D4PGHyperparameters, env: Environment, **start: Any) -> Components:
-    """D4PG with clipped Gaussian noise."""
+    """Compose D4PG with clipped Gaussian noise."""
     agent = ddpg_jax.agents.d4pg(
         components.actor(hyperparameters, env, **start),
         components.critic(hyperparameters, env, num_atoms=hyperparameters.num_atoms, **start),
@@ -60,7 +60,7 @@ def compose(hyperparameters: D4PGHyperparameters, env: Environment, **start: Any
 
 
 def paper(hyperparameters: D4PGHyperparameters, env: Environment) -> Components:
-    """The same, with final layers that start like the others."""
+    """Compose D4PG with final layers that start like the others."""
     return compose(hyperparameters, env, final_bound=None)
 
 

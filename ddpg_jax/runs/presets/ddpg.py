@@ -29,7 +29,7 @@ class DDPGHyperparameters(Hyperparameters):
 
 
 def make_agent(hyperparameters: Hyperparameters, actor: Network, critic: Network) -> Agent:
-    """DDPG with these hyper-parameters and networks."""
+    """Return DDPG with these hyper-parameters and networks."""
     return ddpg_jax.agents.ddpg(
         actor,
         critic,
@@ -44,7 +44,7 @@ def make_agent(hyperparameters: Hyperparameters, actor: Network, critic: Network
 
 
 def compose(hyperparameters: DDPGHyperparameters, env: Environment) -> Components:
-    """Q([s, a]), clipped Gaussian noise."""
+    """Compose DDPG with Q([s, a]) and clipped Gaussian noise."""
     agent = make_agent(
         hyperparameters,
         components.actor(hyperparameters, env),
@@ -54,7 +54,10 @@ def compose(hyperparameters: DDPGHyperparameters, env: Environment) -> Component
 
 
 def paper(hyperparameters: DDPGHyperparameters, env: Environment, **norms: Any) -> Components:
-    """The action joins Q at its second layer; Ornstein-Uhlenbeck noise from the first step on."""
+    """Compose the paper's DDPG: the action joins Q at its second layer; Ornstein-Uhlenbeck noise.
+
+    The noise acts from the first step on.
+    """
     agent = make_agent(
         hyperparameters,
         components.actor(hyperparameters, env, **norms),
@@ -69,7 +72,7 @@ def paper(hyperparameters: DDPGHyperparameters, env: Environment, **norms: Any) 
 
 
 def paper_batch_norm(hyperparameters: DDPGHyperparameters, env: Environment) -> Components:
-    """The same with batch normalisation of the state, of mu and of Q before the action."""
+    """Compose the paper's DDPG with batch normalisation of state, mu and Q before the action."""
     batch_norm = ddpg_jax.networks.BatchNorm
     return paper(hyperparameters, env, norm=batch_norm, input_norm=batch_norm)
 
@@ -102,7 +105,7 @@ class ParameterNoiseHyperparameters(Hyperparameters):
 
 
 def parameter_noise(hyperparameters: ParameterNoiseHyperparameters, env: Environment) -> Components:
-    """DDPG that follows a perturbed policy in each episode."""
+    """Compose DDPG that follows a perturbed policy in each episode."""
     agent = make_agent(
         hyperparameters,
         components.actor(hyperparameters, env),

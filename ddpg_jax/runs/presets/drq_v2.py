@@ -86,7 +86,7 @@ class DrQHyperparameters(Hyperparameters):
     )
 
     def of_shard(self, shards: int, axis_name: str) -> Self:
-        """As in `Hyperparameters.of_shard`: the noise falls by the steps of all shards."""
+        """Return those of one shard, in which the noise falls by the steps of all shards."""
         made = super().of_shard(shards, axis_name)
         object.__setattr__(
             made, "stddev_steps", max(1, self.stddev_steps // shards)
@@ -95,8 +95,10 @@ class DrQHyperparameters(Hyperparameters):
 
 
 def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Components:
-    """One encoder that the critics train, shifted images, noise that falls in exploration and
-    targets alike."""
+    """Compose DrQ-v2: one encoder that the critics train, random shifts, falling noise.
+
+    The standard deviation falls alike in exploration and in target policy smoothing.
+    """
     networks, dtype = ddpg_jax.networks, components.dtype(hyperparameters)
     convolutions = functools.partial(
         networks.drq_v2_encoder,
@@ -140,7 +142,7 @@ def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Components:
 
 
 def _stddev(hyperparameters: DrQHyperparameters, step: jax.Array, env_steps: float) -> jax.Array:
-    """After so many steps, each of ``env_steps`` environment steps."""
+    """Return the standard deviation after ``step`` times ``env_steps`` environment steps."""
     import jax.numpy as jnp
 
     share = jnp.minimum(step.astype(jnp.float32) * (env_steps / hyperparameters.stddev_steps), 1.0)
@@ -151,8 +153,7 @@ def _stddev(hyperparameters: DrQHyperparameters, step: jax.Array, env_steps: flo
 
 
 def paper(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Components:
-    """Convolutions of the actor's own and of the critic's own; the action joins at Q's first dense
-    layer."""
+    """Compose the paper's DDPG on images, with separate encoders of actor and critic."""
     networks = ddpg_jax.networks
     seen = lambda head: networks.Seen(
         networks.Features(

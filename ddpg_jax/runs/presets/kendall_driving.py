@@ -1,9 +1,7 @@
-"""Learning to drive in a day: DDPG on what an autoencoder makes of the camera, and on what else is
-known of the car."""
+"""Learning to drive in a day: DDPG on an autoencoder's latents of the camera and on vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -15,6 +13,8 @@ from ddpg_jax.runs.options.validation import INT32_MAX
 from ddpg_jax.runs.presets import components, ddpg
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import jax
 
     from ddpg_jax.networks import VAE
@@ -29,7 +29,7 @@ IMAGE_SPACING = 43
 
 @dataclass(frozen=True, kw_only=True)
 class DriveHyperparameters(ddpg.DDPGHyperparameters):
-    """The hyper-parameters of DDPG on an autoencoder's codes."""
+    """The hyper-parameters of DDPG on an autoencoder's latents."""
 
     theta: float = option(
         0.6,
@@ -93,14 +93,14 @@ class DriveHyperparameters(ddpg.DDPGHyperparameters):
     )
 
     def of_shard(self, shards: int, axis_name: str) -> Self:
-        """As in `Hyperparameters.of_shard`: the noise falls by the steps of all shards."""
+        """Return those of one shard, in which the noise falls by the steps of all shards."""
         made = super().of_shard(shards, axis_name)
         object.__setattr__(made, "stddev_half_life", max(1, self.stddev_half_life // shards))
         return made
 
 
 def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Components:
-    """DDPG that sees codes, with Ornstein-Uhlenbeck noise that halves again and again."""
+    """Compose DDPG on latents, with Ornstein-Uhlenbeck noise of falling standard deviation."""
     from ddpg_jax.types import HostEnvironment
 
     components.require_image_defaults(
@@ -136,11 +136,11 @@ def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Componen
 
 
 def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
-    """Of the only image that an observation has.
+    """Return an autoencoder of the only image of an observation.
 
     Raises:
-        ValueError: there is another number of images, or it is not square, or of a size that halves
-            no ``layers`` times.
+        ValueError: there is not exactly one image, it is not square, or its size cannot be halved
+            ``layers`` times.
     """
     import jax
 
@@ -166,8 +166,7 @@ def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
 def fit_autoencoder(
     hyperparameters: DriveHyperparameters, env: Environment, made: VAE
 ) -> Callable[[jax.Array], PyTree]:
-    """``fit(key)``: the parameters of an autoencoder that was trained on images of random
-    episodes."""
+    """Return ``fit(key)``: parameters of an autoencoder trained on images of random episodes."""
     import jax
 
     seen = random_images(env, hyperparameters.images, hyperparameters.images_every)
@@ -192,8 +191,10 @@ def fit_autoencoder(
 
 
 def random_images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array], jax.Array]:
-    """``images(key)``: about ``count`` images ``[N, H, W, C]`` of random episodes, of each
-    environment's ``every``-th step."""
+    """Return ``images(key)``: about ``count`` images ``[N, H, W, C]`` of random episodes.
+
+    They are of each environment's ``every``-th step.
+    """
     import jax
 
     from ddpg_jax import checks
@@ -222,7 +223,7 @@ def random_images(env: Environment, count: int, every: int = 1) -> Callable[[jax
 def reconstructions(
     hyperparameters: DriveHyperparameters, env: Environment, state: AgentState, key: jax.Array
 ) -> dict[str, Any]:
-    """Images of new random episodes, and below each what the autoencoder makes of its code."""
+    """Return images of new random episodes, and below each its reconstruction."""
     import jax
     import jax.numpy as jnp
 

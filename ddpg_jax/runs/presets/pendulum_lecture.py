@@ -2,7 +2,8 @@
 
 A linear actor whose action is the torque in N m, stored as it is and clipped only by the
 environment; the action joins the critic at its first layer; all layers start at fan-in; the time
-limit counts as terminal; the noise never resets."""
+limit counts as terminal; the noise never resets.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def compose(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Components:
-    """The lecture's linear actor, start and noise."""
+    """Compose DDPG with the lecture's linear actor, initial weights and noise."""
     if hyperparameters.inverting_gradients:
         raise ValueError(
             "inverting_gradients=True: the lecture's actions have no bounds; leave it False."
@@ -39,7 +40,7 @@ def compose(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Comp
 
 
 def in_torques(env: Environment) -> Environment:
-    """Actions are torques in N m, and the time limit terminates."""
+    """Wrap an environment: actions are torques in N m, and the time limit terminates."""
     from ddpg_jax.envs.pendulum import MAX_TORQUE
 
     def step(state: PyTree, action: jax.Array, key: jax.Array) -> tuple[PyTree, TimeStep]:

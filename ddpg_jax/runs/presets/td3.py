@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,8 @@ from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ddpg_jax.types import Environment
 
 
@@ -58,7 +59,7 @@ class TD3Hyperparameters(Hyperparameters):
 
 
 def compose(hyperparameters: TD3Hyperparameters, env: Environment, **start: Any) -> Components:
-    """TD3 with clipped Gaussian noise."""
+    """Compose TD3 with clipped Gaussian noise."""
     agent = ddpg_jax.agents.td3(
         components.actor(hyperparameters, env, **start),
         components.critic(hyperparameters, env, **start),
@@ -77,12 +78,12 @@ def compose(hyperparameters: TD3Hyperparameters, env: Environment, **start: Any)
 
 
 def paper(hyperparameters: TD3Hyperparameters, env: Environment) -> Components:
-    """The same, with final layers that start like the others."""
+    """Compose TD3 with final layers that start like the others."""
     return compose(hyperparameters, env, final_bound=None)
 
 
 def random_steps(env: str) -> Mapping[str, Any]:
-    """10,000 steps of random actions on HalfCheetah and Ant, 1,000 elsewhere."""
+    """Return 10,000 steps of random actions on HalfCheetah and Ant; 1,000 elsewhere."""
     long = re.fullmatch(r"(.*[/:])?(halfcheetah|ant)(-v\d+)?", env.lower())
     return {"learning_starts": 10_000} if long else {}
 

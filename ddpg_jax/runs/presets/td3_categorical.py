@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,8 @@ from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ddpg_jax.types import Environment
 
 
@@ -80,8 +81,10 @@ def compose(
     actor_bound: float | None = 3e-3,
     critic_bound: float | None = 3e-3,
 ) -> Components:
-    """TD3 on distributions, Gaussian noise of a spread drawn per episode; bounds: of how the
-    networks' final layers start."""
+    """Compose TD3 with categorical critics and Gaussian noise of a spread drawn per episode.
+
+    The bounds are those of the initial weights of the final layers.
+    """
     agent = ddpg_jax.agents.td3_categorical(
         components.actor(hyperparameters, env, final_bound=actor_bound),
         components.critic(
@@ -147,12 +150,12 @@ FAST_TD3_BY_TASK = {
 
 
 def fast_td3(hyperparameters: TD3CategoricalHyperparameters, env: Environment) -> Components:
-    """TD3 with categorical critics whose layers start as there."""
+    """Compose TD3 with categorical critics whose layers start as in FastTD3."""
     return compose(hyperparameters, env, actor_bound=ACTOR_BOUND, critic_bound=None)
 
 
 def fast_td3_on(env: str) -> Mapping[str, Any]:
-    """Its hyper-parameters for this environment that are not those of the others."""
+    """Return the hyper-parameters that FastTD3 replaces on this environment."""
     return next(
         (
             hyperparameters

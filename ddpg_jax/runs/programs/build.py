@@ -1,22 +1,18 @@
-"""From a configuration to compiled programs."""
+"""Builds a configuration's functions and compiles its programs."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
 from ddpg_jax import envs, host, rollout, sharding, train
-from ddpg_jax.learner import TrainState
 from ddpg_jax.population import Member, Numbers, Population, Programs, compiled, make_population
 from ddpg_jax.population.evolution import Range, evolving
 from ddpg_jax.runs.config import mesh as runs_mesh
 from ddpg_jax.runs.config import population as runs_population
-from ddpg_jax.runs.config.run_config import Config
-from ddpg_jax.runs.presets import Components
 from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.programs.evaluation import (
     HOST_RESET_STREAM,
@@ -26,6 +22,13 @@ from ddpg_jax.runs.programs.evaluation import (
 )
 from ddpg_jax.runs.programs.setup import compose, environment, member_hyperparameters, member_keys
 from ddpg_jax.types import Agent, Environment, PyTree, strong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ddpg_jax.learner import TrainState
+    from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.runs.presets import Components
 
 
 class Built(NamedTuple):
@@ -44,14 +47,20 @@ class Built(NamedTuple):
 def build(
     config: Config,
     stopped: Callable[[], bool] = lambda: False,
-    weigh: Callable[[list[memory.MemoryPart]], None] = lambda parts: memory.require_memory(parts),
+    check_memory: Callable[[list[memory.MemoryPart]], None] = lambda parts: memory.require_memory(
+        parts
+    ),
 ) -> Built:
-    """Compose a configuration's functions; on the host ``stopped`` is looked at in each step of the
-    warm-up and of evaluations (`ddpg_jax.host.Stopped`). ``weigh`` refuses what is too much for
-    this machine, where it is to run here.
+    """Compose a configuration's functions.
+
+    Args:
+        config: of the run.
+        stopped: polled in each step of the warm-up and of evaluations on the host
+            (`ddpg_jax.host.Stopped`).
+        check_memory: refuses parts that do not fit in this machine's memory.
 
     Raises:
-        ValueError: a part refuses its hyper-parameters, or the state does not fit into memory.
+        ValueError: a component refuses its hyper-parameters, or the state does not fit in memory.
     """
     if envs.on_host(config.env):
         built = _build_on_host(config, stopped)
@@ -63,12 +72,12 @@ def build(
         population, state = population_of(config), state_shapes(config)
         state = state if population.place is None else population.place.state(state)
         built = Built(compose(config, env).agent, population, state)
-    weigh(memory.all_parts(config, built.state))
+    check_memory(memory.all_parts(config, built.state))
     return built
 
 
 def population_of(config: Config) -> Population:
-    """The run's members, over the devices of its mesh."""
+    """Return the run's members, spread over the devices of its mesh."""
     mesh, many = runs_mesh.parse_mesh(config.mesh), config.seeds > 1
     if mesh.devices == 1:
         population = make_population(member_of(config), many=many)
@@ -78,7 +87,7 @@ def population_of(config: Config) -> Population:
 
 
 def state_shapes(config: Config) -> PyTree:
-    """Of the training state on the run's mesh, whether its devices are here or not."""
+    """Return the shapes of the training state on the run's mesh; needs none of its devices."""
     start = sharding.start_of_shards(
         member_of(config), runs_mesh.parse_mesh(config.mesh).data, many=config.seeds > 1
     )
@@ -95,9 +104,10 @@ def _evolving(config: Config, population: Population) -> Population:
 
 
 def member_of(config: Config) -> Callable[[Numbers], Member]:
-    """``member(hyperparameters)``: what one seed of this run does, with some of its
-    hyper-parameters replaced by traced ones; one of its shards, where the run's mesh has more of
-    each."""
+    """Return ``member(hyperparameters)``: the functions of one seed, or of one of its shards.
+
+    ``hyperparameters`` replace the run's and may be traced.
+    """
     shards = runs_mesh.parse_mesh(config.mesh).data
     env = environment(config, config.hyperparameters.num_envs // shards)
     played = environment(config, -(-config.evaluation_episodes // shards))

@@ -22,19 +22,18 @@ def require_host_copies(name: str, num_envs: int) -> None:
     """Refuse more copies of an environment than the host can make.
 
     Raises:
-        ValueError: there are too many.
+        ValueError: ``num_envs`` is too large.
     """
     if envs.on_host(name):
         checks.between(1, MOST_ON_HOST, **{"environments on the host": num_envs})
 
 
 def require_compatible(preset: Preset, name: str, env: Environment | HostEnvironment) -> None:
-    """Refuse what the networks of a preset cannot take.
+    """Refuse an environment whose observations or actions the preset's networks cannot take.
 
     Raises:
-        RunError: an observation is neither one vector of numbers nor a dict of some, nor, for a
-            preset that takes them, an image with or without vectors beside it; or an action has no
-            element.
+        RunError: an observation is neither a vector nor a dict of vectors, nor, where the preset
+            takes images, an image alone or in a dict with vectors; or an action has no element.
     """
     shape = tuple(env.action.shape)
     if preset.images:

@@ -1,16 +1,18 @@
-"""Memory that a run needs once its programs are compiled."""
+"""Memory that a run needs, measured on its compiled programs."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
-from ddpg_jax.population import Programs
-from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.programs import memory as runs_memory
-from ddpg_jax.runs.programs.build import Built
 from ddpg_jax.runs.programs.memory import MemoryPart
+
+if TYPE_CHECKING:
+    from ddpg_jax.population import Programs
+    from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.runs.programs.build import Built
 
 LOWER = {
     "start": "--num-envs, --learning-starts or --seeds",
@@ -20,11 +22,11 @@ LOWER = {
 
 
 def measured_parts(config: Config, built: Built, programs: Programs | None) -> list[MemoryPart]:
-    """All of a run's parts; ``programs`` None: not compiled, what they need is guessed, at the
-    least.
+    """Return all parts of a run's memory; ``programs`` None: estimated before compilation.
 
-    Two programs never run at once, so the one that needs most counts; a checkpoint is written
-    beside the later ones, and not beside the first, which makes the state."""
+    Programs never run at the same time, so the largest counts. A checkpoint is written beside all
+    of them but the first, which makes the state.
+    """
     found = runs_memory.state_parts(config, built.state)
     copy = runs_memory.checkpoint_part(built.state)
     if programs is None or not all(

@@ -1,12 +1,10 @@
-"""Memory that a run needs, part by part, and what this machine has; known before anything is
-compiled."""
+"""Memory that a run needs, part by part, and the memory of this machine, before compilation."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +15,8 @@ from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.types import Environment, HostEnvironment, PyTree
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from ddpg_jax.runs.config.run_config import Config
 
 KEY_BYTES = 8
@@ -30,8 +30,10 @@ USABLE = 0.9
 
 
 class MemoryPart(NamedTuple):
-    """Bytes of a part of a run, and the options that make it smaller; ``on_host``: not beside the
-    others on an accelerator."""
+    """Bytes of a part of a run, and the options that make it smaller.
+
+    ``on_host``: it lies in the host's memory, not on the accelerator.
+    """
 
     what: str
     needed: int
@@ -40,8 +42,7 @@ class MemoryPart(NamedTuple):
 
 
 def tree_bytes(tree: PyTree) -> int:
-    """Bytes of a pytree of arrays or shapes, on each device; of those that say how they are spread,
-    their share; the devices of a CPU have one memory."""
+    """Return the bytes of a pytree on each device; the devices of a CPU share one memory."""
     return sum(math.prod(_share(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
@@ -59,8 +60,7 @@ def _share(leaf: Any) -> tuple[int, ...]:
 
 
 def state_parts(config: Config, state: PyTree) -> list[MemoryPart]:
-    """What a run holds from its beginning to its end; ``state``: the shapes of its training
-    state."""
+    """Return the parts that a run holds throughout; ``state``: shapes of its training state."""
     state = state.members if config.evolve else state
     agent, hyperparameters, seeds = state.agent, config.hyperparameters, config.seeds
     capacity = f"replay_capacity={hyperparameters.replay_capacity:,}, seeds={seeds}"
@@ -89,8 +89,7 @@ def state_parts(config: Config, state: PyTree) -> list[MemoryPart]:
 
 
 def checkpoint_part(state: PyTree) -> MemoryPart:
-    """What a checkpoint takes of the host's memory while it is written: by each process what its
-    devices hold."""
+    """Return the host memory that a checkpoint takes while this process writes its share."""
     whole = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     return MemoryPart(
         "a checkpoint being written",
@@ -101,8 +100,7 @@ def checkpoint_part(state: PyTree) -> MemoryPart:
 
 
 def estimated_parts(config: Config, state: PyTree) -> list[MemoryPart]:
-    """What its programs need besides, at the least, as far as that is known before they are
-    compiled."""
+    """Return lower bounds of what the programs need besides the state, before they are compiled."""
     state = state.members if config.evolve else state
     hyperparameters, schedule, seeds = config.hyperparameters, config.schedule, config.seeds
     rows = hyperparameters.batch_size * hyperparameters.batches_per_update
@@ -142,8 +140,7 @@ def estimated_parts(config: Config, state: PyTree) -> list[MemoryPart]:
 
 
 def _observation_bytes(config: Config, observation: PyTree) -> int:
-    """Bytes of an observation and its successor as a batch has them: as they come, and bytes of
-    images as float32 too."""
+    """Return the bytes of an observation and its successor in a batch, images as float32 too."""
     one = sum(
         math.prod(x.shape) * (5 if x.dtype == np.uint8 else x.dtype.itemsize)
         for x in jax.tree.leaves(observation)
@@ -152,12 +149,12 @@ def _observation_bytes(config: Config, observation: PyTree) -> int:
 
 
 def all_parts(config: Config, state: PyTree) -> list[MemoryPart]:
-    """All that is known before anything is compiled."""
+    """Return all parts known before compilation."""
     return [*state_parts(config, state), *estimated_parts(config, state), checkpoint_part(state)]
 
 
 def require_playable(env: Environment | HostEnvironment, steps: int) -> None:
-    """Refuse what cannot be played by `ddpg_jax.envs.check` for so many steps, and kept.
+    """Refuse to play ``steps`` steps by `ddpg_jax.envs.check` if they do not fit in memory.
 
     Raises:
         RunError: the memory is too small.
@@ -183,10 +180,10 @@ def _evaluation_bytes(config: Config, state: PyTree) -> int:
 
 
 def require_memory(parts: Iterable[MemoryPart]) -> None:
-    """Refuse what this machine cannot hold.
+    """Refuse parts that do not fit in this machine's memory.
 
     Raises:
-        RunError: which part is the largest, and what to lower.
+        RunError: names the largest part, and the options to lower.
     """
     parts = list(parts)
     for where, free, there in budgets(parts):
@@ -203,8 +200,7 @@ def require_memory(parts: Iterable[MemoryPart]) -> None:
 
 
 def budgets(parts: Sequence[MemoryPart]) -> list[tuple[str, int, list[MemoryPart]]]:
-    """Each memory there is, its bytes, and the parts that lie there: one on a CPU, else an
-    accelerator's and its host's."""
+    """Return name, bytes and parts of each memory: a CPU's, or an accelerator's and its host's."""
     device = jax.local_devices()[0]
     own = _device_bytes(device)
     if own is None:
@@ -220,7 +216,7 @@ def budgets(parts: Sequence[MemoryPart]) -> list[tuple[str, int, list[MemoryPart
 
 
 def _device_bytes(device: jax.Device) -> int | None:
-    """Of an accelerator that says what it has; None of a CPU."""
+    """Return the free bytes of an accelerator; None of a CPU."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     return (
         stats["bytes_limit"] - stats["bytes_in_use"] if stats and "bytes_limit" in stats else None
@@ -228,7 +224,7 @@ def _device_bytes(device: jax.Device) -> int | None:
 
 
 def _host_bytes() -> int:
-    """Of the machine, or of the share of it that this process may have."""
+    """Return the bytes of the machine, or of the share that this process may use."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # not there, or "max"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +16,12 @@ from ddpg_jax.runs.programs.evaluation import (
 from ddpg_jax.runs.results import statistics
 from ddpg_jax.runs.results.policy import require_member, restore_policy
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) -> dict[str, Any]:
-    """Returns of ``episodes`` fresh deterministic episodes for each member of a run, or for one.
+    """Evaluate each member of a run, or one, in ``episodes`` new deterministic episodes.
 
     Raises:
         ValueError: there is no such member.
@@ -45,7 +47,7 @@ def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) 
 
 
 def return_statistics(means: np.ndarray, stds: np.ndarray) -> dict[str, Any]:
-    """What is said of a return of each member; those that are NaN are in no mean."""
+    """Return statistics of the members' mean returns; NaN counts in none of them."""
     known = means[np.isfinite(means)]
     mean, middle = (
         (float(known.mean()), float(statistics.interquartile_mean(known)))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,24 +16,26 @@ from ddpg_jax.runs.folder.metrics import read_curve
 from ddpg_jax.runs.results.statistics import bootstrap_interval, interquartile_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     pass
 
 
 def plot(folders: Sequence[Path], path: Path) -> str:
-    """Draw evaluation returns against environment steps: a line per configuration, with the
-    interval over its seeds.
+    """Plot evaluation returns against environment steps, a line with an interval per configuration.
 
-    Runs that differ only in their seeds are one line, over the steps that all of them evaluated.
+    Runs that differ only in their seeds share a line, over the steps that all of them evaluated.
 
     Args:
         folders: of the runs.
-        path: ``.png`` where it has no suffix.
+        path: of the picture; ``.png`` where it has no suffix.
 
     Returns:
         The file written.
 
     Raises:
-        ValueError: no run holds an evaluation, or the file cannot be made.
+        ValueError: no run has an evaluation, or the file cannot be written.
     """
     # The object-oriented interface: it has no global state, so it may run in a thread.
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -21,6 +19,10 @@ from ddpg_jax.runs.results import video
 from ddpg_jax.runs.results.policy import member_state, restore_policy
 from ddpg_jax.types import Environment, HostEnvironment
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
 MAX_FRAMES = 10_000
 """Of a film."""
 
@@ -28,19 +30,19 @@ MAX_FRAMES = 10_000
 def render(
     folder: Path, path: Path, steps: int | None, seed: int, member: int, form: str | None = None
 ) -> str:
-    """Animate one member of a run; returns the file written.
+    """Write an animation of one member of a run and return the file's name.
 
     Args:
         folder: the run's.
-        path: without suffix.
-        steps: to play; None is an episode.
-        seed: of the start.
+        path: of the file, without suffix.
+        steps: steps to play; None is an episode.
+        seed: of the episode.
         member: of a run with several seeds.
         form: "gif", "mp4" or "html"; None is the environment's viewer, or else a GIF.
 
     Raises:
         ValueError: there is no such member, or the environment cannot be drawn in this form.
-        ImportError: a library that draws is missing.
+        ImportError: a package that draws is missing.
     """
     video.use_headless_opengl()
     output_path.require_writable(
@@ -83,14 +85,14 @@ def render(
 
 
 def _by_scene(env: Environment) -> Callable[[Any], Any] | None:
-    """What draws states without OpenGL, where the environment has a scene."""
+    """Return a renderer that needs no OpenGL, where the environment has a scene."""
     if env.single is None or env.single.scene is None:
         return None
     return functools.partial(film, env.single.scene)
 
 
 def _drawn(draw: Callable[[], Any], instead: Callable[[], Any] | None = None) -> Any:
-    """Call; where there is no OpenGL, draw in another way, or say what to do."""
+    """Draw; where OpenGL is missing draw with ``instead``, or raise an error with a remedy."""
     try:
         return draw()
     except Exception as error:  # each of the ways to OpenGL has its own kind

@@ -1,16 +1,13 @@
-"""The pictures that a run leaves in its folder; that one cannot be drawn costs nothing else."""
+"""The pictures in a run's folder; a failure to draw one does not affect the run."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.folder.files import write_file
 from ddpg_jax.runs.folder.metrics import read_curve
 from ddpg_jax.runs.programs.evaluation import LATER_STREAM
@@ -19,6 +16,12 @@ from ddpg_jax.runs.results.plots import plot
 from ddpg_jax.runs.results.policy import member_state
 from ddpg_jax.types import AgentState, Environment
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ddpg_jax.runs.config.run_config import Config
+
 PIXEL_SCALE = 4
 """Pixels that a pixel of an agent's image takes on each side."""
 
@@ -26,8 +29,7 @@ PIXEL_SCALE = 4
 def draw_run_pictures(
     config: Config, folder: Path, agent_state: AgentState, say: Callable[[str], None]
 ) -> None:
-    """``curve.png``, and what the preset shows besides of the run's first member
-    (`Preset.pictures`)."""
+    """Write ``curve.png`` and the preset's pictures of the first member (`Preset.pictures`)."""
     _try(
         f"{folder / 'curve.png'}",
         lambda: read_curve(folder)[0].size and plot([folder], folder / "curve.png"),
@@ -49,7 +51,7 @@ def draw_run_pictures(
 
 
 def save_png(image: Any, path: Path) -> None:
-    """Write an image ``[H, W, 3]`` in [0, 1] as PNG, each pixel a square of `PIXEL_SCALE`."""
+    """Write an image ``[H, W, 3]`` in [0, 1] as PNG, enlarged `PIXEL_SCALE` times."""
     from matplotlib.image import imsave
 
     drawn = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Statistics over seeds, and what ``summary.json`` says."""
+"""Statistics over seeds, and the content of ``summary.json``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 
 def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
-    """The mean of the middle half (Agarwal et al. 2021, arXiv:2108.13264): robust to single
-    failures, unlike the mean."""
+    """Return the mean of the middle half, which single failures hardly change.
+
+    Source: Agarwal et al. 2021, arXiv:2108.13264.
+    """
     from scipy.stats import trim_mean
 
     return trim_mean(values, 0.25, axis=axis)
@@ -24,8 +26,10 @@ def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
 def bootstrap_interval(
     values: np.ndarray, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile-bootstrap interval of the interquartile mean over the last axis; its own value
-    where there is one seed."""
+    """Return the percentile-bootstrap interval of the interquartile mean over the last axis.
+
+    With one seed both ends are its value.
+    """
     from scipy.stats import bootstrap
 
     values = np.asarray(values, np.float64)
@@ -45,8 +49,9 @@ def bootstrap_interval(
 
 
 def make_summary(config: Config, returns: np.ndarray, seconds: dict[str, float]) -> dict[str, Any]:
-    """What ``summary.json`` says; counts and rates are over all seeds, rates without warm-up and
-    compilation.
+    """Return the content of ``summary.json``.
+
+    Counts and rates are over all seeds; rates exclude warm-up and compilation.
 
     Args:
         config: of the run.

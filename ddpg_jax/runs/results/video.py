@@ -1,4 +1,4 @@
-"""Frames turned into files: GIF by Pillow, MP4 by imageio."""
+"""Writes frames to files: GIF by Pillow, MP4 by imageio."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import ctypes.util
 import os
 import sys
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
 
 def use_headless_opengl() -> None:
-    """Without a screen, have MuJoCo draw by the library that is installed; before it is imported,
-    and unless told otherwise."""
+    """Choose MuJoCo's OpenGL library where there is no screen; call before importing MuJoCo."""
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         found = [name for name in ("EGL", "OSMesa") if ctypes.util.find_library(name)]
         if found:
@@ -22,7 +24,7 @@ def use_headless_opengl() -> None:
 
 
 def has_opengl() -> bool:
-    """Whether MuJoCo can draw on this machine."""
+    """Return whether MuJoCo can draw on this machine."""
     import mujoco
 
     try:
@@ -33,12 +35,12 @@ def has_opengl() -> bool:
 
 
 def write_video(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
-    """Write ``[H, W, 3]`` uint8 frames to ``path``, which ends in ``.gif`` or ``.mp4``; returns its
-    name.
+    """Write ``[H, W, 3]`` uint8 frames to a GIF or MP4 file and return its name.
 
     Args:
-        frames: at least one. path: replaced where it exists. fps: frames per second; a GIF has at
-        most 50, of more it shows every k-th, at the same speed.
+        frames: at least one.
+        path: ends in ``.gif`` or ``.mp4``; an existing file is replaced.
+        fps: frames per second; a GIF shows at most 50, of more every k-th at the same speed.
 
     Raises:
         ImportError: MP4 without imageio and its FFmpeg.

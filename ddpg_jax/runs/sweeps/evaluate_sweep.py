@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ddpg_jax.runs.results.evaluate import evaluate, return_statistics
 from ddpg_jax.runs.sweeps import sweep_results
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 def evaluate_sweep(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
-    """Returns of every member of a sweep, run by run."""
+    """Evaluate every member of a sweep, run by run."""
     plan = sweep_results.read_plan(folder)
     found: dict[int, list[float]] = {}
     for index, part in enumerate(plan["parts"]):

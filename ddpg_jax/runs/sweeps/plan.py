@@ -1,11 +1,9 @@
-"""How a sweep is cut into runs: members whose programs are the same train together, as many at once
-as fit into memory."""
+"""Splits a sweep into runs: members with the same programs train together, as memory allows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import jax
 
@@ -16,6 +14,9 @@ from ddpg_jax.runs.options.validation import convert_value, short_repr
 from ddpg_jax.runs.programs import build, setup
 from ddpg_jax.runs.programs import memory as runs_memory
 from ddpg_jax.runs.sweeps import search_space
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 MEMORY_SHARE = 0.8
 """Of the memory, that members may take together."""
@@ -30,15 +31,17 @@ class Member(NamedTuple):
 
 
 class SweepRun(NamedTuple):
-    """A run of a sweep: its options, and which members it trains. Of those that only fill it up,
-    none is named."""
+    """A run of a sweep: its options, and the members that it trains.
+
+    The last run may also train copies that only fill it up; they are not listed.
+    """
 
     options: dict[str, Any]
     members: list[int]
 
 
 class Plan(NamedTuple):
-    """A sweep as JSON holds it, in ``sweep.json``."""
+    """A sweep as ``sweep.json`` stores it."""
 
     env: str
     options: dict[str, Any]
@@ -50,7 +53,7 @@ class Plan(NamedTuple):
     parts: list[SweepRun]
 
     def json(self) -> dict[str, Any]:
-        """As JSON-able data."""
+        """Return the plan as JSON-able data."""
         several = {
             "members": [member._asdict() for member in self.members],
             "parts": [part._asdict() for part in self.parts],
@@ -59,7 +62,7 @@ class Plan(NamedTuple):
 
     @staticmethod
     def of(data: Mapping[str, Any]) -> Plan:
-        """What `json` gave, as a plan again."""
+        """Return the plan that `json` stored."""
         several = {
             "members": [Member(**each) for each in data["members"]],
             "parts": [SweepRun(**each) for each in data["parts"]],
@@ -67,7 +70,7 @@ class Plan(NamedTuple):
         return Plan(**{**data, **several})
 
     def config(self, part: SweepRun, given: Mapping[str, Any]) -> Config:
-        """The configuration of a part's run, with some options given anew."""
+        """Return the configuration of a run, with some options replaced."""
         own = {
             name: value
             for name, value in part.options.items()
@@ -86,18 +89,21 @@ def make_plan(
     memory: int | None = None,
     **options: Any,
 ) -> Plan:
-    """Which members there are, and which train together.
+    """Choose the members of a sweep, and which of them train together.
 
     Args:
-        env, options: of all members, as of `make_config`. values: what is swept, see
-        `space.parsed`. seeds: members of each setting, with the seeds ``seed``, ``seed + 1``, ...;
-        where members evolve, each has its own. draws: random settings, see `space.rows`. evolve: as
-        of `ddpg_jax.runs.config.population.checked_evolve` but for the ranges; None is no
-        evolution. memory: bytes that members trained together may take; None is most of what there
-        is.
+        env: the environment of all members.
+        values: the values of each hyper-parameter, see `search_space.parse_values`.
+        seeds: members of each setting, with the seeds ``seed``, ``seed + 1``, ...; where members
+            evolve, each has its own.
+        draws: random settings, see `search_space.make_settings`.
+        evolve: as in `ddpg_jax.runs.config.population.checked_evolve` without the ranges; None does
+            not evolve.
+        memory: bytes that members trained together may take; None is `MEMORY_SHARE` of the memory.
+        **options: of all members, as in `make_config`.
 
     Raises:
-        ValueError: a name, a value or a number is wrong, or what has to be together does not fit.
+        ValueError: a wrong name, value or count, or members that have to train together do not fit.
     """
     places = {name: options.pop(name) for name in PLACEMENT if name in options}
     common = make_config(env, seeds=seeds, **options)
@@ -135,8 +141,7 @@ def make_plan(
 
 
 def _with_chunks(env: str, part: SweepRun, places: dict[str, Any]) -> SweepRun:
-    """The part, whose chunks stay what they are also where the sweep is to go on for longer, on the
-    devices asked for."""
+    """Fix the steps per chunk, which a longer sweep keeps, and the mesh where it is given."""
     config = make_config(env, **part.options, **places)
     mesh = {"mesh": config.mesh} if places else {}
     return part._replace(
@@ -212,8 +217,7 @@ def _member_options(members: list[Member], apart: set[str]) -> dict[str, Any]:
 def _members_at_once(
     env: str, options: dict[str, Any], group: list[Member], apart: set[str], memory: int | None
 ) -> int:
-    """How many members fit at once, at least one; all hyper-parameters of all members have been
-    looked at then."""
+    """Return how many members fit at once, at least one; checks all of their hyper-parameters."""
     alone = {name: value for name, value in options.items() if name != "evolve"}
     config = make_config(env, **alone)
     made = setup.environment(config, config.hyperparameters.num_envs)
@@ -235,7 +239,6 @@ def _members_at_once(
 
 
 def _fit(free: int, where: str, needs: list[runs_memory.MemoryPart], members: int) -> int:
-    """How many members a memory holds; an accelerator has one for each of the devices that they are
-    spread over."""
+    """Return how many members a memory holds, over all devices that they are spread over."""
     devices = 1 if where in ("cpu", "host") else min(jax.device_count(), members)
     return free * devices // sum(part.needed for part in needs)

@@ -1,20 +1,15 @@
-"""A sweep in a folder: its runs one after the other, with the programs of the one before where they
-are the same."""
+"""Runs a sweep in a folder, one run after the other; equal programs are compiled once."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ddpg_jax import envs
-from ddpg_jax.population import Programs
 from ddpg_jax.runs.config.run_config import DERIVED, Config
 from ddpg_jax.runs.config.stored import FREE, PLACEMENT, load_config, resumed_config
 from ddpg_jax.runs.console.output import say
@@ -28,12 +23,19 @@ from ddpg_jax.runs.sweeps.plan import Plan, SweepRun, make_plan
 from ddpg_jax.runs.training import loop
 from ddpg_jax.runs.training.progress import Display
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+
+    from ddpg_jax.population import Programs
+
 NOT_OF_A_PROGRAM = {"vary", "seed", *DERIVED, *FREE} - {"evaluation_episodes"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What a sweep made; all of it is in ``folder`` too."""
+    """The results of a sweep; all of them are in ``folder`` too."""
 
     folder: Path
     members: list[dict[str, Any]]
@@ -46,12 +48,13 @@ class Sweep:
     best mean first."""
 
     def curve(self, member: int) -> tuple[np.ndarray, np.ndarray]:
-        """``(env_steps [T], returns [T])`` of one member, of deterministic episodes."""
+        """Return ``(env_steps [T], returns [T])`` of the evaluations of one member."""
         return sweep_results.member_curve(self.folder, member)
 
     def policy(self, member: int | None = None) -> Callable[[Any], Any]:
-        """``action(observation)`` for ``[B, ...]`` of one member, or the best, in the environment's
-        own units, compiled.
+        """Return the compiled policy of one member, or of the best: ``action(observation)``.
+
+        Takes ``[B, ...]``; actions are in the environment's own units.
 
         Raises:
             ValueError: there is no such member.
@@ -70,7 +73,7 @@ def sweep(
     progress: bool = True,
     **options: Any,
 ) -> Sweep:
-    """See `ddpg_jax.runs.sweep`."""
+    """Run a sweep; see `ddpg_jax.runs.sweep`."""
     with ExitStack() as stack:
         if resume:
             folder, plan, given = _resumed(env, values, run_dir, options)
@@ -132,7 +135,7 @@ def _require_new(folder: Path) -> None:
 
 
 class _Programs:
-    """What was built and compiled last, for the next run if it is of the same program."""
+    """The newest compiled programs, reused by a next run that has the same ones."""
 
     def __init__(self) -> None:
         self._known: str | None = None
@@ -140,7 +143,7 @@ class _Programs:
         self._programs: Programs | None = None
 
     def built(self, config: Config, stopped: Callable[[], bool]) -> build.Built:
-        """As `ddpg_jax.runs.programs.build.build`."""
+        """Build as `ddpg_jax.runs.programs.build.build` does."""
         if envs.on_host(config.env):
             return build.build(config, stopped)
         told = {
@@ -152,7 +155,7 @@ class _Programs:
         return self._built
 
     def compile_programs(self, built: build.Built, config: Config) -> Programs:
-        """As `ddpg_jax.runs.programs.build.compile_programs`."""
+        """Compile as `ddpg_jax.runs.programs.build.compile_programs` does."""
         if built is not self._built:
             return build.compile_programs(built, config)
         if self._programs is not None:

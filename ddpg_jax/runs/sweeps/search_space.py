@@ -1,15 +1,16 @@
-"""What a sweep goes through: lists, evenly spaced values and random draws of a preset's
-hyper-parameters; imports no JAX."""
+"""The search space of a sweep: lists, evenly spaced values and random draws; imports no JAX."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple, get_origin
+from typing import TYPE_CHECKING, Any, NamedTuple, get_origin
 
 from ddpg_jax import checks
 from ddpg_jax.runs.options.validation import convert_value, short_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_MEMBERS = 100_000
 """Members of a sweep."""
@@ -17,7 +18,7 @@ SYNTAX = "give values (1e-4,1e-3), log:LOW:HIGH or uniform:LOW:HIGH to draw from
 
 
 class SearchRange(NamedTuple):
-    """From where a number is drawn; of a whole number both ends are too."""
+    """A range from which values are drawn; of integers both ends are included."""
 
     low: float
     high: float
@@ -25,7 +26,7 @@ class SearchRange(NamedTuple):
     whole: bool
 
     def at(self, place: float) -> float:
-        """The number at a place in [0, 1], from end to end."""
+        """Return the value at a place in [0, 1] between both ends."""
         low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
         if self.log:
             low, high = (max(low, 0.5), high) if self.whole else (low, high)
@@ -35,23 +36,23 @@ class SearchRange(NamedTuple):
         return min(max(round(value) if self.whole else value, self.low), self.high)
 
     def spaced(self, count: int) -> list[float]:
-        """So many numbers from end to end."""
+        """Return ``count`` values from end to end."""
         whole = self._replace(whole=False)
         values = [whole.at(index / (count - 1)) for index in range(count)]
         return list(dict.fromkeys(round(value) for value in values)) if self.whole else values
 
 
 def parse_values(name: str, given: Any, kind: Any) -> list[Any] | SearchRange:
-    """What a number of this name and kind goes through.
+    """Return the values of a hyper-parameter, or the range from which they are drawn.
 
     Args:
-        name: of a preset's number. given: a list of values, or text: ``1e-4,1e-3``,
-        ``log:1e-5:1e-1``, ``uniform:0.9:0.99``, ``log:1e-5:1e-1:5``; widths
-            are ``64x64,256x256``.
-        kind: of the number.
+        name: of the hyper-parameter.
+        given: a list of values, or text: ``1e-4,1e-3``, ``log:1e-5:1e-1``, ``uniform:0.9:0.99``,
+            ``log:1e-5:1e-1:5``; widths are ``64x64,256x256``.
+        kind: type of the hyper-parameter.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: ``given`` is none of these.
     """
     first, *rest = given.split(":") if isinstance(given, str) else [""]
     if rest:
@@ -105,16 +106,15 @@ def _range(
 def make_settings(
     spaces: Mapping[str, list[Any] | SearchRange], draws: int | None, seed: int
 ) -> list[dict[str, Any]]:
-    """The settings: every combination of the listed values, each with ``draws`` random draws where
-    there are ranges.
+    """Return every combination of the listed values, each with ``draws`` draws from the ranges.
 
     Args:
-        spaces: as of `parse_values`.
+        spaces: values or range by name, from `parse_values`.
         draws: at least 1 where there are ranges, else None.
         seed: of the draws.
 
     Raises:
-        ValueError: there are draws without a range or ranges without draws, or too many settings.
+        ValueError: draws without a range, ranges without draws, or too many settings.
     """
     import numpy as np
 

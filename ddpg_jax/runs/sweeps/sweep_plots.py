@@ -1,17 +1,19 @@
-"""Pictures of a sweep: what came of which hyper-parameters, and the curve of every member."""
+"""Pictures of a sweep: return by hyper-parameter, and the curve of every member."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ddpg_jax.runs.folder.files import write_file
 from ddpg_jax.runs.sweeps import sweep_results
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 COLOURS = "viridis"
 DIVERGED_COLOUR = "lightgrey"
@@ -22,7 +24,7 @@ MAX_LABELLED_CELLS = 100
 
 
 def write_figure(figure: Any, path: Path) -> Path:
-    """Save a picture."""
+    """Write a figure as PNG."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     write_file(path, picture.getvalue())
@@ -30,7 +32,7 @@ def write_figure(figure: Any, path: Path) -> Path:
 
 
 def canvas(width: float, height: float) -> Any:
-    """An empty figure, so large in inches, without global state."""
+    """Return an empty figure of a size in inches, without matplotlib's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -40,8 +42,7 @@ def canvas(width: float, height: float) -> Any:
 
 
 def write_all(folder: Path, members: list[dict[str, Any]]) -> list[Path]:
-    """``sweep.png``: a heat map of two hyper-parameters, lines for one, parallel coordinates for
-    more; ``curves.png``."""
+    """Write ``sweep.png`` and ``curves.png``, and return their paths."""
     return [
         write_figure(sweep(members), folder / "sweep.png"),
         write_figure(curves(folder, members), folder / "curves.png"),
@@ -49,7 +50,7 @@ def write_all(folder: Path, members: list[dict[str, Any]]) -> list[Path]:
 
 
 def sweep(members: list[dict[str, Any]]) -> Any:
-    """What came of which hyper-parameters."""
+    """Draw returns by hyper-parameter: a line, a heat map or scatter, or parallel coordinates."""
     names = list(members[0]["hyperparameters"])
     found = sweep_results.settings(members)
     if len(names) == 1:
@@ -61,7 +62,7 @@ def sweep(members: list[dict[str, Any]]) -> Any:
 
 
 def curves(folder: Path, members: list[dict[str, Any]]) -> Any:
-    """Return against steps of every member, by colour of its final return."""
+    """Draw return against steps of every member, coloured by its final return."""
     figure = canvas(6.4, 4.0)
     axes = figure.add_subplot(
         xlabel="environment steps of each member", ylabel="return of deterministic episodes"
@@ -91,7 +92,7 @@ def curves(folder: Path, members: list[dict[str, Any]]) -> Any:
 
 
 def colours(returns: Sequence[float | None]) -> tuple[Any, Any]:
-    """``colour(return)``, and what a colour bar takes."""
+    """Return ``colour(return)``, and the scale for a colour bar."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -105,7 +106,7 @@ def colours(returns: Sequence[float | None]) -> tuple[Any, Any]:
 
 
 def _values(name: str, found: list[dict[str, Any]]) -> list[Any]:
-    """The values of a number, sorted."""
+    """Return the different values of a hyper-parameter, sorted."""
     values = {
         sweep_results.short_text(each["hyperparameters"][name]): each["hyperparameters"][name]
         for each in found
@@ -118,14 +119,14 @@ def _is_number(value: Any) -> bool:
 
 
 def is_wide(values: Sequence[Any]) -> bool:
-    """Whether values want a logarithmic axis."""
+    """Return whether values need a logarithmic axis."""
     return (
         all(map(_is_number, values)) and min(values) > 0 and max(values) / min(values) >= LOG_RATIO
     )
 
 
 def _placed(name: str, members: list[dict[str, Any]]) -> tuple[list[float], list[Any] | None]:
-    """Where each member is on an axis; and the values in their order, where they are no numbers."""
+    """Return each member's place on an axis, and the sorted values where they are not numeric."""
     values = [one["hyperparameters"][name] for one in members]
     if all(map(_is_number, values)):
         return values, None
@@ -134,7 +135,7 @@ def _placed(name: str, members: list[dict[str, Any]]) -> tuple[list[float], list
 
 
 def _prepare(axis: Any, which: str, name: str, members: list[dict[str, Any]]) -> list[float]:
-    """Label an axis, and give the places of the members on it."""
+    """Label an axis, and return the members' places on it."""
     places, order = _placed(name, members)
     getattr(axis, f"set_{which}label")(name)
     if order is not None:
@@ -219,7 +220,7 @@ def _scatter(names: list[str], members: list[dict[str, Any]]) -> Any:
 
 
 def _parallel(names: list[str], found: list[dict[str, Any]]) -> Any:
-    """A line for each setting through its hyper-parameters to its return."""
+    """Draw a line for each setting through its hyper-parameters to its return."""
     means = [sweep_results.mean_return(each["returns"]) for each in found]
     known = [mean if math.isfinite(mean) else None for mean in means]
     colour, scale = colours(known)
@@ -257,7 +258,7 @@ def _parallel(names: list[str], found: list[dict[str, Any]]) -> Any:
 
 
 def _column(name: str, found: list[dict[str, Any]]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Heights in [0, 1] of each setting on an axis, and its ticks."""
+    """Return heights in [0, 1] of each setting on an axis, and the axis's ticks."""
     places, order = _placed(name, found)
     wide = order is None and is_wide(places)
     scaled = np.log(places) if wide else np.asarray(places, float)

@@ -1,17 +1,18 @@
-"""What a sweep's folder holds: its plan, and of each member which run trained it and what came of
-it; imports no JAX."""
+"""Reads the folder of a sweep: its plan, and the run and returns of each member; no JAX."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
 from ddpg_jax.runs.options.validation import short_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 PLAN_FILE = "sweep.json"
 FIGURES = {"final_return": "final_returns", "final_return_std": "final_return_std"}
@@ -19,16 +20,16 @@ FIGURES = {"final_return": "final_returns", "final_return_std": "final_return_st
 
 
 def is_sweep(folder: Path) -> bool:
-    """Whether a folder is of a sweep."""
+    """Return whether a folder holds a sweep."""
     return (folder / PLAN_FILE).is_file()
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """A sweep's plan, as `ddpg_jax.runs.sweeps.plan.Plan.json` gave it.
+    """Return the plan of a sweep, as `ddpg_jax.runs.sweeps.plan.Plan.json` wrote it.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged.
+        FileNotFoundError: the folder holds no sweep.
+        ValueError: the plan is damaged.
     """
     if not is_sweep(folder):
         raise FileNotFoundError(
@@ -46,20 +47,19 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def run_folder(folder: Path, index: int) -> Path:
-    """Of a part's run."""
+    """Return the folder of one of the sweep's runs."""
     return folder / f"part-{index}"
 
 
 def locate_member(folder: Path, member: int | None) -> tuple[Path, int]:
-    """The run that trained a member of a sweep, and its number there; of a run's own folder, that
-    folder and that number.
+    """Return the folder of the run that trained a member, and the member's number in that run.
 
     Args:
-        folder: of a sweep or a run.
+        folder: of a sweep, or of a run, which is returned with ``member``.
         member: None is the best of a sweep, the first of a run.
 
     Raises:
-        FileNotFoundError: nothing of the sweep has ended yet, so that none is the best.
+        FileNotFoundError: no run of the sweep has ended, so that no member is the best.
         ValueError: there is no such member, or the plan is damaged.
     """
     if not is_sweep(folder):
@@ -76,9 +76,12 @@ def locate_member(folder: Path, member: int | None) -> tuple[Path, int]:
 
 
 def read_members(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of each member its ``hyperparameters`` (where they evolved, the last ones), ``seed``,
-    ``run``, ``place`` in it, and, of runs that have ended, ``final_return`` and
-    ``final_return_std``; None where the member broke down, or has not ended."""
+    """Return a record of each member, in order.
+
+    Each has its ``hyperparameters`` (the last ones where they evolved), ``seed``, ``run``,
+    ``place`` in the run, ``final_return`` and ``final_return_std``; these two are None where the
+    member diverged or its run has not ended.
+    """
     found = []
     for index, part in enumerate(plan["parts"]):
         run, last = run_folder(folder, index), _last(run_folder(folder, index))
@@ -113,10 +116,10 @@ def _last(run: Path) -> dict[str, Any]:
 
 
 def best(members: list[dict[str, Any]]) -> dict[str, Any]:
-    """The member with the greatest final return.
+    """Return the member with the greatest final return.
 
     Raises:
-        FileNotFoundError: none has one.
+        FileNotFoundError: no member has one.
     """
     known = [one for one in members if one["final_return"] is not None]
     if not known:
@@ -127,8 +130,7 @@ def best(members: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def settings(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Members with the same numbers together, ``members`` and ``returns``, the best mean first;
-    broken ones are last."""
+    """Group members with equal hyper-parameters, the best mean first, diverged ones last."""
     found: dict[str, dict[str, Any]] = {}
     for one in members:
         each = found.setdefault(
@@ -141,24 +143,24 @@ def settings(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def mean_return(returns: list[float | None]) -> float:
-    """The mean of a setting; -inf where a member broke down."""
+    """Return the mean of a setting; -inf where a member diverged."""
     return -np.inf if None in returns else float(np.mean(returns))  # type: ignore[arg-type]
 
 
 def member_curve(folder: Path, member: int) -> tuple[np.ndarray, np.ndarray]:
-    """``(env_steps [T], returns [T])`` of one member."""
+    """Return ``(env_steps [T], returns [T])`` of one member."""
     run, place = locate_member(folder, member)
     steps, returns = read_curve(run)
     return steps, returns[:, place] if len(steps) else np.empty(0)
 
 
 def label(hyperparameters: Mapping[str, Any]) -> str:
-    """A member's hyper-parameters on one line."""
+    """Return a member's hyper-parameters on one line."""
     return ", ".join(f"{name} {short_text(value)}" for name, value in hyperparameters.items())
 
 
 def short_text(value: Any) -> str:
-    """One number, as short as it says enough."""
+    """Return a value as short text."""
     return (
         f"{value:.4g}"
         if isinstance(value, float)
@@ -171,7 +173,11 @@ def short_text(value: Any) -> str:
 def require_options(
     plan: Mapping[str, Any], given: Mapping[str, Any], free: tuple[str, ...]
 ) -> None:
-    """Raise ``ValueError`` where a sweep is to go on with other options than it was begun with."""
+    """Refuse to resume a sweep with options other than its own, but for those that are ``free``.
+
+    Raises:
+        ValueError: an option differs.
+    """
     for name, value in given.items():
         same = plan["options"].get(name, "none") == (
             list(value) if isinstance(value, tuple) else value

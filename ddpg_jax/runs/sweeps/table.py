@@ -28,8 +28,7 @@ def print_table(members: list[dict[str, Any]]) -> None:
 
 
 def members_table(members: list[dict[str, Any]]) -> Table:
-    """A line for each setting, the best first: its hyper-parameters, and of its members the mean,
-    worst and best final return."""
+    """Return a row per setting, the best first: hyper-parameters, mean, worst and best return."""
     found = sweep_results.settings(members)
     several = any(len(each["members"]) > 1 for each in found)
     names = list(found[0]["hyperparameters"])

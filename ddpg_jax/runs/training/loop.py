@@ -5,20 +5,15 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
 from ddpg_jax.health import NEVER
 from ddpg_jax.host import Stopped
-from ddpg_jax.learner import Report
-from ddpg_jax.population import Programs
 from ddpg_jax.runs import hosts, layout
 from ddpg_jax.runs.config import mesh
-from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.console import output, signals
 from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.folder.files import write_json
@@ -41,11 +36,19 @@ from ddpg_jax.runs.programs.setup import member_hyperparameters, member_keys, wi
 from ddpg_jax.runs.results import run_pictures
 from ddpg_jax.runs.results.statistics import make_summary
 from ddpg_jax.runs.training.startup import BackgroundImports, check_folder, new_run_files, restore
-from ddpg_jax.types import Agent, AgentState, PyTree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ddpg_jax.learner import Report
+    from ddpg_jax.population import Programs
+    from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.types import Agent, AgentState, PyTree
 
 
 class Finished(NamedTuple):
-    """A run that has ended: its summary, and what it trained."""
+    """A finished run: its summary, and the trained agent."""
 
     summary: dict[str, Any]
     agent: Agent
@@ -63,19 +66,22 @@ def run(
     builder: Callable[[Config, Callable[[], bool]], Built] | None = None,
     compiler: Callable[[Built, Config], Programs] | None = None,
 ) -> Finished:
-    """Train as configured, in ``folder``, which no other run may use meanwhile.
+    """Train as configured in ``folder``, which this process locks.
 
     Args:
-        config: see `ddpg_jax.runs.config.run_config.make_config`. folder: receives ``config.json``,
-        ``metrics.jsonl``, events, ``checkpoints/``, ``curve.png`` and ``summary.json``. resume: go
-        on from the newest checkpoint in ``folder``; where there is none yet, begin anew. on_chunk:
-        told each line of ``metrics.jsonl`` as it is written. say: told sentences for the user.
-        watch: put around the compiled programs, to look on. builder, compiler: a sweep has those
-        that use what it compiled before; None is those of `ddpg_jax.runs.programs.build`.
+        config: see `ddpg_jax.runs.config.run_config.make_config`.
+        folder: receives ``config.json``, ``metrics.jsonl``, events, ``checkpoints/``, ``curve.png``
+            and ``summary.json``.
+        resume: continue from the newest checkpoint in ``folder``, or from the start without one.
+        on_chunk: receives each line of ``metrics.jsonl`` as it is written.
+        say: receives sentences for the user.
+        watch: wraps the compiled programs, to observe them.
+        builder: replaces `ddpg_jax.runs.programs.build.build`; a sweep reuses what it built.
+        compiler: replaces `ddpg_jax.runs.programs.build.compile_programs`, likewise.
 
     Raises:
-        RunError: the folder holds a run already, or none to resume, or is in use; memory or disk is
-            too small; a number became NaN or infinite.
+        RunError: the folder is in use, holds a run already or none to resume; memory or disk is too
+            small; a value became NaN or infinite.
         Interrupted: SIGINT or SIGTERM; the state is saved.
     """
     began = time.perf_counter()
@@ -138,7 +144,7 @@ def _ended(
     began: float,
     say: Callable[[str], None],
 ) -> Finished:
-    """The last evaluation, and what is written of the whole run."""
+    """Run the final evaluation, and write the files that a finished run has."""
     config, returns = loop.config, loop.final(state)
     seconds = {
         "compile": loop.programs.seconds,
@@ -169,8 +175,7 @@ def _begin(
     checkpoints: Any,
     say: Callable[[str], None],
 ) -> tuple[PyTree, int, Clock]:
-    """State, chunks done and time so far: of the newest checkpoint, or, where there is none, of the
-    warm-up."""
+    """Return state, chunks done and time: of the newest checkpoint, or after the warm-up."""
     restored = None if checkpoints is None else restore(config, checkpoints, built, folder, say)
     if restored is None:
         state = jax.block_until_ready(
@@ -207,8 +212,7 @@ class _Loop(NamedTuple):
     """Of evaluations, and of waiting for checkpoints."""
 
     def catch_up(self, agent_state: PyTree, done: int) -> None:
-        """Report again what was reported up to ``done`` chunks, with the evaluation that a kill
-        kept from the last line."""
+        """Report ``done`` chunks again, with an evaluation that an interruption left out."""
         rows = read_metrics(self.folder)
         missing = bool(rows) and rows[-1]["evaluation_return"] is None and self._is_evaluated(done)
         if hosts.of_first("an evaluation is missing", missing):  # which has all lines
@@ -217,8 +221,7 @@ class _Loop(NamedTuple):
         self.log.anew(rows)
 
     def run(self, state: PyTree, done: int, clock: Clock) -> PyTree:
-        """Chunks ``done`` to the last. Each is saved before anything is done with it that may
-        fail."""
+        """Train chunks ``done`` + 1 to the last, each saved before anything that may fail."""
         saved, hyperparameters = (
             self._steps(done) if done else None,
             member_hyperparameters(self.config),
@@ -255,7 +258,7 @@ class _Loop(NamedTuple):
         return state
 
     def final(self, agent_state: PyTree) -> np.ndarray:
-        """Returns of the final evaluation; all is saved before."""
+        """Return the returns of the final evaluation; everything is saved before."""
 
         def evaluate(*arguments: Any) -> np.ndarray:
             _end_if(self.stop, "with everything trained and saved", self.folder)
@@ -276,7 +279,7 @@ class _Loop(NamedTuple):
         return chunks == self.config.num_chunks or _due(chunks, self.config.evaluate_every)
 
     def _evaluate(self, agent_state: PyTree, chunks: int) -> list[float | None] | None:
-        """None where it is not due, or is broken off: then `catch_up` makes up for it."""
+        """Return mean returns; None where none is due or it is interrupted (see `catch_up`)."""
         if self.stop or not self._is_evaluated(chunks):
             return None
         keys = evaluation_keys(self.config, TRAINING_STREAM, self._steps(chunks))
@@ -298,7 +301,7 @@ class _Loop(NamedTuple):
         self.on_chunk(row)
 
     def _require_sound(self, report: Report, steps: int, saved: int | None) -> None:
-        """All values are finite, and what was written up to now is written."""
+        """Check that all values are finite and that earlier checkpoints are written."""
         self._written(until_done=False)
         try:
             _require_finite(self.config, report.first_bad_step, report.finite, steps, saved)
@@ -335,7 +338,11 @@ def _require_finite(
     steps: int,
     saved: int | None,
 ) -> None:
-    """Both as of a `Report`, at so many steps; the last checkpoint is at ``saved``."""
+    """Refuse NaN and infinity; ``first_bad_step`` and ``finite`` as in a `Report`.
+
+    Raises:
+        RunError: names the value, its step, and the last checkpoint, at ``saved`` steps.
+    """
     if config.vary:
         return  # one breaks down, and the others go on
     first = {name: int(np.min(value)) for name, value in first_bad_step.items()}

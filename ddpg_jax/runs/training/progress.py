@@ -1,29 +1,33 @@
-"""What a person sees while training: a live progress line on a terminal, plain lines elsewhere."""
+"""Progress of a run: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.console.output import TolerantStream
 from ddpg_jax.runs.folder.metrics import mean_over_members
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from ddpg_jax.runs.config.run_config import Config
 
 SHARE = 0.05
 """Of the whole time, from which on what evaluations or checkpoints took is said."""
 
 
 class Display:
-    """Use as a context; `show` takes the lines of ``metrics.jsonl``."""
+    """Shows lines of ``metrics.jsonl``; a context manager."""
 
     def __init__(self, config: Config, folder: Path) -> None:
+        """Prepare a display of a run in ``folder``."""
         self._config = config
         self._folder = folder
         stream: Any = sys.stdout and TolerantStream(
@@ -46,6 +50,7 @@ class Display:
         self._begin: tuple[float, int] | None = None
 
     def __enter__(self) -> Display:
+        """Print the run's name and start the progress line."""
         seeds = (
             f", {self._config.seeds} {'members' if self._config.vary else 'seeds'}"
             if self._config.seeds > 1
@@ -61,6 +66,7 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Stop the progress line."""
         self._progress.stop()
 
     def say(self, text: str) -> None:
@@ -85,7 +91,7 @@ class Display:
             self.say(text)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Report the end of a run."""
+        """Report the end of the run."""
         returns = np.array(summary["final_returns"], float)
         self._progress.stop()
         if len(returns) == 1:
@@ -116,7 +122,7 @@ class Display:
         )
 
     def _others(self, summary: dict[str, Any]) -> str:
-        """What else took a share of the time that matters."""
+        """Return the time of evaluations and checkpoints where it exceeds `SHARE` of the whole."""
         seconds = {
             name: summary[f"{key}_seconds"]
             for name, key in (("evaluations", "evaluation"), ("checkpoints", "checkpoint"))

@@ -1,29 +1,32 @@
-"""How a run starts: in a new folder, or from the newest checkpoint of an existing one."""
+"""Start of a run: in a new folder, or from the newest checkpoint of an existing one."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs import hosts
-from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.config.stored import load_config, require_same_config
 from ddpg_jax.runs.folder.files import write_json
 from ddpg_jax.runs.folder.metrics import Clock, read_metrics
 from ddpg_jax.runs.folder.metrics_log import write_metrics
 from ddpg_jax.runs.options.validation import RunError
-from ddpg_jax.runs.programs.build import Built
-from ddpg_jax.types import PyTree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.runs.programs.build import Built
+    from ddpg_jax.types import PyTree
 
 
 def check_folder(config: Config, folder: Path, resume: bool) -> None:
-    """Nothing in the folder is in the way of a new run, or of going on with the one that it holds.
+    """Refuse a folder in which the run cannot start or resume.
 
     Raises:
-        RunError: something is.
+        RunError: a file or a run is in the way.
     """
     checkpoints = folder / "checkpoints"
     for name in ("config.json", "metrics.jsonl", "summary.json", "curve.png"):
@@ -55,8 +58,7 @@ def check_folder(config: Config, folder: Path, resume: bool) -> None:
 
 @contextlib.contextmanager
 def new_run_files(config: Config, folder: Path) -> Iterator[None]:
-    """A new run has its ``config.json`` from the start; one that is refused before it has anything
-    to keep leaves nothing."""
+    """Write ``config.json`` of a new run; remove its files if it fails before the first metrics."""
     before = set(folder.iterdir())
     write_json(folder / "config.json", config.flat())
     try:
@@ -80,8 +82,11 @@ def new_run_files(config: Config, folder: Path) -> Iterator[None]:
 def restore(
     config: Config, checkpoints: Any, built: Built, folder: Path, say: Callable[[str], None]
 ) -> tuple[PyTree, int, Clock] | None:
-    """State, chunks done and time so far; ``metrics.jsonl`` then ends there. None: nothing was
-    saved yet."""
+    """Return state, chunks done and time, and cut ``metrics.jsonl`` there; None without checkpoint.
+
+    Raises:
+        RunError: no checkpoint is readable, or it is of another configuration.
+    """
     if hosts.of_first("there is no checkpoint", checkpoints.are_none()):
         if (folder / "summary.json").exists():  # somebody removed them, and wants to keep the rest
             raise RunError(
@@ -109,9 +114,10 @@ def restore(
 
 
 class BackgroundImports:
-    """Import and open what writes to disk while XLA compiles."""
+    """Imports what writes to disk, and opens the checkpoints, while XLA compiles."""
 
     def __init__(self, folder: Path, keep: int) -> None:
+        """Start the thread."""
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._future = self._pool.submit(self._load, folder, keep)
 
@@ -127,7 +133,7 @@ class BackgroundImports:
         return opened
 
     def result(self) -> Any:
-        """`ddpg_jax.runs.saved.Saved`."""
+        """Return `ddpg_jax.runs.saved.Saved`."""
         return self._future.result()
 
     def close(self) -> None:
