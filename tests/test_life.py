@@ -548,7 +548,7 @@ def test_tensorboard_lacks_no_line_after_a_kill(tmp_path):
     (path,) = tmp_path.glob("*tfevents*")
     path.rename(tmp_path / "events.out.tfevents.1.killed")
     with contextlib.closing(MetricsLog(tmp_path)) as second:
-        second.anew(rows[:2])
+        second.replace_all(rows[:2])
         second.add(rows[2])
     assert len(list(tmp_path.glob("*tfevents*"))) == 2
     assert shown_by_tensorboard(tmp_path) == {

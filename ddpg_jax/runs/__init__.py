@@ -1,16 +1,17 @@
 """Training runs in folders: from Python by `train`, from a shell by the command ``ddpg-jax``.
 
-result = ddpg_jax.runs.train("brax/ant", preset="td3", seeds=4)
-result.summary["final_returns"], result.env_steps, result.returns    # curves [T], [T, seeds]
-action = result.policy(member=2)(observation)
-values = {"tau": [0.005, 0.05], "gamma": "uniform:0.9:0.99"}
-swept = ddpg_jax.runs.sweep("pendulum", values, draws=8)
-swept.best["hyperparameters"], swept.policy()(observation)
+For example::
+
+    result = ddpg_jax.runs.train("brax/ant", preset="td3", seeds=4)
+    result.summary["final_returns"], result.env_steps, result.returns    # curves [T], [T, seeds]
+    action = result.policy(member=2)(observation)
+    values = {"tau": [0.005, 0.05], "gamma": "uniform:0.9:0.99"}
+    swept = ddpg_jax.runs.sweep("pendulum", values, draws=8)
+    swept.best["hyperparameters"], swept.policy()(observation)
 """
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class Result:
     folder: Path
     config: Config
     summary: dict[str, Any]
-    """As ``summary.json``: ``final_returns`` of each member, rates, versions, ..."""
+    """The content of ``summary.json``: ``final_returns`` of each member, rates, versions, ..."""
     metrics: list[dict[str, Any]]
     """The lines of ``metrics.jsonl``, one for each chunk."""
     env_steps: np.ndarray
@@ -53,14 +54,9 @@ class Result:
         Raises:
             ValueError: there is no such member.
         """
-        import jax
+        from ddpg_jax.runs.results.policy import policy_function
 
-        from ddpg_jax.runs.programs import setup
-        from ddpg_jax.runs.results import policy as runs_policy
-
-        state = runs_policy.member_state(self.config, self.agent_state, member)
-        env = setup.environment(self.config, 1)
-        return jax.jit(lambda observation: env.native_action(self.agent.act(state, observation)))
+        return policy_function(self.config, self.agent, self.agent_state, member)
 
 
 def train(
@@ -106,8 +102,10 @@ def train(
         if run_dir is not None:
             folder = Path(run_dir)
         else:
-            folder, made = lock.make_new_folder(_name(config))
-            stack.callback(lock.remove_empty, made)  # of a run that is refused
+            folder, made = lock.make_new_folder(
+                lock.default_folder(config.env, f"{config.preset.name}_seed{config.seed}")
+            )
+            stack.callback(lock.remove_empty, made)  # if the run is refused
         shown: Any = {"say": lambda text: None}
         if progress:
             display = stack.enter_context(Display(config, folder))
@@ -197,7 +195,7 @@ def _configured(
     if not resume:
         return make_config(env or "pendulum", **options)
     if run_dir is None:
-        raise ValueError("--resume needs --run-dir: the folder of the run to go on with.")
+        raise ValueError("--resume requires --run-dir, the folder of the run to resume.")
     return resumed_config(Path(run_dir), options if env is None else {"env": env, **options})
 
 
@@ -214,12 +212,4 @@ def _result(config: Config, folder: Path, finished: Finished) -> Result:
         returns=returns,
         agent=finished.agent,
         agent_state=finished.agent_state,
-    )
-
-
-def _name(config: Config) -> Path:
-    env = config.env.replace("/", "-").replace(":", "-")
-    return (
-        Path("runs")
-        / f"{env}_{config.preset.name}_seed{config.seed}_{time.strftime('%Y%m%d-%H%M%S')}"
     )

@@ -13,6 +13,7 @@ from ddpg_jax.runs.options.run_options import ANY_DEVICE
 from ddpg_jax.runs.programs import memory as runs_memory
 from ddpg_jax.runs.programs.build import Built, build, compile_programs
 from ddpg_jax.runs.programs.compiled_memory import measured_parts
+from ddpg_jax.runs.programs.memory import format_bytes
 from ddpg_jax.runs.programs.setup import with_chosen_mesh
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def plan(config: Config) -> str:
     console.print(memory_table(found, where, runs_memory.budgets(found) if here else []))
     if not here:
         console.print(
-            f"Of what the programs need besides, this is the least; a {where} would say more.",
+            f"The memory of the compiled programs is a lower bound; only a {where} can measure it.",
             soft_wrap=True,
         )
     if here:
@@ -55,9 +56,11 @@ def describe_run(config: Config, where: str) -> str:
     """Return the sizes of a run as a sentence."""
     hyperparameters = config.hyperparameters
     lines = [
-        f"{config.env} on a {where}, preset {config.preset.name}: {hyperparameters.num_envs:,} environments, batch "
-        f"{hyperparameters.batch_size:,}, {hyperparameters.updates_per_step} updates per vector step, replay {hyperparameters.replay_capacity:,}, "
-        f"networks in {hyperparameters.dtype}, {config.seeds} seed(s), {hyperparameters.total_timesteps:,} steps.",
+        f"{config.env} on a {where}, preset {config.preset.name}: {hyperparameters.num_envs:,} "
+        f"environments, batch {hyperparameters.batch_size:,}, {hyperparameters.updates_per_step} "
+        f"updates per vector step, replay {hyperparameters.replay_capacity:,}, networks in "
+        f"{hyperparameters.dtype}, {config.seeds} seed(s), {hyperparameters.total_timesteps:,} "
+        "steps.",
         config.note,
     ]
     return "\n".join(filter(None, lines))
@@ -89,16 +92,8 @@ def memory_table(
         for there in (False, True)
     )
     made.add_section()
-    row("in all", format_bytes(on_device), format_bytes(on_host), "")
+    row("total", format_bytes(on_device), format_bytes(on_host), "")
     free = {name: format_bytes(size) for name, size, _ in budgets}
     if free:
-        row("there is", free.get(where, ""), free.get("host", ""), "")
+        row("available", free.get(where, ""), free.get("host", ""), "")
     return made
-
-
-def format_bytes(size: int) -> str:
-    """Return a number of bytes with a unit."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:,.2f} {unit}"
-    return f"{size} B"

@@ -108,7 +108,9 @@ SMALL_IMAGES: dict[str, Any] = {
     "critic_learning_rate": 1e-3,
 }
 """Of tasks that are seen at 32x32."""
-FROM_PIXELS = {  # of 48x48, where the upright pole is seen (at 32x32 it falls between two rays), and actions that last 8 steps
+# Of 48x48 images, which show the upright pole (at 32x32 it falls between two rays), and of actions
+# that last 8 steps.
+FROM_PIXELS = {
     "CartpoleSwingup": {
         **SMALL_IMAGES,
         "total_timesteps": 30_504,
@@ -127,8 +129,7 @@ TASKS: dict[str, Task] = {
         Task(
             env="pendulum",
             solved=-200.0,
-            # At most 0 and at least -16.27 a step, 200 steps: -1,409 by Acme's rule, but no state
-            # is as bad as that throughout.
+            # 0 to -16.27 a step, 200 steps: -1,409 by Acme's rule, which no episode reaches.
             support=(-1_000.0, 0.0),
             published=(
                 Published("DDPG", -152.1, None, 20_000, "SB3 zoo, Pendulum-v1"),
@@ -213,8 +214,7 @@ TASKS: dict[str, Task] = {
                 "stddev": 0.3,
             },
         ),
-        # Supports of Brax: what PPO's best policies earn a step (its notebooks' plots), for ever at
-        # gamma 0.99.
+        # Supports of Brax: rewards of PPO's best policies (plots of its notebooks) at gamma 0.99.
         Task(env="brax/ant", support=(-100.0, 900.0)),
         Task(env="brax/halfcheetah", options={"backend": "spring"}, support=(-100.0, 900.0)),
         Task(env="brax/hopper", support=(-150.0, 150.0)),  # as Acme's; at gamma 0.97 it is enough

@@ -46,7 +46,7 @@ PROCESSES = ("coordinator", "num_processes", "process_id")
 def main() -> None:
     """Deterministic policy gradients in JAX: whole training runs as one compiled program."""
     if "" not in sys.path and (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)  # environments in modules of the user's own
+        sys.path.append(here)  # environments in the user's modules
 
 
 def _begin() -> None:
@@ -248,7 +248,7 @@ def envs() -> None:
 )
 @click.option("--steps", type=MANY, help="Vector steps to play. [default: two episodes]")
 def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
-    """Play ENV and print what would break learning silently; exit code 1 if anything would."""
+    """Play ENV and print faults that would silently spoil learning; exit code 1 if it has any."""
     _begin()
     from ddpg_jax import envs
     from ddpg_jax.runs.config.run_config import checked_env_options

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TRACEBACK = "DDPG_JAX_TRACEBACK"
 MAX_LENGTH = 1_000
-"""Characters of a sentence; of a longer one the middle is left out."""
+"""Characters of a sentence; a longer one is cut in its middle."""
 
 
 class BadInput(click.ClickException):
@@ -58,7 +58,7 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())  # the help itself
+        click.echo(error.format_message())  # the help text
         sys.exit(0)
     except click.ClickException as error:
         raise BadInput(_short(error.format_message())) from error
@@ -66,9 +66,9 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
         output.say(str(stop))
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
-        sys.exit(130)  # 128 and the number of the signal, as shells have it
+        sys.exit(130)  # 128 + SIGINT, as in shells
     except BrokenPipeError:
-        raise  # whoever read our output has read enough: click ends quietly
+        raise  # a closed pipe: click ends quietly
     except (click.exceptions.Exit, click.Abort):
         raise
     except Exception as error:
@@ -86,12 +86,15 @@ def error_sentence(error: Exception) -> str:
         return f"{where}{error.strerror[:1].lower()}{error.strerror[1:]}."
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         what = checks.first_line(error)
-        return f"the memory is exhausted ({what}): lower --num-envs, --batch-size, --replay-capacity, --seeds or --hidden."
+        return (
+            f"out of memory ({what}): lower --num-envs, --batch-size, --replay-capacity, --seeds "
+            "or --hidden."
+        )
     if isinstance(error, ValueError | ImportError | OSError) and str(error).strip():
         return str(error)
     return (
-        f"this is a bug of ddpg_jax or of what it builds on: {type(error).__name__}: {checks.first_line(error)}; run again "
-        "with --traceback for all of it."
+        f"this is a bug in ddpg_jax or one of its dependencies: {type(error).__name__}: "
+        f"{checks.first_line(error)}; run again with --traceback for details."
     )
 
 

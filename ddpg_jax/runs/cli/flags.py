@@ -61,8 +61,8 @@ class Flag(click.Option):
         elif not self.is_flag:
             flag = f"{flag} {self.make_metavar(click.Context(click.Command('')))}"
         notes = [self.declared.unit, self.declared.range, self._default(defaults)]
-        said = "; ".join(filter(None, notes))
-        return flag, f"{self.declared.help} [{said}]" if said else self.declared.help
+        text = "; ".join(filter(None, notes))
+        return flag, f"{self.declared.help} [{text}]" if text else self.declared.help
 
     def _default(self, defaults: Mapping[str, Any]) -> str:
         value = defaults.get(self.name or "", self.field_default)
@@ -125,7 +125,7 @@ class GroupedCommand(click.Command):
 
 
 HELP = "ddpg_jax.help"
-"""Of a click context: the group that was asked for (all of them: empty), and defaults to show."""
+"""Key of a click context: the requested group (empty: all), and the defaults to show."""
 
 
 def _section(

@@ -8,7 +8,7 @@ from ddpg_jax.runs.options.run_options import ANY_DEVICE
 from ddpg_jax.runs.tasks import TASKS
 
 PARALLEL_DEVICES = ("gpu", "tpu")
-"""Kinds on which a thousand environments cost little more than one."""
+"""Devices on which a thousand environments cost little more than one."""
 LARGE_PRESET, SMALL_PRESET, IMAGE_PRESET = "fast-td3", "default", "drq-v2"
 
 
@@ -44,6 +44,6 @@ def describe_choice(env: str, preset: str, kind: str, has_own: bool) -> str:
         return ""
     return (
         f"a {kind} steps thousands of environments in nearly the time of one: give --num-envs, "
-        f"--batch-size and --updates-per-step, or --preset {LARGE_PRESET} with the range of discounted "
-        "returns as --v-min and --v-max."
+        f"--batch-size and --updates-per-step, or --preset {LARGE_PRESET} with the range of "
+        "discounted returns as --v-min and --v-max."
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Config = Any
-"""`ddpg_jax.runs.config.run_config.Config`, whose file imports this one."""
+"""`ddpg_jax.runs.config.run_config.Config`, which imports this module."""
 
 
 class Mesh(NamedTuple):
@@ -46,12 +46,14 @@ def parse_mesh(text: str) -> Mesh:
         name, _, size = part.partition("=")
         if name.strip() not in Mesh._fields or name.strip() in found:
             raise ValueError(
-                f"mesh={short_repr(text)}: give the devices on each axis once, for example members=4,data=2."
+                f"mesh={short_repr(text)}: give the devices of each axis once, for example "
+                "members=4,data=2."
             )
         found[name.strip()] = convert_value(f"mesh's {name.strip()}", size, int)
         if not 1 <= found[name.strip()] < 2**20:
             raise ValueError(
-                f"mesh={short_repr(text)}: each axis has at least one device, and less than {2**20}."
+                f"mesh={short_repr(text)}: each axis has at least one device, and less than "
+                f"{2**20}."
             )
     return Mesh(**found)
 
@@ -63,7 +65,7 @@ def requested_mesh(config: Config, devices: int | None, mesh: str) -> str:
         ValueError: it does not divide the run; names the number to change.
     """
     if devices is not None and mesh:
-        raise ValueError(f"devices={devices} and mesh={short_repr(mesh)}: give one of both.")
+        raise ValueError(f"devices={devices} and mesh={short_repr(mesh)}: give only one of them.")
     if devices is None and not mesh:
         return ""
     chosen = (
@@ -83,7 +85,7 @@ def _members_first(config: Config, devices: int) -> Mesh:
     return Mesh(members, devices // members)
 
 
-def _require_even(config: Config, mesh: Mesh, said: str) -> None:
+def _require_even(config: Config, mesh: Mesh, given: str) -> None:
     hyperparameters = config.hyperparameters
     for axis, size, counts in (
         ("members", mesh.members, {"seeds": config.seeds}),
@@ -97,11 +99,11 @@ def _require_even(config: Config, mesh: Mesh, said: str) -> None:
             if count % size:
                 near = max(1, round(count / size)) * size
                 raise ValueError(
-                    f"{said} is {axis}={size}, which does not divide {name}={count}: choose --{name.replace('_', '-')} "
-                    f"{near}, or another number of devices."
+                    f"{given} is {axis}={size}, which does not divide {name}={count}: choose "
+                    f"--{name.replace('_', '-')} {near}, or another number of devices."
                 )
     if mesh.data > 1 and config.env.startswith("gymnasium/"):
-        raise ValueError(f"{said}: environments on the host, as {config.env}, train on one device.")
+        raise ValueError(f"{given}: host environments, as {config.env}, train on one device.")
 
 
 def largest_mesh(config: Config, available: int) -> Mesh:
@@ -125,7 +127,7 @@ def on_one_device(config: Config) -> Config:
     """
     if parse_mesh(config.mesh).devices > 1:
         raise ValueError(
-            f"profile takes the time of a run on one device, and this one is on mesh={config.mesh}: give --devices 1."
+            f"--profile measures a run on one device, but mesh={config.mesh}: give --devices 1."
         )
     return dataclasses.replace(config, mesh=str(Mesh()))
 
@@ -157,7 +159,8 @@ def choose_mesh(
         mesh = largest_mesh(config, available)
     if mesh.devices > available:
         raise RunError(
-            f"mesh={mesh} needs {mesh.devices} devices, but JAX finds {available}: give fewer by --devices or --mesh."
+            f"mesh={mesh} needs {mesh.devices} devices, but JAX finds {available}: lower "
+            "--devices or --mesh."
         )
     if processes > 1:
         _require_all(mesh, available, processes, config)
@@ -170,8 +173,14 @@ def choose_mesh(
         how = (
             f"{config.seeds // mesh.members} of {config.seeds} members" if config.seeds > 1 else ""
         )
-        share = f"{config.hyperparameters.num_envs // mesh.data} of {config.hyperparameters.num_envs} environments, and "
-        share += f"{config.hyperparameters.batch_size // mesh.data} of {config.hyperparameters.batch_size} rows of a batch"
+        share = (
+            f"{config.hyperparameters.num_envs // mesh.data} of {config.hyperparameters.num_envs} "
+            "environments, and "
+        )
+        share += (
+            f"{config.hyperparameters.batch_size // mesh.data} of "
+            f"{config.hyperparameters.batch_size} rows of a batch"
+        )
         each = " with ".join(filter(None, (how, share if mesh.data > 1 else "")))
         count = f"{mesh.devices} devices ({mesh})" if mesh.devices > 1 else "one device"
         say(f"on {count}{f', each {each}' if each else ''}{rest}.")
@@ -183,9 +192,11 @@ def _require_all(mesh: Mesh, available: int, processes: int, config: Config) -> 
     local = available // processes
     if mesh.devices != available or (mesh.data % local and local % mesh.data):
         raise RunError(
-            f"{processes} processes with {local} devices each train with all of them, but mesh={mesh} of seeds={config.seeds}, "
-            f"num_envs={config.hyperparameters.num_envs} and batch_size={config.hyperparameters.batch_size} does not come out even: give "
-            f"--mesh members=M,data=D with M times D = {available} that divide these, D a multiple or a divisor of {local}."
+            f"{processes} processes with {local} devices each train with all of them, but "
+            f"mesh={mesh} of seeds={config.seeds}, num_envs={config.hyperparameters.num_envs} and "
+            f"batch_size={config.hyperparameters.batch_size} does not divide them: give --mesh "
+            f"members=M,data=D with M times D = {available} that divide these, D a multiple or a "
+            f"divisor of {local}."
         )
 
 

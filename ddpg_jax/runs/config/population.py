@@ -34,8 +34,8 @@ def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[
             )
         if not isinstance(values, list) or len(values) != seeds:
             raise ValueError(
-                f"vary's {name} is {short_repr(values)}: give a list of {seeds} values, one for each "
-                "member."
+                f"vary's {name} is {short_repr(values)}: give a list of {seeds} values, one for "
+                "each member."
             )
         found[name] = [
             convert_value(name, value, int if name == "seed" else float) for value in values
@@ -61,7 +61,7 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]
     if unknown := set(given) - set(known):
         raise ValueError(f"evolve has {min(unknown)!r}: it takes ranges, {', '.join(known)}.")
     if not ranges or (absent := set(ranges) - set(vary)) or "seed" in ranges:
-        which = f"{min(absent)} has none" if ranges and absent else "there is no range"
+        which = f"{min(absent)} has none" if ranges and absent else "none is given"
         raise ValueError(
             f"evolution needs ranges of hyper-parameters that differ between members: {which}."
         )

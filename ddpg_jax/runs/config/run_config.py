@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ddpg_jax.schedule import Schedule
 
 STORED = tuple(name for name, *_ in field.options_of(RunOptions) if name != "devices")
-"""Run options in ``config.json``: ``devices`` is there as the mesh that it became."""
+"""Run options in ``config.json``, which has ``devices`` as the mesh."""
 DERIVED = ("source", "replaced", "trained_timesteps")
-"""Said in ``config.json``, and known without it."""
+"""Entries of ``config.json`` that follow from the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +36,14 @@ class Config(RunOptions):
 
     preset: Preset
     device_kind: str
-    """For which kind of device the preset was chosen (`ddpg_jax.runs.config.default_preset`)."""
+    """The kind of device for which the preset was chosen (`default_preset`)."""
     hyperparameters: Hyperparameters
     replaced: dict[str, tuple[Any, Any]]
-    """What the task replaced in the preset: ``{name: (the preset's, the task's)}``."""
+    """Hyper-parameters that the task replaced: ``{name: (the preset's, the task's)}``."""
     schedule: Schedule
     vary: dict[str, list[Any]]
-    """What members have of their own, ``{name: [seeds]}``: floats of the preset, and ``seed``
-    where it is not ``seed + i``."""
+    """Floats of the preset in which members differ, ``{name: [seeds]}``, and ``seed`` where it
+    is not ``seed + i``."""
     evolve: dict[str, Any]
     """How members evolve (`ddpg_jax.runs.config.population.checked_evolve`), or empty."""
 
@@ -60,11 +60,11 @@ class Config(RunOptions):
     @property
     def note(self) -> str:
         """What differs from the source and from the request, a sentence per line."""
-        asked, chunk = self.hyperparameters.total_timesteps, self.schedule.steps_per_chunk
+        wanted, chunk = self.hyperparameters.total_timesteps, self.schedule.steps_per_chunk
         short = (
-            f"trains {self.trained_timesteps} of the {asked} steps: the rest is shorter than a "
+            f"trains {self.trained_timesteps} of the {wanted} steps: the rest is shorter than a "
             f"chunk of {chunk}."
-            if self.trained_timesteps < asked
+            if self.trained_timesteps < wanted
             else ""
         )
         preset = self.preset

@@ -19,9 +19,9 @@ FREE = (
     *field.names_by_resume(RunOptions, "free"),
     *(name for name, (_, own) in hyperparameter_options().items() if own.resume == "free"),
 )
-"""A resumed run may change these: they change no bit of what is trained."""
+"""Options that a resumed run may change: training stays identical bit for bit."""
 PLACEMENT = field.names_by_resume(RunOptions, "placement")
-"""And these: agent and stored data stay the same, random numbers drawn from there on do not."""
+"""Options that it may change too: the state is restored, but later random numbers differ."""
 
 
 def resumed_config(folder: Path, given: dict[str, Any]) -> Config:
@@ -60,8 +60,8 @@ def load_config(folder: Path) -> Config:
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"{folder} holds no run (it has no config.json): give the folder that `ddpg-jax train` "
-            "made."
+            f"{folder} does not hold a run (config.json is missing): give the folder that "
+            "`ddpg-jax train` made."
         )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAME_SIGNAL_SECONDS = 0.1
-"""Seconds within which two signals are one: `timeout` and some launchers send theirs twice."""
+"""Seconds within which two signals count as one: `timeout` and some launchers send two."""
 GRACE_SECONDS = 1.0
 """Seconds that a command without a run may take to end by itself."""
 _running: list[list[int]] = []
-"""What `collect_signals` has handed out: while there is one, a first signal is its business."""
+"""Lists of active `collect_signals`, which receive the first signal."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -41,9 +41,7 @@ def collect_signals() -> Iterator[list[int]]:
     def handle(number: int, frame: Any) -> None:
         if not since:
             since.append(time.monotonic())
-            received[:] = received or [
-                number
-            ]  # `_watch` may have told it before Python had its turn
+            received[:] = received or [number]  # `_watch` may have set it first
         elif time.monotonic() - since[0] > SAME_SIGNAL_SECONDS:
             raise KeyboardInterrupt
 
@@ -123,9 +121,7 @@ def _watch(read: socket.socket) -> None:
             except TimeoutError:
                 if not _running:
                     _leave(first, "")
-                _running[-1][:] = _running[-1] or [
-                    first
-                ]  # it may have been lost before the run began
+                _running[-1][:] = _running[-1] or [first]  # lost before the run started
                 read.settimeout(None)
                 continue
             if not received:

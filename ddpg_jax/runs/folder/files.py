@@ -54,7 +54,7 @@ def write_error(path: Path, error: BaseException, size: int) -> RunError:
             errno.EIO,
         )
     ]
-    # Storage below Python buries the system's reason in pages.
+    # Orbax buries the system's reason in a long message.
     reason = next((reason for reason in known if reason in str(error)), checks.first_line(error))
     try:
         free = f", {shutil.disk_usage(path.parent).free:,} are free there"

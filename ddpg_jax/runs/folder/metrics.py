@@ -91,7 +91,7 @@ def read_metrics(
     *lines, rest = path.read_bytes().split(b"\n") if path.is_file() else [b""]
     rows = [_row(line) for line in lines if line.strip()]
     if damaged := rows.count(None):
-        say(f"{path}: {damaged} of {len(rows)} lines are damaged and are passed over.")
+        say(f"{path}: {damaged} of {len(rows)} lines are damaged and are ignored.")
     by_step = {row["env_steps"]: row for row in (*rows, _row(rest)) if row is not None}
     return [by_step[steps] for steps in sorted(by_step)]
 
@@ -115,9 +115,8 @@ def _row(line: bytes) -> dict[str, Any] | None:
 
 
 def _is_number(value: Any) -> bool:
-    return (
-        type(value) in (int, float) and abs(value) <= sys.float_info.max
-    )  # no NaN; JSON's integers have no end
+    """Return whether it is a number, neither NaN nor beyond a float."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def mean_over_members(value: Any) -> float | None:

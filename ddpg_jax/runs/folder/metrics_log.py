@@ -22,12 +22,11 @@ class MetricsLog:
         from tensorboardX.event_file_writer import EventsWriter
 
         self._folder = folder
-        # What lies below `SummaryWriter`, whose queue loses what waits in it at a kill, and hangs
-        # on a full disk.
+        # Not `SummaryWriter`: its queue is lost at a kill, and hangs on a full disk.
         self._events = EventsWriter(str(folder / "events"))
         self._events.flush()
 
-    def anew(self, rows: list[dict[str, Any]]) -> None:
+    def replace_all(self, rows: list[dict[str, Any]]) -> None:
         """Replace all lines; TensorBoard discards earlier events and shows each line once.
 
         Raises:

@@ -35,4 +35,7 @@ def describe_device() -> str:
     import jax
 
     first = jax.devices()[0]
-    return f"{first.device_kind} x{jax.device_count()} ({first.platform}), {os.cpu_count()} host processors"
+    return (
+        f"{first.device_kind} x{jax.device_count()} ({first.platform}), {os.cpu_count()} host "
+        "processors"
+    )

@@ -32,17 +32,17 @@ class Option:
     """Whether it must be greater than 0."""
     choices: tuple[str, ...] = ()
     resume: Resume = "fixed"
-    """What a resumed run may do: keep it (``fixed``), change it without changing any bit of what is
-    trained (``free``), or change where it is trained (``placement``)."""
+    """A resumed run keeps it (``fixed``), may change it and train identically (``free``), or may
+    change it and so where it trains (``placement``)."""
     common: bool = False
     """Whether ``ddpg-jax train --help`` shows it."""
     unset: str = ""
-    """What it means that it is not set."""
+    """The default in words, where it is not set."""
     flag: str = ""
-    """On the command line, where that is not made from the name."""
+    """The flag, where it does not follow from the name."""
     metavar: str = ""
     kind: Any = None
-    """The type of what is given, where the field holds something else."""
+    """The type of given values, where the field's type differs."""
 
     @property
     def range(self) -> str:

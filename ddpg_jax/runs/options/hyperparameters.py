@@ -14,7 +14,7 @@ from ddpg_jax.runs.options.validation import INT32_MAX, MAX_ROWS, MAX_STEPS, sho
 
 MAX_WIDTH, MAX_LAYERS = 1_000_000, 64
 MAX_N_STEP = 1_000
-"""A window of multi-step returns is unrolled: a thousand steps take XLA a minute and a half."""
+"""An n-step window is unrolled: XLA compiles a thousand steps in a minute and a half."""
 MAX_DELAY, MAX_ATOMS = 1_000, 1_000_000
 DTYPES = ("float32", "bfloat16")
 
@@ -100,19 +100,19 @@ class Hyperparameters:
     )
     dtype: str = option(
         "float32",
-        "What the networks compute in; parameters, targets, optimisers and losses are float32.",
+        "Type in which networks compute; parameters, optimisers and losses are float32.",
         group="networks",
         choices=DTYPES,
     )
     observation_dtype: str = option(
-        "float32", "What the replay stores observations in.", group="replay", choices=DTYPES
+        "float32", "Type in which the replay stores observations.", group="replay", choices=DTYPES
     )
     actor_stream: str = option(
-        "state", "What the actor reads where an observation is a dict.", group="networks"
+        "state", "Stream that the actor reads where an observation is a dict.", group="networks"
     )
     critic_stream: str = option(
         "privileged_state",
-        "What the critic reads where an observation is a dict.",
+        "Stream that the critic reads where an observation is a dict.",
         group="networks",
     )
     reward_scale: float = option(
@@ -209,13 +209,13 @@ class Hyperparameters:
         ):
             if min(widths, default=1) < 1:
                 raise ValueError(
-                    f"{name}={short_repr(widths)}: give the width of each hidden layer, each at least 1,"
-                    " for example 256,256."
+                    f"{name}={short_repr(widths)}: give the width of each hidden layer, each at "
+                    "least 1, for example 256,256."
                 )
             if len(widths) > MAX_LAYERS or max(widths, default=1) > MAX_WIDTH:
                 raise ValueError(
-                    f"{name}={short_repr(widths)}: must be at most {MAX_LAYERS} layers of a width of at"
-                    f" most {MAX_WIDTH} each."
+                    f"{name}={short_repr(widths)}: must be at most {MAX_LAYERS} layers of a width "
+                    f"of at most {MAX_WIDTH} each."
                 )
         field.check_options(self)
         if self.replay_capacity % self.num_envs:

@@ -38,28 +38,28 @@ class Preset:
     name: str
     summary: str
     source: str
-    """Where the hyper-parameters are from."""
+    """The publication of the hyper-parameters."""
     hyperparameters: Hyperparameters
     compose: Callable[[Any, Environment], Components]
     """``compose(hyperparameters, env)``: the components of a run."""
     ours: str = ""
-    """Which hyper-parameters differ from the source, and its own; each run says it at its start."""
+    """Differences from the source, with its values; each run reports them at its start."""
     exact: bool = False
     scaled_down: Mapping[str, Any] = field(default_factory=dict)
-    """Hyper-parameters that replace those above on a task that has its own, before those do."""
+    """Replacements on a task with tuned hyper-parameters, which are applied after them."""
     of_task: Callable[[Task], Mapping[str, Any]] = lambda task: task.hyperparameters
-    """``of_task(task)``: what was found by trying on a task; not used where the preset is exact."""
+    """``of_task(task)``: the task's tuned hyper-parameters; not used where the preset is exact."""
     published_for: Callable[[str], Mapping[str, Any]] = lambda env: {}
-    """``published_for(env)``: what the publication itself has otherwise on this environment."""
+    """``published_for(env)``: the publication's own exceptions for this environment."""
     only_for: str | None = None
-    """The only environment that it is for."""
+    """The only environment that it supports."""
     images: bool = False
-    """Whether its networks take images; those of the others take vectors."""
+    """Whether its networks take images; those of other presets take vectors."""
     around: Callable[[Environment], Environment] | None = None
     """A wrapper of the environment, in evaluation too."""
     pictures: Callable[[Any, Environment, AgentState, Any], Mapping[str, Any]] | None = None
-    """``pictures(hyperparameters, env, agent_state, key)``: what a run shows at its end besides its
-    curve, ``{name: [H, W, 3] in [0, 1]}``."""
+    """``pictures(hyperparameters, env, agent_state, key)``: pictures at the end of a run,
+    ``{name: [H, W, 3] in [0, 1]}``."""
 
     @property
     def cites(self) -> str:

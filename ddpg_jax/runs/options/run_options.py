@@ -15,7 +15,7 @@ from ddpg_jax.runs.options.validation import INT32_MAX
 
 DEVICE_KINDS = ("cpu", "gpu", "tpu")
 ANY_DEVICE = "any"
-"""In place of a device kind, where the preset was given."""
+"""Instead of a kind of device, where the preset was given."""
 COUNT = 1_000_000
 
 
@@ -243,7 +243,7 @@ class SweepOptions:
         "Memory for members trained at once.",
         group="sweep",
         unit="bytes",
-        unset="0.8 of what there is",
+        unset="0.8 of the memory",
     )
     pbt: bool = option(
         False,

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 INT32_MAX = 2**31 - 1
 """Rows, steps of an environment and updates are int32 on the device."""
 MAX_ROWS = 2**30
-"""Of a replay: as `ddpg_jax.replay.ring.LARGEST`, known without importing JAX."""
+"""Rows of a replay, as `ddpg_jax.replay.ring.LARGEST`, without importing JAX."""
 MAX_STEPS = 2**62
-"""Environment steps over all environments never go there."""
-FLOAT32_MAX = 3.4028234663852886e38  # of float32
+"""Above any number of environment steps."""
+FLOAT32_MAX = 3.4028234663852886e38
 MAX_SHOWN = 60
 
 
@@ -46,7 +46,7 @@ def short_repr(value: Any) -> str:
     """Return a value for an error message: on one line, and not long."""
     try:
         text = " ".join(repr(value).split())
-    except ValueError:  # Python writes no number of more than 4,300 digits
+    except ValueError:  # more than 4,300 digits
         text = "a very long number"
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
@@ -106,5 +106,5 @@ _KINDS: dict[Any, tuple[Callable[[Any], Any], str]] = {
     bool: (_switch, "True or False"),
     str: (_text, "a name"),
     tuple: (_widths, "whole numbers separated by commas, as 256,256"),
-    dict: (_options, "a dict of options by name, of what JSON can hold"),
+    dict: (_options, "a dict of options by name, with JSON values"),
 }

@@ -70,7 +70,7 @@ def _on_stream(stream: str, option: str, network: Network, env: Environment) -> 
     if stream not in env.observation:
         there = ", ".join(map(str, env.observation))
         raise ValueError(
-            f"{option}={stream!r}: the observation has no such stream; choose one of {there}."
+            f"{option}={stream!r}: not a stream of the observation; choose one of {there}."
         )
     return ddpg_jax.networks.stream(stream, network)
 
@@ -109,26 +109,24 @@ def _dtype(name: str) -> Any:
     return getattr(jnp, name)
 
 
-def optimizer(hyperparameters: Hyperparameters) -> Callable[..., Any]:
-    """Return Adam, or AdamW, for both networks."""
-    return ddpg_jax.agents.adam(
-        weight_decay=hyperparameters.weight_decay, max_grad_norm=hyperparameters.max_grad_norm
-    )
+def learning_options(hyperparameters: Hyperparameters) -> dict[str, Any]:
+    """Return the arguments that all algorithms share: discount, tau, rates and optimiser.
 
-
-def actor_rate(hyperparameters: Hyperparameters) -> Any:
-    """Return the actor's learning rate over its own steps, one per update of the agent."""
-    return ddpg_jax.agents.annealed(
-        hyperparameters.actor_learning_rate,
-        hyperparameters.anneal_updates // hyperparameters.batches_per_update,
-    )
-
-
-def critic_rate(hyperparameters: Hyperparameters) -> Any:
-    """Return the critic's learning rate over its own steps."""
-    return ddpg_jax.agents.annealed(
-        hyperparameters.critic_learning_rate, hyperparameters.anneal_updates
-    )
+    Each rate falls over its network's own steps; the actor has one per update of the agent.
+    """
+    agents, updates = ddpg_jax.agents, hyperparameters.anneal_updates
+    actor_updates = updates // hyperparameters.batches_per_update
+    return {
+        "gamma": hyperparameters.gamma,
+        "tau": hyperparameters.tau,
+        "actor_learning_rate": agents.annealed(hyperparameters.actor_learning_rate, actor_updates),
+        "critic_learning_rate": agents.annealed(hyperparameters.critic_learning_rate, updates),
+        "critic_weight_decay": hyperparameters.critic_weight_decay,
+        "optimizer": agents.adam(
+            weight_decay=hyperparameters.weight_decay, max_grad_norm=hyperparameters.max_grad_norm
+        ),
+        "axis_name": hyperparameters.axis_name,
+    }
 
 
 def gaussian(stddev: float) -> Callable[[Agent], Behaviour]:

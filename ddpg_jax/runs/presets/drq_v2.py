@@ -88,9 +88,8 @@ class DrQHyperparameters(Hyperparameters):
     def of_shard(self, shards: int, axis_name: str) -> Self:
         """Return those of one shard, in which the noise falls by the steps of all shards."""
         made = super().of_shard(shards, axis_name)
-        object.__setattr__(
-            made, "stddev_steps", max(1, self.stddev_steps // shards)
-        )  # not by `replace`, which forgets the axis
+        # `replace` would lose the axis.
+        object.__setattr__(made, "stddev_steps", max(1, self.stddev_steps // shards))
         return made
 
 
@@ -117,17 +116,11 @@ def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Components:
             encoder,
             actor,
             critics,
-            gamma=hyperparameters.gamma,
-            tau=hyperparameters.tau,
-            actor_learning_rate=components.actor_rate(hyperparameters),
-            critic_learning_rate=components.critic_rate(hyperparameters),
-            critic_weight_decay=hyperparameters.critic_weight_decay,
+            **components.learning_options(hyperparameters),
             target_noise=_stddev(
                 hyperparameters, step, hyperparameters.num_envs / hyperparameters.updates_per_step
             ),
             target_noise_clip=hyperparameters.target_noise_clip,
-            optimizer=components.optimizer(hyperparameters),
-            axis_name=hyperparameters.axis_name,
         )
 
     agent = ddpg_jax.agents.scheduled(learning)
@@ -193,16 +186,22 @@ def _assemble(
 PRESETS = (
     Preset(
         name="drq-v2",
-        summary="DrQ-v2, from images: DDPG with twin critics, random shifts, and an encoder that the critics train.",
-        source=(
-            "Yarats et al. 2021 (arXiv:2107.09645) and facebookresearch/drqv2, medium tasks: four 3x3 convolutions of 32 "
-            "channels, trunks of 50, 1,024x1,024, batch 256, 3-step returns, gamma 0.99, tau 0.01, Adam 1e-4, N(0, 1 to 0.1"
-            " over 500,000 steps) clipped at 0.3 in targets, 2,000 random steps, an update every second step, replay 1e6, "
-            "shifts by 4 pixels, 1.55e6 steps. Three frames of 84x84 and actions that last two steps are options of the "
-            "environment."
+        summary=(
+            "DrQ-v2, from images: DDPG with twin critics, random shifts, and an encoder that the "
+            "critics train."
         ),
-        ours="two environments side by side, an update at each of their steps; dense layers start at fan-in "
-        "(not orthogonal); no noise in the actor's loss (there as in the target).",
+        source=(
+            "Yarats et al. 2021 (arXiv:2107.09645) and facebookresearch/drqv2, medium tasks: four "
+            "3x3 convolutions of 32 channels, trunks of 50, 1,024x1,024, batch 256, 3-step "
+            "returns, gamma 0.99, tau 0.01, Adam 1e-4, N(0, 1 to 0.1 over 500,000 steps) clipped "
+            "at 0.3 in targets, 2,000 random steps, an update every second step, replay 1e6, "
+            "shifts by 4 pixels, 1.55e6 steps. Three frames of 84x84 and actions that last two "
+            "steps are options of the environment."
+        ),
+        ours=(
+            "two environments side by side, an update at each of their steps; dense layers start "
+            "at fan-in (not orthogonal); no noise in the actor's loss (there as in the target)."
+        ),
         hyperparameters=DrQHyperparameters(
             total_timesteps=1_550_000,
             learning_starts=2_000,
@@ -220,11 +219,13 @@ PRESETS = (
         name="paper-pixels",
         summary="Lillicrap et al. 2015, section 7, from images.",
         source=(
-            "Lillicrap et al. 2015 (arXiv:1509.02971), section 7: three convolutions of 32 filters without pooling, "
-            "200-200, actions at the dense layers, final layers from U[-3e-4, 3e-4], batch 16, Adam 1e-4 and 1e-3, L2 1e-2 "
-            "on Q, gamma 0.99, tau 0.001, replay 1e6, Ornstein-Uhlenbeck 0.15 and 0.2, at most 2.5e6 steps. The paper "
-            "states no kernels nor strides (3x3 of stride 2 here), no dt (1) and no batch normalisation from pixels (none)."
-            " Its three 64x64 frames of an action that lasts three steps are options of the environment."
+            "Lillicrap et al. 2015 (arXiv:1509.02971), section 7: three convolutions of 32 "
+            "filters without pooling, 200-200, actions at the dense layers, final layers from "
+            "U[-3e-4, 3e-4], batch 16, Adam 1e-4 and 1e-3, L2 1e-2 on Q, gamma 0.99, tau 0.001, "
+            "replay 1e6, Ornstein-Uhlenbeck 0.15 and 0.2, at most 2.5e6 steps. The paper states "
+            "no kernels nor strides (3x3 of stride 2 here), no dt (1) and no batch normalisation "
+            "from pixels (none). Its three 64x64 frames of an action that lasts three steps are "
+            "options of the environment."
         ),
         hyperparameters=ddpg.DDPGHyperparameters(
             total_timesteps=2_500_000,

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 SLOT = "autoencoder"
 NUM_SHOWN = 12
-"""Images in a picture of reconstructions."""
+"""Number of images in a picture of reconstructions."""
 IMAGE_SPACING = 43
-"""Which of the images that are seen: every 43rd, of another environment each time."""
+"""Distance of shown images, so that each is of another environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +105,12 @@ def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Componen
 
     components.require_image_defaults(
         hyperparameters,
-        scaled="an autoencoder's codes are spread about as N(0, 1)",
-        stored="codes are stored as they are",
+        scaled="the autoencoder's latents have a spread near N(0, 1)",
+        stored="latents are stored as they are",
     )
     if isinstance(env, HostEnvironment):
         raise ValueError(
-            "preset drive plays random episodes as it begins, which needs an environment on the device."
+            "preset drive first plays random episodes, which requires an environment on the device."
         )
     made, noise = autoencoder(hyperparameters, env), ddpg_jax.noise
     agent = ddpg.make_agent(
@@ -149,7 +149,7 @@ def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
     shapes = [x.shape for x in jax.tree.leaves(env.observation) if checks.is_image(x)]
     if len(shapes) != 1 or shapes[0][0] != shapes[0][1]:
         raise ValueError(
-            f"an autoencoder is of one square image, but an observation has {shapes or 'none'}: show it so."
+            f"preset drive requires one square image, but the observation has {shapes or 'none'}."
         )
     size, _, depth = shapes[0]
     made = ddpg_jax.networks.vae
@@ -242,20 +242,27 @@ def reconstructions(
 PRESETS = (
     Preset(
         name="drive",
-        summary="Learning to drive in a day: DDPG on an autoencoder's codes of the camera, and on speed and steering.",
+        summary=(
+            "Learning to drive in a day: DDPG on an autoencoder's latents of the camera, and on "
+            "speed and steering."
+        ),
         source=(
-            "Kendall et al. 2018 (arXiv:1807.00412), sections III-C and IV-A: an autoencoder of four convolutions of stride 2 "
-            "and 16 channels, trained on five random episodes, prioritised replay, gamma 0.9, Ornstein-Uhlenbeck 0.6 and 0.4 "
-            "with a half-life of 250 episodes, batch 64, gradients clipped at 0.005, 250 updates after each episode. It states "
-            "no learning rates, no size of images and codes, and no exponents of the replay."
+            "Kendall et al. 2018 (arXiv:1807.00412), sections III-C and IV-A: an autoencoder of "
+            "four convolutions of stride 2 and 16 channels, trained on five random episodes, "
+            "prioritised replay, gamma 0.9, Ornstein-Uhlenbeck 0.6 and 0.4 with a half-life of "
+            "250 episodes, batch 64, gradients clipped at 0.005, 250 updates after each episode. "
+            "It states no learning rates, no size of images and latents, and no exponents of the "
+            "replay."
         ),
         ours=(
-            "64 cars side by side, each on a road and in colours of its own (one car on one road there), four updates from "
-            "256 transitions at each of their steps; 3-step returns, gamma 0.95; 128x128 (8 there), inverted gradients at the "
-            "actions' bounds (Hausknecht and Stone 2016); Adam 3e-4 and 1e-3, which fall to zero over 20,000 updates; "
-            "priorities to the power of 0.6; the noise halves in 120,000 steps of all cars. "
-            "The autoencoder has three convolutions, codes of 64 and beta 0.1, begins as the best linear one, and has 100 "
-            "updates (Adam 3e-4) from 64 of 8,192 images, every fourth of random episodes."
+            "64 cars side by side, each on a road and in colours of its own (one car on one road "
+            "there), four updates from 256 transitions at each of their steps; 3-step returns, "
+            "gamma 0.95; 128x128 (8 there), inverted gradients at the actions' bounds (Hausknecht "
+            "and Stone 2016); Adam 3e-4 and 1e-3, which fall to zero over 20,000 updates; "
+            "priorities to the power of 0.6; the noise halves in 120,000 steps of all cars. The "
+            "autoencoder has three convolutions, latents of 64 and beta 0.1, starts as the best "
+            "linear one, and has 100 updates (Adam 3e-4) from 64 of 8,192 images, every fourth of "
+            "random episodes."
         ),
         hyperparameters=DriveHyperparameters(
             total_timesteps=326_400,

@@ -24,7 +24,7 @@ def compose(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Comp
     """Compose DDPG with the lecture's linear actor, initial weights and noise."""
     if hyperparameters.inverting_gradients:
         raise ValueError(
-            "inverting_gradients=True: the lecture's actions have no bounds; leave it False."
+            "inverting_gradients=True: the lecture's actions are unbounded; leave it False."
         )
     linear = components.actor(hyperparameters, env, output=lambda x: x, final_bound=None)
     agent = ddpg.make_agent(
@@ -58,11 +58,15 @@ PRESETS = (
         name="pendulum-lecture",
         summary="The PyTorch lecture on Pendulum, with its deviations from the paper.",
         source=(
-            "A lecture's DDPG in PyTorch: 2x64 ReLU, Adam 1e-3 both, tau 0.001, batch 64, buffer 10,000, Ornstein-Uhlenbeck "
-            "0.15 and 0.2 (in N m, dt 1) that never resets, linear actor, action unclipped, time limit terminal, gamma 0.99, "
-            "1,000 episodes after the first full batch."
+            "A lecture's DDPG in PyTorch: 2x64 ReLU, Adam 1e-3 both, tau 0.001, batch 64, buffer "
+            "10,000, Ornstein-Uhlenbeck 0.15 and 0.2 (in N m, dt 1) that never resets, linear "
+            "actor, action unclipped, time limit terminal, gamma 0.99, 1,000 episodes after the "
+            "first full batch."
         ),
-        ours="all episodes are played (there it ends once the mean of the last 100 returns is above -300).",
+        ours=(
+            "all episodes are played (there it ends once the mean of the last 100 returns is "
+            "above -300)."
+        ),
         hyperparameters=ddpg.DDPGHyperparameters(
             total_timesteps=200_064,
             learning_starts=64,

@@ -63,16 +63,10 @@ def compose(hyperparameters: TD3Hyperparameters, env: Environment, **start: Any)
     agent = ddpg_jax.agents.td3(
         components.actor(hyperparameters, env, **start),
         components.critic(hyperparameters, env, **start),
-        gamma=hyperparameters.gamma,
-        tau=hyperparameters.tau,
-        actor_learning_rate=components.actor_rate(hyperparameters),
-        critic_learning_rate=components.critic_rate(hyperparameters),
-        critic_weight_decay=hyperparameters.critic_weight_decay,
+        **components.learning_options(hyperparameters),
         target_noise=hyperparameters.target_noise,
         target_noise_clip=hyperparameters.target_noise_clip,
         policy_delay=hyperparameters.policy_delay,
-        optimizer=components.optimizer(hyperparameters),
-        axis_name=hyperparameters.axis_name,
     )
     return components.assemble(hyperparameters, agent, components.gaussian(hyperparameters.stddev))
 
@@ -93,10 +87,14 @@ PRESETS = (
         name="td3",
         summary="TD3 with the sizes of its authors' code.",
         source=(
-            "Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1 and the authors' TD3.py: 256x256, batch 256, Adam 3e-4, tau "
-            "0.005, gamma 0.99, N(0, 0.1), target noise 0.2 clipped at 0.5, delay 2, replay 1e6, 1e6 steps."
+            "Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1 and the authors' TD3.py: "
+            "256x256, batch 256, Adam 3e-4, tau 0.005, gamma 0.99, N(0, 0.1), target noise 0.2 "
+            "clipped at 0.5, delay 2, replay 1e6, 1e6 steps."
         ),
-        ours="1,000 random steps (25,000 there); final layers start in U[-3e-3, 3e-3] (at fan-in there).",
+        ours=(
+            "1,000 random steps (25,000 there); final layers start in U[-3e-3, 3e-3] (at fan-in "
+            "there)."
+        ),
         hyperparameters=TD3Hyperparameters(),
         compose=compose,
     ),
@@ -104,9 +102,10 @@ PRESETS = (
         name="td3-paper",
         summary="Fujimoto et al. 2018, section 6.1.",
         source=(
-            "Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1: 400-300, Q([s, a]), Adam 1e-3, batch 100, tau 0.005, delay "
-            "2, target noise 0.2 clipped at 0.5, N(0, 0.1), the whole history of 1e6 steps in the replay, 10,000 random steps "
-            "on HalfCheetah and Ant and 1,000 elsewhere. All layers start at fan-in, as in the authors' code; gamma 0.99 is "
+            "Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1: 400-300, Q([s, a]), Adam 1e-3, "
+            "batch 100, tau 0.005, delay 2, target noise 0.2 clipped at 0.5, N(0, 0.1), the whole "
+            "history of 1e6 steps in the replay, 10,000 random steps on HalfCheetah and Ant and "
+            "1,000 elsewhere. All layers start at fan-in, as in the authors' code; gamma 0.99 is "
             "from there too."
         ),
         hyperparameters=TD3Hyperparameters(

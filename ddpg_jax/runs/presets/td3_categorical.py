@@ -92,16 +92,10 @@ def compose(
         ),
         v_min=hyperparameters.v_min,
         v_max=hyperparameters.v_max,
-        gamma=hyperparameters.gamma,
-        tau=hyperparameters.tau,
-        actor_learning_rate=components.actor_rate(hyperparameters),
-        critic_learning_rate=components.critic_rate(hyperparameters),
-        critic_weight_decay=hyperparameters.critic_weight_decay,
+        **components.learning_options(hyperparameters),
         target_noise=hyperparameters.target_noise,
         target_noise_clip=hyperparameters.target_noise_clip,
         policy_delay=hyperparameters.policy_delay,
-        optimizer=components.optimizer(hyperparameters),
-        axis_name=hyperparameters.axis_name,
     )
     noise = ddpg_jax.noise
     drawn = noise.chain(
@@ -127,7 +121,7 @@ FAST_TD3 = TD3CategoricalHyperparameters(
     tau=0.1,
     weight_decay=0.1,
 )
-"""Of FastTD3 on MuJoCo Playground, but in float32."""
+"""FastTD3 on MuJoCo Playground, but in float32."""
 
 ACTOR_BOUND = 0.01 * 3**0.5
 """U[-b, b] has the standard deviation b / sqrt(3)."""
@@ -146,7 +140,7 @@ FAST_TD3_BY_TASK = {
         "target_noise": 0.2,
     },
 }
-"""Tasks for which its configuration has other hyper-parameters."""
+"""Tasks for which FastTD3 has other hyper-parameters."""
 
 
 def fast_td3(hyperparameters: TD3CategoricalHyperparameters, env: Environment) -> Components:
@@ -169,16 +163,21 @@ def fast_td3_on(env: str) -> Mapping[str, Any]:
 PRESETS = (
     Preset(
         name="td3-categorical",
-        summary="TD3 with categorical critics, on large batches from a thousand environments where a task has no hyper-parameters.",
+        summary=(
+            "TD3 with categorical critics, on large batches from a thousand environments where a "
+            "task has no hyper-parameters."
+        ),
         source=(
-            "Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: 1,024 environments, batch 32,768, "
-            "2 updates per step, delay 2, AdamW 3e-4 with decay 0.1, tau 0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, "
-            "0.4) per episode, target noise 0.001 clipped at 0.5, actor 512-256-128, critics 1,024-512-256, 10,240 steps of "
-            "each environment in the replay, the first update after 10, observations normalised."
+            "Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: "
+            "1,024 environments, batch 32,768, 2 updates per step, delay 2, AdamW 3e-4 with decay "
+            "0.1, tau 0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, 0.4) per episode, "
+            "target noise 0.001 clipped at 0.5, actor 512-256-128, critics 1,024-512-256, 10,240 "
+            "steps of each environment in the replay, the first update after 10, observations "
+            "normalised."
         ),
         ours=(
-            "final layers start in U[-3e-3, 3e-3] (the actor's from N(0, 0.01), the critics' at fan-in there); float32 "
-            "(bfloat16 there); 5e7 steps."
+            "final layers start in U[-3e-3, 3e-3] (the actor's from N(0, 0.01), the critics' at "
+            "fan-in there); float32 (bfloat16 there); 5e7 steps."
         ),
         hyperparameters=FAST_TD3,
         compose=compose,
@@ -194,16 +193,23 @@ PRESETS = (
     ),
     Preset(
         name="fast-td3",
-        summary="FastTD3: TD3 with categorical critics, on large batches from a thousand environments; the choice on a GPU.",
-        source=(
-            "Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: 1,024 environments, batch 32,768, "
-            "2 updates per step, delay 2, AdamW 3e-4 with decay 0.1, tau 0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, "
-            "0.4) per episode, target noise 0.001 clipped at 0.5, actor 512-256-128, critics 1,024-512-256, 10,240 steps of "
-            "each environment in the replay, the first update after 10, observations normalised, networks in bfloat16; "
-            "CheetahRun: 3-step returns, +-500, stddev from 0.1, target noise 0.1; Go1: 8 updates per step, stddev ~ U(0.2, "
-            "0.8), target noise 0.2."
+        summary=(
+            "FastTD3: TD3 with categorical critics, on large batches from a thousand "
+            "environments; the choice on a GPU."
         ),
-        ours="the actor's final layer starts in U of the same spread (N(0, 0.01) there); 5e7 steps.",
+        source=(
+            "Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: "
+            "1,024 environments, batch 32,768, 2 updates per step, delay 2, AdamW 3e-4 with decay "
+            "0.1, tau 0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, 0.4) per episode, "
+            "target noise 0.001 clipped at 0.5, actor 512-256-128, critics 1,024-512-256, 10,240 "
+            "steps of each environment in the replay, the first update after 10, observations "
+            "normalised, networks in bfloat16; CheetahRun: 3-step returns, +-500, stddev from "
+            "0.1, target noise 0.1; Go1: 8 updates per step, stddev ~ U(0.2, 0.8), target noise "
+            "0.2."
+        ),
+        ours=(
+            "the actor's final layer starts in U of the same spread (N(0, 0.01) there); 5e7 steps."
+        ),
         hyperparameters=replace(FAST_TD3, dtype="bfloat16"),
         compose=fast_td3,
         exact=True,

@@ -36,12 +36,11 @@ class Built(NamedTuple):
 
     agent: Agent
     population: Population
-    """Of the run's members; of one where it has one seed."""
+    """The members of the run."""
     state: PyTree
     """Shapes of the training state."""
     host: host.HostTrain | None = None
-    """Only of an environment on the host: ``start`` and ``chunk`` are then loops, not to be
-    jitted."""
+    """Only of host environments: ``start`` and ``chunk`` are then loops and cannot be jitted."""
 
 
 def build(
@@ -68,7 +67,7 @@ def build(
         env = environment(config, config.hyperparameters.num_envs)
         for member in range(config.seeds if config.vary else 0):
             own: dict[str, Any] = runs_population.own_hyperparameters(config.vary, member)
-            compose(config, env, **own)  # refuses what is out of its range
+            compose(config, env, **own)  # checks the ranges
         population, state = population_of(config), state_shapes(config)
         state = state if population.place is None else population.place.state(state)
         built = Built(compose(config, env).agent, population, state)
@@ -140,7 +139,7 @@ def _make_train(
 def _build_on_host(config: Config, stopped: Callable[[], bool]) -> Built:
     if config.seeds > 1 or config.vary:
         raise ValueError(
-            f"seeds={config.seeds}: environments on the host are trained one seed at a time; start several runs."
+            f"seeds={config.seeds}: host environments train one seed at a time; start several runs."
         )
     env = environment(config, config.hyperparameters.num_envs)
     parts = compose(config, env)

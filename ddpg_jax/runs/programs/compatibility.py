@@ -15,7 +15,7 @@ from ddpg_jax.types import Environment, HostEnvironment, PyTree
 if TYPE_CHECKING:
     from ddpg_jax.runs.presets import Preset
 MOST_ON_HOST = 10_000
-"""Copies of an environment on the host: each is a Python object with a simulator of its own."""
+"""Copies of a host environment: each is a Python object with its own simulator."""
 
 
 def require_host_copies(name: str, num_envs: int) -> None:
@@ -42,7 +42,8 @@ def require_compatible(preset: Preset, name: str, env: Environment | HostEnviron
         _require_vector(name, env)
     if len(shape) != 1 or 0 in shape:
         raise RunError(
-            f"{name} takes actions of shape {shape}, but the presets' actors give one vector with an element at least."
+            f"{name} takes actions of shape {shape}, but the presets require a vector of at least "
+            "one element."
         )
 
 
@@ -51,7 +52,8 @@ def _require_vector(name: str, env: Environment | HostEnvironment) -> None:
     if any(map(_is_image, jax.tree.leaves(observation))):
         takes = " or ".join(name for name, preset in PRESETS.items() if preset.images)
         raise RunError(
-            f"{name} shows {_described(observation)}, an image: choose a preset whose networks take images, --preset {takes}."
+            f"{name} shows {_described(observation)}, an image: choose a preset of images, "
+            f"--preset {takes}."
         )
     streams = list(observation.values()) if isinstance(observation, dict) else [observation]
     if not streams or not all(
@@ -64,8 +66,9 @@ def _require_vector(name: str, env: Environment | HostEnvironment) -> None:
             else "turn it into one by ddpg_jax.envs.map_observation"
         )
         raise RunError(
-            f"{name} shows {_described(observation)}, but the presets' networks take one vector of numbers (a Box of one "
-            f"dimension), or a dict of some: {remedy}, or compose networks of your own in Python (README)."
+            f"{name} shows {_described(observation)}, but the presets' networks take one vector "
+            f"of numbers (a Box of one dimension), or a dict of some: {remedy}, or compose "
+            "networks of your own in Python (README)."
         )
 
 
@@ -75,8 +78,9 @@ def _require_images(preset: Preset, name: str, env: Environment | HostEnvironmen
     vectors = [x for x in leaves if len(x.shape) == 1 and x.shape[0] and x.dtype != np.uint8]
     if not images or len(images) + len(vectors) < len(leaves):
         raise RunError(
-            f"{name} shows {_described(env.observation)}, but the networks of preset {preset.name} take images (uint8, height, "
-            "width, channels), and vectors beside them in a dict: show pixels by --pixels, or choose another preset."
+            f"{name} shows {_described(env.observation)}, but the networks of preset "
+            f"{preset.name} take images (uint8, height, width, channels), and vectors beside them "
+            "in a dict: show pixels by --pixels, or choose another preset."
         )
 
 
@@ -95,5 +99,5 @@ def _described(observation: PyTree) -> str:
     return (
         f"an observation of shape {observation.shape}"
         if observation.shape
-        else "a single number (shape ())"
+        else "a scalar (shape ())"
     )

@@ -29,9 +29,10 @@ def measured_parts(config: Config, built: Built, programs: Programs | None) -> l
     """
     found = runs_memory.state_parts(config, built.state)
     copy = runs_memory.checkpoint_part(built.state)
+    # Loops on the host are not compiled.
     if programs is None or not all(
         hasattr(getattr(programs, name), "memory_analysis") for name in LOWER
-    ):  # loops on the host
+    ):
         return runs_memory.all_parts(config, built.state)
     needs = {name: _needs(getattr(programs, name)) for name in LOWER}
     later = max(("chunk", "evaluate"), key=needs.__getitem__)
@@ -40,7 +41,7 @@ def measured_parts(config: Config, built: Built, programs: Programs | None) -> l
     )
     beside = copy.needed if jax.default_backend() == "cpu" else 0
     if (more := needs["start"] - needs[later] - beside) > 0:
-        found.append(MemoryPart("more of them at the start", more, LOWER["start"]))
+        found.append(MemoryPart("additional temporaries at the start", more, LOWER["start"]))
     if (
         padding := _arguments(programs.chunk)
         - sum(part.needed for part in runs_memory.state_parts(config, built.state))

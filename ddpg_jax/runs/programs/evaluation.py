@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FINAL_EPISODES = 100
 # Streams of evaluation keys, folded into a member's seed.
 TRAINING_STREAM, FINAL_STREAM, LATER_STREAM = 0x7E570, 0x7E571, 0x7E572
-# And of the beginnings of environments on the host.
+# The stream of resets of host environments.
 HOST_RESET_STREAM = 0x7E573
 
 
@@ -45,7 +45,9 @@ def make_evaluator(
         memory.require_memory(
             [
                 memory.MemoryPart(
-                    "environments of the evaluation", config.seeds * one, "the number of episodes"
+                    "environments of the evaluation",
+                    config.seeds * one,
+                    "--episodes or --evaluation-episodes",
                 )
             ]
         )
@@ -72,8 +74,8 @@ def require_finite_returns(returns: np.ndarray, config: Config) -> np.ndarray:
     """
     if np.isnan(returns).any() and not config.vary:
         raise RunError(
-            "a return of an evaluation is not a number: the simulation broke down, and where such episodes are begun anew it "
-            "did so every time. Look at the environment; the checkpoints are intact."
+            "a return of an evaluation is NaN: the simulation diverged, also in repeated episodes. "
+            "Check the environment; the checkpoints are intact."
         )
     return returns
 

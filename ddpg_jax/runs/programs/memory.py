@@ -23,10 +23,10 @@ KEY_BYTES = 8
 
 
 COPIES = 3
-"""Of the state while a checkpoint is written: the one that is saved, and the two that the storage
-makes of it, one of them compressed, which numbers that are used hardly are (2.9 measured)."""
+"""Copies of the state while a checkpoint is written: the saved one, and two of Orbax, one of them
+compressed, which trained parameters hardly are (2.9 measured)."""
 USABLE = 0.9
-"""Of a memory, by what is known to lie there; the rest is for what is not."""
+"""Share of a memory for the known parts; the rest is for unknown ones."""
 
 
 class MemoryPart(NamedTuple):
@@ -44,6 +44,14 @@ class MemoryPart(NamedTuple):
 def tree_bytes(tree: PyTree) -> int:
     """Return the bytes of a pytree on each device; the devices of a CPU share one memory."""
     return sum(math.prod(_share(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def format_bytes(size: int) -> str:
+    """Return a number of bytes with a unit."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:,.2f} {unit}"
+    return f"{size} B"
 
 
 def _share(leaf: Any) -> tuple[int, ...]:
@@ -191,11 +199,12 @@ def require_memory(parts: Iterable[MemoryPart]) -> None:
             sum(part.needed for part in there),
             [part for part in there if not part.on_host] or there,
         )
-        largest = max(own, key=lambda part: part.needed)  # a copy is as large as what it is of
+        largest = max(own, key=lambda part: part.needed)  # not the copy of a checkpoint
         if total > USABLE * free:
             raise RunError(
-                f"this needs {total:,} bytes, of which {largest.what} {largest.needed:,}, but the {where} has {free:,} in all: "
-                f"lower {largest.lower}."
+                f"this needs {format_bytes(total)}, {format_bytes(largest.needed)} of it for "
+                f"{largest.what}, but {format_bytes(free)} are available on the {where}: lower "
+                f"{largest.lower}."
             )
 
 
@@ -227,6 +236,6 @@ def _host_bytes() -> int:
     """Return the bytes of the machine, or of the share that this process may use."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+        with contextlib.suppress(OSError, ValueError):  # absent, or "max"
             limits.append(int(Path(path).read_text()))
     return min(limits)

@@ -37,7 +37,7 @@ def plot(folders: Sequence[Path], path: Path) -> str:
     Raises:
         ValueError: no run has an evaluation, or the file cannot be written.
     """
-    # The object-oriented interface: it has no global state, so it may run in a thread.
+    # The object-oriented interface has no global state and may run in a thread.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -55,7 +55,7 @@ def plot(folders: Sequence[Path], path: Path) -> str:
     path = path if path.suffix else path.with_name(f"{path.name}.png") if path.name else path
     if path.name and path.suffix[1:].lower() not in known:
         raise ValueError(
-            f"{path} ends in {path.suffix}, which is no kind of picture: choose one of {', '.join(known)}."
+            f"{path} ends in {path.suffix}, an unknown format: choose one of {', '.join(known)}."
         )
     path = output_path.require_writable(path)
     axes = figure.add_subplot(
@@ -80,7 +80,7 @@ def plot(folders: Sequence[Path], path: Path) -> str:
             axes.fill_between(steps, *bootstrap_interval(values), alpha=0.25, linewidth=0)
     if not widest:
         raise ValueError(
-            "none of these runs holds an evaluation yet: train longer, or with --evaluate-every 1."
+            "none of these runs has an evaluation yet: train longer, or with --evaluate-every 1."
         )
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")

@@ -34,7 +34,7 @@ def restore_policy(folder: Path) -> tuple[Config, Agent, int, AgentState]:
     config = load_config(folder)
     if not (folder / "checkpoints").is_dir():
         raise FileNotFoundError(f"{folder} has no checkpoint: train it first.")
-    config = dataclasses.replace(config, mesh="")  # on one device, whatever it was trained on
+    config = dataclasses.replace(config, mesh="")  # one device, also of a run on more
     checkpoints = Saved(folder / "checkpoints", read_only=True)
     built = build(config)
     say = lambda text: print(text, file=sys.stderr)
@@ -57,6 +57,17 @@ def load_policy(folder: Path, member: int) -> Callable[[Any], Any]:
         ValueError: there is no such member.
     """
     config, agent, _, agent_state = restore_policy(folder)
+    return policy_function(config, agent, agent_state, member)
+
+
+def policy_function(
+    config: Config, agent: Agent, agent_state: AgentState, member: int
+) -> Callable[[Any], Any]:
+    """Return ``action(observation)`` for ``[B, ...]``, compiled, in the environment's own units.
+
+    Raises:
+        ValueError: there is no such member.
+    """
     state, env = member_state(config, agent_state, member), environment(config, 1)
     return jax.jit(lambda observation: env.native_action(agent.act(state, observation)))
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_FRAMES = 10_000
-"""Of a film."""
+"""Largest number of frames of an animation."""
 
 
 def render(
@@ -53,11 +53,14 @@ def render(
     env = environment(config, 1)
     if (steps or env.time_limit or 0) > MAX_FRAMES:
         raise ValueError(
-            f"an episode may last {env.time_limit} steps, a film at most {MAX_FRAMES}: give fewer --steps."
+            f"an animation has at most {MAX_FRAMES} frames, but an episode up to {env.time_limit} "
+            "steps: give fewer --steps."
         )
     if isinstance(env, HostEnvironment):
         if form == "html":
-            raise ValueError(f"{config.env} has no HTML viewer: choose --format gif or mp4.")
+            raise ValueError(
+                (f"format html: {config.env} has no HTML viewer: choose --format gif or mp4.")
+            )
         name, compiled = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
         act = lambda observation: np.asarray(compiled(agent_state, observation))
         frames, fps = _drawn(lambda: gymnasium.film(name, act, steps, seed, **config.env_options))
@@ -70,7 +73,7 @@ def render(
     trajectory = rollout.make_trajectory(agent, env, steps or env.time_limit)
     states = jax.eval_shape(trajectory, agent_state, jax.random.key(seed))
     memory.require_memory(
-        [memory.MemoryPart("what is drawn", memory.tree_bytes(states), "--steps")]
+        [memory.MemoryPart("the animation", memory.tree_bytes(states), "--steps")]
     )
     played = jax.jit(trajectory)(agent_state, jax.random.key(seed))
     shown = rollout.frames(env, played)
@@ -95,12 +98,12 @@ def _drawn(draw: Callable[[], Any], instead: Callable[[], Any] | None = None) ->
     """Draw; where OpenGL is missing draw with ``instead``, or raise an error with a remedy."""
     try:
         return draw()
-    except Exception as error:  # each of the ways to OpenGL has its own kind
+    except Exception as error:  # its type depends on the OpenGL library
         if video.has_opengl():
             raise
         if instead is not None:
             return instead()
         raise ValueError(
-            f"the simulator cannot draw here ({error}): without a screen set MUJOCO_GL=egl or MUJOCO_GL=osmesa, with Debian's "
-            "libegl1 or libosmesa6 installed."
+            f"the simulator cannot draw here ({error}): without a screen set MUJOCO_GL=egl or "
+            "MUJOCO_GL=osmesa, with Debian's libegl1 or libosmesa6 installed."
         ) from error

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ddpg_jax.runs.config.run_config import Config
 
 PIXEL_SCALE = 4
-"""Pixels that a pixel of an agent's image takes on each side."""
+"""Factor by which images of an agent are enlarged."""
 
 
 def draw_run_pictures(
@@ -64,5 +64,5 @@ def save_png(image: Any, path: Path) -> None:
 def _try(what: str, draw: Callable[[], Any], say: Callable[[str], None]) -> None:
     try:
         draw()
-    except Exception as error:  # of a library that draws, of memory, or of the disk
-        say(f"{what} could not be drawn ({error}); all else is there.")
+    except Exception as error:  # of a plotting library, of memory, or of the disk
+        say(f"{what} could not be drawn ({error}); all other results are written.")

@@ -61,7 +61,7 @@ def make_summary(config: Config, returns: np.ndarray, seconds: dict[str, float])
     chunks, means = config.num_chunks, returns.mean(axis=1)
     env_steps = config.seeds * chunks * config.schedule.steps_per_chunk
     updates = config.seeds * count_updates(config, chunks)
-    said = {
+    found = {
         "final_returns": finite_or_none(means),
         "final_return_std": finite_or_none(returns.std(axis=1)),
         "env_steps": env_steps + config.seeds * config.schedule.warm_up_steps,
@@ -75,6 +75,6 @@ def make_summary(config: Config, returns: np.ndarray, seconds: dict[str, float])
     }
     if config.seeds > 1 and not config.vary:
         low, high = bootstrap_interval(means)
-        said["interquartile_mean"] = float(interquartile_mean(means))
-        said["interquartile_mean_interval"] = [float(low), float(high)]
-    return said
+        found["interquartile_mean"] = float(interquartile_mean(means))
+        found["interquartile_mean_interval"] = [float(low), float(high)]
+    return found

@@ -29,7 +29,7 @@ def has_opengl() -> bool:
 
     try:
         mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 8, 8).render()
-    except Exception:  # each of the ways to OpenGL has its own kind
+    except Exception:  # its type depends on the OpenGL library
         return False
     return True
 
@@ -62,9 +62,8 @@ def write_video(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
     try:
         from imageio import v3 as imageio
 
-        with (
-            warnings.catch_warnings()
-        ):  # JAX warns of the fork by which FFmpeg is started; it executes another program at once
+        # JAX warns of the fork that starts FFmpeg, which executes another program at once.
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
             imageio.imwrite(
                 path,
@@ -76,6 +75,7 @@ def write_video(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
             )
     except ImportError as error:
         raise ImportError(
-            f"MP4 needs FFmpeg ({error}): install it with: pip install 'imageio[ffmpeg]', or choose --format gif."
+            f"MP4 needs FFmpeg ({error}): install it with: pip install 'imageio[ffmpeg]', or "
+            "choose --format gif."
         ) from error
     return str(path)

@@ -20,9 +20,7 @@ def evaluate_sweep(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
     for index, part in enumerate(plan["parts"]):
         played = evaluate(sweep_results.run_folder(folder, index), episodes, seed)
         each = zip(played["returns"], played["return_std"], strict=True)
-        found |= dict(
-            zip(part["members"], each, strict=False)
-        )  # those that fill a run up are behind
+        found |= dict(zip(part["members"], each, strict=False))  # copies that fill a run are last
     means, stds = (
         np.array([found[number][i] for number in sorted(found)], np.float64) for i in range(2)
     )

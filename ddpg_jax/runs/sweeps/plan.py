@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MEMORY_SHARE = 0.8
-"""Of the memory, that members may take together."""
+"""Share of the memory that members may take together."""
 
 
 class Member(NamedTuple):
@@ -45,9 +45,9 @@ class Plan(NamedTuple):
 
     env: str
     options: dict[str, Any]
-    """What all members have in common: arguments of `make_config`."""
+    """Arguments of `make_config` that all members share."""
     values: dict[str, Any]
-    """As asked for."""
+    """The values of each hyper-parameter, as given."""
     draws: int | None
     members: list[Member]
     parts: list[SweepRun]
@@ -115,9 +115,7 @@ def make_plan(
         for name, given in values.items()
     }
     if not spaces:
-        raise ValueError(
-            "a sweep needs something to go through: give --set NAME=VALUES, for example --set tau=0.005,0.05."
-        )
+        raise ValueError("a sweep requires --set NAME=VALUES, for example --set tau=0.005,0.05.")
     settings = search_space.make_settings(spaces, draws, common.seed)
     checks.between(1, search_space.MAX_MEMBERS, **{"members of the sweep": len(settings) * seeds})
     pairs = [(setting, common.seed + index) for setting in settings for index in range(seeds)]
@@ -152,7 +150,10 @@ def _with_chunks(env: str, part: SweepRun, places: dict[str, Any]) -> SweepRun:
 def _type_of(name: str, kinds: Mapping[str, Any], common: Config) -> Any:
     if name not in kinds:
         raise checks.nearest(
-            "number", name, kinds, f"preset {common.preset.name!r} has {', '.join(sorted(kinds))}."
+            "hyper-parameter",
+            name,
+            kinds,
+            f"preset {common.preset.name!r} has {', '.join(sorted(kinds))}.",
         )
     return kinds[name]
 
@@ -160,13 +161,14 @@ def _type_of(name: str, kinds: Mapping[str, Any], common: Config) -> Any:
 def _ranges(spaces: Mapping[str, Any], apart: set[str], env: str) -> dict[str, list[Any]]:
     if envs.on_host(env):
         raise ValueError(
-            f"{env} is on the host, where members are trained one at a time: they cannot evolve together."
+            f"{env} is a host environment, whose members train one at a time and cannot evolve "
+            "together."
         )
     for name, given in spaces.items():
         if name in apart or isinstance(given, list):
             raise ValueError(
-                f"members evolve within ranges of floats, and {name}={short_repr(given)} is none: give log:LOW:HIGH or "
-                "uniform:LOW:HIGH."
+                f"members evolve within ranges of floats, not {name}={short_repr(given)}: give "
+                "log:LOW:HIGH or uniform:LOW:HIGH."
             )
     return {name: [given.low, given.high, given.log] for name, given in spaces.items()}
 
@@ -195,13 +197,14 @@ def _runs(
         most = _members_at_once(env, own, group, apart, memory)
         if together and most < len(group):
             raise ValueError(
-                f"{len(group)} members evolve together, but {most} fit into memory: lower --draws, or their sizes."
+                f"{len(group)} members evolve together, but only {most} fit in memory: lower "
+                "--draws, or their sizes."
             )
         runs = -(-len(group) // most)
         size = -(-len(group) // runs)
-        for begin in range(0, len(group), size):
-            few = group[begin : begin + size]
-            # The last run is filled up, so that all have the same program.
+        for start in range(0, len(group), size):
+            few = group[start : start + size]
+            # The last run is filled with copies, so that all runs have the same program.
             yield SweepRun(
                 own | _member_options([*few, *[few[-1]] * (size - len(few))], apart),
                 [member.member for member in few],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,13 +38,12 @@ class Sweep:
 
     folder: Path
     members: list[dict[str, Any]]
-    """Of each: ``member``, ``seed``, ``hyperparameters``, ``final_return``, ``final_return_std``;
-    it is in ``place`` of ``run``."""
+    """``member``, ``seed``, ``hyperparameters``, ``final_return`` and ``final_return_std`` of each;
+    its run is ``run``, in which it is number ``place``."""
     best: dict[str, Any]
-    """The one of them with the greatest final return."""
+    """The member with the greatest final return."""
     settings: list[dict[str, Any]]
-    """Members with the same numbers together: ``hyperparameters``, ``members``, ``returns``; the
-    best mean first."""
+    """Groups of equal ``hyperparameters`` with ``members`` and ``returns``, best mean first."""
 
     def curve(self, member: int) -> tuple[np.ndarray, np.ndarray]:
         """Return ``(env_steps [T], returns [T])`` of the evaluations of one member."""
@@ -79,10 +77,12 @@ def sweep(
             folder, plan, given = _resumed(env, values, run_dir, options)
         else:
             plan, given = make_plan(env or "pendulum", values, **options), {}
-            folder, made = (
-                (Path(run_dir), []) if run_dir is not None else lock.make_new_folder(_name(plan))
-            )
-            stack.callback(lock.remove_empty, made)
+            if run_dir is not None:
+                folder = Path(run_dir)
+            else:
+                name = lock.default_folder(plan.env, f"{plan.options['preset']}_sweep")
+                folder, made = lock.make_new_folder(name)
+                stack.callback(lock.remove_empty, made)
         stack.enter_context(lock.locked_folder(folder))
         if not resume:
             _require_new(folder)
@@ -91,22 +91,18 @@ def sweep(
         for index, part in enumerate(plan.parts):
             if progress and len(plan.parts) > 1:
                 say(
-                    f"run {index + 1} of {len(plan.parts)}: members {part.members[0]} to {part.members[-1]}"
+                    f"run {index + 1} of {len(plan.parts)}: members {part.members[0]} to "
+                    f"{part.members[-1]}"
                 )
             _train(plan, part, folder, index, given, programs, progress)
         return _finish(folder, progress)
-
-
-def _name(plan: Plan) -> Path:
-    env = plan.env.replace("/", "-").replace(":", "-")
-    return Path("runs") / f"{env}_{plan.options['preset']}_sweep_{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def _resumed(
     env: str | None, values: Mapping[str, Any], run_dir: str | Path | None, options: dict[str, Any]
 ) -> tuple[Path, Plan, dict[str, Any]]:
     if run_dir is None:
-        raise ValueError("--resume needs --run-dir: the folder of the sweep to go on with.")
+        raise ValueError("--resume requires --run-dir, the folder of the sweep to resume.")
     data = sweep_results.read_plan(Path(run_dir))
     if (
         values
@@ -114,7 +110,7 @@ def _resumed(
         or env not in (None, data["env"])
     ):
         raise ValueError(
-            "a sweep goes on with the members that it was begun with: leave out what chooses them."
+            "--set, --draws, --seeds, --memory and --pbt cannot change when resuming a sweep."
         )
     may = (*FREE, *PLACEMENT)
     sweep_results.require_options(data, options, may)
@@ -128,7 +124,7 @@ def _resumed(
 def _require_new(folder: Path) -> None:
     if sweep_results.is_sweep(folder):
         raise RunError(
-            f"{folder} already holds a sweep: choose another --run-dir, or go on with it by --resume."
+            f"{folder} already holds a sweep: choose another --run-dir, or resume it with --resume."
         )
     if (folder / "config.json").exists() or any(folder.glob("part-*")):
         raise RunError(f"{folder} already holds a run: choose another --run-dir.")
@@ -174,8 +170,8 @@ def _train(
     progress: bool,
 ) -> None:
     run = sweep_results.run_folder(folder, index)
-    begun = (run / "config.json").is_file()
-    config = resumed_config(run, given) if begun else plan.config(part, given)
+    started = (run / "config.json").is_file()
+    config = resumed_config(run, given) if started else plan.config(part, given)
     anywhere = {"mesh": ""}
     if (run / "summary.json").is_file() and load_config(
         run
@@ -188,7 +184,7 @@ def _train(
             shown = {"say": display.say, "on_chunk": display.show}
         try:
             shown |= {"builder": programs.built, "compiler": programs.compile_programs}
-            loop.run(config, run, resume=begun, **shown)
+            loop.run(config, run, resume=started, **shown)
         except Interrupted as stop:
             raise Interrupted(str(stop).replace(str(run), str(folder)), stop.signal) from stop
 
@@ -198,7 +194,8 @@ def _finish(folder: Path, progress: bool) -> Sweep:
     members = sweep_results.read_members(folder, plan)
     if all(one["final_return"] is None for one in members):
         raise RunError(
-            f"every member of {folder} broke down: lower the learning rates, or look at the environment."
+            f"every member of {folder} diverged: lower the learning rates, or check the "
+            "environment."
         )
     settings, best = sweep_results.settings(members), sweep_results.best(members)
     write_json(folder / "members.json", {"best": best, "settings": settings, "members": members})
@@ -210,9 +207,9 @@ def _finish(folder: Path, progress: bool) -> Sweep:
             *([] if evolved is None else [lineage.draw_lineage(folder, evolved)]),
         ):
             tell(f"picture: {path}")
-    except Exception as error:  # of a library that draws, or of the disk
-        tell(f"the pictures could not be drawn ({error}); all else is there.")
+    except Exception as error:  # of a plotting library, or of the disk
+        tell(f"the pictures could not be drawn ({error}); all other results are written.")
     if progress:
         table.print_table(members)
-        say(f"best: member {best['member']}; look at it: ddpg-jax render {folder}")
+        say(f"best: member {best['member']}; render it: ddpg-jax render {folder}")
     return Sweep(folder=folder, members=members, best=best, settings=settings)

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 MAX_MEMBERS = 100_000
 """Members of a sweep."""
-SYNTAX = "give values (1e-4,1e-3), log:LOW:HIGH or uniform:LOW:HIGH to draw from, or either with :COUNT for evenly spaced values"
+SYNTAX = (
+    "give values (1e-4,1e-3), log:LOW:HIGH or uniform:LOW:HIGH to draw from, or either with "
+    ":COUNT for evenly spaced values"
+)
 
 
 class SearchRange(NamedTuple):
@@ -69,7 +72,8 @@ def parse_values(name: str, given: Any, kind: Any) -> list[Any] | SearchRange:
         raise ValueError(f"{name} has no values: {SYNTAX}.")
     if len(set(found)) < len(found):
         raise ValueError(
-            f"{name}={short_repr(given)}: a value is there twice; give each once, and --seeds for more members of it."
+            f"{name}={short_repr(given)}: a value is repeated; give each once, and --seeds for "
+            "more members of it."
         )
     return found
 
@@ -122,13 +126,13 @@ def make_settings(
     ranges = {name: space for name, space in spaces.items() if isinstance(space, SearchRange)}
     if ranges and draws is None:
         raise ValueError(
-            f"{min(ranges)} is drawn from a range: say how often by --draws, or give :COUNT evenly spaced values."
+            f"{min(ranges)} is drawn from a range: give --draws, or :COUNT evenly spaced values."
         )
     if draws is not None and not ranges:
-        raise ValueError(f"draws={draws}: there is nothing to draw; {SYNTAX}.")
+        raise ValueError(f"draws={draws} requires a range; {SYNTAX}.")
     checks.between(1, MAX_MEMBERS, draws=draws or 1)
     if (count := math.prod(map(len, lists.values())) * (draws or 1)) > MAX_MEMBERS:
-        raise ValueError(f"these are {count:,} settings: at most {MAX_MEMBERS:,} are one sweep.")
+        raise ValueError(f"{count:,} settings: a sweep has at most {MAX_MEMBERS:,}.")
     random = np.random.default_rng(seed)
     found = []
     for values in itertools.product(*lists.values()):

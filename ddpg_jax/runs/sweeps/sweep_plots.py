@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 COLOURS = "viridis"
 DIVERGED_COLOUR = "lightgrey"
 LOG_RATIO = 20.0
-"""Between the least and the greatest value, from which on an axis is logarithmic."""
+"""Ratio of the greatest to the least value above which an axis is logarithmic."""
 MAX_LABELLED_CELLS = 100
-"""Cells of a heat map with their number in them."""
+"""Largest heat map whose cells show their values."""
 
 
 def write_figure(figure: Any, path: Path) -> Path:
@@ -186,7 +186,7 @@ def _heat_map(names: list[str], found: list[dict[str, Any]]) -> Any:
         cells if cells.size <= MAX_LABELLED_CELLS else np.empty((0, 0))
     ):
         dark = np.isfinite(value) and image.norm(value) < 0.6
-        shown = f"{value:.4g}" if np.isfinite(value) else "broke"
+        shown = f"{value:.4g}" if np.isfinite(value) else "diverged"
         axes.text(
             column,
             row,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PLAN_FILE = "sweep.json"
 FIGURES = {"final_return": "final_returns", "final_return_std": "final_return_std"}
-"""Of a member, and where the summary of its run has them."""
+"""Figures of a member, and their names in the summary of its run."""
 
 
 def is_sweep(folder: Path) -> bool:
@@ -33,7 +33,8 @@ def read_plan(folder: Path) -> dict[str, Any]:
     """
     if not is_sweep(folder):
         raise FileNotFoundError(
-            f"{folder} holds no sweep (it has no {PLAN_FILE}): give the folder that `ddpg-jax sweep` made."
+            f"{folder} does not hold a sweep ({PLAN_FILE} is missing): give the folder that "
+            "`ddpg-jax sweep` made."
         )
     try:
         data = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
@@ -42,7 +43,8 @@ def read_plan(folder: Path) -> dict[str, Any]:
         return data
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"{folder / PLAN_FILE} is damaged ({str(error).rstrip('.')}): restore it, or start a new sweep."
+            f"{folder / PLAN_FILE} is damaged ({str(error).rstrip('.')}): restore it, or start a "
+            "new sweep."
         ) from error
 
 
@@ -97,14 +99,16 @@ def read_members(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
                 for name in part["options"].get("evolve", {}).get("ranges", {})
                 if name in last
             }
-            said = {name: summary[key][place] if summary else None for name, key in FIGURES.items()}
+            returns = {
+                name: summary[key][place] if summary else None for name, key in FIGURES.items()
+            }
             found.append(
                 {
                     **one,
                     "hyperparameters": one["hyperparameters"] | evolved,
                     "run": run.name,
                     "place": place,
-                    **said,
+                    **returns,
                 }
             )
     return sorted(found, key=lambda one: one["member"])
@@ -124,7 +128,8 @@ def best(members: list[dict[str, Any]]) -> dict[str, Any]:
     known = [one for one in members if one["final_return"] is not None]
     if not known:
         raise FileNotFoundError(
-            "no member of this sweep has a final return yet: go on with it by --resume, or name a --member."
+            "no member of this sweep has a final return yet: resume it with --resume, or give "
+            "--member."
         )
     return max(known, key=lambda one: one["final_return"])
 
@@ -184,6 +189,7 @@ def require_options(
         )
         if name not in free and not same:
             raise ValueError(
-                f"this sweep was made with another configuration: {name} (sweep: {plan['options'].get(name, 'none')}, given: "
-                f"{short_repr(value)}). Leave it out, or start a new sweep."
+                f"this sweep was made with another configuration: {name} (sweep: "
+                f"{plan['options'].get(name, 'none')}, given: {short_repr(value)}). Leave it out, "
+                "or start a new sweep."
             )

@@ -13,7 +13,7 @@ from ddpg_jax.runs.sweeps import sweep_results
 
 MOST_ROWS = 40
 WIDTH = 200
-"""Where the output is no terminal."""
+"""Columns of output that is not a terminal."""
 
 
 def print_table(members: list[dict[str, Any]]) -> None:
@@ -61,10 +61,10 @@ def members_table(members: list[dict[str, Any]]) -> Table:
 def _several(returns: list[float | None]) -> list[str]:
     known = [value for value in returns if value is not None]
     if not known:
-        return ["broke down", "", ""]
+        return ["diverged", "", ""]
     mean = sweep_results.mean_return(returns)
     worst = (
-        f"{len(returns) - len(known)} broke down"
+        f"{len(returns) - len(known)} diverged"
         if len(known) < len(returns)
         else _number(min(known))
     )

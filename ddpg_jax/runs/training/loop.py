@@ -84,21 +84,21 @@ def run(
             small; a value became NaN or infinite.
         Interrupted: SIGINT or SIGTERM; the state is saved.
     """
-    began = time.perf_counter()
+    started = time.perf_counter()
     with contextlib.ExitStack() as opened:
-        asked = opened.enter_context(signals.collect_signals())
+        received = opened.enter_context(signals.collect_signals())
         opened.enter_context(hosts.together())
         checkpoints_folder, folder = folder, opened.enter_context(hosts.own_folder(folder))
         opened.enter_context(locked_folder(folder))
         if hosts.is_first():
             check_folder(config, folder, resume)
         hosts.wait("the folder is this run's")
-        stop, agree = hosts.agreeing(asked)
+        stop, agree = hosts.agreeing(received)
         config = with_chosen_mesh(config, say, resume)
         if config.note:
             say(config.note)
         try:
-            built = (builder or build)(config, lambda: bool(asked))
+            built = (builder or build)(config, lambda: bool(received))
         except (ValueError, TypeError, ImportError) as error:
             raise RunError(str(error)) from error
         if not resume:
@@ -109,9 +109,9 @@ def run(
         memory.require_memory(compiled_memory.measured_parts(config, built, compiled))
         programs = watch(compiled)
         checkpoints = tools.result()
-        hosts.wait("compiled")  # what they compute together waits for nobody
+        hosts.wait("compiled")  # collective computations have no timeout
         _end_if(stop, "before the first step", folder)
-        with contextlib.suppress(Stopped):  # by the signal that is looked at next
+        with contextlib.suppress(Stopped):  # by the signal checked below
             state, done, clock = _begin(
                 config, folder, built, programs, checkpoints if resume else None, say
             )
@@ -133,7 +133,7 @@ def run(
         if resume:
             loop.catch_up(state.agent, done)
         state = loop.run(state, done, clock)
-        return _ended(loop, built.agent, state.agent, clock.total, began, say)
+        return _ended(loop, built.agent, state.agent, clock.total, started, say)
 
 
 def _ended(
@@ -141,7 +141,7 @@ def _ended(
     agent: Agent,
     state: AgentState,
     train_seconds: float,
-    began: float,
+    started: float,
     say: Callable[[str], None],
 ) -> Finished:
     """Run the final evaluation, and write the files that a finished run has."""
@@ -150,20 +150,21 @@ def _ended(
         "compile": loop.programs.seconds,
         "train": train_seconds,
         **loop.seconds,
-        "wall": time.perf_counter() - began,
+        "wall": time.perf_counter() - started,
     }
-    write_json(loop.folder / "summary.json", said := make_summary(config, returns, seconds))
+    found = make_summary(config, returns, seconds)
+    write_json(loop.folder / "summary.json", found)
     state = state if mesh.parse_mesh(config.mesh).devices == 1 else layout.fetched_arrays(state)
     if not config.vary:
         run_pictures.draw_run_pictures(config, loop.folder, state, say)
-    return Finished(said, agent, state)
+    return Finished(found, agent, state)
 
 
 def _end_if(stop: list[int], when: str, folder: Path) -> None:
     if stop:
         name = signal.Signals(stop[0]).name
         raise Interrupted(
-            f"stopped by {name} {when}; go on with --resume --run-dir {folder}", stop[0]
+            f"stopped by {name} {when}; continue with --resume --run-dir {folder}", stop[0]
         )
 
 
@@ -188,13 +189,14 @@ def _begin(
     state, done, clock = restored
     if done > config.num_chunks:
         raise RunError(
-            f"{folder} is already past total_timesteps={config.hyperparameters.total_timesteps}: raise it to go on."
+            f"{folder} is already past total_timesteps={config.hyperparameters.total_timesteps}: "
+            "raise it to continue."
         )
     if built.host is not None:
         built.host.begin(
             host_seed(evaluation_keys(config, HOST_RESET_STREAM, config.schedule.steps_after(done)))
         )
-        say("environments on the host begin anew; all else goes on where it was.")
+        say("Host environments were reset; all other state was restored.")
     return state, done, clock
 
 
@@ -207,18 +209,18 @@ class _Loop(NamedTuple):
     on_chunk: Callable[[dict[str, Any]], None]
     stop: list[int]
     agree: Callable[[], None]
-    """Has the processes of a run tell each other of signals."""
+    """Share received signals among the processes of a run."""
     seconds: dict[str, float]
-    """Of evaluations, and of waiting for checkpoints."""
+    """Seconds of evaluations, and of waiting for checkpoints."""
 
     def catch_up(self, agent_state: PyTree, done: int) -> None:
         """Report ``done`` chunks again, with an evaluation that an interruption left out."""
         rows = read_metrics(self.folder)
         missing = bool(rows) and rows[-1]["evaluation_return"] is None and self._is_evaluated(done)
-        if hosts.of_first("an evaluation is missing", missing):  # which has all lines
+        if hosts.of_first("an evaluation is missing", missing):  # it alone has all lines
             rows[-1] |= {"evaluation_return": self._evaluate(agent_state, done)}
             self.on_chunk(rows[-1])
-        self.log.anew(rows)
+        self.log.replace_all(rows)
 
     def run(self, state: PyTree, done: int, clock: Clock) -> PyTree:
         """Train chunks ``done`` + 1 to the last, each saved before anything that may fail."""
@@ -248,9 +250,8 @@ class _Loop(NamedTuple):
                 if not last:
                     _end_if(self.stop, f"at {steps} steps and saved", self.folder)
             except (Exception, Interrupted) as error:
-                if saved != steps and (
-                    hosts.count() == 1 or isinstance(error, Interrupted)
-                ):  # a part alone is no checkpoint
+                alone = hosts.count() > 1 and not isinstance(error, Interrupted)
+                if saved != steps and not alone:  # one of several processes alone cannot save
                     self._save(steps, state, record)
                 self._written()
                 raise
@@ -306,7 +307,7 @@ class _Loop(NamedTuple):
         try:
             _require_finite(self.config, report.first_bad_step, report.finite, steps, saved)
         except RunError:
-            self._written()  # what the sentence says is kept
+            self._written()  # the checkpoint that the error names
             raise
 
     def _save(self, steps: int, state: PyTree, record: dict[str, Any]) -> int:
@@ -344,13 +345,12 @@ def _require_finite(
         RunError: names the value, its step, and the last checkpoint, at ``saved`` steps.
     """
     if config.vary:
-        return  # one breaks down, and the others go on
+        return  # a member that diverges leaves the others alone
     first = {name: int(np.min(value)) for name, value in first_bad_step.items()}
     broken = [name for name, value in finite.items() if not np.all(value)]
     if min(first.values()) == NEVER and not broken:
         return
-    # What is collected comes before what is learned from it; a dict that JAX returns is in
-    # alphabetical order.
+    # Collected values precede those learned from them; dicts of JAX are in alphabetical order.
     collected = ("action", "observation", "reward")
     name = min(first, key=lambda name: (first[name], name not in collected))
     if first[name] == NEVER:
@@ -365,5 +365,6 @@ def _require_finite(
         else "no checkpoint had been written yet"
     )
     raise RunError(
-        f"{what} became NaN or infinite at step {steps}; {kept}. Lower the learning rates or look at the environment."
+        f"{what} became NaN or infinite at step {steps}; {kept}. Lower the learning rates or "
+        "check the environment."
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ddpg_jax.runs.config.run_config import Config
 
 SHARE = 0.05
-"""Of the whole time, from which on what evaluations or checkpoints took is said."""
+"""Share of the whole time above which evaluations or checkpoints are reported."""
 
 
 class Display:
@@ -30,16 +30,11 @@ class Display:
         """Prepare a display of a run in ``folder``."""
         self._config = config
         self._folder = folder
-        stream: Any = sys.stdout and TolerantStream(
-            sys.stdout
-        )  # training goes on where nobody reads
-        plain: Any = {
-            "highlight": False,
-            "emoji": False,
-            "soft_wrap": True,
-            "force_jupyter": False,
-        }  # in a notebook too
-        self._console = Console(file=stream, **plain)
+        stream: Any = sys.stdout and TolerantStream(sys.stdout)
+        # Plain text, also in a notebook.
+        self._console = Console(
+            file=stream, highlight=False, emoji=False, soft_wrap=True, force_jupyter=False
+        )
         columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
         self._progress = Progress(
             *columns, console=self._console, disable=not self._console.is_terminal
@@ -80,11 +75,11 @@ class Display:
             self._begin = (now, steps)
         self._episodes += float(np.sum(row["episodes"]))
         self._broken += float(np.sum(row["broken_episodes"]))
-        broken = f" ({self._broken:,.0f} broken off)" if self._broken else ""
+        broken = f" ({self._broken:,.0f} cut off)" if self._broken else ""
         text = (
-            f"{steps:,}/{self._total:,} steps  {self._episodes:,.0f} episodes{broken}  return {self._return(row)}  "
-            f"{row['env_steps_per_second']:,.0f} env-steps/s  {row['updates_per_second']:,.0f} updates/s  "
-            f"{self._left(now, steps)}"
+            f"{steps:,}/{self._total:,} steps  {self._episodes:,.0f} episodes{broken}  return "
+            f"{self._return(row)}  {row['env_steps_per_second']:,.0f} env-steps/s  "
+            f"{row['updates_per_second']:,.0f} updates/s  {self._left(now, steps)}"
         )
         self._progress.update(self._task, completed=steps, description=text)
         if not self._console.is_terminal:
@@ -97,19 +92,23 @@ class Display:
         if len(returns) == 1:
             text = f"{returns[0]:.1f} +- {summary['final_return_std'][0]:.1f} over 100 episodes"
         elif self._config.vary:
-            text = f"best {np.nanmax(returns):.1f}, mean {np.nanmean(returns):.1f} over {len(returns)} members"
+            text = (
+                f"best {np.nanmax(returns):.1f}, mean {np.nanmean(returns):.1f} over "
+                f"{len(returns)} members"
+            )
         else:
             low, high = summary["interquartile_mean_interval"]
             text = (
-                f"interquartile mean {summary['interquartile_mean']:.1f} [{low:.1f}, {high:.1f}] over {len(returns)} seeds, "
-                f"worst {returns.min():.1f}, best {returns.max():.1f}"
+                f"interquartile mean {summary['interquartile_mean']:.1f} [{low:.1f}, {high:.1f}] "
+                f"over {len(returns)} seeds, worst {returns.min():.1f}, best {returns.max():.1f}"
             )
         self.say(f"final return: {text}")
         self.say(
-            f"{summary['wall_seconds']:.1f} s, of which compile {summary['compile_seconds']:.1f} s and training "
-            f"{summary['train_seconds']:.1f} s{self._others(summary)}; {summary['updates_per_second']:,.0f} updates/s"
+            f"{summary['wall_seconds']:.1f} s: compile {summary['compile_seconds']:.1f} s, "
+            f"training {summary['train_seconds']:.1f} s{self._others(summary)}; "
+            f"{summary['updates_per_second']:,.0f} updates/s"
         )
-        self.say(f"look at it: ddpg-jax render {self._folder}")
+        self.say(f"render it: ddpg-jax render {self._folder}")
 
     def _return(self, row: dict[str, Any]) -> str:
         value = mean_over_members(row["evaluation_return"] or row["episode_return"])

@@ -32,25 +32,27 @@ def check_folder(config: Config, folder: Path, resume: bool) -> None:
     for name in ("config.json", "metrics.jsonl", "summary.json", "curve.png"):
         if (folder / name).is_dir():
             raise RunError(
-                f"{folder / name} is a folder, in the way of the file of that name: choose another --run-dir."
+                f"{folder / name} is a folder where the run writes a file: choose another "
+                "--run-dir."
             )
     if (folder / "sweep.json").exists():
         raise RunError(
-            f"{folder} holds a sweep: go on with it by `ddpg-jax sweep --resume`, or choose another --run-dir."
+            f"{folder} holds a sweep: resume it with `ddpg-jax sweep --resume`, or choose another "
+            "--run-dir."
         )
     if not resume and (folder / "config.json").exists():
         raise RunError(
-            f"{folder} already holds a run: choose another --run-dir, or go on with it by --resume."
+            f"{folder} already holds a run: choose another --run-dir, or resume it with --resume."
         )
     if not resume and (
         read_metrics(folder) or (checkpoints.is_dir() and any(checkpoints.iterdir()))
     ):
         raise RunError(
-            f"{folder} holds what a run left, but no config.json: choose another --run-dir."
+            f"{folder} holds files of a run, but not its config.json: choose another --run-dir."
         )
     if checkpoints.exists() and not checkpoints.is_dir():
         raise RunError(
-            f"{checkpoints} is in the way of the folder of that name: choose another --run-dir."
+            f"{checkpoints} is a file where the run needs a folder: choose another --run-dir."
         )
     if resume:
         require_same_config(load_config(folder).flat(), config.flat())
@@ -67,14 +69,14 @@ def new_run_files(config: Config, folder: Path) -> Iterator[None]:
         checkpoints = folder / "checkpoints"
         with contextlib.suppress(OSError):
             if checkpoints.is_dir():
-                checkpoints.rmdir()  # the end of this, if there is one
+                checkpoints.rmdir()  # only if it is empty
             if not read_metrics(folder):
                 ours = {
                     folder / "config.json",
                     folder / "metrics.jsonl",
                     *folder.glob("events.out.tfevents.*"),
                 }
-                for path in ours - before:  # others may have put something here meanwhile
+                for path in ours - before:  # not files of others
                     path.unlink(missing_ok=True)
         raise
 
@@ -88,11 +90,11 @@ def restore(
         RunError: no checkpoint is readable, or it is of another configuration.
     """
     if hosts.of_first("there is no checkpoint", checkpoints.are_none()):
-        if (folder / "summary.json").exists():  # somebody removed them, and wants to keep the rest
+        if (folder / "summary.json").exists():  # the user removed them and keeps the rest
             raise RunError(
-                f"{folder} holds a run that ended and has no checkpoint any more: nothing to resume."
+                f"{folder} holds a finished run whose checkpoints were removed: nothing to resume."
             )
-        say(f"{folder} has no checkpoint yet: its run begins anew.")
+        say(f"{folder} has no checkpoint yet: the run starts from the beginning.")
         write_metrics(folder, [])
         return None
     try:
@@ -103,8 +105,7 @@ def restore(
         raise RunError(f"{folder}: {error}") from error
     require_same_config(record["config"], config.flat())
     rows = [row for row in read_metrics(folder, say) if row["env_steps"] <= steps]
-    # A kill may have come between the checkpoint and its line; that it was evaluated is known from
-    # there alone.
+    # A kill between the checkpoint and its line loses the line; only the line has the evaluation.
     evaluation = (
         rows.pop()["evaluation_return"] if rows and rows[-1]["env_steps"] == steps else None
     )
