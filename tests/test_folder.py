@@ -103,7 +103,7 @@ def test_a_damaged_line_hides_no_good_one(tmp_path, damage):
     said: list[str] = []
     found = read_metrics(written(tmp_path, GOOD[0], damage, GOOD[1], GOOD[2], b""), said.append)
     assert [line["env_steps"] for line in found] == [10, 20, 30]
-    assert said == [f"{tmp_path / 'metrics.jsonl'}: 1 of 4 lines are damaged and are passed over."]
+    assert said == [f"{tmp_path / 'metrics.jsonl'}: 1 of 4 lines are damaged and are ignored."]
     steps, returns = read_curve(tmp_path)
     assert steps.tolist() == [10, 20, 30]
     assert returns.tolist() == [[-10.0], [-20.0], [-30.0]]
@@ -160,7 +160,7 @@ def test_what_is_in_the_way_of_a_file(tmp_path, name, resume):
     else:
         (tmp_path / name).mkdir()
     config = make_config("pendulum", total_timesteps=1_400, steps_per_chunk=100)
-    with pytest.raises(RunError, match=rf"{name} is .*in the way of .*: choose another --run-dir"):
+    with pytest.raises(RunError, match=rf"{name} is a f.*: choose another --run-dir"):
         startup.check_folder(config, tmp_path, resume)
 
 
@@ -192,7 +192,7 @@ def test_a_line_that_finds_no_space(tmp_path, monkeypatch):
 def test_a_device_is_not_replaced_by_a_file():
     with pytest.raises(
         ValueError,
-        match="/dev/full is no ordinary file, and would be replaced by one: give another name",
+        match="/dev/full is not an ordinary file",
     ):
         output_path.require_writable(Path("/dev/full"))
     assert Path("/dev/full").is_char_device()

@@ -402,7 +402,7 @@ def paper_sized(num_envs):
         (
             "test_images:dots",
             {"preset": "td3"},
-            "an image: choose a preset .* --preset drq-v2 or paper-pixels or drive",
+            "an image: choose a preset of images, --preset drq-v2 or paper-pixels or drive",
         ),
         ("test_images:beside", {}, "shows a dict of image .*, place .*, an image: choose a preset"),
         (
@@ -433,7 +433,7 @@ def paper_sized(num_envs):
         (
             "test_images:dots",
             {"preset": "drive", "normalize_observations": True},
-            "codes are spread about as N.0, 1.; leave it",
+            "normalize_observations: .*N.0, 1.; leave it",
         ),
         (
             "test_images:tiny",
@@ -443,7 +443,7 @@ def paper_sized(num_envs):
         (
             "test_images:wide",
             {"preset": "drive"},
-            "an autoencoder is of one square image, but an observation has .*16, 24, 3",
+            "requires one square image, but the observation has .*16, 24, 3",
         ),
         (
             "lane",
@@ -464,7 +464,7 @@ def paper_sized(num_envs):
         (
             "test_images:dots",
             {"preset": "drq-v2", "replay_capacity": 10**9},
-            "this needs .* bytes, of which the replay",
+            "this needs .* of it for the replay",
         ),
     ],
 )

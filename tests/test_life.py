@@ -187,7 +187,7 @@ def test_a_folder_is_one_runs_at_a_time(tmp_path, undisturbed):
         for resume in (False, True):
             with pytest.raises(
                 RunError,
-                match=rf"is in use by another run \(process {os.getpid()}\): wait for its end, or",
+                match=rf"is in use by another run \(process {os.getpid()}\): wait until it ends, or",
             ):
                 go(tmp_path / "run", resume=resume)
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
@@ -267,11 +267,11 @@ def test_killed_before_the_first_checkpoint(tmp_path, monkeypatch, undisturbed):
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == tiny().flat() | on_one
     with pytest.raises(
         RunError,
-        match="already holds a run: choose another --run-dir, or go on with it by --resume",
+        match="already holds a run: choose another --run-dir, or resume it with --resume",
     ):
         go(tmp_path / "run")
     said = go(tmp_path / "run", resume=True)
-    assert f"{tmp_path / 'run'} has no checkpoint yet: its run begins anew." in said
+    assert f"{tmp_path / 'run'} has no checkpoint yet: the run starts from the beginning." in said
     assert_same(tmp_path / "run", undisturbed)
 
 
@@ -389,7 +389,7 @@ def test_a_signal_to_the_command_is_a_line_and_an_exit_code(
     assert (result.exit_code, result.stderr) == (128 + number, "")
     assert (
         result.stdout.splitlines()[-1]
-        == f"stopped by {number.name} {told}; go on with --resume --run-dir {folder}"
+        == f"stopped by {number.name} {told}; continue with --resume --run-dir {folder}"
     )
     assert result.stdout.count("stopped by") == 1
     monkeypatch.undo()
@@ -423,7 +423,7 @@ def test_a_signal_between_two_steps_on_the_host(tmp_path, monkeypatch):
         ):
             go(tmp_path / "run", config, resume=True)
     assert stored(tmp_path / "run", config)[0] == WARM_UP + 2 + STEPS
-    assert "environments on the host begin anew; all else goes on where it was." in go(
+    assert "Host environments were reset; all other state was restored." in go(
         tmp_path / "run", config, resume=True
     )
     assert [row["env_steps"] for row in read_metrics(tmp_path / "run")] == [
@@ -497,9 +497,7 @@ def test_a_damaged_line_is_passed_over_on_resuming(tmp_path, undisturbed, damage
     text = (folder / "metrics.jsonl").read_bytes().split(b"\n")
     (folder / "metrics.jsonl").write_bytes(b"\n".join([text[0], damage, *text[2:]]))
     said = go(folder, resume=True)
-    assert (
-        f"{folder / 'metrics.jsonl'}: 1 of {CHUNKS} lines are damaged and are passed over." in said
-    )
+    assert f"{folder / 'metrics.jsonl'}: 1 of {CHUNKS} lines are damaged and are ignored." in said
     assert lines(folder) == lines(undisturbed)[:1] + lines(undisturbed)[2:]
     assert stored(folder)[0] == WARM_UP + 2 + CHUNKS * STEPS
 

@@ -95,7 +95,7 @@ def test_what_is_too_much_is_refused_before_it_is_allocated(tmp_path, monkeypatc
         return
     with pytest.raises(
         RunError,
-        match=rf"this needs {total:,} bytes, of which .* but the cpu has .* in all: lower --",
+        match=rf"this needs {memory.format_bytes(total)}, .* available on the cpu: lower --",
     ):
         run()
     assert begun == []
@@ -119,11 +119,12 @@ def test_an_accelerator_has_a_memory_of_its_own(monkeypatch):
         ("host", 500, [on_host]),
     ]
     with pytest.raises(
-        RunError, match="of which the replay 820, but the gpu has 900 in all: lower --seeds"
+        RunError,
+        match="820 B of it for the replay, but 900 B are available on the gpu: lower --seeds",
     ):
         memory.require_memory([on_device._replace(needed=820), on_host])
     with pytest.raises(
-        RunError, match="of which a copy 460, but the host has 500 in all: lower --keep"
+        RunError, match="460 B of it for a copy, but 500 B are available on the host: lower --keep"
     ):
         memory.require_memory([on_device, on_host._replace(needed=460)])
 
@@ -157,8 +158,8 @@ def test_a_dry_run_says_it_all_and_leaves_nothing(tmp_path, monkeypatch):
         "optimisers",
         "temporaries",
         "a checkpoint being",
-        "in all",
-        "there is",
+        "total",
+        "available",
     ):
         assert part in said, part
     assert list(tmp_path.iterdir()) == []
@@ -177,7 +178,7 @@ def test_a_dry_run_for_a_gpu_shows_a_thousand_environments(
         in said
     )
     assert "each gpu" in said
-    assert "there is" not in said
+    assert "available" not in said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -125,7 +125,7 @@ def test_damaged_lines_hide_no_good_ones(tmp_path, bad):
     path.write_bytes(first + b"\n" + bad + b"\n" + second + b"\n")
     assert [row["env_steps"] for row in read_metrics(run, said.append)] == [100, 200]
     count = len(bad.split(b"\n"))
-    assert said == [f"{path}: {count} of {count + 2} lines are damaged and are passed over."]
+    assert said == [f"{path}: {count} of {count + 2} lines are damaged and are ignored."]
     plots.plot([run], tmp_path / "curves.png")
 
 
@@ -223,6 +223,6 @@ def test_plot_pools_runs_that_differ_only_in_seeds(tmp_path, monkeypatch):
 @pytest.mark.parametrize("evaluations", [{}, {100: None}])
 def test_plot_of_no_evaluation(tmp_path, evaluations):
     run = make_run(tmp_path / "run", evaluations)
-    with pytest.raises(ValueError, match="none of these runs holds an evaluation yet"):
+    with pytest.raises(ValueError, match="none of these runs has an evaluation yet"):
         plots.plot([run], tmp_path / "curves.png")
     assert not (tmp_path / "curves.png").exists()
