@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    pass
+
+def canvas(width: float, height: float) -> Any:
+    """Return an empty figure of a size in inches.
+
+    The object-oriented interface has no global state and may run in a thread.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def write_figure(figure: Any, path: Path) -> Path:
+    """Write a figure in the format of the path's suffix."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:].lower())
+    write_file(path, picture.getvalue())
+    return path
 
 
 def plot(folders: Sequence[Path], path: Path) -> str:
@@ -37,10 +56,6 @@ def plot(folders: Sequence[Path], path: Path) -> str:
     Raises:
         ValueError: no run has an evaluation, or the file cannot be written.
     """
-    # The object-oriented interface has no global state and may run in a thread.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     groups: dict[str, list[Path]] = {}
     for folder in folders:
         config = json.loads((folder / "config.json").read_text())
@@ -50,9 +65,10 @@ def plot(folders: Sequence[Path], path: Path) -> str:
             if name not in ("seed", "seeds", *PLACEMENT, *DERIVED)
         }
         groups.setdefault(json.dumps(label, sort_keys=True), []).append(folder)
-    figure = Figure(figsize=(6.4, 4), dpi=120, layout="constrained")
-    known = sorted(FigureCanvasAgg(figure).get_supported_filetypes())
-    path = path if path.suffix else path.with_name(f"{path.name}.png") if path.name else path
+    figure = canvas(6.4, 4.0)
+    known = sorted(figure.canvas.get_supported_filetypes())
+    if path.name and not path.suffix:
+        path = path.with_name(f"{path.name}.png")
     if path.name and path.suffix[1:].lower() not in known:
         raise ValueError(
             f"{path} ends in {path.suffix}, an unknown format: choose one of {', '.join(known)}."
@@ -86,7 +102,4 @@ def plot(folders: Sequence[Path], path: Path) -> str:
     axes.legend(fontsize="small")
     if widest > 1:
         axes.set_title("interquartile mean and its 95 % bootstrap interval", fontsize="small")
-    picture = io.BytesIO()
-    figure.savefig(picture, format=path.suffix[1:].lower())
-    write_file(path, picture.getvalue())
-    return str(path)
+    return str(write_figure(figure, path))

@@ -8,6 +8,7 @@ import numpy as np
 
 from ddpg_jax.runs.folder.files import write_json
 from ddpg_jax.runs.folder.metrics import read_metrics
+from ddpg_jax.runs.results import plots
 from ddpg_jax.runs.sweeps import sweep_plots, sweep_results
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _ancestors(parents: list[list[int]], member: int) -> list[int]:
 
 def draw_lineage(folder: Path, made: dict[str, Any]) -> Path:
     """Draw ``lineage.png``: hyper-parameters and returns over time; red lines mark copies."""
-    figure = sweep_plots.canvas(7.2, 2.6 * (len(made["hyperparameters"]) + 1))
+    figure = plots.canvas(7.2, 2.6 * (len(made["hyperparameters"]) + 1))
     axes = figure.subplots(len(made["hyperparameters"]) + 1, 1, sharex=True, squeeze=False)[:, 0]
     returns = [value for row in made["return"] for value in row if value is not None]
     colour, scale = sweep_plots.colours(returns)
@@ -67,7 +68,7 @@ def draw_lineage(folder: Path, made: dict[str, Any]) -> Path:
         "every member by its return; black: the ancestry of the best", fontsize="medium"
     )
     figure.colorbar(scale, ax=list(axes), label="return of deterministic episodes")
-    return sweep_plots.write_figure(figure, folder / "lineage.png")
+    return plots.write_figure(figure, folder / "lineage.png")
 
 
 def _panel(axis: Any, made: dict[str, Any], values: np.ndarray, colour: Any) -> None:
