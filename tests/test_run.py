@@ -30,7 +30,7 @@ from ddpg_jax.runs.folder.metrics import read_metrics
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import build, evaluation
 from ddpg_jax.runs.results import evaluate
-from ddpg_jax.runs.training import loop
+from ddpg_jax.runs.training import chunks, loop
 from ddpg_jax.types import Single, is_key
 
 CHUNKS, STEPS, WARM_UP, SEED = 40, 100, 200, 3
@@ -634,12 +634,12 @@ def broken(first: dict[str, int], finite: dict[str, bool]) -> learner.Report:
 def test_the_first_quantity_that_is_not_finite_is_named(first, finite, saved, message):
     report = broken(first, finite)
     with pytest.raises(RunError, match=message):
-        loop._require_finite(small(num_envs=4), report.first_bad_step, report.finite, 999, saved)
+        chunks.require_finite(small(num_envs=4), report.first_bad_step, report.finite, 999, saved)
 
 
 def test_finite_numbers_pass():
     report = broken({}, {"actor": True})
-    loop._require_finite(small(), report.first_bad_step, report.finite, 999, None)
+    chunks.require_finite(small(), report.first_bad_step, report.finite, 999, None)
 
 
 def breaks_at_the_third_step(num_envs):

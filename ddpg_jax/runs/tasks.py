@@ -51,49 +51,19 @@ class Task:
 CLEANRL = "CleanRL's benchmark, JAX, Gymnasium v4, 3 seeds"
 TD3_PAPER = "Fujimoto et al. 2018, table 1 (Gym v1, maximum of the mean over 10 seeds)"
 
-DM_CONTROL = (
-    *(
-        "AcrobotSwingup",
-        "AcrobotSwingupSparse",
-        "BallInCup",
-        "CartpoleBalance",
-        "CartpoleBalanceSparse",
-        "CartpoleSwingup",
-    ),
-    *(
-        "CartpoleSwingupSparse",
-        "CheetahRun",
-        "FingerSpin",
-        "FingerTurnEasy",
-        "FingerTurnHard",
-        "FishSwim",
-        "HopperHop",
-    ),
-    *(
-        "HopperStand",
-        "HumanoidRun",
-        "HumanoidStand",
-        "HumanoidWalk",
-        "PendulumSwingup",
-        "PointMass",
-        "ReacherEasy",
-    ),
-    *("ReacherHard", "SwimmerSwimmer6", "WalkerRun", "WalkerStand", "WalkerWalk"),
+DM_CONTROL = tuple(
+    (
+        "AcrobotSwingup AcrobotSwingupSparse BallInCup CartpoleBalance CartpoleBalanceSparse "
+        "CartpoleSwingup CartpoleSwingupSparse CheetahRun FingerSpin FingerTurnEasy FingerTurnHard "
+        "FishSwim HopperHop HopperStand HumanoidRun HumanoidStand HumanoidWalk PendulumSwingup "
+        "PointMass ReacherEasy ReacherHard SwimmerSwimmer6 WalkerRun WalkerStand WalkerWalk"
+    ).split()
 )
-LOCOMOTION = (
-    *(
-        "G1JoystickFlatTerrain",
-        "G1JoystickRoughTerrain",
-        "T1JoystickFlatTerrain",
-        "T1JoystickRoughTerrain",
-    ),
-    *(
-        "Go1JoystickFlatTerrain",
-        "Go1JoystickRoughTerrain",
-        "Go1Getup",
-        "Go1Handstand",
-        "Go1Footstand",
-    ),
+LOCOMOTION = tuple(
+    (
+        "G1JoystickFlatTerrain G1JoystickRoughTerrain T1JoystickFlatTerrain T1JoystickRoughTerrain "
+        "Go1JoystickFlatTerrain Go1JoystickRoughTerrain Go1Getup Go1Handstand Go1Footstand"
+    ).split()
 )
 
 SMALL_IMAGES: dict[str, Any] = {

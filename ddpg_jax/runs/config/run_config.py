@@ -94,7 +94,7 @@ class Config(RunOptions):
             **({"vary": self.vary} if self.vary else {}),
             **({"evolve": self.evolve} if self.evolve else {}),
         }
-        return json.loads(json.dumps(data))
+        return dict(json.loads(json.dumps(data)))
 
 
 def make_config(
@@ -170,7 +170,7 @@ def checked_env_options(given: Any) -> dict[str, Any]:
     Raises:
         ValueError: one is out of its range, or is not for ``env_options``.
     """
-    options = convert_value("env_options", given, dict)
+    options: dict[str, Any] = convert_value("env_options", given, dict)
     known = {name for name, *_ in field.options_of(EnvironmentOptions)}
     common = {name: value for name, value in options.items() if name in known}
     options |= field.convert_options(EnvironmentOptions, common, required=True)

@@ -57,9 +57,9 @@ class Option:
         return f"{self.low:,} to {self.high:,}" if bounded else f">= {self.low:,}"
 
 
-def option(default: Any, help: str, **declared: Any) -> Any:
+def option(default: Any, help: str, group: str, unit: str = "", **declared: Any) -> Any:
     """Return a field with its `Option`; a default that is a dict is copied for each record."""
-    metadata = {"option": Option(help=help, **declared)}
+    metadata = {"option": Option(help=help, group=group, unit=unit, **declared)}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -70,7 +70,8 @@ def option_of(record: type, name: str) -> Option | None:
     for base in record.__mro__:
         declared = getattr(base, "__dataclass_fields__", {}).get(name)
         if declared is not None and "option" in declared.metadata:
-            return declared.metadata["option"]
+            found: Option = declared.metadata["option"]
+            return found
     return None
 
 

@@ -95,7 +95,8 @@ def _options(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise ValueError
     try:
-        return json.loads(json.dumps(value, default=lambda part: part.item(), allow_nan=False))
+        text = json.dumps(value, default=lambda part: part.item(), allow_nan=False)
+        return dict(json.loads(text))
     except (AttributeError, RecursionError) as error:
         raise ValueError from error
 

@@ -26,19 +26,17 @@ class D4PGHyperparameters(Hyperparameters):
     stddev: float = option(
         0.2,
         "Standard deviation of the exploration noise.",
-        group="exploration",
-        unit="of the normalised action range",
+        "exploration",
+        "of the normalised action range",
         low=0,
     )
     v_min: float = option(
-        -150.0, "Lower end of the critic's support.", group="targets", unit="discounted return"
+        -150.0, "Lower end of the critic's support.", "targets", "discounted return"
     )
     v_max: float = option(
-        150.0, "Upper end of the critic's support.", group="targets", unit="discounted return"
+        150.0, "Upper end of the critic's support.", "targets", "discounted return"
     )
-    num_atoms: int = option(
-        51, "Atoms of the critic's support.", group="targets", low=2, high=MAX_ATOMS
-    )
+    num_atoms: int = option(51, "Atoms of the critic's support.", "targets", low=2, high=MAX_ATOMS)
 
 
 def compose(hyperparameters: D4PGHyperparameters, env: Environment, **start: Any) -> Components:

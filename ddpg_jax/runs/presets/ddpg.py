@@ -22,8 +22,8 @@ class DDPGHyperparameters(Hyperparameters):
     stddev: float = option(
         0.1,
         "Standard deviation of the exploration noise.",
-        group="exploration",
-        unit="of the normalised action range",
+        "exploration",
+        "of the normalised action range",
         low=0,
     )
 
@@ -92,8 +92,8 @@ class ParameterNoiseHyperparameters(Hyperparameters):
     stddev: float = option(
         0.2,
         "Distance between the actions of the perturbed policy and of the policy.",
-        group="exploration",
-        unit="of the normalised action range",
+        "exploration",
+        "of the normalised action range",
         low=0,
     )
 

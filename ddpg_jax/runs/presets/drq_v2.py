@@ -27,61 +27,55 @@ class DrQHyperparameters(Hyperparameters):
 
     num_envs: int = 2
     channels: int = option(
-        32, "Channels of each layer of the encoder.", group="images", low=1, high=MAX_WIDTH
+        32, "Channels of each layer of the encoder.", "images", low=1, high=MAX_WIDTH
     )
     layers: int = option(
-        4,
-        "Convolutions of the encoder, the first of stride 2.",
-        group="images",
-        low=1,
-        high=MAX_LAYERS,
+        4, "Convolutions of the encoder, the first of stride 2.", "images", low=1, high=MAX_LAYERS
     )
-    stride: int = option(
-        1, "Stride of the other convolutions.", group="images", low=1, high=MAX_LAYERS
-    )
+    stride: int = option(1, "Stride of the other convolutions.", "images", low=1, high=MAX_LAYERS)
     trunk: int = option(
         50,
         "Width to which the encoder's output is reduced, for the actor and for the critics.",
-        group="images",
-        unit="units",
+        "images",
+        "units",
         low=1,
         high=MAX_WIDTH,
     )
     shift: int = option(
         4,
         "Largest random shift of an image; 0 does not shift.",
-        group="images",
-        unit="pixels",
+        "images",
+        "pixels",
         low=0,
         high=MAX_WIDTH,
     )
     stddev: float = option(
         0.1,
         "Standard deviation of the exploration noise at its end.",
-        group="exploration",
-        unit="of the normalised action range",
+        "exploration",
+        "of the normalised action range",
         low=0,
     )
     stddev_start: float = option(
         1.0,
         "Standard deviation of the exploration noise at its start.",
-        group="exploration",
-        unit="of the normalised action range",
+        "exploration",
+        "of the normalised action range",
         low=0,
     )
     stddev_steps: int = option(
         500_000,
         "Environment steps in which the noise falls to its end.",
-        group="exploration",
-        unit="steps",
+        "exploration",
+        "steps",
         low=1,
         high=INT32_MAX,
     )
     target_noise_clip: float = option(
         0.3,
         "Bound of the noise of target policy smoothing.",
-        group="targets",
-        unit="of the normalised action range",
+        "targets",
+        "of the normalised action range",
         low=0,
     )
 

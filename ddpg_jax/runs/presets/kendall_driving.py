@@ -34,62 +34,57 @@ class DriveHyperparameters(ddpg.DDPGHyperparameters):
     theta: float = option(
         0.6,
         "Rate at which Ornstein-Uhlenbeck noise returns to zero.",
-        group="exploration",
-        unit="per step",
+        "exploration",
+        "per step",
         low=0,
     )
     stddev_half_life: int = option(
         1_000_000,
         "Environment steps in which the noise halves.",
-        group="exploration",
-        unit="steps",
+        "exploration",
+        "steps",
         low=1,
         high=INT32_MAX,
     )
     latent_size: int = option(
-        64, "Size of the autoencoder's latent.", group="autoencoder", low=1, high=MAX_WIDTH
+        64, "Size of the autoencoder's latent.", "autoencoder", low=1, high=MAX_WIDTH
     )
     channels: int = option(
-        16, "Channels of each layer of the autoencoder.", group="autoencoder", low=1, high=MAX_WIDTH
+        16, "Channels of each layer of the autoencoder.", "autoencoder", low=1, high=MAX_WIDTH
     )
     layers: int = option(
         3,
         "Convolutions of the autoencoder, each of stride 2.",
-        group="autoencoder",
+        "autoencoder",
         low=1,
         high=MAX_LAYERS,
     )
     beta: float = option(
-        0.1, "Weight of the divergence in the autoencoder's loss.", group="autoencoder", low=0
+        0.1, "Weight of the divergence in the autoencoder's loss.", "autoencoder", low=0
     )
     images: int = option(
         8_192,
         "Images of random episodes that the autoencoder is fitted to before the run.",
-        group="autoencoder",
+        "autoencoder",
         low=1,
         high=MAX_WIDTH,
     )
     images_every: int = option(
         4,
         "Steps of an environment from one of these images to the next.",
-        group="autoencoder",
-        unit="steps",
+        "autoencoder",
+        "steps",
         low=1,
         high=INT32_MAX,
     )
     image_updates: int = option(
-        100,
-        "Updates of the autoencoder.",
-        group="autoencoder",
-        unit="updates",
-        low=1,
-        high=INT32_MAX,
+        100, "Updates of the autoencoder.", "autoencoder", "updates", low=1, high=INT32_MAX
     )
     image_batch: int = option(
-        64, "Images of one update of the autoencoder.", group="autoencoder", low=1, high=MAX_WIDTH
+        64, "Images of one update of the autoencoder.", "autoencoder", low=1, high=MAX_WIDTH
     )
     image_learning_rate: float = option(
-        3e-4, "Learning rate of the autoencoder.", group="autoencoder", low=0
+        3e-4, "Learning rate of the autoencoder.", "autoencoder", low=0
     )
 
     def of_shard(self, shards: int, axis_name: str) -> Self:

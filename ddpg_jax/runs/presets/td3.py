@@ -25,30 +25,25 @@ class TD3Hyperparameters(Hyperparameters):
     stddev: float = option(
         0.1,
         "Standard deviation of the exploration noise.",
-        group="exploration",
-        unit="of the normalised action range",
+        "exploration",
+        "of the normalised action range",
         low=0,
     )
     policy_delay: int = option(
-        2,
-        "Critic updates per actor update.",
-        group="targets",
-        unit="updates",
-        low=1,
-        high=MAX_DELAY,
+        2, "Critic updates per actor update.", "targets", "updates", low=1, high=MAX_DELAY
     )
     target_noise: float = option(
         0.2,
         "Standard deviation of target policy smoothing.",
-        group="targets",
-        unit="of the normalised action range",
+        "targets",
+        "of the normalised action range",
         low=0,
     )
     target_noise_clip: float = option(
         0.5,
         "Bound of the noise of target policy smoothing.",
-        group="targets",
-        unit="of the normalised action range",
+        "targets",
+        "of the normalised action range",
         low=0,
     )
 

@@ -25,48 +25,41 @@ class TD3CategoricalHyperparameters(Hyperparameters):
     stddev_low: float = option(
         0.001,
         "Least standard deviation of the noise; each environment draws one per episode.",
-        group="exploration",
-        unit="of the normalised action range",
+        "exploration",
+        "of the normalised action range",
         low=0,
     )
     stddev_high: float = option(
         0.4,
         "Greatest standard deviation of the noise.",
-        group="exploration",
-        unit="of the normalised action range",
+        "exploration",
+        "of the normalised action range",
         low=0,
     )
     policy_delay: int = option(
-        2,
-        "Critic updates per actor update.",
-        group="targets",
-        unit="updates",
-        low=1,
-        high=MAX_DELAY,
+        2, "Critic updates per actor update.", "targets", "updates", low=1, high=MAX_DELAY
     )
     target_noise: float = option(
         0.001,
         "Standard deviation of target policy smoothing.",
-        group="targets",
-        unit="of the normalised action range",
+        "targets",
+        "of the normalised action range",
         low=0,
     )
     target_noise_clip: float = option(
         0.5,
         "Bound of the noise of target policy smoothing.",
-        group="targets",
-        unit="of the normalised action range",
+        "targets",
+        "of the normalised action range",
         low=0,
     )
     v_min: float = option(
-        -10.0, "Lower end of the critic's support.", group="targets", unit="discounted return"
+        -10.0, "Lower end of the critic's support.", "targets", "discounted return"
     )
     v_max: float = option(
-        10.0, "Upper end of the critic's support.", group="targets", unit="discounted return"
+        10.0, "Upper end of the critic's support.", "targets", "discounted return"
     )
-    num_atoms: int = option(
-        101, "Atoms of the critic's support.", group="targets", low=2, high=MAX_ATOMS
-    )
+    num_atoms: int = option(101, "Atoms of the critic's support.", "targets", low=2, high=MAX_ATOMS)
 
     @property
     def batches_per_update(self) -> int:

@@ -122,7 +122,7 @@ def member_of(config: Config) -> Callable[[Numbers], Member]:
 
 
 def _make_train(
-    make: Callable, config: Config, parts: Components, env: Any, shards: int = 1
+    make: Callable[..., Any], config: Config, parts: Components, env: Any, shards: int = 1
 ) -> Any:
     return make(
         parts.agent,

@@ -58,8 +58,8 @@ def measured_parts(config: Config, built: Built, programs: Programs | None) -> l
 
 def _needs(program: Any) -> int:
     memory = program.memory_analysis()
-    return memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+    return int(memory.temp_size_in_bytes + memory.generated_code_size_in_bytes)
 
 
 def _arguments(program: Any) -> int:
-    return program.memory_analysis().argument_size_in_bytes
+    return int(program.memory_analysis().argument_size_in_bytes)

@@ -58,7 +58,7 @@ class Plan(NamedTuple):
             "members": [member._asdict() for member in self.members],
             "parts": [part._asdict() for part in self.parts],
         }
-        return json.loads(json.dumps(self._asdict() | several))
+        return dict(json.loads(json.dumps(self._asdict() | several)))
 
     @staticmethod
     def of(data: Mapping[str, Any]) -> Plan:

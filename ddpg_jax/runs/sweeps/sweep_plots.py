@@ -180,7 +180,8 @@ def _parallel(names: list[str], found: list[dict[str, Any]]) -> Any:
     for place, (_, ticks) in enumerate(columns):
         axes.axvline(place, color="black", lw=0.8)
         for height, text in ticks.items():
-            axes.text(place + 0.04, height, text, fontsize="x-small", va="center")
+            box = {"fc": "white", "ec": "none", "pad": 0.8}
+            axes.text(place + 0.04, height, text, fontsize="x-small", va="center", bbox=box)
     axes.set_xticks(range(len(columns)), [*names, "final return"], fontsize="small")
     figure.colorbar(scale, ax=axes, label="final return, mean over seeds")
     return figure
