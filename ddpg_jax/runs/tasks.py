@@ -51,19 +51,15 @@ class Task:
 CLEANRL = "CleanRL's benchmark, JAX, Gymnasium v4, 3 seeds"
 TD3_PAPER = "Fujimoto et al. 2018, table 1 (Gym v1, maximum of the mean over 10 seeds)"
 
-DM_CONTROL = tuple(
-    (
-        "AcrobotSwingup AcrobotSwingupSparse BallInCup CartpoleBalance CartpoleBalanceSparse "
-        "CartpoleSwingup CartpoleSwingupSparse CheetahRun FingerSpin FingerTurnEasy FingerTurnHard "
-        "FishSwim HopperHop HopperStand HumanoidRun HumanoidStand HumanoidWalk PendulumSwingup "
-        "PointMass ReacherEasy ReacherHard SwimmerSwimmer6 WalkerRun WalkerStand WalkerWalk"
-    ).split()
+DM_CONTROL = (
+    "AcrobotSwingup AcrobotSwingupSparse BallInCup CartpoleBalance CartpoleBalanceSparse "
+    "CartpoleSwingup CartpoleSwingupSparse CheetahRun FingerSpin FingerTurnEasy FingerTurnHard "
+    "FishSwim HopperHop HopperStand HumanoidRun HumanoidStand HumanoidWalk PendulumSwingup "
+    "PointMass ReacherEasy ReacherHard SwimmerSwimmer6 WalkerRun WalkerStand WalkerWalk"
 )
-LOCOMOTION = tuple(
-    (
-        "G1JoystickFlatTerrain G1JoystickRoughTerrain T1JoystickFlatTerrain T1JoystickRoughTerrain "
-        "Go1JoystickFlatTerrain Go1JoystickRoughTerrain Go1Getup Go1Handstand Go1Footstand"
-    ).split()
+LOCOMOTION = (
+    "G1JoystickFlatTerrain G1JoystickRoughTerrain T1JoystickFlatTerrain T1JoystickRoughTerrain "
+    "Go1JoystickFlatTerrain Go1JoystickRoughTerrain Go1Getup Go1Handstand Go1Footstand"
 )
 
 SMALL_IMAGES: dict[str, Any] = {
@@ -203,10 +199,10 @@ TASKS: dict[str, Task] = {
                 support=(0.0, 100.0),
                 from_pixels=FROM_PIXELS.get(name, {}),
             )
-            for name in DM_CONTROL
+            for name in DM_CONTROL.split()
         ),
         *(
-            Task(env=f"playground/{name}", support=(-10.0, 10.0)) for name in LOCOMOTION
+            Task(env=f"playground/{name}", support=(-10.0, 10.0)) for name in LOCOMOTION.split()
         ),  # FastTD3's
         Task(
             env="gymnasium/HalfCheetah-v5",

@@ -59,7 +59,7 @@ def render(
     if isinstance(env, HostEnvironment):
         if form == "html":
             raise ValueError(
-                (f"format html: {config.env} has no HTML viewer: choose --format gif or mp4.")
+                f"format html: {config.env} has no HTML viewer: choose --format gif or mp4."
             )
         name, compiled = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
         act = lambda observation: np.asarray(compiled(agent_state, observation))
