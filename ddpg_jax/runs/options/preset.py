@@ -46,7 +46,7 @@ class Preset:
     """Differences from the source, with its values; each run reports them at its start."""
     exact: bool = False
     scaled_down: Mapping[str, Any] = field(default_factory=dict)
-    """Replacements on a task with tuned hyper-parameters, which are applied after them."""
+    """Replacements on a task with tuned hyper-parameters, which in turn replace these."""
     of_task: Callable[[Task], Mapping[str, Any]] = lambda task: task.hyperparameters
     """``of_task(task)``: the task's tuned hyper-parameters; not used where the preset is exact."""
     published_for: Callable[[str], Mapping[str, Any]] = lambda env: {}
