@@ -243,7 +243,7 @@ def test_what_a_number_goes_through(given, kind, found):
 @pytest.mark.parametrize(
     ("values", "options", "message"),
     [
-        ({}, {}, "give --set NAME=VALUES"),
+        ({}, {}, "requires --set NAME=VALUES"),
         ({"tua": "0.1"}, {}, "unknown hyper-parameter 'tua': did you mean 'tau'"),
         ({"tau": "0.1,much"}, {}, "tau='much': must be a finite number"),
         ({"tau": "0.1,1.5"}, {}, "tau=1.5: must be between 0 and 1"),
@@ -257,11 +257,11 @@ def test_what_a_number_goes_through(given, kind, found):
         ({"tau": "log:1e-3:1e-1:1"}, {}, "tau's count=1: must be between 2"),
         ({"tau": "0.1,0.2"}, {"draws": 3}, "draws=3 requires a range"),
         ({"hidden": "8x8,0x8"}, {}, r"hidden=\(0, 8\): give the width"),
-        ({"tau": "0.1,0.2"}, {"evolve": {}}, "members evolve within ranges of floats, and tau"),
+        ({"tau": "0.1,0.2"}, {"evolve": {}}, "members evolve within ranges of floats, not tau"),
         (
             {"batch_size": "uniform:1:9"},
             {"draws": 2, "evolve": {}},
-            "within ranges of floats, and batch_size",
+            "within ranges of floats, not batch_size",
         ),
         (
             {"tau": "log:1e-3:1e-1"},
@@ -286,7 +286,7 @@ def test_what_a_number_goes_through(given, kind, found):
         (
             {"tau": "log:1e-3:1e-1:400", "gamma": "uniform:0:1:400"},
             {},
-            "160,000 settings: at most 100,000",
+            "160,000 settings: a sweep has at most 100,000",
         ),
     ],
 )
@@ -570,11 +570,11 @@ def restored(folder):
         (["--set", "tau"], "--set tau: give NAME=VALUES"),
         (
             ["--set", "tau=0.1,0.2", "--pbt-fraction", "0.3"],
-            "--pbt-fraction is of no use without --pbt",
+            "--pbt-fraction requires --pbt",
         ),
         (["--set", "tau=log:1e-3:1e-1"], "give --draws"),
-        (["--resume"], "--resume needs --run-dir"),
-        ([], "give --set NAME=VALUES"),
+        (["--resume"], "--resume requires --run-dir"),
+        ([], "requires --set NAME=VALUES"),
     ],
 )
 def test_the_command_refuses_in_a_sentence(words, message):

@@ -90,10 +90,7 @@ def run(
         config = with_chosen_mesh(config, say, resume)
         if config.note:
             say(config.note)
-        try:
-            built = (builder or build)(config, lambda: bool(received))
-        except (ValueError, TypeError, ImportError) as error:
-            raise RunError(str(error)) from error
+        built = _built(builder or build, config, received)
         if not resume:
             opened.enter_context(new_run_files(config, folder))
         tools = BackgroundImports(checkpoints_folder, config.keep)
@@ -112,21 +109,21 @@ def run(
         write_json(folder / "config.json", config.flat())
         log = MetricsLog(folder)
         opened.callback(log.close)
-        loop = ChunkLoop(
-            config,
-            folder,
-            programs,
-            checkpoints,
-            log,
-            on_chunk,
-            stop,
-            agree,
-            {"evaluation": 0.0, "checkpoint": 0.0},
-        )
+        seconds = {"evaluation": 0.0, "checkpoint": 0.0}
+        loop = ChunkLoop(config, folder, programs, checkpoints, log, on_chunk, stop, agree, seconds)
         if resume:
             loop.catch_up(state.agent, done)
         state = loop.run(state, done, clock)
         return _ended(loop, built.agent, state.agent, clock.total, started, say)
+
+
+def _built(
+    builder: Callable[[Config, Callable[[], bool]], Built], config: Config, received: list[int]
+) -> Built:
+    try:
+        return builder(config, lambda: bool(received))
+    except (ValueError, TypeError, ImportError) as error:
+        raise RunError(str(error)) from error
 
 
 def _ended(
