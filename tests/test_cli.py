@@ -123,7 +123,7 @@ def newest(folder: Path) -> tuple[int, list[np.ndarray]]:
             ["train", "brax/ant", "--preset", "pendulum-lecture"],
             ["'pendulum-lecture' is for the environment 'pendulum'"],
         ),
-        (["train", "--resume"], ["--resume needs --run-dir"]),
+        (["train", "--resume"], ["--resume requires --run-dir"]),
     ],
 )
 def test_names(arguments, parts):

@@ -579,7 +579,7 @@ def test_python_goes_on_with_a_run_in_silence(tmp_path, capsys):
             {"run_dir": tmp_path / "run", "resume": True, "env": "brax/ant"},
             "env .run: pendulum, given: brax/ant",
         ),
-        ({"resume": True}, "needs --run-dir"),
+        ({"resume": True}, "requires --run-dir"),
         ({"taw": 0.1}, "preset 'default' has no taw"),
     ):
         with pytest.raises(ValueError, match=told):
