@@ -153,7 +153,7 @@ def spread(
 def recipe(env_name: str, preset: str, place: Place, **given: Any) -> jax.stages.Lowered:
     """A chunk of a preset, as `ddpg-jax train` runs it; ``given``: as of `ddpg_jax.runs.config.run_config.make_config`."""
     config = make_config(env_name, preset, **given)
-    built = build.build(config, weigh=lambda parts: None)
+    built = build.build(config, check_memory=lambda parts: None)
     chunk = jax.jit(lambda state: built.population.chunk(state, {}), donate_argnums=0)
     return chunk.lower(place(built.state))
 

@@ -94,7 +94,7 @@ def measured(name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     def watch(programs: Any) -> Any:
-        found["parts"] = {part.what: part.needed for part in compiled_memory.parts(config, built, programs)}
+        found["parts"] = {part.what: part.needed for part in compiled_memory.measured_parts(config, built, programs)}
         Path("/proc/self/clear_refs").write_text("5")  # the peak is what is resident now
         found["before"] = _status("VmRSS")
         return programs

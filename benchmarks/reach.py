@@ -90,7 +90,7 @@ def _curve(config: Config, programs: Any, began: float) -> Iterator[dict[str, An
         steps = config.schedule.steps_after(chunk)
         np.asarray(state.steps)
         train += time.monotonic() - begin
-        keys = evaluation.evaluation_keys(config, evaluation.DURING, steps)
+        keys = evaluation.evaluation_keys(config, evaluation.TRAINING_STREAM, steps)
         returns = np.asarray(programs.evaluate(state.agent, keys, {}), np.float64)
         seconds = time.monotonic() - began
         about = {"env_steps": steps, "seconds": seconds, "train_seconds": train, "env_steps_per_second": steps / train}

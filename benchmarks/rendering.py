@@ -73,7 +73,7 @@ def main(
     if with_speed:
         each = {name: _said(name, speed(name, size, batches, repetitions)) for name in SPEED}
         found["speed"] = timing.context() | {"size": size, "models": each}
-    files.write(out, json.dumps(found, indent=1) + "\n")
+    files.write_file(out, json.dumps(found, indent=1) + "\n")
 
 
 def _said(name: str, figures: dict[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def main(results: Path, out: Path) -> None:
         raise click.ClickException(f"{results} has no accelerator_*.json that is not a try: run benchmarks/accelerator.sh.")
     found = {**timing.context(), "within": WITHIN._asdict(), "between": BETWEEN._asdict(), "per_host": PER_HOST, "rows": rows}
     files.write_json(out, found)
-    files.write(out.with_suffix(".md"), table(found))
+    files.write_file(out.with_suffix(".md"), table(found))
     click.echo(f"{out}\n{out.with_suffix('.md')}")
 
 

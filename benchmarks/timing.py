@@ -3,11 +3,20 @@
 from typing import Any
 
 from ddpg_jax.runs.folder import versions
-from ddpg_jax.runs.timing import Contestant, alternate, filled, repeated, scanned, shaped, spread, transitions
+from ddpg_jax.runs.timing import (
+    Contestant,
+    alternate,
+    filled,
+    repeated,
+    scanned,
+    shaped,
+    spread,
+    transitions,
+)
 
 __all__ = ["Contestant", "alternate", "context", "filled", "repeated", "scanned", "shaped", "spread", "transitions"]
 
 
 def context() -> dict[str, Any]:
     """What a figure depends on besides the settings."""
-    return {"versions": versions.versions(), "device": versions.device()}
+    return {"versions": versions.package_versions(), "device": versions.describe_device()}

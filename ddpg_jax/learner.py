@@ -11,7 +11,18 @@ from flax import struct
 from ddpg_jax import rollout
 from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.reporting import Stacked, first_bad, stacked, unstacked
-from ddpg_jax.types import Agent, AgentState, Behaviour, Key, Metrics, PyTree, Replay, Transition, Window, strong
+from ddpg_jax.types import (
+    Agent,
+    AgentState,
+    Behaviour,
+    Key,
+    Metrics,
+    PyTree,
+    Replay,
+    Transition,
+    Window,
+    strong,
+)
 
 
 @struct.dataclass

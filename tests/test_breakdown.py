@@ -247,10 +247,8 @@ def test_an_evaluation_that_never_holds_out_comes_to_an_end():
     state = agent.init(jax.random.key(0), jnp.zeros(2), jnp.zeros(1))
     values = jax.jit(rollout.make_evaluate(agent, hopeless))(state, jax.random.key(1))
     assert np.isnan(values).all()
-    with pytest.raises(
-        RunError, match="a return of an evaluation is not a number: the simulation broke down"
-    ):
-        evaluation.held_out(np.asarray(values), make_config("pendulum"))
+    with pytest.raises(RunError, match="a return of an evaluation is NaN"):
+        evaluation.require_finite_returns(np.asarray(values), make_config("pendulum"))
 
 
 def test_the_check_sees_what_is_wrong_with_validity():

@@ -24,6 +24,7 @@ from ddpg_jax.runs.cli.commands import main
 from ddpg_jax.runs.cli.jax_setup import use_compilation_cache
 from ddpg_jax.runs.config.run_config import DERIVED, make_config
 from ddpg_jax.runs.folder.metrics import read_metrics
+from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.programs.build import build
 from ddpg_jax.runs.training import loop, progress
 
@@ -122,7 +123,7 @@ def newest(folder: Path) -> tuple[int, list[np.ndarray]]:
             ["train", "brax/ant", "--preset", "pendulum-lecture"],
             ["'pendulum-lecture' is for the environment 'pendulum'"],
         ),
-        (["train", "--resume"], ["--resume needs --run-dir"]),
+        (["train", "--resume"], ["--resume requires --run-dir"]),
     ],
 )
 def test_names(arguments, parts):
@@ -198,16 +199,14 @@ def test_a_replay_beyond_the_memory(monkeypatch):
         invoke("train", *words(replay_capacity=10**9, seeds=1000)),
         "--replay-capacity",
         "--seeds",
-        "cpu has",
+        "available on the cpu",
     )
-    needed = int(
-        re.search(
-            r"of which the replay \(replay_capacity=1,000,000,000, seeds=1000\) ([\d,]+)", sentence
-        )[1].replace(",", "")
-    )
+    needed = re.search(
+        r"([\d,.]+ GB) of it for the replay \(replay_capacity=1,000,000,000, seeds=1000\)", sentence
+    )[1]
     # Nine float32 per transition: twice 3 of observation, action, reward, discount. And two
     # counters.
-    assert needed == 1000 * (10**9 * 9 * 4 + 8)
+    assert needed == memory.format_bytes(1000 * (10**9 * 9 * 4 + 8))
     assert len(jax.live_arrays()) <= before + 2, "nothing but keys is allocated"
     assert not os.listdir()
 
@@ -225,7 +224,7 @@ def test_a_replay_beyond_the_memory(monkeypatch):
 def test_a_folder_that_holds_no_run(arguments, exists):
     if exists:
         Path("nowhere").mkdir()
-    refused(invoke(*arguments), "nowhere holds no run", "`ddpg-jax train`")
+    refused(invoke(*arguments), "nowhere does not hold a run", "`ddpg-jax train`")
     assert os.listdir() == (["nowhere"] if exists else [])
     assert not exists or not os.listdir("nowhere")
 
@@ -254,7 +253,7 @@ def test_hidden_is_a_list_of_widths(value):
 
 
 def test_plot_names_the_folder_that_holds_no_run(copy):
-    refused(invoke("plot", copy, "nowhere"), "nowhere holds no run")
+    refused(invoke("plot", copy, "nowhere"), "nowhere does not hold a run")
     assert not Path("curves.png").exists()
 
 
@@ -266,14 +265,14 @@ def test_a_run_without_a_checkpoint(copy, emptied):
     refused(invoke("evaluate", copy), "has no checkpoint: train it first")
     refused(invoke("render", copy), "has no checkpoint: train it first")
     before = (copy / "metrics.jsonl").read_text()
-    refused(invoke("train", "--resume", "--run-dir", copy), "has no checkpoint any more")
+    refused(invoke("train", "--resume", "--run-dir", copy), "checkpoints were removed")
     assert (copy / "metrics.jsonl").read_text() == before, (
         "of a run that ended nothing is thrown away"
     )
     (copy / "summary.json").unlink()
     result = invoke("train", "--resume", "--run-dir", copy)
     assert result.exit_code == 0, result.output
-    assert "has no checkpoint yet: its run begins anew." in result.output
+    assert "has no checkpoint yet" in result.output
 
 
 def test_a_folder_that_holds_a_run_already(copy):
@@ -795,10 +794,10 @@ def test_plain_lines_where_there_is_no_terminal(trained):
     # where they take their share, as on a busy machine
     others = r"(, (evaluation|checkpoint)s \d+\.\d s)*"
     assert re.match(
-        rf"\d+\.\d s, of which compile \d+\.\d s and training \d+\.\d s{others}; [\d,]+ updates/s",
+        rf"\d+\.\d s: compile \d+\.\d s, training \d+\.\d s{others}; [\d,]+ updates/s",
         lines[6],
     )
-    assert lines[7:] == [f"look at it: ddpg-jax render {folder}"]
+    assert lines[7:] == [f"render it: ddpg-jax render {folder}"]
     assert "\x1b" not in output
 
 
@@ -840,13 +839,11 @@ def test_a_live_line_on_a_terminal(monkeypatch, capsys):
     assert "\x1b[" in output
     assert "━" in plain
     assert "pendulum, preset default, 2 seeds -> a [folder]" in plain
-    rates = "1,234 env-steps/s  5,678 updates/s  6 episodes (2 broken off)"
+    rates = "1,234 env-steps/s  5,678 updates/s  6 episodes (2 cut off)"
     assert re.search(r"600/600 steps +return -1.5 +0 s left +" + re.escape(rates), plain)
     assert "\n600/600" not in plain, "the live line alone, no plain ones"
     assert "interquartile mean -1.5 [-2.0, -1.0] over 2 seeds, worst -2.0, best -1.0" in plain
-    assert (
-        "3.0 s, of which compile 2.0 s and training 1.0 s, checkpoints 1.5 s; 9 updates/s" in plain
-    )
+    assert "3.0 s: compile 2.0 s, training 1.0 s, checkpoints 1.5 s; 9 updates/s" in plain
 
 
 def test_the_end_of_a_run_whose_members_differ(capsys):
@@ -991,18 +988,18 @@ def test_each_command_has_traceback():
     [
         (
             KeyError("wings"),
-            "this is a bug of ddpg_jax or of what it builds on: KeyError: 'wings'; run again with --traceback",
+            "this is a bug in ddpg_jax or one of its dependencies: KeyError: 'wings'; run again with --traceback",
         ),
         (
             AssertionError(),
-            "this is a bug of ddpg_jax or of what it builds on: AssertionError: AssertionError; run again",
+            "this is a bug in ddpg_jax or one of its dependencies: AssertionError: AssertionError; run again",
         ),
-        (ValueError(), "this is a bug of ddpg_jax or of what it builds on: ValueError"),
+        (ValueError(), "this is a bug in ddpg_jax or one of its dependencies: ValueError"),
         (ValueError("two\nlines"), "Error: two lines"),
         (OSError(28, "No space left on device", "x"), "Error: x: no space left on device."),
         (
             RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes.\nMore"),
-            "Error: the memory is exhausted (RES",
+            "Error: out of memory (RES",
         ),
         (ValueError("x" * 100_000), "xxx ... xxx"),
     ],
@@ -1056,7 +1053,7 @@ def test_no_device(monkeypatch, trained):
     ):
         refused(
             invoke(*arguments),
-            "JAX finds no device with JAX_PLATFORMS=cuda (AssertionError): unset JAX_PLATFORMS",
+            "JAX does not find a device with JAX_PLATFORMS=cuda (AssertionError): unset JAX_PLATFORMS",
         )
     assert not os.listdir()
 
@@ -1098,7 +1095,7 @@ def test_plot_refuses_what_is_no_picture(trained):
 def test_where_no_file_can_be_made(trained, monkeypatch, command, place):
     from ddpg_jax.runs.results import policy
 
-    monkeypatch.setattr(policy, "restored", lambda folder: pytest.fail("it was restored"))
+    monkeypatch.setattr(policy, "restore_policy", lambda folder: pytest.fail("it was restored"))
     Path("folder").mkdir()
     Path("folder.gif").mkdir()
     Path("file").touch()
@@ -1118,7 +1115,7 @@ def test_films_have_an_end(trained, value):
     ("arguments", "part"),
     [
         (["evaluate", "--episodes", 10**18], "--episodes"),
-        (["evaluate", "--episodes", 1_000_000], "lower the number of episodes"),
+        (["evaluate", "--episodes", 1_000_000], "lower --episodes"),
         (["check", "pendulum", "--num-envs", 10**12], "--num-envs"),
         (["check", "pendulum", "--num-envs", 1_000_000], "lower --steps or --num-envs"),
         (
@@ -1138,7 +1135,7 @@ def test_films_have_an_end(trained, value):
 def test_sizes_of_other_commands(trained, monkeypatch, arguments, part):
     from ddpg_jax.runs.programs import memory
 
-    monkeypatch.setattr(memory, "_of_host", lambda: 10**7)
+    monkeypatch.setattr(memory, "_host_bytes", lambda: 10**7)
     if arguments[0] == "evaluate":
         arguments = ["evaluate", trained[0], *arguments[1:]]
     refused(invoke(*arguments), part)

@@ -536,7 +536,7 @@ def test_chunks_have_steps(size):
 
 
 def test_load(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no run .*ddpg-jax train"):
+    with pytest.raises(FileNotFoundError, match=r"config.json is missing.*ddpg-jax train"):
         load_config(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(make_config("pendulum", **SHORT).flat()))
     assert load_config(tmp_path) == make_config("pendulum", **SHORT)

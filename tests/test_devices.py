@@ -55,7 +55,7 @@ def test_a_profile_is_of_one_device():
     assert mesh.on_one_device(config()).mesh == "members=1,data=1"
     with pytest.raises(
         ValueError,
-        match="profile takes the time of a run on one device, and this one is on mesh=members=1,data=8",
+        match="--profile .* mesh=members=1,data=8",
     ):
         mesh.on_one_device(config(devices=8))
 
@@ -63,7 +63,7 @@ def test_a_profile_is_of_one_device():
 def test_environments_on_the_host_stay_on_one_device():
     assert mesh.largest_mesh(make_config("gymnasium/Pendulum-v1", num_envs=8), 8) == Mesh(1, 1)
     with pytest.raises(
-        ValueError, match="environments on the host, as gymnasium/Pendulum-v1, train on one device"
+        ValueError, match="host environments, as gymnasium/Pendulum-v1, train on one device"
     ):
         make_config("gymnasium/Pendulum-v1", num_envs=8, devices=8)
 
@@ -84,7 +84,7 @@ def test_environments_on_the_host_stay_on_one_device():
             "mesh=members=2 is members=2, which does not divide seeds=1: choose --seeds 2",
         ),
         ({"devices": 0}, "devices=0: must be at least 1"),
-        ({"devices": 2, "mesh": "data=2"}, "devices=2 and mesh='data=2': give one of both"),
+        ({"devices": 2, "mesh": "data=2"}, "devices=2 and mesh='data=2': give only one"),
     ],
 )
 def test_devices_that_do_not_come_out_even(options, sentence):
@@ -111,7 +111,7 @@ def test_the_mesh_of_a_run_is_said():
     assert said == []
     with pytest.raises(
         RunError,
-        match="mesh=members=1,data=16 needs 16 devices, but JAX finds 8: give fewer by --devices",
+        match="mesh=members=1,data=16 needs 16 devices, but JAX finds 8: lower --devices",
     ):
         mesh.choose_mesh(config(devices=16), 8, said.append)
     assert mesh.choose_mesh(config(devices=16), 8, said.append, resume=True) == "members=1,data=8"
@@ -196,7 +196,7 @@ def check_runs():
         assert fewer.config.mesh == load_config(broken).mesh == "members=1,data=2"
         assert fewer.metrics[-1]["env_steps"] == 40 + 40 * 4
         # Played on one device.
-        _, _, steps, agent_state = policy.restored(broken)
+        _, _, steps, agent_state = policy.restore_policy(broken)
         assert steps == 200
         np.testing.assert_array_equal(agent_state.step, fewer.agent_state.step)
         assert len(evaluate.evaluate(broken, 3, 0)["returns"]) == 1

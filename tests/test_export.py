@@ -51,7 +51,7 @@ def test_equal_actions_in_a_process_without_this_library(tmp_path, monkeypatch, 
     ]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    _, agent, _, state = runs_policy.restored(tmp_path / "run")
+    _, agent, _, state = runs_policy.restore_policy(tmp_path / "run")
     state = state if seeds == 1 else jax.tree.map(lambda x: x[member], state)
     expected = 2.0 * np.asarray(agent.act(state, observations.astype(np.float32)))  # N m
     actions = np.load("actions.npy")

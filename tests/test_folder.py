@@ -14,8 +14,14 @@ from ddpg_jax import reporting
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.folder import lock, output_path
 from ddpg_jax.runs.folder.files import write_json
-from ddpg_jax.runs.folder.metrics import Clock, curve, mean, metrics_row, read_metrics
-from ddpg_jax.runs.folder.metrics_log import Log, write_lines
+from ddpg_jax.runs.folder.metrics import (
+    Clock,
+    mean_over_members,
+    metrics_row,
+    read_curve,
+    read_metrics,
+)
+from ddpg_jax.runs.folder.metrics_log import MetricsLog, write_metrics
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.results import plots
 from ddpg_jax.runs.training import startup
@@ -52,12 +58,12 @@ def test_a_seed_without_an_episode_hides_no_other(tmp_path, capsys):
     assert found["episode_return"] == [4.0, None, 7.0]
     assert found["episode_length"] == [15.0, None, 9.0]
     assert found["broken_episodes"] == [0.0, 1.0, 0.0]
-    assert mean(found["episode_return"]) == 5.5
+    assert mean_over_members(found["episode_return"]) == 5.5
     text = json.dumps(found, allow_nan=False)
     assert read_metrics(written(tmp_path, text.encode(), b"")) == [json.loads(text)]
     nobody = dataclasses.replace(report, episodes=reporting.Episodes(*np.zeros((4, 3), np.float32)))
     assert metrics_row(config, nobody, 1, clock, None)["episode_return"] == [None] * 3
-    assert mean([None] * 3) is None
+    assert mean_over_members([None] * 3) is None
     with Display(config, tmp_path) as shown:
         shown.show(found)
         shown.show(metrics_row(config, nobody, 2, clock, None))
@@ -97,8 +103,8 @@ def test_a_damaged_line_hides_no_good_one(tmp_path, damage):
     said: list[str] = []
     found = read_metrics(written(tmp_path, GOOD[0], damage, GOOD[1], GOOD[2], b""), said.append)
     assert [line["env_steps"] for line in found] == [10, 20, 30]
-    assert said == [f"{tmp_path / 'metrics.jsonl'}: 1 of 4 lines are damaged and are passed over."]
-    steps, returns = curve(tmp_path)
+    assert said == [f"{tmp_path / 'metrics.jsonl'}: 1 of 4 lines are damaged and are ignored."]
+    steps, returns = read_curve(tmp_path)
     assert steps.tolist() == [10, 20, 30]
     assert returns.tolist() == [[-10.0], [-20.0], [-30.0]]
 
@@ -118,7 +124,7 @@ def test_steps_that_come_again_and_out_of_order(tmp_path):
     unevaluated = json.dumps(row(25)).encode()
     folder = written(tmp_path, GOOD[2], GOOD[1], other, again, unevaluated, GOOD[0], b"")
     assert [line["env_steps"] for line in read_metrics(folder)] == [10, 20, 25, 30, 40]
-    steps, returns = curve(folder)
+    steps, returns = read_curve(folder)
     assert steps.tolist() == [10, 20, 30]
     assert returns.tolist() == [[-10.0], [5.0], [-30.0]]
     write_json(
@@ -140,7 +146,7 @@ def test_a_folder_that_cannot_be_made_leaves_nothing(tmp_path, place):
     with pytest.raises(
         RunError, match=r"^the run folder .* cannot be made \(.+\): choose another --run-dir\.$"
     ):
-        lock.claimed(tmp_path / place).__enter__()
+        lock.locked_folder(tmp_path / place).__enter__()
     assert os.listdir(tmp_path) == ["file"]
 
 
@@ -154,7 +160,7 @@ def test_what_is_in_the_way_of_a_file(tmp_path, name, resume):
     else:
         (tmp_path / name).mkdir()
     config = make_config("pendulum", total_timesteps=1_400, steps_per_chunk=100)
-    with pytest.raises(RunError, match=rf"{name} is .*in the way of .*: choose another --run-dir"):
+    with pytest.raises(RunError, match=rf"{name} is a f.*: choose another --run-dir"):
         startup.check_folder(config, tmp_path, resume)
 
 
@@ -163,7 +169,7 @@ def full(*arguments, **options):
 
 
 def test_a_line_that_finds_no_space(tmp_path, monkeypatch):
-    log = Log(tmp_path)
+    log = MetricsLog(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
         with pytest.raises(
@@ -172,12 +178,12 @@ def test_a_line_that_finds_no_space(tmp_path, monkeypatch):
         ):
             log.add(row(10))
     log.close()
-    write_lines(tmp_path, [row(10)])
+    write_metrics(tmp_path, [row(10)])
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(
         RunError, match=r"metrics\.jsonl could not be written \(No space left on device\)"
     ):
-        write_lines(tmp_path, [])
+        write_metrics(tmp_path, [])
     assert read_metrics(tmp_path) == [row(10)], "replaced as a whole or not at all"
     assert not list(tmp_path.glob("*.partial"))
 
@@ -186,7 +192,7 @@ def test_a_line_that_finds_no_space(tmp_path, monkeypatch):
 def test_a_device_is_not_replaced_by_a_file():
     with pytest.raises(
         ValueError,
-        match="/dev/full is no ordinary file, and would be replaced by one: give another name",
+        match="/dev/full is not an ordinary file",
     ):
-        output_path.target(Path("/dev/full"))
+        output_path.require_writable(Path("/dev/full"))
     assert Path("/dev/full").is_char_device()

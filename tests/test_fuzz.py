@@ -29,7 +29,7 @@ def test_a_few_lines(folder, monkeypatch):
         ((2, "", "a\nb\nc\n"), "3 lines of error"),
         ((2, "", ""), "0 lines of error"),
         ((2, "Traceback (most recent call last)", "Error: x\n"), "a traceback"),
-        ((2, "", "Error: this is a bug of ddpg_jax"), "an error that nobody expected"),
+        ((2, "", "Error: this is a bug in ddpg_jax"), "an error that nobody expected"),
     ],
 )
 def test_it_complains(folder, found, complaint):
@@ -52,8 +52,8 @@ def test_the_same_seed_draws_the_same_lines():
 @pytest.mark.parametrize(
     ("env", "words"),
     [
-        ("fuzz_environments:as_dict", ["no such stream", "angle, speed"]),
-        ("fuzz_environments:scalar", ["a single number", "map_observation"]),
+        ("fuzz_environments:as_dict", ["not a stream", "angle, speed"]),
+        ("fuzz_environments:scalar", ["a scalar", "map_observation"]),
         ("fuzz_environments:image", ["an observation of shape (8, 8, 3)", "--preset drq-v2"]),
         ("fuzz_environments:empty", ["fuzz_environments:empty"]),
         ("fuzz_environments:without_action", ["fuzz_environments:without_action", "action"]),
@@ -62,8 +62,8 @@ def test_the_same_seed_draws_the_same_lines():
             ["a dict of a (2,), b ()", "FlattenObservation"],
         ),
         ("gymnasium/fuzz_environments:FuzzImage-v0", ["shape (4, 4, 3)", "--preset drq-v2"]),
-        ("gymnasium/fuzz_environments:FuzzDiscrete-v0", ["a single number", "FlattenObservation"]),
-        ("gymnasium/fuzz_environments:FuzzScalar-v0", ["a single number", "FlattenObservation"]),
+        ("gymnasium/fuzz_environments:FuzzDiscrete-v0", ["a scalar", "FlattenObservation"]),
+        ("gymnasium/fuzz_environments:FuzzScalar-v0", ["a scalar", "FlattenObservation"]),
     ],
 )
 def test_what_the_networks_do_not_take(env, words, tmp_path, monkeypatch):
@@ -75,7 +75,7 @@ def test_what_the_networks_do_not_take(env, words, tmp_path, monkeypatch):
     assert "Traceback" not in result.output
 
 
-BYTES = r"this needs [\d,]+ bytes, of which {} [\d,]+, but the cpu has [\d,]+ in all: lower {}"
+BYTES = r"this needs [\d,.]+ .B, [\d,.]+ .?B of it for {}, but [\d,.]+ .B are available on the cpu: lower {}"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_sizes_beyond_the_machine(options, what, lower, tmp_path, monkeypatch):
     from ddpg_jax.runs.programs import memory
     from ddpg_jax.runs.training import loop
 
-    monkeypatch.setattr(memory, "_of_host", lambda: 10**9)
+    monkeypatch.setattr(memory, "_host_bytes", lambda: 10**9)
     monkeypatch.setattr(loop, "compile_programs", lambda *arguments: pytest.fail("it was compiled"))
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(commands.main, ["train", *options.split()])

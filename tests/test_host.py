@@ -564,7 +564,7 @@ def test_the_command_trains_resumes_evaluates(quick):
     resumed = invoke("train", "--resume", "--run-dir", "run", "--total-timesteps", 170)
     assert resumed.exit_code == 0, (resumed.output, resumed.exception)
     assert "resumed at 82 steps." in resumed.output
-    assert "environments on the host begin anew" in resumed.output
+    assert "Host environments were reset" in resumed.output
     assert [
         json.loads(line)["env_steps"] for line in Path("run/metrics.jsonl").read_text().splitlines()
     ] == [82, 122, 162]
@@ -578,7 +578,7 @@ def test_the_command_trains_resumes_evaluates(quick):
     [
         (
             ("gymnasium/Pendulum-v1", "--seeds", 2),
-            "seeds=2: environments on the host are trained one seed at a time",
+            "seeds=2: host environments train one seed at a time",
         ),
         (("gymnasium/Pendulm-v1",), "did you mean 'gymnasium/Pendulum-v1'"),
         (("gymnasium/CartPole-v1",), "a deterministic policy gradient needs continuous actions"),

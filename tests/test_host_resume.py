@@ -18,13 +18,13 @@ from ddpg_jax.host.loop import Hosted
 from ddpg_jax.host.rows import row_shapes, unpack
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.programs.evaluation import (
-    BEGINNING,
-    DURING,
-    FINAL,
-    LATER,
+    FINAL_STREAM,
+    HOST_RESET_STREAM,
+    LATER_STREAM,
+    TRAINING_STREAM,
     evaluation_keys,
-    evaluator,
     host_seed,
+    make_evaluator,
 )
 
 ENDS = (5, 3, 2)
@@ -148,9 +148,11 @@ def test_training_evaluation_and_what_is_resumed_have_nothing_in_common(monkeypa
         )
         env = envs.make("gymnasium/Pendulum-v1", 4)
         for number in (0, 10_000, 20_000):
-            Hosted(env).begin(host_seed(evaluation_keys(config, BEGINNING, number)))
-        play = evaluator(config, _Still, 5)
-        for stream, number in itertools.product((DURING, FINAL, LATER), (0, 10_000)):
+            Hosted(env).begin(host_seed(evaluation_keys(config, HOST_RESET_STREAM, number)))
+        play = make_evaluator(config, _Still, 5)
+        for stream, number in itertools.product(
+            (TRAINING_STREAM, FINAL_STREAM, LATER_STREAM), (0, 10_000)
+        ):
             play(None, evaluation_keys(config, stream, number))
     given = [word for word in given if word is not None]
     assert len(given) == len(set(given)) == 4 * (3 * 4 + 6 * 5)

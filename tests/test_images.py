@@ -371,12 +371,12 @@ def test_a_drive_keeps_codes_and_shows_what_they_say(run):
     own, run = run
     if own["preset"] != "drive":
         pytest.skip("another preset")
-    state = build.shapes(run.config)
+    state = build.state_shapes(run.config)
     assert {name: x.shape for name, x in state.replay.ring.rows.items()} == {
         "float32": (120, 2 * (3 + 3) + 1 + 2)
     }
     drawn = imread(run.folder / "reconstructions.png")
-    assert drawn.shape[:2] == (4 * 2 * SIZE, 4 * kendall_driving.SHOWN * SIZE)
+    assert drawn.shape[:2] == (4 * 2 * SIZE, 4 * kendall_driving.NUM_SHOWN * SIZE)
     seen, again = drawn[: 4 * SIZE], drawn[4 * SIZE :]
     assert set(np.unique(seen)) >= {0.0, 1.0}, "the dot"
     assert not np.array_equal(seen, again)
@@ -413,7 +413,7 @@ def paper_sized(num_envs):
         (
             "test_images:dots",
             {"preset": "td3"},
-            "an image: choose a preset .* --preset drq-v2 or paper-pixels or drive",
+            "an image: choose a preset of images, --preset drq-v2 or paper-pixels or drive",
         ),
         ("test_images:beside", {}, "shows a dict of image .*, place .*, an image: choose a preset"),
         (
@@ -444,7 +444,7 @@ def paper_sized(num_envs):
         (
             "test_images:dots",
             {"preset": "drive", "normalize_observations": True},
-            "codes are spread about as N.0, 1.; leave it",
+            "normalize_observations: .*N.0, 1.; leave it",
         ),
         (
             "test_images:tiny",
@@ -454,7 +454,7 @@ def paper_sized(num_envs):
         (
             "test_images:wide",
             {"preset": "drive"},
-            "an autoencoder is of one square image, but an observation has .*16, 24, 3",
+            "requires one square image, but the observation has .*16, 24, 3",
         ),
         (
             "lane",
@@ -475,7 +475,7 @@ def paper_sized(num_envs):
         (
             "test_images:dots",
             {"preset": "drq-v2", "replay_capacity": 10**9},
-            "this needs .* bytes, of which the replay",
+            "this needs .* of it for the replay",
         ),
     ],
 )

@@ -31,7 +31,7 @@ from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.console import output, signals
 from ddpg_jax.runs.folder import lock
 from ddpg_jax.runs.folder.metrics import read_metrics
-from ddpg_jax.runs.folder.metrics_log import Log
+from ddpg_jax.runs.folder.metrics_log import MetricsLog
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import build
 from ddpg_jax.runs.results import evaluate, policy, run_pictures
@@ -183,11 +183,11 @@ def raiser(error: BaseException):
 def test_a_folder_is_one_runs_at_a_time(tmp_path, undisturbed):
     shutil.copytree(undisturbed, tmp_path / "run")
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
-    with lock.claimed(tmp_path / "run"):
+    with lock.locked_folder(tmp_path / "run"):
         for resume in (False, True):
             with pytest.raises(
                 RunError,
-                match=rf"is in use by another run \(process {os.getpid()}\): wait for its end, or",
+                match=rf"is in use by another run \(process {os.getpid()}\): wait until it ends, or",
             ):
                 go(tmp_path / "run", resume=resume)
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
@@ -196,8 +196,8 @@ def test_a_folder_is_one_runs_at_a_time(tmp_path, undisturbed):
 
 
 def test_a_kill_lets_go_of_the_folder(tmp_path):
-    code = "import sys, time; from pathlib import Path; from ddpg_jax.runs.folder.lock import claimed\n"
-    code += "with claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    code = "import sys, time; from pathlib import Path; from ddpg_jax.runs.folder.lock import locked_folder\n"
+    code += "with locked_folder(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", code, tmp_path / "run"], stdout=subprocess.PIPE, text=True
     ) as holder:
@@ -205,17 +205,17 @@ def test_a_kill_lets_go_of_the_folder(tmp_path):
         assert holder.stdout.readline() == "held\n"
         with (
             pytest.raises(RunError, match=rf"in use by another run \(process {holder.pid}\)"),
-            lock.claimed(tmp_path / "run"),
+            lock.locked_folder(tmp_path / "run"),
         ):
             pass
         holder.kill()
         holder.wait()
-    with lock.claimed(tmp_path / "run"):
+    with lock.locked_folder(tmp_path / "run"):
         pass
 
 
 def test_runs_of_one_second_have_folders_of_their_own(tmp_path):
-    found = [lock.make_new(tmp_path / "runs" / "pendulum")[0].name for _ in range(3)]
+    found = [lock.make_new_folder(tmp_path / "runs" / "pendulum")[0].name for _ in range(3)]
     assert found == ["pendulum", "pendulum-2", "pendulum-3"]
 
 
@@ -267,11 +267,11 @@ def test_killed_before_the_first_checkpoint(tmp_path, monkeypatch, undisturbed):
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == tiny().flat() | on_one
     with pytest.raises(
         RunError,
-        match="already holds a run: choose another --run-dir, or go on with it by --resume",
+        match="already holds a run: choose another --run-dir, or resume it with --resume",
     ):
         go(tmp_path / "run")
     said = go(tmp_path / "run", resume=True)
-    assert f"{tmp_path / 'run'} has no checkpoint yet: its run begins anew." in said
+    assert f"{tmp_path / 'run'} has no checkpoint yet: the run starts from the beginning." in said
     assert_same(tmp_path / "run", undisturbed)
 
 
@@ -345,9 +345,9 @@ def test_a_picture_that_cannot_be_drawn(tmp_path, monkeypatch, undisturbed):
 
 def test_a_signal_that_was_lost_is_told_to_a_run_that_has_begun(monkeypatch):
     """What was raised went into a callback, and the run began before the watcher had looked."""
-    monkeypatch.setattr(signals, "GRACE", 0.05)
+    monkeypatch.setattr(signals, "GRACE_SECONDS", 0.05)
     read, write = socket.socketpair()
-    with signals.stopping() as stop, write:
+    with signals.collect_signals() as stop, write:
         watcher = threading.Thread(target=signals._watch, args=(read,), daemon=True)
         watcher.start()
         write.send(bytes([signal.SIGTERM]))
@@ -389,7 +389,7 @@ def test_a_signal_to_the_command_is_a_line_and_an_exit_code(
     assert (result.exit_code, result.stderr) == (128 + number, "")
     assert (
         result.stdout.splitlines()[-1]
-        == f"stopped by {number.name} {told}; go on with --resume --run-dir {folder}"
+        == f"stopped by {number.name} {told}; continue with --resume --run-dir {folder}"
     )
     assert result.stdout.count("stopped by") == 1
     monkeypatch.undo()
@@ -423,7 +423,7 @@ def test_a_signal_between_two_steps_on_the_host(tmp_path, monkeypatch):
         ):
             go(tmp_path / "run", config, resume=True)
     assert stored(tmp_path / "run", config)[0] == WARM_UP + 2 + STEPS
-    assert "environments on the host begin anew; all else goes on where it was." in go(
+    assert "Host environments were reset; all other state was restored." in go(
         tmp_path / "run", config, resume=True
     )
     assert [row["env_steps"] for row in read_metrics(tmp_path / "run")] == [
@@ -448,7 +448,7 @@ def test_what_may_change_is_no_other_configuration(tmp_path, undisturbed):
     data = json.loads((tmp_path / "run" / "config.json").read_text())
     free = {"keep": 5, "evaluate_every": 3, "total_timesteps": 1_000, "source": "elsewhere"}
     (tmp_path / "run" / "config.json").write_text(json.dumps(data | free))
-    assert policy.restored(tmp_path / "run")[2] == WARM_UP + 2 + CHUNKS * STEPS
+    assert policy.restore_policy(tmp_path / "run")[2] == WARM_UP + 2 + CHUNKS * STEPS
 
 
 # Cut anywhere
@@ -497,9 +497,7 @@ def test_a_damaged_line_is_passed_over_on_resuming(tmp_path, undisturbed, damage
     text = (folder / "metrics.jsonl").read_bytes().split(b"\n")
     (folder / "metrics.jsonl").write_bytes(b"\n".join([text[0], damage, *text[2:]]))
     said = go(folder, resume=True)
-    assert (
-        f"{folder / 'metrics.jsonl'}: 1 of {CHUNKS} lines are damaged and are passed over." in said
-    )
+    assert f"{folder / 'metrics.jsonl'}: 1 of {CHUNKS} lines are damaged and are ignored." in said
     assert lines(folder) == lines(undisturbed)[:1] + lines(undisturbed)[2:]
     assert stored(folder)[0] == WARM_UP + 2 + CHUNKS * STEPS
 
@@ -542,13 +540,13 @@ def test_tensorboard_lacks_no_line_after_a_kill(tmp_path):
         {"env_steps": steps, "episode_return": [float(steps), None], "evaluation_return": None}
         for steps in (10, 20, 30)
     ]
-    with contextlib.closing(Log(tmp_path)) as first:
+    with contextlib.closing(MetricsLog(tmp_path)) as first:
         first.add(rows[0])
         first.add(rows[2])
     (path,) = tmp_path.glob("*tfevents*")
     path.rename(tmp_path / "events.out.tfevents.1.killed")
-    with contextlib.closing(Log(tmp_path)) as second:
-        second.anew(rows[:2])
+    with contextlib.closing(MetricsLog(tmp_path)) as second:
+        second.replace_all(rows[:2])
         second.add(rows[2])
     assert len(list(tmp_path.glob("*tfevents*"))) == 2
     assert shown_by_tensorboard(tmp_path) == {

@@ -42,12 +42,12 @@ def test_parts_are_what_the_compiled_programs_take():
     """What lies there throughout is the chunk's argument, which is donated; temporaries are of the
     program that needs most."""
     config, made, programs = built()
-    found = compiled_memory.parts(config, made, programs)
+    found = compiled_memory.measured_parts(config, made, programs)
     needed = named(found)
     assert needed["the replay (replay_capacity=200, seeds=3)"] == 3 * (
         200 * ROW + 8
     )  # position and size
-    network = memory.size((made.state.agent.actor.params, made.state.agent.critic.params))
+    network = memory.tree_bytes((made.state.agent.actor.params, made.state.agent.critic.params))
     assert needed["networks and their targets"] == 2 * network + 3 * 4  # and the count of updates
     assert needed["optimisers"] >= 2 * network
     argument = programs.chunk.memory_analysis().argument_size_in_bytes
@@ -60,13 +60,15 @@ def test_parts_are_what_the_compiled_programs_take():
         each.temp_size_in_bytes + each.generated_code_size_in_bytes for each in analyses
     )
     assert temporary in needed.values()
-    assert needed["a checkpoint being written"] == memory.COPIES * memory.size(made.state)
+    assert needed["a checkpoint being written"] == memory.COPIES * memory.tree_bytes(made.state)
     assert all(part.lower for part in found)
 
 
 def test_before_compiling_the_same_parts_are_known_and_less_of_the_rest():
     config, made, programs = built()
-    known, least = (named(compiled_memory.parts(config, made, each)) for each in (programs, None))
+    known, least = (
+        named(compiled_memory.measured_parts(config, made, each)) for each in (programs, None)
+    )
     shared = set(known) & set(least)
     assert {what: known[what] for what in shared} == {what: least[what] for what in shared}
     assert len(shared) == 6
@@ -80,17 +82,20 @@ def test_what_is_too_much_is_refused_before_it_is_allocated(tmp_path, monkeypatc
     config = make_config("pendulum", **SIZES, replay_capacity=2_000, evaluation_episodes=1)
     made = build.build(config)
     programs = build.compile_programs(made, config)
-    total, begun = sum(part.needed for part in compiled_memory.parts(config, made, programs)), []
+    total, begun = (
+        sum(part.needed for part in compiled_memory.measured_parts(config, made, programs)),
+        [],
+    )
     watch = lambda given: given._replace(start=lambda *a: begun.append(a) or programs.start(*a))
     monkeypatch.setattr(loop, "compile_programs", lambda *a: programs)
-    monkeypatch.setattr(memory, "_of_host", lambda: (total - short) / memory.USABLE)
+    monkeypatch.setattr(memory, "_host_bytes", lambda: (total - short) / memory.USABLE)
     run = functools.partial(loop.run, config, tmp_path / "run", watch=watch)
     if not short:
         assert run().summary["env_steps"] == 80
         return
     with pytest.raises(
         RunError,
-        match=rf"this needs {total:,} bytes, of which .* but the cpu has .* in all: lower --",
+        match=rf"this needs {memory.format_bytes(total)}, .* available on the cpu: lower --",
     ):
         run()
     assert begun == []
@@ -103,10 +108,10 @@ def test_an_accelerator_has_a_memory_of_its_own(monkeypatch):
         platform="gpu", memory_stats=lambda: {"bytes_limit": 1_000, "bytes_in_use": 100}
     )
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
-    monkeypatch.setattr(memory, "_of_host", lambda: 500)
+    monkeypatch.setattr(memory, "_host_bytes", lambda: 500)
     on_device, on_host = (
-        memory.Part("the replay", 800, "--seeds"),
-        memory.Part("a copy", 440, "--keep", on_host=True),
+        memory.MemoryPart("the replay", 800, "--seeds"),
+        memory.MemoryPart("a copy", 440, "--keep", on_host=True),
     )
     memory.require_memory([on_device, on_host])
     assert memory.budgets([on_device, on_host]) == [
@@ -114,11 +119,12 @@ def test_an_accelerator_has_a_memory_of_its_own(monkeypatch):
         ("host", 500, [on_host]),
     ]
     with pytest.raises(
-        RunError, match="of which the replay 820, but the gpu has 900 in all: lower --seeds"
+        RunError,
+        match="820 B of it for the replay, but 900 B are available on the gpu: lower --seeds",
     ):
         memory.require_memory([on_device._replace(needed=820), on_host])
     with pytest.raises(
-        RunError, match="of which a copy 460, but the host has 500 in all: lower --keep"
+        RunError, match="460 B of it for a copy, but 500 B are available on the host: lower --keep"
     ):
         memory.require_memory([on_device, on_host._replace(needed=460)])
 
@@ -126,7 +132,9 @@ def test_an_accelerator_has_a_memory_of_its_own(monkeypatch):
 def test_arrays_over_several_devices_count_by_their_share():
     mesh = jax.sharding.AbstractMesh((4,), ("data",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    assert memory.size(jax.ShapeDtypeStruct((8, 3), np.float32, sharding=sharding)) == 2 * 3 * 4
+    assert (
+        memory.tree_bytes(jax.ShapeDtypeStruct((8, 3), np.float32, sharding=sharding)) == 2 * 3 * 4
+    )
 
 
 def dry(*words):
@@ -150,8 +158,8 @@ def test_a_dry_run_says_it_all_and_leaves_nothing(tmp_path, monkeypatch):
         "optimisers",
         "temporaries",
         "a checkpoint being",
-        "in all",
-        "there is",
+        "total",
+        "available",
     ):
         assert part in said, part
     assert list(tmp_path.iterdir()) == []
@@ -163,19 +171,19 @@ def test_a_dry_run_for_a_gpu_shows_a_thousand_environments(
     """Nothing is compiled or refused here that another machine is to hold."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(dry_run, "compile_programs", lambda *a: pytest.fail("compiled"))
-    monkeypatch.setattr(memory, "_of_host", lambda: 1_000)
+    monkeypatch.setattr(memory, "_host_bytes", lambda: 1_000)
     said = dry("brax/reacher", "--backend", "spring", "--device-kind", "gpu")
     assert (
         "on a gpu, preset fast-td3: 1,024 environments, batch 32,768, 2 updates per vector step"
         in said
     )
     assert "each gpu" in said
-    assert "there is" not in said
+    assert "available" not in said
     assert list(tmp_path.iterdir()) == []
 
 
 def test_bytes_for_a_person():
-    assert [dry_run.said(size) for size in (0, 999, 1_500, 2_684_354_560)] == [
+    assert [dry_run.format_bytes(size) for size in (0, 999, 1_500, 2_684_354_560)] == [
         "0 B",
         "999 B",
         "1.50 kB",

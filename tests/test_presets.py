@@ -264,9 +264,7 @@ def test_norms_reach_the_networks(name, calls):
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_bounds_of_actions_reach_the_actor(name, calls):
     if name == "pendulum-lecture":
-        with pytest.raises(
-            ValueError, match="inverting_gradients=True: the lecture's actions have no bounds"
-        ):
+        with pytest.raises(ValueError, match="inverting_gradients=True: "):
             composed(name, replace(changed(name), inverting_gradients=True))
         return
     for inverting, output in ((False, jnp.tanh), (True, networks.inverting)):
@@ -635,7 +633,7 @@ OURS = {
         "priority_exponent": "the power of 0.6",
         "stddev_half_life": "halves in 120,000 steps",
         "layers": "three convolutions",
-        "latent_size": "codes of 64",
+        "latent_size": "latents of 64",
         "beta": "beta 0.1",
         "image_updates": "100 updates",
         "image_learning_rate": "(Adam 3e-4)",
@@ -797,7 +795,7 @@ def test_streams_of_a_dict_reach_the_networks(name, calls):
     assert "seen" in state.slots["normalizer"].mean.value, "all streams are normalised"
     with pytest.raises(
         ValueError,
-        match="critic_stream='none': the observation has no such stream; choose one of seen, known",
+        match="critic_stream='none': .* choose one of seen, known",
     ):
         PRESETS[name].compose(replace(hyperparameters, critic_stream="none"), env)
 

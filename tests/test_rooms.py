@@ -47,7 +47,9 @@ def test_rooms_are_few_and_small():
     files = collections.defaultdict(list)
     for name, path in RUNS.items():
         files[room(name)].append(path)
-    lines = {name: sum(len(path.read_text().splitlines()) for path in own) for name, own in files.items()}
+    lines = {
+        name: sum(len(path.read_text().splitlines()) for path in own) for name, own in files.items()
+    }
     assert set(files) == set(FLOOR)
     assert len(files) <= ROOMS
     assert {name: len(own) for name, own in files.items() if len(own) > FILES_IN_A_ROOM} == {}

@@ -31,7 +31,7 @@ from ddpg_jax.runs.folder.metrics import read_metrics
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import build, evaluation
 from ddpg_jax.runs.results import evaluate
-from ddpg_jax.runs.training import loop
+from ddpg_jax.runs.training import chunks, loop
 from ddpg_jax.types import is_key
 
 CHUNKS, STEPS, WARM_UP, SEED = 40, 100, 200, 3
@@ -243,7 +243,7 @@ def test_final_returns_are_of_100_fresh_episodes(finished, seeds):
     assert returns.shape == (seeds, 100)
     np.testing.assert_allclose(done.summary["final_returns"], returns.mean(axis=1), rtol=1e-6)
     np.testing.assert_allclose(done.summary["final_return_std"], returns.std(axis=1), rtol=1e-6)
-    keys = evaluation.evaluation_keys(done.config, evaluation.DURING, TOTAL)
+    keys = evaluation.evaluation_keys(done.config, evaluation.TRAINING_STREAM, TOTAL)
     during = np.asarray(compiled.evaluate(agent_state, keys, {})).reshape(seeds, -1)
     np.testing.assert_allclose(during.mean(axis=1), done.told[-1]["evaluation_return"], rtol=1e-6)
     for member in range(seeds):
@@ -260,7 +260,7 @@ def test_the_newest_checkpoints_are_kept(finished):
 
 def test_evaluation_draws_fresh_starts_each_time(finished):
     key = lambda steps: jax.random.key_data(
-        evaluation.evaluation_keys(finished().config, evaluation.DURING, steps)
+        evaluation.evaluation_keys(finished().config, evaluation.TRAINING_STREAM, steps)
     )
     assert not np.array_equal(key(300), key(400))
 
@@ -446,7 +446,7 @@ def test_a_signal_ends_the_chunk_and_saves(finished, tmp_path, number):
     steps = rows[-1]["env_steps"]
     assert WARM_UP + 3 * STEPS <= steps < TOTAL
     assert (
-        f"stopped by {number.name} at {steps} steps and saved; go on with --resume --run-dir {folder}"
+        f"stopped by {number.name} at {steps} steps and saved; continue with --resume --run-dir {folder}"
         in output
     )
     assert checkpoint_steps(folder)[-1] == steps
@@ -580,7 +580,7 @@ def test_python_goes_on_with_a_run_in_silence(tmp_path, capsys):
             {"run_dir": tmp_path / "run", "resume": True, "env": "brax/ant"},
             "env .run: pendulum, given: brax/ant",
         ),
-        ({"resume": True}, "needs --run-dir"),
+        ({"resume": True}, "requires --run-dir"),
         ({"taw": 0.1}, "preset 'default' has no taw"),
     ):
         with pytest.raises(ValueError, match=told):
@@ -635,12 +635,12 @@ def broken(first: dict[str, int], finite: dict[str, bool]) -> reporting.Report:
 def test_the_first_quantity_that_is_not_finite_is_named(first, finite, saved, message):
     report = broken(first, finite)
     with pytest.raises(RunError, match=message):
-        loop._require_finite(small(num_envs=4), report.first_bad_step, report.finite, 999, saved)
+        chunks.require_finite(small(num_envs=4), report.first_bad_step, report.finite, 999, saved)
 
 
 def test_finite_numbers_pass():
     report = broken({}, {"actor": True})
-    loop._require_finite(small(), report.first_bad_step, report.finite, 999, None)
+    chunks.require_finite(small(), report.first_bad_step, report.finite, 999, None)
 
 
 def breaks_at_the_third_step(num_envs):
@@ -670,10 +670,12 @@ def test_a_warm_up_that_is_not_finite_ends_the_run_before_it_learns(tmp_path):
 
 def test_the_environments_of_an_evaluation_are_weighed_for_all_seeds(monkeypatch):
     weighed = []
-    monkeypatch.setattr(build.fits, "require_memory", lambda parts: weighed.append(parts[0].needed))
+    monkeypatch.setattr(
+        build.memory, "require_memory", lambda parts: weighed.append(parts[0].needed)
+    )
     for seeds in (1, 3):
         config = make_config("pendulum", seeds=seeds)
-        evaluation.evaluator(config, None, 4)
+        evaluation.make_evaluator(config, None, 4)
     # Of each pendulum angle, speed, torque, steps and 3 numbers observed, and one number for all,
     # of 4 bytes each.
     assert weighed == [4 * (4 * 7 + 1), 3 * 4 * (4 * 7 + 1)]

@@ -8,7 +8,13 @@ from matplotlib.image import imread
 
 from ddpg_jax.reporting import Episodes, Report
 from ddpg_jax.runs.config.run_config import make_config
-from ddpg_jax.runs.folder.metrics import Clock, curve, mean, metrics_row, read_metrics
+from ddpg_jax.runs.folder.metrics import (
+    Clock,
+    mean_over_members,
+    metrics_row,
+    read_curve,
+    read_metrics,
+)
 from ddpg_jax.runs.results import plots, statistics
 
 
@@ -53,17 +59,17 @@ def test_interval_is_the_percentile_bootstrap():
     values = np.random.default_rng(1).normal(10.0, 2.0, size=16)
     draws = np.random.default_rng(2).choice(values, size=(20_000, 16))
     expected = np.quantile(np.sort(draws, axis=1)[:, 4:12].mean(axis=1), [0.025, 0.975])
-    low, high = statistics.interval(values)
+    low, high = statistics.bootstrap_interval(values)
     # 2,000 resamples against 20,000 others: the quantiles' own error is about 3 % of the width.
     np.testing.assert_allclose([low, high], expected, atol=0.1 * (expected[1] - expected[0]))
     assert low < statistics.interquartile_mean(values) < high
-    assert statistics.interval(values) == (low, high), "the same data, the same interval"
+    assert statistics.bootstrap_interval(values) == (low, high), "the same data, the same interval"
 
 
 def test_interval_narrows_with_less_confidence_and_is_of_each_row():
     values = np.random.default_rng(3).normal([[0.0], [100.0]], 1.0, size=(2, 10))
-    low, high = statistics.interval(values)
-    low_half, high_half = statistics.interval(values, confidence=0.5)
+    low, high = statistics.bootstrap_interval(values)
+    low_half, high_half = statistics.bootstrap_interval(values, confidence=0.5)
     assert low.shape == high.shape == (2,)
     assert (low < low_half).all()
     assert (high_half < high).all()
@@ -71,7 +77,7 @@ def test_interval_narrows_with_less_confidence_and_is_of_each_row():
 
 
 def test_interval_of_one_seed_is_its_own_value():
-    low, high = statistics.interval(np.array([[3.0], [-1.0]]))
+    low, high = statistics.bootstrap_interval(np.array([[3.0], [-1.0]]))
     np.testing.assert_array_equal(low, [3.0, -1.0])
     np.testing.assert_array_equal(high, [3.0, -1.0])
 
@@ -118,7 +124,7 @@ def test_damaged_lines_hide_no_good_ones(tmp_path, bad):
     path.write_bytes(first + b"\n" + bad + b"\n" + second + b"\n")
     assert [row["env_steps"] for row in read_metrics(run, said.append)] == [100, 200]
     count = len(bad.split(b"\n"))
-    assert said == [f"{path}: {count} of {count + 2} lines are damaged and are passed over."]
+    assert said == [f"{path}: {count} of {count + 2} lines are damaged and are ignored."]
     plots.plot([run], tmp_path / "curves.png")
 
 
@@ -132,7 +138,7 @@ def test_repeated_and_unordered_steps_and_other_seeds(tmp_path):
         make_run(tmp_path / "again", {200: [5.0, 6.0]}) / "metrics.jsonl",
     )
     path.write_text(path.read_text() + again.read_text())
-    steps, values = curve(run)
+    steps, values = read_curve(run)
     assert steps.tolist() == [100, 200, 300]
     assert values.tolist() == [[1.0, 1.0], [5.0, 6.0], [3.0, 3.0]]
     plots.plot([run, run], tmp_path / "curves.png")
@@ -153,8 +159,8 @@ def test_a_seed_without_an_episode_hides_no_other():
     assert json.loads(json.dumps(row)) == row
     assert row["episode_return"] == [5.0, None, 3.0]
     assert row["episode_length"] == [20.0, None, 12.0]
-    assert mean(row["episode_return"]) == 4.0
-    assert mean([None, None]) is None
+    assert mean_over_members(row["episode_return"]) == 4.0
+    assert mean_over_members([None, None]) is None
 
 
 def test_no_metrics_are_no_rows(tmp_path):
@@ -163,7 +169,7 @@ def test_no_metrics_are_no_rows(tmp_path):
 
 def test_curve_holds_the_evaluations(tmp_path):
     run = make_run(tmp_path / "run", {100: None, 200: [1.0, 2.0], 300: None, 400: [3.0, 4.0]})
-    steps, values = curve(run)
+    steps, values = read_curve(run)
     np.testing.assert_array_equal(steps, [200, 400])
     np.testing.assert_array_equal(values, [[1.0, 2.0], [3.0, 4.0]])
 
@@ -216,6 +222,6 @@ def test_plot_pools_runs_that_differ_only_in_seeds(tmp_path, monkeypatch):
 @pytest.mark.parametrize("evaluations", [{}, {100: None}])
 def test_plot_of_no_evaluation(tmp_path, evaluations):
     run = make_run(tmp_path / "run", evaluations)
-    with pytest.raises(ValueError, match="none of these runs holds an evaluation yet"):
+    with pytest.raises(ValueError, match="none of these runs has an evaluation yet"):
         plots.plot([run], tmp_path / "curves.png")
     assert not (tmp_path / "curves.png").exists()

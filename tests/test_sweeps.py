@@ -226,13 +226,13 @@ def test_the_floats_of_every_preset_may_be_traced(preset):
         ("log:1e-4:1e-2:3", float, [1e-4, 1e-3, 1e-2]),
         ("uniform:0:1:3", float, [0.0, 0.5, 1.0]),
         ("uniform:1:3:9", int, [1, 2, 3]),
-        ("log:1e-4:1e-2", float, search_space.Range(1e-4, 1e-2, True, False)),
-        ("uniform:1:4", int, search_space.Range(1, 4, False, True)),
+        ("log:1e-4:1e-2", float, search_space.SearchRange(1e-4, 1e-2, True, False)),
+        ("uniform:1:4", int, search_space.SearchRange(1, 4, False, True)),
     ],
 )
 def test_what_a_number_goes_through(given, kind, found):
-    made = search_space.parsed("tau", given, kind)
-    if isinstance(found, search_space.Range):
+    made = search_space.parse_values("tau", given, kind)
+    if isinstance(found, search_space.SearchRange):
         assert made == found
     elif kind is float:
         np.testing.assert_allclose(made, found, rtol=1e-12)
@@ -243,25 +243,25 @@ def test_what_a_number_goes_through(given, kind, found):
 @pytest.mark.parametrize(
     ("values", "options", "message"),
     [
-        ({}, {}, "give --set NAME=VALUES"),
-        ({"tua": "0.1"}, {}, "unknown number 'tua': did you mean 'tau'"),
+        ({}, {}, "requires --set NAME=VALUES"),
+        ({"tua": "0.1"}, {}, "unknown hyper-parameter 'tua': did you mean 'tau'"),
         ({"tau": "0.1,much"}, {}, "tau='much': must be a finite number"),
         ({"tau": "0.1,1.5"}, {}, "tau=1.5: must be between 0 and 1"),
         ({"actor_learning_rate": "0.1,-1"}, {}, "actor_learning_rate=-1.0: must be at least 0"),
-        ({"tau": "0.1,0.1"}, {}, "a value is there twice"),
+        ({"tau": "0.1,0.1"}, {}, "tau=.*repeated"),
         ({"tau": []}, {}, "tau has no values"),
         ({"tau": "norm:0:1"}, {}, "tau='norm:0:1': give values .* log:LOW:HIGH"),
         ({"tau": "log:0:1"}, {"draws": 2}, "the first end, above 0, must be less than the second"),
         ({"tau": "uniform:1:0.5"}, {"draws": 2}, "the first end must be less than the second"),
-        ({"tau": "log:1e-3:1e-1"}, {}, "tau is drawn from a range: say how often by --draws"),
+        ({"tau": "log:1e-3:1e-1"}, {}, "tau is drawn from a range: give --draws"),
         ({"tau": "log:1e-3:1e-1:1"}, {}, "tau's count=1: must be between 2"),
-        ({"tau": "0.1,0.2"}, {"draws": 3}, "draws=3: there is nothing to draw"),
+        ({"tau": "0.1,0.2"}, {"draws": 3}, "draws=3 requires a range"),
         ({"hidden": "8x8,0x8"}, {}, r"hidden=\(0, 8\): give the width"),
-        ({"tau": "0.1,0.2"}, {"evolve": {}}, "members evolve within ranges of floats, and tau"),
+        ({"tau": "0.1,0.2"}, {"evolve": {}}, "members evolve within ranges of floats, not tau"),
         (
             {"batch_size": "uniform:1:9"},
             {"draws": 2, "evolve": {}},
-            "within ranges of floats, and batch_size",
+            "within ranges of floats, not batch_size",
         ),
         (
             {"tau": "log:1e-3:1e-1"},
@@ -281,12 +281,12 @@ def test_what_a_number_goes_through(given, kind, found):
         (
             {"tau": "log:1e-3:1e-1"},
             {"draws": 4, "evolve": {}, "memory": 1},
-            "4 members evolve together, but 1 fit into memory",
+            "4 members evolve together, but only 1 fit in memory",
         ),
         (
             {"tau": "log:1e-3:1e-1:400", "gamma": "uniform:0:1:400"},
             {},
-            "160,000 settings: at most 100,000",
+            "160,000 settings: a sweep has at most 100,000",
         ),
     ],
 )
@@ -356,7 +356,7 @@ def swept(tmp_path_factory):
             counts[about["fun_name"]] += 1
 
     one = make_config("pendulum", **SHORT)
-    needed = sum(part.needed for part in plan.fits.parts_of(one, build.build(one).state))
+    needed = sum(part.needed for part in plan.runs_memory.all_parts(one, build.build(one).state))
     jax.monitoring.register_event_duration_secs_listener(count)
     try:
         values = {"tau": [0.005, 0.05], "critic_learning_rate": [1e-3, 3e38]}
@@ -437,12 +437,12 @@ def test_a_member_of_a_sweep_is_found(swept, tmp_path):
 
 def test_a_table_and_pictures_of_a_sweep(swept, capsys):
     made, _ = swept
-    table.show(made.members)
+    table.print_table(made.members)
     lines = capsys.readouterr().out.splitlines()
     assert "8 members, 4 settings" in lines[0]
     first = next(line for line in lines if f"{np.mean(made.settings[0]['returns']):,.1f}" in line)
     assert lines.index(first) < next(
-        place for place, line in enumerate(lines) if "broke down" in line
+        place for place, line in enumerate(lines) if "diverged" in line
     )
     for name in ("sweep.png", "curves.png"):
         assert imread(made.folder / name).std() > 0.02
@@ -483,7 +483,9 @@ def test_a_sweep_goes_on_where_it_was_ended(swept, tmp_path, compiled):
     again = ddpg_jax.runs.sweep(resume=True, run_dir=folder, progress=False)
     assert again.members == made.members
     assert told[0].read_bytes() == told[1].read_bytes()
-    with pytest.raises(ValueError, match="leave out what chooses them"):
+    with pytest.raises(
+        ValueError, match="--set, --draws, --seeds, --memory and --pbt cannot change"
+    ):
         ddpg_jax.runs.sweep(None, {"tau": [0.1]}, resume=True, run_dir=folder)
     with pytest.raises(
         ValueError, match=r"another configuration: batch_size \(sweep: 8, given: 9\)"
@@ -491,7 +493,7 @@ def test_a_sweep_goes_on_where_it_was_ended(swept, tmp_path, compiled):
         ddpg_jax.runs.sweep(resume=True, run_dir=folder, batch_size=9)
     with pytest.raises(ValueError, match="already holds a sweep"):
         ddpg_jax.runs.sweep("pendulum", {"tau": [0.1]}, run_dir=folder, **SHORT)
-    with pytest.raises(FileNotFoundError, match="holds no sweep"):
+    with pytest.raises(FileNotFoundError, match="does not hold a sweep"):
         ddpg_jax.runs.sweep(resume=True, run_dir=tmp_path)
 
 
@@ -568,11 +570,11 @@ def restored(folder):
         (["--set", "tau"], "--set tau: give NAME=VALUES"),
         (
             ["--set", "tau=0.1,0.2", "--pbt-fraction", "0.3"],
-            "--pbt-fraction is of no use without --pbt",
+            "--pbt-fraction requires --pbt",
         ),
-        (["--set", "tau=log:1e-3:1e-1"], "say how often by --draws"),
-        (["--resume"], "--resume needs --run-dir"),
-        ([], "give --set NAME=VALUES"),
+        (["--set", "tau=log:1e-3:1e-1"], "give --draws"),
+        (["--resume"], "--resume requires --run-dir"),
+        ([], "requires --set NAME=VALUES"),
     ],
 )
 def test_the_command_refuses_in_a_sentence(words, message):
@@ -581,9 +583,9 @@ def test_the_command_refuses_in_a_sentence(words, message):
 
 
 def test_a_damaged_plan_is_said(tmp_path):
-    (tmp_path / sweep_results.NAME).write_text('{"env": "pendulum"}')
+    (tmp_path / sweep_results.PLAN_FILE).write_text('{"env": "pendulum"}')
     with pytest.raises(ValueError, match=r"sweep\.json is damaged"):
-        sweep_results.read(tmp_path)
+        sweep_results.read_plan(tmp_path)
 
 
 def test_a_run_is_not_begun_in_a_sweep(swept):
@@ -591,4 +593,4 @@ def test_a_run_is_not_begun_in_a_sweep(swept):
     for words in (["train", "pendulum"], ["train", "--resume"]):
         done = CliRunner().invoke(commands.main, [*words, "--run-dir", str(made.folder)])
         assert done.exit_code == 2
-        assert "sweep" in done.output or "holds no run" in done.output
+        assert "sweep" in done.output or "does not hold a run" in done.output

@@ -110,7 +110,7 @@ def test_a_signal_that_comes_twice_is_one():
 
 def test_what_was_before_is_after():
     before = {number: signal.getsignal(number) for number in signals.SIGNALS}
-    with signals.ending(), signals.stopping():
+    with signals.interrupt_on_signal(), signals.collect_signals():
         assert all(signal.getsignal(number) is not before[number] for number in before)
     assert {number: signal.getsignal(number) for number in signals.SIGNALS} == before
     assert signal.set_wakeup_fd(-1) == -1

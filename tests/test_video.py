@@ -21,14 +21,14 @@ def bars(count):
 
 
 def test_a_gif_has_the_frames_and_the_speed(tmp_path):
-    with Image.open(video.write(bars(9), tmp_path / "film.gif", 20.0)) as film:
+    with Image.open(video.write_video(bars(9), tmp_path / "film.gif", 20.0)) as film:
         frames = [np.asarray(frame.convert("L"), int) for frame in ImageSequence.Iterator(film)]
         assert film.info["duration"] == 50
     np.testing.assert_allclose(frames, [frame[..., 0] for frame in bars(9)], atol=8)
 
 
 def test_a_gif_of_a_fast_simulation_keeps_its_speed(tmp_path):
-    with Image.open(video.write(bars(9), tmp_path / "film.gif", 100.0)) as film:
+    with Image.open(video.write_video(bars(9), tmp_path / "film.gif", 100.0)) as film:
         assert (film.n_frames, film.info["duration"]) == (5, 20)
 
 
@@ -36,7 +36,7 @@ def test_an_mp4_has_the_frames_and_the_speed(tmp_path):
     pytest.importorskip("imageio_ffmpeg", reason="MP4 needs FFmpeg")
     from imageio import v3 as imageio
 
-    path = video.write(bars(9), tmp_path / "film.mp4", 20.0)
+    path = video.write_video(bars(9), tmp_path / "film.mp4", 20.0)
     with warnings.catch_warnings():  # JAX, of the fork that starts FFmpeg
         warnings.simplefilter("ignore")
         frames, fps = (
@@ -61,7 +61,7 @@ def test_mp4_without_imageio_says_what_to_do(tmp_path, monkeypatch):
         ImportError,
         match=r"MP4 needs FFmpeg .*pip install 'imageio\[ffmpeg\]', or choose --format gif",
     ):
-        video.write(bars(2), tmp_path / "film.mp4", 20.0)
+        video.write_video(bars(2), tmp_path / "film.mp4", 20.0)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """One word, one meaning: names and sentences that the glossary refuses, and terms that are found."""
 
 import ast
-import re
 from pathlib import Path
 
 import pytest
@@ -78,7 +77,9 @@ def defined(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.lineno, node.name
         if isinstance(node, ast.Assign):
-            yield from ((node.lineno, name.id) for name in node.targets if isinstance(name, ast.Name))
+            yield from (
+                (node.lineno, name.id) for name in node.targets if isinstance(name, ast.Name)
+            )
 
 
 def test_parameters_and_fields_have_the_fields_words():

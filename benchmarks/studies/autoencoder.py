@@ -42,13 +42,13 @@ def main(runs: tuple[Path, ...], count: int, out: Path) -> None:
     factors = [one["factor"] for one, _ in found]
     written = {**timing.context(), "images": count, "runs": [one for one, _ in found], "least_factor": min(factors)}
     files.write_json(out, written)
-    run_pictures.save(found[0][1], out.with_suffix(".png"))
+    run_pictures.save_png(found[0][1], out.with_suffix(".png"))
     click.echo(f"{out}: errors {min(factors):.2f} to {max(factors):.2f} times below those of the mean image")
 
 
 def of_run(run: Path, count: int) -> tuple[dict[str, Any], np.ndarray]:
     """Errors of a run's autoencoder, and images above their reconstructions."""
-    config, _, _, state = policy.restored(run)
+    config, _, _, state = policy.restore_policy(run)
     if config.env != "lane" or config.preset.name != "drive":
         raise click.ClickException(f"{run} is a run of {config.env}, preset {config.preset.name}: give one of lane, drive.")
     state = policy.member_state(config, state, 0)

@@ -18,7 +18,7 @@ from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.folder import files
 from ddpg_jax.runs.programs import build, evaluation, setup
-from ddpg_jax.runs.results.statistics import interquartile_mean, interval
+from ddpg_jax.runs.results.statistics import bootstrap_interval, interquartile_mean
 from ddpg_jax.types import Agent, AgentState
 
 
@@ -54,14 +54,14 @@ def train(config: Config, vary: Mapping[str, Sequence[float]] | None = None) -> 
         return values
 
     state = programs.start(keys, hyperparameters)
-    steps, curve = [config.schedule.steps_after(0)], [returns(state.agent, evaluation.DURING, 0)]
+    steps, curve = [config.schedule.steps_after(0)], [returns(state.agent, evaluation.TRAINING_STREAM, 0)]
     for index in range(1, config.num_chunks + 1):
         state, _ = programs.chunk(state, hyperparameters)
         if index == config.num_chunks or (config.evaluate_every and index % config.evaluate_every == 0):
             steps.append(config.schedule.steps_after(index))
-            curve.append(returns(state.agent, evaluation.DURING, index))
+            curve.append(returns(state.agent, evaluation.TRAINING_STREAM, index))
     rounds = -(-evaluation.FINAL_EPISODES // config.evaluation_episodes)
-    final = np.mean([returns(state.agent, evaluation.FINAL, index) for index in range(rounds)], axis=0)
+    final = np.mean([returns(state.agent, evaluation.FINAL_STREAM, index) for index in range(rounds)], axis=0)
     seconds = {"compile": programs.seconds, "train_and_evaluate": time.perf_counter() - begin}
     return Trained(agent, state.agent, np.array(steps), np.stack(curve, axis=1), final, seconds)
 
@@ -97,7 +97,7 @@ def train_by_command(arguments: list[str], folder: Path, environment: dict[str, 
 def spread(values: Any) -> dict[str, Any]:
     """A figure over seeds: moments, quartiles, extremes, the interquartile mean and its interval, and the values."""
     values = np.asarray(values, np.float64)
-    low, high = interval(values)
+    low, high = bootstrap_interval(values)
     quartiles = np.percentile(values, [25, 50, 75])
     return {
         "mean": float(values.mean()),
@@ -115,7 +115,7 @@ def spread(values: Any) -> dict[str, Any]:
 def draw_curves(axis: Any, steps: np.ndarray, values: np.ndarray, label: str, **style: Any) -> None:
     """``values: [T, seeds]``: the interquartile mean with its 95 % interval, and the mean, thin and dotted."""
     (line,) = axis.plot(steps, interquartile_mean(values), label=label, **style)
-    axis.fill_between(steps, *interval(values), color=line.get_color(), alpha=0.2, linewidth=0)
+    axis.fill_between(steps, *bootstrap_interval(values), color=line.get_color(), alpha=0.2, linewidth=0)
     axis.plot(steps, values.mean(axis=-1), color=line.get_color(), lw=0.8, ls=":")
     axis.grid(alpha=0.3)
 

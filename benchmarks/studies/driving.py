@@ -119,7 +119,7 @@ def figures(driven: held_out.Driven) -> dict[str, Any]:
 
 def of_run(run: Path) -> dict[str, Any]:
     """The same of a run's newest checkpoint, and what its training took."""
-    config, agent, steps, state = policy.restored(run)
+    config, agent, steps, state = policy.restore_policy(run)
     seen = {name: config.env_options[name] for name in ("observation", "camera_size") if name in config.env_options}
     summary = json.loads((run / "summary.json").read_text())
     (driven,) = rows_of(lambda observation, key: agent.act(state, observation), shown=lane.shows(**seen))

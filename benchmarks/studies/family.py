@@ -20,9 +20,9 @@ import click
 
 from benchmarks.studies import common
 from ddpg_jax.runs.folder.files import write_json
-from ddpg_jax.runs.folder.metrics import curve
+from ddpg_jax.runs.folder.metrics import read_curve
 from ddpg_jax.runs.results.plots import plot
-from ddpg_jax.runs.results.statistics import interquartile_mean, interval
+from ddpg_jax.runs.results.statistics import bootstrap_interval, interquartile_mean
 
 COMMON = ("versions", "device")
 SUMMED_UP = ("env_steps", "updates", "compile_seconds", "train_seconds", "wall_seconds", "updates_per_second", "config")
@@ -63,8 +63,8 @@ def train(arguments: list[str], folder: Path) -> dict[str, Any]:
     """One `ddpg-jax train`: its final returns, their spread, and the curve of every seed."""
     summary = common.train_by_command(arguments, folder, common.shell())
     returns = summary["final_returns"]
-    low, high = interval(returns)
-    steps, curves = curve(folder)
+    low, high = bootstrap_interval(returns)
+    steps, curves = read_curve(folder)
     return {
         "final_returns": returns,
         "interquartile_mean": float(interquartile_mean(returns)),

@@ -28,7 +28,7 @@ from benchmarks.studies import common
 from ddpg_jax import envs, rollout
 from ddpg_jax.environment import TimeStep
 from ddpg_jax.runs.folder.files import write_json
-from ddpg_jax.runs.folder.metrics import curve
+from ddpg_jax.runs.folder.metrics import read_curve
 from ddpg_jax.runs.results.plots import plot
 from ddpg_jax.runs.tasks import TASKS, Task
 from ddpg_jax.types import Agent, Key, PyTree
@@ -75,7 +75,7 @@ def main(
         place = keep or Path(temporary)
         runs = [*train_all(arguments, first_seed, seeds, cache, place)]
         folders = [place / str(seed) for seed in range(first_seed, first_seed + seeds)]
-        if all(curve(folder)[0].size for folder in folders):
+        if all(read_curve(folder)[0].size for folder in folders):
             plot(folders, out.with_suffix(".png"))
     shared = {name: runs[0][name] for name in COMMON}
     runs = [{name: value for name, value in run.items() if name not in COMMON} for run in runs]
@@ -124,7 +124,7 @@ def train(arguments: list[str], seed: int, folder: Path, environment: dict[str, 
     begin = time.perf_counter()
     summary = common.train_by_command([*arguments, "--seed", str(seed)], folder, environment)
     wall = time.perf_counter() - begin
-    steps, returns = curve(folder)
+    steps, returns = read_curve(folder)
     return {
         "seed": seed,
         "curve": {"env_steps": steps.tolist(), "evaluation_return": returns[:, 0].tolist() if steps.size else []},

@@ -23,9 +23,9 @@ import numpy as np
 from benchmarks.studies import common
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.folder.files import write_json
-from ddpg_jax.runs.folder.metrics import curve, read_metrics
+from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
 from ddpg_jax.runs.sweeps import lineage
-from ddpg_jax.runs.sweeps.search_space import Range
+from ddpg_jax.runs.sweeps.search_space import SearchRange
 from ddpg_jax.runs.training.loop import run
 
 RATES = ("actor_learning_rate", "critic_learning_rate")
@@ -60,7 +60,7 @@ def main(env: str, members: int, repetitions: int, steps: int, low: float, high:
 def trained(kind: str, repetition: int, work: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """One population: final returns, curves and, of one that evolved, its lineage."""
     folder, members = work / f"{kind}-{repetition}", settings["members"]
-    rate = Range(settings["low"], settings["high"], log=True, whole=False)
+    rate = SearchRange(settings["low"], settings["high"], log=True, whole=False)
     random = np.random.default_rng(repetition)
     vary = {name: [rate.at(place) for place in random.uniform(size=members)] for name in RATES}
     seeds = {"seed": [1_000 * repetition + index for index in range(members)]}
@@ -79,7 +79,7 @@ def trained(kind: str, repetition: int, work: Path, settings: dict[str, Any]) ->
     if not (folder / "summary.json").is_file():
         run(config, folder, resume=(folder / "config.json").is_file())
     said = json.loads((folder / "summary.json").read_text())
-    steps, returns = curve(folder)
+    steps, returns = read_curve(folder)
     made = {
         "final": [-np.inf if value is None else value for value in said["final_returns"]],
         "steps": steps.tolist(),
@@ -90,7 +90,7 @@ def trained(kind: str, repetition: int, work: Path, settings: dict[str, Any]) ->
     }
     if evolve:
         write_json(folder / "lineage.json", lineage.lineage(folder, list(RATES)))
-        lineage.draw(folder, lineage.lineage(folder, list(RATES)))
+        lineage.draw_lineage(folder, lineage.lineage(folder, list(RATES)))
         last = read_metrics(folder)[-1]
         made |= {"ended_with": {name: last[name] for name in RATES}, "lineage": lineage.lineage(folder, list(RATES))}
     return made

@@ -97,7 +97,7 @@ def test(config: Config, trained: common.Trained, window: int) -> tuple[np.ndarr
     env = setup.environment(unlimited, config.evaluation_episodes)
     assert isinstance(env, Environment)
     look = visit(trained.agent, env, estimator(config, env), gamma, window, after)
-    keys = evaluation.evaluation_keys(config, evaluation.LATER, 0).reshape(-1)
+    keys = evaluation.evaluation_keys(config, evaluation.LATER_STREAM, 0).reshape(-1)
     estimated, observed, alive = jax.jit(jax.vmap(look))(trained.state, keys)
     return np.asarray(estimated, np.float64), np.asarray(observed, np.float64), np.asarray(alive)
 

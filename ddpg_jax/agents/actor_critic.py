@@ -9,7 +9,18 @@ import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks
-from ddpg_jax.types import Agent, AgentState, Batch, Key, Metrics, Network, NetworkState, PyTree, Update, is_key
+from ddpg_jax.types import (
+    Agent,
+    AgentState,
+    Batch,
+    Key,
+    Metrics,
+    Network,
+    NetworkState,
+    PyTree,
+    Update,
+    is_key,
+)
 
 
 class CriticLoss(NamedTuple):

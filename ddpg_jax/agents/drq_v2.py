@@ -10,7 +10,14 @@ import optax
 from flax import linen as nn
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, hard_update, make_agent, soft_update, variables
+from ddpg_jax.agents.actor_critic import (
+    ActorLoss,
+    CriticLoss,
+    hard_update,
+    make_agent,
+    soft_update,
+    variables,
+)
 from ddpg_jax.agents.optimization import Rate, optimizers
 from ddpg_jax.networks import WithEncoder
 from ddpg_jax.types import Agent, Batch, Key, Network, PyTree

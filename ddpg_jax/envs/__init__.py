@@ -17,7 +17,13 @@ from ddpg_jax.envs import brax, gymnasium, lane, own, pendulum, playground
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.check import check
 from ddpg_jax.envs.pixels import OPTIONS, pixels, seen_options
-from ddpg_jax.envs.wrappers import action_repeat, frame_stack, map_observation, scale_reward, time_aware
+from ddpg_jax.envs.wrappers import (
+    action_repeat,
+    frame_stack,
+    map_observation,
+    scale_reward,
+    time_aware,
+)
 
 __all__ = [
     "Renderer",

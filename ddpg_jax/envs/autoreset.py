@@ -8,7 +8,14 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.environment import BatchRecipe, Environment, Renderer, SingleEnvironment, TimeStep, unit_action
+from ddpg_jax.environment import (
+    BatchRecipe,
+    Environment,
+    Renderer,
+    SingleEnvironment,
+    TimeStep,
+    unit_action,
+)
 from ddpg_jax.types import Key, PyTree, strong
 
 

@@ -1,21 +1,25 @@
 """Training runs in folders: from Python by `train`, from a shell by the command ``ddpg-jax``.
 
-result = ddpg_jax.runs.train("brax/ant", preset="td3", seeds=4) result.summary["final_returns"],
-result.env_steps, result.returns      # curves [T], [T, seeds] action =
-result.policy(member=2)(observation) found = ddpg_jax.runs.sweep("pendulum", {"tau": [0.005, 0.05],
-"gamma": "uniform:0.9:0.99"}, draws=8) found.best["hyperparameters"], found.policy()(observation)
+For example::
+
+    result = ddpg_jax.runs.train("brax/ant", preset="td3", seeds=4)
+    result.summary["final_returns"], result.env_steps, result.returns    # curves [T], [T, seeds]
+    action = result.policy(member=2)(observation)
+    values = {"tau": [0.005, 0.05], "gamma": "uniform:0.9:0.99"}
+    swept = ddpg_jax.runs.sweep("pendulum", values, draws=8)
+    swept.best["hyperparameters"], swept.policy()(observation)
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import numpy as np
 
     from ddpg_jax.runs.config.run_config import Config
@@ -26,12 +30,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a run made; all of it is in ``folder`` too."""
+    """The results of a run; all of them are in ``folder`` too."""
 
     folder: Path
     config: Config
     summary: dict[str, Any]
-    """As ``summary.json``: ``final_returns`` of each member, rates, versions, ..."""
+    """The content of ``summary.json``: ``final_returns`` of each member, rates, versions, ..."""
     metrics: list[dict[str, Any]]
     """The lines of ``metrics.jsonl``, one for each chunk."""
     env_steps: np.ndarray
@@ -43,20 +47,16 @@ class Result:
     """Trained; of several seeds every leaf has a leading axis."""
 
     def policy(self, member: int = 0) -> Callable[[Any], Any]:
-        """``action(observation)`` for ``[B, ...]`` of one member, in the environment's own units,
-        compiled.
+        """Return the compiled policy of one member: ``action(observation)`` for ``[B, ...]``.
+
+        Actions are in the environment's own units.
 
         Raises:
             ValueError: there is no such member.
         """
-        import jax
+        from ddpg_jax.runs.results.policy import policy_function
 
-        from ddpg_jax.runs.programs import setup
-        from ddpg_jax.runs.results import policy as runs_policy
-
-        state = runs_policy.member_state(self.config, self.agent_state, member)
-        env = setup.environment(self.config, 1)
-        return jax.jit(lambda observation: env.native_action(self.agent.act(state, observation)))
+        return policy_function(self.config, self.agent, self.agent_state, member)
 
 
 def train(
@@ -68,27 +68,25 @@ def train(
     profile: bool = False,
     **options: Any,
 ) -> Result:
-    """Train an agent, write everything into a run folder, and return what came of it; ``ddpg-jax
-    train`` is this.
+    """Train an agent in a run folder and return its results; ``ddpg-jax train`` calls this.
 
     Args:
         env: a name that `ddpg_jax.envs.make` knows; None is "pendulum", or with ``resume`` the
-        run's. run_dir: the run's folder; None is a new one under ``runs/``. resume: go on with the
-        run in ``run_dir``, from its newest checkpoint or, where it has none yet, from the start;
-        options
-            left out are the run's.
-        progress: show a line for each chunk, or a live one on a terminal. profile: trace a few
-        chunks into ``profile/`` of the run's folder, and when it has ended time their parts, say
-        what
-            share of a chunk each takes and write it there (`ddpg_jax.runs.profile`); what is
-            trained is the same.
+            run's.
+        run_dir: the run's folder; None is a new one under ``runs/``.
+        resume: continue the run in ``run_dir`` from its newest checkpoint, or from the start where
+            it has none; options left out are the run's.
+        progress: show a line for each chunk, or a live one on a terminal.
+        profile: write a trace of a few chunks into ``profile/`` of the run's folder, time their
+            parts after the run and print each part's share (`ddpg_jax.runs.profile`); training is
+            the same.
         **options: ``preset``, ``seed``, ``seeds``, hyper-parameters of the preset such as ``tau``,
             and the other arguments of `ddpg_jax.runs.config.run_config.make_config`.
 
     Raises:
-        ValueError: a name is unknown or a number out of its range, the folder holds a run already
-            or none to resume, a number became NaN or infinite.
-        ImportError: what the environment needs is not installed.
+        ValueError: an unknown name, a value out of its range, a folder that holds a run already or
+            none to resume, or a value of the training that became NaN or infinite.
+        ImportError: a package that the environment needs is not installed.
         ddpg_jax.runs.console.signals.Interrupted: SIGINT or SIGTERM; the state is saved.
     """
     config = _configured(env, run_dir, resume, options)
@@ -104,8 +102,10 @@ def train(
         if run_dir is not None:
             folder = Path(run_dir)
         else:
-            folder, made = lock.make_new(_name(config))
-            stack.callback(lock.remove_empty, made)  # of a run that is refused
+            folder, made = lock.make_new_folder(
+                lock.default_folder(config.env, f"{config.preset.name}_seed{config.seed}")
+            )
+            stack.callback(lock.remove_empty, made)  # if the run is refused
         shown: Any = {"say": lambda text: None}
         if progress:
             display = stack.enter_context(Display(config, folder))
@@ -132,27 +132,28 @@ def sweep(
     progress: bool = True,
     **options: Any,
 ) -> Sweep:
-    """Train members with hyper-parameters of their own, as many as can be in one program;
-    ``ddpg-jax sweep`` is this.
+    """Train members with different hyper-parameters; ``ddpg-jax sweep`` calls this.
+
+    Members whose programs are the same train together, as many as fit into memory.
 
     Args:
-        env: as of `train`. values: what each number of the preset goes through: a list, or text:
-        ``1e-4,1e-3`` is a list, ``log:1e-5:1e-1`` and
-            ``uniform:0.9:0.99`` are drawn from ``draws`` times, with ``:COUNT`` behind they are so
-            many evenly spaced values. Lists are combined with each other, and each combination with
-            every draw. Floats are traced: they share a program. Others, such as ``batch_size`` or
-            ``n_step``, make one program for each combination of theirs.
-        run_dir: the sweep's folder; None is a new one under ``runs/``. Its runs are folders in it,
-        as of `train`. resume: go on with the sweep in ``run_dir``; ``values`` are the sweep's.
+        env: as in `train`.
+        values: the values of each hyper-parameter: a list, or text. ``1e-4,1e-3`` is a list;
+            ``log:1e-5:1e-1`` and ``uniform:0.9:0.99`` are sampled ``draws`` times, or with
+            ``:COUNT`` evenly spaced. All lists are combined, and each combination with every draw.
+            Changing a float does not recompile; each combination of other values, such as
+            ``batch_size`` or ``n_step``, compiles its own program.
+        run_dir: the sweep's folder, with a run folder for each of its runs; None is a new one under
+            ``runs/``.
+        resume: continue the sweep in ``run_dir`` with its own ``values``.
         progress: show lines for each chunk, and a table at the end.
-        **options: ``draws``; ``seeds`` of each setting; ``memory``: bytes that members trained
-            together may take (0.8 of what there is; of a population that does not fit, parts train
-            one after the other); ``evolve``: a dict, maybe empty, and members evolve
-            (`ddpg_jax.population.evolution`), within the ranges that they are drawn from; and as of
-            `train`.
+        **options: ``draws``; ``seeds`` of each setting; ``memory``, bytes that members trained
+            together may take (0.8 of the memory by default); ``evolve``, a dict, possibly empty,
+            for population-based training within the sampled ranges
+            (`ddpg_jax.population.evolution`); and the options of `train`.
 
     Raises:
-        ValueError, ImportError, ddpg_jax.runs.console.signals.Interrupted: as of `train`.
+        ValueError, ImportError, ddpg_jax.runs.console.signals.Interrupted: as in `train`.
     """
     from ddpg_jax.runs.sweeps import run_sweep
 
@@ -168,14 +169,16 @@ def plan(
     resume: bool = False,
     **options: Any,
 ) -> str:
-    """What a run would be and what memory it would take, as text; nothing is written, and none of
-    it allocated.
+    """Describe a run and the memory that it needs as text; writes and allocates nothing.
 
     Args:
-        env, run_dir, resume, **options: as of `train`.
+        env: as in `train`.
+        run_dir: as in `train`.
+        resume: as in `train`.
+        **options: as in `train`.
 
     Raises:
-        ValueError, ImportError: as `train`.
+        ValueError, ImportError: as in `train`.
     """
     config = _configured(env, run_dir, resume, options)
     from ddpg_jax.runs import dry_run
@@ -192,14 +195,14 @@ def _configured(
     if not resume:
         return make_config(env or "pendulum", **options)
     if run_dir is None:
-        raise ValueError("--resume needs --run-dir: the folder of the run to go on with.")
+        raise ValueError("--resume requires --run-dir, the folder of the run to resume.")
     return resumed_config(Path(run_dir), options if env is None else {"env": env, **options})
 
 
 def _result(config: Config, folder: Path, finished: Finished) -> Result:
-    from ddpg_jax.runs.folder.metrics import curve, read_metrics
+    from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
 
-    steps, returns = curve(folder)
+    steps, returns = read_curve(folder)
     return Result(
         folder=folder,
         config=config,
@@ -209,12 +212,4 @@ def _result(config: Config, folder: Path, finished: Finished) -> Result:
         returns=returns,
         agent=finished.agent,
         agent_state=finished.agent_state,
-    )
-
-
-def _name(config: Config) -> Path:
-    env = config.env.replace("/", "-").replace(":", "-")
-    return (
-        Path("runs")
-        / f"{env}_{config.preset.name}_seed{config.seed}_{time.strftime('%Y%m%d-%H%M%S')}"
     )

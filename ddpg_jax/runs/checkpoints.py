@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 
 from ddpg_jax import checks
 from ddpg_jax.runs import beside, hosts
-from ddpg_jax.runs.folder.files import unwritten
+from ddpg_jax.runs.folder.files import write_error
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.packing import packed, require_same, specification, unpacked
 from ddpg_jax.types import PyTree
@@ -61,7 +61,7 @@ def write_part(folder: Path, step: int, state: PyTree, record: dict[str, Any], k
         beside.write(folder, step, data, about | {"seal": seal}, keep)
     except OSError as error:
         raise RunError(
-            f"the checkpoint {unwritten(folder / str(step), error, data.nbytes)}"
+            f"the checkpoint {write_error(folder / str(step), error, data.nbytes)}"
         ) from error
     return seal
 
@@ -142,7 +142,7 @@ class Checkpoints:
         except Exception as error:  # whatever the storage raises, a full disk among it
             for half in self._folder.glob(f"{step}.*-tmp*"):
                 shutil.rmtree(half, ignore_errors=True)
-            told = unwritten(self._folder / str(step), error, data.nbytes)
+            told = write_error(self._folder / str(step), error, data.nbytes)
             raise RunError(f"the checkpoint {told} Those before it are intact.") from error
 
     def are_none(self) -> bool:

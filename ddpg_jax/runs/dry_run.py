@@ -1,41 +1,44 @@
-"""`ddpg-jax train --dry-run`: what a run would be and what memory it would take, before any is
-allocated."""
+"""`ddpg-jax train --dry-run`: describes a run and its memory before anything is allocated."""
 
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import jax
 from rich.console import Console
 from rich.table import Table
 
-from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.options.run_options import ANY_DEVICE
 from ddpg_jax.runs.programs import memory as runs_memory
 from ddpg_jax.runs.programs.build import Built, build, compile_programs
-from ddpg_jax.runs.programs.compiled_memory import parts
-from ddpg_jax.runs.programs.memory import Part
-from ddpg_jax.runs.programs.setup import on_devices
+from ddpg_jax.runs.programs.compiled_memory import measured_parts
+from ddpg_jax.runs.programs.memory import format_bytes
+from ddpg_jax.runs.programs.setup import with_chosen_mesh
+
+if TYPE_CHECKING:
+    from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.runs.programs.memory import MemoryPart
 
 
 def plan(config: Config) -> str:
-    """What ``ddpg-jax train --dry-run`` prints: the run in a sentence, and a table of its parts.
+    """Return the text that ``ddpg-jax train --dry-run`` prints: a sentence and a table of memory.
 
     Raises:
-        ValueError: as `ddpg_jax.runs.programs.build.build`, or it is too much for this machine.
+        ValueError: as in `ddpg_jax.runs.programs.build.build`, or the run does not fit in memory.
     """
     here = config.device_kind in (ANY_DEVICE, jax.default_backend())
     places: list[str] = []
-    config = on_devices(config, places.append, False) if here else config
+    config = with_chosen_mesh(config, places.append, False) if here else config
     built = build(config) if here else build_elsewhere(config)
-    found = parts(config, built, compile_programs(built, config) if here else None)
+    found = measured_parts(config, built, compile_programs(built, config) if here else None)
     where = jax.default_backend() if here else config.device_kind
     console = Console(file=io.StringIO(), width=100, highlight=False, emoji=False)
-    console.print("\n".join([summary(config, where), *places]), markup=False, soft_wrap=True)
-    console.print(table(found, where, runs_memory.budgets(found) if here else []))
+    console.print("\n".join([describe_run(config, where), *places]), markup=False, soft_wrap=True)
+    console.print(memory_table(found, where, runs_memory.budgets(found) if here else []))
     if not here:
         console.print(
-            f"Of what the programs need besides, this is the least; a {where} would say more.",
+            f"The memory of the compiled programs is a lower bound; only a {where} can measure it.",
             soft_wrap=True,
         )
     if here:
@@ -45,25 +48,28 @@ def plan(config: Config) -> str:
 
 
 def build_elsewhere(config: Config) -> Built:
-    """The functions and shapes of a run that another machine is to hold: nothing is refused
-    here."""
-    return build(config, weigh=lambda parts: None)
+    """Build the functions and shapes of a run on another machine, without a check of memory."""
+    return build(config, check_memory=lambda parts: None)
 
 
-def summary(config: Config, where: str) -> str:
-    """The sizes of a run."""
+def describe_run(config: Config, where: str) -> str:
+    """Return the sizes of a run as a sentence."""
     hyperparameters = config.hyperparameters
     lines = [
-        f"{config.env} on a {where}, preset {config.preset.name}: {hyperparameters.num_envs:,} environments, batch "
-        f"{hyperparameters.batch_size:,}, {hyperparameters.updates_per_step} updates per vector step, replay {hyperparameters.replay_capacity:,}, "
-        f"networks in {hyperparameters.dtype}, {config.seeds} seed(s), {hyperparameters.total_timesteps:,} steps.",
+        f"{config.env} on a {where}, preset {config.preset.name}: {hyperparameters.num_envs:,} "
+        f"environments, batch {hyperparameters.batch_size:,}, {hyperparameters.updates_per_step} "
+        f"updates per vector step, replay {hyperparameters.replay_capacity:,}, networks in "
+        f"{hyperparameters.dtype}, {config.seeds} seed(s), {hyperparameters.total_timesteps:,} "
+        "steps.",
         config.note,
     ]
     return "\n".join(filter(None, lines))
 
 
-def table(found: list[Part], where: str, budgets: list[tuple[str, int, list[Part]]]) -> Table:
-    """The parts with their bytes on each device and on the host, which are one on a CPU."""
+def memory_table(
+    found: list[MemoryPart], where: str, budgets: list[tuple[str, int, list[MemoryPart]]]
+) -> Table:
+    """Return a table of the parts with their bytes on a device and on the host; a CPU is both."""
     one = where == "cpu"
     columns = ["part", where if one else f"each {where}", *([] if one else ["host"]), "lowered by"]
     made = Table(*columns, title="memory, before any of it is allocated", title_justify="left")
@@ -74,7 +80,7 @@ def table(found: list[Part], where: str, budgets: list[tuple[str, int, list[Part
         made.add_row(what, on_device, *([] if one else [on_host]), lower)
 
     for part in found:
-        there = said(part.needed)
+        there = format_bytes(part.needed)
         row(
             part.what,
             "" if part.on_host and not one else there,
@@ -86,16 +92,8 @@ def table(found: list[Part], where: str, budgets: list[tuple[str, int, list[Part
         for there in (False, True)
     )
     made.add_section()
-    row("in all", said(on_device), said(on_host), "")
-    free = {name: said(size) for name, size, _ in budgets}
+    row("total", format_bytes(on_device), format_bytes(on_host), "")
+    free = {name: format_bytes(size) for name, size, _ in budgets}
     if free:
-        row("there is", free.get(where, ""), free.get("host", ""), "")
+        row("available", free.get(where, ""), free.get("host", ""), "")
     return made
-
-
-def said(size: int) -> str:
-    """Bytes for a person."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:,.2f} {unit}"
-    return f"{size} B"

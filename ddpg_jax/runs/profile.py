@@ -88,8 +88,8 @@ class Profile:
         traced = f"trace of {len(self._seconds[True])} chunks, for TensorBoard or Perfetto: {self._folder}"
         say(f"{traced}; timing the parts of one ...")
         found = {
-            "device": versions.device(),
-            "versions": versions.versions(),
+            "device": versions.describe_device(),
+            "versions": versions.package_versions(),
             "chunks": len(chunks),
             "chunks_were_traced": not self._seconds[False],
             **shares(self._config, statistics.median(chunks)),

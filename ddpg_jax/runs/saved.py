@@ -102,7 +102,7 @@ class Saved:
         there = (
             like
             if before.data == new.data
-            else build.shapes(dataclasses.replace(config, mesh=str(before)))
+            else build.state_shapes(dataclasses.replace(config, mesh=str(before)))
         )
         blocks = [_block(found, part, there) for part in range(len(found.parts))]
         state = layout.joined(blocks, _as_data(there))

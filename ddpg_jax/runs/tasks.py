@@ -1,15 +1,16 @@
-"""What is known of single tasks: when they count as solved, what was published, which
-hyper-parameters were found by trying."""
+"""Known tasks: when they count as solved, published returns, and tuned hyper-parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Published(NamedTuple):
-    """A return that somebody published."""
+    """A published return."""
 
     agent: str
     mean: float
@@ -21,7 +22,7 @@ class Published(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One task: an environment, and what belongs to it whatever learns there."""
+    """An environment with what is known of it, independent of the algorithm."""
 
     env: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -51,48 +52,14 @@ CLEANRL = "CleanRL's benchmark, JAX, Gymnasium v4, 3 seeds"
 TD3_PAPER = "Fujimoto et al. 2018, table 1 (Gym v1, maximum of the mean over 10 seeds)"
 
 DM_CONTROL = (
-    *(
-        "AcrobotSwingup",
-        "AcrobotSwingupSparse",
-        "BallInCup",
-        "CartpoleBalance",
-        "CartpoleBalanceSparse",
-        "CartpoleSwingup",
-    ),
-    *(
-        "CartpoleSwingupSparse",
-        "CheetahRun",
-        "FingerSpin",
-        "FingerTurnEasy",
-        "FingerTurnHard",
-        "FishSwim",
-        "HopperHop",
-    ),
-    *(
-        "HopperStand",
-        "HumanoidRun",
-        "HumanoidStand",
-        "HumanoidWalk",
-        "PendulumSwingup",
-        "PointMass",
-        "ReacherEasy",
-    ),
-    *("ReacherHard", "SwimmerSwimmer6", "WalkerRun", "WalkerStand", "WalkerWalk"),
+    "AcrobotSwingup AcrobotSwingupSparse BallInCup CartpoleBalance CartpoleBalanceSparse "
+    "CartpoleSwingup CartpoleSwingupSparse CheetahRun FingerSpin FingerTurnEasy FingerTurnHard "
+    "FishSwim HopperHop HopperStand HumanoidRun HumanoidStand HumanoidWalk PendulumSwingup "
+    "PointMass ReacherEasy ReacherHard SwimmerSwimmer6 WalkerRun WalkerStand WalkerWalk"
 )
 LOCOMOTION = (
-    *(
-        "G1JoystickFlatTerrain",
-        "G1JoystickRoughTerrain",
-        "T1JoystickFlatTerrain",
-        "T1JoystickRoughTerrain",
-    ),
-    *(
-        "Go1JoystickFlatTerrain",
-        "Go1JoystickRoughTerrain",
-        "Go1Getup",
-        "Go1Handstand",
-        "Go1Footstand",
-    ),
+    "G1JoystickFlatTerrain G1JoystickRoughTerrain T1JoystickFlatTerrain T1JoystickRoughTerrain "
+    "Go1JoystickFlatTerrain Go1JoystickRoughTerrain Go1Getup Go1Handstand Go1Footstand"
 )
 
 SMALL_IMAGES: dict[str, Any] = {
@@ -107,7 +74,9 @@ SMALL_IMAGES: dict[str, Any] = {
     "critic_learning_rate": 1e-3,
 }
 """Of tasks that are seen at 32x32."""
-FROM_PIXELS = {  # of 48x48, where the upright pole is seen (at 32x32 it falls between two rays), and actions that last 8 steps
+# Of 48x48 images, which show the upright pole (at 32x32 it falls between two rays), and of actions
+# that last 8 steps.
+FROM_PIXELS = {
     "CartpoleSwingup": {
         **SMALL_IMAGES,
         "total_timesteps": 30_504,
@@ -126,8 +95,7 @@ TASKS: dict[str, Task] = {
         Task(
             env="pendulum",
             solved=-200.0,
-            # At most 0 and at least -16.27 a step, 200 steps: -1,409 by Acme's rule, but no state
-            # is as bad as that throughout.
+            # 0 to -16.27 a step, 200 steps: -1,409 by Acme's rule, which no episode reaches.
             support=(-1_000.0, 0.0),
             published=(
                 Published("DDPG", -152.1, None, 20_000, "SB3 zoo, Pendulum-v1"),
@@ -212,8 +180,7 @@ TASKS: dict[str, Task] = {
                 "stddev": 0.3,
             },
         ),
-        # Supports of Brax: what PPO's best policies earn a step (its notebooks' plots), for ever at
-        # gamma 0.99.
+        # Supports of Brax: rewards of PPO's best policies (plots of its notebooks) at gamma 0.99.
         Task(env="brax/ant", support=(-100.0, 900.0)),
         Task(env="brax/halfcheetah", options={"backend": "spring"}, support=(-100.0, 900.0)),
         Task(env="brax/hopper", support=(-150.0, 150.0)),  # as Acme's; at gamma 0.97 it is enough
@@ -232,10 +199,10 @@ TASKS: dict[str, Task] = {
                 support=(0.0, 100.0),
                 from_pixels=FROM_PIXELS.get(name, {}),
             )
-            for name in DM_CONTROL
+            for name in DM_CONTROL.split()
         ),
         *(
-            Task(env=f"playground/{name}", support=(-10.0, 10.0)) for name in LOCOMOTION
+            Task(env=f"playground/{name}", support=(-10.0, 10.0)) for name in LOCOMOTION.split()
         ),  # FastTD3's
         Task(
             env="gymnasium/HalfCheetah-v5",

@@ -22,7 +22,16 @@ from ddpg_jax.envs.lane import road as roads
 from ddpg_jax.envs.lane.camera import draw, picture, scene
 from ddpg_jax.envs.lane.car import TIME_STEP, set_points
 from ddpg_jax.envs.lane.road import LANE_WIDTH, RMS_CURVATURE
-from ddpg_jax.envs.lane.state import LaneState, begin, driven, features, is_off, speed, torcs, vehicle
+from ddpg_jax.envs.lane.state import (
+    LaneState,
+    begin,
+    driven,
+    features,
+    is_off,
+    speed,
+    torcs,
+    vehicle,
+)
 from ddpg_jax.types import Key
 
 SHARPEST, NARROWEST, WIDEST = 0.05, 2.0, 10.0

@@ -1,5 +1,4 @@
-"""The command ``ddpg-jax``: parses, calls, prints. Heavy imports wait until a command needs
-them."""
+"""The command ``ddpg-jax``: parses, calls, prints; heavy imports wait until they are needed."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ import click
 
 from ddpg_jax import __version__, runs
 from ddpg_jax.runs import hosts
-from ddpg_jax.runs.cli.errors import Program
+from ddpg_jax.runs.cli.errors import CommandGroup
 from ddpg_jax.runs.cli.flags import (
     GroupedCommand,
     declared_hyperparameters,
@@ -23,7 +22,7 @@ from ddpg_jax.runs.cli.flags import (
     with_help,
 )
 from ddpg_jax.runs.cli.jax_setup import require_device, use_compilation_cache
-from ddpg_jax.runs.cli.parameter_types import Whole
+from ddpg_jax.runs.cli.parameter_types import WholeNumber
 from ddpg_jax.runs.console.output import answer
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import (
@@ -37,27 +36,27 @@ from ddpg_jax.runs.options.run_options import (
 from ddpg_jax.runs.options.validation import INT32_MAX
 from ddpg_jax.runs.presets import PRESETS
 
-SEED = MEMBER = Whole(0, INT32_MAX)
-MANY = Whole(1, COUNT)
+SEED = MEMBER = WholeNumber(0, INT32_MAX)
+MANY = WholeNumber(1, COUNT)
 PROCESSES = ("coordinator", "num_processes", "process_id")
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """Deterministic policy gradients in JAX: whole training runs as one compiled program."""
     if "" not in sys.path and (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)  # environments in modules of the user's own
+        sys.path.append(here)  # environments in the user's modules
 
 
 def _begin() -> None:
-    """Before a command that computes."""
+    """Prepare JAX for a command that computes."""
     use_compilation_cache()
     require_device()
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given, those of the environment in ``env_options``."""
+    """Return the given options, those of the environment in ``env_options``."""
     given = {name: value for name, value in options.items() if value not in (None, ())}
     common = [each.name for each in fields(EnvironmentOptions)]
     own = {name: given.pop(name) for name in common if name in given}
@@ -95,7 +94,7 @@ def train(
     """Train an agent on ENV (pendulum) and write everything into a run folder."""
     given = _given(options)
     processes = {name: given.pop(name) for name in PROCESSES if name in given}
-    field.check(LaunchOptions(**processes))
+    field.check_options(LaunchOptions(**processes))
     hosts.join(hosts.Asked(**processes), run_dir)
     _begin()
     if dry_run:
@@ -147,7 +146,7 @@ def evaluate(run: Path, episodes: int, seed: int, member: int | None) -> None:
     if member is None and sweep_results.is_sweep(run):
         answer(json.dumps(evaluate_sweep.evaluate_sweep(run, episodes, seed)))
         return
-    folder, place = sweep_results.located(run, member)
+    folder, place = sweep_results.locate_member(run, member)
     wanted = None if member is None else place
     answer(json.dumps(of_run.evaluate(folder, episodes, seed, wanted)))
 
@@ -184,7 +183,7 @@ def render(
     from ddpg_jax.runs.results import render as of_run
     from ddpg_jax.runs.sweeps import sweep_results
 
-    folder, place = sweep_results.located(run, member)
+    folder, place = sweep_results.locate_member(run, member)
     answer(of_run.render(folder, out or run / "episode", steps, seed, place, form))
 
 
@@ -202,7 +201,7 @@ def export(run: Path, out: Path | None, member: int | None) -> None:
     from ddpg_jax.runs.results import policy
     from ddpg_jax.runs.sweeps import sweep_results
 
-    folder, place = sweep_results.located(run, member)
+    folder, place = sweep_results.locate_member(run, member)
     answer(policy.export(folder, out or run / "policy.stablehlo", place))
 
 
@@ -249,14 +248,14 @@ def envs() -> None:
 )
 @click.option("--steps", type=MANY, help="Vector steps to play. [default: two episodes]")
 def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
-    """Play ENV and print what would break learning silently; exit code 1 if anything would."""
+    """Play ENV and print faults that would silently spoil learning; exit code 1 if it has any."""
     _begin()
     from ddpg_jax import envs
     from ddpg_jax.runs.config.run_config import checked_env_options
     from ddpg_jax.runs.programs import compatibility, memory
 
     given = checked_env_options(_given(options).get("env_options", {}))
-    compatibility.require_few(env, num_envs)
+    compatibility.require_host_copies(env, num_envs)
     made = envs.make(env, num_envs, **given)
     steps = steps or 2 * (made.time_limit or 1_000) + 10
     memory.require_playable(made, steps)

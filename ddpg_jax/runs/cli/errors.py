@@ -1,4 +1,4 @@
-"""What every command shares: an error is one sentence and exit code 2."""
+"""Turns an error of any command into one sentence and exit code 2."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ddpg_jax.runs.console import output, signals
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 TRACEBACK = "DDPG_JAX_TRACEBACK"
-LONGEST = 1_000
-"""Characters of a sentence; of a longer one the middle is left out."""
+MAX_LENGTH = 1_000
+"""Characters of a sentence; a longer one is cut in its middle."""
 
 
 class BadInput(click.ClickException):
@@ -24,12 +26,11 @@ class BadInput(click.ClickException):
     exit_code = 2
 
 
-class Program(click.Group):
-    """Commands that each have ``--traceback``, and end in one sentence and exit code 2 where they
-    cannot do their work."""
+class CommandGroup(click.Group):
+    """Commands with ``--traceback`` whose errors are one sentence and exit code 2."""
 
     def command(self, *args: Any, **kwargs: Any) -> Any:
-        """As click's, with the option that all have."""
+        """Add ``--traceback`` to each command."""
         add = super().command(*args, **kwargs)
         wanted = click.option(
             "--traceback",
@@ -42,13 +43,13 @@ class Program(click.Group):
         return lambda function: add(wanted(function))
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """As click's; what is wrong before a command is named is a sentence too."""
+        """Parse the group's own arguments; an error is one sentence too."""
         with _one_sentence({}):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click's; the last line of defence."""
-        with _one_sentence(ctx.meta), signals.ending():
+        """Run the command; an error is one sentence."""
+        with _one_sentence(ctx.meta), signals.interrupt_on_signal():
             return super().invoke(ctx)
 
 
@@ -57,7 +58,7 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())  # the help itself
+        click.echo(error.format_message())  # the help text
         sys.exit(0)
     except click.ClickException as error:
         raise BadInput(_short(error.format_message())) from error
@@ -65,20 +66,19 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
         output.say(str(stop))
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
-        sys.exit(130)  # 128 and the number of the signal, as shells have it
+        sys.exit(130)  # 128 + SIGINT, as in shells
     except BrokenPipeError:
-        raise  # whoever read our output has read enough: click ends quietly
+        raise  # a closed pipe: click ends quietly
     except (click.exceptions.Exit, click.Abort):
         raise
     except Exception as error:
         if meta.get(TRACEBACK) or os.environ.get(TRACEBACK, "0") not in ("", "0"):
             traceback.print_exception(error)
-        raise BadInput(_short(sentence(error))) from error
+        raise BadInput(_short(error_sentence(error))) from error
 
 
-def sentence(error: Exception) -> str:
-    """What an error says to who called the program; of one that nobody expected, what it is and
-    where to look."""
+def error_sentence(error: Exception) -> str:
+    """Return an error as a sentence; of an unexpected one, its type and how to see more."""
     from ddpg_jax import checks
 
     if isinstance(error, OSError) and error.strerror:
@@ -86,17 +86,22 @@ def sentence(error: Exception) -> str:
         return f"{where}{error.strerror[:1].lower()}{error.strerror[1:]}."
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         what = checks.first_line(error)
-        return f"the memory is exhausted ({what}): lower --num-envs, --batch-size, --replay-capacity, --seeds or --hidden."
+        return (
+            f"out of memory ({what}): lower --num-envs, --batch-size, --replay-capacity, --seeds "
+            "or --hidden."
+        )
     if isinstance(error, ValueError | ImportError | OSError) and str(error).strip():
         return str(error)
     return (
-        f"this is a bug of ddpg_jax or of what it builds on: {type(error).__name__}: {checks.first_line(error)}; run again "
-        "with --traceback for all of it."
+        f"this is a bug in ddpg_jax or one of its dependencies: {type(error).__name__}: "
+        f"{checks.first_line(error)}; run again with --traceback for details."
     )
 
 
 def _short(text: str) -> str:
     text = " ".join(text.split())
     return (
-        text if len(text) <= LONGEST else f"{text[: LONGEST * 2 // 3]} ... {text[-LONGEST // 3 :]}"
+        text
+        if len(text) <= MAX_LENGTH
+        else f"{text[: MAX_LENGTH * 2 // 3]} ... {text[-MAX_LENGTH // 3 :]}"
     )

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_origin
+from typing import TYPE_CHECKING, Any, get_origin
 
 import click
 
-from ddpg_jax.runs.cli.parameter_types import Setting
+from ddpg_jax.runs.cli.parameter_types import OptionType
 from ddpg_jax.runs.options.field import Option, default_of, options_of
 from ddpg_jax.runs.presets import PRESETS, hyperparameter_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 Declared = tuple[str, Any, Option, Any]
 """Name, type, `Option` and default."""
 
 
 def declared_in(record: type, prefix: str = "") -> Iterator[Declared]:
-    """What a record declares."""
+    """Yield the options that a record declares."""
     for name, kind, declared in options_of(record):
         yield f"{prefix}{name}", kind, declared, default_of(record, name)
 
 
 def declared_hyperparameters() -> Iterator[Declared]:
-    """What presets declare; defaults are those of each preset."""
+    """Yield the hyper-parameters that presets declare; each preset has its own defaults."""
     for name, (kind, declared) in hyperparameter_options().items():
         yield (
             name,
@@ -36,9 +38,10 @@ def declared_hyperparameters() -> Iterator[Declared]:
 
 
 class Flag(click.Option):
-    """A command-line option made from what was declared."""
+    """A command-line option made from a declared one."""
 
     def __init__(self, name: str, kind: Any, declared: Option, default: Any) -> None:
+        """Make the flag of an option."""
         self.declared, self.field_default = declared, default
         flag = declared.flag or f"--{name.replace('_', '-')}"
         given: dict[str, Any] = {"type": _click_type(kind), "default": None}
@@ -51,15 +54,15 @@ class Flag(click.Option):
         super().__init__([flag, name], help=declared.help, **given)
 
     def record(self, defaults: Mapping[str, Any]) -> tuple[str, str]:
-        """The flag, and its help with unit, range and default."""
+        """Return the flag, and its help with unit, range and default."""
         flag = max(self.opts, key=len)
         if self.secondary_opts:
             flag = f"{flag}/{max(self.secondary_opts, key=len)}"
         elif not self.is_flag:
             flag = f"{flag} {self.make_metavar(click.Context(click.Command('')))}"
         notes = [self.declared.unit, self.declared.range, self._default(defaults)]
-        said = "; ".join(filter(None, notes))
-        return flag, f"{self.declared.help} [{said}]" if said else self.declared.help
+        text = "; ".join(filter(None, notes))
+        return flag, f"{self.declared.help} [{text}]" if text else self.declared.help
 
     def _default(self, defaults: Mapping[str, Any]) -> str:
         value = defaults.get(self.name or "", self.field_default)
@@ -68,7 +71,7 @@ class Flag(click.Option):
 
 
 def shown_default(value: Any, declared: Option) -> str:
-    """A default as the command line writes it; empty where there is none."""
+    """Return a default as the command line writes it; empty without one."""
     if value is None or value == () or value == {} or value == "":
         return declared.unset
     if isinstance(value, bool):
@@ -82,15 +85,14 @@ def _click_type(kind: Any) -> Any:
     if kind is Path:
         return click.Path(path_type=Path, file_okay=False)
     if get_origin(kind) is tuple:
-        return str if kind.__args__[0] is str else Setting(tuple)
-    return Setting(kind)
+        return str if kind.__args__[0] is str else OptionType(tuple)
+    return OptionType(kind)
 
 
 def flags(
     *declared: Iterator[Declared], leave_out: Collection[str] = ("env",)
 ) -> Callable[[click.Command], click.Command]:
-    """Add a flag for each option, but those that are an argument or that only Python takes
-    (dicts)."""
+    """Add a flag for each option but dicts, which only Python takes, and ``leave_out``."""
 
     def add(command: click.Command) -> click.Command:
         every = [each for group in declared for each in group if each[0] not in leave_out]
@@ -101,10 +103,10 @@ def flags(
 
 
 class GroupedCommand(click.Command):
-    """A command whose ``--help`` shows common options, and ``--help-all`` every group of them."""
+    """A command whose ``--help`` shows common options, and ``--help-all`` all of them in groups."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The common options and the names of the groups, or the groups that were asked for."""
+        """Write the common options and the names of the groups, or the requested groups."""
         wanted, defaults = ctx.meta.get(HELP, (None, {}))
         groups: dict[str, list[Flag]] = {}
         for flag in self.params:
@@ -123,7 +125,7 @@ class GroupedCommand(click.Command):
 
 
 HELP = "ddpg_jax.help"
-"""Of a click context: the group that was asked for (all of them: empty), and defaults to show."""
+"""Key of a click context: the requested group (empty: all), and the defaults to show."""
 
 
 def _section(
@@ -160,10 +162,10 @@ def with_help(command: click.Command) -> click.Command:
 
 
 def defaults_on(env: str | None, preset: str | None) -> dict[str, Any]:
-    """The defaults of hyper-parameters, as a preset has them on an environment.
+    """Return a preset's hyper-parameters on an environment.
 
     Raises:
-        ValueError: there is no such preset, or it is not for the environment.
+        ValueError: an unknown preset, or one that is not for the environment.
     """
     from ddpg_jax import checks
     from ddpg_jax.runs.presets import hyperparameters_on

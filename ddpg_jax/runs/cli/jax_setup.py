@@ -1,4 +1,4 @@
-"""What is set before a command uses JAX: the devices and the compilation cache."""
+"""Prepares JAX for a command: the devices and the compilation cache."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 def require_device() -> None:
-    """Have JAX find its devices, which most commands need.
+    """Initialise JAX's devices.
 
     Raises:
-        ValueError: it finds none.
+        ValueError: JAX finds none.
     """
     import jax
 
@@ -20,36 +20,32 @@ def require_device() -> None:
 
     try:
         jax.devices()
-    except Exception as error:  # AssertionError, RuntimeError, ...: by platform and version
-        asked = os.environ.get("JAX_PLATFORMS")
-        why = f" with JAX_PLATFORMS={asked}" if asked else ""
+    except Exception as error:  # its type depends on platform and version
+        platforms = os.environ.get("JAX_PLATFORMS")
+        why = f" with JAX_PLATFORMS={platforms}" if platforms else ""
         raise ValueError(
-            f"JAX finds no device{why} ({checks.first_line(error)}): unset JAX_PLATFORMS, or install the JAX of that platform."
+            f"JAX does not find a device{why} ({checks.first_line(error)}): unset JAX_PLATFORMS, "
+            "or install the JAX of that platform."
         ) from error
 
 
 def use_compilation_cache() -> None:
-    """Keep XLA's compiled programs between runs, where there is a place for them;
-    ``DDPG_JAX_CACHE`` names it, or ``off``."""
+    """Keep compiled programs in ``DDPG_JAX_CACHE``, or the user's cache; ``off``: do not."""
     import jax
 
-    logging.getLogger("matplotlib").setLevel(
-        logging.ERROR
-    )  # where it keeps its own cache is of no concern
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # not a concern of the user
     home = _home()
     if home is None:
         os.environ.setdefault(
             "MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"ddpg_jax-matplotlib-{os.getuid()}")
         )
-    asked = os.environ.get("DDPG_JAX_CACHE", "")
-    if not asked and os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    cache = os.environ.get("DDPG_JAX_CACHE", "")
+    if not cache and os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
-    given = Path(
-        os.environ.get("XDG_CACHE_HOME", "")
-    )  # by its standard, one that is not absolute counts for nothing
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))  # relative paths are invalid by its standard
     root = given if given.is_absolute() else home and home / ".cache"
-    folder = Path(asked) if asked else root and root / "ddpg_jax" / "xla"
-    if asked.lower() in ("off", "0", "none") or folder is None or not _writable(folder):
+    folder = Path(cache) if cache else root and root / "ddpg_jax" / "xla"
+    if cache.lower() in ("off", "0", "none") or folder is None or not _writable(folder):
         jax.config.update("jax_enable_compilation_cache", False)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -59,7 +55,7 @@ def use_compilation_cache() -> None:
 def _home() -> Path | None:
     try:
         return Path.home()
-    except RuntimeError:  # HOME is unset, and the user has no entry in the list of users
+    except RuntimeError:  # HOME is unset and the user unknown
         return None
 
 

@@ -1,4 +1,4 @@
-"""Chooses the default preset for a kind of device; imports no JAX until it needs one."""
+"""Chooses the default preset for an accelerator type; imports no JAX until it needs one."""
 
 from __future__ import annotations
 
@@ -7,42 +7,43 @@ from typing import Any
 from ddpg_jax.runs.options.run_options import ANY_DEVICE
 from ddpg_jax.runs.tasks import TASKS
 
-PARALLEL = ("gpu", "tpu")
-"""Kinds on which a thousand environments cost little more than one."""
-LARGE, SMALL, OF_IMAGES = "fast-td3", "default", "drq-v2"
+PARALLEL_DEVICES = ("gpu", "tpu")
+"""Devices on which a thousand environments cost little more than one."""
+LARGE_PRESET, SMALL_PRESET, IMAGE_PRESET = "fast-td3", "default", "drq-v2"
 
 
 def choose_preset(
     env: str, preset: str | None, kind: str | None, env_options: dict[str, Any]
 ) -> tuple[str, str]:
-    """A preset, and the kind of device for which it was chosen; ``kind`` None is that of JAX.
+    """Return a preset, and the kind of device for which it was chosen.
 
-    Where none is given it is `OF_IMAGES` where the environment is to show images, `LARGE` on a GPU
-    or TPU for tasks whose rewards are known and whose hyper-parameters are not, and `SMALL`
-    elsewhere."""
+    Without ``preset`` it is `IMAGE_PRESET` where the environment shows images, `LARGE_PRESET` on a
+    GPU or TPU for tasks with a known range of rewards and no tuned hyper-parameters, and
+    `SMALL_PRESET` elsewhere. Without ``kind`` it is chosen for the device of JAX.
+    """
     if preset is not None:
         return preset, kind or ANY_DEVICE
     if env_options.get("pixels"):
-        return OF_IMAGES, kind or ANY_DEVICE
+        return IMAGE_PRESET, kind or ANY_DEVICE
     if kind is None:
         import jax
 
         kind = jax.default_backend()
     task = TASKS.get(env)
     known = task is not None and task.support is not None and not task.hyperparameters
-    return LARGE if kind in PARALLEL and known else SMALL, kind
+    return LARGE_PRESET if kind in PARALLEL_DEVICES and known else SMALL_PRESET, kind
 
 
 def describe_choice(env: str, preset: str, kind: str, has_own: bool) -> str:
-    """What the kind of device decided, as a sentence; empty where it decided nothing."""
-    if kind not in PARALLEL:
+    """Return a sentence on the choice made for the device; empty where it made no difference."""
+    if kind not in PARALLEL_DEVICES:
         return ""
-    if preset != SMALL:
-        return f"preset {preset} is the choice for a {kind}; on a cpu it is {SMALL}."
+    if preset != SMALL_PRESET:
+        return f"preset {preset} is the choice for a {kind}; on a cpu it is {SMALL_PRESET}."
     if has_own or env.startswith("gymnasium/"):
         return ""
     return (
         f"a {kind} steps thousands of environments in nearly the time of one: give --num-envs, "
-        f"--batch-size and --updates-per-step, or --preset {LARGE} with the range of discounted "
-        "returns as --v-min and --v-max."
+        f"--batch-size and --updates-per-step, or --preset {LARGE_PRESET} with the range of "
+        "discounted returns as --v-min and --v-max."
     )

@@ -1,87 +1,91 @@
-"""Which devices a run is spread over: members of a population on one axis of a mesh, shards of each
-member on the other.
+"""The mesh of devices of a run: members on one axis, shards of each member on the other.
 
 As text it is ``members=4,data=2``, on the command line and in ``config.json``. Imports no JAX, so
-that the command line answers at once."""
+that the command line answers at once.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ddpg_jax.runs.options.validation import RunError, exact, shown
+from ddpg_jax.runs.options.validation import RunError, convert_value, short_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Config = Any
-"""`ddpg_jax.runs.config.run_config.Config`, whose file imports this one."""
+"""`ddpg_jax.runs.config.run_config.Config`, which imports this module."""
 
 
 class Mesh(NamedTuple):
-    """Devices on each axis: ``members`` divides a run's seeds, ``data`` its environments and its
-    batch."""
+    """Devices on each axis: ``members`` divides seeds, ``data`` environments and batch."""
 
     members: int = 1
     data: int = 1
 
     @property
     def devices(self) -> int:
-        """In all."""
+        """The number of devices."""
         return self.members * self.data
 
     def __str__(self) -> str:
+        """Return the mesh as text."""
         return f"members={self.members},data={self.data}"
 
 
 def parse_mesh(text: str) -> Mesh:
-    """The mesh that is written so; an empty text is one device.
+    """Parse a mesh; an empty text is one device.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a mesh.
     """
     found: dict[str, int] = {}
     for part in filter(None, text.split(",")):
         name, _, size = part.partition("=")
         if name.strip() not in Mesh._fields or name.strip() in found:
             raise ValueError(
-                f"mesh={shown(text)}: give the devices on each axis once, for example members=4,data=2."
+                f"mesh={short_repr(text)}: give the devices of each axis once, for example "
+                "members=4,data=2."
             )
-        found[name.strip()] = exact(f"mesh's {name.strip()}", size, int)
+        found[name.strip()] = convert_value(f"mesh's {name.strip()}", size, int)
         if not 1 <= found[name.strip()] < 2**20:
             raise ValueError(
-                f"mesh={shown(text)}: each axis has at least one device, and less than {2**20}."
+                f"mesh={short_repr(text)}: each axis has at least one device, and less than "
+                f"{2**20}."
             )
     return Mesh(**found)
 
 
 def requested_mesh(config: Config, devices: int | None, mesh: str) -> str:
-    """The mesh that was asked for, as text; empty where none was.
+    """Return the requested mesh as text; empty where none was requested.
 
     Raises:
-        ValueError: it does not divide the run; the sentence names the number to change.
+        ValueError: it does not divide the run; names the number to change.
     """
     if devices is not None and mesh:
-        raise ValueError(f"devices={devices} and mesh={shown(mesh)}: give one of both.")
+        raise ValueError(f"devices={devices} and mesh={short_repr(mesh)}: give only one of them.")
     if devices is None and not mesh:
         return ""
     chosen = (
-        parse_mesh(exact("mesh", mesh, str))
+        parse_mesh(convert_value("mesh", mesh, str))
         if mesh
-        else _members_first(config, exact("devices", devices, int))
+        else _members_first(config, convert_value("devices", devices, int))
     )
     _require_even(config, chosen, f"mesh={mesh}" if mesh else f"devices={devices}")
     return str(chosen)
 
 
 def _members_first(config: Config, devices: int) -> Mesh:
-    """Members first: they need nothing of each other."""
+    """Return a mesh with as many members as possible: they need no communication."""
     if devices < 1:
         raise ValueError(f"devices={devices}: must be at least 1.")
     members = math.gcd(config.seeds, devices)
     return Mesh(members, devices // members)
 
 
-def _require_even(config: Config, mesh: Mesh, said: str) -> None:
+def _require_even(config: Config, mesh: Mesh, given: str) -> None:
     hyperparameters = config.hyperparameters
     for axis, size, counts in (
         ("members", mesh.members, {"seeds": config.seeds}),
@@ -95,15 +99,15 @@ def _require_even(config: Config, mesh: Mesh, said: str) -> None:
             if count % size:
                 near = max(1, round(count / size)) * size
                 raise ValueError(
-                    f"{said} is {axis}={size}, which does not divide {name}={count}: choose --{name.replace('_', '-')} "
-                    f"{near}, or another number of devices."
+                    f"{given} is {axis}={size}, which does not divide {name}={count}: choose "
+                    f"--{name.replace('_', '-')} {near}, or another number of devices."
                 )
     if mesh.data > 1 and config.env.startswith("gymnasium/"):
-        raise ValueError(f"{said}: environments on the host, as {config.env}, train on one device.")
+        raise ValueError(f"{given}: host environments, as {config.env}, train on one device.")
 
 
 def largest_mesh(config: Config, available: int) -> Mesh:
-    """As many of the available devices as come out even, members before shards of them."""
+    """Return the largest mesh on the available devices that divides the run, members first."""
     members = next(
         count for count in range(min(available, config.seeds), 0, -1) if config.seeds % count == 0
     )
@@ -116,14 +120,14 @@ def largest_mesh(config: Config, available: int) -> Mesh:
 
 
 def on_one_device(config: Config) -> Config:
-    """The configuration of a run on one device, for what times its parts there.
+    """Return the configuration on one device, for a profile.
 
     Raises:
-        ValueError: another number was asked for, or it goes on with one.
+        ValueError: the run has more devices.
     """
     if parse_mesh(config.mesh).devices > 1:
         raise ValueError(
-            f"profile takes the time of a run on one device, and this one is on mesh={config.mesh}: give --devices 1."
+            f"--profile measures a run on one device, but mesh={config.mesh}: give --devices 1."
         )
     return dataclasses.replace(config, mesh=str(Mesh()))
 
@@ -136,17 +140,17 @@ def choose_mesh(
     processes: int = 1,
     resume: bool = False,
 ) -> str:
-    """The mesh that the run is to have, said where it is more than one device or fewer than there
-    are.
+    """Return the mesh of the run as text, and report it where there are several devices.
 
     Args:
-        config: its ``mesh`` is what was asked for, or a run's that goes on; empty: all devices that
-        come out even. resume: the run goes on: where its mesh is of more devices than there are,
-        another one is chosen. available: devices that there are, of all processes. say: told which.
-        processes: of which each takes part with all of its devices.
+        config: its ``mesh`` is the requested or the resumed one; empty: all devices that divide it.
+        available: number of devices, of all processes.
+        say: receives the sentence.
+        processes: number of processes; each takes part with all of its devices.
+        resume: where a resumed run's mesh is larger than the available devices, choose another one.
 
     Raises:
-        RunError: there are fewer devices than asked for, or a process would have none.
+        RunError: there are fewer devices than requested, or a process would have none.
     """
     mesh = parse_mesh(config.mesh)
     if not config.mesh or (
@@ -155,7 +159,8 @@ def choose_mesh(
         mesh = largest_mesh(config, available)
     if mesh.devices > available:
         raise RunError(
-            f"mesh={mesh} needs {mesh.devices} devices, but JAX finds {available}: give fewer by --devices or --mesh."
+            f"mesh={mesh} needs {mesh.devices} devices, but JAX finds {available}: lower "
+            "--devices or --mesh."
         )
     if processes > 1:
         _require_all(mesh, available, processes, config)
@@ -168,8 +173,14 @@ def choose_mesh(
         how = (
             f"{config.seeds // mesh.members} of {config.seeds} members" if config.seeds > 1 else ""
         )
-        share = f"{config.hyperparameters.num_envs // mesh.data} of {config.hyperparameters.num_envs} environments, and "
-        share += f"{config.hyperparameters.batch_size // mesh.data} of {config.hyperparameters.batch_size} rows of a batch"
+        share = (
+            f"{config.hyperparameters.num_envs // mesh.data} of {config.hyperparameters.num_envs} "
+            "environments, and "
+        )
+        share += (
+            f"{config.hyperparameters.batch_size // mesh.data} of "
+            f"{config.hyperparameters.batch_size} rows of a batch"
+        )
         each = " with ".join(filter(None, (how, share if mesh.data > 1 else "")))
         count = f"{mesh.devices} devices ({mesh})" if mesh.devices > 1 else "one device"
         say(f"on {count}{f', each {each}' if each else ''}{rest}.")
@@ -177,19 +188,20 @@ def choose_mesh(
 
 
 def _require_all(mesh: Mesh, available: int, processes: int, config: Config) -> None:
-    """Every process takes part with all of its devices, in whole rows of the mesh or with others in
-    one."""
+    """Require that every process takes part with all of its devices, in whole rows of the mesh."""
     local = available // processes
     if mesh.devices != available or (mesh.data % local and local % mesh.data):
         raise RunError(
-            f"{processes} processes with {local} devices each train with all of them, but mesh={mesh} of seeds={config.seeds}, "
-            f"num_envs={config.hyperparameters.num_envs} and batch_size={config.hyperparameters.batch_size} does not come out even: give "
-            f"--mesh members=M,data=D with M times D = {available} that divide these, D a multiple or a divisor of {local}."
+            f"{processes} processes with {local} devices each train with all of them, but "
+            f"mesh={mesh} of seeds={config.seeds}, num_envs={config.hyperparameters.num_envs} and "
+            f"batch_size={config.hyperparameters.batch_size} does not divide them: give --mesh "
+            f"members=M,data=D with M times D = {available} that divide these, D a multiple or a "
+            f"divisor of {local}."
         )
 
 
 def schedule_of_shard(config: Config, shards: int) -> dict[str, Any]:
-    """What `ddpg_jax.train.make_train` is given of the schedule, for one of so many shards."""
+    """Return the arguments of `ddpg_jax.train.make_train` for the schedule of one shard."""
     schedule = config.schedule
     return {
         "learning_starts": schedule.learning_starts

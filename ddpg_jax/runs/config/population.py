@@ -1,29 +1,32 @@
-"""What single members of a run have of their own, and how they evolve, as plain data."""
+"""Checks what members of a run have of their own, and how they evolve."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs.options import field
-from ddpg_jax.runs.options.hyperparameters import Hyperparameters
 from ddpg_jax.runs.options.run_options import EvolveOptions
-from ddpg_jax.runs.options.validation import INT32_MAX, exact, shown
+from ddpg_jax.runs.options.validation import INT32_MAX, convert_value, short_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ddpg_jax.runs.options.hyperparameters import Hyperparameters
 
 
 def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[Any]]:
-    """Hyper-parameters and seeds of single members, ``{name: [seeds]}``, each of its type.
+    """Return hyper-parameters and seeds of single members, ``{name: [seeds]}``, converted.
 
     Raises:
-        ValueError: there is no such hyper-parameter, it cannot differ between members of one
-            program, one is out of its range, or there are not ``seeds`` values.
+        ValueError: an unknown hyper-parameter, one that cannot differ between members of one
+            program, one out of its range, or a list without ``seeds`` values.
     """
     from ddpg_jax import checks
 
     kinds = {name: kind for name, kind, _ in field.options_of(type(own))}
     found = {}
-    for name, values in exact("vary", vary, dict).items():
+    for name, values in convert_value("vary", vary, dict).items():
         if name != "seed" and kinds.get(name) is not float:
             raise ValueError(
                 f"vary has {name!r}: members of one program differ in their seed and in floats of "
@@ -31,47 +34,48 @@ def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[
             )
         if not isinstance(values, list) or len(values) != seeds:
             raise ValueError(
-                f"vary's {name} is {shown(values)}: give a list of {seeds} values, one for each "
-                "member."
+                f"vary's {name} is {short_repr(values)}: give a list of {seeds} values, one for "
+                "each member."
             )
-        found[name] = [exact(name, value, int if name == "seed" else float) for value in values]
+        found[name] = [
+            convert_value(name, value, int if name == "seed" else float) for value in values
+        ]
     checks.between(0, INT32_MAX, **{"seed": found["seed"]} if "seed" in found else {})
     for member in range(seeds if found else 0):
-        each: dict[str, Any] = hyperparameters_of(found, member)
+        each: dict[str, Any] = own_hyperparameters(found, member)
         replace(own, **each).check()
     return found
 
 
 def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]:
-    """How members evolve: ``ranges`` as ``{name: [low, high, whether logarithmic]}``, and
-    `EvolveOptions`.
+    """Return ``ranges``, ``{name: [low, high, whether logarithmic]}``, and `EvolveOptions`.
 
     Raises:
         ValueError: something is missing, unknown or out of its range.
     """
-    given = exact("evolve", evolve, dict)
+    given = convert_value("evolve", evolve, dict)
     if not given:
         return {}
-    ranges = exact("ranges", given.pop("ranges", {}), dict)
+    ranges = convert_value("ranges", given.pop("ranges", {}), dict)
     known = [name for name, *_ in field.options_of(EvolveOptions)]
     if unknown := set(given) - set(known):
         raise ValueError(f"evolve has {min(unknown)!r}: it takes ranges, {', '.join(known)}.")
     if not ranges or (absent := set(ranges) - set(vary)) or "seed" in ranges:
-        which = f"{min(absent)} has none" if ranges and absent else "there is no range"
+        which = f"{min(absent)} has none" if ranges and absent else "none is given"
         raise ValueError(
             f"evolution needs ranges of hyper-parameters that differ between members: {which}."
         )
     if any(len(members) < 2 for members in vary.values()):
         raise ValueError("evolution needs at least two members: raise --draws.")
-    options = EvolveOptions(**field.converted(EvolveOptions, given, required=True))
-    field.check(options)
+    options = EvolveOptions(**field.convert_options(EvolveOptions, given, required=True))
+    field.check_options(options)
     found = {
-        name: [exact(name, low, float), exact(name, high, float), bool(log)]
+        name: [convert_value(name, low, float), convert_value(name, high, float), bool(log)]
         for name, (low, high, log) in ranges.items()
     }
     return {"ranges": found, **asdict(options)}
 
 
-def hyperparameters_of(vary: Mapping[str, list[Any]], member: int) -> dict[str, float]:
-    """What one member has instead of the run's own hyper-parameters."""
+def own_hyperparameters(vary: Mapping[str, list[Any]], member: int) -> dict[str, float]:
+    """Return the hyper-parameters that one member has instead of the run's."""
     return {name: values[member] for name, values in vary.items() if name != "seed"}

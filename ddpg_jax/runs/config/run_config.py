@@ -1,7 +1,4 @@
-"""The configuration of a run, as plain data that a folder can hold.
-
-Imports no JAX, so that the command line answers at once.
-"""
+"""The configuration of a run: made from options, checked, and written as JSON."""
 
 from __future__ import annotations
 
@@ -15,35 +12,38 @@ from ddpg_jax.runs.config.default_preset import choose_preset, describe_choice
 from ddpg_jax.runs.config.population import checked_evolve, checked_vary
 from ddpg_jax.runs.config.schedule import make_schedule
 from ddpg_jax.runs.options import field
-from ddpg_jax.runs.options.hyperparameters import Hyperparameters
-from ddpg_jax.runs.options.preset import Preset
 from ddpg_jax.runs.options.run_options import EnvironmentOptions, RunOptions
-from ddpg_jax.runs.options.validation import INT32_MAX, exact
+from ddpg_jax.runs.options.validation import INT32_MAX, convert_value
 from ddpg_jax.runs.presets import PRESETS, env_options_on, hyperparameters_on
 
 if TYPE_CHECKING:
+    from ddpg_jax.runs.options.hyperparameters import Hyperparameters
+    from ddpg_jax.runs.options.preset import Preset
     from ddpg_jax.schedule import Schedule
 
 STORED = tuple(name for name, *_ in field.options_of(RunOptions) if name != "devices")
-"""Run options in ``config.json``: ``devices`` is there as the mesh that it became."""
+"""Run options in ``config.json``, which has ``devices`` as the mesh."""
 DERIVED = ("source", "replaced", "trained_timesteps")
-"""Said in ``config.json``, and known without it."""
+"""Entries of ``config.json`` that follow from the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(RunOptions):
-    """A checked configuration. Chunks are what runs between two reports (`ddpg_jax.schedule`)."""
+    """A checked configuration.
+
+    A chunk is the part of a run between two reports (`ddpg_jax.schedule`).
+    """
 
     preset: Preset
     device_kind: str
-    """For which kind of device the preset was chosen (`ddpg_jax.runs.config.default_preset`)."""
+    """The kind of device for which the preset was chosen (`default_preset`)."""
     hyperparameters: Hyperparameters
     replaced: dict[str, tuple[Any, Any]]
-    """What the task replaced in the preset: ``{name: (the preset's, the task's)}``."""
+    """Hyper-parameters that the task replaced: ``{name: (the preset's, the task's)}``."""
     schedule: Schedule
     vary: dict[str, list[Any]]
-    """What members have of their own, ``{name: [seeds]}``: floats of the preset, and ``seed``
-    where it is not ``seed + i``."""
+    """Floats of the preset in which members differ, ``{name: [seeds]}``, and ``seed`` where it
+    is not ``seed + i``."""
     evolve: dict[str, Any]
     """How members evolve (`ddpg_jax.runs.config.population.checked_evolve`), or empty."""
 
@@ -59,12 +59,12 @@ class Config(RunOptions):
 
     @property
     def note(self) -> str:
-        """What to know at the start, a sentence per line: what differs from source and request."""
-        asked, chunk = self.hyperparameters.total_timesteps, self.schedule.steps_per_chunk
+        """What differs from the source and from the request, a sentence per line."""
+        wanted, chunk = self.hyperparameters.total_timesteps, self.schedule.steps_per_chunk
         short = (
-            f"trains {self.trained_timesteps} of the {asked} steps: the rest is shorter than a "
+            f"trains {self.trained_timesteps} of the {wanted} steps: the rest is shorter than a "
             f"chunk of {chunk}."
-            if self.trained_timesteps < asked
+            if self.trained_timesteps < wanted
             else ""
         )
         preset = self.preset
@@ -74,7 +74,7 @@ class Config(RunOptions):
 
     @property
     def _changes(self) -> str:
-        """What the task replaced in the preset, as a sentence; empty where that is nothing."""
+        """A sentence on what the task replaced in the preset; empty where it replaced nothing."""
         changes = ", ".join(
             f"{name} {new} (preset: {old})" for name, (old, new) in self.replaced.items()
         )
@@ -82,7 +82,7 @@ class Config(RunOptions):
         return changes and f"{found}{changes}."
 
     def flat(self) -> dict[str, Any]:
-        """Every field as JSON-able data, on one level; `make_config` takes it again."""
+        """Return every field as JSON-able data, on one level, which `make_config` accepts again."""
         own = {name: getattr(self, name) for name in STORED}
         data = {
             **own,
@@ -94,7 +94,7 @@ class Config(RunOptions):
             **({"vary": self.vary} if self.vary else {}),
             **({"evolve": self.evolve} if self.evolve else {}),
         }
-        return json.loads(json.dumps(data))
+        return dict(json.loads(json.dumps(data)))
 
 
 def make_config(
@@ -105,14 +105,14 @@ def make_config(
     evolve: dict[str, Any] | None = None,
     **given: Any,
 ) -> Config:
-    """The configuration of a run: a preset with some hyper-parameters replaced.
+    """Return the configuration of a run: a preset with some hyper-parameters replaced.
 
     Args:
         env: a name that `ddpg_jax.envs.make` knows.
-        preset: a name; None is the choice for this kind of device (a GPU or TPU runs many
-            environments at once), and for images where the environment is to show them.
-        vary, evolve: what members have of their own, and how they evolve, see `Config`;
-            `ddpg_jax.runs.sweep` makes both.
+        preset: a name; None chooses by the kind of device (a GPU or TPU runs many environments at
+            once), and by whether the environment shows images.
+        vary: what members have of their own, see `Config`; `ddpg_jax.runs.sweep` makes it.
+        evolve: how members evolve, likewise.
         **given: other options of `RunOptions`, and hyper-parameters of the preset.
 
     Raises:
@@ -152,29 +152,29 @@ def make_config(
 
 
 def _checked_options(given: dict[str, Any]) -> RunOptions:
-    """Run options of their types and in their ranges, those of the environment too."""
+    """Return run options of their types and in their ranges, with those of the environment."""
     from ddpg_jax import checks
 
-    options = RunOptions(**field.converted(RunOptions, given))
+    options = RunOptions(**field.convert_options(RunOptions, given))
     options = dataclasses.replace(options, env_options=checked_env_options(options.env_options))
-    field.check(options)
+    field.check_options(options)
     checks.between(0, INT32_MAX - options.seeds, seed=options.seed)
     if options.steps_per_chunk is not None:
-        exact("steps_per_chunk", options.steps_per_chunk, int)
+        convert_value("steps_per_chunk", options.steps_per_chunk, int)
     return options
 
 
 def checked_env_options(given: Any) -> dict[str, Any]:
-    """Options of an environment; those that any may have are checked.
+    """Return options of an environment; those that every environment may have are checked.
 
     Raises:
         ValueError: one is out of its range, or is not for ``env_options``.
     """
-    options = exact("env_options", given, dict)
+    options: dict[str, Any] = convert_value("env_options", given, dict)
     known = {name for name, *_ in field.options_of(EnvironmentOptions)}
     common = {name: value for name, value in options.items() if name in known}
-    options |= field.converted(EnvironmentOptions, common, required=True)
-    field.check(
+    options |= field.convert_options(EnvironmentOptions, common, required=True)
+    field.check_options(
         dataclasses.replace(EnvironmentOptions(), **{name: options[name] for name in common})
     )
     if taken := {"name", "num_envs"} & set(options):
@@ -191,7 +191,7 @@ def _preset(name: str) -> Preset:
 
 
 def _replaced(defaults: Hyperparameters, given: dict[str, Any], preset: str) -> Hyperparameters:
-    """The hyper-parameters, some replaced by those given, and all of them checked."""
+    """Return the hyper-parameters, some replaced, all of them checked."""
     known = {name for name, *_ in field.options_of(type(defaults))}
     if absent := [name for name in given if name not in known]:
         having = [
@@ -201,6 +201,8 @@ def _replaced(defaults: Hyperparameters, given: dict[str, Any], preset: str) -> 
         ]
         where = f"it is one of {', '.join(having)}" if having else "no preset has it"
         raise ValueError(f"preset {preset!r} has no {absent[0]}: {where}.")
-    made = dataclasses.replace(defaults, **field.converted(type(defaults), given, required=True))
+    made = dataclasses.replace(
+        defaults, **field.convert_options(type(defaults), given, required=True)
+    )
     made.check()
     return made

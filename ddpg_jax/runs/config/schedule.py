@@ -1,4 +1,4 @@
-"""A run's warm-up, rounds and chunks, from its hyper-parameters."""
+"""Warm-up, rounds and chunks of a run, from its hyper-parameters."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def make_schedule(hyperparameters: Hyperparameters, steps_per_chunk: int | None) -> Schedule:
-    """Warm-up, rounds and chunks; None: chunks that fill the run evenly.
+    """Return the schedule; without ``steps_per_chunk`` chunks divide the run evenly.
 
     Raises:
-        ValueError: the run ends before the first update, or counts more than int32 holds.
+        ValueError: the run ends before the first update, or counts beyond int32.
     """
     from ddpg_jax import schedule
 

@@ -1,34 +1,36 @@
-"""The configuration in a run's folder: loaded, resumed, and held to what may change."""
+"""Loads the configuration of a run from its folder, and decides what a resumed run may change."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import fields
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs.config.run_config import DERIVED, STORED, Config, make_config
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import RunOptions
-from ddpg_jax.runs.options.validation import RunError, exact, shown
+from ddpg_jax.runs.options.validation import RunError, convert_value, short_repr
 from ddpg_jax.runs.presets import PRESETS, hyperparameter_options
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 FREE = (
-    *field.names_with(RunOptions, "free"),
+    *field.names_by_resume(RunOptions, "free"),
     *(name for name, (_, own) in hyperparameter_options().items() if own.resume == "free"),
 )
-"""A resumed run may change these: they change no bit of what is trained."""
-PLACEMENT = field.names_with(RunOptions, "placement")
-"""And these: agent and stored data stay the same, random numbers drawn from there on do not."""
+"""Options that a resumed run may change: training stays identical bit for bit."""
+PLACEMENT = field.names_by_resume(RunOptions, "placement")
+"""Options that it may change too: the state is restored, but later random numbers differ."""
 
 
 def resumed_config(folder: Path, given: dict[str, Any]) -> Config:
-    """The configuration of the run in ``folder``, with some options given again (`FREE`,
-    `PLACEMENT`).
+    """Return the configuration of a run, with `FREE` and `PLACEMENT` options replaced.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_config`.
-        RunError: options differ that may not.
+        FileNotFoundError: as in `load_config`.
+        ValueError: as in `load_config`.
+        RunError: an option differs that may not.
     """
     saved = load_config(folder).flat()
     kinds: dict[str, Any] = {name: kind for name, (kind, _) in hyperparameter_options().items()}
@@ -36,7 +38,7 @@ def resumed_config(folder: Path, given: dict[str, Any]) -> Config:
     placed = {name: given[name] for name in PLACEMENT if given.get(name)}
     given = {name: value for name, value in given.items() if name not in PLACEMENT}
     given = {
-        name: exact(name, value, kinds[name]) if name in kinds else value
+        name: convert_value(name, value, kinds[name]) if name in kinds else value
         for name, value in given.items()
     }
     given = {
@@ -49,7 +51,7 @@ def resumed_config(folder: Path, given: dict[str, Any]) -> Config:
 
 
 def load_config(folder: Path) -> Config:
-    """The configuration of the run in ``folder``, as `Config.flat` wrote it.
+    """Return the configuration of the run in ``folder``.
 
     Raises:
         FileNotFoundError: the folder holds no run.
@@ -58,19 +60,19 @@ def load_config(folder: Path) -> Config:
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"{folder} holds no run (it has no config.json): give the folder that `ddpg-jax train` "
-            "made."
+            f"{folder} does not hold a run (config.json is missing): give the folder that "
+            "`ddpg-jax train` made."
         )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict):
-            raise ValueError(f"it holds {shown(data)} where an object is expected")
+            raise ValueError(f"it holds {short_repr(data)} where an object is expected")
         preset = PRESETS.get(str(data.get("preset")))
         own = () if preset is None else [each.name for each in fields(preset.hyperparameters)]
         if absent := [name for name in (*STORED, *own) if name not in data]:
             raise ValueError(f"it lacks {absent[0]}")
         stored = {name: data[name] for name in STORED if name != "mesh"}
-        return from_flat(data | field.converted(RunOptions, stored, required=True))
+        return from_flat(data | field.convert_options(RunOptions, stored, required=True))
     except RecursionError as error:
         raise ValueError(
             f"{path} is damaged (it is nested too deeply): restore it, or start a new run."
@@ -82,16 +84,16 @@ def load_config(folder: Path) -> Config:
 
 
 def from_flat(data: dict[str, Any]) -> Config:
-    """What `Config.flat` gave, as a configuration again."""
+    """Return the configuration that `Config.flat` wrote."""
     return make_config(**{name: value for name, value in data.items() if name not in DERIVED})
 
 
 def require_same_config(saved: dict[str, Any], given: dict[str, Any]) -> None:
-    """Refuse to resume a run under another configuration.
+    """Refuse to resume a run with another configuration.
 
     Args:
         saved: the run's flat configuration.
-        given: options asked for, some or all.
+        given: requested options, some or all.
 
     Raises:
         RunError: options differ that may not, or that the run does not have.

@@ -1,36 +1,37 @@
-"""Output that may have lost its reader: progress goes on, an answer is an error."""
+"""Output to a reader that may have closed its end: progress is dropped, an answer is an error."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def mute(stream: TextIO) -> None:
-    """What is written from here on, and what waits in the buffer, goes nowhere; else Python
-    stumbles over it at its end."""
+    """Redirect a stream, and its unwritten buffer, to the null device."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
 
-class Tolerant:
-    """A stream for what is good to see but not needed: once it cannot be written (a closed pipe, a
-    full disk), it is mute."""
+class TolerantStream:
+    """A stream whose output is optional: once it cannot be written, it is muted."""
 
     def __init__(self, stream: TextIO) -> None:
+        """Wrap a stream."""
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """As a file's."""
+        """Write as a file does."""
         return self._try(self._stream.write, text) or 0
 
     def flush(self) -> None:
-        """As a file's."""
+        """Flush as a file does."""
         self._try(self._stream.flush)
 
     def _try(self, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -40,20 +41,21 @@ class Tolerant:
             return mute(self._stream)
 
     def __getattr__(self, name: str) -> Any:
+        """Return other attributes of the wrapped stream."""
         return getattr(self._stream, name)
 
 
 def say(text: str) -> None:
-    """Print a sentence, if anybody reads."""
+    """Print a sentence, if standard output can be written."""
     if sys.stdout is not None:
-        print(text, file=Tolerant(sys.stdout), flush=True)
+        print(text, file=TolerantStream(sys.stdout), flush=True)
 
 
 def answer(text: str) -> None:
-    """Print what a command was asked for. A reader that has gone has what it wanted.
+    """Print the result of a command; a closed pipe is ignored.
 
     Raises:
-        OSError: it cannot be written, and the reader has not gone.
+        OSError: the result cannot be written otherwise.
     """
     try:
         print(text, flush=True)

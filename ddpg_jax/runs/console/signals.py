@@ -9,41 +9,40 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-TOGETHER = 0.1
-"""Seconds within which two signals are one: `timeout` and some launchers send theirs twice."""
-GRACE = 1.0
+SAME_SIGNAL_SECONDS = 0.1
+"""Seconds within which two signals count as one: `timeout` and some launchers send two."""
+GRACE_SECONDS = 1.0
 """Seconds that a command without a run may take to end by itself."""
 _running: list[list[int]] = []
-"""What `stopping` has handed out: while there is one, a first signal is its business."""
+"""Lists of active `collect_signals`, which receive the first signal."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM asked to end, and what was there is saved; ``signal`` is the number of the
-    one that asked."""
+    """SIGINT or SIGTERM, after the state is saved; ``signal`` is its number."""
 
     def __init__(self, message: str, number: int) -> None:
+        """Keep the signal's number."""
         super().__init__(message)
         self.signal = number
 
 
 @contextlib.contextmanager
-def stopping() -> Iterator[list[int]]:
-    """A list that receives SIGINT or SIGTERM; a second one of them interrupts as soon as Python has
-    its turn."""
+def collect_signals() -> Iterator[list[int]]:
+    """Yield a list that receives the first SIGINT or SIGTERM; a second one interrupts."""
     received: list[int] = []
     since: list[float] = []
 
     def handle(number: int, frame: Any) -> None:
         if not since:
             since.append(time.monotonic())
-            received[:] = received or [
-                number
-            ]  # `_watch` may have told it before Python had its turn
-        elif time.monotonic() - since[0] > TOGETHER:
+            received[:] = received or [number]  # `_watch` may have set it first
+        elif time.monotonic() - since[0] > SAME_SIGNAL_SECONDS:
             raise KeyboardInterrupt
 
     _running.append(received)
@@ -55,12 +54,12 @@ def stopping() -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def ending() -> Iterator[None]:
-    """For a command: SIGINT or SIGTERM raises `Interrupted`; a second one ends the process at once,
-    whatever it is doing.
+def interrupt_on_signal() -> Iterator[None]:
+    """Raise `Interrupted` on SIGINT or SIGTERM; a second one ends the process at once.
 
-    So does the first, after `GRACE`, where there is no run to save: what is raised is lost in
-    callbacks of libraries, and does not reach what is not Python."""
+    Without a run to save, the first one also ends it after `GRACE_SECONDS`: exceptions are lost in
+    callbacks of libraries, and compiled code does not see them.
+    """
 
     def handle(number: int, frame: Any) -> None:
         raise Interrupted(f"stopped by {signal.Signals(number).name}.", number)
@@ -75,7 +74,7 @@ def _is_main_thread() -> bool:
 
 @contextlib.contextmanager
 def _handled(handle: Callable[[int, Any], None]) -> Iterator[None]:
-    """Signals are ``handle``'s; but in another thread, where Python does not allow it."""
+    """Install a handler of signals; in other threads than the main one Python does not allow it."""
     if not _is_main_thread():
         yield
         return
@@ -89,8 +88,7 @@ def _handled(handle: Callable[[int, Any], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watched() -> Iterator[None]:
-    """Python's own handlers wait while XLA compiles or computes; the bytes that signals write to a
-    socket do not."""
+    """Watch signals from a thread: Python's handlers wait while XLA compiles or computes."""
     if not _is_main_thread():
         yield
         return
@@ -113,29 +111,26 @@ def _watched() -> Iterator[None]:
 
 
 def _watch(read: socket.socket) -> None:
-    """End the process by the second signal, or some time after the first; leave when the other end
-    is closed."""
+    """End the process by the second signal, or `GRACE_SECONDS` after the first."""
     first = last = 0
     since = time.monotonic()
     with read:
         while True:
             try:
-                hyperparameters = read.recv(64)
+                received = read.recv(64)
             except TimeoutError:
                 if not _running:
                     _leave(first, "")
-                _running[-1][:] = _running[-1] or [
-                    first
-                ]  # it may have been lost before the run began
+                _running[-1][:] = _running[-1] or [first]  # lost before the run started
                 read.settimeout(None)
                 continue
-            if not hyperparameters:
+            if not received:
                 return
-            last = next((number for number in hyperparameters if number in SIGNALS), 0)
+            last = next((number for number in received if number in SIGNALS), 0)
             if last and not first:
                 first, since = last, time.monotonic()
-                read.settimeout(GRACE)
-            elif last and time.monotonic() - since > TOGETHER:
+                read.settimeout(GRACE_SECONDS)
+            elif last and time.monotonic() - since > SAME_SIGNAL_SECONDS:
                 _leave(last, " at once")
 
 

@@ -1,1 +1,1 @@
-"""The files of a run, but for its checkpoints."""
+"""The files of a run except its checkpoints."""

@@ -1,4 +1,4 @@
-"""Files that are replaced atomically."""
+"""Atomic replacement of files."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ import errno
 import json
 import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpg_jax import checks
 from ddpg_jax.runs.options.validation import RunError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     pass
 
 
 def write_json(path: Path, data: Any) -> None:
     """Replace a file by JSON, atomically."""
-    write(path, json.dumps(data, indent=2) + "\n")
+    write_file(path, json.dumps(data, indent=2) + "\n")
 
 
-def write(path: Path, content: str | bytes) -> None:
-    """Replace a file atomically: readers and crashes see the old text or the new one.
+def write_file(path: Path, content: str | bytes) -> None:
+    """Replace a file atomically: readers and crashes see the old content or the new one.
 
     Raises:
-        RunError: the disk does not take it.
+        RunError: the file cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
     partial = path.with_name(path.name + ".partial")
@@ -37,11 +38,11 @@ def write(path: Path, content: str | bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise unwritten(path, error, len(data)) from error
+        raise write_error(path, error, len(data)) from error
 
 
-def unwritten(path: Path, error: BaseException, size: int) -> RunError:
-    """What to say of a file of ``size`` bytes that could not be written."""
+def write_error(path: Path, error: BaseException, size: int) -> RunError:
+    """Return the error for a file of ``size`` bytes that could not be written."""
     known = [
         os.strerror(number)
         for number in (
@@ -53,7 +54,7 @@ def unwritten(path: Path, error: BaseException, size: int) -> RunError:
             errno.EIO,
         )
     ]
-    # Storage below Python buries the system's reason in pages.
+    # Orbax buries the system's reason in a long message.
     reason = next((reason for reason in known if reason in str(error)), checks.first_line(error))
     try:
         free = f", {shutil.disk_usage(path.parent).free:,} are free there"

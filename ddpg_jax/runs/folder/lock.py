@@ -1,30 +1,32 @@
-"""A run's folder belongs to one run at a time: it is made and locked before anything else is
-done."""
+"""Creates and locks the folder of a run, which belongs to one process at a time."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator
+import time
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from ddpg_jax.runs.options.validation import RunError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 try:
     import fcntl
-except ImportError:  # Windows: nothing keeps two runs apart there but the names of new folders
+except ImportError:  # Windows: folders are not locked
     fcntl = None  # type: ignore[assignment]
 
 LOCK = "run.lock"
 
 
-def make(folder: Path, *, new: bool = False) -> list[Path]:
-    """Make a folder; of it and its parents, those that were not there, innermost first.
+def make_folder(folder: Path, *, new: bool = False) -> list[Path]:
+    """Make a folder; return it and its parents as far as they were missing, innermost first.
 
     Raises:
-        FileExistsError: it is ``new`` and there already.
+        FileExistsError: it exists and has to be ``new``.
         RunError: it cannot be made.
     """
     missing: list[Path] = []
@@ -44,36 +46,38 @@ def make(folder: Path, *, new: bool = False) -> list[Path]:
     return missing
 
 
-def make_new(name: Path) -> tuple[Path, list[Path]]:
-    """Make a folder that nobody has, called ``name`` or ``name-2``, ``name-3``, ...; it, and what
-    `make` gives."""
+def default_folder(env: str, label: str) -> Path:
+    """Return the default folder of a new run, named after the environment, a label and the time."""
+    name = env.replace("/", "-").replace(":", "-")
+    return Path("runs") / f"{name}_{label}_{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def make_new_folder(name: Path) -> tuple[Path, list[Path]]:
+    """Make a new folder called ``name``, or ``name-2``, ``name-3``, ...; also return those made."""
     for number in itertools.count(1):
         folder = name if number == 1 else name.with_name(f"{name.name}-{number}")
         with contextlib.suppress(FileExistsError):
-            return folder, make(folder, new=True)
-    raise AssertionError("numbers do not end")
+            return folder, make_folder(folder, new=True)
+    raise AssertionError("unreachable")
 
 
 def remove_empty(folders: list[Path]) -> None:
-    """Remove folders, innermost first, up to one that holds something."""
+    """Remove folders, innermost first, up to one that is not empty."""
     for folder in folders:
-        with contextlib.suppress(
-            OSError
-        ):  # one whose name is too long was never made; those around it were
+        with contextlib.suppress(OSError):  # not empty, or its name was too long to make it
             folder.rmdir()
 
 
 @contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Make a folder and hold it alone. The system lets go of it with the process, so a crash leaves
-    it free.
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and lock it; removes it afterwards if this made it and it stayed empty.
 
-    A folder that this made and in which nothing was left is removed.
+    The system releases the lock with the process, also in a crash.
 
     Raises:
-        RunError: it cannot be made or written, or another run holds it.
+        RunError: it cannot be made or written, or another run has locked it.
     """
-    made = make(folder)
+    made = make_folder(folder)
     try:
         lock = _lock(folder)
         try:
@@ -93,7 +97,8 @@ def _lock(folder: Path) -> IO[str]:
             file = path.open("a+")
         except OSError as error:
             raise RunError(
-                f"the run folder {folder} cannot be written ({error.strerror}): choose another --run-dir."
+                f"the run folder {folder} cannot be written ({error.strerror}): choose another "
+                "--run-dir."
             ) from error
         try:
             if fcntl is not None:
@@ -103,13 +108,14 @@ def _lock(folder: Path) -> IO[str]:
             holder = file.read().strip() or "unknown"
             file.close()
             raise RunError(
-                f"{folder} is in use by another run (process {holder}): wait for its end, or choose another --run-dir."
+                f"{folder} is in use by another run (process {holder}): wait until it ends, or "
+                "choose another --run-dir."
             ) from error
         except OSError:
-            pass  # storage that knows no locks
+            pass  # a file system without locks
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             break
-        file.close()  # its holder removed it in between
+        file.close()  # its holder removed it meanwhile
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()

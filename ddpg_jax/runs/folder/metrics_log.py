@@ -1,57 +1,57 @@
-"""What a run reports of each chunk: a line of ``metrics.jsonl``, and the same numbers for
-TensorBoard."""
+"""Writes each chunk's metrics to ``metrics.jsonl`` and for TensorBoard."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ddpg_jax.runs.folder.files import unwritten, write
-from ddpg_jax.runs.folder.metrics import mean
+from ddpg_jax.runs.folder.files import write_error, write_file
+from ddpg_jax.runs.folder.metrics import mean_over_members
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-class Log:
-    """Writes each line at once: a kill loses none."""
+class MetricsLog:
+    """Writes each line at once, so that a kill loses none."""
 
     def __init__(self, folder: Path) -> None:
+        """Open the file of events in ``folder``."""
         from tensorboardX.event_file_writer import EventsWriter
 
         self._folder = folder
-        # What lies below `SummaryWriter`, whose queue loses what waits in it at a kill, and hangs
-        # on a full disk.
+        # Not `SummaryWriter`: its queue is lost at a kill, and hangs on a full disk.
         self._events = EventsWriter(str(folder / "events"))
         self._events.flush()
 
-    def anew(self, rows: list[dict[str, Any]]) -> None:
-        """Replace all lines. TensorBoard drops what it has and is given these, so it shows each
-        once, also what it had missed.
+    def replace_all(self, rows: list[dict[str, Any]]) -> None:
+        """Replace all lines; TensorBoard discards earlier events and shows each line once.
 
         Raises:
-            RunError: the disk does not take it.
+            RunError: the file cannot be written.
         """
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-        write_lines(self._folder, rows)
+        write_metrics(self._folder, rows)
         self._events.write_event(
             Event(wall_time=time.time(), session_log=SessionLog(status=SessionLog.START))
         )
         self._show(rows)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Report a chunk.
+        """Append a line.
 
         Raises:
-            RunError: the disk does not take it.
+            RunError: the file cannot be written.
         """
         path, line = self._folder / "metrics.jsonl", json.dumps(row) + "\n"
         try:
             with path.open("a") as file:
                 file.write(line)
         except OSError as error:
-            raise unwritten(path, error, len(line)) from error
+            raise write_error(path, error, len(line)) from error
         self._show([row])
 
     def _show(self, rows: list[dict[str, Any]]) -> None:
@@ -59,7 +59,9 @@ class Log:
         from tensorboardX.proto.summary_pb2 import Summary
 
         for row in rows:
-            means = {name: mean(value) for name, value in row.items() if name != "env_steps"}
+            means = {
+                name: mean_over_members(value) for name, value in row.items() if name != "env_steps"
+            }
             values = [
                 Summary.Value(tag=name, simple_value=value)
                 for name, value in means.items()
@@ -71,14 +73,14 @@ class Log:
         try:
             self._events.flush()
         except OSError as error:
-            raise unwritten(self._folder / "events.out.tfevents", error, 1) from error
+            raise write_error(self._folder / "events.out.tfevents", error, 1) from error
 
     def close(self) -> None:
-        """Close the file for TensorBoard; what it could not take was said before."""
+        """Close the file of events; its errors have been reported by `add`."""
         with contextlib.suppress(OSError):
             self._events.close()
 
 
-def write_lines(folder: Path, rows: list[dict[str, Any]]) -> None:
+def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Replace the lines of ``metrics.jsonl``."""
-    write(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_file(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))

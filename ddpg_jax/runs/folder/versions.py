@@ -5,14 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
-def versions() -> dict[str, str]:
-    """Versions of what the result depends on."""
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a result depends on."""
     names = (
         "ddpg_jax",
         "jax",
@@ -34,9 +30,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def device() -> str:
-    """The device that computes, and how many host processors there are."""
+def describe_device() -> str:
+    """Return the device and the number of host processors."""
     import jax
 
     first = jax.devices()[0]
-    return f"{first.device_kind} x{jax.device_count()} ({first.platform}), {os.cpu_count()} host processors"
+    return (
+        f"{first.device_kind} x{jax.device_count()} ({first.platform}), {os.cpu_count()} host "
+        "processors"
+    )

@@ -1,1 +1,1 @@
-"""What a user may set, with its checks."""
+"""Declarations of all options, with their checks."""

@@ -1,25 +1,27 @@
-"""An option is declared once, as a field of a frozen dataclass.
+"""Declares an option once, as a field of a frozen dataclass.
 
-The field's metadata (`Option`) is what the command line, the checks, ``config.json``, resuming and
-``docs/options.md`` are made from.
+The command line, the checks, ``config.json``, resuming and ``docs/options.md`` are made from the
+field's metadata (`Option`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ddpg_jax.runs.options.validation import INT32_MAX, exact, shown
+from ddpg_jax.runs.options.validation import INT32_MAX, convert_value, short_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Resume = Literal["fixed", "free", "placement"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """What is declared of an option besides its name, its type and its default."""
+    """What an option declares besides its name, type and default."""
 
     help: str
     group: str
@@ -30,17 +32,17 @@ class Option:
     """Whether it must be greater than 0."""
     choices: tuple[str, ...] = ()
     resume: Resume = "fixed"
-    """What a resumed run may do: keep it (``fixed``), change it without changing any bit of what is
-    trained (``free``), or change where it is trained (``placement``)."""
+    """A resumed run keeps it (``fixed``), may change it and train identically (``free``), or may
+    change it and so where it trains (``placement``)."""
     common: bool = False
     """Whether ``ddpg-jax train --help`` shows it."""
     unset: str = ""
-    """What it means that it is not set."""
+    """The default in words, where it is not set."""
     flag: str = ""
-    """On the command line, where that is not made from the name."""
+    """The flag, where it does not follow from the name."""
     metavar: str = ""
     kind: Any = None
-    """The type of what is given, where the field holds something else."""
+    """The type of given values, where the field's type differs."""
 
     @property
     def range(self) -> str:
@@ -55,26 +57,26 @@ class Option:
         return f"{self.low:,} to {self.high:,}" if bounded else f">= {self.low:,}"
 
 
-def option(default: Any, help: str, **declared: Any) -> Any:
-    """A field with its `Option`; a default that is a dict is made for each record."""
-    metadata = {"option": Option(help=help, **declared)}
+def option(default: Any, help: str, group: str, unit: str = "", **declared: Any) -> Any:
+    """Return a field with its `Option`; a default that is a dict is copied for each record."""
+    metadata = {"option": Option(help=help, group=group, unit=unit, **declared)}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
 def option_of(record: type, name: str) -> Option | None:
-    """The `Option` of a field, also where a subclass gave the field another default."""
+    """Return the `Option` of a field, also where a subclass replaced the field's default."""
     for base in record.__mro__:
         declared = getattr(base, "__dataclass_fields__", {}).get(name)
         if declared is not None and "option" in declared.metadata:
-            return declared.metadata["option"]
+            found: Option = declared.metadata["option"]
+            return found
     return None
 
 
 def options_of(record: type) -> Iterator[tuple[str, Any, Option]]:
-    """``(name, type, Option)`` of each option of a record, as declared; None is left out of
-    types."""
+    """Yield ``(name, type, Option)`` of each option of a record; types are without None."""
     hints = get_type_hints(record)
     for each in dataclasses.fields(record):
         declared = option_of(record, each.name)
@@ -83,7 +85,7 @@ def options_of(record: type) -> Iterator[tuple[str, Any, Option]]:
 
 
 def default_of(record: type, name: str) -> Any:
-    """The default of a field."""
+    """Return the default of a field."""
     made = next(each for each in dataclasses.fields(record) if each.name == name)
     return made.default_factory() if callable(made.default_factory) else made.default
 
@@ -94,13 +96,15 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
-def names_with(record: type, resume: Resume) -> tuple[str, ...]:
-    """The options of a record that a resumed run may treat so."""
+def names_by_resume(record: type, resume: Resume) -> tuple[str, ...]:
+    """Return the names of a record's options with this ``resume``."""
     return tuple(name for name, _, declared in options_of(record) if declared.resume == resume)
 
 
-def converted(record: type, given: dict[str, Any], *, required: bool = False) -> dict[str, Any]:
-    """The values as the record's types; a default stands for itself unless one is ``required``.
+def convert_options(
+    record: type, given: dict[str, Any], *, required: bool = False
+) -> dict[str, Any]:
+    """Convert values to the record's types; unless ``required``, defaults are kept as they are.
 
     Raises:
         ValueError: a value is not of its option's type.
@@ -109,7 +113,7 @@ def converted(record: type, given: dict[str, Any], *, required: bool = False) ->
     return {
         name: value
         if not required and _is(value, default_of(record, name))
-        else exact(name, value, kinds[name])
+        else convert_value(name, value, kinds[name])
         for name, value in given.items()
     }
 
@@ -118,21 +122,21 @@ def _is(value: Any, default: Any) -> bool:
     return type(value) is type(default) and bool(value == default)
 
 
-def check(record: Any) -> None:
-    """Check every option of a record against its range.
+def check_options(record: Any) -> None:
+    """Check the range of every option of a record.
 
     Raises:
         ValueError: one is out of its range.
     """
     for name, _, declared in options_of(type(record)):
-        check_value(name, getattr(record, name), declared)
+        check_option(name, getattr(record, name), declared)
 
 
-def check_value(name: str, value: Any, declared: Option) -> None:
-    """Check one value against its range or its choices; None is no value.
+def check_option(name: str, value: Any, declared: Option) -> None:
+    """Check a value against its range or its choices; None is not set.
 
     Raises:
-        ValueError: it is out of it.
+        ValueError: it is out of its range.
     """
     from ddpg_jax import checks
 
@@ -141,7 +145,7 @@ def check_value(name: str, value: Any, declared: Option) -> None:
     if declared.choices and value not in declared.choices:
         *rest, last = declared.choices
         allowed = f"one of {', '.join([*rest, last])}" if len(rest) > 1 else f"{rest[0]} or {last}"
-        raise ValueError(f"{name}={shown(value)}: must be {allowed}.")
+        raise ValueError(f"{name}={short_repr(value)}: must be {allowed}.")
     if declared.positive:
         checks.positive(**{name: value})
     if declared.low is not None or declared.high is not None:

@@ -10,18 +10,18 @@ from typing import ClassVar, Self
 
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.field import option
-from ddpg_jax.runs.options.validation import INT32_MAX, MAX_ROWS, MAX_STEPS, shown
+from ddpg_jax.runs.options.validation import INT32_MAX, MAX_ROWS, MAX_STEPS, short_repr
 
 MAX_WIDTH, MAX_LAYERS = 1_000_000, 64
 MAX_N_STEP = 1_000
-"""A window of multi-step returns is unrolled: a thousand steps take XLA a minute and a half."""
+"""An n-step window is unrolled: XLA compiles a thousand steps in a minute and a half."""
 MAX_DELAY, MAX_ATOMS = 1_000, 1_000_000
 DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-    """The hyper-parameters of a run. Each is an option of ``ddpg-jax train``; floats may be traced.
+    """The hyper-parameters of a run, each an option of ``ddpg-jax train``; floats may be traced.
 
     An algorithm adds its own in a subclass.
     """
@@ -29,41 +29,36 @@ class Hyperparameters:
     total_timesteps: int = option(
         1_000_000,
         "Environment steps of the run, over all environments of a member.",
-        group="run length",
-        unit="steps",
+        "run length",
+        "steps",
         low=1,
         high=MAX_STEPS,
         resume="free",
         common=True,
     )
     num_envs: int = option(
-        1,
-        "Environments stepped side by side.",
-        group="run length",
-        low=1,
-        high=INT32_MAX,
-        common=True,
+        1, "Environments stepped side by side.", "run length", low=1, high=INT32_MAX, common=True
     )
     learning_starts: int = option(
         1_000,
         "Transitions stored before the first update.",
-        group="run length",
-        unit="transitions",
+        "run length",
+        "transitions",
         low=1,
         high=INT32_MAX,
     )
     updates_per_step: int = option(
         1,
         "Critic updates per vector step; over num_envs it is the update-to-data ratio.",
-        group="run length",
+        "run length",
         low=1,
         high=INT32_MAX,
     )
     batch_size: int = option(
         256,
         "Transitions of one critic update.",
-        group="replay",
-        unit="transitions",
+        "replay",
+        "transitions",
         low=1,
         high=INT32_MAX,
         common=True,
@@ -71,119 +66,100 @@ class Hyperparameters:
     replay_capacity: int = option(
         1_000_000,
         "Transitions that the replay holds.",
-        group="replay",
-        unit="transitions",
+        "replay",
+        "transitions",
         low=1,
         high=MAX_ROWS,
     )
     hidden: tuple[int, ...] = option(
-        (256, 256),
-        "Width of each hidden layer, as 256,256.",
-        group="networks",
-        unit="units",
+        (256, 256), "Width of each hidden layer, as 256,256.", "networks", "units"
     )
     critic_hidden: tuple[int, ...] = option(
-        (),
-        "Width of each hidden layer of the critic.",
-        group="networks",
-        unit="units",
-        unset="as --hidden",
+        (), "Width of each hidden layer of the critic.", "networks", "units", unset="as --hidden"
     )
-    layer_norm: bool = option(False, "Layer normalisation of hidden layers.", group="networks")
+    layer_norm: bool = option(False, "Layer normalisation of hidden layers.", "networks")
     inverting_gradients: bool = option(
         False,
         "Inverted gradients: actors leave a bound of their actions at full speed.",
-        group="networks",
+        "networks",
     )
     normalize_observations: bool = option(
-        False, "Normalise observations by a running mean and variance.", group="networks"
+        False, "Normalise observations by a running mean and variance.", "networks"
     )
     dtype: str = option(
         "float32",
-        "What the networks compute in; parameters, targets, optimisers and losses are float32.",
-        group="networks",
+        "Type in which networks compute; parameters, optimisers and losses are float32.",
+        "networks",
         choices=DTYPES,
     )
     observation_dtype: str = option(
-        "float32", "What the replay stores observations in.", group="replay", choices=DTYPES
+        "float32", "Type in which the replay stores observations.", "replay", choices=DTYPES
     )
     actor_stream: str = option(
-        "state", "What the actor reads where an observation is a dict.", group="networks"
+        "state", "Stream that the actor reads where an observation is a dict.", "networks"
     )
     critic_stream: str = option(
         "privileged_state",
-        "What the critic reads where an observation is a dict.",
-        group="networks",
+        "Stream that the critic reads where an observation is a dict.",
+        "networks",
     )
     reward_scale: float = option(
-        1.0, "Factor of every reward in updates.", group="targets", positive=True
+        1.0, "Factor of every reward in updates.", "targets", positive=True
     )
-    gamma: float = option(0.99, "Discount of a step.", group="targets", low=0, high=1)
+    gamma: float = option(0.99, "Discount of a step.", "targets", low=0, high=1)
     n_step: int = option(
-        1,
-        "Steps of the return before it bootstraps.",
-        group="targets",
-        unit="steps",
-        low=1,
-        high=MAX_N_STEP,
+        1, "Steps of the return before it bootstraps.", "targets", "steps", low=1, high=MAX_N_STEP
     )
     tau: float = option(
         0.005,
         "Soft update of the target networks: target <- tau * online + (1 - tau) * target.",
-        group="targets",
+        "targets",
         low=0,
         high=1,
     )
-    actor_learning_rate: float = option(
-        3e-4, "Learning rate of the actor.", group="optimisation", low=0
-    )
+    actor_learning_rate: float = option(3e-4, "Learning rate of the actor.", "optimisation", low=0)
     critic_learning_rate: float = option(
-        3e-4, "Learning rate of the critic.", group="optimisation", low=0
+        3e-4, "Learning rate of the critic.", "optimisation", low=0
     )
     critic_weight_decay: float = option(
-        0.0, "L2 penalty in the critic's gradient.", group="optimisation", low=0
+        0.0, "L2 penalty in the critic's gradient.", "optimisation", low=0
     )
     weight_decay: float = option(
-        0.0, "Decoupled weight decay (AdamW) of both networks.", group="optimisation", low=0
+        0.0, "Decoupled weight decay (AdamW) of both networks.", "optimisation", low=0
     )
     max_grad_norm: float = option(
         0.0,
         "Global norm to which each network's gradient is clipped; 0 does not clip.",
-        group="optimisation",
+        "optimisation",
         low=0,
     )
     anneal_updates: int = option(
         0,
         "Critic updates in which both learning rates fall linearly to zero; 0 keeps them constant.",
-        group="optimisation",
-        unit="updates",
+        "optimisation",
+        "updates",
         low=0,
         high=INT32_MAX,
     )
     priority_exponent: float = option(
-        0.0, "alpha of prioritised replay; 0 is uniform replay.", group="replay", low=0, high=1
+        0.0, "alpha of prioritised replay; 0 is uniform replay.", "replay", low=0, high=1
     )
     importance_exponent: float = option(
         0.4,
         "beta of prioritised replay's importance weights at the first batch.",
-        group="replay",
+        "replay",
         low=0,
         high=1,
     )
     importance_updates: int = option(
-        100_000,
-        "Batches in which beta rises to 1.",
-        group="replay",
-        unit="batches",
-        low=1,
-        high=INT32_MAX,
+        100_000, "Batches in which beta rises to 1.", "replay", "batches", low=1, high=INT32_MAX
     )
 
     axis_name: ClassVar[str | None] = None
     """The mesh axis over which a run is split; not an option, set by `of_shard`."""
 
     def of_shard(self, shards: int, axis_name: str) -> Self:
-        """The hyper-parameters of one shard: ``shards`` divides environments, batch and replay."""
+        """Return those of one shard: ``shards`` divides environments, batch and replay."""
         own = {
             name: getattr(self, name) // shards
             for name in ("num_envs", "batch_size", "replay_capacity")
@@ -198,10 +174,10 @@ class Hyperparameters:
         return 1
 
     def check(self) -> None:
-        """Check the range of each hyper-parameter, and what depends on two of them.
+        """Check the range of each hyper-parameter, and conditions on two of them.
 
         Raises:
-            ValueError: no run can have them.
+            ValueError: a run cannot have them.
         """
         for name, widths in (
             ("hidden", self.hidden or (0,)),
@@ -209,15 +185,15 @@ class Hyperparameters:
         ):
             if min(widths, default=1) < 1:
                 raise ValueError(
-                    f"{name}={shown(widths)}: give the width of each hidden layer, each at least 1,"
-                    " for example 256,256."
+                    f"{name}={short_repr(widths)}: give the width of each hidden layer, each at "
+                    "least 1, for example 256,256."
                 )
             if len(widths) > MAX_LAYERS or max(widths, default=1) > MAX_WIDTH:
                 raise ValueError(
-                    f"{name}={shown(widths)}: must be at most {MAX_LAYERS} layers of a width of at"
-                    f" most {MAX_WIDTH} each."
+                    f"{name}={short_repr(widths)}: must be at most {MAX_LAYERS} layers of a width "
+                    f"of at most {MAX_WIDTH} each."
                 )
-        field.check(self)
+        field.check_options(self)
         if self.replay_capacity % self.num_envs:
             near = max(1, round(self.replay_capacity / self.num_envs)) * self.num_envs
             raise ValueError(

@@ -1,12 +1,13 @@
-"""What a preset is: an algorithm with hyper-parameters of its own."""
+"""The record of a preset: an algorithm with its hyper-parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from ddpg_jax.environment import Environment
     from ddpg_jax.runs.options.hyperparameters import Hyperparameters
     from ddpg_jax.runs.tasks import Task
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Components(NamedTuple):
-    """What `ddpg_jax.train.make_train` composes; ``warm_up`` None is uniform random actions."""
+    """The components of a run, as `ddpg_jax.train.make_train` takes them.
+
+    ``warm_up`` None acts uniformly at random.
+    """
 
     agent: Agent
     replay: Replay
@@ -25,38 +29,38 @@ class Components(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """An algorithm with hyper-parameters of its own: what `ddpg_jax.runs.train` calls by name.
+    """An algorithm with its hyper-parameters, known by a name to `ddpg_jax.runs.train`.
 
     Presets named after an algorithm are ours, and on some tasks take hyper-parameters found by
-    trying (`ddpg_jax.runs.tasks`), which every run says; ``exact`` ones are a publication's, and
-    take nothing from a task but a categorical critic's support.
+    trying (`ddpg_jax.runs.tasks`), which every run reports. ``exact`` ones have a publication's
+    hyper-parameters, and take only the support of a categorical critic from a task.
     """
 
     name: str
     summary: str
     source: str
-    """Where the hyper-parameters are from."""
+    """The publication of the hyper-parameters."""
     hyperparameters: Hyperparameters
     compose: Callable[[Any, Environment], Components]
     """``compose(hyperparameters, env)``: the components of a run."""
     ours: str = ""
-    """Which hyper-parameters differ from the source, and its own; each run says it at its start."""
+    """Differences from the source, with its values; each run reports them at its start."""
     exact: bool = False
     scaled_down: Mapping[str, Any] = field(default_factory=dict)
-    """Hyper-parameters that replace those above on a task that has its own, before those do."""
+    """Replacements on a task with tuned hyper-parameters, which in turn replace these."""
     of_task: Callable[[Task], Mapping[str, Any]] = lambda task: task.hyperparameters
-    """``of_task(task)``: what was found by trying on a task; not used where the preset is exact."""
+    """``of_task(task)``: the task's tuned hyper-parameters; not used where the preset is exact."""
     published_for: Callable[[str], Mapping[str, Any]] = lambda env: {}
-    """``published_for(env)``: what the publication itself has otherwise on this environment."""
+    """``published_for(env)``: the publication's own exceptions for this environment."""
     only_for: str | None = None
-    """The only environment that it is for."""
+    """The only environment that it supports."""
     images: bool = False
-    """Whether its networks take images; those of the others take vectors."""
+    """Whether its networks take images; those of other presets take vectors."""
     around: Callable[[Environment], Environment] | None = None
     """A wrapper of the environment, in evaluation too."""
     pictures: Callable[[Any, Environment, AgentState, Any], Mapping[str, Any]] | None = None
-    """``pictures(hyperparameters, env, agent_state, key)``: what a run shows at its end besides its
-    curve, ``{name: [H, W, 3] in [0, 1]}``."""
+    """``pictures(hyperparameters, env, agent_state, key)``: pictures at the end of a run,
+    ``{name: [H, W, 3] in [0, 1]}``."""
 
     @property
     def cites(self) -> str:

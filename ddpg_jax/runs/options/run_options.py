@@ -7,7 +7,7 @@ line answers at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  (types of options are read at run time)
 from typing import Any
 
 from ddpg_jax.runs.options.field import option
@@ -15,19 +15,19 @@ from ddpg_jax.runs.options.validation import INT32_MAX
 
 DEVICE_KINDS = ("cpu", "gpu", "tpu")
 ANY_DEVICE = "any"
-"""In place of a device kind, where the preset was given."""
+"""Instead of a kind of device, where the preset was given."""
 COUNT = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What a run is made of besides its hyper-parameters; all of it is in ``config.json``."""
+    """The options of a run besides its hyper-parameters; all of them are in ``config.json``."""
 
-    env: str = option("pendulum", "The environment; `ddpg-jax envs` lists the names.", group="run")
+    env: str = option("pendulum", "The environment; `ddpg-jax envs` lists the names.", "run")
     preset: Any = option(
         None,
         "Algorithm and hyper-parameters; `ddpg-jax presets` lists them.",
-        group="run",
+        "run",
         kind=str,
         common=True,
         unset="chosen for the device and ENV",
@@ -35,41 +35,36 @@ class RunOptions:
     device_kind: str | None = option(
         None,
         "Kind of device for which the preset is chosen.",
-        group="devices",
+        "devices",
         choices=(*DEVICE_KINDS, ANY_DEVICE),
         unset="what JAX computes on",
     )
     env_options: dict[str, Any] = option(
-        {}, "Options of the environment, see `ddpg_jax.envs.make`.", group="environment"
+        {}, "Options of the environment, see `ddpg_jax.envs.make`.", "environment"
     )
     seed: int = option(
         0,
         "Seed of the first member; the others have the next ones.",
-        group="run",
+        "run",
         low=0,
         high=INT32_MAX,
         common=True,
     )
     seeds: int = option(
-        1,
-        "Independent members, trained in one program.",
-        group="run",
-        low=1,
-        high=COUNT,
-        common=True,
+        1, "Independent members, trained in one program.", "run", low=1, high=COUNT, common=True
     )
     steps_per_chunk: int | None = option(
         None,
         "Environment steps between two reports.",
-        group="evaluation and checkpoints",
-        unit="steps",
+        "evaluation and checkpoints",
+        "steps",
         unset="1/20 of the run",
     )
     evaluate_every: int = option(
         1,
         "Chunks from one evaluation to the next; 0 evaluates at the end only.",
-        group="evaluation and checkpoints",
-        unit="chunks",
+        "evaluation and checkpoints",
+        "chunks",
         low=0,
         high=INT32_MAX,
         resume="free",
@@ -77,8 +72,8 @@ class RunOptions:
     evaluation_episodes: int = option(
         20,
         "Deterministic episodes of an evaluation.",
-        group="evaluation and checkpoints",
-        unit="episodes",
+        "evaluation and checkpoints",
+        "episodes",
         low=1,
         high=COUNT,
         resume="free",
@@ -86,8 +81,8 @@ class RunOptions:
     checkpoint_every: int = option(
         5,
         "Chunks from one checkpoint to the next; 0 saves at the end only.",
-        group="evaluation and checkpoints",
-        unit="chunks",
+        "evaluation and checkpoints",
+        "chunks",
         low=0,
         high=INT32_MAX,
         resume="free",
@@ -95,7 +90,7 @@ class RunOptions:
     keep: int = option(
         2,
         "Checkpoints kept, the newest ones.",
-        group="evaluation and checkpoints",
+        "evaluation and checkpoints",
         low=1,
         high=COUNT,
         resume="free",
@@ -103,14 +98,14 @@ class RunOptions:
     devices: int | None = option(
         None,
         "Devices to train on, of all processes.",
-        group="devices",
+        "devices",
         resume="placement",
         unset="as many as divide members, or environments and batch",
     )
     mesh: str = option(
         "",
         "Devices on each axis of the mesh, as members=4,data=2.",
-        group="devices",
+        "devices",
         resume="placement",
         unset="members first",
     )
@@ -118,19 +113,19 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentOptions:
-    """Options that any environment may have; they are part of ``env_options``."""
+    """Options that every environment may have; they are part of ``env_options``."""
 
     backend: str | None = option(
         None,
         "Brax's physics: generalized, positional, spring or mjx.",
-        group="environment",
+        "environment",
         unset="the environment's",
     )
     time_limit: int | None = option(
         None,
         "Steps after which an episode is truncated.",
-        group="environment",
-        unit="steps",
+        "environment",
+        "steps",
         low=1,
         high=100_000_000,
         unset="the environment's",
@@ -138,8 +133,8 @@ class EnvironmentOptions:
     action_repeat: int | None = option(
         None,
         "Steps that one action lasts, on the device.",
-        group="environment",
-        unit="steps",
+        "environment",
+        "steps",
         low=1,
         high=1_000,
         unset="1",
@@ -147,67 +142,58 @@ class EnvironmentOptions:
     pixels: bool | None = option(
         None,
         "Observe images of the environment instead of its observation.",
-        group="pixels",
+        "pixels",
         common=True,
         unset="no",
     )
     image_size: int | None = option(
-        None,
-        "Width and height of an image.",
-        group="pixels",
-        unit="pixels",
-        low=1,
-        high=4_096,
-        unset="64",
+        None, "Width and height of an image.", "pixels", "pixels", low=1, high=4_096, unset="64"
     )
     frame_stack: int | None = option(
-        None, "Images observed at once.", group="pixels", low=1, high=1_000, unset="3"
+        None, "Images observed at once.", "pixels", low=1, high=1_000, unset="3"
     )
     frames_per_action: int | None = option(
-        None, "New images in each step.", group="pixels", low=1, high=1_000, unset="1"
+        None, "New images in each step.", "pixels", low=1, high=1_000, unset="1"
     )
     grayscale: bool | None = option(
-        None, "Brightness alone instead of colours.", group="pixels", unset="no"
+        None, "Brightness alone instead of colours.", "pixels", unset="no"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions:
-    """How `ddpg-jax train` starts a run; none of it changes what is trained."""
+    """How `ddpg-jax train` starts a run; none of them changes what is trained."""
 
     run_dir: Path | None = option(
-        None, "Folder of the run.", group="run", common=True, unset="a new folder under runs/"
+        None, "Folder of the run.", "run", common=True, unset="a new folder under runs/"
     )
     resume: bool = option(
-        False,
-        "Resume the run in --run-dir; options left out are the run's.",
-        group="run",
-        common=True,
+        False, "Resume the run in --run-dir; options left out are the run's.", "run", common=True
     )
     dry_run: bool = option(
-        False, "Print what would run and its memory, and stop.", group="run", common=True
+        False, "Print what would run and its memory, and stop.", "run", common=True
     )
     profile: bool = option(
         False,
         "Write a trace of a few chunks into RUN-DIR/profile, and print each part's share.",
-        group="run",
+        "run",
     )
     env_option: tuple[str, ...] = option(
         (),
         "An option of ENV's own, as curvature=0.01; may be repeated.",
-        group="environment",
+        "environment",
         metavar="NAME=VALUE",
     )
     coordinator: str | None = option(
         None,
         "HOST:PORT of process 0, where several processes train together.",
-        group="devices",
+        "devices",
         unset="the cluster's",
     )
     num_processes: int | None = option(
         None,
         "Processes that train together.",
-        group="devices",
+        "devices",
         low=1,
         high=COUNT,
         unset="the cluster's, else 1",
@@ -215,7 +201,7 @@ class LaunchOptions:
     process_id: int | None = option(
         None,
         "Number of this process, from 0.",
-        group="devices",
+        "devices",
         low=0,
         high=INT32_MAX,
         unset="the cluster's",
@@ -230,25 +216,21 @@ class SweepOptions:
         (),
         "Values of a hyper-parameter: 1e-4,1e-3 or log:LOW:HIGH[:COUNT] or uniform:LOW:HIGH[:COUNT]"
         "; may be repeated.",
-        group="sweep",
+        "sweep",
         flag="--set",
         metavar="NAME=VALUES",
         common=True,
     )
     draws: int | None = option(
-        None, "Random settings, where values are drawn from ranges.", group="sweep", common=True
+        None, "Random settings, where values are drawn from ranges.", "sweep", common=True
     )
     memory: int | None = option(
-        None,
-        "Memory for members trained at once.",
-        group="sweep",
-        unit="bytes",
-        unset="0.8 of what there is",
+        None, "Memory for members trained at once.", "sweep", "bytes", unset="0.8 of the memory"
     )
     pbt: bool = option(
         False,
         "Population-based training: between chunks the worst members take over from the best.",
-        group="population-based training",
+        "population-based training",
         common=True,
     )
 
@@ -258,26 +240,22 @@ class EvolveOptions:
     """How members evolve, as `ddpg_jax.population.evolution.evolving` takes it."""
 
     fraction: float = option(
-        0.2,
-        "Share of members that may be replaced.",
-        group="population-based training",
-        low=0,
-        high=0.5,
+        0.2, "Share of members that may be replaced.", "population-based training", low=0, high=0.5
     )
     change: float = option(
         0.2,
         "Relative change of a hyper-parameter, up or down.",
-        group="population-based training",
+        "population-based training",
         low=0,
         high=1,
     )
     resample: float = option(
         0.25,
         "Probability to draw a hyper-parameter from its range instead.",
-        group="population-based training",
+        "population-based training",
         low=0,
         high=1,
     )
     copy_replay: bool = option(
-        True, "Copy the replay of the better member too.", group="population-based training"
+        True, "Copy the replay of the better member too.", "population-based training"
     )

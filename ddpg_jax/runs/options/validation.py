@@ -1,34 +1,34 @@
-"""Values as Python, a shell or a file gives them, made what a setting is; what would lose something
-by that is refused."""
+"""Converts values from Python, a shell or a file to an option's type, without loss."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any, get_origin
+from typing import TYPE_CHECKING, Any, get_origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 INT32_MAX = 2**31 - 1
 """Rows, steps of an environment and updates are int32 on the device."""
 MAX_ROWS = 2**30
-"""Of a replay: as `ddpg_jax.replay.ring.LARGEST`, known without importing JAX."""
+"""Rows of a replay, as `ddpg_jax.replay.ring.LARGEST`, without importing JAX."""
 MAX_STEPS = 2**62
-"""Environment steps over all environments never go there."""
-FLOAT32_MAX = 3.4028234663852886e38  # of float32
-SHOWN = 60
+"""Above any number of environment steps."""
+FLOAT32_MAX = 3.4028234663852886e38
+MAX_SHOWN = 60
 
 
 class RunError(ValueError):
-    """A run that cannot start or go on; the message is one sentence for the user."""
+    """A run that cannot start or continue; the message is one sentence for the user."""
 
 
-def exact(name: str, value: Any, kind: Any) -> Any:
-    """The value as a ``kind``: int, float, bool, str, dict, or a tuple of whole numbers.
+def convert_value(name: str, value: Any, kind: Any) -> Any:
+    """Convert a value to ``kind``: int, float, bool, str, dict, or a tuple of whole numbers.
 
-    NumPy's and JAX's scalars are taken, and numbers in other clothes where nothing is lost:
-    ``"1e5"`` is 100,000.
+    Accepts scalars of NumPy and JAX, and text where nothing is lost: ``"1e5"`` is 100,000.
 
     Raises:
-        ValueError: it is none, or is not finite; ``name`` says of what.
+        ValueError: it has another type, or is not finite; names the option ``name``.
     """
     convert, wanted = _KINDS[get_origin(kind) or kind]
     try:
@@ -36,19 +36,19 @@ def exact(name: str, value: Any, kind: Any) -> Any:
             value = value.item()
         found = convert(value)
     except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"{name}={shown(value)}: must be {wanted}.") from error
+        raise ValueError(f"{name}={short_repr(value)}: must be {wanted}.") from error
     if kind is int and abs(found) >= 2**63:
-        raise ValueError(f"{name}={shown(value)}: must be less than 2**63 in size.")
+        raise ValueError(f"{name}={short_repr(value)}: must be less than 2**63 in size.")
     return found
 
 
-def shown(value: Any) -> str:
-    """A value as it stands in a sentence: on one line, and not long."""
+def short_repr(value: Any) -> str:
+    """Return a value for an error message: on one line, and not long."""
     try:
         text = " ".join(repr(value).split())
-    except ValueError:  # Python writes no number of more than 4,300 digits
+    except ValueError:  # more than 4,300 digits
         text = "a very long number"
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _integer(value: Any) -> int:
@@ -95,7 +95,8 @@ def _options(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise ValueError
     try:
-        return json.loads(json.dumps(value, default=lambda part: part.item(), allow_nan=False))
+        text = json.dumps(value, default=lambda part: part.item(), allow_nan=False)
+        return dict(json.loads(text))
     except (AttributeError, RecursionError) as error:
         raise ValueError from error
 
@@ -106,5 +107,5 @@ _KINDS: dict[Any, tuple[Callable[[Any], Any], str]] = {
     bool: (_switch, "True or False"),
     str: (_text, "a name"),
     tuple: (_widths, "whole numbers separated by commas, as 256,256"),
-    dict: (_options, "a dict of options by name, of what JSON can hold"),
+    dict: (_options, "a dict of options by name, with JSON values"),
 }

@@ -5,9 +5,8 @@ A new preset is a record in a file here; a new file is a line in `MODULES`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs.options.field import Option, options_of
 from ddpg_jax.runs.options.hyperparameters import Hyperparameters
@@ -22,6 +21,9 @@ from ddpg_jax.runs.presets import (
     td3_categorical,
 )
 from ddpg_jax.runs.tasks import TASKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "PRESETS",
@@ -48,7 +50,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def hyperparameter_options() -> dict[str, tuple[type, Option]]:
-    """Type and `Option` of each hyper-parameter that some preset has."""
+    """Return type and `Option` of each hyper-parameter of any preset."""
     return {
         name: (kind, declared)
         for preset in PRESETS.values()
@@ -59,7 +61,7 @@ def hyperparameter_options() -> dict[str, tuple[type, Option]]:
 def hyperparameters_on(
     preset: Preset, env: str
 ) -> tuple[Hyperparameters, dict[str, tuple[Any, Any]]]:
-    """The preset's hyper-parameters on an environment, and what the task replaced there.
+    """Return the preset's hyper-parameters on an environment, and those that the task replaced.
 
     Returns:
         The hyper-parameters, and ``{name: (the preset's, the task's)}`` of those that differ.
@@ -84,13 +86,13 @@ def hyperparameters_on(
 
 
 def env_options_on(preset: Preset, env: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The options of an environment; a preset of images adds those that have it show images."""
+    """Return the options of an environment; a preset of images adds those that show images."""
     shows = preset.images and env in TASKS and not given.get("pixels")
     return {**TASKS[env].images, **given} if shows else given
 
 
 def _from_task(preset: Preset, env: str) -> Iterator[tuple[str, Any]]:
-    """What a preset takes from a task, later values before earlier ones."""
+    """Yield what a preset takes from a task; later values replace earlier ones."""
     if env not in TASKS:
         return
     task = TASKS[env]

@@ -1,13 +1,12 @@
-"""From hyper-parameters to the parts of a training run: what the algorithms' own functions have in
-common.
+"""From hyper-parameters to the components of a run: what presets have in common.
 
-Components of the library are reached through the package, which loads them on first use: importing
-this costs nothing."""
+The library is reached through the package, which loads modules on first use, so that importing
+this is cheap.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
@@ -15,15 +14,19 @@ from ddpg_jax.runs.options.hyperparameters import Hyperparameters
 from ddpg_jax.runs.options.preset import Components
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ddpg_jax.environment import Environment
     from ddpg_jax.networks import Actor, Critic
     from ddpg_jax.types import Agent, Behaviour, Network, Replay
 
 
 def actor(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Network:
-    """The actor, or where an observation is a dict the actor on its stream of it; ``options`` as of
-    `actor_head`."""
-    return _reading(
+    """Return the actor, of the stream ``actor_stream`` where observations are a dict.
+
+    ``options`` as in `actor_head`.
+    """
+    return _on_stream(
         hyperparameters.actor_stream,
         "actor_stream",
         actor_head(hyperparameters, env, **options),
@@ -32,14 +35,17 @@ def actor(hyperparameters: Hyperparameters, env: Environment, **options: Any) ->
 
 
 def critic(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Network:
-    """The critic, as `actor`; ``options`` as of `critic_head`."""
-    return _reading(
+    """Return the critic, of the stream ``critic_stream`` where observations are a dict.
+
+    ``options`` as in `critic_head`.
+    """
+    return _on_stream(
         hyperparameters.critic_stream, "critic_stream", critic_head(hyperparameters, **options), env
     )
 
 
 def actor_head(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Actor:
-    """The actor of one vector; ``options`` of `ddpg_jax.networks.Actor` go first."""
+    """Return the actor of a vector; ``options`` of `ddpg_jax.networks.Actor` take precedence."""
     known: dict[str, Any] = {"dtype": dtype(hyperparameters)}
     known |= {"norm": ddpg_jax.networks.LayerNorm} if hyperparameters.layer_norm else {}
     known |= {"output": ddpg_jax.networks.inverting} if hyperparameters.inverting_gradients else {}
@@ -49,8 +55,7 @@ def actor_head(hyperparameters: Hyperparameters, env: Environment, **options: An
 def critic_head(
     hyperparameters: Hyperparameters, *, action_layer: int = 0, **options: Any
 ) -> Critic:
-    """The critic of one vector, one of an ensemble; ``options`` of `ddpg_jax.networks.Critic` go
-    first."""
+    """Return a critic of a vector; ``options`` of `ddpg_jax.networks.Critic` take precedence."""
     layer_norm = ddpg_jax.networks.LayerNorm
     known: dict[str, Any] = {"dtype": dtype(hyperparameters)}
     known |= {"norm": layer_norm, "action_norm": layer_norm} if hyperparameters.layer_norm else {}
@@ -59,24 +64,25 @@ def critic_head(
     )
 
 
-def _reading(stream: str, option: str, network: Network, env: Environment) -> Network:
-    """The network, or where an observation is a dict the network on that stream of it."""
+def _on_stream(stream: str, option: str, network: Network, env: Environment) -> Network:
+    """Return the network, on one stream of the observation where that is a dict."""
     if not isinstance(env.observation, dict):
         return network
     if stream not in env.observation:
         there = ", ".join(map(str, env.observation))
         raise ValueError(
-            f"{option}={stream!r}: the observation has no such stream; choose one of {there}."
+            f"{option}={stream!r}: not a stream of the observation; choose one of {there}."
         )
     return ddpg_jax.networks.stream(stream, network)
 
 
-def require_whole(hyperparameters: Hyperparameters, *, scaled: str, stored: str) -> None:
-    """Refuse what networks of images have no use for; ``scaled`` and ``stored``: what happens to
-    observations instead.
+def require_image_defaults(hyperparameters: Hyperparameters, *, scaled: str, stored: str) -> None:
+    """Refuse hyper-parameters without effect on networks of images.
+
+    ``scaled`` and ``stored`` say how observations are treated instead.
 
     Raises:
-        ValueError: such a number was given.
+        ValueError: such a hyper-parameter was given.
     """
     if hyperparameters.normalize_observations:
         raise ValueError(f"normalize_observations: {scaled}; leave it out.")
@@ -94,7 +100,7 @@ def require_whole(hyperparameters: Hyperparameters, *, scaled: str, stored: str)
 
 
 def dtype(hyperparameters: Hyperparameters) -> Any:
-    """What the networks compute in."""
+    """Return the type in which the networks compute."""
     return _dtype(hyperparameters.dtype)
 
 
@@ -104,30 +110,28 @@ def _dtype(name: str) -> Any:
     return getattr(jnp, name)
 
 
-def optimizer(hyperparameters: Hyperparameters) -> Callable[..., Any]:
-    """Adam, or AdamW, of both networks."""
-    return ddpg_jax.agents.adam(
-        weight_decay=hyperparameters.weight_decay, max_grad_norm=hyperparameters.max_grad_norm
-    )
+def learning_options(hyperparameters: Hyperparameters) -> dict[str, Any]:
+    """Return the arguments that all algorithms share: discount, tau, rates and optimiser.
 
-
-def actor_rate(hyperparameters: Hyperparameters) -> Any:
-    """The actor's learning rate over its own steps, one to an update of the agent."""
-    return ddpg_jax.agents.annealed(
-        hyperparameters.actor_learning_rate,
-        hyperparameters.anneal_updates // hyperparameters.batches_per_update,
-    )
-
-
-def critic_rate(hyperparameters: Hyperparameters) -> Any:
-    """The critic's learning rate over its own steps."""
-    return ddpg_jax.agents.annealed(
-        hyperparameters.critic_learning_rate, hyperparameters.anneal_updates
-    )
+    Each rate falls over its network's own steps; the actor has one per update of the agent.
+    """
+    agents, updates = ddpg_jax.agents, hyperparameters.anneal_updates
+    actor_updates = updates // hyperparameters.batches_per_update
+    return {
+        "gamma": hyperparameters.gamma,
+        "tau": hyperparameters.tau,
+        "actor_learning_rate": agents.annealed(hyperparameters.actor_learning_rate, actor_updates),
+        "critic_learning_rate": agents.annealed(hyperparameters.critic_learning_rate, updates),
+        "critic_weight_decay": hyperparameters.critic_weight_decay,
+        "optimizer": agents.adam(
+            weight_decay=hyperparameters.weight_decay, max_grad_norm=hyperparameters.max_grad_norm
+        ),
+        "axis_name": hyperparameters.axis_name,
+    }
 
 
 def gaussian(stddev: float) -> Callable[[Agent], Behaviour]:
-    """Explore by Gaussian noise on actions, clipped to their range."""
+    """Explore with Gaussian noise on actions, clipped to their range."""
     noise = ddpg_jax.noise
     return lambda agent: ddpg_jax.behaviour.explore(
         agent, noise.chain(noise.gaussian(stddev), noise.clip())
@@ -135,7 +139,7 @@ def gaussian(stddev: float) -> Callable[[Agent], Behaviour]:
 
 
 def ornstein_uhlenbeck(stddev: float) -> Callable[[Agent], Behaviour]:
-    """Explore by Ornstein-Uhlenbeck noise on actions, clipped to their range."""
+    """Explore with Ornstein-Uhlenbeck noise on actions, clipped to their range."""
     noise = ddpg_jax.noise
     return lambda agent: ddpg_jax.behaviour.explore(
         agent, noise.chain(noise.ornstein_uhlenbeck(stddev), noise.clip())
@@ -150,14 +154,14 @@ def assemble(
     own_warm_up: bool = False,
     **kept: Any,
 ) -> Components:
-    """Wrap the agent, and add what is the same for all algorithms.
+    """Wrap the agent, and add the components that all algorithms share.
 
     Args:
         hyperparameters: of the run.
-        agent: the algorithm's.
+        agent: of the algorithm.
         explore: makes the behaviour of the wrapped agent.
         own_warm_up: explore from the first step on, instead of acting at random.
-        **kept: options of the replay, as its ``storage``.
+        **kept: options of the replay, such as ``storage``.
     """
     agent = ddpg_jax.agents.scale_rewards(agent, hyperparameters.reward_scale)
     if hyperparameters.normalize_observations:

@@ -28,76 +28,71 @@ class DrQHyperparameters(Hyperparameters):
 
     num_envs: int = 2
     channels: int = option(
-        32, "Channels of each layer of the encoder.", group="images", low=1, high=MAX_WIDTH
+        32, "Channels of each layer of the encoder.", "images", low=1, high=MAX_WIDTH
     )
     layers: int = option(
-        4,
-        "Convolutions of the encoder, the first of stride 2.",
-        group="images",
-        low=1,
-        high=MAX_LAYERS,
+        4, "Convolutions of the encoder, the first of stride 2.", "images", low=1, high=MAX_LAYERS
     )
-    stride: int = option(
-        1, "Stride of the other convolutions.", group="images", low=1, high=MAX_LAYERS
-    )
+    stride: int = option(1, "Stride of the other convolutions.", "images", low=1, high=MAX_LAYERS)
     trunk: int = option(
         50,
         "Width to which the encoder's output is reduced, for the actor and for the critics.",
-        group="images",
-        unit="units",
+        "images",
+        "units",
         low=1,
         high=MAX_WIDTH,
     )
     shift: int = option(
         4,
         "Largest random shift of an image; 0 does not shift.",
-        group="images",
-        unit="pixels",
+        "images",
+        "pixels",
         low=0,
         high=MAX_WIDTH,
     )
     stddev: float = option(
         0.1,
         "Standard deviation of the exploration noise at its end.",
-        group="exploration",
-        unit="of the normalised action range",
+        "exploration",
+        "of the normalised action range",
         low=0,
     )
     stddev_start: float = option(
         1.0,
         "Standard deviation of the exploration noise at its start.",
-        group="exploration",
-        unit="of the normalised action range",
+        "exploration",
+        "of the normalised action range",
         low=0,
     )
     stddev_steps: int = option(
         500_000,
         "Environment steps in which the noise falls to its end.",
-        group="exploration",
-        unit="steps",
+        "exploration",
+        "steps",
         low=1,
         high=INT32_MAX,
     )
     target_noise_clip: float = option(
         0.3,
         "Bound of the noise of target policy smoothing.",
-        group="targets",
-        unit="of the normalised action range",
+        "targets",
+        "of the normalised action range",
         low=0,
     )
 
     def of_shard(self, shards: int, axis_name: str) -> Self:
-        """As in `Hyperparameters.of_shard`: the noise falls by the steps of all shards."""
+        """Return those of one shard, in which the noise falls by the steps of all shards."""
         made = super().of_shard(shards, axis_name)
-        object.__setattr__(
-            made, "stddev_steps", max(1, self.stddev_steps // shards)
-        )  # not by `replace`, which forgets the axis
+        # `replace` would lose the axis.
+        object.__setattr__(made, "stddev_steps", max(1, self.stddev_steps // shards))
         return made
 
 
 def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Components:
-    """One encoder that the critics train, shifted images, noise that falls in exploration and
-    targets alike."""
+    """Compose DrQ-v2: one encoder that the critics train, random shifts, falling noise.
+
+    The standard deviation falls alike in exploration and in target policy smoothing.
+    """
     networks, dtype = ddpg_jax.networks, components.dtype(hyperparameters)
     convolutions = functools.partial(
         networks.drq_v2_encoder,
@@ -118,17 +113,11 @@ def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Components:
             encoder,
             actor,
             critics,
-            gamma=hyperparameters.gamma,
-            tau=hyperparameters.tau,
-            actor_learning_rate=components.actor_rate(hyperparameters),
-            critic_learning_rate=components.critic_rate(hyperparameters),
-            critic_weight_decay=hyperparameters.critic_weight_decay,
+            **components.learning_options(hyperparameters),
             target_noise=_stddev(
                 hyperparameters, step, hyperparameters.num_envs / hyperparameters.updates_per_step
             ),
             target_noise_clip=hyperparameters.target_noise_clip,
-            optimizer=components.optimizer(hyperparameters),
-            axis_name=hyperparameters.axis_name,
         )
 
     agent = ddpg_jax.agents.scheduled(learning)
@@ -143,7 +132,7 @@ def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Components:
 
 
 def _stddev(hyperparameters: DrQHyperparameters, step: jax.Array, env_steps: float) -> jax.Array:
-    """After so many steps, each of ``env_steps`` environment steps."""
+    """Return the standard deviation after ``step`` times ``env_steps`` environment steps."""
     import jax.numpy as jnp
 
     share = jnp.minimum(step.astype(jnp.float32) * (env_steps / hyperparameters.stddev_steps), 1.0)
@@ -154,8 +143,7 @@ def _stddev(hyperparameters: DrQHyperparameters, step: jax.Array, env_steps: flo
 
 
 def paper(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Components:
-    """Convolutions of the actor's own and of the critic's own; the action joins at Q's first dense
-    layer."""
+    """Compose the paper's DDPG on images, with separate encoders of actor and critic."""
     networks = ddpg_jax.networks
     seen = lambda head: networks.WithEncoder(
         networks.Features(
@@ -163,7 +151,7 @@ def paper(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Compon
         ),
         head,
     )
-    agent = ddpg.make(
+    agent = ddpg.make_agent(
         hyperparameters,
         seen(components.actor_head(hyperparameters, env, final_bound=PAPER_BOUND)),
         seen(components.critic_head(hyperparameters, final_bound=PAPER_BOUND)),
@@ -177,7 +165,7 @@ def paper(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Compon
 def _assemble(
     hyperparameters: Hyperparameters, env: Environment, agent: Agent, noise: Noise, **options: Any
 ) -> Components:
-    components.require_whole(
+    components.require_image_defaults(
         hyperparameters,
         scaled="images are scaled by the networks that take them",
         stored="images are stored as bytes",
@@ -195,16 +183,22 @@ def _assemble(
 PRESETS = (
     Preset(
         name="drq-v2",
-        summary="DrQ-v2, from images: DDPG with twin critics, random shifts, and an encoder that the critics train.",
-        source=(
-            "Yarats et al. 2021 (arXiv:2107.09645) and facebookresearch/drqv2, medium tasks: four 3x3 convolutions of 32 "
-            "channels, trunks of 50, 1,024x1,024, batch 256, 3-step returns, gamma 0.99, tau 0.01, Adam 1e-4, N(0, 1 to 0.1"
-            " over 500,000 steps) clipped at 0.3 in targets, 2,000 random steps, an update every second step, replay 1e6, "
-            "shifts by 4 pixels, 1.55e6 steps. Three frames of 84x84 and actions that last two steps are options of the "
-            "environment."
+        summary=(
+            "DrQ-v2, from images: DDPG with twin critics, random shifts, and an encoder that the "
+            "critics train."
         ),
-        ours="two environments side by side, an update at each of their steps; dense layers start at fan-in "
-        "(not orthogonal); no noise in the actor's loss (there as in the target).",
+        source=(
+            "Yarats et al. 2021 (arXiv:2107.09645) and facebookresearch/drqv2, medium tasks: four "
+            "3x3 convolutions of 32 channels, trunks of 50, 1,024x1,024, batch 256, 3-step "
+            "returns, gamma 0.99, tau 0.01, Adam 1e-4, N(0, 1 to 0.1 over 500,000 steps) clipped "
+            "at 0.3 in targets, 2,000 random steps, an update every second step, replay 1e6, "
+            "shifts by 4 pixels, 1.55e6 steps. Three frames of 84x84 and actions that last two "
+            "steps are options of the environment."
+        ),
+        ours=(
+            "two environments side by side, an update at each of their steps; dense layers start "
+            "at fan-in (not orthogonal); no noise in the actor's loss (there as in the target)."
+        ),
         hyperparameters=DrQHyperparameters(
             total_timesteps=1_550_000,
             learning_starts=2_000,
@@ -222,11 +216,13 @@ PRESETS = (
         name="paper-pixels",
         summary="Lillicrap et al. 2015, section 7, from images.",
         source=(
-            "Lillicrap et al. 2015 (arXiv:1509.02971), section 7: three convolutions of 32 filters without pooling, "
-            "200-200, actions at the dense layers, final layers from U[-3e-4, 3e-4], batch 16, Adam 1e-4 and 1e-3, L2 1e-2 "
-            "on Q, gamma 0.99, tau 0.001, replay 1e6, Ornstein-Uhlenbeck 0.15 and 0.2, at most 2.5e6 steps. The paper "
-            "states no kernels nor strides (3x3 of stride 2 here), no dt (1) and no batch normalisation from pixels (none)."
-            " Its three 64x64 frames of an action that lasts three steps are options of the environment."
+            "Lillicrap et al. 2015 (arXiv:1509.02971), section 7: three convolutions of 32 "
+            "filters without pooling, 200-200, actions at the dense layers, final layers from "
+            "U[-3e-4, 3e-4], batch 16, Adam 1e-4 and 1e-3, L2 1e-2 on Q, gamma 0.99, tau 0.001, "
+            "replay 1e6, Ornstein-Uhlenbeck 0.15 and 0.2, at most 2.5e6 steps. The paper states "
+            "no kernels nor strides (3x3 of stride 2 here), no dt (1) and no batch normalisation "
+            "from pixels (none). Its three 64x64 frames of an action that lasts three steps are "
+            "options of the environment."
         ),
         hyperparameters=ddpg.DDPGHyperparameters(
             total_timesteps=2_500_000,

@@ -1,9 +1,7 @@
-"""Learning to drive in a day: DDPG on what an autoencoder makes of the camera, and on what else is
-known of the car."""
+"""Learning to drive in a day: DDPG on an autoencoder's latents of the camera and on vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -15,6 +13,8 @@ from ddpg_jax.runs.options.validation import INT32_MAX
 from ddpg_jax.runs.presets import components, ddpg
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import jax
 
     from ddpg_jax.environment import Environment
@@ -22,106 +22,101 @@ if TYPE_CHECKING:
     from ddpg_jax.types import AgentState, PyTree
 
 SLOT = "autoencoder"
-SHOWN = 12
-"""Images in a picture of reconstructions."""
-APART = 43
-"""Which of the images that are seen: every 43rd, of another environment each time."""
+NUM_SHOWN = 12
+"""Number of images in a picture of reconstructions."""
+IMAGE_SPACING = 43
+"""Distance of shown images, so that each is of another environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DriveHyperparameters(ddpg.DDPGHyperparameters):
-    """The hyper-parameters of DDPG on an autoencoder's codes."""
+    """The hyper-parameters of DDPG on an autoencoder's latents."""
 
     theta: float = option(
         0.6,
         "Rate at which Ornstein-Uhlenbeck noise returns to zero.",
-        group="exploration",
-        unit="per step",
+        "exploration",
+        "per step",
         low=0,
     )
     stddev_half_life: int = option(
         1_000_000,
         "Environment steps in which the noise halves.",
-        group="exploration",
-        unit="steps",
+        "exploration",
+        "steps",
         low=1,
         high=INT32_MAX,
     )
     latent_size: int = option(
-        64, "Size of the autoencoder's latent.", group="autoencoder", low=1, high=MAX_WIDTH
+        64, "Size of the autoencoder's latent.", "autoencoder", low=1, high=MAX_WIDTH
     )
     channels: int = option(
-        16, "Channels of each layer of the autoencoder.", group="autoencoder", low=1, high=MAX_WIDTH
+        16, "Channels of each layer of the autoencoder.", "autoencoder", low=1, high=MAX_WIDTH
     )
     layers: int = option(
         3,
         "Convolutions of the autoencoder, each of stride 2.",
-        group="autoencoder",
+        "autoencoder",
         low=1,
         high=MAX_LAYERS,
     )
     beta: float = option(
-        0.1, "Weight of the divergence in the autoencoder's loss.", group="autoencoder", low=0
+        0.1, "Weight of the divergence in the autoencoder's loss.", "autoencoder", low=0
     )
     images: int = option(
         8_192,
         "Images of random episodes that the autoencoder is fitted to before the run.",
-        group="autoencoder",
+        "autoencoder",
         low=1,
         high=MAX_WIDTH,
     )
     images_every: int = option(
         4,
         "Steps of an environment from one of these images to the next.",
-        group="autoencoder",
-        unit="steps",
+        "autoencoder",
+        "steps",
         low=1,
         high=INT32_MAX,
     )
     image_updates: int = option(
-        100,
-        "Updates of the autoencoder.",
-        group="autoencoder",
-        unit="updates",
-        low=1,
-        high=INT32_MAX,
+        100, "Updates of the autoencoder.", "autoencoder", "updates", low=1, high=INT32_MAX
     )
     image_batch: int = option(
-        64, "Images of one update of the autoencoder.", group="autoencoder", low=1, high=MAX_WIDTH
+        64, "Images of one update of the autoencoder.", "autoencoder", low=1, high=MAX_WIDTH
     )
     image_learning_rate: float = option(
-        3e-4, "Learning rate of the autoencoder.", group="autoencoder", low=0
+        3e-4, "Learning rate of the autoencoder.", "autoencoder", low=0
     )
 
     def of_shard(self, shards: int, axis_name: str) -> Self:
-        """As in `Hyperparameters.of_shard`: the noise falls by the steps of all shards."""
+        """Return those of one shard, in which the noise falls by the steps of all shards."""
         made = super().of_shard(shards, axis_name)
         object.__setattr__(made, "stddev_half_life", max(1, self.stddev_half_life // shards))
         return made
 
 
 def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Components:
-    """DDPG that sees codes, with Ornstein-Uhlenbeck noise that halves again and again."""
+    """Compose DDPG on latents, with Ornstein-Uhlenbeck noise of falling standard deviation."""
     from ddpg_jax.environment import HostEnvironment
 
-    components.require_whole(
+    components.require_image_defaults(
         hyperparameters,
-        scaled="an autoencoder's codes are spread about as N(0, 1)",
-        stored="codes are stored as they are",
+        scaled="the autoencoder's latents have a spread near N(0, 1)",
+        stored="latents are stored as they are",
     )
     if isinstance(env, HostEnvironment):
         raise ValueError(
-            "preset drive plays random episodes as it begins, which needs an environment on the device."
+            "preset drive first plays random episodes, which requires an environment on the device."
         )
     made, noise = autoencoder(hyperparameters, env), ddpg_jax.noise
-    agent = ddpg.make(
+    agent = ddpg.make_agent(
         hyperparameters,
         components.actor_head(hyperparameters, env),
         components.critic_head(hyperparameters),
     )
     encode = lambda params, images: made.encode(params, images)[0]
     agent = ddpg_jax.agents.encode_observations(
-        agent, encode, fit(hyperparameters, env, made), slot=SLOT
+        agent, encode, fit_autoencoder(hyperparameters, env, made), slot=SLOT
     )
     falling = lambda step: (
         hyperparameters.stddev
@@ -137,11 +132,11 @@ def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Componen
 
 
 def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
-    """Of the only image that an observation has.
+    """Return an autoencoder of the only image of an observation.
 
     Raises:
-        ValueError: there is another number of images, or it is not square, or of a size that halves
-            no ``layers`` times.
+        ValueError: there is not exactly one image, it is not square, or its size cannot be halved
+            ``layers`` times.
     """
     import jax
 
@@ -150,7 +145,7 @@ def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
     shapes = [x.shape for x in jax.tree.leaves(env.observation) if checks.is_image(x)]
     if len(shapes) != 1 or shapes[0][0] != shapes[0][1]:
         raise ValueError(
-            f"an autoencoder is of one square image, but an observation has {shapes or 'none'}: show it so."
+            f"preset drive requires one square image, but the observation has {shapes or 'none'}."
         )
     size, _, depth = shapes[0]
     made = ddpg_jax.networks.vae
@@ -164,14 +159,13 @@ def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
     )
 
 
-def fit(
+def fit_autoencoder(
     hyperparameters: DriveHyperparameters, env: Environment, made: VAE
 ) -> Callable[[jax.Array], PyTree]:
-    """``fit(key)``: the parameters of an autoencoder that was trained on images of random
-    episodes."""
+    """Return ``fit(key)``: parameters of an autoencoder trained on images of random episodes."""
     import jax
 
-    seen = images(env, hyperparameters.images, hyperparameters.images_every)
+    seen = random_images(env, hyperparameters.images, hyperparameters.images_every)
 
     def fitted(key: jax.Array) -> PyTree:
         play_key, fit_key = jax.random.split(key)
@@ -192,9 +186,11 @@ def fit(
     return fitted
 
 
-def images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array], jax.Array]:
-    """``images(key)``: about ``count`` images ``[N, H, W, C]`` of random episodes, of each
-    environment's ``every``-th step."""
+def random_images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array], jax.Array]:
+    """Return ``images(key)``: about ``count`` images ``[N, H, W, C]`` of random episodes.
+
+    They are of each environment's ``every``-th step.
+    """
     import jax
 
     from ddpg_jax import checks
@@ -220,21 +216,21 @@ def images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array]
     return seen
 
 
-def pictures(
+def reconstructions(
     hyperparameters: DriveHyperparameters, env: Environment, state: AgentState, key: jax.Array
 ) -> dict[str, Any]:
-    """Images of new random episodes, and below each what the autoencoder makes of its code."""
+    """Return images of new random episodes, and below each its reconstruction."""
     import jax
     import jax.numpy as jnp
 
     made = autoencoder(hyperparameters, env)
-    seen = images(env, SHOWN * APART)
+    seen = random_images(env, NUM_SHOWN * IMAGE_SPACING)
 
     def drawn(params: PyTree, key: jax.Array) -> jax.Array:
-        found = seen(key)[::APART][:SHOWN]
+        found = seen(key)[::IMAGE_SPACING][:NUM_SHOWN]
         again = jnp.clip(made.decode(params, made.encode(params, found)[0]), 0.0, 1.0)
         rows = jnp.stack([found.astype(jnp.float32) / 255, again])
-        return jnp.moveaxis(rows, 1, 2).reshape(2 * made.size, SHOWN * made.size, -1)
+        return jnp.moveaxis(rows, 1, 2).reshape(2 * made.size, NUM_SHOWN * made.size, -1)
 
     return {"reconstructions": jax.jit(drawn)(state.slots[SLOT], key)}
 
@@ -242,20 +238,27 @@ def pictures(
 PRESETS = (
     Preset(
         name="drive",
-        summary="Learning to drive in a day: DDPG on an autoencoder's codes of the camera, and on speed and steering.",
+        summary=(
+            "Learning to drive in a day: DDPG on an autoencoder's latents of the camera, and on "
+            "speed and steering."
+        ),
         source=(
-            "Kendall et al. 2018 (arXiv:1807.00412), sections III-C and IV-A: an autoencoder of four convolutions of stride 2 "
-            "and 16 channels, trained on five random episodes, prioritised replay, gamma 0.9, Ornstein-Uhlenbeck 0.6 and 0.4 "
-            "with a half-life of 250 episodes, batch 64, gradients clipped at 0.005, 250 updates after each episode. It states "
-            "no learning rates, no size of images and codes, and no exponents of the replay."
+            "Kendall et al. 2018 (arXiv:1807.00412), sections III-C and IV-A: an autoencoder of "
+            "four convolutions of stride 2 and 16 channels, trained on five random episodes, "
+            "prioritised replay, gamma 0.9, Ornstein-Uhlenbeck 0.6 and 0.4 with a half-life of "
+            "250 episodes, batch 64, gradients clipped at 0.005, 250 updates after each episode. "
+            "It states no learning rates, no size of images and latents, and no exponents of the "
+            "replay."
         ),
         ours=(
-            "64 cars side by side, each on a road and in colours of its own (one car on one road there), four updates from "
-            "256 transitions at each of their steps; 3-step returns, gamma 0.95; 128x128 (8 there), inverted gradients at the "
-            "actions' bounds (Hausknecht and Stone 2016); Adam 3e-4 and 1e-3, which fall to zero over 20,000 updates; "
-            "priorities to the power of 0.6; the noise halves in 120,000 steps of all cars. "
-            "The autoencoder has three convolutions, codes of 64 and beta 0.1, begins as the best linear one, and has 100 "
-            "updates (Adam 3e-4) from 64 of 8,192 images, every fourth of random episodes."
+            "64 cars side by side, each on a road and in colours of its own (one car on one road "
+            "there), four updates from 256 transitions at each of their steps; 3-step returns, "
+            "gamma 0.95; 128x128 (8 there), inverted gradients at the actions' bounds (Hausknecht "
+            "and Stone 2016); Adam 3e-4 and 1e-3, which fall to zero over 20,000 updates; "
+            "priorities to the power of 0.6; the noise halves in 120,000 steps of all cars. The "
+            "autoencoder has three convolutions, latents of 64 and beta 0.1, starts as the best "
+            "linear one, and has 100 updates (Adam 3e-4) from 64 of 8,192 images, every fourth of "
+            "random episodes."
         ),
         hyperparameters=DriveHyperparameters(
             total_timesteps=326_400,
@@ -280,6 +283,6 @@ PRESETS = (
         compose=compose,
         images=True,
         of_task=lambda task: {},
-        pictures=pictures,
+        pictures=reconstructions,
     ),
 )

@@ -2,7 +2,8 @@
 
 A linear actor whose action is the torque in N m, stored as it is and clipped only by the
 environment; the action joins the critic at its first layer; all layers start at fan-in; the time
-limit counts as terminal; the noise never resets."""
+limit counts as terminal; the noise never resets.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def compose(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Components:
-    """The lecture's linear actor, start and noise."""
+    """Compose DDPG with the lecture's linear actor, initial weights and noise."""
     if hyperparameters.inverting_gradients:
         raise ValueError(
-            "inverting_gradients=True: the lecture's actions have no bounds; leave it False."
+            "inverting_gradients=True: the lecture's actions are unbounded; leave it False."
         )
     linear = components.actor(hyperparameters, env, output=lambda x: x, final_bound=None)
-    agent = ddpg.make(
+    agent = ddpg.make_agent(
         hyperparameters, linear, components.critic(hyperparameters, env, final_bound=None)
     )
     noise = ddpg_jax.noise.ornstein_uhlenbeck(hyperparameters.stddev, reset_at_episode_start=False)
@@ -40,7 +41,7 @@ def compose(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Comp
 
 
 def in_torques(env: Environment) -> Environment:
-    """Actions are torques in N m, and the time limit terminates."""
+    """Wrap an environment: actions are torques in N m, and the time limit terminates."""
     from ddpg_jax.envs.pendulum import MAX_TORQUE
 
     def step(state: PyTree, action: jax.Array, key: jax.Array) -> tuple[PyTree, TimeStep]:
@@ -58,11 +59,15 @@ PRESETS = (
         name="pendulum-lecture",
         summary="The PyTorch lecture on Pendulum, with its deviations from the paper.",
         source=(
-            "A lecture's DDPG in PyTorch: 2x64 ReLU, Adam 1e-3 both, tau 0.001, batch 64, buffer 10,000, Ornstein-Uhlenbeck "
-            "0.15 and 0.2 (in N m, dt 1) that never resets, linear actor, action unclipped, time limit terminal, gamma 0.99, "
-            "1,000 episodes after the first full batch."
+            "A lecture's DDPG in PyTorch: 2x64 ReLU, Adam 1e-3 both, tau 0.001, batch 64, buffer "
+            "10,000, Ornstein-Uhlenbeck 0.15 and 0.2 (in N m, dt 1) that never resets, linear "
+            "actor, action unclipped, time limit terminal, gamma 0.99, 1,000 episodes after the "
+            "first full batch."
         ),
-        ours="all episodes are played (there it ends once the mean of the last 100 returns is above -300).",
+        ours=(
+            "all episodes are played (there it ends once the mean of the last 100 returns is "
+            "above -300)."
+        ),
         hyperparameters=ddpg.DDPGHyperparameters(
             total_timesteps=200_064,
             learning_starts=64,

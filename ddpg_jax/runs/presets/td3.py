@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,8 @@ from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ddpg_jax.environment import Environment
 
 
@@ -24,30 +25,25 @@ class TD3Hyperparameters(Hyperparameters):
     stddev: float = option(
         0.1,
         "Standard deviation of the exploration noise.",
-        group="exploration",
-        unit="of the normalised action range",
+        "exploration",
+        "of the normalised action range",
         low=0,
     )
     policy_delay: int = option(
-        2,
-        "Critic updates per actor update.",
-        group="targets",
-        unit="updates",
-        low=1,
-        high=MAX_DELAY,
+        2, "Critic updates per actor update.", "targets", "updates", low=1, high=MAX_DELAY
     )
     target_noise: float = option(
         0.2,
         "Standard deviation of target policy smoothing.",
-        group="targets",
-        unit="of the normalised action range",
+        "targets",
+        "of the normalised action range",
         low=0,
     )
     target_noise_clip: float = option(
         0.5,
         "Bound of the noise of target policy smoothing.",
-        group="targets",
-        unit="of the normalised action range",
+        "targets",
+        "of the normalised action range",
         low=0,
     )
 
@@ -58,31 +54,25 @@ class TD3Hyperparameters(Hyperparameters):
 
 
 def compose(hyperparameters: TD3Hyperparameters, env: Environment, **start: Any) -> Components:
-    """TD3 with clipped Gaussian noise."""
+    """Compose TD3 with clipped Gaussian noise."""
     agent = ddpg_jax.agents.td3(
         components.actor(hyperparameters, env, **start),
         components.critic(hyperparameters, env, **start),
-        gamma=hyperparameters.gamma,
-        tau=hyperparameters.tau,
-        actor_learning_rate=components.actor_rate(hyperparameters),
-        critic_learning_rate=components.critic_rate(hyperparameters),
-        critic_weight_decay=hyperparameters.critic_weight_decay,
+        **components.learning_options(hyperparameters),
         target_noise=hyperparameters.target_noise,
         target_noise_clip=hyperparameters.target_noise_clip,
         policy_delay=hyperparameters.policy_delay,
-        optimizer=components.optimizer(hyperparameters),
-        axis_name=hyperparameters.axis_name,
     )
     return components.assemble(hyperparameters, agent, components.gaussian(hyperparameters.stddev))
 
 
 def paper(hyperparameters: TD3Hyperparameters, env: Environment) -> Components:
-    """The same, with final layers that start like the others."""
+    """Compose TD3 with final layers that start like the others."""
     return compose(hyperparameters, env, final_bound=None)
 
 
 def random_steps(env: str) -> Mapping[str, Any]:
-    """10,000 steps of random actions on HalfCheetah and Ant, 1,000 elsewhere."""
+    """Return 10,000 steps of random actions on HalfCheetah and Ant; 1,000 elsewhere."""
     long = re.fullmatch(r"(.*[/:])?(halfcheetah|ant)(-v\d+)?", env.lower())
     return {"learning_starts": 10_000} if long else {}
 
@@ -92,10 +82,14 @@ PRESETS = (
         name="td3",
         summary="TD3 with the sizes of its authors' code.",
         source=(
-            "Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1 and the authors' TD3.py: 256x256, batch 256, Adam 3e-4, tau "
-            "0.005, gamma 0.99, N(0, 0.1), target noise 0.2 clipped at 0.5, delay 2, replay 1e6, 1e6 steps."
+            "Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1 and the authors' TD3.py: "
+            "256x256, batch 256, Adam 3e-4, tau 0.005, gamma 0.99, N(0, 0.1), target noise 0.2 "
+            "clipped at 0.5, delay 2, replay 1e6, 1e6 steps."
         ),
-        ours="1,000 random steps (25,000 there); final layers start in U[-3e-3, 3e-3] (at fan-in there).",
+        ours=(
+            "1,000 random steps (25,000 there); final layers start in U[-3e-3, 3e-3] (at fan-in "
+            "there)."
+        ),
         hyperparameters=TD3Hyperparameters(),
         compose=compose,
     ),
@@ -103,9 +97,10 @@ PRESETS = (
         name="td3-paper",
         summary="Fujimoto et al. 2018, section 6.1.",
         source=(
-            "Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1: 400-300, Q([s, a]), Adam 1e-3, batch 100, tau 0.005, delay "
-            "2, target noise 0.2 clipped at 0.5, N(0, 0.1), the whole history of 1e6 steps in the replay, 10,000 random steps "
-            "on HalfCheetah and Ant and 1,000 elsewhere. All layers start at fan-in, as in the authors' code; gamma 0.99 is "
+            "Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1: 400-300, Q([s, a]), Adam 1e-3, "
+            "batch 100, tau 0.005, delay 2, target noise 0.2 clipped at 0.5, N(0, 0.1), the whole "
+            "history of 1e6 steps in the replay, 10,000 random steps on HalfCheetah and Ant and "
+            "1,000 elsewhere. All layers start at fan-in, as in the authors' code; gamma 0.99 is "
             "from there too."
         ),
         hyperparameters=TD3Hyperparameters(

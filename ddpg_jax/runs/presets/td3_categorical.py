@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,8 @@ from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ddpg_jax.environment import Environment
 
 
@@ -24,48 +25,41 @@ class TD3CategoricalHyperparameters(Hyperparameters):
     stddev_low: float = option(
         0.001,
         "Least standard deviation of the noise; each environment draws one per episode.",
-        group="exploration",
-        unit="of the normalised action range",
+        "exploration",
+        "of the normalised action range",
         low=0,
     )
     stddev_high: float = option(
         0.4,
         "Greatest standard deviation of the noise.",
-        group="exploration",
-        unit="of the normalised action range",
+        "exploration",
+        "of the normalised action range",
         low=0,
     )
     policy_delay: int = option(
-        2,
-        "Critic updates per actor update.",
-        group="targets",
-        unit="updates",
-        low=1,
-        high=MAX_DELAY,
+        2, "Critic updates per actor update.", "targets", "updates", low=1, high=MAX_DELAY
     )
     target_noise: float = option(
         0.001,
         "Standard deviation of target policy smoothing.",
-        group="targets",
-        unit="of the normalised action range",
+        "targets",
+        "of the normalised action range",
         low=0,
     )
     target_noise_clip: float = option(
         0.5,
         "Bound of the noise of target policy smoothing.",
-        group="targets",
-        unit="of the normalised action range",
+        "targets",
+        "of the normalised action range",
         low=0,
     )
     v_min: float = option(
-        -10.0, "Lower end of the critic's support.", group="targets", unit="discounted return"
+        -10.0, "Lower end of the critic's support.", "targets", "discounted return"
     )
     v_max: float = option(
-        10.0, "Upper end of the critic's support.", group="targets", unit="discounted return"
+        10.0, "Upper end of the critic's support.", "targets", "discounted return"
     )
-    num_atoms: int = option(
-        101, "Atoms of the critic's support.", group="targets", low=2, high=MAX_ATOMS
-    )
+    num_atoms: int = option(101, "Atoms of the critic's support.", "targets", low=2, high=MAX_ATOMS)
 
     @property
     def batches_per_update(self) -> int:
@@ -80,8 +74,10 @@ def compose(
     actor_bound: float | None = 3e-3,
     critic_bound: float | None = 3e-3,
 ) -> Components:
-    """TD3 on distributions, Gaussian noise of a spread drawn per episode; bounds: of how the
-    networks' final layers start."""
+    """Compose TD3 with categorical critics and Gaussian noise of a spread drawn per episode.
+
+    The bounds are those of the initial weights of the final layers.
+    """
     agent = ddpg_jax.agents.td3_categorical(
         components.actor(hyperparameters, env, final_bound=actor_bound),
         components.critic(
@@ -89,16 +85,10 @@ def compose(
         ),
         v_min=hyperparameters.v_min,
         v_max=hyperparameters.v_max,
-        gamma=hyperparameters.gamma,
-        tau=hyperparameters.tau,
-        actor_learning_rate=components.actor_rate(hyperparameters),
-        critic_learning_rate=components.critic_rate(hyperparameters),
-        critic_weight_decay=hyperparameters.critic_weight_decay,
+        **components.learning_options(hyperparameters),
         target_noise=hyperparameters.target_noise,
         target_noise_clip=hyperparameters.target_noise_clip,
         policy_delay=hyperparameters.policy_delay,
-        optimizer=components.optimizer(hyperparameters),
-        axis_name=hyperparameters.axis_name,
     )
     noise = ddpg_jax.noise
     drawn = noise.chain(
@@ -110,7 +100,7 @@ def compose(
     )
 
 
-SEO = TD3CategoricalHyperparameters(
+FAST_TD3 = TD3CategoricalHyperparameters(
     total_timesteps=50_000_000,
     num_envs=1_024,
     learning_starts=10 * 1_024,
@@ -124,11 +114,11 @@ SEO = TD3CategoricalHyperparameters(
     tau=0.1,
     weight_decay=0.1,
 )
-"""Of FastTD3 on MuJoCo Playground, but in float32."""
+"""FastTD3 on MuJoCo Playground, but in float32."""
 
 ACTOR_BOUND = 0.01 * 3**0.5
 """U[-b, b] has the standard deviation b / sqrt(3)."""
-SEO_BY_TASK = {
+FAST_TD3_BY_TASK = {
     r"playground/CheetahRun": {
         "n_step": 3,
         "stddev_low": 0.1,
@@ -143,20 +133,20 @@ SEO_BY_TASK = {
         "target_noise": 0.2,
     },
 }
-"""Tasks for which its configuration has other hyper-parameters."""
+"""Tasks for which FastTD3 has other hyper-parameters."""
 
 
 def fast_td3(hyperparameters: TD3CategoricalHyperparameters, env: Environment) -> Components:
-    """TD3 with categorical critics whose layers start as there."""
+    """Compose TD3 with categorical critics whose layers start as in FastTD3."""
     return compose(hyperparameters, env, actor_bound=ACTOR_BOUND, critic_bound=None)
 
 
-def seo_on(env: str) -> Mapping[str, Any]:
-    """Its hyper-parameters for this environment that are not those of the others."""
+def fast_td3_on(env: str) -> Mapping[str, Any]:
+    """Return the hyper-parameters that FastTD3 replaces on this environment."""
     return next(
         (
             hyperparameters
-            for name, hyperparameters in SEO_BY_TASK.items()
+            for name, hyperparameters in FAST_TD3_BY_TASK.items()
             if re.fullmatch(name, env)
         ),
         {},
@@ -166,18 +156,23 @@ def seo_on(env: str) -> Mapping[str, Any]:
 PRESETS = (
     Preset(
         name="td3-categorical",
-        summary="TD3 with categorical critics, on large batches from a thousand environments where a task has no hyper-parameters.",
+        summary=(
+            "TD3 with categorical critics, on large batches from a thousand environments where a "
+            "task has no hyper-parameters."
+        ),
         source=(
-            "Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: 1,024 environments, batch 32,768, "
-            "2 updates per step, delay 2, AdamW 3e-4 with decay 0.1, tau 0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, "
-            "0.4) per episode, target noise 0.001 clipped at 0.5, actor 512-256-128, critics 1,024-512-256, 10,240 steps of "
-            "each environment in the replay, the first update after 10, observations normalised."
+            "Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: "
+            "1,024 environments, batch 32,768, 2 updates per step, delay 2, AdamW 3e-4 with decay "
+            "0.1, tau 0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, 0.4) per episode, "
+            "target noise 0.001 clipped at 0.5, actor 512-256-128, critics 1,024-512-256, 10,240 "
+            "steps of each environment in the replay, the first update after 10, observations "
+            "normalised."
         ),
         ours=(
-            "final layers start in U[-3e-3, 3e-3] (the actor's from N(0, 0.01), the critics' at fan-in there); float32 "
-            "(bfloat16 there); 5e7 steps."
+            "final layers start in U[-3e-3, 3e-3] (the actor's from N(0, 0.01), the critics' at "
+            "fan-in there); float32 (bfloat16 there); 5e7 steps."
         ),
-        hyperparameters=SEO,
+        hyperparameters=FAST_TD3,
         compose=compose,
         scaled_down={
             "num_envs": 1,
@@ -191,19 +186,26 @@ PRESETS = (
     ),
     Preset(
         name="fast-td3",
-        summary="FastTD3: TD3 with categorical critics, on large batches from a thousand environments; the choice on a GPU.",
-        source=(
-            "Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: 1,024 environments, batch 32,768, "
-            "2 updates per step, delay 2, AdamW 3e-4 with decay 0.1, tau 0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, "
-            "0.4) per episode, target noise 0.001 clipped at 0.5, actor 512-256-128, critics 1,024-512-256, 10,240 steps of "
-            "each environment in the replay, the first update after 10, observations normalised, networks in bfloat16; "
-            "CheetahRun: 3-step returns, +-500, stddev from 0.1, target noise 0.1; Go1: 8 updates per step, stddev ~ U(0.2, "
-            "0.8), target noise 0.2."
+        summary=(
+            "FastTD3: TD3 with categorical critics, on large batches from a thousand "
+            "environments; the choice on a GPU."
         ),
-        ours="the actor's final layer starts in U of the same spread (N(0, 0.01) there); 5e7 steps.",
-        hyperparameters=replace(SEO, dtype="bfloat16"),
+        source=(
+            "Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: "
+            "1,024 environments, batch 32,768, 2 updates per step, delay 2, AdamW 3e-4 with decay "
+            "0.1, tau 0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, 0.4) per episode, "
+            "target noise 0.001 clipped at 0.5, actor 512-256-128, critics 1,024-512-256, 10,240 "
+            "steps of each environment in the replay, the first update after 10, observations "
+            "normalised, networks in bfloat16; CheetahRun: 3-step returns, +-500, stddev from "
+            "0.1, target noise 0.1; Go1: 8 updates per step, stddev ~ U(0.2, 0.8), target noise "
+            "0.2."
+        ),
+        ours=(
+            "the actor's final layer starts in U of the same spread (N(0, 0.01) there); 5e7 steps."
+        ),
+        hyperparameters=replace(FAST_TD3, dtype="bfloat16"),
         compose=fast_td3,
         exact=True,
-        published_for=seo_on,
+        published_for=fast_td3_on,
     ),
 )

@@ -1,17 +1,15 @@
-"""From a configuration to compiled programs."""
+"""Builds a configuration's functions and compiles its programs."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
 from ddpg_jax import envs, host, rollout, sharding, train
 from ddpg_jax.environment import Environment
-from ddpg_jax.learner import TrainState
 from ddpg_jax.population import (
     Hyperparameters,
     Member,
@@ -23,12 +21,22 @@ from ddpg_jax.population import (
 from ddpg_jax.population.evolution import Range, evolving
 from ddpg_jax.runs.config import mesh as runs_mesh
 from ddpg_jax.runs.config import population as runs_population
-from ddpg_jax.runs.config.run_config import Config
-from ddpg_jax.runs.presets import Components
 from ddpg_jax.runs.programs import memory
-from ddpg_jax.runs.programs.evaluation import BEGINNING, evaluation_keys, evaluator, host_seed
+from ddpg_jax.runs.programs.evaluation import (
+    HOST_RESET_STREAM,
+    evaluation_keys,
+    host_seed,
+    make_evaluator,
+)
 from ddpg_jax.runs.programs.setup import compose, environment, member_hyperparameters, member_keys
 from ddpg_jax.types import Agent, PyTree, strong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ddpg_jax.learner import TrainState
+    from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.runs.presets import Components
 
 
 class Built(NamedTuple):
@@ -36,42 +44,47 @@ class Built(NamedTuple):
 
     agent: Agent
     population: Population
-    """Of the run's members; of one where it has one seed."""
+    """The members of the run."""
     state: PyTree
     """Shapes of the training state."""
     host: host.HostTrain | None = None
-    """Only of an environment on the host: ``start`` and ``chunk`` are then loops, not to be
-    jitted."""
+    """Only of host environments: ``start`` and ``chunk`` are then loops and cannot be jitted."""
 
 
 def build(
     config: Config,
     stopped: Callable[[], bool] = lambda: False,
-    weigh: Callable[[list[memory.Part]], None] = lambda parts: memory.require_memory(parts),
+    check_memory: Callable[[list[memory.MemoryPart]], None] = lambda parts: memory.require_memory(
+        parts
+    ),
 ) -> Built:
-    """Compose a configuration's functions; on the host ``stopped`` is looked at in each step of the
-    warm-up and of evaluations (`ddpg_jax.host.Stopped`). ``weigh`` refuses what is too much for
-    this machine, where it is to run here.
+    """Compose a configuration's functions.
+
+    Args:
+        config: of the run.
+        stopped: polled in each step of the warm-up and of evaluations on the host
+            (`ddpg_jax.host.Stopped`).
+        check_memory: refuses parts that do not fit in this machine's memory.
 
     Raises:
-        ValueError: a part refuses its hyper-parameters, or the state does not fit into memory.
+        ValueError: a component refuses its hyper-parameters, or the state does not fit in memory.
     """
     if envs.on_host(config.env):
         built = _build_on_host(config, stopped)
     else:
         env = environment(config, config.hyperparameters.num_envs)
         for member in range(config.seeds if config.vary else 0):
-            own: dict[str, Any] = runs_population.hyperparameters_of(config.vary, member)
-            compose(config, env, **own)  # refuses what is out of its range
-        population, state = population_of(config), shapes(config)
+            own: dict[str, Any] = runs_population.own_hyperparameters(config.vary, member)
+            compose(config, env, **own)  # checks the ranges
+        population, state = population_of(config), state_shapes(config)
         state = state if population.place is None else population.place.state(state)
         built = Built(compose(config, env).agent, population, state)
-    weigh(memory.parts_of(config, built.state))
+    check_memory(memory.all_parts(config, built.state))
     return built
 
 
 def population_of(config: Config) -> Population:
-    """The run's members, over the devices of its mesh."""
+    """Return the run's members, spread over the devices of its mesh."""
     mesh, many = runs_mesh.parse_mesh(config.mesh), config.seeds > 1
     if mesh.devices == 1:
         population = make_population(member_of(config), many=many)
@@ -80,8 +93,8 @@ def population_of(config: Config) -> Population:
     return _evolving(config, population) if config.evolve else population
 
 
-def shapes(config: Config) -> PyTree:
-    """Of the training state on the run's mesh, whether its devices are here or not."""
+def state_shapes(config: Config) -> PyTree:
+    """Return the shapes of the training state on the run's mesh; needs none of its devices."""
     start = sharding.start_of_shards(
         member_of(config), runs_mesh.parse_mesh(config.mesh).data, many=config.seeds > 1
     )
@@ -98,9 +111,10 @@ def _evolving(config: Config, population: Population) -> Population:
 
 
 def member_of(config: Config) -> Callable[[Hyperparameters], Member]:
-    """``member(hyperparameters)``: what one seed of this run does, with some of its
-    hyper-parameters replaced by traced ones; one of its shards, where the run's mesh has more of
-    each."""
+    """Return ``member(hyperparameters)``: the functions of one seed, or of one of its shards.
+
+    ``hyperparameters`` replace the run's and may be traced.
+    """
     shards = runs_mesh.parse_mesh(config.mesh).data
     env = environment(config, config.hyperparameters.num_envs // shards)
     played = environment(config, -(-config.evaluation_episodes // shards))
@@ -116,7 +130,7 @@ def member_of(config: Config) -> Callable[[Hyperparameters], Member]:
 
 
 def _make_train(
-    make: Callable, config: Config, parts: Components, env: Any, shards: int = 1
+    make: Callable[..., Any], config: Config, parts: Components, env: Any, shards: int = 1
 ) -> Any:
     return make(
         parts.agent,
@@ -133,7 +147,7 @@ def _make_train(
 def _build_on_host(config: Config, stopped: Callable[[], bool]) -> Built:
     if config.seeds > 1 or config.vary:
         raise ValueError(
-            f"seeds={config.seeds}: environments on the host are trained one seed at a time; start several runs."
+            f"seeds={config.seeds}: host environments train one seed at a time; start several runs."
         )
     env = environment(config, config.hyperparameters.num_envs)
     parts = compose(config, env)
@@ -141,10 +155,10 @@ def _build_on_host(config: Config, stopped: Callable[[], bool]) -> Built:
     init = jax.jit(lambda key: strong(trainer.init(key)))
 
     def start(key: jax.Array, hyperparameters: Hyperparameters) -> TrainState:
-        trainer.begin(host_seed(evaluation_keys(config, BEGINNING, 0)))
+        trainer.begin(host_seed(evaluation_keys(config, HOST_RESET_STREAM, 0)))
         return trainer.warm_up(init(key))
 
-    play = evaluator(config, parts.agent, config.evaluation_episodes, stopped)
+    play = make_evaluator(config, parts.agent, config.evaluation_episodes, stopped)
     population = Population(
         start,
         lambda state, hyperparameters: trainer.chunk(state),

@@ -16,26 +16,25 @@ from ddpg_jax.types import PyTree
 if TYPE_CHECKING:
     from ddpg_jax.runs.presets import Preset
 MOST_ON_HOST = 10_000
-"""Copies of an environment on the host: each is a Python object with a simulator of its own."""
+"""Copies of a host environment: each is a Python object with its own simulator."""
 
 
-def require_few(name: str, num_envs: int) -> None:
+def require_host_copies(name: str, num_envs: int) -> None:
     """Refuse more copies of an environment than the host can make.
 
     Raises:
-        ValueError: there are too many.
+        ValueError: ``num_envs`` is too large.
     """
     if envs.on_host(name):
         checks.between(1, MOST_ON_HOST, **{"environments on the host": num_envs})
 
 
-def require_seen(preset: Preset, name: str, env: Environment | HostEnvironment) -> None:
-    """Refuse what the networks of a preset cannot take.
+def require_compatible(preset: Preset, name: str, env: Environment | HostEnvironment) -> None:
+    """Refuse an environment whose observations or actions the preset's networks cannot take.
 
     Raises:
-        RunError: an observation is neither one vector of numbers nor a dict of some, nor, for a
-            preset that takes them, an image with or without vectors beside it; or an action has no
-            element.
+        RunError: an observation is neither a vector nor a dict of vectors, nor, where the preset
+            takes images, an image alone or in a dict with vectors; or an action has no element.
     """
     shape = tuple(env.action.shape)
     if preset.images:
@@ -44,7 +43,8 @@ def require_seen(preset: Preset, name: str, env: Environment | HostEnvironment) 
         _require_vector(name, env)
     if len(shape) != 1 or 0 in shape:
         raise RunError(
-            f"{name} takes actions of shape {shape}, but the presets' actors give one vector with an element at least."
+            f"{name} takes actions of shape {shape}, but the presets require a vector of at least "
+            "one element."
         )
 
 
@@ -53,7 +53,8 @@ def _require_vector(name: str, env: Environment | HostEnvironment) -> None:
     if any(map(_is_image, jax.tree.leaves(observation))):
         takes = " or ".join(name for name, preset in PRESETS.items() if preset.images)
         raise RunError(
-            f"{name} shows {_described(observation)}, an image: choose a preset whose networks take images, --preset {takes}."
+            f"{name} shows {_described(observation)}, an image: choose a preset of images, "
+            f"--preset {takes}."
         )
     streams = list(observation.values()) if isinstance(observation, dict) else [observation]
     if not streams or not all(
@@ -66,8 +67,9 @@ def _require_vector(name: str, env: Environment | HostEnvironment) -> None:
             else "turn it into one by ddpg_jax.envs.map_observation"
         )
         raise RunError(
-            f"{name} shows {_described(observation)}, but the presets' networks take one vector of numbers (a Box of one "
-            f"dimension), or a dict of some: {remedy}, or compose networks of your own in Python (README)."
+            f"{name} shows {_described(observation)}, but the presets' networks take one vector "
+            f"of numbers (a Box of one dimension), or a dict of some: {remedy}, or compose "
+            "networks of your own in Python (README)."
         )
 
 
@@ -77,8 +79,9 @@ def _require_images(preset: Preset, name: str, env: Environment | HostEnvironmen
     vectors = [x for x in leaves if len(x.shape) == 1 and x.shape[0] and x.dtype != np.uint8]
     if not images or len(images) + len(vectors) < len(leaves):
         raise RunError(
-            f"{name} shows {_described(env.observation)}, but the networks of preset {preset.name} take images (uint8, height, "
-            "width, channels), and vectors beside them in a dict: show pixels by --pixels, or choose another preset."
+            f"{name} shows {_described(env.observation)}, but the networks of preset "
+            f"{preset.name} take images (uint8, height, width, channels), and vectors beside them "
+            "in a dict: show pixels by --pixels, or choose another preset."
         )
 
 
@@ -97,5 +100,5 @@ def _described(observation: PyTree) -> str:
     return (
         f"an observation of shape {observation.shape}"
         if observation.shape
-        else "a single number (shape ())"
+        else "a scalar (shape ())"
     )

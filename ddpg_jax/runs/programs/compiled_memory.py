@@ -1,16 +1,18 @@
-"""Memory that a run needs once its programs are compiled."""
+"""Memory that a run needs, measured on its compiled programs."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
-from ddpg_jax.population import Programs
-from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.programs import memory as runs_memory
-from ddpg_jax.runs.programs.build import Built
-from ddpg_jax.runs.programs.memory import Part
+from ddpg_jax.runs.programs.memory import MemoryPart
+
+if TYPE_CHECKING:
+    from ddpg_jax.population import Programs
+    from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.runs.programs.build import Built
 
 LOWER = {
     "start": "--num-envs, --learning-starts or --seeds",
@@ -19,32 +21,33 @@ LOWER = {
 }
 
 
-def parts(config: Config, built: Built, programs: Programs | None) -> list[Part]:
-    """All of a run's parts; ``programs`` None: not compiled, what they need is guessed, at the
-    least.
+def measured_parts(config: Config, built: Built, programs: Programs | None) -> list[MemoryPart]:
+    """Return all parts of a run's memory; ``programs`` None: estimated before compilation.
 
-    Two programs never run at once, so the one that needs most counts; a checkpoint is written
-    beside the later ones, and not beside the first, which makes the state."""
-    found = runs_memory.kept(config, built.state)
-    copy = runs_memory.copied(built.state)
+    Programs never run at the same time, so the largest counts. A checkpoint is written beside all
+    of them but the first, which makes the state.
+    """
+    found = runs_memory.state_parts(config, built.state)
+    copy = runs_memory.checkpoint_part(built.state)
+    # Loops on the host are not compiled.
     if programs is None or not all(
         hasattr(getattr(programs, name), "memory_analysis") for name in LOWER
-    ):  # loops on the host
-        return runs_memory.parts_of(config, built.state)
+    ):
+        return runs_memory.all_parts(config, built.state)
     needs = {name: _needs(getattr(programs, name)) for name in LOWER}
     later = max(("chunk", "evaluate"), key=needs.__getitem__)
     found.append(
-        Part(f"temporaries of the compiled programs ({later})", needs[later], LOWER[later])
+        MemoryPart(f"temporaries of the compiled programs ({later})", needs[later], LOWER[later])
     )
     beside = copy.needed if jax.default_backend() == "cpu" else 0
     if (more := needs["start"] - needs[later] - beside) > 0:
-        found.append(Part("more of them at the start", more, LOWER["start"]))
+        found.append(MemoryPart("additional temporaries at the start", more, LOWER["start"]))
     if (
         padding := _arguments(programs.chunk)
-        - sum(part.needed for part in runs_memory.kept(config, built.state))
+        - sum(part.needed for part in runs_memory.state_parts(config, built.state))
     ) > 0:
         found.append(
-            Part(
+            MemoryPart(
                 "counters, keys, and padding as the device lays arrays",
                 padding,
                 "--replay-capacity or --seeds",
@@ -55,8 +58,8 @@ def parts(config: Config, built: Built, programs: Programs | None) -> list[Part]
 
 def _needs(program: Any) -> int:
     memory = program.memory_analysis()
-    return memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+    return int(memory.temp_size_in_bytes + memory.generated_code_size_in_bytes)
 
 
 def _arguments(program: Any) -> int:
-    return program.memory_analysis().argument_size_in_bytes
+    return int(program.memory_analysis().argument_size_in_bytes)

@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from ddpg_jax import compiling, host, rollout
 from ddpg_jax.environment import Environment
-from ddpg_jax.population import Programs
 from ddpg_jax.runs import layout
-from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.programs.setup import environment, member_hyperparameters, member_keys
 from ddpg_jax.types import Agent, AgentState
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ddpg_jax.population import Programs
+    from ddpg_jax.runs.config.run_config import Config
+
 FINAL_EPISODES = 100
 # Streams of evaluation keys, folded into a member's seed.
-DURING, FINAL, LATER = 0x7E570, 0x7E571, 0x7E572
-# And of the beginnings of environments on the host.
-BEGINNING = 0x7E573
+TRAINING_STREAM, FINAL_STREAM, LATER_STREAM = 0x7E570, 0x7E571, 0x7E572
+# The stream of resets of host environments.
+HOST_RESET_STREAM = 0x7E573
 
 
 def host_seed(key: jax.Array) -> int:
-    """A seed for environments on the host, of all bits of a key."""
+    """Return a seed for environments on the host, from all bits of a key."""
     return int.from_bytes(np.asarray(jax.random.key_data(key)).tobytes(), "little")
 
 
-def evaluator(
+def make_evaluator(
     config: Config, agent: Agent, episodes: int, stopped: Callable[[], bool] = lambda: False
 ) -> Callable[[AgentState, jax.Array], Any]:
-    """``evaluate(agent_state, keys) -> returns`` of that many deterministic episodes of each
-    member; on the host ``stopped`` is looked at in each step (`ddpg_jax.host.make_evaluate`)."""
+    """Return ``evaluate(agent_state, keys) -> returns`` of deterministic episodes of each member.
+
+    On the host ``stopped`` is polled in each step (`ddpg_jax.host.make_evaluate`).
+    """
     env = environment(config, episodes)
     if isinstance(env, Environment):
-        one = memory.size(jax.eval_shape(env.reset, jax.random.key(0)))
+        one = memory.tree_bytes(jax.eval_shape(env.reset, jax.random.key(0)))
         memory.require_memory(
             [
-                memory.Part(
-                    "environments of the evaluation", config.seeds * one, "the number of episodes"
+                memory.MemoryPart(
+                    "environments of the evaluation",
+                    config.seeds * one,
+                    "--episodes or --evaluation-episodes",
                 )
             ]
         )
@@ -54,8 +61,7 @@ def evaluator(
 
 
 def evaluation_keys(config: Config, stream: int, number: int) -> jax.Array:
-    """Keys for evaluation number ``number`` of a ``stream`` (`DURING`, `FINAL` or `LATER`);
-    training never uses them."""
+    """Return the keys of evaluation ``number`` of a ``stream``; training never uses them."""
 
     def derive(key: jax.Array) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(key, stream), number % 2**32)
@@ -63,39 +69,40 @@ def evaluation_keys(config: Config, stream: int, number: int) -> jax.Array:
     return (jax.vmap(derive) if config.seeds > 1 else derive)(member_keys(config))
 
 
-def held_out(returns: np.ndarray, config: Config) -> np.ndarray:
-    """The returns of an evaluation, all of them finite, or NaN of members that broke down where
-    members differ.
+def require_finite_returns(returns: np.ndarray, config: Config) -> np.ndarray:
+    """Return an evaluation's returns; where members differ, diverged ones may be NaN.
 
     Raises:
-        RunError: one of them is NaN, and members do not differ.
+        RunError: a return is NaN, and members do not differ.
     """
     if np.isnan(returns).any() and not config.vary:
         raise RunError(
-            "a return of an evaluation is not a number: the simulation broke down, and where such episodes are begun anew it "
-            "did so every time. Look at the environment; the checkpoints are intact."
+            "a return of an evaluation is NaN: the simulation diverged, also in repeated episodes. "
+            "Check the environment; the checkpoints are intact."
         )
     return returns
 
 
-def played(config: Config, returns: Any) -> np.ndarray:
-    """``[seeds, evaluation_episodes]`` of what `Programs.evaluate` returned; shards may have played
-    some more."""
+def first_episodes(config: Config, returns: Any) -> np.ndarray:
+    """Return ``[seeds, evaluation_episodes]`` of the returns; shards may have played more."""
     return layout.fetched(returns).reshape(config.seeds, -1)[:, : config.evaluation_episodes]
 
 
 def final_returns(config: Config, programs: Programs, agent_state: AgentState) -> np.ndarray:
-    """``[seeds, >= 100]`` returns of fresh deterministic episodes that no evaluation before has
-    seen."""
+    """Return ``[seeds, 100]`` returns of deterministic episodes that were not played before."""
     rounds, hyperparameters = (
         -(-FINAL_EPISODES // config.evaluation_episodes),
         member_hyperparameters(config),
     )
     parts = [
-        played(
+        first_episodes(
             config,
-            programs.evaluate(agent_state, evaluation_keys(config, FINAL, index), hyperparameters),
+            programs.evaluate(
+                agent_state, evaluation_keys(config, FINAL_STREAM, index), hyperparameters
+            ),
         )
         for index in range(rounds)
     ]
-    return held_out(np.concatenate(parts, axis=1)[:, :FINAL_EPISODES].astype(np.float64), config)
+    return require_finite_returns(
+        np.concatenate(parts, axis=1)[:, :FINAL_EPISODES].astype(np.float64), config
+    )

@@ -1,12 +1,10 @@
-"""Memory that a run needs, part by part, and what this machine has; known before anything is
-compiled."""
+"""Memory that a run needs, part by part, and the memory of this machine, before compilation."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,21 +16,25 @@ from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.types import PyTree
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from ddpg_jax.runs.config.run_config import Config
 
 KEY_BYTES = 8
 
 
 COPIES = 3
-"""Of the state while a checkpoint is written: the one that is saved, and the two that the storage
-makes of it, one of them compressed, which numbers that are used hardly are (2.9 measured)."""
+"""Copies of the state while a checkpoint is written: the saved one, and two of Orbax, one of them
+compressed, which trained parameters hardly are (2.9 measured)."""
 USABLE = 0.9
-"""Of a memory, by what is known to lie there; the rest is for what is not."""
+"""Share of a memory for the known parts; the rest is for unknown ones."""
 
 
-class Part(NamedTuple):
-    """Bytes of a part of a run, and the options that make it smaller; ``on_host``: not beside the
-    others on an accelerator."""
+class MemoryPart(NamedTuple):
+    """Bytes of a part of a run, and the options that make it smaller.
+
+    ``on_host``: it lies in the host's memory, not on the accelerator.
+    """
 
     what: str
     needed: int
@@ -40,10 +42,17 @@ class Part(NamedTuple):
     on_host: bool = False
 
 
-def size(tree: PyTree) -> int:
-    """Bytes of a pytree of arrays or shapes, on each device; of those that say how they are spread,
-    their share; the devices of a CPU have one memory."""
+def tree_bytes(tree: PyTree) -> int:
+    """Return the bytes of a pytree on each device; the devices of a CPU share one memory."""
     return sum(math.prod(_share(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def format_bytes(size: int) -> str:
+    """Return a number of bytes with a unit."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:,.2f} {unit}"
+    return f"{size} B"
 
 
 def _share(leaf: Any) -> tuple[int, ...]:
@@ -59,39 +68,39 @@ def _share(leaf: Any) -> tuple[int, ...]:
     return (together, *sharding.shard_shape(leaf.shape))
 
 
-def kept(config: Config, state: PyTree) -> list[Part]:
-    """What a run holds from its beginning to its end; ``state``: the shapes of its training
-    state."""
+def state_parts(config: Config, state: PyTree) -> list[MemoryPart]:
+    """Return the parts that a run holds throughout; ``state``: shapes of its training state."""
     state = state.members if config.evolve else state
     agent, hyperparameters, seeds = state.agent, config.hyperparameters, config.seeds
     capacity = f"replay_capacity={hyperparameters.replay_capacity:,}, seeds={seeds}"
-    optimisers = size((agent.actor.opt_state, agent.critic.opt_state))
+    optimisers = tree_bytes((agent.actor.opt_state, agent.critic.opt_state))
     return [
-        Part(f"the replay ({capacity})", size(state.replay), "--replay-capacity or --seeds"),
-        Part(
+        MemoryPart(
+            f"the replay ({capacity})", tree_bytes(state.replay), "--replay-capacity or --seeds"
+        ),
+        MemoryPart(
             f"environments (num_envs={hyperparameters.num_envs:,})",
-            size(state.collector),
+            tree_bytes(state.collector),
             "--num-envs or --seeds",
         ),
-        Part(
+        MemoryPart(
             "networks and their targets",
-            size(agent) - optimisers,
+            tree_bytes(agent) - optimisers,
             "--hidden, --critic-hidden or --seeds",
         ),
-        Part("optimisers", optimisers, "--hidden, --critic-hidden or --seeds"),
-        Part(
+        MemoryPart("optimisers", optimisers, "--hidden, --critic-hidden or --seeds"),
+        MemoryPart(
             "the window of multi-step returns",
-            size(state.window),
+            tree_bytes(state.window),
             "--n-step, --num-envs or --seeds",
         ),
     ]
 
 
-def copied(state: PyTree) -> Part:
-    """What a checkpoint takes of the host's memory while it is written: by each process what its
-    devices hold."""
+def checkpoint_part(state: PyTree) -> MemoryPart:
+    """Return the host memory that a checkpoint takes while this process writes its share."""
     whole = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    return Part(
+    return MemoryPart(
         "a checkpoint being written",
         COPIES * whole // jax.process_count(),
         "--replay-capacity or --seeds",
@@ -99,9 +108,8 @@ def copied(state: PyTree) -> Part:
     )
 
 
-def guessed(config: Config, state: PyTree) -> list[Part]:
-    """What its programs need besides, at the least, as far as that is known before they are
-    compiled."""
+def estimated_parts(config: Config, state: PyTree) -> list[MemoryPart]:
+    """Return lower bounds of what the programs need besides the state, before they are compiled."""
     state = state.members if config.evolve else state
     hyperparameters, schedule, seeds = config.hyperparameters, config.schedule, config.seeds
     rows = hyperparameters.batch_size * hyperparameters.batches_per_update
@@ -112,27 +120,27 @@ def guessed(config: Config, state: PyTree) -> list[Part]:
     )
     batch = seeds * (
         hyperparameters.batch_size * 4 * wide
-        + rows * _as_numbers(config, state.collector.observation)
+        + rows * _observation_bytes(config, state.collector.observation)
     )
     round_keys = 2 * schedule.collect_steps + 2 * schedule.updates_per_step
     return [
-        Part(
+        MemoryPart(
             "environments of the evaluation",
-            _evaluation(config, state),
+            _evaluation_bytes(config, state),
             "--evaluation-episodes or --seeds",
         ),
-        Part("a batch", batch, "--batch-size, --hidden or --seeds"),
-        Part(
+        MemoryPart("a batch", batch, "--batch-size, --hidden or --seeds"),
+        MemoryPart(
             "random keys of a chunk",
             KEY_BYTES * seeds * schedule.rounds * round_keys,
             "--steps-per-chunk",
         ),
-        Part(
+        MemoryPart(
             "random keys of the warm-up",
             KEY_BYTES * seeds * schedule.warm_up * 2,
             "--learning-starts or --seeds",
         ),
-        Part(
+        MemoryPart(
             "random keys of a round",
             KEY_BYTES * seeds * round_keys,
             "--updates-per-step or --seeds",
@@ -140,9 +148,8 @@ def guessed(config: Config, state: PyTree) -> list[Part]:
     ]
 
 
-def _as_numbers(config: Config, observation: PyTree) -> int:
-    """Bytes of an observation and its successor as a batch has them: as they come, and bytes of
-    images as float32 too."""
+def _observation_bytes(config: Config, observation: PyTree) -> int:
+    """Return the bytes of an observation and its successor in a batch, images as float32 too."""
     one = sum(
         math.prod(x.shape) * (5 if x.dtype == np.uint8 else x.dtype.itemsize)
         for x in jax.tree.leaves(observation)
@@ -150,40 +157,42 @@ def _as_numbers(config: Config, observation: PyTree) -> int:
     return 2 * one // (config.hyperparameters.num_envs * config.seeds)
 
 
-def parts_of(config: Config, state: PyTree) -> list[Part]:
-    """All that is known before anything is compiled."""
-    return [*kept(config, state), *guessed(config, state), copied(state)]
+def all_parts(config: Config, state: PyTree) -> list[MemoryPart]:
+    """Return all parts known before compilation."""
+    return [*state_parts(config, state), *estimated_parts(config, state), checkpoint_part(state)]
 
 
 def require_playable(env: Environment | HostEnvironment, steps: int) -> None:
-    """Refuse what cannot be played by `ddpg_jax.envs.check` for so many steps, and kept.
+    """Refuse to play ``steps`` steps by `ddpg_jax.envs.check` if they do not fit in memory.
 
     Raises:
         RunError: the memory is too small.
     """
-    kept = 2 * steps * env.num_envs * size(env.observation)
+    rows = 2 * steps * env.num_envs * tree_bytes(env.observation)
     state = (
         0
         if isinstance(env, HostEnvironment)
-        else size(jax.eval_shape(env.reset, jax.random.key(0)))
+        else tree_bytes(jax.eval_shape(env.reset, jax.random.key(0)))
     )
     require_memory(
         [
-            Part("what is seen", kept, "--steps or --num-envs"),
-            Part("environments", state, "--num-envs"),
+            MemoryPart("observations", rows, "--steps or --num-envs"),
+            MemoryPart("environments", state, "--num-envs"),
         ]
     )
 
 
-def _evaluation(config: Config, state: PyTree) -> int:
-    return size(state.collector) // config.hyperparameters.num_envs * config.evaluation_episodes
+def _evaluation_bytes(config: Config, state: PyTree) -> int:
+    return (
+        tree_bytes(state.collector) // config.hyperparameters.num_envs * config.evaluation_episodes
+    )
 
 
-def require_memory(parts: Iterable[Part]) -> None:
-    """Refuse what this machine cannot hold.
+def require_memory(parts: Iterable[MemoryPart]) -> None:
+    """Refuse parts that do not fit in this machine's memory.
 
     Raises:
-        RunError: which part is the largest, and what to lower.
+        RunError: names the largest part, and the options to lower.
     """
     parts = list(parts)
     for where, free, there in budgets(parts):
@@ -191,41 +200,43 @@ def require_memory(parts: Iterable[Part]) -> None:
             sum(part.needed for part in there),
             [part for part in there if not part.on_host] or there,
         )
-        largest = max(own, key=lambda part: part.needed)  # a copy is as large as what it is of
+        largest = max(own, key=lambda part: part.needed)  # not the copy of a checkpoint
         if total > USABLE * free:
             raise RunError(
-                f"this needs {total:,} bytes, of which {largest.what} {largest.needed:,}, but the {where} has {free:,} in all: "
-                f"lower {largest.lower}."
+                f"this needs {format_bytes(total)}, {format_bytes(largest.needed)} of it for "
+                f"{largest.what}, but {format_bytes(free)} are available on the {where}: lower "
+                f"{largest.lower}."
             )
 
 
-def budgets(parts: Sequence[Part]) -> list[tuple[str, int, list[Part]]]:
-    """Each memory there is, its bytes, and the parts that lie there: one on a CPU, else an
-    accelerator's and its host's."""
+def budgets(parts: Sequence[MemoryPart]) -> list[tuple[str, int, list[MemoryPart]]]:
+    """Return name, bytes and parts of each memory: a CPU's, or an accelerator's and its host's."""
     device = jax.local_devices()[0]
-    own = _of_device(device)
+    own = _device_bytes(device)
     if own is None:
-        return [(device.platform, _of_host(), list(parts))]
+        return [(device.platform, _host_bytes(), list(parts))]
     on_device, on_host = (
         [part for part in parts if part.on_host == there] for there in (False, True)
     )
     return [
-        one for one in ((device.platform, own, on_device), ("host", _of_host(), on_host)) if one[2]
+        one
+        for one in ((device.platform, own, on_device), ("host", _host_bytes(), on_host))
+        if one[2]
     ]
 
 
-def _of_device(device: jax.Device) -> int | None:
-    """Of an accelerator that says what it has; None of a CPU."""
+def _device_bytes(device: jax.Device) -> int | None:
+    """Return the free bytes of an accelerator; None of a CPU."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     return (
         stats["bytes_limit"] - stats["bytes_in_use"] if stats and "bytes_limit" in stats else None
     )
 
 
-def _of_host() -> int:
-    """Of the machine, or of the share of it that this process may have."""
+def _host_bytes() -> int:
+    """Return the bytes of the machine, or of the share that this process may use."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+        with contextlib.suppress(OSError, ValueError):  # absent, or "max"
             limits.append(int(Path(path).read_text()))
     return min(limits)

@@ -1,10 +1,9 @@
-"""A run's environment, keys and components, as its configuration names them."""
+"""A run's environment, keys and components."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,27 +12,33 @@ from ddpg_jax import envs, sharding
 from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.runs import hosts
 from ddpg_jax.runs.config import mesh
-from ddpg_jax.runs.config.run_config import Config
-from ddpg_jax.runs.presets import Components
 from ddpg_jax.runs.programs import compatibility
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ddpg_jax.environment import Environment, HostEnvironment
+    from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.runs.presets import Components
 
 
 def environment(config: Config, num_envs: int) -> Environment | HostEnvironment:
-    """The run's environment, with as many copies as asked.
+    """Return the run's environment, with ``num_envs`` copies.
 
     Raises:
-        ValueError: it is unknown, refuses its options, or is nothing that the presets' networks can
-            act in.
+        ValueError: it is unknown, refuses its options, or does not fit the preset's networks.
     """
-    compatibility.require_few(config.env, num_envs)
+    compatibility.require_host_copies(config.env, num_envs)
     env = envs.make(config.env, num_envs=num_envs, **config.env_options)
-    compatibility.require_seen(config.preset, config.env, env)
+    compatibility.require_compatible(config.preset, config.env, env)
     return env if config.preset.around is None else config.preset.around(env)
 
 
 def member_keys(config: Config) -> jax.Array:
-    """One key, or ``[seeds]`` of them; member i of a run with seed s is the run with seed s + i, if
-    it has none of its own."""
+    """Return one key, or ``[seeds]`` of them.
+
+    Member i of a run with seed s has the key of a run with seed s + i, unless it has its own seed.
+    """
     seeds = config.vary.get("seed", range(config.seed, config.seed + config.seeds))
     return (
         jax.random.key(seeds[0])
@@ -43,8 +48,7 @@ def member_keys(config: Config) -> jax.Array:
 
 
 def member_hyperparameters(config: Config) -> dict[str, jax.Array]:
-    """The hyper-parameters that members have of their own, ``[seeds]`` each, or scalars of a run
-    with one."""
+    """Return the members' own hyper-parameters, ``[seeds]`` each; scalars with one seed."""
     hyperparameters = {
         name: jnp.array(values, jnp.float32)
         for name, values in config.vary.items()
@@ -58,17 +62,18 @@ def member_hyperparameters(config: Config) -> dict[str, jax.Array]:
 
 
 def compose(config: Config, env: Any, shards: int = 1, **replaced: Any) -> Components:
-    """The run's agent, replay and behaviour in such an environment, with some of its
-    hyper-parameters replaced; of one of its shards."""
+    """Return the components of a run or of one of its shards, some hyper-parameters replaced."""
     hyperparameters = dataclasses.replace(config.hyperparameters, **replaced)
     return config.preset.compose(
         hyperparameters if shards == 1 else hyperparameters.of_shard(shards, sharding.DATA), env
     )
 
 
-def on_devices(config: Config, say: Callable[[str], None], resume: bool) -> Config:
-    """The configuration with its mesh settled (`ddpg_jax.runs.config.mesh.choose_mesh`): on the
-    devices of all processes."""
+def with_chosen_mesh(config: Config, say: Callable[[str], None], resume: bool) -> Config:
+    """Return the configuration with its mesh chosen, over the devices of all processes.
+
+    See `ddpg_jax.runs.config.mesh.choose_mesh`.
+    """
     import jax
 
     hosts.require_same([resume, config.flat()])

@@ -1,1 +1,1 @@
-"""What a finished run shows."""
+"""Results of a finished run: its policy, returns, plots and films."""

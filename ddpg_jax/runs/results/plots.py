@@ -4,43 +4,58 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ddpg_jax.runs.config.run_config import DERIVED
 from ddpg_jax.runs.config.stored import PLACEMENT
 from ddpg_jax.runs.folder import output_path
-from ddpg_jax.runs.folder.files import write
-from ddpg_jax.runs.folder.metrics import curve
-from ddpg_jax.runs.results.statistics import interquartile_mean, interval
+from ddpg_jax.runs.folder.files import write_file
+from ddpg_jax.runs.folder.metrics import read_curve
+from ddpg_jax.runs.results.statistics import bootstrap_interval, interquartile_mean
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def canvas(width: float, height: float) -> Any:
+    """Return an empty figure of a size in inches.
+
+    The object-oriented interface has no global state and may run in a thread.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def write_figure(figure: Any, path: Path) -> Path:
+    """Write a figure in the format of the path's suffix."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:].lower())
+    write_file(path, picture.getvalue())
+    return path
 
 
 def plot(folders: Sequence[Path], path: Path) -> str:
-    """Draw evaluation returns against environment steps: a line per configuration, with the
-    interval over its seeds.
+    """Plot evaluation returns against environment steps, a line with an interval per configuration.
 
-    Runs that differ only in their seeds are one line, over the steps that all of them evaluated.
+    Runs that differ only in their seeds share a line, over the steps that all of them evaluated.
 
     Args:
         folders: of the runs.
-        path: ``.png`` where it has no suffix.
+        path: of the picture; ``.png`` where it has no suffix.
 
     Returns:
         The file written.
 
     Raises:
-        ValueError: no run holds an evaluation, or the file cannot be made.
+        ValueError: no run has an evaluation, or the file cannot be written.
     """
-    # The object-oriented interface: it has no global state, so it may run in a thread.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     groups: dict[str, list[Path]] = {}
     for folder in folders:
         config = json.loads((folder / "config.json").read_text())
@@ -50,20 +65,21 @@ def plot(folders: Sequence[Path], path: Path) -> str:
             if name not in ("seed", "seeds", *PLACEMENT, *DERIVED)
         }
         groups.setdefault(json.dumps(label, sort_keys=True), []).append(folder)
-    figure = Figure(figsize=(6.4, 4), dpi=120, layout="constrained")
-    known = sorted(FigureCanvasAgg(figure).get_supported_filetypes())
-    path = path if path.suffix else path.with_name(f"{path.name}.png") if path.name else path
+    figure = canvas(6.4, 4.0)
+    known = sorted(figure.canvas.get_supported_filetypes())
+    if path.name and not path.suffix:
+        path = path.with_name(f"{path.name}.png")
     if path.name and path.suffix[1:].lower() not in known:
         raise ValueError(
-            f"{path} ends in {path.suffix}, which is no kind of picture: choose one of {', '.join(known)}."
+            f"{path} ends in {path.suffix}, an unknown format: choose one of {', '.join(known)}."
         )
-    path = output_path.target(path)
+    path = output_path.require_writable(path)
     axes = figure.add_subplot(
         xlabel="environment steps (per seed)", ylabel="return of deterministic episodes"
     )
     widest = 0
     for group, members in groups.items():
-        curves = [(steps, values) for steps, values in map(curve, members) if len(steps)]
+        curves = [(steps, values) for steps, values in map(read_curve, members) if len(steps)]
         if not curves:
             continue
         steps = sorted(set.intersection(*(set(steps.tolist()) for steps, _ in curves)))
@@ -77,16 +93,13 @@ def plot(folders: Sequence[Path], path: Path) -> str:
         title += f", {count} seeds" if count > 1 else ""
         axes.plot(steps, interquartile_mean(values) if count > 1 else values[:, 0], label=title)
         if count > 1:
-            axes.fill_between(steps, *interval(values), alpha=0.25, linewidth=0)
+            axes.fill_between(steps, *bootstrap_interval(values), alpha=0.25, linewidth=0)
     if not widest:
         raise ValueError(
-            "none of these runs holds an evaluation yet: train longer, or with --evaluate-every 1."
+            "none of these runs has an evaluation yet: train longer, or with --evaluate-every 1."
         )
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     if widest > 1:
         axes.set_title("interquartile mean and its 95 % bootstrap interval", fontsize="small")
-    picture = io.BytesIO()
-    figure.savefig(picture, format=path.suffix[1:].lower())
-    write(path, picture.getvalue())
-    return str(path)
+    return str(write_figure(figure, path))

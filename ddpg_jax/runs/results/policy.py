@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from ddpg_jax.export import policy
-from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.config.stored import load_config, require_same_config
 from ddpg_jax.runs.folder import output_path
-from ddpg_jax.runs.folder.files import write
+from ddpg_jax.runs.folder.files import write_file
 from ddpg_jax.runs.programs.build import build
 from ddpg_jax.runs.programs.setup import environment
 from ddpg_jax.runs.saved import Saved
-from ddpg_jax.types import Agent, AgentState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.types import Agent, AgentState
 
 
-def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
-    """A run's configuration, agent, environment steps at the newest checkpoint, and the agent's
-    state there.
+def restore_policy(folder: Path) -> tuple[Config, Agent, int, AgentState]:
+    """Return configuration, agent, environment steps and agent state of the newest checkpoint.
 
     Raises:
-        FileNotFoundError: the folder holds no run, or no checkpoint that can be read. ValueError:
-        its checkpoints are of another version of this library, or of another configuration.
+        FileNotFoundError: the folder holds no run, or no readable checkpoint.
+        ValueError: its checkpoints are of another version of this library or configuration.
     """
     config = load_config(folder)
     if not (folder / "checkpoints").is_dir():
         raise FileNotFoundError(f"{folder} has no checkpoint: train it first.")
-    config = dataclasses.replace(config, mesh="")  # on one device, whatever it was trained on
+    config = dataclasses.replace(config, mesh="")  # one device, also of a run on more
     checkpoints = Saved(folder / "checkpoints", read_only=True)
     built = build(config)
     say = lambda text: print(text, file=sys.stderr)
@@ -48,33 +50,43 @@ def restored(folder: Path) -> tuple[Config, Agent, int, AgentState]:
     return config, built.agent, steps, state.agent
 
 
-def acting(folder: Path, member: int) -> Callable[[Any], Any]:
-    """``action(observation)`` for ``[B, ...]`` of one member of a run, in the environment's own
-    units, compiled.
+def load_policy(folder: Path, member: int) -> Callable[[Any], Any]:
+    """Return the compiled policy of one member of the run in a folder, see `policy_function`.
 
     Raises:
         ValueError: there is no such member.
     """
-    config, agent, _, agent_state = restored(folder)
+    config, agent, _, agent_state = restore_policy(folder)
+    return policy_function(config, agent, agent_state, member)
+
+
+def policy_function(
+    config: Config, agent: Agent, agent_state: AgentState, member: int
+) -> Callable[[Any], Any]:
+    """Return ``action(observation)`` for ``[B, ...]``, compiled, in the environment's own units.
+
+    Raises:
+        ValueError: there is no such member.
+    """
     state, env = member_state(config, agent_state, member), environment(config, 1)
     return jax.jit(lambda observation: env.native_action(agent.act(state, observation)))
 
 
 def export(folder: Path, path: Path, member: int) -> str:
-    """Write the policy of one member of a run as StableHLO; returns the file written.
+    """Write the policy of one member of a run as StableHLO and return the file's name.
 
     Raises:
         ValueError: there is no such member.
     """
-    path = output_path.target(path)
-    config, agent, _, agent_state = restored(folder)
+    path = output_path.require_writable(path)
+    config, agent, _, agent_state = restore_policy(folder)
     exported = policy(agent, member_state(config, agent_state, member), environment(config, 1))
-    write(path, bytes(exported.serialize()))
+    write_file(path, bytes(exported.serialize()))
     return str(path)
 
 
 def member_state(config: Config, agent_state: AgentState, member: int) -> AgentState:
-    """The state of one member of a run.
+    """Return the agent state of one member of a run.
 
     Raises:
         ValueError: there is no such member.
@@ -84,7 +96,11 @@ def member_state(config: Config, agent_state: AgentState, member: int) -> AgentS
 
 
 def require_member(config: Config, member: int) -> None:
-    """Raise ``ValueError`` where a run has no such member."""
+    """Refuse a member that a run does not have.
+
+    Raises:
+        ValueError: there is no such member.
+    """
     if member >= config.seeds:
         raise ValueError(
             f"member={member}: this run has {config.seeds} member(s), numbered from 0."

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -15,49 +13,58 @@ from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.envs import gymnasium
 from ddpg_jax.envs.render import film
 from ddpg_jax.runs.folder import output_path
-from ddpg_jax.runs.folder.files import write
+from ddpg_jax.runs.folder.files import write_file
 from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.programs.setup import environment
 from ddpg_jax.runs.results import video
-from ddpg_jax.runs.results.policy import member_state, restored
+from ddpg_jax.runs.results.policy import member_state, restore_policy
 
-MOST_FRAMES = 10_000
-"""Of a film."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+MAX_FRAMES = 10_000
+"""Largest number of frames of an animation."""
 
 
 def render(
     folder: Path, path: Path, steps: int | None, seed: int, member: int, form: str | None = None
 ) -> str:
-    """Animate one member of a run; returns the file written.
+    """Write an animation of one member of a run and return the file's name.
 
     Args:
         folder: the run's.
-        path: without suffix.
-        steps: to play; None is an episode.
-        seed: of the start.
+        path: of the file, without suffix.
+        steps: steps to play; None is an episode.
+        seed: of the episode.
         member: of a run with several seeds.
         form: "gif", "mp4" or "html"; None is the environment's viewer, or else a GIF.
 
     Raises:
         ValueError: there is no such member, or the environment cannot be drawn in this form.
-        ImportError: a library that draws is missing.
+        ImportError: a package that draws is missing.
     """
     video.use_headless_opengl()
-    output_path.target(path.with_name(f"{path.name}.{form or 'gif'}") if path.name else path)
-    config, agent, _, agent_state = restored(folder)
+    output_path.require_writable(
+        path.with_name(f"{path.name}.{form or 'gif'}") if path.name else path
+    )
+    config, agent, _, agent_state = restore_policy(folder)
     agent_state = member_state(config, agent_state, member)
     env = environment(config, 1)
-    if (steps or env.time_limit or 0) > MOST_FRAMES:
+    if (steps or env.time_limit or 0) > MAX_FRAMES:
         raise ValueError(
-            f"an episode may last {env.time_limit} steps, a film at most {MOST_FRAMES}: give fewer --steps."
+            f"an animation has at most {MAX_FRAMES} frames, but an episode up to {env.time_limit} "
+            "steps: give fewer --steps."
         )
     if isinstance(env, HostEnvironment):
         if form == "html":
-            raise ValueError(f"{config.env} has no HTML viewer: choose --format gif or mp4.")
+            raise ValueError(
+                f"format html: {config.env} has no HTML viewer: choose --format gif or mp4."
+            )
         name, compiled = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
         act = lambda observation: np.asarray(compiled(agent_state, observation))
         frames, fps = _drawn(lambda: gymnasium.film(name, act, steps, seed, **config.env_options))
-        return video.write(frames, path.with_name(f"{path.name}.{form or 'gif'}"), fps)
+        return video.write_video(frames, path.with_name(f"{path.name}.{form or 'gif'}"), fps)
     form = form or ("gif" if env.renderer.viewer is None else "html")
     own = _by_scene(env)
     look: Callable[[Any], Any] | None = (
@@ -67,7 +74,9 @@ def render(
         raise ValueError(f"{config.env} cannot be drawn as {form}.")
     trajectory = rollout.make_trajectory(agent, env, steps or env.time_limit)
     states = jax.eval_shape(trajectory, agent_state, jax.random.key(seed))
-    memory.require_memory([memory.Part("what is drawn", memory.size(states), "--steps")])
+    memory.require_memory(
+        [memory.MemoryPart("the animation", memory.tree_bytes(states), "--steps")]
+    )
     played = jax.jit(trajectory)(agent_state, jax.random.key(seed))
     shown = rollout.frames(env, played)
     picture = _drawn(
@@ -75,28 +84,28 @@ def render(
     )
     path = path.with_name(f"{path.name}.{form}")
     if form != "html":
-        return video.write(picture, path, env.renderer.fps)
-    write(path, picture)
+        return video.write_video(picture, path, env.renderer.fps)
+    write_file(path, picture)
     return str(path)
 
 
 def _by_scene(env: Environment) -> Callable[[Any], Any] | None:
-    """What draws states without OpenGL, where the environment has a scene."""
+    """Return a renderer that needs no OpenGL, where the environment has a scene."""
     if env.single is None or env.single.scene is None:
         return None
     return functools.partial(film, env.single.scene)
 
 
 def _drawn(draw: Callable[[], Any], instead: Callable[[], Any] | None = None) -> Any:
-    """Call; where there is no OpenGL, draw in another way, or say what to do."""
+    """Draw; where OpenGL is missing draw with ``instead``, or raise an error with a remedy."""
     try:
         return draw()
-    except Exception as error:  # each of the ways to OpenGL has its own kind
+    except Exception as error:  # its type depends on the OpenGL library
         if video.has_opengl():
             raise
         if instead is not None:
             return instead()
         raise ValueError(
-            f"the simulator cannot draw here ({error}): without a screen set MUJOCO_GL=egl or MUJOCO_GL=osmesa, with Debian's "
-            "libegl1 or libosmesa6 installed."
+            f"the simulator cannot draw here ({error}): without a screen set MUJOCO_GL=egl or "
+            "MUJOCO_GL=osmesa, with Debian's libegl1 or libosmesa6 installed."
         ) from error

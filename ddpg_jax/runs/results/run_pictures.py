@@ -1,35 +1,39 @@
-"""The pictures that a run leaves in its folder; that one cannot be drawn costs nothing else."""
+"""The pictures in a run's folder; a failure to draw one does not affect the run."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from ddpg_jax.environment import Environment
-from ddpg_jax.runs.config.run_config import Config
-from ddpg_jax.runs.folder.files import write
-from ddpg_jax.runs.folder.metrics import curve
-from ddpg_jax.runs.programs.evaluation import LATER
+from ddpg_jax.runs.folder.files import write_file
+from ddpg_jax.runs.folder.metrics import read_curve
+from ddpg_jax.runs.programs.evaluation import LATER_STREAM
 from ddpg_jax.runs.programs.setup import environment
 from ddpg_jax.runs.results.plots import plot
 from ddpg_jax.runs.results.policy import member_state
 from ddpg_jax.types import AgentState
 
-LARGER = 4
-"""Pixels that a pixel of an agent's image takes on each side."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ddpg_jax.runs.config.run_config import Config
+
+PIXEL_SCALE = 4
+"""Factor by which images of an agent are enlarged."""
 
 
-def draw(config: Config, folder: Path, agent_state: AgentState, say: Callable[[str], None]) -> None:
-    """``curve.png``, and what the preset shows besides of the run's first member
-    (`Preset.pictures`)."""
+def draw_run_pictures(
+    config: Config, folder: Path, agent_state: AgentState, say: Callable[[str], None]
+) -> None:
+    """Write ``curve.png`` and the preset's pictures of the first member (`Preset.pictures`)."""
     _try(
         f"{folder / 'curve.png'}",
-        lambda: curve(folder)[0].size and plot([folder], folder / "curve.png"),
+        lambda: read_curve(folder)[0].size and plot([folder], folder / "curve.png"),
         say,
     )
     env, pictures = environment(config, config.hyperparameters.num_envs), config.preset.pictures
@@ -38,26 +42,28 @@ def draw(config: Config, folder: Path, agent_state: AgentState, say: Callable[[s
 
     def others() -> None:
         key, state = (
-            jax.random.fold_in(jax.random.key(config.seed), LATER),
+            jax.random.fold_in(jax.random.key(config.seed), LATER_STREAM),
             member_state(config, agent_state, 0),
         )
         for name, image in pictures(config.hyperparameters, env, state, key).items():
-            save(image, folder / f"{name}.png")
+            save_png(image, folder / f"{name}.png")
 
     _try(f"the preset's pictures in {folder}", others, say)
 
 
-def save(image: Any, path: Path) -> None:
-    """Write an image ``[H, W, 3]`` in [0, 1] as PNG, each pixel a square of `LARGER`."""
+def save_png(image: Any, path: Path) -> None:
+    """Write an image ``[H, W, 3]`` in [0, 1] as PNG, enlarged `PIXEL_SCALE` times."""
     from matplotlib.image import imsave
 
     drawn = io.BytesIO()
-    imsave(drawn, np.repeat(np.repeat(np.asarray(image), LARGER, 0), LARGER, 1), format="png")
-    write(path, drawn.getvalue())
+    imsave(
+        drawn, np.repeat(np.repeat(np.asarray(image), PIXEL_SCALE, 0), PIXEL_SCALE, 1), format="png"
+    )
+    write_file(path, drawn.getvalue())
 
 
 def _try(what: str, draw: Callable[[], Any], say: Callable[[str], None]) -> None:
     try:
         draw()
-    except Exception as error:  # of a library that draws, of memory, or of the disk
-        say(f"{what} could not be drawn ({error}); all else is there.")
+    except Exception as error:  # of a plotting library, of memory, or of the disk
+        say(f"{what} could not be drawn ({error}); all other results are written.")

@@ -1,4 +1,4 @@
-"""Statistics over seeds, and what ``summary.json`` says."""
+"""Statistics over seeds, and the content of ``summary.json``."""
 
 from __future__ import annotations
 
@@ -6,24 +6,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpg_jax.runs.folder.metrics import plain, updates_in
-from ddpg_jax.runs.folder.versions import device, versions
+from ddpg_jax.runs.folder.metrics import count_updates, finite_or_none
+from ddpg_jax.runs.folder.versions import describe_device, package_versions
 
 if TYPE_CHECKING:
     from ddpg_jax.runs.config.run_config import Config
 
 
 def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
-    """The mean of the middle half (Agarwal et al. 2021, arXiv:2108.13264): robust to single
-    failures, unlike the mean."""
+    """Return the mean of the middle half, which single failures hardly change.
+
+    Source: Agarwal et al. 2021, arXiv:2108.13264.
+    """
     from scipy.stats import trim_mean
 
     return trim_mean(values, 0.25, axis=axis)
 
 
-def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile-bootstrap interval of the interquartile mean over the last axis; its own value
-    where there is one seed."""
+def bootstrap_interval(
+    values: np.ndarray, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the percentile-bootstrap interval of the interquartile mean over the last axis.
+
+    With one seed both ends are its value.
+    """
     from scipy.stats import bootstrap
 
     values = np.asarray(values, np.float64)
@@ -42,9 +48,10 @@ def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, 
     return result.confidence_interval.low, result.confidence_interval.high
 
 
-def summary(config: Config, returns: np.ndarray, seconds: dict[str, float]) -> dict[str, Any]:
-    """What ``summary.json`` says; counts and rates are over all seeds, rates without warm-up and
-    compilation.
+def make_summary(config: Config, returns: np.ndarray, seconds: dict[str, float]) -> dict[str, Any]:
+    """Return the content of ``summary.json``.
+
+    Counts and rates are over all seeds; rates exclude warm-up and compilation.
 
     Args:
         config: of the run.
@@ -53,21 +60,21 @@ def summary(config: Config, returns: np.ndarray, seconds: dict[str, float]) -> d
     """
     chunks, means = config.num_chunks, returns.mean(axis=1)
     env_steps = config.seeds * chunks * config.schedule.steps_per_chunk
-    updates = config.seeds * updates_in(config, chunks)
-    said = {
-        "final_returns": plain(means),
-        "final_return_std": plain(returns.std(axis=1)),
+    updates = config.seeds * count_updates(config, chunks)
+    found = {
+        "final_returns": finite_or_none(means),
+        "final_return_std": finite_or_none(returns.std(axis=1)),
         "env_steps": env_steps + config.seeds * config.schedule.warm_up_steps,
         "updates": updates,
         **{f"{name}_seconds": value for name, value in seconds.items()},
         "env_steps_per_second": env_steps / seconds["train"],
         "updates_per_second": updates / seconds["train"],
-        "versions": versions(),
-        "device": device(),
+        "versions": package_versions(),
+        "device": describe_device(),
         "config": config.flat(),
     }
     if config.seeds > 1 and not config.vary:
-        low, high = interval(means)
-        said["interquartile_mean"] = float(interquartile_mean(means))
-        said["interquartile_mean_interval"] = [float(low), float(high)]
-    return said
+        low, high = bootstrap_interval(means)
+        found["interquartile_mean"] = float(interquartile_mean(means))
+        found["interquartile_mean_interval"] = [float(low), float(high)]
+    return found

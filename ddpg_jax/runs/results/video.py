@@ -1,4 +1,4 @@
-"""Frames turned into files: GIF by Pillow, MP4 by imageio."""
+"""Writes frames to files: GIF by Pillow, MP4 by imageio."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import ctypes.util
 import os
 import sys
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
 
 def use_headless_opengl() -> None:
-    """Without a screen, have MuJoCo draw by the library that is installed; before it is imported,
-    and unless told otherwise."""
+    """Choose MuJoCo's OpenGL library where there is no screen; call before importing MuJoCo."""
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         found = [name for name in ("EGL", "OSMesa") if ctypes.util.find_library(name)]
         if found:
@@ -22,23 +24,23 @@ def use_headless_opengl() -> None:
 
 
 def has_opengl() -> bool:
-    """Whether MuJoCo can draw on this machine."""
+    """Return whether MuJoCo can draw on this machine."""
     import mujoco
 
     try:
         mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 8, 8).render()
-    except Exception:  # each of the ways to OpenGL has its own kind
+    except Exception:  # its type depends on the OpenGL library
         return False
     return True
 
 
-def write(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
-    """Write ``[H, W, 3]`` uint8 frames to ``path``, which ends in ``.gif`` or ``.mp4``; returns its
-    name.
+def write_video(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
+    """Write ``[H, W, 3]`` uint8 frames to a GIF or MP4 file and return its name.
 
     Args:
-        frames: at least one. path: replaced where it exists. fps: frames per second; a GIF has at
-        most 50, of more it shows every k-th, at the same speed.
+        frames: at least one.
+        path: ends in ``.gif`` or ``.mp4``; an existing file is replaced.
+        fps: frames per second; a GIF shows at most 50, of more every k-th at the same speed.
 
     Raises:
         ImportError: MP4 without imageio and its FFmpeg.
@@ -60,9 +62,8 @@ def write(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
     try:
         from imageio import v3 as imageio
 
-        with (
-            warnings.catch_warnings()
-        ):  # JAX warns of the fork by which FFmpeg is started; it executes another program at once
+        # JAX warns of the fork that starts FFmpeg, which executes another program at once.
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
             imageio.imwrite(
                 path,
@@ -74,6 +75,7 @@ def write(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
             )
     except ImportError as error:
         raise ImportError(
-            f"MP4 needs FFmpeg ({error}): install it with: pip install 'imageio[ffmpeg]', or choose --format gif."
+            f"MP4 needs FFmpeg ({error}): install it with: pip install 'imageio[ffmpeg]', or "
+            "choose --format gif."
         ) from error
     return str(path)

@@ -1,2 +1,1 @@
-"""Sweeps: many members with hyper-parameters of their own, as few runs as can be, each a folder as
-of `ddpg_jax.runs.train`."""
+"""Sweeps: many members with different hyper-parameters, in as few runs as possible."""

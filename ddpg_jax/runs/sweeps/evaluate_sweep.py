@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpg_jax.runs.results.evaluate import evaluate, spread_of
+from ddpg_jax.runs.results.evaluate import evaluate, return_statistics
 from ddpg_jax.runs.sweeps import sweep_results
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def evaluate_sweep(folder: Path, episodes: int, seed: int) -> dict[str, Any]:
-    """Returns of every member of a sweep, run by run."""
-    plan = sweep_results.read(folder)
+    """Evaluate every member of a sweep, run by run."""
+    plan = sweep_results.read_plan(folder)
     found: dict[int, list[float]] = {}
     for index, part in enumerate(plan["parts"]):
-        played = evaluate(sweep_results.part_folder(folder, index), episodes, seed)
+        played = evaluate(sweep_results.run_folder(folder, index), episodes, seed)
         each = zip(played["returns"], played["return_std"], strict=True)
-        found |= dict(
-            zip(part["members"], each, strict=False)
-        )  # those that fill a run up are behind
+        found |= dict(zip(part["members"], each, strict=False))  # copies that fill a run are last
     means, stds = (
         np.array([found[number][i] for number in sorted(found)], np.float64) for i in range(2)
     )
     about = {"run": str(folder), "env": plan["env"], "episodes": episodes, "seed": seed}
-    return {**about, **spread_of(means, stds)}
+    return {**about, **return_statistics(means, stds)}

@@ -1,34 +1,39 @@
-"""Who descends from whom in a population that evolved: ``lineage.json``, and its picture."""
+"""The lineage of population-based training: ``lineage.json``, and its picture."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ddpg_jax.runs.folder.files import write_json
 from ddpg_jax.runs.folder.metrics import read_metrics
+from ddpg_jax.runs.results import plots
 from ddpg_jax.runs.sweeps import sweep_plots, sweep_results
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
-def write(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Write ``lineage.json`` of a sweep whose members evolve, and return what is in it; None of
-    another."""
+
+def write_lineage(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Write ``lineage.json`` of a sweep that evolves and return it; None of other sweeps."""
     evolve = plan["parts"][0]["options"].get("evolve")
     if not evolve:
         return None
-    made = lineage(sweep_results.part_folder(folder, 0), list(evolve["ranges"]))
+    made = lineage(sweep_results.run_folder(folder, 0), list(evolve["ranges"]))
     write_json(folder / "lineage.json", made)
     return made
 
 
 def lineage(run: Path, names: list[str]) -> dict[str, Any]:
-    """Of a run whose members evolve: ``env_steps [T]`` at the ends of its chunks, and ``[T][M]`` of
-    each ``parent`` (whose state a member had at the chunk's beginning), ``return`` at its end and
-    ``hyperparameters`` during it; and of the member that is best at the end ``ancestors [T]``: in
-    whose place each of its chunks was trained."""
+    """Return the history of a run whose members evolve.
+
+    Returns:
+        ``env_steps [T]`` at the ends of chunks; ``[T][M]`` of each ``parent`` (the member whose
+        state was continued in the chunk), of the ``return`` at the chunk's end and of each of the
+        ``hyperparameters`` during it; and ``ancestors [T]`` of the member that is best at the end.
+    """
     rows = read_metrics(run)
     made: dict[str, Any] = {"env_steps": [row["env_steps"] for row in rows]}
     made |= {name: [row[name] for row in rows] for name in ("parent", "return")}
@@ -45,10 +50,9 @@ def _ancestors(parents: list[list[int]], member: int) -> list[int]:
     return found[::-1]
 
 
-def draw(folder: Path, made: dict[str, Any]) -> Path:
-    """``lineage.png``: hyper-parameters and returns of all members over time; red lines lead from a
-    parent to its copies."""
-    figure = sweep_plots.canvas(7.2, 2.6 * (len(made["hyperparameters"]) + 1))
+def draw_lineage(folder: Path, made: dict[str, Any]) -> Path:
+    """Draw ``lineage.png``: hyper-parameters and returns over time; red lines mark copies."""
+    figure = plots.canvas(7.2, 2.6 * (len(made["hyperparameters"]) + 1))
     axes = figure.subplots(len(made["hyperparameters"]) + 1, 1, sharex=True, squeeze=False)[:, 0]
     returns = [value for row in made["return"] for value in row if value is not None]
     colour, scale = sweep_plots.colours(returns)
@@ -64,7 +68,7 @@ def draw(folder: Path, made: dict[str, Any]) -> Path:
         "every member by its return; black: the ancestry of the best", fontsize="medium"
     )
     figure.colorbar(scale, ax=list(axes), label="return of deterministic episodes")
-    return sweep_plots.write_figure(figure, folder / "lineage.png")
+    return plots.write_figure(figure, folder / "lineage.png")
 
 
 def _panel(axis: Any, made: dict[str, Any], values: np.ndarray, colour: Any) -> None:

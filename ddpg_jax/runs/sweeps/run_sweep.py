@@ -1,20 +1,14 @@
-"""A sweep in a folder: its runs one after the other, with the programs of the one before where they
-are the same."""
+"""Runs a sweep in a folder, one run after the other; equal programs are compiled once."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import time
-from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ddpg_jax import envs
-from ddpg_jax.population import Programs
 from ddpg_jax.runs.config.run_config import DERIVED, Config
 from ddpg_jax.runs.config.stored import FREE, PLACEMENT, load_config, resumed_config
 from ddpg_jax.runs.console.output import say
@@ -24,41 +18,48 @@ from ddpg_jax.runs.folder.files import write_json
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import build
 from ddpg_jax.runs.sweeps import lineage, sweep_plots, sweep_results, table
-from ddpg_jax.runs.sweeps.plan import Part, Plan, make_plan
+from ddpg_jax.runs.sweeps.plan import Plan, SweepRun, make_plan
 from ddpg_jax.runs.training import loop
 from ddpg_jax.runs.training.progress import Display
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+
+    from ddpg_jax.population import Programs
 
 NOT_OF_A_PROGRAM = {"vary", "seed", *DERIVED, *FREE} - {"evaluation_episodes"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What a sweep made; all of it is in ``folder`` too."""
+    """The results of a sweep; all of them are in ``folder`` too."""
 
     folder: Path
     members: list[dict[str, Any]]
-    """Of each: ``member``, ``seed``, ``hyperparameters``, ``final_return``, ``final_return_std``;
-    it is in ``place`` of ``run``."""
+    """``member``, ``seed``, ``hyperparameters``, ``final_return`` and ``final_return_std`` of each;
+    its run is ``run``, in which it is number ``place``."""
     best: dict[str, Any]
-    """The one of them with the greatest final return."""
+    """The member with the greatest final return."""
     settings: list[dict[str, Any]]
-    """Members with the same numbers together: ``hyperparameters``, ``members``, ``returns``; the
-    best mean first."""
+    """Groups of equal ``hyperparameters`` with ``members`` and ``returns``, best mean first."""
 
     def curve(self, member: int) -> tuple[np.ndarray, np.ndarray]:
-        """``(env_steps [T], returns [T])`` of one member, of deterministic episodes."""
-        return sweep_results.curve_of(self.folder, member)
+        """Return ``(env_steps [T], returns [T])`` of the evaluations of one member."""
+        return sweep_results.member_curve(self.folder, member)
 
     def policy(self, member: int | None = None) -> Callable[[Any], Any]:
-        """``action(observation)`` for ``[B, ...]`` of one member, or the best, in the environment's
-        own units, compiled.
+        """Return the compiled policy of one member, or of the best: ``action(observation)``.
+
+        Takes ``[B, ...]``; actions are in the environment's own units.
 
         Raises:
             ValueError: there is no such member.
         """
         from ddpg_jax.runs.results import policy as runs_policy
 
-        return runs_policy.acting(*sweep_results.located(self.folder, member))
+        return runs_policy.load_policy(*sweep_results.locate_member(self.folder, member))
 
 
 def sweep(
@@ -70,48 +71,46 @@ def sweep(
     progress: bool = True,
     **options: Any,
 ) -> Sweep:
-    """See `ddpg_jax.runs.sweep`."""
+    """Run a sweep; see `ddpg_jax.runs.sweep`."""
     with ExitStack() as stack:
         if resume:
             folder, plan, given = _resumed(env, values, run_dir, options)
         else:
             plan, given = make_plan(env or "pendulum", values, **options), {}
-            folder, made = (
-                (Path(run_dir), []) if run_dir is not None else lock.make_new(_name(plan))
-            )
-            stack.callback(lock.remove_empty, made)
-        stack.enter_context(lock.claimed(folder))
+            if run_dir is not None:
+                folder = Path(run_dir)
+            else:
+                name = lock.default_folder(plan.env, f"{plan.options['preset']}_sweep")
+                folder, made = lock.make_new_folder(name)
+                stack.callback(lock.remove_empty, made)
+        stack.enter_context(lock.locked_folder(folder))
         if not resume:
             _require_new(folder)
-            write_json(folder / sweep_results.NAME, plan.json())
+            write_json(folder / sweep_results.PLAN_FILE, plan.json())
         programs = _Programs()
         for index, part in enumerate(plan.parts):
             if progress and len(plan.parts) > 1:
                 say(
-                    f"run {index + 1} of {len(plan.parts)}: members {part.members[0]} to {part.members[-1]}"
+                    f"run {index + 1} of {len(plan.parts)}: members {part.members[0]} to "
+                    f"{part.members[-1]}"
                 )
             _train(plan, part, folder, index, given, programs, progress)
         return _finish(folder, progress)
-
-
-def _name(plan: Plan) -> Path:
-    env = plan.env.replace("/", "-").replace(":", "-")
-    return Path("runs") / f"{env}_{plan.options['preset']}_sweep_{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def _resumed(
     env: str | None, values: Mapping[str, Any], run_dir: str | Path | None, options: dict[str, Any]
 ) -> tuple[Path, Plan, dict[str, Any]]:
     if run_dir is None:
-        raise ValueError("--resume needs --run-dir: the folder of the sweep to go on with.")
-    data = sweep_results.read(Path(run_dir))
+        raise ValueError("--resume requires --run-dir, the folder of the sweep to resume.")
+    data = sweep_results.read_plan(Path(run_dir))
     if (
         values
         or options.keys() & {"draws", "evolve", "memory", "seeds"}
         or env not in (None, data["env"])
     ):
         raise ValueError(
-            "a sweep goes on with the members that it was begun with: leave out what chooses them."
+            "--set, --draws, --seeds, --memory and --pbt cannot change when resuming a sweep."
         )
     may = (*FREE, *PLACEMENT)
     sweep_results.require_options(data, options, may)
@@ -125,14 +124,14 @@ def _resumed(
 def _require_new(folder: Path) -> None:
     if sweep_results.is_sweep(folder):
         raise RunError(
-            f"{folder} already holds a sweep: choose another --run-dir, or go on with it by --resume."
+            f"{folder} already holds a sweep: choose another --run-dir, or resume it with --resume."
         )
     if (folder / "config.json").exists() or any(folder.glob("part-*")):
         raise RunError(f"{folder} already holds a run: choose another --run-dir.")
 
 
 class _Programs:
-    """What was built and compiled last, for the next run if it is of the same program."""
+    """The newest compiled programs, reused by a next run that has the same ones."""
 
     def __init__(self) -> None:
         self._known: str | None = None
@@ -140,7 +139,7 @@ class _Programs:
         self._programs: Programs | None = None
 
     def built(self, config: Config, stopped: Callable[[], bool]) -> build.Built:
-        """As `ddpg_jax.runs.programs.build.build`."""
+        """Build as `ddpg_jax.runs.programs.build.build` does."""
         if envs.on_host(config.env):
             return build.build(config, stopped)
         told = {
@@ -152,7 +151,7 @@ class _Programs:
         return self._built
 
     def compile_programs(self, built: build.Built, config: Config) -> Programs:
-        """As `ddpg_jax.runs.programs.build.compile_programs`."""
+        """Compile as `ddpg_jax.runs.programs.build.compile_programs` does."""
         if built is not self._built:
             return build.compile_programs(built, config)
         if self._programs is not None:
@@ -163,16 +162,16 @@ class _Programs:
 
 def _train(
     plan: Plan,
-    part: Part,
+    part: SweepRun,
     folder: Path,
     index: int,
     given: dict[str, Any],
     programs: _Programs,
     progress: bool,
 ) -> None:
-    run = sweep_results.part_folder(folder, index)
-    begun = (run / "config.json").is_file()
-    config = resumed_config(run, given) if begun else plan.config(part, given)
+    run = sweep_results.run_folder(folder, index)
+    started = (run / "config.json").is_file()
+    config = resumed_config(run, given) if started else plan.config(part, given)
     anywhere = {"mesh": ""}
     if (run / "summary.json").is_file() and load_config(
         run
@@ -185,31 +184,32 @@ def _train(
             shown = {"say": display.say, "on_chunk": display.show}
         try:
             shown |= {"builder": programs.built, "compiler": programs.compile_programs}
-            loop.run(config, run, resume=begun, **shown)
+            loop.run(config, run, resume=started, **shown)
         except Interrupted as stop:
             raise Interrupted(str(stop).replace(str(run), str(folder)), stop.signal) from stop
 
 
 def _finish(folder: Path, progress: bool) -> Sweep:
-    plan = sweep_results.read(folder)
-    members = sweep_results.outcomes(folder, plan)
+    plan = sweep_results.read_plan(folder)
+    members = sweep_results.read_members(folder, plan)
     if all(one["final_return"] is None for one in members):
         raise RunError(
-            f"every member of {folder} broke down: lower the learning rates, or look at the environment."
+            f"every member of {folder} diverged: lower the learning rates, or check the "
+            "environment."
         )
     settings, best = sweep_results.settings(members), sweep_results.best(members)
     write_json(folder / "members.json", {"best": best, "settings": settings, "members": members})
     tell = say if progress else lambda text: None
-    evolved = lineage.write(folder, plan)
+    evolved = lineage.write_lineage(folder, plan)
     try:
         for path in (
             *sweep_plots.write_all(folder, members),
-            *([] if evolved is None else [lineage.draw(folder, evolved)]),
+            *([] if evolved is None else [lineage.draw_lineage(folder, evolved)]),
         ):
             tell(f"picture: {path}")
-    except Exception as error:  # of a library that draws, or of the disk
-        tell(f"the pictures could not be drawn ({error}); all else is there.")
+    except Exception as error:  # of a plotting library, or of the disk
+        tell(f"the pictures could not be drawn ({error}); all other results are written.")
     if progress:
-        table.show(members)
-        say(f"best: member {best['member']}; look at it: ddpg-jax render {folder}")
+        table.print_table(members)
+        say(f"best: member {best['member']}; render it: ddpg-jax render {folder}")
     return Sweep(folder=folder, members=members, best=best, settings=settings)

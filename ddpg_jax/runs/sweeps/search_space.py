@@ -1,23 +1,27 @@
-"""What a sweep goes through: lists, evenly spaced values and random draws of a preset's
-hyper-parameters; imports no JAX."""
+"""The search space of a sweep: lists, evenly spaced values and random draws; imports no JAX."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple, get_origin
+from typing import TYPE_CHECKING, Any, NamedTuple, get_origin
 
 from ddpg_jax import checks
-from ddpg_jax.runs.options.validation import exact, shown
+from ddpg_jax.runs.options.validation import convert_value, short_repr
 
-MOST = 100_000
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_MEMBERS = 100_000
 """Members of a sweep."""
-HOW = "give values (1e-4,1e-3), log:LOW:HIGH or uniform:LOW:HIGH to draw from, or either with :COUNT for evenly spaced values"
+SYNTAX = (
+    "give values (1e-4,1e-3), log:LOW:HIGH or uniform:LOW:HIGH to draw from, or either with "
+    ":COUNT for evenly spaced values"
+)
 
 
-class Range(NamedTuple):
-    """From where a number is drawn; of a whole number both ends are too."""
+class SearchRange(NamedTuple):
+    """A range from which values are drawn; of integers both ends are included."""
 
     low: float
     high: float
@@ -25,7 +29,7 @@ class Range(NamedTuple):
     whole: bool
 
     def at(self, place: float) -> float:
-        """The number at a place in [0, 1], from end to end."""
+        """Return the value at a place in [0, 1] between both ends."""
         low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
         if self.log:
             low, high = (max(low, 0.5), high) if self.whole else (low, high)
@@ -35,23 +39,23 @@ class Range(NamedTuple):
         return min(max(round(value) if self.whole else value, self.low), self.high)
 
     def spaced(self, count: int) -> list[float]:
-        """So many numbers from end to end."""
+        """Return ``count`` values from end to end."""
         whole = self._replace(whole=False)
         values = [whole.at(index / (count - 1)) for index in range(count)]
         return list(dict.fromkeys(round(value) for value in values)) if self.whole else values
 
 
-def parsed(name: str, given: Any, kind: Any) -> list[Any] | Range:
-    """What a number of this name and kind goes through.
+def parse_values(name: str, given: Any, kind: Any) -> list[Any] | SearchRange:
+    """Return the values of a hyper-parameter, or the range from which they are drawn.
 
     Args:
-        name: of a preset's number. given: a list of values, or text: ``1e-4,1e-3``,
-        ``log:1e-5:1e-1``, ``uniform:0.9:0.99``, ``log:1e-5:1e-1:5``; widths
-            are ``64x64,256x256``.
-        kind: of the number.
+        name: of the hyper-parameter.
+        given: a list of values, or text: ``1e-4,1e-3``, ``log:1e-5:1e-1``, ``uniform:0.9:0.99``,
+            ``log:1e-5:1e-1:5``; widths are ``64x64,256x256``.
+        kind: type of the hyper-parameter.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: ``given`` is none of these.
     """
     first, *rest = given.split(":") if isinstance(given, str) else [""]
     if rest:
@@ -63,12 +67,13 @@ def parsed(name: str, given: Any, kind: Any) -> list[Any] | Range:
         if hasattr(given, "__iter__")
         else [given]
     )
-    found = [exact(name, _plain(value, kind), kind) for value in values]
+    found = [convert_value(name, _plain(value, kind), kind) for value in values]
     if not found:
-        raise ValueError(f"{name} has no values: {HOW}.")
+        raise ValueError(f"{name} has no values: {SYNTAX}.")
     if len(set(found)) < len(found):
         raise ValueError(
-            f"{name}={shown(given)}: a value is there twice; give each once, and --seeds for more members of it."
+            f"{name}={short_repr(given)}: a value is repeated; give each once, and --seeds for "
+            "more members of it."
         )
     return found
 
@@ -83,50 +88,51 @@ def _plain(value: Any, kind: Any) -> Any:
     return value
 
 
-def _range(name: str, given: str, scale: str, ends: list[str], kind: Any) -> list[Any] | Range:
+def _range(
+    name: str, given: str, scale: str, ends: list[str], kind: Any
+) -> list[Any] | SearchRange:
     if scale not in ("log", "uniform") or len(ends) not in (2, 3) or kind not in (int, float):
-        raise ValueError(f"{name}={shown(given)}: {HOW}.")
-    low, high = (exact(name, end, kind) for end in ends[:2])
+        raise ValueError(f"{name}={short_repr(given)}: {SYNTAX}.")
+    low, high = (convert_value(name, end, kind) for end in ends[:2])
     if not low < high or (scale == "log" and low <= 0):
         above = ", above 0," if scale == "log" else ""
         raise ValueError(
-            f"{name}={shown(given)}: the first end{above} must be less than the second."
+            f"{name}={short_repr(given)}: the first end{above} must be less than the second."
         )
-    found = Range(low, high, scale == "log", kind is int)
+    found = SearchRange(low, high, scale == "log", kind is int)
     if len(ends) == 2:
         return found
-    count = exact(f"{name}'s count", ends[2], int)
-    checks.between(2, MOST, **{f"{name}'s count": count})
+    count = convert_value(f"{name}'s count", ends[2], int)
+    checks.between(2, MAX_MEMBERS, **{f"{name}'s count": count})
     return found.spaced(count)
 
 
-def rows(
-    spaces: Mapping[str, list[Any] | Range], draws: int | None, seed: int
+def make_settings(
+    spaces: Mapping[str, list[Any] | SearchRange], draws: int | None, seed: int
 ) -> list[dict[str, Any]]:
-    """The settings: every combination of the listed values, each with ``draws`` random draws where
-    there are ranges.
+    """Return every combination of the listed values, each with ``draws`` draws from the ranges.
 
     Args:
-        spaces: as of `parsed`.
+        spaces: values or range by name, from `parse_values`.
         draws: at least 1 where there are ranges, else None.
         seed: of the draws.
 
     Raises:
-        ValueError: there are draws without a range or ranges without draws, or too many settings.
+        ValueError: draws without a range, ranges without draws, or too many settings.
     """
     import numpy as np
 
     lists = {name: space for name, space in spaces.items() if isinstance(space, list)}
-    ranges = {name: space for name, space in spaces.items() if isinstance(space, Range)}
+    ranges = {name: space for name, space in spaces.items() if isinstance(space, SearchRange)}
     if ranges and draws is None:
         raise ValueError(
-            f"{min(ranges)} is drawn from a range: say how often by --draws, or give :COUNT evenly spaced values."
+            f"{min(ranges)} is drawn from a range: give --draws, or :COUNT evenly spaced values."
         )
     if draws is not None and not ranges:
-        raise ValueError(f"draws={draws}: there is nothing to draw; {HOW}.")
-    checks.between(1, MOST, draws=draws or 1)
-    if (count := math.prod(map(len, lists.values())) * (draws or 1)) > MOST:
-        raise ValueError(f"these are {count:,} settings: at most {MOST:,} are one sweep.")
+        raise ValueError(f"draws={draws} requires a range; {SYNTAX}.")
+    checks.between(1, MAX_MEMBERS, draws=draws or 1)
+    if (count := math.prod(map(len, lists.values())) * (draws or 1)) > MAX_MEMBERS:
+        raise ValueError(f"{count:,} settings: a sweep has at most {MAX_MEMBERS:,}.")
     random = np.random.default_rng(seed)
     found = []
     for values in itertools.product(*lists.values()):

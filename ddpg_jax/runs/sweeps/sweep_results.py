@@ -1,87 +1,92 @@
-"""What a sweep's folder holds: its plan, and of each member which run trained it and what came of
-it; imports no JAX."""
+"""Reads the folder of a sweep: its plan, and the run and returns of each member; no JAX."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpg_jax.runs.folder.metrics import curve, read_metrics
-from ddpg_jax.runs.options.validation import shown
+from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
+from ddpg_jax.runs.options.validation import short_repr
 
-NAME = "sweep.json"
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+PLAN_FILE = "sweep.json"
 FIGURES = {"final_return": "final_returns", "final_return_std": "final_return_std"}
-"""Of a member, and where the summary of its run has them."""
+"""Figures of a member, and their names in the summary of its run."""
 
 
 def is_sweep(folder: Path) -> bool:
-    """Whether a folder is of a sweep."""
-    return (folder / NAME).is_file()
+    """Return whether a folder holds a sweep."""
+    return (folder / PLAN_FILE).is_file()
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """A sweep's plan, as `ddpg_jax.runs.sweeps.plan.Plan.json` gave it.
+def read_plan(folder: Path) -> dict[str, Any]:
+    """Return the plan of a sweep, as `ddpg_jax.runs.sweeps.plan.Plan.json` wrote it.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged.
+        FileNotFoundError: the folder holds no sweep.
+        ValueError: the plan is damaged.
     """
     if not is_sweep(folder):
         raise FileNotFoundError(
-            f"{folder} holds no sweep (it has no {NAME}): give the folder that `ddpg-jax sweep` made."
+            f"{folder} does not hold a sweep ({PLAN_FILE} is missing): give the folder that "
+            "`ddpg-jax sweep` made."
         )
     try:
-        data = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        data = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
         if absent := {"env", "options", "values", "draws", "members", "parts"} ^ set(data):
             raise ValueError(f"{min(absent)} is missing, or is one too many")
         return data
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"{folder / NAME} is damaged ({str(error).rstrip('.')}): restore it, or start a new sweep."
+            f"{folder / PLAN_FILE} is damaged ({str(error).rstrip('.')}): restore it, or start a "
+            "new sweep."
         ) from error
 
 
-def part_folder(folder: Path, index: int) -> Path:
-    """Of a part's run."""
+def run_folder(folder: Path, index: int) -> Path:
+    """Return the folder of one of the sweep's runs."""
     return folder / f"part-{index}"
 
 
-def located(folder: Path, member: int | None) -> tuple[Path, int]:
-    """The run that trained a member of a sweep, and its number there; of a run's own folder, that
-    folder and that number.
+def locate_member(folder: Path, member: int | None) -> tuple[Path, int]:
+    """Return the folder of the run that trained a member, and the member's number in that run.
 
     Args:
-        folder: of a sweep or a run.
+        folder: of a sweep, or of a run, which is returned with ``member``.
         member: None is the best of a sweep, the first of a run.
 
     Raises:
-        FileNotFoundError: nothing of the sweep has ended yet, so that none is the best.
+        FileNotFoundError: no run of the sweep has ended, so that no member is the best.
         ValueError: there is no such member, or the plan is damaged.
     """
     if not is_sweep(folder):
         return folder, member or 0
-    plan = read(folder)
+    plan = read_plan(folder)
     if member is None:
-        member = best(outcomes(folder, plan))["member"]
+        member = best(read_members(folder, plan))["member"]
     for index, part in enumerate(plan["parts"]):
         if member in part["members"]:
-            return part_folder(folder, index), part["members"].index(member)
+            return run_folder(folder, index), part["members"].index(member)
     raise ValueError(
         f"member={member}: this sweep has {len(plan['members'])} member(s), numbered from 0."
     )
 
 
-def outcomes(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of each member its ``hyperparameters`` (where they evolved, the last ones), ``seed``,
-    ``run``, ``place`` in it, and, of runs that have ended, ``final_return`` and
-    ``final_return_std``; None where the member broke down, or has not ended."""
+def read_members(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a record of each member, in order.
+
+    Each has its ``hyperparameters`` (the last ones where they evolved), ``seed``, ``run``,
+    ``place`` in the run, ``final_return`` and ``final_return_std``; these two are None where the
+    member diverged or its run has not ended.
+    """
     found = []
     for index, part in enumerate(plan["parts"]):
-        run, last = part_folder(folder, index), _last(part_folder(folder, index))
+        run, last = run_folder(folder, index), _last(run_folder(folder, index))
         summary = (
             json.loads((run / "summary.json").read_text())
             if (run / "summary.json").is_file()
@@ -94,14 +99,16 @@ def outcomes(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
                 for name in part["options"].get("evolve", {}).get("ranges", {})
                 if name in last
             }
-            said = {name: summary[key][place] if summary else None for name, key in FIGURES.items()}
+            returns = {
+                name: summary[key][place] if summary else None for name, key in FIGURES.items()
+            }
             found.append(
                 {
                     **one,
                     "hyperparameters": one["hyperparameters"] | evolved,
                     "run": run.name,
                     "place": place,
-                    **said,
+                    **returns,
                 }
             )
     return sorted(found, key=lambda one: one["member"])
@@ -113,22 +120,22 @@ def _last(run: Path) -> dict[str, Any]:
 
 
 def best(members: list[dict[str, Any]]) -> dict[str, Any]:
-    """The member with the greatest final return.
+    """Return the member with the greatest final return.
 
     Raises:
-        FileNotFoundError: none has one.
+        FileNotFoundError: no member has one.
     """
     known = [one for one in members if one["final_return"] is not None]
     if not known:
         raise FileNotFoundError(
-            "no member of this sweep has a final return yet: go on with it by --resume, or name a --member."
+            "no member of this sweep has a final return yet: resume it with --resume, or give "
+            "--member."
         )
     return max(known, key=lambda one: one["final_return"])
 
 
 def settings(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Members with the same numbers together, ``members`` and ``returns``, the best mean first;
-    broken ones are last."""
+    """Group members with equal hyper-parameters, the best mean first, diverged ones last."""
     found: dict[str, dict[str, Any]] = {}
     for one in members:
         each = found.setdefault(
@@ -137,28 +144,28 @@ def settings(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
         )
         each["members"].append(one["member"])
         each["returns"].append(one["final_return"])
-    return sorted(found.values(), key=lambda each: -mean_of(each["returns"]))
+    return sorted(found.values(), key=lambda each: -mean_return(each["returns"]))
 
 
-def mean_of(returns: list[float | None]) -> float:
-    """The mean of a setting; -inf where a member broke down."""
+def mean_return(returns: list[float | None]) -> float:
+    """Return the mean of a setting; -inf where a member diverged."""
     return -np.inf if None in returns else float(np.mean(returns))  # type: ignore[arg-type]
 
 
-def curve_of(folder: Path, member: int) -> tuple[np.ndarray, np.ndarray]:
-    """``(env_steps [T], returns [T])`` of one member."""
-    run, place = located(folder, member)
-    steps, returns = curve(run)
+def member_curve(folder: Path, member: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``(env_steps [T], returns [T])`` of one member."""
+    run, place = locate_member(folder, member)
+    steps, returns = read_curve(run)
     return steps, returns[:, place] if len(steps) else np.empty(0)
 
 
 def label(hyperparameters: Mapping[str, Any]) -> str:
-    """A member's hyper-parameters on one line."""
-    return ", ".join(f"{name} {text(value)}" for name, value in hyperparameters.items())
+    """Return a member's hyper-parameters on one line."""
+    return ", ".join(f"{name} {short_text(value)}" for name, value in hyperparameters.items())
 
 
-def text(value: Any) -> str:
-    """One number, as short as it says enough."""
+def short_text(value: Any) -> str:
+    """Return a value as short text."""
     return (
         f"{value:.4g}"
         if isinstance(value, float)
@@ -171,13 +178,18 @@ def text(value: Any) -> str:
 def require_options(
     plan: Mapping[str, Any], given: Mapping[str, Any], free: tuple[str, ...]
 ) -> None:
-    """Raise ``ValueError`` where a sweep is to go on with other options than it was begun with."""
+    """Refuse to resume a sweep with options other than its own, but for those that are ``free``.
+
+    Raises:
+        ValueError: an option differs.
+    """
     for name, value in given.items():
         same = plan["options"].get(name, "none") == (
             list(value) if isinstance(value, tuple) else value
         )
         if name not in free and not same:
             raise ValueError(
-                f"this sweep was made with another configuration: {name} (sweep: {plan['options'].get(name, 'none')}, given: "
-                f"{shown(value)}). Leave it out, or start a new sweep."
+                f"this sweep was made with another configuration: {name} (sweep: "
+                f"{plan['options'].get(name, 'none')}, given: {short_repr(value)}). Leave it out, "
+                "or start a new sweep."
             )

@@ -8,72 +8,56 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ddpg_jax.runs.console.output import Tolerant
+from ddpg_jax.runs.console.output import TolerantStream
 from ddpg_jax.runs.sweeps import sweep_results
 
-MOST_ROWS = 40
+MAX_ROWS_SHOWN = 40
 WIDTH = 200
-"""Where the output is no terminal."""
+"""Columns of output that is not a terminal."""
 
 
-def show(members: list[dict[str, Any]]) -> None:
+def print_table(members: list[dict[str, Any]]) -> None:
     """Print the table."""
-    stream: Any = sys.stdout and Tolerant(sys.stdout)
+    stream: Any = sys.stdout and TolerantStream(sys.stdout)
     console = Console(file=stream, highlight=False, emoji=False, force_jupyter=False)
     if not console.is_terminal:
-        console = Console(
-            file=stream, highlight=False, emoji=False, force_jupyter=False, width=WIDTH
-        )
-    console.print(table(members))
+        console.width = WIDTH
+    console.print(members_table(members))
 
 
-def table(members: list[dict[str, Any]]) -> Table:
-    """A line for each setting, the best first: its hyper-parameters, and of its members the mean,
-    worst and best final return."""
+def members_table(members: list[dict[str, Any]]) -> Table:
+    """Return a row per setting, the best first: hyper-parameters, mean, worst and best return."""
     found = sweep_results.settings(members)
     several = any(len(each["members"]) > 1 for each in found)
     names = list(found[0]["hyperparameters"])
-    made = Table(
-        title=f"{len(members)} members, {len(found)} settings"
-        if several
-        else f"{len(members)} members"
-    )
+    title = f"{len(members)} members"
+    made = Table(title=f"{title}, {len(found)} settings" if several else title)
     made.add_column("members" if several else "member", justify="right")
     for name in names:
         made.add_column(name, justify="right")
     for name in ("mean return", "worst", "best") if several else ("return", "std of episodes"):
         made.add_column(name, justify="right")
     spread = {one["member"]: one["final_return_std"] for one in members}
-    for rank, each in enumerate(found[:MOST_ROWS]):
-        figures = (
-            _several(each["returns"])
-            if several
-            else [*_several(each["returns"])[:1], _number(spread[each["members"][0]])]
-        )
-        own = [sweep_results.text(each["hyperparameters"][name]) for name in names]
+    for rank, each in enumerate(found[:MAX_ROWS_SHOWN]):
+        figures = _several(each["returns"])
+        if not several:
+            figures = [figures[0], _number(spread[each["members"][0]])]
+        own = [sweep_results.short_text(each["hyperparameters"][name]) for name in names]
         made.add_row(
             _numbers(each["members"]), *own, *figures, style="bold green" if rank == 0 else None
         )
-    if len(found) > MOST_ROWS:
-        made.caption = f"and {len(found) - MOST_ROWS} more, in members.json"
+    if len(found) > MAX_ROWS_SHOWN:
+        made.caption = f"and {len(found) - MAX_ROWS_SHOWN} more, in members.json"
     return made
 
 
 def _several(returns: list[float | None]) -> list[str]:
     known = [value for value in returns if value is not None]
     if not known:
-        return ["broke down", "", ""]
-    mean = sweep_results.mean_of(returns)
-    worst = (
-        f"{len(returns) - len(known)} broke down"
-        if len(known) < len(returns)
-        else _number(min(known))
-    )
-    return [
-        _number(sum(known) / len(known)) if len(known) < len(returns) else _number(mean),
-        worst,
-        _number(max(known)),
-    ]
+        return ["diverged", "", ""]
+    diverged = len(returns) - len(known)
+    worst = f"{diverged} diverged" if diverged else _number(min(known))
+    return [_number(sum(known) / len(known)), worst, _number(max(known))]
 
 
 def _number(value: float | None) -> str:

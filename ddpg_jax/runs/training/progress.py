@@ -1,26 +1,29 @@
-"""What a person sees while training: a live progress line on a terminal, plain lines elsewhere."""
+"""Progress of a run: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
-from ddpg_jax.runs.config.run_config import Config
-from ddpg_jax.runs.console.output import Tolerant
-from ddpg_jax.runs.folder.metrics import mean
+from ddpg_jax.runs.console.output import TolerantStream
+from ddpg_jax.runs.folder.metrics import mean_over_members
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from ddpg_jax.runs.config.run_config import Config
 
 SHARE = 0.05
-"""Of the whole time, from which on what evaluations or checkpoints took is said."""
+"""Share of the whole time above which evaluations or checkpoints are reported."""
 WIDE = 110
-"""Columns of a terminal from which on rates are shown beside the time left."""
+"""Width in columns from which a terminal shows rates beside the time left."""
 
 
 def _column(name: str) -> TextColumn:
@@ -28,12 +31,15 @@ def _column(name: str) -> TextColumn:
 
 
 class Display:
-    """Use as a context; `show` takes the lines of ``metrics.jsonl``."""
+    """Shows lines of ``metrics.jsonl``; a context manager."""
 
     def __init__(self, config: Config, folder: Path) -> None:
+        """Prepare a display of a run in ``folder``."""
         self._config = config
         self._folder = folder
-        stream: Any = sys.stdout and Tolerant(sys.stdout)  # training goes on where nobody reads
+        stream: Any = sys.stdout and TolerantStream(
+            sys.stdout
+        )  # training continues where nobody reads
         self._console = Console(file=stream, highlight=False, emoji=False, force_jupyter=False)
         self._lines = self._console.is_terminal
         columns = [BarColumn(bar_width=None), *map(_column, ("steps", "mean", "left"))]
@@ -49,6 +55,7 @@ class Display:
         self._begin: tuple[float, int] | None = None
 
     def __enter__(self) -> Display:
+        """Print the run's name and start the progress line."""
         seeds = (
             f", {self._config.seeds} {'members' if self._config.vary else 'seeds'}"
             if self._config.seeds > 1
@@ -64,6 +71,7 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Stop the progress line."""
         self._progress.stop()
 
     def say(self, text: str) -> None:
@@ -77,7 +85,7 @@ class Display:
             self._begin = (now, steps)
         self._episodes += float(np.sum(row["episodes"]))
         self._broken += float(np.sum(row["broken_episodes"]))
-        broken = f" ({self._broken:,.0f} broken off)" if self._broken else ""
+        broken = f" ({self._broken:,.0f} cut off)" if self._broken else ""
         shown: Any = {
             "steps": f"{steps:,}/{self._total:,} steps",
             "mean": f"return {self._return(row)}",
@@ -90,28 +98,32 @@ class Display:
             self.say("  ".join(shown.values()))
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Report the end of a run."""
+        """Report the end of the run."""
         returns = np.array(summary["final_returns"], float)
         self._progress.stop()
         if len(returns) == 1:
             text = f"{returns[0]:.1f} +- {summary['final_return_std'][0]:.1f} over 100 episodes"
         elif self._config.vary:
-            text = f"best {np.nanmax(returns):.1f}, mean {np.nanmean(returns):.1f} over {len(returns)} members"
+            text = (
+                f"best {np.nanmax(returns):.1f}, mean {np.nanmean(returns):.1f} over "
+                f"{len(returns)} members"
+            )
         else:
             low, high = summary["interquartile_mean_interval"]
             text = (
-                f"interquartile mean {summary['interquartile_mean']:.1f} [{low:.1f}, {high:.1f}] over {len(returns)} seeds, "
-                f"worst {returns.min():.1f}, best {returns.max():.1f}"
+                f"interquartile mean {summary['interquartile_mean']:.1f} [{low:.1f}, {high:.1f}] "
+                f"over {len(returns)} seeds, worst {returns.min():.1f}, best {returns.max():.1f}"
             )
         self.say(f"final return: {text}")
         self.say(
-            f"{summary['wall_seconds']:.1f} s, of which compile {summary['compile_seconds']:.1f} s and training "
-            f"{summary['train_seconds']:.1f} s{self._others(summary)}; {summary['updates_per_second']:,.0f} updates/s"
+            f"{summary['wall_seconds']:.1f} s: compile {summary['compile_seconds']:.1f} s, "
+            f"training {summary['train_seconds']:.1f} s{self._others(summary)}; "
+            f"{summary['updates_per_second']:,.0f} updates/s"
         )
-        self.say(f"look at it: ddpg-jax render {self._folder}")
+        self.say(f"render it: ddpg-jax render {self._folder}")
 
     def _return(self, row: dict[str, Any]) -> str:
-        value = mean(row["evaluation_return"] or row["episode_return"])
+        value = mean_over_members(row["evaluation_return"] or row["episode_return"])
         known = [one for one in row["evaluation_return"] or () if one is not None]
         best = max(known, default=None) if self._config.vary else None
         return (
@@ -121,7 +133,7 @@ class Display:
         )
 
     def _others(self, summary: dict[str, Any]) -> str:
-        """What else took a share of the time that matters."""
+        """Return the time of evaluations and checkpoints where it exceeds `SHARE` of the whole."""
         seconds = {
             name: summary[f"{key}_seconds"]
             for name, key in (("evaluations", "evaluation"), ("checkpoints", "checkpoint"))

@@ -1,62 +1,66 @@
-"""How a run starts: in a new folder, or from the newest checkpoint of an existing one."""
+"""Start of a run: in a new folder, or from the newest checkpoint of an existing one."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs import hosts
-from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.config.stored import load_config, require_same_config
 from ddpg_jax.runs.folder.files import write_json
 from ddpg_jax.runs.folder.metrics import Clock, read_metrics
-from ddpg_jax.runs.folder.metrics_log import write_lines
+from ddpg_jax.runs.folder.metrics_log import write_metrics
 from ddpg_jax.runs.options.validation import RunError
-from ddpg_jax.runs.programs.build import Built
-from ddpg_jax.types import PyTree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.runs.programs.build import Built
+    from ddpg_jax.types import PyTree
 
 
 def check_folder(config: Config, folder: Path, resume: bool) -> None:
-    """Nothing in the folder is in the way of a new run, or of going on with the one that it holds.
+    """Refuse a folder in which the run cannot start or resume.
 
     Raises:
-        RunError: something is.
+        RunError: a file or a run is in the way.
     """
     checkpoints = folder / "checkpoints"
     for name in ("config.json", "metrics.jsonl", "summary.json", "curve.png"):
         if (folder / name).is_dir():
             raise RunError(
-                f"{folder / name} is a folder, in the way of the file of that name: choose another --run-dir."
+                f"{folder / name} is a folder where the run writes a file: choose another "
+                "--run-dir."
             )
     if (folder / "sweep.json").exists():
         raise RunError(
-            f"{folder} holds a sweep: go on with it by `ddpg-jax sweep --resume`, or choose another --run-dir."
+            f"{folder} holds a sweep: resume it with `ddpg-jax sweep --resume`, or choose another "
+            "--run-dir."
         )
     if not resume and (folder / "config.json").exists():
         raise RunError(
-            f"{folder} already holds a run: choose another --run-dir, or go on with it by --resume."
+            f"{folder} already holds a run: choose another --run-dir, or resume it with --resume."
         )
     if not resume and (
         read_metrics(folder) or (checkpoints.is_dir() and any(checkpoints.iterdir()))
     ):
         raise RunError(
-            f"{folder} holds what a run left, but no config.json: choose another --run-dir."
+            f"{folder} holds files of a run, but not its config.json: choose another --run-dir."
         )
     if checkpoints.exists() and not checkpoints.is_dir():
         raise RunError(
-            f"{checkpoints} is in the way of the folder of that name: choose another --run-dir."
+            f"{checkpoints} is a file where the run needs a folder: choose another --run-dir."
         )
     if resume:
         require_same_config(load_config(folder).flat(), config.flat())
 
 
 @contextlib.contextmanager
-def begun(config: Config, folder: Path) -> Iterator[None]:
-    """A new run has its ``config.json`` from the start; one that is refused before it has anything
-    to keep leaves nothing."""
+def new_run_files(config: Config, folder: Path) -> Iterator[None]:
+    """Write ``config.json`` of a new run; remove its files if it fails before the first metrics."""
     before = set(folder.iterdir())
     write_json(folder / "config.json", config.flat())
     try:
@@ -65,14 +69,14 @@ def begun(config: Config, folder: Path) -> Iterator[None]:
         checkpoints = folder / "checkpoints"
         with contextlib.suppress(OSError):
             if checkpoints.is_dir():
-                checkpoints.rmdir()  # the end of this, if there is one
+                checkpoints.rmdir()  # only if it is empty
             if not read_metrics(folder):
                 ours = {
                     folder / "config.json",
                     folder / "metrics.jsonl",
                     *folder.glob("events.out.tfevents.*"),
                 }
-                for path in ours - before:  # others may have put something here meanwhile
+                for path in ours - before:  # not files of others
                     path.unlink(missing_ok=True)
         raise
 
@@ -80,15 +84,18 @@ def begun(config: Config, folder: Path) -> Iterator[None]:
 def restore(
     config: Config, checkpoints: Any, built: Built, folder: Path, say: Callable[[str], None]
 ) -> tuple[PyTree, int, Clock] | None:
-    """State, chunks done and time so far; ``metrics.jsonl`` then ends there. None: nothing was
-    saved yet."""
+    """Return state, chunks done and time, and cut ``metrics.jsonl`` there; None without checkpoint.
+
+    Raises:
+        RunError: no checkpoint is readable, or it is of another configuration.
+    """
     if hosts.of_first("there is no checkpoint", checkpoints.are_none()):
-        if (folder / "summary.json").exists():  # somebody removed them, and wants to keep the rest
+        if (folder / "summary.json").exists():  # the user removed them and keeps the rest
             raise RunError(
-                f"{folder} holds a run that ended and has no checkpoint any more: nothing to resume."
+                f"{folder} holds a finished run whose checkpoints were removed: nothing to resume."
             )
-        say(f"{folder} has no checkpoint yet: its run begins anew.")
-        write_lines(folder, [])
+        say(f"{folder} has no checkpoint yet: the run starts from the beginning.")
+        write_metrics(folder, [])
         return None
     try:
         steps, state, record = checkpoints.restore(config, built.state, say)
@@ -98,20 +105,20 @@ def restore(
         raise RunError(f"{folder}: {error}") from error
     require_same_config(record["config"], config.flat())
     rows = [row for row in read_metrics(folder, say) if row["env_steps"] <= steps]
-    # A kill may have come between the checkpoint and its line; that it was evaluated is known from
-    # there alone.
+    # A kill between the checkpoint and its line loses the line; only the line has the evaluation.
     evaluation = (
         rows.pop()["evaluation_return"] if rows and rows[-1]["env_steps"] == steps else None
     )
-    write_lines(folder, [*rows, record["row"] | {"evaluation_return": evaluation}])
+    write_metrics(folder, [*rows, record["row"] | {"evaluation_return": evaluation}])
     say(f"resumed at {steps} steps.")
     return state, record["chunks"], Clock(record["train_seconds"])
 
 
-class Background:
-    """Import and open what writes to disk while XLA compiles."""
+class BackgroundImports:
+    """Imports what writes to disk, and opens the checkpoints, while XLA compiles."""
 
     def __init__(self, folder: Path, keep: int) -> None:
+        """Start the thread."""
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._future = self._pool.submit(self._load, folder, keep)
 
@@ -127,7 +134,7 @@ class Background:
         return opened
 
     def result(self) -> Any:
-        """`ddpg_jax.runs.saved.Saved`."""
+        """Return `ddpg_jax.runs.saved.Saved`."""
         return self._future.result()
 
     def close(self) -> None:
