@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from events import events
+from helpers import events
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
