@@ -37,11 +37,11 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["DDPG_JAX_CACHE"] = ""  # the command's own: it takes JAX's where that is named
 
-import jax
-import optax
+import jax  # noqa: E402
+import optax  # noqa: E402
 
-from ddpg_jax.runs.cli import commands
-from ddpg_jax.runs.results import video
+from ddpg_jax.runs.cli import commands  # noqa: E402
+from ddpg_jax.runs.results import video  # noqa: E402
 
 video.use_headless_opengl()
 
