@@ -120,7 +120,7 @@ def _watch(read: socket.socket) -> None:
     with read:
         while True:
             try:
-                hyperparameters = read.recv(64)
+                heard = read.recv(64)
             except TimeoutError:
                 if not _running:
                     _leave(first, "")
@@ -129,9 +129,9 @@ def _watch(read: socket.socket) -> None:
                 ]  # it may have been lost before the run began
                 read.settimeout(None)
                 continue
-            if not hyperparameters:
+            if not heard:
                 return
-            last = next((number for number in hyperparameters if number in SIGNALS), 0)
+            last = next((number for number in heard if number in SIGNALS), 0)
             if last and not first:
                 first, since = last, time.monotonic()
                 read.settimeout(GRACE)
