@@ -1,42 +1,62 @@
-"""Settings of every test: CPU, no silent promotion of ranks or dtypes, and one cache of compiled
-programs."""
+"""Settings of every test: CPU, no silent promotion of ranks or dtypes, one cache of programs."""
 
 import functools
-import getpass
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import helpers
+import pytest
+from eight_devices import pytest_pyfunc_call, pytest_runtest_logreport
+
+__all__ = ["pytest_pyfunc_call", "pytest_runtest_logreport"]
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# A third of the seconds of compiling; how fast the programs are does not matter here, but to the
-# slow learning runs.
+# A third of the seconds of compiling; how fast the programs are matters to the slow learning runs
+# alone.
 if not os.environ.get("XLA_FLAGS"):
     os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
     if version("jaxlib").startswith("0.10."):  # later ones do not know it, and end the process
         os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
-import jax
-import optax
-import pytest
+# The workers of pytest-xdist and every child process find these variables in their environment.
+TEMPORARY = "PYTEST_JAX_TEMPORARY_CACHE"
+if os.environ.get("PYTEST_JAX_CACHE"):
+    MADE = False
+    cache = str(Path(os.environ["PYTEST_JAX_CACHE"]) / helpers.machine())
+else:
+    MADE = TEMPORARY not in os.environ
+    cache = os.environ.get(TEMPORARY) or tempfile.mkdtemp(prefix="ddpg_jax-tests-")
+    os.environ[TEMPORARY] = cache
+os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+os.environ["DDPG_JAX_CACHE"] = ""  # the command's own: it takes JAX's where that is named
 
-from ddpg_jax.runs.cli import commands
-from ddpg_jax.runs.results import video
+import jax  # noqa: E402
+import optax  # noqa: E402
+
+from ddpg_jax.runs.cli import commands  # noqa: E402
+from ddpg_jax.runs.results import video  # noqa: E402
 
 video.use_headless_opengl()
 
-_CACHE = (
-    os.environ.get("PYTEST_JAX_CACHE")
-    or Path(tempfile.gettempdir()) / f"ddpg_jax-tests-{getpass.getuser()}"
-)
-
+# Where a plugin of pytest imported JAX before this file, it has not seen the variables.
+jax.config.update("jax_compilation_cache_dir", cache)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update("jax_compilation_cache_dir", str(_CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A temporary cache ends with the session that made it."""
+    if MADE:
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 def _promoting(function: Callable[..., Any]) -> Callable[..., Any]:

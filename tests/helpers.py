@@ -1,9 +1,61 @@
 """What several test files use."""
 
-from ddpg_jax.runs.presets import hyperparameter_options
+import hashlib
+import os
+import platform
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
 
 
-def hyperparameter_types():
+def machine() -> str:
+    """What compiled programs depend on besides their text: jaxlib, and the model and the features
+    of the CPU."""
+    about = Path("/proc/cpuinfo")
+    if about.exists():
+        kinds = ("model name", "flags", "Features", "CPU part")
+        lines = [line for line in about.read_text().splitlines() if line.startswith(kinds)]
+        processor = "\n".join(sorted(set(lines)))
+    else:
+        processor = platform.processor()
+    digest = hashlib.sha256(processor.encode()).hexdigest()[:12]
+    return f"jaxlib-{version('jaxlib')}-{platform.machine()}-{digest}"
+
+
+def hyperparameter_types() -> dict[str, type]:
     """Name and type of each hyper-parameter of some preset that is not a tuple of widths."""
+    from ddpg_jax.runs.presets import hyperparameter_options
+
     types = {name: kind for name, (kind, _) in hyperparameter_options().items()}
     return {name: kind for name, kind in types.items() if kind in (int, float, bool, str)}
+
+
+def check(code: str) -> None:
+    """Run Python in a process of its own, in the root of the checkout; it ends well."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def command(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+    """`ddpg-jax` in a process of its own, to its end."""
+    words = [sys.executable, "-m", "ddpg_jax.runs.cli.commands", *map(str, arguments)]
+    environment = os.environ | options.pop("env", {})
+    return subprocess.run(words, env=environment, text=True, **{"capture_output": True} | options)
+
+
+def events(folder: Path) -> Iterator[Any]:
+    """The events of TensorBoard's files in a folder, in the order of their names."""
+    from tensorboardX.proto import event_pb2
+
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        data = path.read_bytes()
+        while data:  # length, its checksum, the event, its checksum
+            (length,) = struct.unpack("<Q", data[:8])
+            yield event_pb2.Event.FromString(data[12 : 12 + length])
+            data = data[16 + length :]

@@ -9,13 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jax
 import pytest
+from helpers import ROOT, check
 
 from ddpg_jax import runs
 from ddpg_jax.runs.tasks import TASKS
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(
     not (ROOT / "benchmarks").is_dir(), reason="the benchmarks are not here: this is not a checkout"
 )
@@ -23,12 +22,8 @@ pytestmark = pytest.mark.skipif(
 
 def call(script: str, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """The command as a user starts it, with the tests' cache of compiled programs."""
-    quick = {
-        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-    }
     command = [sys.executable, str(ROOT / "benchmarks" / script), *arguments]
-    return subprocess.run(command, cwd=cwd, env=os.environ | quick, capture_output=True, text=True)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
 
 
 def measure(tmp_path: Path, script: str, *arguments: str) -> dict[str, Any]:
@@ -216,12 +211,6 @@ def test_learning_reports_a_run_that_fails(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "did you mean 'default'?" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def check(code: str) -> None:
-    """Run a few lines that import the studies, apart from the tests' settings of JAX."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -206,29 +206,14 @@ def test_shard_map_on_the_available_devices():
     check_shard_map()
 
 
-def on_devices(count, check, module="test_composition"):
-    """Call a function of this file, or of another one, in a process that has so many devices."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
-    code = f"import conftest, jax, {module}; assert jax.device_count() == {count}; {module}.{check.__name__}()"
-    code += "; print('same')"
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).parent,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.endswith("same\n")
+@pytest.mark.eight_devices
+def test_shard_map_on_eight_devices():
+    assert jax.device_count() == 8
+    check_shard_map()
 
 
-def test_shard_map_on_four_devices():
-    on_devices(4, check_shard_map)
-
-
-def check_axis_name():
+@pytest.mark.eight_devices
+def test_axis_name_on_two_devices():
     """One update of a batch that is spread over the devices is that of the whole batch, and the
     state is one for all."""
     mesh, spec = jax.make_mesh((2,), ("data",)), jax.sharding.PartitionSpec
@@ -299,10 +284,6 @@ def check_axis_name():
     )
     spread = np.mean([batch.observation[:4].var(axis=0), batch.observation[4:].var(axis=0)], axis=0)
     np.testing.assert_allclose(statistics["var"], 0.99 + 0.01 * spread, rtol=1e-4)
-
-
-def test_axis_name_on_two_devices():
-    on_devices(2, check_axis_name)
 
 
 def test_every_seed_with_every_row_of_numbers():

@@ -1,12 +1,8 @@
 """A run over devices: which it takes, what it refuses, and that it goes on, on the same and on
 others."""
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import pytest
-from test_composition import on_devices
 
 from ddpg_jax import runs
 from ddpg_jax.runs import layout
@@ -155,7 +151,8 @@ def test_what_is_of_each_environment_is_cut_anew():
         layout._split(np.zeros((2, 4, 4)), np.zeros((4, 2, 2)), old=2, new=4)
 
 
-def check_runs():
+@pytest.mark.eight_devices
+def test_a_run_on_four_of_eight_devices(tmp_path):
     """Killed after its second chunk a run goes on bit for bit on the same devices; on others it
     goes on, and says so."""
     hyperparameters = {
@@ -176,31 +173,26 @@ def check_runs():
         step: Checkpoints(folder / "checkpoints", read_only=True)._about(step)["state"]
         for step in Checkpoints(folder / "checkpoints", read_only=True)._steps()
     }
-    with tempfile.TemporaryDirectory() as name:
-        whole, broken = Path(name) / "whole", Path(name) / "broken"
-        runs.train("pendulum", run_dir=whole, progress=False, keep=9, **hyperparameters, **after(3))
-        assert load_config(whole).mesh == "members=1,data=4", "all there are"
-        runs.train(
-            "pendulum",
-            run_dir=broken,
-            progress=False,
-            keep=9,
-            devices=4,
-            **hyperparameters,
-            **after(2),
-        )
-        result = runs.train(run_dir=broken, progress=False, resume=True, **after(3))
-        assert digests(broken) == digests(whole)
-        assert result.agent_state.step.devices() == {layout.jax.devices()[0]}
-        fewer = runs.train(run_dir=broken, progress=False, resume=True, devices=2, **after(4))
-        assert fewer.config.mesh == load_config(broken).mesh == "members=1,data=2"
-        assert fewer.metrics[-1]["env_steps"] == 40 + 40 * 4
-        # Played on one device.
-        _, _, steps, agent_state = policy.restore_policy(broken)
-        assert steps == 200
-        np.testing.assert_array_equal(agent_state.step, fewer.agent_state.step)
-        assert len(evaluate.evaluate(broken, 3, 0)["returns"]) == 1
-
-
-def test_a_run_on_four_devices():
-    on_devices(4, check_runs, __name__)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    runs.train("pendulum", run_dir=whole, progress=False, keep=9, **hyperparameters, **after(3))
+    assert load_config(whole).mesh == "members=1,data=4", "as many as divide the environments"
+    runs.train(
+        "pendulum",
+        run_dir=broken,
+        progress=False,
+        keep=9,
+        devices=4,
+        **hyperparameters,
+        **after(2),
+    )
+    result = runs.train(run_dir=broken, progress=False, resume=True, **after(3))
+    assert digests(broken) == digests(whole)
+    assert result.agent_state.step.devices() == {layout.jax.devices()[0]}
+    fewer = runs.train(run_dir=broken, progress=False, resume=True, devices=2, **after(4))
+    assert fewer.config.mesh == load_config(broken).mesh == "members=1,data=2"
+    assert fewer.metrics[-1]["env_steps"] == 40 + 40 * 4
+    # Played on one device.
+    _, _, steps, agent_state = policy.restore_policy(broken)
+    assert steps == 200
+    np.testing.assert_array_equal(agent_state.step, fewer.agent_state.step)
+    assert len(evaluate.evaluate(broken, 3, 0)["returns"]) == 1

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from events import events
+from helpers import events
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -351,14 +351,15 @@ def test_a_signal_that_was_lost_is_told_to_a_run_that_has_begun(monkeypatch):
         watcher = threading.Thread(target=signals._watch, args=(read,), daemon=True)
         watcher.start()
         write.send(bytes([signal.SIGTERM]))
-        watcher.join(1.0)
+        while not stop:
+            watcher.join(0.01)
+            assert watcher.is_alive()
         assert stop == [signal.SIGTERM]
         signal.raise_signal(
             signal.SIGTERM
         )  # Python's turn comes late: it is the same signal, no second one
         assert stop == [signal.SIGTERM]
-    watcher.join(10)
-    assert not watcher.is_alive()
+    watcher.join()
 
 
 ENDED = "with everything trained and saved"

@@ -1,10 +1,16 @@
-"""Everything that the README and the guides show runs: Python as it stands, at a small budget, and
-the commands."""
+"""Everything that the README and the guides show runs.
+
+Python at a small budget; the commands that train, resume, evaluate, render and export one run to
+their end; what trains another run without its training; sweeps at a small size."""
 
 import importlib.util
+import json
+import os
 import re
 import shlex
+import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -28,22 +34,22 @@ LINES = [
     for line in text.splitlines()
 ]
 COMMANDS = list(dict.fromkeys(LINES))  # a guide may repeat a command of the README: it runs once
+CLUSTER = [path for path in sorted((ROOT / "benchmarks" / "cluster").glob("*")) if path.is_file()]
 WIDTH, README_LINES = 100, 130
-SMALL = [
-    "--total-timesteps",
-    "400",
-    "--learning-starts",
-    "100",
-    "--steps-per-chunk",
-    "100",
-    "--batch-size",
-    "8",
-]
-SMALL += ["--evaluation-episodes", "4"]
-SHORT = ["--time-limit", "40"]
-"""Of what is drawn, which takes its time."""
-FEW = [*SHORT, "--num-envs", "4"]
-CODES = ["--images", "32", "--image-updates", "3", "--latent-size", "4"]
+FEW = ["--learning-starts", "100", "--steps-per-chunk", "100", "--batch-size", "8"]
+FEW += ["--total-timesteps", "400", "--evaluation-episodes", "4", "--hidden", "8,8"]
+FEW += ["--time-limit", "40"]
+TRAINED = "runs/many"
+"""The run folder of the README: its commands run to the end, and what reads a run reads this
+one."""
+WITHOUT_TRAINING = ["--dry-run", "--device-kind", "gpu"]
+"""All of a run's sizes and shapes on the way to a GPU; nothing is compiled."""
+
+
+def invoke(words, expected=0):
+    result = CliRunner().invoke(commands.main, words, catch_exceptions=False)
+    assert result.exit_code == expected, (words, result.output)
+    return result.output
 
 
 def test_python_blocks_run(capsys):
@@ -83,53 +89,166 @@ def test_first_python_block_has_twelve_lines():
     assert len([line for line in text.splitlines() if line.strip()]) <= 13
 
 
-def test_commands_run_in_their_order(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    lines = [shlex.split(line) for line in COMMANDS if line.startswith("ddpg-jax")]
-    assert len(lines) >= 8
-    for words in lines:
-        if "mp4" in words and importlib.util.find_spec("imageio_ffmpeg") is None:
-            continue
-        if "brax" in " ".join(words) or "runs/robot" in words:
-            words = [re.sub("brax/(ant|inverted_pendulum)", "pendulum", word) for word in words]
-        words = [word.replace("HalfCheetah-v5", "Pendulum-v1") for word in words]  # needs no MuJoCo
-        if words[1] in ("train", "sweep"):
-            fewer = lambda word: word.replace("40000", "600").replace("32", "2").replace("16", "4")
-            words = [*words, *SHORT] if "--pixels" in words else [fewer(word) for word in words]
-            words += FEW * ("lane" in words) + CODES * ("drive" in words)
-            words += [] if {"--resume", "--dry-run"} & set(words) else SMALL
-        result = CliRunner().invoke(commands.main, words[1:], catch_exceptions=False)
-        assert result.exit_code == 0, (words, result.output)
-    loaded = {}
-    exec(next(text for _, text in BLOCKS if "deserialize" in text), loaded)
-    assert loaded["action"].shape == (5, 1)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder in which the README's run was trained and resumed, at a small size."""
+    folder = tmp_path_factory.mktemp("readme")
+    lines = [line for line in COMMANDS if line.startswith("ddpg-jax train") and TRAINED in line]
+    assert ["--resume" in line for line in lines] == [False, True]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        begin, resume = (shlex.split(line)[1:] for line in lines)
+        assert "final return" in invoke([*(word.replace("32", "2") for word in begin), *FEW])
+        said = invoke([word.replace("40000", "600") for word in resume])
+    assert "resumed at 400 steps" in said
+    return folder
+
+
+def of_the_trained_run(line):
+    """A command that reads a run, of the one that is there, with few episodes."""
+    words = shlex.split(line)[1:]
+    words = [TRAINED if word.startswith("runs/") else word for word in words]
+    if "--member" in words:
+        words[words.index("--member") + 1] = "1"
+    return ["4" if word == "100" else word for word in words]
+
+
+READING = {
+    tuple(of_the_trained_run(line)): line
+    for line in COMMANDS
+    if line.startswith("ddpg-jax ") and line.split()[1] in ("evaluate", "render", "plot", "export")
+}
+
+
+@pytest.mark.parametrize("words", READING, ids=" ".join)
+def test_a_command_that_reads_a_run(trained, words, monkeypatch):
+    if "mp4" in words and importlib.util.find_spec("imageio_ffmpeg") is None:
+        pytest.skip("needs imageio-ffmpeg")
+    monkeypatch.chdir(trained)
+    said = invoke(words)
+    if words[0] == "evaluate":
+        assert len(json.loads(said)["returns"]) == 2, "of both members"
+    else:
+        assert Path(said.strip()).stat().st_size > 1_000
+    if words == ("export", TRAINED):
+        loaded = {}
+        exec(next(text for _, text in BLOCKS if "deserialize" in text), loaded)
+        assert loaded["action"].shape == (5, 1)
 
 
 @pytest.mark.parametrize(
-    "line", [line for line in COMMANDS if line.startswith("python benchmarks/")]
+    "line", [line for line in COMMANDS if line.startswith("ddpg-jax train") and TRAINED not in line]
 )
-def test_benchmarks_named_exist(line):
-    assert (ROOT / line.split()[1]).is_file()
+def test_a_run_without_its_training(line, tmp_path, monkeypatch, standard_promotion):
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(line)[1:]
+    assert "memory, before any of it is allocated" in invoke(
+        words if "--dry-run" in words else words + WITHOUT_TRAINING
+    )
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_paths_and_links_exist(page):
-    text = re.sub(r"```.*?```", "", PAGES[page], flags=re.S)
-    for path in re.findall(r"`((?:ddpg_jax|tests|benchmarks|notebooks)/[\w/]+\.\w+)`", text):
-        assert (ROOT / path).is_file(), path
-    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
-        place, _, heading = link.partition("#")
-        target = (ROOT / page).parent / place
-        assert target.is_file(), link
-        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M) if heading else []
-        assert not heading or heading in [name.lower().replace(" ", "-") for name in headings], link
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("ddpg-jax sweep")])
+def test_a_sweep(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [word.replace("16", "4") for word in shlex.split(line)[1:]]
+    if "--seeds" in words:
+        words[words.index("--seeds") + 1] = "1"
+    assert "4 members" in invoke([*words, *FEW])
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_prose_is_at_most_a_hundred_columns_wide(page):
-    text = re.sub(r"```.*?```", "", PAGES[page], flags=re.S)
+@pytest.mark.parametrize(
+    "line",
+    [
+        line
+        for line in COMMANDS
+        if line.startswith("ddpg-jax ") and line.split()[1] in ("check", "presets", "envs")
+    ],
+)
+def test_a_command_without_a_run(line):
+    """Brax's own environments are checked in test_brax.py."""
+    assert invoke(shlex.split(line.replace("brax/inverted_pendulum", "pendulum"))[1:])
+
+
+def test_no_other_command_is_shown():
+    known = {"train", "sweep", "evaluate", "render", "plot", "export", "check", "presets", "envs"}
+    assert {line.split()[1] for line in COMMANDS if line.startswith("ddpg-jax ")} == known
+
+
+def script_of(path):
+    """What a cluster's file has a shell do."""
+    text = path.read_text()
+    if path.suffix != ".yaml":
+        return text
+    (block,) = re.findall(r"args:\n *- \|\n(.*?)\n {10}\w", text, re.S)
+    return textwrap.dedent(block)
+
+
+@pytest.mark.parametrize("path", CLUSTER, ids=lambda path: path.name)
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_a_cluster_starts(path, begun, trained, tmp_path, monkeypatch, standard_promotion):
+    """Its script runs, with programs in place of `srun` and of the command that write down what
+    they are given; that runs without its training."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "srun").write_text('#!/bin/sh\nshift\nexec "$@"\n')
+    (programs / "ddpg-jax").write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$GIVEN"\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    run = trained / TRAINED if begun else tmp_path / "run"
+    given = {"RUN_DIR": str(run), "JOB_COMPLETION_INDEX": "1", "GIVEN": str(tmp_path / "given")}
+    search = f"{programs}:{os.environ['PATH']}"
+    script = script_of(path).replace("/runs/ant-16", str(run))
+    subprocess.run(["bash", "-ec", script], check=True, env=os.environ | given | {"PATH": search})
+    words = (tmp_path / "given").read_text().splitlines()
+    assert ("--resume" in words) == begun
+    asked = []
+    monkeypatch.setattr(commands.hosts, "join", lambda processes, run_dir: asked.append(processes))
+    kind = WITHOUT_TRAINING[:1] if begun else WITHOUT_TRAINING
+    assert "memory, before any of it is allocated" in invoke([*words, *kind])
+    assert asked[0].process_id == (1 if path.suffix == ".yaml" else None)
+
+
+def test_benchmarks_named_exist():
+    """Each runs at a tiny size in test_benchmarks.py or test_studies.py."""
+    names = {line.split()[1] for line in COMMANDS if line.startswith("python benchmarks/")}
+    files = [ROOT / name for name in sorted(names)]
+    assert files
     assert [
-        line for line in text.splitlines() if len(line) > WIDTH and not line.startswith("|")
+        path for path in files if not (path.is_file() or (path / "__main__.py").is_file())
+    ] == []
+
+
+PROSE = {page: re.sub(r"```.*?```", "", text, flags=re.S) for page, text in PAGES.items()}
+
+
+def test_paths_exist():
+    path_of = r"`((?:ddpg_jax|tests|benchmarks|notebooks)/[\w/]+\.\w+)`"
+    found = [(page, path) for page, text in PROSE.items() for path in re.findall(path_of, text)]
+    assert found
+    assert [(page, path) for page, path in found if not (ROOT / path).is_file()] == []
+
+
+def leads_somewhere(page, link):
+    """Whether a link of a page is to a file, and to a heading of it."""
+    place, _, heading = link.partition("#")
+    target = (ROOT / page).parent / place if place else ROOT / page
+    if not target.is_file():
+        return False
+    headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M) if heading else []
+    return not heading or heading in [name.lower().replace(" ", "-") for name in headings]
+
+
+def test_links_exist():
+    link_of = r"\]\((?!https?:)([^)]+)\)"
+    found = [(page, link) for page, text in PROSE.items() for link in re.findall(link_of, text)]
+    assert found
+    assert [each for each in found if not leads_somewhere(*each)] == []
+
+
+def test_prose_is_at_most_a_hundred_columns_wide():
+    lines = [(page, line) for page, text in PROSE.items() for line in text.splitlines()]
+    assert [
+        (page, line) for page, line in lines if len(line) > WIDTH and not line.startswith("|")
     ] == []
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from events import events
+from helpers import events
 from matplotlib.image import imread
 
 import ddpg_jax

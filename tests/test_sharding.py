@@ -13,7 +13,6 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
-from test_composition import on_devices
 
 from ddpg_jax import envs, learner, noise, replay, rollout, sharding, train
 from ddpg_jax.agents import ddpg, normalize_observations
@@ -93,7 +92,8 @@ def loop_of(population, state, hyperparameters):
     return done, hlo.busiest(program), program
 
 
-def check_eight_devices():
+@pytest.mark.eight_devices
+def test_the_loop_on_eight_devices():
     """The loop on eight devices is that of eight shards on one; its text has all-reduces alone, and
     the state stays its own."""
     mesh, key = sharding.make_mesh(data=SHARDS), jax.random.key(3)
@@ -191,7 +191,8 @@ def transfers(text):
     )
 
 
-def check_one_global_batch():
+@pytest.mark.eight_devices
+def test_one_global_batch():
     """A batch that is spread over eight devices gives the update of one device."""
     mesh, key = sharding.make_mesh(data=SHARDS), jax.random.key(1)
     rng = np.random.default_rng(0)
@@ -224,7 +225,8 @@ def check_one_global_batch():
     same(jax.jit(spread)(*placed), jax.jit(learned(small_agent(None)))(state, batch), 1e-5)
 
 
-def check_members_by_data():
+@pytest.mark.eight_devices
+def test_members_by_data():
     """Members on one axis and shards of each on the other; each is the run of its key and
     number."""
     keys, hyperparameters = members(jax.random.split(jax.random.key(5), 2), {"tau": [0.01, 0.5]})
@@ -249,7 +251,8 @@ def check_members_by_data():
     same(jax.tree.map(lambda x: x[2], raw(state)), expected)
 
 
-def check_evolution():
+@pytest.mark.eight_devices
+def test_evolution():
     """Members that evolve over devices are those that evolve on one: the same parents and numbers,
     the same states."""
     keys, hyperparameters = members(
@@ -277,17 +280,6 @@ def check_evolution():
     np.testing.assert_array_equal(reports[1]["tau"], on_one[1]["tau"])
     same(*(raw(state) for state, _ in found))
     assert state.members.replay.rows["float32"].sharding.spec[0] == sharding.MEMBERS
-
-
-def check_all():
-    check_evolution()
-    check_one_global_batch()
-    check_eight_devices()
-    check_members_by_data()
-
-
-def test_eight_devices():
-    on_devices(SHARDS, check_all, __name__)
 
 
 def test_a_mesh_of_more_devices_than_there_are():

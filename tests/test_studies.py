@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_benchmarks import check
+from helpers import check
 from test_notebooks import FOLDER, kernel, play
 
 __all__ = ["kernel"]

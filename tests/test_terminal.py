@@ -1,10 +1,13 @@
-"""Signals that end a command, whatever it is doing, and outputs that nobody reads."""
+"""Signals that end a command, whatever it is doing, and outputs that nobody reads.
+
+No test waits for time to pass: the child says on its standard output when it is ready and when its
+watcher has read a signal, its clock is counted, and its patience ends when the test says so."""
 
 import os
 import signal
 import subprocess
 import sys
-import time
+import textwrap
 
 import pytest
 
@@ -12,100 +15,144 @@ from ddpg_jax.runs.console import signals
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
-# One call that comes back to Python after minutes and does not hold its lock, as XLA does not; no
-# signal breaks it off.
-IN_C = "print('ready', flush=True); hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)"
-IN_PYTHON = "print('ready', flush=True); time.sleep(30)"
+PRELUDE = """
+import contextlib, gc, hashlib, itertools, os, signal, socket, sys, threading, time, types
+from ddpg_jax.runs.console import signals
 
+pair, grace_is_over = socket.socketpair, threading.Event()
 
-def child(body: str, within: str = "contextlib.nullcontext()") -> subprocess.Popen:
-    code = f"""
-import contextlib, gc, hashlib, sys, time
-from ddpg_jax.runs import terminal
+class Watched:
+    def __init__(self, end):
+        self.end, self.impatient = end, False
+    def __enter__(self):
+        return self
+    def __exit__(self, *about):
+        self.end.close()
+    def settimeout(self, seconds):
+        self.impatient = seconds is not None and PATIENCE_ENDS
+    def recv(self, size):
+        if self.impatient:
+            grace_is_over.wait()
+            raise TimeoutError
+        read = self.end.recv(size)
+        if read:
+            os.write(1, b"seen\\n")
+        return read
+
+def socketpair():
+    read, write = pair()
+    return Watched(read), write
+
+signals.socket = types.SimpleNamespace(socketpair=socketpair, socket=socket.socket)
+signals.time = types.SimpleNamespace(monotonic=itertools.count(step=SECONDS_BETWEEN).__next__)
+
 try:
-    with terminal.ending(), {within} as stop:
-        {body}
-except terminal.Interrupted as stop:
+    with signals.ending(), WITHIN as stop:
+BODY
+except signals.Interrupted as stop:
     print(stop)
     sys.exit(128 + stop.signal)
 except KeyboardInterrupt:
     sys.exit(130)
 """
+READY = "print('ready', flush=True)\n"
+IN_PYTHON = f"{READY}while True: time.sleep(0.01)"
+# One call that comes back to Python after minutes and does not hold its lock, as XLA does not; no
+# signal breaks it off, and no handler of Python's has its turn before.
+IN_C = f"""
+for number in signals.SIGNALS: signal.signal(number, lambda *about: None)
+{READY}hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)
+"""
+
+
+def child(body, within="contextlib.nullcontext()", patience_ends=True, seconds_between=1.0):
+    """A command that does what ``body`` says; its clock goes on by so many seconds at each look."""
+    code = PRELUDE.replace("BODY", textwrap.indent(body.strip(), " " * 8))
+    code = code.replace("WITHIN", within).replace("PATIENCE_ENDS", str(patience_ends))
     return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code.replace("SECONDS_BETWEEN", str(seconds_between))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
-def all_of(process: subprocess.Popen) -> tuple[str, str]:
-    """What it wrote when it has ended; one that does not end is killed."""
-    try:
-        return process.communicate(timeout=20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-
-
-def ended(process: subprocess.Popen, *numbers: int) -> tuple[int, str, str]:
-    """Its code and what it wrote, after signals half a second apart; it ends at once."""
+def ended(process, *numbers, answer=""):
+    """Its code and what it wrote, after signals each of which its watcher has read before the next
+    one; ``answer`` is what it reads then. One that hangs is killed."""
     with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        for index, number in enumerate(numbers):
-            time.sleep(0.5 * (index > 0))
+        if numbers:
+            assert process.stdout.readline() == "ready\n"
+        for number in numbers:
             process.send_signal(number)
-        begin = time.monotonic()
-        out, err = all_of(process)
-    assert time.monotonic() - begin < 5
-    return process.returncode, out, err
+            if number is not numbers[-1] or answer:
+                assert process.stdout.readline() == "seen\n"
+        try:
+            out, err = process.communicate(answer, timeout=300)
+        finally:
+            process.kill()
+    return process.returncode, out.replace("seen\n", ""), err
 
 
 @pytest.mark.parametrize("number", signals.SIGNALS)
 def test_a_signal_ends_a_command_in_a_line(number):
-    assert ended(child(IN_PYTHON), number) == (128 + number, f"stopped by {number.name}.\n", "")
+    found = ended(child(IN_PYTHON, patience_ends=False), number)
+    assert found == (128 + number, f"stopped by {number.name}.\n", "")
 
 
 def test_a_signal_ends_what_does_not_return_to_python():
-    """After a second; there is no run to save."""
-    assert ended(child(IN_C), signal.SIGTERM) == (143, "", "stopped by SIGTERM.\n")
+    """When its patience is over; there is no run to save."""
+    found = ended(child(f"grace_is_over.set()\n{IN_C}"), signal.SIGTERM)
+    assert found == (143, "", "stopped by SIGTERM.\n")
 
 
 def test_a_signal_is_not_lost_in_a_callback():
     """What is raised there, as in JAX's own at each garbage collection, Python only reports."""
-    body = "gc.callbacks.append(lambda *about: time.sleep(0.01)); print('ready', flush=True)\n        while True: gc.collect()"
-    assert ended(child(body), signal.SIGINT)[::2] in [(130, ""), (130, "stopped by SIGINT.\n")]
+    body = """
+    gc.disable()
+    lost = lambda *about: gc.callbacks.clear() or signal.raise_signal(signal.SIGINT)
+    gc.callbacks.append(lost)
+    gc.collect()
+    grace_is_over.set()
+    while True: time.sleep(0.01)
+    """
+    found = ended(child(textwrap.dedent(body)))
+    assert found == (130, "", "stopped by SIGINT.\n")
 
 
 def test_a_signal_that_was_lost_is_told_to_the_run_that_began_meanwhile():
-    lost = (
-        "try: print('ready', flush=True); time.sleep(30)\n        except terminal.Interrupted: pass"
-    )
-    run = "with terminal.stopping() as stop:\n            while not stop: time.sleep(0.01)\n        print(stop)"
-    assert ended(child(f"{lost}\n        {run}"), signal.SIGINT) == (0, "[2]\n", "")
+    body = f"""
+    try:
+        {READY.strip()}
+        while True: time.sleep(0.01)
+    except signals.Interrupted: pass
+    with signals.stopping() as stop:
+        grace_is_over.set()
+        while not stop: time.sleep(0.01)
+        print(stop)
+    """
+    assert ended(child(textwrap.dedent(body)), signal.SIGINT) == (0, "[2]\n", "")
 
 
 def test_a_second_signal_ends_what_does_not_return_to_python():
-    code, out, err = ended(child(IN_C), signal.SIGINT, signal.SIGTERM)
+    code, out, err = ended(child(IN_C, patience_ends=False), signal.SIGINT, signal.SIGTERM)
     assert (code, out, err) == (128 + signal.SIGTERM, "", "stopped at once by SIGTERM.\n")
 
 
 def test_a_second_signal_ends_a_run_that_waits_for_its_chunk():
-    body = "print('ready', flush=True)\n        while True: time.sleep(0.01)"
-    code, out, err = ended(child(body, "terminal.stopping()"), signal.SIGINT, signal.SIGINT)
+    process = child(IN_PYTHON, "signals.stopping()", patience_ends=False)
+    code, out, err = ended(process, signal.SIGINT, signal.SIGINT)
     assert (code, out) == (130, "")
     assert err in ("", "stopped at once by SIGINT.\n"), "Python may be as fast as who watches"
 
 
 def test_a_signal_that_comes_twice_is_one():
     """As `timeout` sends it: to the process, and at once to its group."""
-    body = "print('ready', flush=True)\n        while not stop: time.sleep(0.01)\n        time.sleep(0.3); print(stop)"
-    process = child(body, "terminal.stopping()")
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGTERM)
-        out, err = all_of(process)
-    assert (process.returncode, out, err) == (0, "[15]\n", "")
+    body = f"{READY}while not stop: time.sleep(0.01)\nsys.stdin.readline(); print(stop)"
+    process = child(body, "signals.stopping()", patience_ends=False, seconds_between=0.0)
+    found = ended(process, signal.SIGTERM, signal.SIGTERM, answer="both were read\n")
+    assert found == (0, "[15]\n", "")
 
 
 def test_what_was_before_is_after():
@@ -122,7 +169,7 @@ def test_what_was_before_is_after():
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a disk that is always full")
 def test_a_full_disk_loses_an_answer_but_not_a_sentence(call, code, told):
     with open("/dev/full", "w") as full:
-        script = f"from ddpg_jax.runs import terminal\nterminal.{call}('x')"
+        script = f"from ddpg_jax.runs.console import output\noutput.{call}('x')"
         run = subprocess.run(
             [sys.executable, "-c", script],
             stdout=full,
@@ -138,7 +185,7 @@ def test_a_full_disk_loses_an_answer_but_not_a_sentence(call, code, told):
 
 @pytest.mark.parametrize("call", ["answer", "say"])
 def test_a_reader_that_has_gone_has_what_it_wanted(call):
-    script = f"import sys\nfrom ddpg_jax.runs import terminal\nsys.stdin.read()\nfor _ in range(3): terminal.{call}('x')"
+    script = f"import sys\nfrom ddpg_jax.runs.console import output\nsys.stdin.read()\nfor _ in range(3): output.{call}('x')"
     command = [sys.executable, "-c", script]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -146,5 +193,5 @@ def test_a_reader_that_has_gone_has_what_it_wanted(call):
         assert process.stdout is not None
         process.stdout.close()
         process.stdout = None
-        _, err = process.communicate("", timeout=20)
+        _, err = process.communicate("", timeout=300)
     assert (process.returncode, err) == (0, "")

@@ -117,16 +117,16 @@ def _watch(read: socket.socket) -> None:
     with read:
         while True:
             try:
-                received = read.recv(64)
+                heard = read.recv(64)
             except TimeoutError:
                 if not _running:
                     _leave(first, "")
                 _running[-1][:] = _running[-1] or [first]  # lost before the run started
                 read.settimeout(None)
                 continue
-            if not received:
+            if not heard:
                 return
-            last = next((number for number in received if number in SIGNALS), 0)
+            last = next((number for number in heard if number in SIGNALS), 0)
             if last and not first:
                 first, since = last, time.monotonic()
                 read.settimeout(GRACE_SECONDS)
