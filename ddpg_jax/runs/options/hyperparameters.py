@@ -6,7 +6,7 @@ Imports no JAX, so that the command line answers at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.field import option
@@ -17,6 +17,13 @@ MAX_N_STEP = 1_000
 """An n-step window is unrolled: XLA compiles a thousand steps in a minute and a half."""
 MAX_DELAY, MAX_ATOMS = 1_000, 1_000_000
 DTYPES = ("float32", "bfloat16")
+# What several declarations share.
+COUNT: dict[str, Any] = {"low": 1, "high": INT32_MAX}
+WIDTH: dict[str, Any] = {"low": 1, "high": MAX_WIDTH}
+SHARE: dict[str, Any] = {"low": 0, "high": 1}
+IN_ACTIONS: dict[str, Any] = {"unit": "of the normalised action range", "low": 0}
+EXPLORATION: dict[str, Any] = {"group": "exploration", **IN_ACTIONS}
+SMOOTHING: dict[str, Any] = {"group": "targets", **IN_ACTIONS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,30 +44,23 @@ class Hyperparameters:
         common=True,
     )
     num_envs: int = option(
-        1, "Environments stepped side by side.", "run length", low=1, high=INT32_MAX, common=True
+        1, "Environments stepped side by side.", "run length", **COUNT, common=True
     )
     learning_starts: int = option(
-        1_000,
-        "Transitions stored before the first update.",
-        "run length",
-        "transitions",
-        low=1,
-        high=INT32_MAX,
+        1_000, "Transitions stored before the first update.", "run length", "transitions", **COUNT
     )
     updates_per_step: int = option(
         1,
         "Critic updates per vector step; over num_envs it is the update-to-data ratio.",
         "run length",
-        low=1,
-        high=INT32_MAX,
+        **COUNT,
     )
     batch_size: int = option(
         256,
         "Transitions of one critic update.",
         "replay",
         "transitions",
-        low=1,
-        high=INT32_MAX,
+        **COUNT,
         common=True,
     )
     replay_capacity: int = option(
@@ -106,7 +106,7 @@ class Hyperparameters:
     reward_scale: float = option(
         1.0, "Factor of every reward in updates.", "targets", positive=True
     )
-    gamma: float = option(0.99, "Discount of a step.", "targets", low=0, high=1)
+    gamma: float = option(0.99, "Discount of a step.", "targets", **SHARE)
     n_step: int = option(
         1, "Steps of the return before it bootstraps.", "targets", "steps", low=1, high=MAX_N_STEP
     )
@@ -114,8 +114,7 @@ class Hyperparameters:
         0.005,
         "Soft update of the target networks: target <- tau * online + (1 - tau) * target.",
         "targets",
-        low=0,
-        high=1,
+        **SHARE,
     )
     actor_learning_rate: float = option(3e-4, "Learning rate of the actor.", "optimisation", low=0)
     critic_learning_rate: float = option(
@@ -142,17 +141,16 @@ class Hyperparameters:
         high=INT32_MAX,
     )
     priority_exponent: float = option(
-        0.0, "alpha of prioritised replay; 0 is uniform replay.", "replay", low=0, high=1
+        0.0, "alpha of prioritised replay; 0 is uniform replay.", "replay", **SHARE
     )
     importance_exponent: float = option(
         0.4,
         "beta of prioritised replay's importance weights at the first batch.",
         "replay",
-        low=0,
-        high=1,
+        **SHARE,
     )
     importance_updates: int = option(
-        100_000, "Batches in which beta rises to 1.", "replay", "batches", low=1, high=INT32_MAX
+        100_000, "Batches in which beta rises to 1.", "replay", "batches", **COUNT
     )
 
     axis_name: ClassVar[str | None] = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
 from ddpg_jax.runs.options.field import option
-from ddpg_jax.runs.options.hyperparameters import MAX_ATOMS, Hyperparameters
+from ddpg_jax.runs.options.hyperparameters import EXPLORATION, MAX_ATOMS, Hyperparameters
 from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
@@ -23,13 +23,7 @@ class D4PGHyperparameters(Hyperparameters):
     updates_per_step: int = 32
     n_step: int = 5
     priority_exponent: float = 0.6
-    stddev: float = option(
-        0.2,
-        "Standard deviation of the exploration noise.",
-        "exploration",
-        "of the normalised action range",
-        low=0,
-    )
+    stddev: float = option(0.2, "Standard deviation of the exploration noise.", **EXPLORATION)
     v_min: float = option(
         -150.0, "Lower end of the critic's support.", "targets", "discounted return"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
 from ddpg_jax.runs.options.field import option
-from ddpg_jax.runs.options.hyperparameters import Hyperparameters
+from ddpg_jax.runs.options.hyperparameters import EXPLORATION, Hyperparameters
 from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
@@ -20,13 +20,7 @@ if TYPE_CHECKING:
 class DDPGHyperparameters(Hyperparameters):
     """The hyper-parameters of DDPG."""
 
-    stddev: float = option(
-        0.1,
-        "Standard deviation of the exploration noise.",
-        "exploration",
-        "of the normalised action range",
-        low=0,
-    )
+    stddev: float = option(0.1, "Standard deviation of the exploration noise.", **EXPLORATION)
 
 
 def make_agent(hyperparameters: Hyperparameters, actor: Network, critic: Network) -> Agent:
@@ -93,9 +87,7 @@ class ParameterNoiseHyperparameters(Hyperparameters):
     stddev: float = option(
         0.2,
         "Distance between the actions of the perturbed policy and of the policy.",
-        "exploration",
-        "of the normalised action range",
-        low=0,
+        **EXPLORATION,
     )
 
 

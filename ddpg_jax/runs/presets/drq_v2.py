@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 import ddpg_jax
 from ddpg_jax.runs.options.field import option
-from ddpg_jax.runs.options.hyperparameters import MAX_LAYERS, MAX_WIDTH, Hyperparameters
+from ddpg_jax.runs.options.hyperparameters import (
+    COUNT,
+    EXPLORATION,
+    MAX_LAYERS,
+    MAX_WIDTH,
+    SMOOTHING,
+    WIDTH,
+    Hyperparameters,
+)
 from ddpg_jax.runs.options.preset import Components, Preset
-from ddpg_jax.runs.options.validation import INT32_MAX
 from ddpg_jax.runs.presets import components, ddpg
 
 if TYPE_CHECKING:
@@ -27,9 +34,7 @@ class DrQHyperparameters(Hyperparameters):
     """The hyper-parameters of DrQ-v2."""
 
     num_envs: int = 2
-    channels: int = option(
-        32, "Channels of each layer of the encoder.", "images", low=1, high=MAX_WIDTH
-    )
+    channels: int = option(32, "Channels of each layer of the encoder.", "images", **WIDTH)
     layers: int = option(
         4, "Convolutions of the encoder, the first of stride 2.", "images", low=1, high=MAX_LAYERS
     )
@@ -39,8 +44,7 @@ class DrQHyperparameters(Hyperparameters):
         "Width to which the encoder's output is reduced, for the actor and for the critics.",
         "images",
         "units",
-        low=1,
-        high=MAX_WIDTH,
+        **WIDTH,
     )
     shift: int = option(
         4,
@@ -51,33 +55,20 @@ class DrQHyperparameters(Hyperparameters):
         high=MAX_WIDTH,
     )
     stddev: float = option(
-        0.1,
-        "Standard deviation of the exploration noise at its end.",
-        "exploration",
-        "of the normalised action range",
-        low=0,
+        0.1, "Standard deviation of the exploration noise at its end.", **EXPLORATION
     )
     stddev_start: float = option(
-        1.0,
-        "Standard deviation of the exploration noise at its start.",
-        "exploration",
-        "of the normalised action range",
-        low=0,
+        1.0, "Standard deviation of the exploration noise at its start.", **EXPLORATION
     )
     stddev_steps: int = option(
         500_000,
         "Environment steps in which the noise falls to its end.",
         "exploration",
         "steps",
-        low=1,
-        high=INT32_MAX,
+        **COUNT,
     )
     target_noise_clip: float = option(
-        0.3,
-        "Bound of the noise of target policy smoothing.",
-        "targets",
-        "of the normalised action range",
-        low=0,
+        0.3, "Bound of the noise of target policy smoothing.", **SMOOTHING
     )
 
     def of_shard(self, shards: int, axis_name: str) -> Self:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import ddpg_jax
 from ddpg_jax.runs.options.field import option
-from ddpg_jax.runs.options.hyperparameters import MAX_LAYERS, MAX_WIDTH
+from ddpg_jax.runs.options.hyperparameters import COUNT, MAX_LAYERS, WIDTH
 from ddpg_jax.runs.options.preset import Components, Preset
-from ddpg_jax.runs.options.validation import INT32_MAX
 from ddpg_jax.runs.presets import components, ddpg
 
 if TYPE_CHECKING:
@@ -40,19 +39,10 @@ class DriveHyperparameters(ddpg.DDPGHyperparameters):
         low=0,
     )
     stddev_half_life: int = option(
-        1_000_000,
-        "Environment steps in which the noise halves.",
-        "exploration",
-        "steps",
-        low=1,
-        high=INT32_MAX,
+        1_000_000, "Environment steps in which the noise halves.", "exploration", "steps", **COUNT
     )
-    latent_size: int = option(
-        64, "Size of the autoencoder's latent.", "autoencoder", low=1, high=MAX_WIDTH
-    )
-    channels: int = option(
-        16, "Channels of each layer of the autoencoder.", "autoencoder", low=1, high=MAX_WIDTH
-    )
+    latent_size: int = option(64, "Size of the autoencoder's latent.", "autoencoder", **WIDTH)
+    channels: int = option(16, "Channels of each layer of the autoencoder.", "autoencoder", **WIDTH)
     layers: int = option(
         3,
         "Convolutions of the autoencoder, each of stride 2.",
@@ -67,22 +57,20 @@ class DriveHyperparameters(ddpg.DDPGHyperparameters):
         8_192,
         "Images of random episodes that the autoencoder is fitted to before the run.",
         "autoencoder",
-        low=1,
-        high=MAX_WIDTH,
+        **WIDTH,
     )
     images_every: int = option(
         4,
         "Steps of an environment from one of these images to the next.",
         "autoencoder",
         "steps",
-        low=1,
-        high=INT32_MAX,
+        **COUNT,
     )
     image_updates: int = option(
-        100, "Updates of the autoencoder.", "autoencoder", "updates", low=1, high=INT32_MAX
+        100, "Updates of the autoencoder.", "autoencoder", "updates", **COUNT
     )
     image_batch: int = option(
-        64, "Images of one update of the autoencoder.", "autoencoder", low=1, high=MAX_WIDTH
+        64, "Images of one update of the autoencoder.", "autoencoder", **WIDTH
     )
     image_learning_rate: float = option(
         3e-4, "Learning rate of the autoencoder.", "autoencoder", low=0

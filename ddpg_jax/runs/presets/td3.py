@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
 from ddpg_jax.runs.options.field import option
-from ddpg_jax.runs.options.hyperparameters import MAX_DELAY, Hyperparameters
+from ddpg_jax.runs.options.hyperparameters import EXPLORATION, MAX_DELAY, SMOOTHING, Hyperparameters
 from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
@@ -22,29 +22,13 @@ if TYPE_CHECKING:
 class TD3Hyperparameters(Hyperparameters):
     """The hyper-parameters of TD3."""
 
-    stddev: float = option(
-        0.1,
-        "Standard deviation of the exploration noise.",
-        "exploration",
-        "of the normalised action range",
-        low=0,
-    )
+    stddev: float = option(0.1, "Standard deviation of the exploration noise.", **EXPLORATION)
     policy_delay: int = option(
         2, "Critic updates per actor update.", "targets", "updates", low=1, high=MAX_DELAY
     )
-    target_noise: float = option(
-        0.2,
-        "Standard deviation of target policy smoothing.",
-        "targets",
-        "of the normalised action range",
-        low=0,
-    )
+    target_noise: float = option(0.2, "Standard deviation of target policy smoothing.", **SMOOTHING)
     target_noise_clip: float = option(
-        0.5,
-        "Bound of the noise of target policy smoothing.",
-        "targets",
-        "of the normalised action range",
-        low=0,
+        0.5, "Bound of the noise of target policy smoothing.", **SMOOTHING
     )
 
     @property

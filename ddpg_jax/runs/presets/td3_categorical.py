@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
 from ddpg_jax.runs.options.field import option
-from ddpg_jax.runs.options.hyperparameters import MAX_ATOMS, MAX_DELAY, Hyperparameters
+from ddpg_jax.runs.options.hyperparameters import (
+    EXPLORATION,
+    MAX_ATOMS,
+    MAX_DELAY,
+    SMOOTHING,
+    Hyperparameters,
+)
 from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
@@ -25,33 +31,17 @@ class TD3CategoricalHyperparameters(Hyperparameters):
     stddev_low: float = option(
         0.001,
         "Least standard deviation of the noise; each environment draws one per episode.",
-        "exploration",
-        "of the normalised action range",
-        low=0,
+        **EXPLORATION,
     )
-    stddev_high: float = option(
-        0.4,
-        "Greatest standard deviation of the noise.",
-        "exploration",
-        "of the normalised action range",
-        low=0,
-    )
+    stddev_high: float = option(0.4, "Greatest standard deviation of the noise.", **EXPLORATION)
     policy_delay: int = option(
         2, "Critic updates per actor update.", "targets", "updates", low=1, high=MAX_DELAY
     )
     target_noise: float = option(
-        0.001,
-        "Standard deviation of target policy smoothing.",
-        "targets",
-        "of the normalised action range",
-        low=0,
+        0.001, "Standard deviation of target policy smoothing.", **SMOOTHING
     )
     target_noise_clip: float = option(
-        0.5,
-        "Bound of the noise of target policy smoothing.",
-        "targets",
-        "of the normalised action range",
-        low=0,
+        0.5, "Bound of the noise of target policy smoothing.", **SMOOTHING
     )
     v_min: float = option(
         -10.0, "Lower end of the critic's support.", "targets", "discounted return"
