@@ -1,11 +1,10 @@
 """``docs/options.md``: every option, from the records in which options are declared.
 
-``python -m ddpg_jax.runs.cli.options_page docs/options.md`` writes it.
+``python docs/make_options.py`` writes it.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import get_origin
@@ -23,7 +22,7 @@ from ddpg_jax.runs.presets import PRESETS
 
 INTRODUCTION = """# Options
 
-Made by `python -m ddpg_jax.runs.cli.options_page docs/options.md` from the records in which options
+Made by `python docs/make_options.py` from the records in which options
 are declared. Each is a flag of `ddpg-jax train` (with dashes) and a keyword of
 `ddpg_jax.runs.train`; `ddpg-jax train --help-all --preset NAME` shows them with the defaults of a
 preset. On resume, a *fixed* option keeps the run's value, a *free* one may change and changes no bit
@@ -76,4 +75,4 @@ def _preset(name: str) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(page())
+    Path(__file__).with_name("options.md").write_text(page())
