@@ -1,1 +1,4 @@
-"""Measurements: speed (`throughput`), the peers side by side (`peers`), learning (`studies`). Each file is a command."""
+"""Measurements: speed (`throughput`), the peers side by side (`peers`), learning (`studies`).
+
+Each file is a command.
+"""

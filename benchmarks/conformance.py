@@ -1,9 +1,10 @@
-"""Every environment through `ddpg_jax.envs.check`: each of Brax on spring and one on each other backend, tasks of MuJoCo
-Playground, and Gymnasium in both autoreset modes.
+"""Every environment through `ddpg_jax.envs.check`: each of Brax on spring and one on each other
+backend, tasks of MuJoCo Playground, and Gymnasium in both autoreset modes.
 
     python benchmarks/conformance.py
 
-The time limit is short, so that episodes end by it; terminations are what random actions bring about.
+The time limit is short, so that episodes end by it; terminations are what random actions bring
+about.
 """
 
 import sys
@@ -17,7 +18,7 @@ if __name__ == "__main__":
 
 import click
 
-from benchmarks import timing
+from benchmarks import harness
 from ddpg_jax import envs
 from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.envs import brax, gymnasium
@@ -53,7 +54,9 @@ GYMNASIUM = (
 @click.option("--num-envs", default=4)
 @click.option("--time-limit", default=25)
 @click.option("--only", default="", help="Names that contain this.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/conformance.json"))
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/conformance.json")
+)
 def main(num_envs: int, time_limit: int, only: str, out: Path) -> None:
     """Check them all, and write the findings as JSON."""
     found: dict[str, Any] = {}
@@ -68,25 +71,45 @@ def main(num_envs: int, time_limit: int, only: str, out: Path) -> None:
         else:
             findings = envs.check(env)
         found[label] = {"findings": findings, "seconds": time.perf_counter() - begin}
-        click.echo(f"{label:48} {found[label]['seconds']:6.1f} s  {'; '.join(findings) or 'no findings'}")
+        click.echo(
+            f"{label:48} {found[label]['seconds']:6.1f} s  {'; '.join(findings) or 'no findings'}"
+        )
     clean = sum(not one["findings"] for one in found.values())
     settings = {"num_envs": num_envs, "time_limit": time_limit, "only": only}
-    files.write_json(out, {**timing.context(), "settings": settings, "without_findings": clean, "environments": found})
+    files.write_json(
+        out,
+        {
+            **harness.context(),
+            "settings": settings,
+            "without_findings": clean,
+            "environments": found,
+        },
+    )
     click.echo(f"{clean} of {len(found)} without findings\n{out}")
 
 
 def contestants(num_envs: int, time_limit: int) -> Iterator[tuple[str, Any]]:
     """Names, and functions that make the environments."""
     names = ["pendulum", *(f"brax/{name} spring" for name in brax.NAMES)]
-    names += [f"brax/inverted_pendulum {backend}" for backend in brax.BACKENDS if backend != "spring"]
+    names += [
+        f"brax/inverted_pendulum {backend}" for backend in brax.BACKENDS if backend != "spring"
+    ]
     names += [f"playground/{name}" for name in PLAYGROUND]
     for label in names:
         name, *backend = label.split()
         options = {"backend": backend[0]} if backend else {}
-        yield label, lambda name=name, options=options: envs.make(name, num_envs, time_limit=time_limit, **options)
+        yield (
+            label,
+            lambda name=name, options=options: envs.make(
+                name, num_envs, time_limit=time_limit, **options
+            ),
+        )
     for name in GYMNASIUM:
         for mode in ("same-step", "next-step"):
-            yield f"gymnasium/{name} {mode}", lambda name=name, mode=mode: on_host(name, num_envs, time_limit, mode)
+            yield (
+                f"gymnasium/{name} {mode}",
+                lambda name=name, mode=mode: on_host(name, num_envs, time_limit, mode),
+            )
 
 
 def on_host(name: str, num_envs: int, time_limit: int, mode: str) -> HostEnvironment:
@@ -96,7 +119,13 @@ def on_host(name: str, num_envs: int, time_limit: int, mode: str) -> HostEnviron
 
     modes = {"same-step": AutoresetMode.SAME_STEP, "next-step": AutoresetMode.NEXT_STEP}
     kwargs = {"autoreset_mode": modes[mode]}
-    made = gym.make_vec(name, num_envs, vectorization_mode="sync", vector_kwargs=kwargs, max_episode_steps=time_limit)
+    made = gym.make_vec(
+        name,
+        num_envs,
+        vectorization_mode="sync",
+        vector_kwargs=kwargs,
+        max_episode_steps=time_limit,
+    )
     return gymnasium.vector(made, time_limit)
 
 

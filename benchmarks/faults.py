@@ -1,12 +1,14 @@
-"""Kills at random moments, and whether what is left goes on bit for bit: on eight devices, and populations on them.
+"""Kills at random moments, and whether what is left goes on bit for bit: on eight devices, and
+populations on them.
 
     python benchmarks/faults.py                    # 60 kills, about half an hour on two cores
     python benchmarks/faults.py --kills 4 --only data
 
-A run that nobody interrupts keeps each of its checkpoints, whose digests are what others are held to. Another one is killed by
-SIGKILL again and again, half of the times while a checkpoint is being written, and resumed each time. After each kill its
-complete checkpoints have to be, in every byte, those that the undisturbed run had at these steps, and where it comes to its
-end, its final returns too. Then the undisturbed run is resumed on fewer devices, one after the other.
+A run that nobody interrupts keeps each of its checkpoints, whose digests are what others are held
+to. Another one is killed by SIGKILL again and again, half of the times while a checkpoint is being
+written, and resumed each time. After each kill its complete checkpoints have to be, in every byte,
+those that the undisturbed run had at these steps, and where it comes to its end, its final returns
+too. Then the undisturbed run is resumed on fewer devices, one after the other.
 """
 
 import json
@@ -29,8 +31,27 @@ if __name__ == "__main__":
 import click
 
 DEVICES, CHUNKS, CHUNK = 8, 40, 320
-COMMON = ["pendulum", "--num-envs", "16", "--batch-size", "64", "--replay-capacity", "16000", "--hidden", "32,32"]
-COMMON += ["--steps-per-chunk", str(CHUNK), "--learning-starts", str(CHUNK), "--checkpoint-every", "1", "--evaluate-every", "0"]
+COMMON = [
+    "pendulum",
+    "--num-envs",
+    "16",
+    "--batch-size",
+    "64",
+    "--replay-capacity",
+    "16000",
+    "--hidden",
+    "32,32",
+]
+COMMON += [
+    "--steps-per-chunk",
+    str(CHUNK),
+    "--learning-starts",
+    str(CHUNK),
+    "--checkpoint-every",
+    "1",
+    "--evaluate-every",
+    "0",
+]
 COMMON += ["--evaluation-episodes", "8", "--total-timesteps", str(CHUNK * (CHUNKS + 1))]
 
 
@@ -38,7 +59,9 @@ EVOLVING = ["--set", "actor_learning_rate=log:1e-5:1e-1", "--draws", "8", "--pbt
 
 
 class Case(NamedTuple):
-    """Options of a run, and of its continuations on other devices; its command, and where in the folder given its run is."""
+    """Options of a run, and of its continuations on other devices; its command, and where in the
+    folder given its run is.
+    """
 
     options: list[str]
     others: list[list[str]]
@@ -50,7 +73,9 @@ FEWER = [["--mesh", "members=8,data=1"], ["--devices", "2"]]
 CASES = {
     "data": Case(["--devices", "8"], [["--devices", "4"], ["--devices", "1"]]),
     "population": Case(["--seeds", "8", "--mesh", "members=4,data=2"], FEWER),
-    "evolving population": Case([*EVOLVING, "--mesh", "members=4,data=2"], FEWER, "sweep", "part-0"),
+    "evolving population": Case(
+        [*EVOLVING, "--mesh", "members=4,data=2"], FEWER, "sweep", "part-0"
+    ),
 }
 
 
@@ -58,14 +83,26 @@ CASES = {
 @click.option("--kills", default=60, show_default=True, help="In all.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--only", type=click.Choice(list(CASES)), default=None)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/faults.json"), show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("benchmarks/results/faults.json"),
+    show_default=True,
+)
 def main(kills: int, seed: int, only: str | None, out: Path) -> None:
-    """Kill, look, go on; write the counts, beside what is known of other cases where it is of one only."""
-    from benchmarks import timing
+    """Kill, look, go on; write the counts, beside what is known of other cases where it is of one
+    only.
+    """
+    from benchmarks import harness
     from ddpg_jax.runs.folder import files
 
     names, drawn = [only] if only else list(CASES), random.Random(seed)
-    result: dict[str, Any] = {**timing.context(), "devices": DEVICES, "chunks": CHUNKS, "seed": seed}
+    result: dict[str, Any] = {
+        **harness.context(),
+        "devices": DEVICES,
+        "chunks": CHUNKS,
+        "seed": seed,
+    }
     result["cases"] = json.loads(out.read_text())["cases"] if only and out.is_file() else {}
     with tempfile.TemporaryDirectory() as place:
         for name in names:
@@ -74,10 +111,17 @@ def main(kills: int, seed: int, only: str | None, out: Path) -> None:
             click.echo(f"{name}: {counts}")
             files.write_json(out, result)
     click.echo(str(out))
-    kept = lambda counts: counts["restored bit for bit"] + counts["before the first checkpoint"] == counts["kills"]
+    kept = lambda counts: (
+        counts["restored bit for bit"] + counts["before the first checkpoint"] == counts["kills"]
+    )
     ended = lambda counts: counts["came to the end"] == counts["and were the same there"]
-    said = lambda counts: counts["resumed on other devices"] == counts["and it says that it is not bit for bit"]
-    if not all(kept(one) and not one["refused"] and ended(one) and said(one) for one in result["cases"].values()):
+    said = lambda counts: (
+        counts["resumed on other devices"] == counts["and it says that it is not bit for bit"]
+    )
+    if not all(
+        kept(one) and not one["refused"] and ended(one) and said(one)
+        for one in result["cases"].values()
+    ):
         raise click.ClickException("not every kill was survived.")
 
 
@@ -85,33 +129,58 @@ def tormented(case: Case, place: Path, kills: int, drawn: random.Random) -> dict
     """What became of so many kills."""
     counts: Counter[str] = Counter({"kills": 0, "restored bit for bit": 0, "refused": 0})
     whole, fresh = place / "whole", [case.command, *COMMON, *case.options]
-    require(run([*fresh, "--keep", "1000", "--run-dir", str(whole)], log := place / "whole.log"), log)
+    require(
+        run([*fresh, "--keep", "1000", "--run-dir", str(whole)], log := place / "whole.log"), log
+    )
     expected, returns = digests(whole / case.inside), final_returns(whole / case.inside)
     number = 0
     while counts["kills"] < kills or (place / f"broken-{number}").exists():
         broken, log = place / f"broken-{number}", place / f"broken-{number}.log"
-        arguments = [case.command, "--resume"] if (broken / case.inside / "config.json").is_file() else fresh
+        arguments = (
+            [case.command, "--resume"]
+            if (broken / case.inside / "config.json").is_file()
+            else fresh
+        )
         process = start([*arguments, "--run-dir", str(broken)], log)
-        how = killed(process, broken / case.inside, drawn, counts) if counts["kills"] < kills else None
+        how = (
+            killed(process, broken / case.inside, drawn, counts)
+            if counts["kills"] < kills
+            else None
+        )
         require(process.wait() if how is None else None, log)
         found = digests(broken / case.inside)
         same = bool(found) and found.items() <= expected.items()
         if how is None:  # it came to its end: the next one begins anew
             counts["came to the end"] += 1
-            counts["and were the same there"] += same and final_returns(broken / case.inside) == returns
+            counts["and were the same there"] += (
+                same and final_returns(broken / case.inside) == returns
+            )
             shutil.rmtree(broken)
             number += 1
             continue
-        counts.update({"kills": 1, how: 1, "before the first checkpoint": not found, "restored bit for bit": same})
+        counts.update(
+            {
+                "kills": 1,
+                how: 1,
+                "before the first checkpoint": not found,
+                "restored bit for bit": same,
+            }
+        )
         counts["refused"] += "Error" in log.read_text()
     for other in case.others:
         counts["resumed on other devices"] += 1
-        counts["and it says that it is not bit for bit"] += resumed_elsewhere(case, whole, place / "other", other)
+        counts["and it says that it is not bit for bit"] += resumed_elsewhere(
+            case, whole, place / "other", other
+        )
     return dict(counts)
 
 
-def killed(process: subprocess.Popen, folder: Path, drawn: random.Random, counts: Counter[str]) -> str | None:
-    """Kill it at a random moment of training, or, by turns, while a checkpoint is half written; None where it ended before."""
+def killed(
+    process: subprocess.Popen, folder: Path, drawn: random.Random, counts: Counter[str]
+) -> str | None:
+    """Kill it at a random moment of training, or, by turns, while a checkpoint is half written;
+    None where it ended before.
+    """
     writing = counts["kills"] % 2 == 0
     rows = folder / "metrics.jsonl"
     before = rows.stat().st_mtime if rows.is_file() else 0.0
@@ -171,7 +240,9 @@ def resumed_elsewhere(case: Case, whole: Path, place: Path, options: list[str]) 
     log.unlink(missing_ok=True)
     more = ["--total-timesteps", str(CHUNK * (CHUNKS + 3))]
     require(run([case.command, "--resume", "--run-dir", str(place), *options, *more], log), log)
-    return bool(re.search(r"was trained on mesh=.* goes on with mesh=.*not bit for bit", log.read_text()))
+    return bool(
+        re.search(r"was trained on mesh=.* goes on with mesh=.*not bit for bit", log.read_text())
+    )
 
 
 def start(arguments: list[str], log: Path) -> subprocess.Popen:

@@ -1,10 +1,12 @@
-"""Every published speed of this project by one command, one after the other, peers in virtual environments of their own.
+"""Every published speed of this project by one command, one after the other, peers in virtual
+environments of their own.
 
     python benchmarks/suite.py                  # all, a little over an hour on two quiet cores
     python benchmarks/suite.py startup updates  # some
     python benchmarks/suite.py --list
 
-A record is a command and the JSON that it writes. One that fails is said to have failed, and the next begins.
+A record is a command and the JSON that it writes. One that fails is said to have failed, and the
+next begins.
 """
 
 import os
@@ -22,7 +24,9 @@ NO_FUSIONS = "--xla_cpu_experimental_ynn_fusion_type="
 
 
 class Record(NamedTuple):
-    """One measurement: arguments of Python, the JSON in ``benchmarks/results``, about how long it takes, and beside whom."""
+    """One measurement: arguments of Python, the JSON in ``benchmarks/results``, about how long it
+    takes, and beside whom.
+    """
 
     command: str
     json: str
@@ -30,48 +34,49 @@ class Record(NamedTuple):
     peer: str | None = None
 
 
-SBX = "benchmarks/peers/sbx.py --agent"
+def _out(name: str) -> str:
+    return f"--out benchmarks/results/{name}.json"
+
+
+SPEED, PEER = "benchmarks/speed", "benchmarks/peers"
+SMALL = "--num-envs 1 --hidden 64 --batch-size 64 --iterations 5000"
+UPDATES = f"{SPEED} updates --batch-size 64 --batch-size 256"
+FLAGS = f"--hidden 64 --hidden 256 --xla-flags={NO_FUSIONS}"
 RECORDS = {
     "startup": Record("benchmarks/startup.py", "startup", 0.5),
-    "updates": Record("benchmarks/updates.py --batch-size 64 --batch-size 256 --batch-size 1024", "updates", 6, "sbx"),
-    "updates_flags": Record(
-        f"benchmarks/updates.py --batch-size 64 --batch-size 256 --hidden 64 --hidden 256 --xla-flags={NO_FUSIONS}",
-        "updates_flags",
-        3,
-        "sbx",
-    ),
-    "sbx_ddpg": Record(f"{SBX} ddpg", "sbx_ddpg", 2, "sbx"),
-    "sbx_td3": Record(f"{SBX} td3", "sbx_td3", 2, "sbx"),
-    "family": Record("benchmarks/family.py", "family", 2),
-    "members": Record("benchmarks/members.py", "members", 5),
-    "solve": Record("benchmarks/peers/solve.py", "solve_pendulum", 12, "sbx"),
-    "sbx_loop": Record("benchmarks/peers/sbx_loop.py", "sbx_loop", 4, "sbx"),
+    "updates": Record(f"{UPDATES} --batch-size 1024", "updates", 6, "sbx"),
+    "updates_flags": Record(f"{UPDATES} {FLAGS}", "updates_flags", 3, "sbx"),
+    "sbx_ddpg": Record(f"{PEER} updates --agent ddpg", "sbx_ddpg", 2, "sbx"),
+    "sbx_td3": Record(f"{PEER} updates --agent td3", "sbx_td3", 2, "sbx"),
+    "agents": Record(f"{SPEED} agents", "family", 2),
+    "populations": Record(f"{SPEED} populations", "members", 5),
+    "solve": Record(f"{PEER} solve", "solve_pendulum", 12, "sbx"),
+    "sbx_loop": Record(f"{PEER} host-loop", "sbx_loop", 4, "sbx"),
     "sbx_loop_small": Record(
-        "benchmarks/peers/sbx_loop.py --hidden 64 --batch-size 64 --out benchmarks/results/sbx_loop_small.json",
+        f"{PEER} host-loop --hidden 64 --batch-size 64 {_out('sbx_loop_small')}",
         "sbx_loop_small",
         2,
         "sbx",
     ),
-    "rejax_loop": Record("benchmarks/peers/rejax_loop.py", "rejax_loop", 6, "rejax"),
-    "throughput": Record("benchmarks/throughput.py", "throughput", 4),
+    "rejax_loop": Record(f"{PEER} loop", "rejax_loop", 6, "rejax"),
+    "throughput": Record(f"{SPEED} loop", "throughput", 4),
     "throughput_pendulum": Record(
-        "benchmarks/throughput.py --env pendulum --num-envs 1 --hidden 64 --batch-size 64 --iterations 5000 "
-        "--out benchmarks/results/throughput_pendulum.json",
+        f"{SPEED} loop --env pendulum {SMALL} {_out('throughput_pendulum')}",
         "throughput_pendulum",
         2,
     ),
     "throughput_cartpole": Record(
-        "benchmarks/throughput.py --env playground/CartpoleSwingup --out benchmarks/results/throughput_cartpole.json",
+        f"{SPEED} loop --env playground/CartpoleSwingup {_out('throughput_cartpole')}",
         "throughput_cartpole",
         4,
     ),
     "throughput_cheetah": Record(
-        "benchmarks/throughput.py --env playground/CheetahRun --out benchmarks/results/throughput_cheetah.json",
+        f"{SPEED} loop --env playground/CheetahRun {_out('throughput_cheetah')}",
         "throughput_cheetah",
         5,
     ),
     "rendering": Record("benchmarks/rendering.py", "rendering", 4),
-    "lane": Record("benchmarks/lane.py", "lane", 2),
+    "lane": Record(f"{SPEED} lane", "lane", 2),
 }
 PEERS = {
     "sbx": ("sbx-rl", "gymnasium[classic-control,mujoco]>=1.2"),
@@ -89,7 +94,12 @@ def _cache() -> Path:
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--list", "listed", is_flag=True, help="Say what there is, and stop.")
-@click.option("--peers", type=click.Path(path_type=Path, file_okay=False), default=None, help="[default: the user's cache]")
+@click.option(
+    "--peers",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="[default: the user's cache]",
+)
 def main(names: tuple[str, ...], listed: bool, peers: Path | None) -> None:
     """Run the records called NAMES, or all."""
     if unknown := [name for name in names if name not in RECORDS]:
@@ -97,7 +107,9 @@ def main(names: tuple[str, ...], listed: bool, peers: Path | None) -> None:
     chosen = {name: RECORDS[name] for name in names or RECORDS}
     if listed:
         for name, record in chosen.items():
-            click.echo(f"{name:20} {record.minutes:4g} min  {record.json + '.json':28} python {record.command}")
+            click.echo(
+                f"{name:20} {record.minutes:4g} min  {record.json + '.json':28} python {record.command}"
+            )
         click.echo(f"{'':20} {sum(record.minutes for record in chosen.values()):4g} min in all")
         return
     place = peers or _cache()
@@ -137,7 +149,9 @@ def interpreter(peer: str, peers: Path) -> Path:
         click.echo(f"installing {peer} into {folder}")
         venv.create(folder, clear=True, with_pip=True)
         # In one call, so that pip finds versions that suit both.
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "-e", str(ROOT), *PEERS[peer]], check=True)
+        subprocess.run(
+            [str(python), "-m", "pip", "install", "-q", "-e", str(ROOT), *PEERS[peer]], check=True
+        )
         ready.touch()
     return python
 

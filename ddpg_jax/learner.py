@@ -125,7 +125,8 @@ def make_learner(
         replay_state = state.replay
         if store:
             valid = () if stored.valid is None else (stored.valid,)
-            replay_state = replay.add(replay_state, dataclasses.replace(stored, valid=None), *valid)
+            with jax.named_scope("replay"):
+                replay_state = replay.add(replay_state, dataclasses.replace(stored, valid=None), *valid)
         return dataclasses.replace(
             state, agent=agent_state, collector=collector, replay=replay_state, window=window_state, steps=state.steps + 1
         )
@@ -163,16 +164,23 @@ def with_behaviour(state: TrainState, behaviour: PyTree) -> TrainState:
 def _make_update(agent: Agent, replay: Replay) -> Callable[[TrainState, Key, Key], tuple[TrainState, Metrics]]:
     def uniformly(agent_state: AgentState, keys: tuple[Key, Key], replay_state: PyTree) -> tuple[AgentState, Stacked]:
         sample_key, update_key = keys
-        new = agent.update(agent_state, replay.sample(replay_state, sample_key), update_key)
+        with jax.named_scope("replay"):
+            batch = replay.sample(replay_state, sample_key)
+        with jax.named_scope("update"):
+            new = agent.update(agent_state, batch, update_key)
         return new.state, stacked(new.metrics)
 
     def by_priority(carry: tuple[AgentState, PyTree], keys: tuple[Key, Key]) -> tuple[tuple[AgentState, PyTree], Stacked]:
         agent_state, replay_state = carry
         sample_key, update_key = keys
-        sampled = replay.sample(replay_state, sample_key)
-        new = agent.update(agent_state, sampled.batch, update_key, sampled.weight)
+        with jax.named_scope("replay"):
+            sampled = replay.sample(replay_state, sample_key)
+        with jax.named_scope("update"):
+            new = agent.update(agent_state, sampled.batch, update_key, sampled.weight)
         assert replay.update is not None
-        return (new.state, replay.update(replay_state, sampled.rows, new.priority)), stacked(new.metrics)
+        with jax.named_scope("replay"):
+            replay_state = replay.update(replay_state, sampled.rows, new.priority)
+        return (new.state, replay_state), stacked(new.metrics)
 
     def update(state: TrainState, sample_keys: Key, update_keys: Key) -> tuple[TrainState, Metrics]:
         keys = (sample_keys, update_keys)

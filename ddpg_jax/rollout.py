@@ -63,7 +63,8 @@ def collect(
         action, behaviour_state = behaviour.act(
             collector.behaviour, agent_state, collector.observation, action_key, collector.reset
         )
-        env_state, time_step = env.step(collector.env_state, action, env_key)
+        with jax.named_scope("environment"):
+            env_state, time_step = env.step(collector.env_state, action, env_key)
         return absorb(dataclasses.replace(collector, env_state=env_state, behaviour=behaviour_state), action, time_step)
 
     return step

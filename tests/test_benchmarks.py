@@ -1,28 +1,39 @@
 """Each measuring command runs at a tiny size and writes the figures it promises; the figures
-themselves mean nothing here."""
+themselves mean nothing here.
+"""
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
-from helpers import ROOT, check
 
 from ddpg_jax import runs
 from ddpg_jax.runs.tasks import TASKS
 
+ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(
     not (ROOT / "benchmarks").is_dir(), reason="the benchmarks are not here: this is not a checkout"
 )
 
 
 def call(script: str, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """The command as a user starts it, with the tests' cache of compiled programs."""
-    command = [sys.executable, str(ROOT / "benchmarks" / script), *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    """The command as a user starts it, with the tests' cache of compiled programs.
+
+    ``script`` is a file or a folder in ``benchmarks``, and maybe a command of it.
+    """
+    quick = {
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+    script, *command = script.split()
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *command, *arguments]
+    return subprocess.run(command, cwd=cwd, env=os.environ | quick, capture_output=True, text=True)
 
 
 def measure(tmp_path: Path, script: str, *arguments: str) -> dict[str, Any]:
@@ -49,7 +60,7 @@ def test_throughput(tmp_path: Path) -> None:
         "seeds": 2,
     }
     options = [text for name, value in sizes.items() for text in (f"--{name}", str(value))]
-    result = measure(tmp_path, "throughput.py", "--env", "pendulum", "--repetitions", "2", *options)
+    result = measure(tmp_path, "speed loop", "--env", "pendulum", "--repetitions", "2", *options)
     contestants = {"env", "update", "replay_small", "replay_same_rows", "replay", "loop"}
     assert set(result["compile_seconds"]) == set(result["seconds_per_iteration"]) == contestants
     middle = {}
@@ -71,7 +82,7 @@ def test_throughput(tmp_path: Path) -> None:
 
 def test_lane(tmp_path: Path) -> None:
     sizes = ("--num-envs", "2", "--camera-size", "8", "--iterations", "2", "--repetitions", "1")
-    rates = measure(tmp_path, "lane.py", *sizes)["steps_per_second"]
+    rates = measure(tmp_path, "speed lane", *sizes)["steps_per_second"]
     assert set(rates) == {"features", "camera_8"}
     assert all(one["median"] > 0 for one in rates.values())
 
@@ -131,13 +142,16 @@ def test_pendulum_lecture(tmp_path: Path) -> None:
 
 def test_pendulum_lecture_counts_episodes() -> None:
     """A score of -1000, then -100: the mean of n of them, -100 - 900 / n, first exceeds -300 at n =
-    5."""
+    5.
+    """
     code = (
-        "import sys; sys.path.insert(0, 'benchmarks/studies'); import numpy as np, pendulum_lecture as study\n"
+        "import sys; sys.path.insert(0, 'benchmarks/studies'); import numpy as np, "
+        "pendulum_lecture as study\n"
         "scores = np.full((1, 150), -100.0); scores[0, 0] = -1000.0\n"
         "means = study.trailing_mean(scores)\n"
         "assert np.allclose(means[0, [0, 1, 99, 100]], [-1000, -550, -109, -100])\n"
-        "print(study.crossing(means[0], 1), study.crossing(means[0], 100), study.crossing(means[0] - 1000, 1))"
+        "print(study.crossing(means[0], 1), study.crossing(means[0], 100), "
+        "study.crossing(means[0] - 1000, 1))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "5 100 None\n", done.stderr
@@ -212,6 +226,12 @@ def test_learning_reports_a_run_that_fails(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def check(code: str) -> None:
+    """Run a few lines that import the studies, apart from the tests' settings of JAX."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_family(tmp_path: Path) -> None:
     sizes = (
@@ -219,14 +239,12 @@ def test_family(tmp_path: Path) -> None:
         "8",
         "--batch-size",
         "8",
-        "--num-atoms",
-        "5",
         "--iterations",
         "2",
         "--repetitions",
         "2",
     )
-    result = measure(tmp_path, "family.py", *sizes)
+    result = measure(tmp_path, "speed agents", *sizes)
     each, ratios = result["seconds_per_iteration"], result["ratios"]
     assert set(result["updates_per_second"]) == {"ddpg", "td3", "d4pg", "td3_categorical"}
     assert set(each) - set(result["updates_per_second"]) == {
@@ -248,7 +266,7 @@ def test_family_learns(tmp_path: Path) -> None:
     small = "--total-timesteps 330 --steps-per-chunk 100 --learning-starts 100 --hidden 8 --batch-size 4 --evaluation-episodes 2"
     contestants = ("plain=default", "twins=td3 --target-noise 0.1 --policy-delay 1")
     result = measure(
-        tmp_path, "studies/family.py", "pendulum", "--seeds", "2", "--options", small, *contestants
+        tmp_path, "studies/agents.py", "pendulum", "--seeds", "2", "--options", small, *contestants
     )
     assert list(result["contestants"]) == ["plain", "twins"]
     for each in result["contestants"].values():
@@ -276,7 +294,7 @@ def test_sbx(tmp_path: Path, agent: str) -> None:
         "--repetitions",
         "2",
     )
-    result = measure(tmp_path, "peers/sbx.py", "--agent", agent, *sizes)
+    result = measure(tmp_path, "peers updates", "--agent", agent, *sizes)
     assert set(result["updates_per_second"]) == {"sbx", "ddpg_jax"}
     rates = [result["updates_per_second"][name] for name in ("ddpg_jax", "sbx")]
     assert result["ratio_of_medians"] == pytest.approx(rates[0]["median"] / rates[1]["median"])
@@ -286,14 +304,15 @@ def test_sbx(tmp_path: Path, agent: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "module", "package"), [("sbx", "sbx", "sbx-rl"), ("rejax_loop", "rejax", "rejax")]
+    ("command", "module", "package"),
+    [("updates", "sbx", "sbx-rl"), ("host-loop", "sbx", "sbx-rl"), ("loop", "rejax", "rejax")],
 )
 def test_a_peer_that_is_missing_is_one_sentence(
-    tmp_path: Path, script: str, module: str, package: str
+    tmp_path: Path, command: str, module: str, package: str
 ) -> None:
     if importlib.util.find_spec(module) is not None:
         pytest.skip(f"{module} is installed")
-    done = call(f"peers/{script}.py", cwd=tmp_path)
+    done = call(f"peers {command}", cwd=tmp_path)
     assert done.returncode == 1
     assert f"pip install {package}" in done.stderr
     assert "Traceback" not in done.stderr
@@ -301,7 +320,8 @@ def test_a_peer_that_is_missing_is_one_sentence(
 
 def test_accelerator(tmp_path: Path) -> None:
     """The part of updates at toy size: every measurement is in the JSON, or left out by the budget
-    of time."""
+    of time.
+    """
     for minutes, measured in (("7", 2), ("0", 0)):
         done = call(
             "accelerator.py", "updates", "--toy", "--out", str(tmp_path), "--minutes", minutes
@@ -319,9 +339,10 @@ def test_accelerator(tmp_path: Path) -> None:
 def test_accelerator_counts_members_that_are_through() -> None:
     """3 members of 4 steps each, of 20,000 that one takes."""
     check(
-        "from benchmarks.points import points_of_population\n"
+        "from benchmarks.accelerator_points import points_of_population\n"
         "one, three = points_of_population(True)\n"
-        "assert three.settings['members'] == 3 and three.counts['env_steps'] == three.counts['updates'] == 12, three\n"
+        "assert three.settings['members'] == 3 and three.counts['env_steps'] == "
+        "three.counts['updates'] == 12, three\n"
         "assert three.counts['members'] == 12 / 20_000\n"
         "three.contestants['ddpg_jax']()()\n"
     )
@@ -330,20 +351,23 @@ def test_accelerator_counts_members_that_are_through() -> None:
 @pytest.mark.slow
 def test_a_mark_is_reached_by_the_first_evaluation_above_it() -> None:
     """Of a run of three chunks that ends below the highest mark, of one above, and of one whose
-    minutes are over at once."""
+    minutes are over at once.
+    """
     check(
-        "from benchmarks import reach\n"
+        "from benchmarks import accelerator_reach as reach\n"
         "config = reach.make_config('pendulum', 'fast-td3', **reach.TOY)\n"
         "found = []\n"
         "low, high = reach.Mark(-1e9, 7.0, 'nobody'), reach.Mark(1.0, 8.0, 'nobody either')\n"
         "def curve(marks, minutes):\n"
         "    reach.measure(config, marks, minutes, lambda one: found.append(dict(one)))\n"
         "    return found[-1]['curve']\n"
-        "assert [row['env_steps'] for row in curve((low, high), 1.0)] == [24, 40, 56], found[-1]['curve']\n"
+        "assert [row['env_steps'] for row in curve((low, high), 1.0)] == [24, 40, 56], "
+        "found[-1]['curve']\n"
         "first, second = found[-1]['reached']\n"
         "assert first['seconds'] == found[-1]['curve'][0]['seconds'] and not second['reached']\n"
         "assert len(curve((low,), 1.0)) == len(curve((high,), 0.0)) == 1\n"
-        "assert all(reach.config_of(task, False).numbers.num_envs == 1_024 for task in reach.TASKS.values())\n"
+        "assert all(reach.config_of(task, False).numbers.num_envs == 1_024 for task in "
+        "reach.TASKS.values())\n"
     )
 
 
@@ -358,15 +382,20 @@ def test_unknown_names_are_one_sentence(script: str, word: str) -> None:
 def test_kernels_of_a_trace() -> None:
     """Of a trace of two threads of one GPU, of which one is a stream, and of the host."""
     check(
-        "from benchmarks.kernels import listed\n"
-        "name = lambda kind, pid, name, **more: {'ph': 'M', 'name': kind, 'pid': pid, 'args': {'name': name}, **more}\n"
-        "ran = lambda name, pid, tid, micros: {'ph': 'X', 'name': name, 'pid': pid, 'tid': tid, 'ts': 0, 'dur': micros}\n"
-        "events = [name('process_name', 1, '/device:GPU:0'), name('process_name', 2, '/host:CPU'),\n"
-        "          name('thread_name', 1, 'Stream #7(Compute)', tid=3), name('thread_name', 1, 'XLA Ops', tid=4),\n"
+        "from benchmarks.kernel_trace import listed\n"
+        "name = lambda kind, pid, name, **more: {'ph': 'M', 'name': kind, 'pid': pid, "
+        "'args': {'name': name}, **more}\n"
+        "ran = lambda name, pid, tid, micros: {'ph': 'X', 'name': name, 'pid': pid, "
+        "'tid': tid, 'ts': 0, 'dur': micros}\n"
+        "events = [name('process_name', 1, '/device:GPU:0'), name('process_name', 2, "
+        "'/host:CPU'),\n"
+        "          name('thread_name', 1, 'Stream #7(Compute)', tid=3), "
+        "name('thread_name', 1, 'XLA Ops', tid=4),\n"
         "          ran('add', 1, 3, 2.0), ran('dot', 1, 3, 5.0), ran('add', 1, 3, 1.0),\n"
         "          ran('dot', 1, 4, 9.0), ran('add', 2, 3, 9.0)]\n"
         "first, second = listed(events)\n"
-        "assert (first['name'], first['count'], second['name'], second['count']) == ('dot', 1, 'add', 2)\n"
+        "assert (first['name'], first['count'], second['name'], second['count']) == "
+        "('dot', 1, 'add', 2)\n"
         "assert abs(first['seconds'] - 5e-6) + abs(second['seconds'] - 3e-6) < 1e-12\n"
     )
 
@@ -375,10 +404,12 @@ def test_predicted() -> None:
     """10 kernels of 2.5 us and 8 us of the loop are 33 us; 4 rounds in 264 us are twice that."""
     check(
         "from benchmarks.accelerator import _row\n"
-        "one = {'settings': {'agent': 'ddpg', 'dtype': 'float32', 'batch_size': 256, 'hidden': 256}, 'counts': {'rounds': 4},\n"
+        "one = {'settings': {'agent': 'ddpg', 'dtype': 'float32', 'batch_size': 256, "
+        "'hidden': 256}, 'counts': {'rounds': 4},\n"
         "       'seconds_per_call': {'ddpg_jax': {'median': 264e-6}}}\n"
         "row = _row(one, {'ddpg': 10})\n"
-        "assert abs(row['predicted_seconds'] - 33e-6) < 1e-9 and abs(row['measured_over_predicted'] - 2) < 1e-6, row\n"
+        "assert abs(row['predicted_seconds'] - 33e-6) < 1e-9 and "
+        "abs(row['measured_over_predicted'] - 2) < 1e-6, row\n"
         "assert _row(one, {}) is None\n"
     )
 
@@ -396,7 +427,7 @@ def test_updates(tmp_path: Path) -> None:
         "--repetitions",
         "2",
     )
-    result = measure(tmp_path, "updates.py", *sizes)
+    result = measure(tmp_path, "speed updates", *sizes)
     (one,) = result["measured"]
     rates = {name: each["median"] for name, each in one["updates_per_second"].items()}
     assert one["products_over_update"] == pytest.approx(rates["ddpg_jax"] / rates["products"])
@@ -405,7 +436,7 @@ def test_updates(tmp_path: Path) -> None:
 
 def test_memory(tmp_path: Path) -> None:
     """The figures of a run that is too small for them to mean anything."""
-    (one,) = measure(tmp_path, "memory.py", "small")["runs"].values()
+    (one,) = measure(tmp_path, "resident_memory.py", "small")["runs"].values()
     assert one["sum"] == sum(one["parts"].values()) > 0
     assert one["sum_over_grown"] == pytest.approx(one["sum"] / one["grown"])
 
@@ -420,15 +451,16 @@ def test_suite_lists_what_it_runs() -> None:
     """Each a script that is there; a little over an hour in all."""
     done = call("suite.py", "--list")
     *lines, total = done.stdout.splitlines()
-    assert all((ROOT / line.split(" python ")[1].split()[0]).is_file() for line in lines)
+    assert all((ROOT / line.split(" python ")[1].split()[0]).exists() for line in lines)
     assert len(lines) >= 10
     assert 0 < float(total.split()[0]) < 70
 
 
 def test_scaling(tmp_path: Path) -> None:
     """A measured round, and with it the all-reduces of a TD3 that is 64 wide: two of its critics,
-    and the actor's."""
-    rows = measure(tmp_path, "scaling.py")["rows"]
+    and the actor's.
+    """
+    rows = measure(tmp_path, "compiled/scaling.py")["rows"]
     row = next(row for row in rows if (row["task"], row["num_envs"]) == ("pendulum", 4_096))
     actor, critic = 4 * 64 + 65 * 64 + 65 * 1, 5 * 64 + 65 * 64 + 65 * 1
     assert row["all_reduced_bytes"] == [4 * 2 * critic] * 2 + [4 * actor]
@@ -443,7 +475,8 @@ def test_scaling(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_faults(tmp_path: Path) -> None:
     """Members that evolve on eight devices, killed three times; a kill that was not survived is an
-    error of the command."""
+    error of the command.
+    """
     counts = measure(tmp_path, "faults.py", "--kills", "3", "--only", "evolving population")[
         "cases"
     ]["evolving population"]
@@ -468,7 +501,7 @@ def test_members(tmp_path: Path) -> None:
         "--repetitions",
         "2",
     )
-    (one,) = measure(tmp_path, "members.py", *sizes)["measured"]
+    (one,) = measure(tmp_path, "speed populations", *sizes)["measured"]
     rates = {way: each["median"] for way, each in one["updates_per_second"].items()}
     assert set(rates) == {"one", "vmap", "loop_1", "vmap_2_devices", "loop_1_2_devices"}
     assert one["over_one"]["loop_1_2_devices"] == pytest.approx(
@@ -480,7 +513,8 @@ def test_members(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_autoencoder(tmp_path: Path) -> None:
     """As the best linear one it begins, and even of few pictures of random episodes that is better
-    than the mean picture."""
+    than the mean picture.
+    """
     small = {
         "total_timesteps": 1_000,
         "learning_starts": 200,

@@ -71,7 +71,7 @@ def test_a_product_in_float32_would_be_seen():
 
 CUDA = """
 import jax, jax.numpy as jnp
-from benchmarks import accelerators, hlo
+from benchmarks.compiled import accelerators, hlo
 from ddpg_jax.networks import Actor, Critic, Ensemble
 accelerators.only_cpu()
 place = accelerators.place_on("h100")
@@ -90,7 +90,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_products_of_a_compiled_program_are_found():
-    from benchmarks import hlo
+    from benchmarks.compiled import hlo
 
     text = """
       %a.1 = bf16[4,8]{1,0} parameter(0)

@@ -1,5 +1,6 @@
 """Simulations that break down: the environment begins anew, and nothing of the broken step is
-learned from or counted."""
+learned from or counted.
+"""
 
 import dataclasses
 
@@ -22,7 +23,8 @@ E, LIMIT, BREAKS_AT = 4, 6, 3
 
 def fragile():
     """Observes ``[start, step]``, reward is the step; half of all episodes become NaN at their
-    third step."""
+    third step.
+    """
 
     def reset(key):
         start = jax.random.uniform(key)
@@ -86,7 +88,8 @@ def test_the_check_knows_a_breakdown_from_a_lost_successor():
 
 def expected(before, now, n, gamma):
     """The n-step transitions of every valid start, in float64: ``(start, step, reward, discount,
-    step of the successor)``."""
+    step of the successor)``.
+    """
     found = set()
     for e in range(E):
         for t in range(len(before) - n + 1):
@@ -213,7 +216,8 @@ def test_training_goes_on_and_counts_what_broke(n):
 )
 def test_an_evaluation_waits_as_long_as_it_says(breaks, value):
     """So many steps break down, and then an episode of ``LIMIT`` steps holds out: within ``TRIES``
-    time limits, or just not."""
+    time limits, or just not.
+    """
 
     def step(count, action, key):
         valid = jnp.full((1,), count >= breaks)

@@ -1,5 +1,6 @@
 """What is read from compiled programs: the reader on texts counted by hand, and figures that may
-not grow unseen."""
+not grow unseen.
+"""
 
 import importlib.metadata
 import json
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 if not (ROOT / "benchmarks").is_dir():
     pytest.skip("the benchmarks are not here: this is not a checkout", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
-from benchmarks import accelerators, compiled, guard, hlo  # noqa: E402
+from benchmarks.compiled import accelerators, guard, hlo, kernels  # noqa: E402
 
 PARTS = """
 %fused_add (a: f32[4], b: f32[4]) -> f32[4] {
@@ -46,7 +47,7 @@ PARTS = """
 %inner (state.1: (s32[], f32[4])) -> (s32[], f32[4]) {
   %state.1 = (s32[], f32[4]{0}) parameter(0)
   %x = f32[4]{0} get-tuple-element(%state.1), index=1
-  %y = f32[4]{0} fusion(%x, %x), kind=kLoop, calls=%fused_add, metadata={op_name="jit(run)/while/Critic/add" id=7}
+  %y = f32[4]{0} fusion(%x, %x), calls=%fused_add, metadata={op_name="jit(run)/while/Critic/add"}
   %z = f32[4]{0:T(128)} copy(%y)
   ROOT %out = (s32[], f32[4]{0}) tuple(%x, %z)
 }
@@ -76,8 +77,10 @@ def program(body: str, entry: str = "") -> hlo.Loop:
     loop = LOOP.format(body="%outer", trips=10)
     return hlo.read(
         f'HloModule jit_run, is_scheduled=true\n\nFileNames\n1 "here.py"\n{PARTS}\n'
-        f"%outer (s: (s32[], f32[4])) -> (s32[], f32[4]) {{\n  %s = (s32[], f32[4]{{0}}) parameter(0)\n{body}\n}}\n\n"
-        f"ENTRY %main (start: (s32[], f32[4])) -> (s32[], f32[4]) {{\n  %start = (s32[], f32[4]{{0}}) parameter(0)\n{entry}\n"
+        f"%outer (s: (s32[], f32[4])) -> (s32[], f32[4]) {{\n  %s = (s32[], f32[4]{{0}}) "
+        f"parameter(0)\n{body}\n}}\n\n"
+        f"ENTRY %main (start: (s32[], f32[4])) -> (s32[], f32[4]) {{\n  %start = (s32[], "
+        f"f32[4]{{0}}) parameter(0)\n{entry}\n"
         f"  ROOT %done = (s32[], f32[4]{{0}}) {loop}\n}}\n"
     )
 
@@ -87,7 +90,9 @@ def test_loops_in_loops() -> None:
         "  %one = f32[4]{0} fusion(%s, %s), kind=kLoop, calls=%fused_add\n"
         f"  %three = (s32[], f32[4]{{0}}) {LOOP.format(body='%inner', trips=3)}\n"
         "  %more = (s32[], f32[4]{0}) while(%start), condition=%condition, body=%inner",
-        entry="  %before = f32[4]{0} broadcast(%zero), dimensions={}\n  %after = f32[4]{0} copy(%before)",
+        entry=(
+            "  %before = f32[4]{0} broadcast(%zero), dimensions={}\n  %after = f32[4]{0} copy(%before)"
+        ),
     )
     loop = hlo.busiest(found)
     # One fusion, and twice three times a fusion and a copy; a loop of unknown length counts once.
@@ -103,7 +108,7 @@ def test_loops_in_loops() -> None:
     assert (kernel.label, kernel.operation, kernel.shape) == ("y", "fusion", "f32[4]{0}")
     assert kernel.name == "jit(run)/while/Critic/add"
     assert [
-        line.count("y f32[4]{0} jit(run)/while/Critic/add") for line in compiled.kernels(loop)
+        line.count("y f32[4]{0} jit(run)/while/Critic/add") for line in kernels.lines(loop)
     ] == [
         0,
         0,
@@ -197,10 +202,10 @@ def test_passes_of_a_policy_delay_in_a_conditional() -> None:
         "  %one = f32[4]{0} negate(%s)\n  %e = f32[4]{0} conditional(%s), branch_computations={%yes, %no}"
     )
     done = accelerators.Compiled(loop, "", {"temporary": 1, "argument": 2, "aliased": 2}, 0.5)
-    row = compiled.figures(compiled.PROGRAMS["sbx_td3"], done)
+    row = kernels.figures(kernels.PROGRAMS["sbx_td3"], done)
     assert (row["kernels_per_update"], row["copies_per_update"]) == (4 + 1, 1)
     assert row["kernels_per_env_step"] is None
-    row = compiled.figures(compiled.PROGRAMS["ddpg_pendulum_16"], done)
+    row = kernels.figures(kernels.PROGRAMS["ddpg_pendulum_16"], done)
     assert (row["kernels_per_update"], row["kernels_per_env_step"]) == (4, 4 / 16)
 
 
@@ -221,7 +226,7 @@ same_compiler = pytest.mark.skipif(
 
 @same_compiler
 def test_programs_of_the_cpu_do_not_grow() -> None:
-    done = call("guard.py", "--only", "cpu")
+    done = call("compiled/guard.py", "--only", "cpu")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("instructions") == len(guard.AGENTS)
 
@@ -229,7 +234,7 @@ def test_programs_of_the_cpu_do_not_grow() -> None:
 @same_compiler
 @pytest.mark.skipif(bool(accelerators.missing("h100")), reason=accelerators.missing("h100"))
 def test_programs_of_the_h100_do_not_grow() -> None:
-    done = call("guard.py", "--only", "h100")
+    done = call("compiled/guard.py", "--only", "h100")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("kernels") == len(guard.AGENTS)
 
@@ -261,7 +266,7 @@ def test_the_guard_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     done = run()
     assert done.exit_code == 1
     assert "cpu, ddpg: 221 instructions, kept are 200" in done.stderr
-    assert "python benchmarks/guard.py --write" in done.stderr
+    assert "python benchmarks/compiled/guard.py --write" in done.stderr
     kept.write_text(kept.read_text().replace(importlib.metadata.version("jaxlib"), "0.0.1"))
     done = run()
     assert done.exit_code == 2
@@ -301,6 +306,6 @@ def test_a_program_that_cannot_be_compiled_is_one_sentence(
 
     monkeypatch.setattr(accelerators, "only_cpu", lambda: None)
     monkeypatch.setattr(accelerators, "installed", lambda module: False)
-    done = CliRunner().invoke(compiled.main, ["--only", name])
+    done = CliRunner().invoke(kernels.main, ["--only", name])
     assert done.exit_code == 2
     assert sentence in done.stderr

@@ -19,8 +19,8 @@ import jax
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import events
 from gymnasium import spaces
+from helpers import events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -85,7 +85,7 @@ def same(given, expected, tolerance=2e-4):
 def loop_of(population, state, hyperparameters):
     """The compiled chunk's text, the loop over rounds in it, and the whole of it as it is read."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from benchmarks import hlo
+    from benchmarks.compiled import hlo
 
     done = jax.jit(population.chunk, donate_argnums=0).lower(state, hyperparameters).compile()
     program = hlo.read(done.as_text())

@@ -1,5 +1,6 @@
 """The studies at the tiny size of their notebook, which is run once: their figures are those that
-they promise."""
+they promise.
+"""
 
 import itertools
 import json
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import check
+from test_benchmarks import check
 from test_notebooks import FOLDER, kernel, play
 
 __all__ = ["kernel"]
@@ -74,17 +75,19 @@ def test_value_estimates(studies: Path) -> None:
 
 def test_value_estimates_discount_what_follows() -> None:
     """Reward 1 a step, the end after 4 steps, gamma 0.5: 1.875, 1.75, 1.5, 1 follow, and nothing
-    from the next episode."""
+    from the next episode.
+    """
     check(
         "import jax, jax.numpy as jnp, numpy as np\n"
         "from benchmarks.studies.value_estimates import errors, visit\n"
-        "from ddpg_jax.envs import SingleEnvironment, batch\n"
+        "from ddpg_jax.envs import Single, batch\n"
         "from ddpg_jax.types import Agent\n"
         "start = lambda key: (jnp.zeros(()), jnp.zeros((1,)))\n"
         "step = lambda s, a, key: (s + 1, (s + 1)[None], jnp.ones(()), s == 3)\n"
         "agent = Agent(None, lambda state, observation: jnp.zeros((2, 1)), None)\n"
         "value = lambda state, observation, action: 2.0 + 0 * observation[:, 0]\n"
-        "look = visit(agent, batch(SingleEnvironment(start, step, 1), 2, 100), value, 0.5, window=6, after=10)\n"
+        "look = visit(agent, batch(Single(start, step, 1), 2, 100), value, 0.5, "
+        "window=6, after=10)\n"
         "q, g, alive = (np.asarray(x)[None] for x in look(None, jax.random.key(0)))\n"
         "assert np.allclose(g[0, :, 0], [1.875, 1.75, 1.5, 1, 0, 0]), g\n"
         "assert alive[0, :, 1].tolist() == [True] * 4 + [False] * 2\n"
@@ -118,14 +121,16 @@ def test_toy_mdp(studies: Path) -> None:
 
 def test_toy_mdp_environment() -> None:
     """Right by 0.1 a step, left of 0 is the end with reward 1, and 50 steps are the limit; noise p
-    acts in a share p."""
+    acts in a share p.
+    """
     check(
         "import jax, jax.numpy as jnp, numpy as np\n"
-        "from benchmarks.studies.toy_mdp import environment, probabilistic\n"
+        "from benchmarks.studies.one_d_toy import environment, probabilistic\n"
         "env, key = environment(2), jax.random.key(0)\n"
         "state, observation = env.reset(key)\n"
         "state, seen = env.step(state, jnp.array([[1.0], [-0.2]]), key)\n"
-        "assert np.allclose(seen.next_observation[:, 0], [0.1, 0.0]) and seen.reward.tolist() == [0, 1]\n"
+        "assert np.allclose(seen.next_observation[:, 0], [0.1, 0.0]) and "
+        "seen.reward.tolist() == [0, 1]\n"
         "assert seen.terminated.tolist() == [False, True] and not seen.truncated.any()\n"
         "for _ in range(49): state, seen = env.step(state, jnp.ones((2, 1)), key)\n"
         "assert seen.truncated.tolist() == [True, False] and not seen.terminated.any()\n"

@@ -1,79 +1,32 @@
-"""The rate of updates of our DDPG or TD3 and of SBX's, alternately in one process, with the same networks and batches.
+"""SBX's DDPG and TD3 as contestants: updates alone, loops with Gymnasium, compiled programs."""
 
-    pip install sbx-rl
-    python benchmarks/peers/sbx.py
-    python benchmarks/peers/sbx.py --agent td3
-
-A TD3 update is one critic step of both critics, and every second time one of the actor and the targets.
-
-Both sample each batch from a replay of their own and track both targets: SBX draws from its buffer on the host, all
-batches of a call at once, and scans on the device; ours samples on the device inside the scan.
-"""
-
-import statistics
-import sys
+import functools
+import importlib.util
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
-
-if __name__ == "__main__":
-    sys.path.pop(0)  # this folder, where `import sbx` would find this very file
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import click
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import programs, timing
-from ddpg_jax.runs.folder import files
+from benchmarks import workloads
 
-DELAY = {"ddpg": 1, "td3": programs.POLICY_DELAY}
-
-
-@click.command()
-@click.option("--agent", type=click.Choice(list(DELAY)), default="ddpg", show_default=True)
-@click.option("--observations", default=17, show_default=True)
-@click.option("--actions", default=6, show_default=True)
-@click.option("--hidden", default=256, show_default=True, help="Width of the two hidden layers.")
-@click.option("--batch-size", default=256, show_default=True)
-@click.option("--capacity", default=20_000, show_default=True, help="Of both replays, filled.")
-@click.option("--steps", default=1_000, show_default=True, help="Gradient steps per call.")
-@click.option("--repetitions", default=7, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="[default: benchmarks/results/sbx_AGENT.json]")
-def main(agent: str, out: Path | None, repetitions: int, steps: int, **sizes: int) -> None:
-    """Measure both and write medians and ratios as JSON."""
-    version = imported().__version__
-    contestants = {"sbx": Theirs(agent, steps=steps, **sizes), "ddpg_jax": programs.updates(agent, iterations=steps, **sizes)}
-    rates = beside(contestants, steps, repetitions)
-    result = {
-        **timing.context(),
-        "sbx_version": version,
-        "settings": {"agent": agent, "policy_delay": DELAY[agent], "repetitions": repetitions, "steps": steps, **sizes},
-        **rates,
-    }
-    out = out or Path(f"benchmarks/results/sbx_{agent}.json")
-    files.write_json(out, result)
-    for name, values in result["updates_per_second"].items():
-        click.echo(f"{name:9} {values['median']:8,.0f} updates/s [{values['min']:,.0f}, {values['max']:,.0f}]")
-    pairs = result["pair_ratios"]
-    click.echo(f"ratio of medians {result['ratio_of_medians']:.3f}, of pairs {min(pairs):.3f} to {max(pairs):.3f}\n{out}")
+INSTALL = "sbx-rl"
+DELAY = {"ddpg": 1, "td3": workloads.POLICY_DELAY}
+STEPS = 100
+"""Of a compiled program."""
 
 
-def beside(contestants: dict[str, Any], steps: int, repetitions: int) -> dict[str, Any]:
-    """Rates of "ddpg_jax", "sbx" and whoever else takes part, in turns, ``steps`` updates a call; ours over SBX's."""
-    seconds = timing.alternate(contestants, repetitions)
-    rates = {name: [steps / value for value in values] for name, values in seconds.items()}
-    return {
-        "compile_seconds": {name: call.compile_seconds for name, call in contestants.items()},
-        "updates_per_second": {name: timing.spread(values) for name, values in rates.items()},
-        "ratio_of_medians": statistics.median(rates["ddpg_jax"]) / statistics.median(rates["sbx"]),
-        "pair_ratios": [our / their for our, their in zip(rates["ddpg_jax"], rates["sbx"], strict=True)],
-    }
+def installed() -> bool:
+    """Return whether SBX is here."""
+    return importlib.util.find_spec("sbx") is not None
 
 
-def imported() -> Any:
-    """SBX.
+def package() -> Any:
+    """Return SBX.
 
     Raises:
         click.ClickException: it is not installed.
@@ -81,30 +34,46 @@ def imported() -> Any:
     try:
         import sbx
     except ImportError as error:
-        raise click.ClickException(f"SBX could not be imported ({error}); install it with: pip install sbx-rl") from error
+        raise click.ClickException(
+            f"SBX could not be imported ({error}); install it with: pip install {INSTALL}"
+        ) from error
     return sbx
+
+
+def algorithm(agent: str) -> Any:
+    """Return SBX's class of an agent."""
+    return {"ddpg": package().DDPG, "td3": package().TD3}[agent]
 
 
 class Still(gymnasium.Env):
     """An environment that costs nothing and never ends; only its shapes matter."""
 
     def __init__(self, observations: int, actions: int) -> None:
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (observations,), np.float32)
-        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (actions,), np.float32)
+        """Observe and accept so many numbers."""
+        box = gymnasium.spaces.Box
+        self.observation_space = box(-np.inf, np.inf, (observations,), np.float32)
+        self.action_space = box(-1.0, 1.0, (actions,), np.float32)
         self._random = np.random.default_rng(0)
 
     def reset(self, **_: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return noise."""
         return self._observe(), {}
 
     def step(self, _: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Return noise."""
         return self._observe(), float(self._random.standard_normal()), False, False, {}
 
     def _observe(self) -> np.ndarray:
         return self._random.standard_normal(self.observation_space.shape, np.float32)
 
 
-class Theirs:
-    """A call makes ``steps`` updates of SBX's agent; ``compile_seconds`` are those of the first call, which compiles."""
+def _synchronised(model: Any, work: Callable[[], Any]) -> None:
+    work()
+    jax.block_until_ready((model.policy.actor_state, model.policy.qf_state))
+
+
+class Updates:
+    """A call makes ``steps`` updates; ``compile_seconds`` are those of the first call."""
 
     def __init__(
         self,
@@ -117,9 +86,8 @@ class Theirs:
         actions: int = 6,
         capacity: int = 20_000,
     ) -> None:
-        sbx = imported()
-        self._sizes = (steps, batch_size)
-        self._model = {"ddpg": sbx.DDPG, "td3": sbx.TD3}[agent](
+        """Fill the replay and compile."""
+        self._model = algorithm(agent)(
             "MlpPolicy",
             Still(observations, actions),
             policy_kwargs={"net_arch": [hidden, hidden]},
@@ -127,14 +95,71 @@ class Theirs:
             learning_starts=capacity,
         )
         self._model.learn(capacity)
+        self._work = functools.partial(self._model.train, steps, batch_size)
         begin = time.perf_counter()
         self()
         self.compile_seconds = time.perf_counter() - begin
 
     def __call__(self) -> None:
-        self._model.train(*self._sizes)
-        jax.block_until_ready((self._model.policy.actor_state, self._model.policy.qf_state))
+        """Update, and wait for the result."""
+        _synchronised(self._model, self._work)
 
 
-if __name__ == "__main__":
-    main()
+def host_loop(
+    env: str,
+    num_envs: int,
+    steps: int,
+    *,
+    hidden: int,
+    batch_size: int,
+    learning_starts: int,
+    capacity: int,
+) -> Callable[[], None]:
+    """Return a call of ``steps`` environment steps of TD3 and one update for each."""
+    from stable_baselines3.common.env_util import make_vec_env
+
+    model = algorithm("td3")(
+        "MlpPolicy",
+        make_vec_env(env, num_envs),
+        policy_kwargs={"net_arch": [hidden, hidden]},
+        buffer_size=capacity,
+        batch_size=batch_size,
+        learning_starts=learning_starts,
+        train_freq=1,
+        gradient_steps=num_envs,
+        policy_delay=DELAY["td3"],
+    )
+    model.learn(learning_starts + 10)
+    work = functools.partial(model.learn, steps, reset_num_timesteps=False)
+    return lambda: _synchronised(model, work)
+
+
+def lowered(
+    agent: str, place: Callable[[Any], Any], *, width: int = 256, batch_size: int = 256
+) -> jax.stages.Lowered:
+    """Return SBX's own scan of gradient steps on batches that the host has drawn.
+
+    Args:
+        agent: its name.
+        place: puts shapes where the program is to run.
+        width: of the two hidden layers.
+        batch_size: of a critic step.
+    """
+    made, still = algorithm(agent), Still(workloads.OBSERVATIONS, workloads.ACTIONS)
+    from sbx.common.type_aliases import ReplayBufferSamplesNp
+
+    model = made("MlpPolicy", still, policy_kwargs={"net_arch": [width, width]}, buffer_size=1)
+    column = lambda *shape: jax.ShapeDtypeStruct((STEPS * batch_size, *shape), jnp.float32)
+    data = ReplayBufferSamplesNp(
+        observations=column(workloads.OBSERVATIONS),
+        actions=column(workloads.ACTIONS),
+        next_observations=column(workloads.OBSERVATIONS),
+        dones=column(),
+        rewards=column(),
+        discounts=column(),
+    )
+    states = (model.policy.qf_state, model.policy.actor_state, model.key)
+    data, (critic, actor, key) = place((data, jax.tree.map(jnp.asarray, states)))
+    delay, noise = (model.policy_delay, 0), (model.target_policy_noise, model.target_noise_clip)
+    function = made._train.__func__
+    return function.lower(made, model.tau, STEPS, data, *delay, *noise, critic, actor, key)

@@ -1,4 +1,5 @@
-"""SBX's DDPG or TD3 on Pendulum-v1, with the numbers that `ddpg-jax train pendulum` has; a line for each evaluation.
+"""SBX's DDPG or TD3 on Pendulum-v1, with the numbers that `ddpg-jax train pendulum` has; a line for
+each evaluation.
 
 python benchmarks/peers/sbx_pendulum.py --agent td3 --seed 0
 """
@@ -22,7 +23,9 @@ EPISODES = 20
 @click.option("--agent", type=click.Choice(["ddpg", "td3"]), default="ddpg")
 @click.option("--seed", default=0)
 @click.option("--steps", default=20_000)
-@click.option("--every", default=1_000, help="Steps between evaluations, and before the first update.")
+@click.option(
+    "--every", default=1_000, help="Steps between evaluations, and before the first update."
+)
 @click.option("--run-dir", default=None, help="Not used: nothing is written.")
 def main(agent: str, seed: int, steps: int, every: int, run_dir: str | None) -> None:
     """Train, and print the mean return of 20 deterministic episodes every so many steps."""

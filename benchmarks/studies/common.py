@@ -1,4 +1,6 @@
-"""What the studies share: many members trained in one program, statistics over seeds, and the JSON and PNG they write."""
+"""What the studies share: many members trained in one program, statistics over seeds, and the JSON
+and PNG they write.
+"""
 
 import json
 import os
@@ -12,7 +14,7 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 
-from benchmarks import timing
+from benchmarks import harness
 from ddpg_jax import population
 from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.runs.config.run_config import Config
@@ -38,7 +40,9 @@ class Trained(NamedTuple):
 
 
 def train(config: Config, vary: Mapping[str, Sequence[float]] | None = None) -> Trained:
-    """Train ``config.seeds`` members for each row of ``vary`` (names of a preset's numbers), all in one program."""
+    """Train ``config.seeds`` members for each row of ``vary`` (names of a preset's numbers), all in
+    one program.
+    """
     agent = build.build(config).agent
     everyone = population.make_population(build.member_of(config))
     keys, hyperparameters = population.members(setup.member_keys(config), vary)
@@ -48,20 +52,33 @@ def train(config: Config, vary: Mapping[str, Sequence[float]] | None = None) -> 
 
     def returns(state: AgentState, stream: int, number: int) -> np.ndarray:
         fresh, _ = population.members(evaluation.evaluation_keys(config, stream, number), vary)
-        values = np.asarray(programs.evaluate(state, fresh, hyperparameters), np.float64).mean(axis=1).reshape(groups, config.seeds)
+        values = (
+            np.asarray(programs.evaluate(state, fresh, hyperparameters), np.float64)
+            .mean(axis=1)
+            .reshape(groups, config.seeds)
+        )
         if not np.isfinite(values).all():
-            raise click.ClickException(f"{config.env}, preset {config.preset.name}: a return is not finite")
+            raise click.ClickException(
+                f"{config.env}, preset {config.preset.name}: a return is not finite"
+            )
         return values
 
     state = programs.start(keys, hyperparameters)
-    steps, curve = [config.schedule.steps_after(0)], [returns(state.agent, evaluation.TRAINING_STREAM, 0)]
+    steps, curve = (
+        [config.schedule.steps_after(0)],
+        [returns(state.agent, evaluation.TRAINING_STREAM, 0)],
+    )
     for index in range(1, config.num_chunks + 1):
         state, _ = programs.chunk(state, hyperparameters)
-        if index == config.num_chunks or (config.evaluate_every and index % config.evaluate_every == 0):
+        if index == config.num_chunks or (
+            config.evaluate_every and index % config.evaluate_every == 0
+        ):
             steps.append(config.schedule.steps_after(index))
             curve.append(returns(state.agent, evaluation.TRAINING_STREAM, index))
     rounds = -(-evaluation.FINAL_EPISODES // config.evaluation_episodes)
-    final = np.mean([returns(state.agent, evaluation.FINAL_STREAM, index) for index in range(rounds)], axis=0)
+    final = np.mean(
+        [returns(state.agent, evaluation.FINAL_STREAM, index) for index in range(rounds)], axis=0
+    )
     seconds = {"compile": programs.seconds, "train_and_evaluate": time.perf_counter() - begin}
     return Trained(agent, state.agent, np.array(steps), np.stack(curve, axis=1), final, seconds)
 
@@ -80,14 +97,28 @@ def random_on_host(env: HostEnvironment, episodes: int) -> list[float]:
 
 
 def shell(cache: Path | None = None) -> dict[str, str]:
-    """Environment variables for `train_by_command`: compiled programs are kept in ``cache`` alone, or nowhere."""
-    kept = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    """Environment variables for `train_by_command`: compiled programs are kept in ``cache`` alone,
+    or nowhere.
+    """
+    kept = {
+        name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"
+    }
     return kept | {"DDPG_JAX_CACHE": str(cache or "off")}
 
 
-def train_by_command(arguments: list[str], folder: Path, environment: dict[str, str]) -> dict[str, Any]:
+def train_by_command(
+    arguments: list[str], folder: Path, environment: dict[str, str]
+) -> dict[str, Any]:
     """`ddpg-jax train` in a process of its own, with its run in ``folder``: the run's summary."""
-    command = [sys.executable, "-m", "ddpg_jax.runs.cli.commands", "train", *arguments, "--run-dir", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "ddpg_jax.runs.cli.commands",
+        "train",
+        *arguments,
+        "--run-dir",
+        str(folder),
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise click.ClickException(f"`{' '.join(command)}` failed: {done.stderr.strip()[-2_000:]}")
@@ -95,7 +126,9 @@ def train_by_command(arguments: list[str], folder: Path, environment: dict[str, 
 
 
 def spread(values: Any) -> dict[str, Any]:
-    """A figure over seeds: moments, quartiles, extremes, the interquartile mean and its interval, and the values."""
+    """A figure over seeds: moments, quartiles, extremes, the interquartile mean and its interval,
+    and the values.
+    """
     values = np.asarray(values, np.float64)
     low, high = bootstrap_interval(values)
     quartiles = np.percentile(values, [25, 50, 75])
@@ -113,9 +146,13 @@ def spread(values: Any) -> dict[str, Any]:
 
 
 def draw_curves(axis: Any, steps: np.ndarray, values: np.ndarray, label: str, **style: Any) -> None:
-    """``values: [T, seeds]``: the interquartile mean with its 95 % interval, and the mean, thin and dotted."""
+    """``values: [T, seeds]``: the interquartile mean with its 95 % interval, and the mean, thin and
+    dotted.
+    """
     (line,) = axis.plot(steps, interquartile_mean(values), label=label, **style)
-    axis.fill_between(steps, *bootstrap_interval(values), color=line.get_color(), alpha=0.2, linewidth=0)
+    axis.fill_between(
+        steps, *bootstrap_interval(values), color=line.get_color(), alpha=0.2, linewidth=0
+    )
     axis.plot(steps, values.mean(axis=-1), color=line.get_color(), lw=0.8, ls=":")
     axis.grid(alpha=0.3)
 
@@ -132,6 +169,8 @@ def canvas(rows: int, columns: int, width: float, height: float, **options: Any)
 
 def finish(out: Path, result: dict[str, Any], figure: Any, begun: float) -> None:
     """Write the JSON and, beside it, the picture, and say where they are."""
-    files.write_json(out, {**timing.context(), "wall_seconds": time.perf_counter() - begun, **result})
+    files.write_json(
+        out, {**harness.context(), "wall_seconds": time.perf_counter() - begun, **result}
+    )
     figure.savefig(out.with_suffix(".png"))
     click.echo(f"{out}\n{out.with_suffix('.png')}")

@@ -1,10 +1,13 @@
-"""What ``ddpg-jax train`` learns on an environment, run from the shell for each seed apart; figures and curves.
+"""What ``ddpg-jax train`` learns on an environment, run from the shell for each seed apart; figures
+and curves.
 
     python benchmarks/studies/learning.py pendulum --seeds 10
-    python benchmarks/studies/learning.py brax/halfcheetah --backend spring --seeds 5 --random -- --total-timesteps 200000
+    python benchmarks/studies/learning.py brax/halfcheetah --backend spring --seeds 5 --random --
+    --total-timesteps 200000
 
-Wall clock is what a person waits: start of Python, imports, compilation, training, final evaluation. With ``--cache off``
-every program is compiled anew; with ``--cache warm`` a first run that is not counted fills the cache.
+Wall clock is what a person waits: start of Python, imports, compilation, training, final
+evaluation. With ``--cache off`` every program is compiled anew; with ``--cache warm`` a first run
+that is not counted fills the cache.
 """
 
 import json
@@ -44,15 +47,28 @@ COMMON = ("versions", "device", "config")
 @click.option("--seeds", default=5, help="Runs, one after the other.")
 @click.option("--first-seed", default=0)
 @click.option(
-    "--threshold", type=float, default=None, help="Count the seeds whose final return is at least this. [default: the task's]"
+    "--threshold",
+    type=float,
+    default=None,
+    help="Count the seeds whose final return is at least this. [default: the task's]",
 )
-@click.option("--cache", type=click.Choice(["off", "warm"]), default="off", help="Of compiled programs.")
+@click.option(
+    "--cache", type=click.Choice(["off", "warm"]), default="off", help="Of compiled programs."
+)
 @click.option("--random", "with_random", is_flag=True, help="Also measure uniform random actions.")
 @click.option("--episodes", default=100, help="Of the random policy.")
 @click.option(
-    "--keep", type=click.Path(path_type=Path), default=None, help="Folder of the runs; those that ended are not run again."
+    "--keep",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder of the runs; those that ended are not run again.",
 )
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="[default: benchmarks/results/learning_ENV.json]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="[default: benchmarks/results/learning_ENV.json]",
+)
 def main(
     env: str,
     options: tuple[str, ...],
@@ -66,10 +82,16 @@ def main(
     keep: Path | None,
     out: Path | None,
 ) -> None:
-    """Train on ENV, once for each seed, with OPTIONS of `ddpg-jax train` after a `--`, and write the figures as JSON."""
+    """Train on ENV, once for each seed, with OPTIONS of `ddpg-jax train` after a `--`, and write
+    the figures as JSON.
+    """
     task = TASKS.get(env, Task(env=env))
     threshold = task.solved if threshold is None else threshold
-    out = out or Path("benchmarks/results") / f"learning_{'_'.join([task.slug, *([backend] if backend else [])])}.json"
+    out = (
+        out
+        or Path("benchmarks/results")
+        / f"learning_{'_'.join([task.slug, *([backend] if backend else [])])}.json"
+    )
     arguments = [env, *(("--backend", backend) if backend else ()), *options]
     with tempfile.TemporaryDirectory() as temporary:
         place = keep or Path(temporary)
@@ -81,7 +103,13 @@ def main(
     runs = [{name: value for name, value in run.items() if name not in COMMON} for run in runs]
     result = {
         **shared,
-        "settings": {"env": env, "backend": backend, "options": list(options), "cache": cache, "threshold": threshold},
+        "settings": {
+            "env": env,
+            "backend": backend,
+            "options": list(options),
+            "cache": cache,
+            "threshold": threshold,
+        },
         "seeds": runs,
         "final_return": moments([run["final_return"] for run in runs]),
         "wall_seconds": moments([run["wall_seconds"] for run in runs]),
@@ -96,12 +124,17 @@ def main(
         }
     for name in ("final_return", "wall_seconds", "random_policy"):
         if name in result:
-            click.echo(f"{name}: " + "  ".join(f"{part} {value:.6g}" for part, value in result[name].items()))
+            click.echo(
+                f"{name}: "
+                + "  ".join(f"{part} {value:.6g}" for part, value in result[name].items())
+            )
     write_json(out, result)
     click.echo(str(out))
 
 
-def train_all(arguments: list[str], first_seed: int, seeds: int, cache: str, folder: Path) -> Iterator[dict[str, Any]]:
+def train_all(
+    arguments: list[str], first_seed: int, seeds: int, cache: str, folder: Path
+) -> Iterator[dict[str, Any]]:
     """The figures of each seed, as they come; the runs are left in ``folder``, by their seeds."""
     environment = common.shell(folder / "cache" if cache == "warm" else None)
     if cache == "warm" and not (folder / "warm" / "summary.json").exists():
@@ -119,7 +152,9 @@ def train_all(arguments: list[str], first_seed: int, seeds: int, cache: str, fol
         yield figures
 
 
-def train(arguments: list[str], seed: int, folder: Path, environment: dict[str, str]) -> dict[str, Any]:
+def train(
+    arguments: list[str], seed: int, folder: Path, environment: dict[str, str]
+) -> dict[str, Any]:
     """One run in a process of its own: its figures, and the wall clock around the process."""
     begin = time.perf_counter()
     summary = common.train_by_command([*arguments, "--seed", str(seed)], folder, environment)
@@ -127,11 +162,23 @@ def train(arguments: list[str], seed: int, folder: Path, environment: dict[str, 
     steps, returns = read_curve(folder)
     return {
         "seed": seed,
-        "curve": {"env_steps": steps.tolist(), "evaluation_return": returns[:, 0].tolist() if steps.size else []},
+        "curve": {
+            "env_steps": steps.tolist(),
+            "evaluation_return": returns[:, 0].tolist() if steps.size else [],
+        },
         "final_return": statistics.fmean(summary["final_returns"]),
         "final_return_std": summary["final_return_std"][0],
         "wall_seconds": wall,
-        **{name: summary[name] for name in ("compile_seconds", "train_seconds", "env_steps", "updates", "updates_per_second")},
+        **{
+            name: summary[name]
+            for name in (
+                "compile_seconds",
+                "train_seconds",
+                "env_steps",
+                "updates",
+                "updates_per_second",
+            )
+        },
         **{name: summary[name] for name in COMMON},
     }
 
@@ -139,23 +186,35 @@ def train(arguments: list[str], seed: int, folder: Path, environment: dict[str, 
 def moments(values: list[float]) -> dict[str, float]:
     """Mean, standard deviation of a sample (0 of one), and extremes."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": statistics.fmean(values), "std": deviation, "min": min(values), "max": max(values)}
+    return {
+        "mean": statistics.fmean(values),
+        "std": deviation,
+        "min": min(values),
+        "max": max(values),
+    }
 
 
 def random_returns(name: str, options: dict[str, Any], episodes: int) -> list[float]:
-    """Returns of ``episodes`` episodes of actions from U[-1, 1]. JAX takes the device here, when the runs have left it."""
+    """Returns of ``episodes`` episodes of actions from U[-1, 1].
+
+    JAX takes the device here, when the runs have left it.
+    """
     if envs.on_host(name):
         return common.random_on_host(envs.make(name, num_envs=1, **options), episodes)
     env = envs.make(name, num_envs=episodes, **options)
 
     def step(state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, TimeStep]:
         action_key, env_key = jax.random.split(key)
-        return env.step(state, jax.random.uniform(action_key, action.shape, action.dtype, -1.0, 1.0), env_key)
+        return env.step(
+            state, jax.random.uniform(action_key, action.shape, action.dtype, -1.0, 1.0), env_key
+        )
 
     def unused(*_: Any) -> Any:
         raise NotImplementedError
 
-    idle = Agent(unused, lambda state, observation: jnp.zeros((episodes, *env.action.shape)), unused)
+    idle = Agent(
+        unused, lambda state, observation: jnp.zeros((episodes, *env.action.shape)), unused
+    )
     evaluate = jax.jit(rollout.make_evaluate(idle, env._replace(step=step)))
     return evaluate(None, jax.random.key(0)).tolist()
 

@@ -1,10 +1,11 @@
-"""Population-based training from bad learning rates on Pendulum, beside the same members without it.
+"""Population-based training from bad learning rates on Pendulum, beside the same members without
+it.
 
     python benchmarks/studies/pbt.py
 
-Both learning rates of each member are drawn log-uniformly; a repetition is another draw and other seeds. With and without
-evolution a member begins with the same seed and the same numbers. What is done is kept, run by run, in ``--work``: the command
-goes on where it was ended.
+Both learning rates of each member are drawn log-uniformly; a repetition is another draw and other
+seeds. With and without evolution a member begins with the same seed and the same numbers. What is
+done is kept, run by run, in ``--work``: the command goes on where it was ended.
 """
 
 import json
@@ -39,18 +40,42 @@ KINDS = {"with": "with evolution", "without": "without"}
 @click.option("--steps", default=20_000, help="Environment steps of each member.")
 @click.option("--low", default=1e-5, help="Of a learning rate.")
 @click.option("--high", default=1e-1)
-@click.option("--work", type=click.Path(path_type=Path), default=Path("runs/study_pbt"), help="Where the runs are.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/study_pbt.json"))
-def main(env: str, members: int, repetitions: int, steps: int, low: float, high: float, work: Path, out: Path) -> None:
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    default=Path("runs/study_pbt"),
+    help="Where the runs are.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/study_pbt.json")
+)
+def main(
+    env: str,
+    members: int,
+    repetitions: int,
+    steps: int,
+    low: float,
+    high: float,
+    work: Path,
+    out: Path,
+) -> None:
     """Train all, and write JSON and, beside it, a picture."""
     begun = time.perf_counter()
-    settings = {"env": env, "members": members, "repetitions": repetitions, "steps": steps, "low": low, "high": high}
+    settings = {
+        "env": env,
+        "members": members,
+        "repetitions": repetitions,
+        "steps": steps,
+        "low": low,
+        "high": high,
+    }
     found: list[dict[str, Any]] = []
     for repetition in range(repetitions):
         both = {kind: trained(kind, repetition, work, settings) for kind in KINDS}
         found.append(both)
         told = "; ".join(
-            f"{KINDS[kind]}: mean {np.mean(one['final']):.1f}, best {max(one['final']):.1f}" for kind, one in both.items()
+            f"{KINDS[kind]}: mean {np.mean(one['final']):.1f}, best {max(one['final']):.1f}"
+            for kind, one in both.items()
         )
         click.echo(f"repetition {repetition}: {told}")
     result = {"settings": settings, "summary": summary(found), "repetitions": found}
@@ -64,7 +89,9 @@ def trained(kind: str, repetition: int, work: Path, settings: dict[str, Any]) ->
     random = np.random.default_rng(repetition)
     vary = {name: [rate.at(place) for place in random.uniform(size=members)] for name in RATES}
     seeds = {"seed": [1_000 * repetition + index for index in range(members)]}
-    evolve = {"ranges": {name: [rate.low, rate.high, True] for name in RATES}} if kind == "with" else {}
+    evolve = (
+        {"ranges": {name: [rate.low, rate.high, True] for name in RATES}} if kind == "with" else {}
+    )
     config = make_config(
         settings["env"],
         seeds=members,
@@ -92,7 +119,10 @@ def trained(kind: str, repetition: int, work: Path, settings: dict[str, Any]) ->
         write_json(folder / "lineage.json", lineage.lineage(folder, list(RATES)))
         lineage.draw_lineage(folder, lineage.lineage(folder, list(RATES)))
         last = read_metrics(folder)[-1]
-        made |= {"ended_with": {name: last[name] for name in RATES}, "lineage": lineage.lineage(folder, list(RATES))}
+        made |= {
+            "ended_with": {name: last[name] for name in RATES},
+            "lineage": lineage.lineage(folder, list(RATES)),
+        }
     return made
 
 
@@ -113,7 +143,9 @@ def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def draw(found: list[dict[str, Any]], env: str) -> Any:
-    """Curves of all members of each repetition, and both learning rates at the beginning and the end."""
+    """Curves of all members of each repetition, and both learning rates at the beginning and the
+    end.
+    """
     figure, axes = common.canvas(2, len(found), 4.2, 3.2)
     colours = {"with": "tab:blue", "without": "tab:orange"}
     for column, both in enumerate(found):
@@ -122,13 +154,30 @@ def draw(found: list[dict[str, Any]], env: str) -> Any:
             one = both[kind]
             values = np.array(one["curve"], np.float64)
             top.plot(one["steps"], values, color=colour, lw=0.4, alpha=0.4)
-            top.plot(one["steps"], np.nanmean(values, axis=1), color=colour, lw=2.0, label=f"{KINDS[kind]}, mean")
-        top.set(xlabel="environment steps of each member", ylabel="return", title=f"{env}, repetition {column}")
+            top.plot(
+                one["steps"],
+                np.nanmean(values, axis=1),
+                color=colour,
+                lw=2.0,
+                label=f"{KINDS[kind]}, mean",
+            )
+        top.set(
+            xlabel="environment steps of each member",
+            ylabel="return",
+            title=f"{env}, repetition {column}",
+        )
         top.grid(alpha=0.3)
-        for kind, hyperparameters, marker in (("without", "began_with", "o"), ("with", "ended_with", "s")):
+        for kind, hyperparameters, marker in (
+            ("without", "began_with", "o"),
+            ("with", "ended_with", "s"),
+        ):
             shown = [both[kind][hyperparameters][name] for name in RATES]
             below.scatter(
-                *shown, color=colours[kind], marker=marker, s=18, label="began with" if marker == "o" else "evolved to"
+                *shown,
+                color=colours[kind],
+                marker=marker,
+                s=18,
+                label="began with" if marker == "o" else "evolved to",
             )
         below.set(xlabel=RATES[0], ylabel=RATES[1], xscale="log", yscale="log")
         below.grid(alpha=0.3)

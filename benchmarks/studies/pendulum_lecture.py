@@ -2,10 +2,10 @@
 
     python benchmarks/studies/pendulum_lecture.py --seeds 10
 
-The lecture stops training once the mean of its last 100 training scores, or of as many as there are, exceeds -300, at the
-latest after 1,000 episodes. Here training goes on and the crossing is recorded, also by the strict reading that
-wants a full 100. A chunk is 200 steps, the length of an episode: the first begins after the warm-up of 64 steps, so each chunk
-sees exactly one episode end.
+The lecture stops training once the mean of its last 100 training scores, or of as many as there
+are, exceeds -300, at the latest after 1,000 episodes. Here training goes on and the crossing is
+recorded, also by the strict reading that wants a full 100. A chunk is 200 steps, the length of an
+episode: the first begins after the warm-up of 64 steps, so each chunk sees exactly one episode end.
 """
 
 import tempfile
@@ -27,9 +27,17 @@ LENGTH, WINDOW, THRESHOLD = 200, 100, -300.0
 @click.option("--seeds", default=10, show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of the first member.")
 @click.option("--episodes", type=click.IntRange(min=1), default=1_000, show_default=True)
-@click.option("--run-dir", type=click.Path(path_type=Path), default=None, help="Keeps the run. [default: a temporary folder]")
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/pendulum_lecture.json"), show_default=True
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Keeps the run. [default: a temporary folder]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("benchmarks/results/pendulum_lecture.json"),
+    show_default=True,
 )
 def main(seeds: int, seed: int, episodes: int, run_dir: Path | None, out: Path) -> None:
     """Train, find the crossings, and write JSON and, beside it, a picture."""
@@ -41,10 +49,19 @@ def main(seeds: int, seed: int, episodes: int, run_dir: Path | None, out: Path) 
     result = {
         "versions": summary["versions"],
         "device": summary["device"],
-        "settings": {"preset": "pendulum-lecture", "seeds": seeds, "seed": seed, "episodes": episodes},
-        "criterion": f"mean of the last {WINDOW} (or fewer; strict: full {WINDOW}) training scores > {THRESHOLD}",
+        "settings": {
+            "preset": "pendulum-lecture",
+            "seeds": seeds,
+            "seed": seed,
+            "episodes": episodes,
+        },
+        "criterion": (
+            f"mean of the last {WINDOW} (or fewer; strict: full {WINDOW}) training scores > {THRESHOLD}"
+        ),
         **crossed,
-        "reached": {name: sum(value is not None for value in values) for name, values in crossed.items()},
+        "reached": {
+            name: sum(value is not None for value in values) for name, values in crossed.items()
+        },
         "best_trailing_mean": means.max(axis=1).tolist(),
         "last_trailing_mean": means[:, -1].tolist(),
         "final_returns": summary["final_returns"],
@@ -66,7 +83,8 @@ def train(folder: Path, seeds: int, seed: int, episodes: int) -> tuple[np.ndarra
         "pendulum-lecture",
         seed=seed,
         seeds=seeds,
-        total_timesteps=episodes * LENGTH + PRESETS["pendulum-lecture"].hyperparameters.learning_starts,
+        total_timesteps=episodes * LENGTH
+        + PRESETS["pendulum-lecture"].hyperparameters.learning_starts,
         steps_per_chunk=LENGTH,
         evaluate_every=0,
         checkpoint_every=0,
@@ -75,7 +93,9 @@ def train(folder: Path, seeds: int, seed: int, episodes: int) -> tuple[np.ndarra
 
     def keep(row: dict[str, Any]) -> None:
         if row["episodes"] != [1.0] * seeds:
-            raise RuntimeError(f"a chunk held {row['episodes']} episodes instead of one for each seed")
+            raise RuntimeError(
+                f"a chunk held {row['episodes']} episodes instead of one for each seed"
+            )
         rows.append(row["episode_return"])
 
     finished = run(config, folder, on_chunk=keep)
@@ -95,7 +115,9 @@ def crossing(means: np.ndarray, least: int) -> int | None:
     return int(above[0]) + least if len(above) else None
 
 
-def draw(scores: np.ndarray, means: np.ndarray, crossed: list[int | None], seed: int, path: Path) -> None:
+def draw(
+    scores: np.ndarray, means: np.ndarray, crossed: list[int | None], seed: int, path: Path
+) -> None:
     """Scores, trailing mean and crossing of each seed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -116,7 +138,10 @@ def draw(scores: np.ndarray, means: np.ndarray, crossed: list[int | None], seed:
         solved = crossed[index]
         if solved is not None:
             axis.axvline(solved, color="tab:green", lw=0.8)
-        axis.set_title(f"seed {seed + index}: " + ("not reached" if solved is None else f"episode {solved}"), fontsize="small")
+        axis.set_title(
+            f"seed {seed + index}: " + ("not reached" if solved is None else f"episode {solved}"),
+            fontsize="small",
+        )
     axes[0, 0].legend(fontsize="x-small", loc="lower right")
     figure.supxlabel("episode", fontsize="small")
     figure.supylabel("training score", fontsize="small")

@@ -1,8 +1,9 @@
-"""Where the time of learning from pixels goes: simulation, drawing, replay, networks; pictures a second of the whole loop.
+"""Where the time of learning from pixels goes, and pictures a second of the whole loop.
 
-    python benchmarks/studies/pixels_shares.py playground/CartpoleSwingup -- --image-size 48 --grayscale --action-repeat 8
+    python benchmarks/studies/pixels_shares.py playground/CartpoleSwingup -- --image-size 48
 
-A short run of `ddpg-jax train --pixels --profile`, whose parts are timed alone, one after the other.
+A short run of `ddpg-jax train --pixels --profile`: simulation, rendering, replay and networks, as
+its trace has them.
 """
 
 import json
@@ -23,17 +24,29 @@ from ddpg_jax.runs.tasks import Task
 @click.command(context_settings={"show_default": True})
 @click.argument("env")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-@click.option("--cache", type=click.Path(path_type=Path), default=None, help="Folder of compiled programs. [default: none]")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="[default: benchmarks/results/shares_ENV.json]")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder of compiled programs. [default: none]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="[default: benchmarks/results/shares_ENV.json]",
+)
 def main(env: str, options: tuple[str, ...], cache: Path | None, out: Path | None) -> None:
-    """Train on ENV from pixels with OPTIONS of `ddpg-jax train` after a `--`, and write the shares as JSON."""
+    """Train on ENV from pixels with OPTIONS of `ddpg-jax train` after a `--`, and write the shares
+    as JSON.
+    """
     out = out or Path("benchmarks/results") / f"shares_{Task(env=env).slug}_pixels.json"
     with tempfile.TemporaryDirectory() as place:
         arguments = [env, "--pixels", "--profile", "--evaluate-every", "0", *options]
         summary = common.train_by_command(arguments, Path(place) / "run", common.shell(cache))
         found = json.loads((Path(place) / "run/profile/shares.json").read_text())
     config, shares = summary["config"], found["shares"]
-    drawn = shares["environment"] * found["rendering_over_environment"]
+    drawn = shares["environment"] * found.get("rendering_over_environment", 0.0)
     steps = config["num_envs"] / found["seconds_per_round"]  # a round is a step of each environment
     result = {
         **found,
@@ -47,7 +60,12 @@ def main(env: str, options: tuple[str, ...], cache: Path | None, out: Path | Non
         "config": config,
     }
     write_json(out, result)
-    for name in ("shares", "pictures_per_second", "simulated_steps_per_second", "updates_per_second"):
+    for name in (
+        "shares",
+        "pictures_per_second",
+        "simulated_steps_per_second",
+        "updates_per_second",
+    ):
         click.echo(f"{name}: {result[name]}")
     click.echo(str(out))
 

@@ -1,9 +1,11 @@
-"""Tasks for a critic that knows more than the actor: pendulum seen through noise, and a humanoid that feels no speed.
+"""Tasks for a critic that knows more than the actor: pendulum seen through noise, and a humanoid
+that feels no speed.
 
-    ddpg-jax train benchmarks.studies.privileged:make --preset fast-td3 --num-envs 64 --batch-size 512 ...
+    ddpg-jax train benchmarks.studies.privileged:make --preset fast-td3 --num-envs 64 --batch-size
+    512 ...
 
-As of MuJoCo Playground's humanoids, an observation is a dict: ``state``, which the actor reads, and ``privileged_state``, which
-the simulator alone knows.
+As of MuJoCo Playground's humanoids, an observation is a dict: ``state``, which the actor reads, and
+``privileged_state``, which the simulator alone knows.
 """
 
 from typing import Any
@@ -32,7 +34,9 @@ def make(num_envs: int, time_limit: int = 200) -> Environment:
         state, observation = single.reset(key)
         return state, seen(observation, jax.random.fold_in(key, 1))
 
-    def step(state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, PyTree, jax.Array, jax.Array]:
+    def step(
+        state: PyTree, action: jax.Array, key: Key
+    ) -> tuple[PyTree, PyTree, jax.Array, jax.Array]:
         state, observation, reward, terminated = single.step(state, action, key)
         return state, seen(observation, key), reward, terminated
 
@@ -40,14 +44,20 @@ def make(num_envs: int, time_limit: int = 200) -> Environment:
 
 
 COM_VELOCITY = slice(37, 40)
-"""Of its centre of mass, in what it shows: 21 angles, its height, 12 numbers of its extremities, 3 of its torso, and this."""
+"""Of its centre of mass, in what it shows: 21 angles, its height, 12 numbers of its extremities, 3
+of its torso, and this.
+"""
 
 
 def humanoid(num_envs: int, **options: Any) -> Environment:
-    """``playground/HumanoidWalk``; the actor does not know how fast it is going, as a robot without a camera."""
+    """``playground/HumanoidWalk``; the actor does not know how fast it is going, as a robot without
+    a camera.
+    """
 
     def streams(observation: jax.Array) -> PyTree:
-        known = jnp.concatenate([observation[: COM_VELOCITY.start], observation[COM_VELOCITY.stop :]])
+        known = jnp.concatenate(
+            [observation[: COM_VELOCITY.start], observation[COM_VELOCITY.stop :]]
+        )
         return {"state": known, "privileged_state": observation}
 
     return envs.map_observation(envs.make("playground/HumanoidWalk", num_envs, **options), streams)

@@ -2,19 +2,20 @@
 
     python benchmarks/studies/toy_mdp.py
 
-Toy MDP: one state, one step, reward 1 if a < 0 and else 0. The exact Q is that reward, so the deterministic policy gradient is
-0 at every a but 0. A Gaussian policy N(m, sigma^2) has J(m) = P(a < 0) = Phi(-m / sigma), whose gradient
--phi(m / sigma) / sigma REINFORCE estimates from samples; as sigma falls it vanishes at m != 0 and grows without bound at m = 0.
-A learned critic has a slope where the exact one has none.
+Toy MDP: one state, one step, reward 1 if a < 0 and else 0. The exact Q is that reward, so the
+deterministic policy gradient is 0 at every a but 0. A Gaussian policy N(m, sigma^2) has J(m) = P(a
+< 0) = Phi(-m / sigma), whose gradient -phi(m / sigma) / sigma REINFORCE estimates from samples; as
+sigma falls it vanishes at m != 0 and grows without bound at m = 0. A learned critic has a slope
+where the exact one has none.
 
-1D-TOY (Matheron et al. 2019, arXiv:1911.11679, section 4): states [0, 1], actions [-0.1, 0.1], start 0, s' = clip(s + a, 0, 1),
-reward 1 and the end where s + a < 0, at most 50 steps. An agent that has not learned to go left early can be stuck for ever,
-although it goes on finding rewards. The first 50 steps are without learning, by the agent's own behaviour.
+1D-TOY (Matheron et al. 2019, arXiv:1911.11679, section 4): states [0, 1], actions [-0.1, 0.1],
+start 0, s' = clip(s + a, 0, 1), reward 1 and the end where s + a < 0, at most 50 steps. An agent
+that has not learned to go left early can be stuck for ever, although it goes on finding rewards.
+The first 50 steps are without learning, by the agent's own behaviour.
 """
 
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,13 @@ import numpy as np
 import optax
 
 from benchmarks.studies import common
-from ddpg_jax import agents, losses, networks, noise, replay, rollout, train
-from ddpg_jax.behaviour import explore
-from ddpg_jax.environment import Environment
-from ddpg_jax.envs import SingleEnvironment, batch
-from ddpg_jax.types import Key, Network, Noise, PyTree
+from benchmarks.studies.one_d_toy import NOISES, SETTINGS, one_d_toy, proportion
+from ddpg_jax import losses, networks
+from ddpg_jax.types import Key, Network, PyTree
 
 STDDEVS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 MEANS = (0.0, 0.05, 0.2, 0.5)
 GRID = np.linspace(-1.0, 1.0, 81)
-MAX_ACTION, TIME_LIMIT, EARLY = 0.1, 50, 50
 PUBLISHED: dict[str, Any] = {
     "source": "Matheron et al. 2019 (arXiv:1911.11679), section 4: 10,000 seeds, batch 100",
     "steps": 100_000,
@@ -46,36 +44,27 @@ PUBLISHED: dict[str, Any] = {
     "success_if_rewarded_early": 1.0,
     "success_if_not": 0.96,
 }
-# The networks and rates of the paper are not known here: these are preset `default`'s for Pendulum, half as wide, and all
-# layers start at fan-in. Final layers that start in +-3e-3 make the first actions nearly pure noise.
-HIDDEN, LEARNING_RATE, TAU, GAMMA, BATCH_SIZE = 32, 1e-3, 0.005, 0.99, 100
-STDDEV, PROBABILITY = 0.2, 0.1
-EVALUATIONS = 20
-SETTINGS: dict[str, Any] = {
-    "hidden": [HIDDEN, HIDDEN],
-    "learning_rate": LEARNING_RATE,
-    "tau": TAU,
-    "gamma": GAMMA,
-    "batch_size": BATCH_SIZE,
-    "ornstein_uhlenbeck": {"stddev": STDDEV},
-    "probabilistic": {"probability": PROBABILITY},
-}
-NOISES: dict[str, Callable[[], Noise]] = {
-    "ornstein_uhlenbeck": lambda: noise.chain(noise.ornstein_uhlenbeck(STDDEV), noise.clip()),
-    "probabilistic": lambda: probabilistic(PROBABILITY),
-}
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--seeds", default=200, help="Of 1D-TOY, for each noise.")
 @click.option("--seed", default=0, help="Of everything random.")
 @click.option("--steps", default=2_000, help="Of 1D-TOY, each with one update.")
-@click.option("--final-bound", type=float, default=None, help="Of 1D-TOY's final layers at the start. [default: fan-in]")
+@click.option(
+    "--final-bound",
+    type=float,
+    default=None,
+    help="Of 1D-TOY's final layers at the start. [default: fan-in]",
+)
 @click.option("--samples", default=100_000, help="Of each REINFORCE estimate.")
 @click.option("--critics", default=10, help="Learned critics of the toy MDP.")
 @click.option("--critic-steps", default=2_000, help="Of each of them.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/study_toy_mdp.json"))
-def main(out: Path, seeds: int, seed: int, steps: int, final_bound: float | None, **sizes: int) -> None:
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/study_toy_mdp.json")
+)
+def main(
+    out: Path, seeds: int, seed: int, steps: int, final_bound: float | None, **sizes: int
+) -> None:
     """Measure all, and write JSON and, beside it, a picture."""
     begun = time.perf_counter()
     toy = toy_mdp(jax.random.key(seed), **sizes)
@@ -84,11 +73,22 @@ def main(out: Path, seeds: int, seed: int, steps: int, final_bound: float | None
     for name, make in NOISES.items():
         deadlock[name] = found = one_d_toy(make(), seeds, seed, steps, final_bound)
         low, high = found["success"]["interval"]
-        split = {part: found[part]["rate"] for part in ("success_if_rewarded_early", "success_if_not")}
-        click.echo(f"1D-TOY, {name}: {found['success']['rate']:.3f} [{low:.3f}, {high:.3f}] after {steps} steps; {split}")
+        split = {
+            part: found[part]["rate"] for part in ("success_if_rewarded_early", "success_if_not")
+        }
+        click.echo(
+            f"1D-TOY, {name}: {found['success']['rate']:.3f} [{low:.3f}, {high:.3f}] after {steps} steps; {split}"
+        )
     minutes = sum(found["seconds"] for found in deadlock.values()) * PUBLISHED["steps"] / steps / 60
     result = {
-        "settings": {"seeds": seeds, "seed": seed, "steps": steps, "final_bound": final_bound, **sizes, "one_d_toy": SETTINGS},
+        "settings": {
+            "seeds": seeds,
+            "seed": seed,
+            "steps": steps,
+            "final_bound": final_bound,
+            **sizes,
+            "one_d_toy": SETTINGS,
+        },
         "note": f"1D-TOY ran for {steps:,} of the paper's {PUBLISHED['steps']:,} steps; those take {minutes:.0f} minutes.",
         "toy_mdp": toy,
         "one_d_toy": deadlock,
@@ -98,11 +98,16 @@ def main(out: Path, seeds: int, seed: int, steps: int, final_bound: float | None
 
 
 def toy_mdp(key: Key, *, samples: int, critics: int, critic_steps: int) -> dict[str, Any]:
-    """The three gradients of the toy MDP: of the exact Q, of Gaussian policies and of learned critics."""
+    """The three gradients of the toy MDP: of the exact Q, of Gaussian policies and of learned
+    critics.
+    """
     exact_key, gaussian_key, critic_key = jax.random.split(key, 3)
     return {
         "deterministic": exact_gradient(exact_key, samples),
-        "gaussian": [gaussian_gradient(each, samples, *pair) for each, pair in zip(*pairs(gaussian_key), strict=True)],
+        "gaussian": [
+            gaussian_gradient(each, samples, *pair)
+            for each, pair in zip(*pairs(gaussian_key), strict=True)
+        ],
         "learned_critic": learned_critics(critic_key, critics, critic_steps),
     }
 
@@ -113,7 +118,9 @@ def reward(action: jax.Array) -> jax.Array:
 
 
 def exact_gradient(key: Key, count: int) -> dict[str, Any]:
-    """The deterministic policy gradient through the exact Q, at random actions from U[-1, 1] that are not 0."""
+    """The deterministic policy gradient through the exact Q, at random actions from U[-1, 1] that
+    are not 0.
+    """
     actions = jax.random.uniform(key, (count,), minval=-1.0, maxval=1.0)
     loss = lambda action: losses.deterministic_policy_gradient(reward(action)[None])
     gradients = np.asarray(jax.vmap(jax.grad(loss))(actions))[np.asarray(actions) != 0]
@@ -127,7 +134,9 @@ def pairs(key: Key) -> tuple[Key, list[tuple[float, float]]]:
 
 
 def gaussian_gradient(key: Key, samples: int, mean: float, stddev: float) -> dict[str, float]:
-    """dJ/dm of the Gaussian policy: REINFORCE's mean of r (a - m) / sigma^2 with its standard error, and the closed form."""
+    """dJ/dm of the Gaussian policy: REINFORCE's mean of r (a - m) / sigma^2 with its standard
+    error, and the closed form.
+    """
     noise = np.asarray(jax.random.normal(key, (samples,)), np.float64)
     terms = np.where(mean + stddev * noise < 0, 1.0, 0.0) * noise / stddev
     closed = -np.exp(-0.5 * (mean / stddev) ** 2) / np.sqrt(2 * np.pi) / stddev
@@ -142,7 +151,9 @@ def gaussian_gradient(key: Key, samples: int, mean: float, stddev: float) -> dic
 
 
 def learned_critics(key: Key, count: int, steps: int) -> dict[str, Any]:
-    """Critics fitted to the toy MDP's rewards of uniform actions: their values and slopes on a grid, and what an actor sees."""
+    """Critics fitted to the toy MDP's rewards of uniform actions: their values and slopes on a
+    grid, and what an actor sees.
+    """
     critic: Network = networks.Critic((64, 64), 0)
     optimizer = optax.adam(1e-3)
     observation = jnp.zeros((1,))
@@ -155,121 +166,65 @@ def learned_critics(key: Key, count: int, steps: int) -> dict[str, Any]:
             params, state = carry
             action = jax.random.uniform(key, (64, 1), minval=-1.0, maxval=1.0)
             loss = lambda params: jnp.mean(
-                losses.squared_error(critic.apply(params, jnp.zeros((64, 1)), action), reward(action[:, 0]))
+                losses.squared_error(
+                    critic.apply(params, jnp.zeros((64, 1)), action), reward(action[:, 0])
+                )
             )
             updates, state = optimizer.update(jax.grad(loss)(params), state)
             return (optax.apply_updates(params, updates), state), None
 
-        return jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(scan_key, steps))[0][0]
+        return jax.lax.scan(
+            step, (params, optimizer.init(params)), jax.random.split(scan_key, steps)
+        )[0][0]
 
     def look(key: Key) -> tuple[jax.Array, jax.Array]:
         params = fit(key)
         value = lambda action: critic.apply(params, observation, action[None])
         return jax.vmap(jax.value_and_grad(value))(jnp.asarray(GRID, jnp.float32))
 
-    values, slopes = (np.asarray(x, np.float64) for x in jax.jit(jax.vmap(look))(jax.random.split(key, count)))
-    columns = {f"{action:g}": int(np.abs(GRID - action).argmin()) for action in (-0.9, -0.5, 0.0, 0.1, 0.5, 0.9)}
+    values, slopes = (
+        np.asarray(x, np.float64) for x in jax.jit(jax.vmap(look))(jax.random.split(key, count))
+    )
+    columns = {
+        f"{action:g}": int(np.abs(GRID - action).argmin())
+        for action in (-0.9, -0.5, 0.0, 0.1, 0.5, 0.9)
+    }
     at = {
-        name: {"slope": common.spread(slopes[:, column]), "towards_reward": float((slopes[:, column] < 0).mean())}
+        name: {
+            "slope": common.spread(slopes[:, column]),
+            "towards_reward": float((slopes[:, column] < 0).mean()),
+        }
         for name, column in columns.items()
     }
-    return {"actions": GRID.tolist(), "values": values.round(5).tolist(), "slopes": slopes.round(5).tolist(), "at_action": at}
-
-
-def environment(num_envs: int) -> Environment:
-    """1D-TOY."""
-
-    def reset(key: Key) -> tuple[jax.Array, jax.Array]:
-        return jnp.zeros(()), jnp.zeros((1,))
-
-    def step(state: jax.Array, action: jax.Array, key: Key) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        moved = state + MAX_ACTION * jnp.clip(action[0], -1.0, 1.0)
-        state = jnp.clip(moved, 0.0, 1.0)
-        return state, state[None], jnp.where(moved < 0, 1.0, 0.0), moved < 0
-
-    return batch(SingleEnvironment(reset, step, action_size=1), num_envs, TIME_LIMIT)
-
-
-def probabilistic(probability: float) -> Noise:
-    """With this probability a uniform random action instead of the agent's (Matheron et al. 2019, section 4)."""
-
-    def apply(state: PyTree, action: jax.Array, key: Key, reset: jax.Array) -> tuple[jax.Array, PyTree]:
-        choice_key, action_key = jax.random.split(key)
-        chosen = jax.random.bernoulli(choice_key, probability, (action.shape[0], 1))
-        return jnp.where(chosen, jax.random.uniform(action_key, action.shape, action.dtype, -1.0, 1.0), action), state
-
-    return Noise(lambda key, action: (), apply)
-
-
-def one_d_toy(noises: Noise, seeds: int, seed: int, steps: int, final_bound: float | None) -> dict[str, Any]:
-    """Train ``seeds`` agents in one program; who solves 1D-TOY, when, and whether a reward came in the first 50 steps."""
-    begun = time.perf_counter()
-    env, widths = environment(1), (HIDDEN, HIDDEN)
-    rates: dict[str, Any] = {"actor_learning_rate": LEARNING_RATE, "critic_learning_rate": LEARNING_RATE}
-    actor, critic = networks.Actor(1, widths, final_bound=final_bound), networks.Critic(widths, 0, final_bound=final_bound)
-    agent = agents.ddpg(actor, critic, gamma=GAMMA, tau=TAU, critic_weight_decay=0.0, **rates)
-    behaviour = explore(agent, noises)
-    each = max(1, (steps - EARLY) // EVALUATIONS)
-    total = EARLY + EVALUATIONS * each
-    store = replay.uniform(max(total, BATCH_SIZE), BATCH_SIZE)  # keeps every transition, in order
-    loop = train.make_train(agent, env, store, behaviour, learning_starts=EARLY, steps_per_chunk=each, warm_up=behaviour)
-    keys = jax.vmap(jax.random.key)(jnp.arange(seed, seed + seeds))
-    chunk = jax.jit(jax.vmap(loop.chunk), donate_argnums=0)
-    evaluate = rollout.make_evaluate(agent, env)
-    solves = jax.jit(jax.vmap(lambda state, key: evaluate(state, key)[0] > 0))
-    first_action = jax.jit(jax.vmap(lambda state: agent.act(state, jnp.zeros((1,)))[0]))
-
-    state = jax.jit(jax.vmap(lambda key: loop.warm_up(loop.init(key))))(keys)
-    curve = [np.asarray(solves(state.agent, keys))]
-    for _ in range(EVALUATIONS):
-        state, _ = chunk(state)
-        curve.append(np.asarray(solves(state.agent, keys)))
-    solved, actions = curve[-1], np.asarray(first_action(state.agent))
-    rewarded = np.asarray(state.replay.storage.reward)[:, :total] > 0
-    early = rewarded[:, :EARLY].any(axis=1)
-    failed = ~solved
     return {
-        "steps": [EARLY + index * each for index in range(EVALUATIONS + 1)],
-        "solved_by_step": [int(each.sum()) for each in curve],
-        "success": proportion(solved),
-        "rewarded_early": proportion(early),
-        "success_if_rewarded_early": proportion(solved[early]),
-        "success_if_not": proportion(solved[~early]),
-        "failures": {
-            "first_action": actions[failed].round(4).tolist(),
-            "rewards_found": rewarded[failed].sum(axis=1).tolist(),
-            "step_of_first_reward": [int(row.argmax()) + 1 if row.any() else None for row in rewarded[failed]],
-        },
-        "seconds": time.perf_counter() - begun,
-    }
-
-
-def proportion(hits: Any) -> dict[str, Any]:
-    """Share of hits with its 95 % interval (Wilson 1927); None where there is nothing to count."""
-    from scipy.stats import binomtest
-
-    count, of = int(hits.sum()), len(hits)
-    interval = binomtest(count, of).proportion_ci(method="wilson") if of else None
-    return {
-        "count": count,
-        "of": of,
-        "rate": count / of if of else None,
-        "interval": None if interval is None else [float(interval.low), float(interval.high)],
+        "actions": GRID.tolist(),
+        "values": values.round(5).tolist(),
+        "slopes": slopes.round(5).tolist(),
+        "at_action": at,
     }
 
 
 def draw(toy: dict[str, Any], deadlock: dict[str, Any]) -> Any:
-    """The gradient of the Gaussian policy, the learned critics, and how many agents solve 1D-TOY."""
+    """The Gaussian policy's gradient, the learned critics, and how many agents solve 1D-TOY."""
     figure, axes = common.canvas(1, 4, 3.7, 3.4)
     gradient, value, slope, solved = axes[0]
     for index, mean in enumerate(MEANS):
         rows = [row for row in toy["gaussian"] if row["mean"] == mean]
         stddev, closed, found, error = (
-            np.array([row[name] for row in rows]) for name in ("stddev", "closed", "reinforce", "standard_error")
+            np.array([row[name] for row in rows])
+            for name in ("stddev", "closed", "reinforce", "standard_error")
         )
         gradient.plot(stddev, -closed, color=f"C{index}", label=f"m = {mean:g}")
-        gradient.errorbar(stddev, -found, 2 * error, color=f"C{index}", fmt="o", ms=3, capsize=2, lw=1)
-    gradient.set(xscale="log", yscale="symlog", ylim=(-0.2, None), xlabel="sigma", title="-dJ/dm: closed form, REINFORCE")
+        gradient.errorbar(
+            stddev, -found, 2 * error, color=f"C{index}", fmt="o", ms=3, capsize=2, lw=1
+        )
+    gradient.set(
+        xscale="log",
+        yscale="symlog",
+        ylim=(-0.2, None),
+        xlabel="sigma",
+        title="-dJ/dm: closed form, REINFORCE",
+    )
     gradient.legend(fontsize="small")
     critics = toy["learned_critic"]
     for axis, name in ((value, "values"), (slope, "slopes")):
@@ -284,8 +239,16 @@ def draw(toy: dict[str, Any], deadlock: dict[str, Any]) -> Any:
     slope.set(title="what the actor sees: dQ/da", yscale="symlog")
     for index, (name, found) in enumerate(deadlock.items()):
         count = found["success"]["of"]
-        low, high = zip(*(proportion(np.arange(count) < hits)["interval"] for hits in found["solved_by_step"]), strict=True)
-        solved.plot(found["steps"], np.array(found["solved_by_step"]) / count, color=f"C{index}", label=name.replace("_", " "))
+        low, high = zip(
+            *(proportion(np.arange(count) < hits)["interval"] for hits in found["solved_by_step"]),
+            strict=True,
+        )
+        solved.plot(
+            found["steps"],
+            np.array(found["solved_by_step"]) / count,
+            color=f"C{index}",
+            label=name.replace("_", " "),
+        )
         solved.fill_between(found["steps"], low, high, color=f"C{index}", alpha=0.2, linewidth=0)
         solved.axhline(PUBLISHED["success"][name], color=f"C{index}", lw=0.8, ls=":")
     solved.set(xlabel="steps", title=f"1D-TOY solved, {count} seeds (dotted: paper, 1e5 steps)")

@@ -1,9 +1,11 @@
-"""How much DDPG and TD3 differ from seed to seed on Pendulum: presets `default` and `td3`, every seed in one program.
+"""How much DDPG and TD3 differ from seed to seed on Pendulum: presets `default` and `td3`, every
+seed in one program.
 
     python benchmarks/studies/variance.py
 
-The figures are final returns (per seed the mean of 100 fresh deterministic episodes) and the area under the curve of
-evaluation returns, divided by the steps it spans: a mean return, in the same units.
+The figures are final returns (per seed the mean of 100 fresh deterministic episodes) and the area
+under the curve of evaluation returns, divided by the steps it spans: a mean return, in the same
+units.
 """
 
 import sys
@@ -30,11 +32,20 @@ FIGURES = {"final_return": "final return", "area_under_curve": "mean return over
 @click.option("--seed", default=0, help="Of the first member.")
 @click.option("--steps", default=10_000, help="Environment steps of each seed.")
 @click.option("--episodes", default=20, help="Of one evaluation.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/study_variance.json"))
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/study_variance.json")
+)
 def main(env: str, seeds: int, seed: int, steps: int, episodes: int, out: Path) -> None:
     """Train all, and write JSON and, beside it, a picture."""
     begun = time.perf_counter()
-    settings = {"env": env, "presets": AGENTS, "seeds": seeds, "seed": seed, "steps": steps, "episodes": episodes}
+    settings = {
+        "env": env,
+        "presets": AGENTS,
+        "seeds": seeds,
+        "seed": seed,
+        "steps": steps,
+        "episodes": episodes,
+    }
     agents, trained = {}, {}
     for name, preset in AGENTS.items():
         config = make_config(
@@ -80,7 +91,13 @@ def draw(trained: dict[str, common.Trained], agents: dict[str, dict], env: str) 
         for place, each in enumerate(agents.values()):
             values = np.array(each[kind]["values"])
             jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(values))
-            axis.boxplot(values, positions=[place], widths=0.6, showfliers=False, medianprops={"color": "black"})
+            axis.boxplot(
+                values,
+                positions=[place],
+                widths=0.6,
+                showfliers=False,
+                medianprops={"color": "black"},
+            )
             axis.plot(place + jitter, values, "o", ms=3, alpha=0.5)
         axis.set_xticks(range(len(agents)), list(agents))
         count = len(values)

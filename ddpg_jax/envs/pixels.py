@@ -74,7 +74,7 @@ def pixels(
     _require_scene(env)
     assert made is not None
     assert single is not None
-    picture = lambda scene: _picture(scene, size, grayscale, samples)
+    picture = jax.named_scope("rendering")(lambda scene: _picture(scene, size, grayscale, samples))
     seen = _seen(single, picture, action_repeat, frames_per_action, env.time_limit)
     draw = lambda states: _beside(seen, picture, states)
     renderer = Renderer(draw, fps=env.renderer.fps / action_repeat)

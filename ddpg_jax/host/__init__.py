@@ -37,8 +37,8 @@ class HostTrain(NamedTuple):
     begin: Callable[[int], None]
     """``begin(seed)``: reset the environments, before all else and on a state that was restored. Running episodes are cut
     (`interrupted`, which the next ``warm_up`` or ``chunk`` applies): their returns and lengths are in no report."""
-    compile: Callable[[], None]
-    """Compile everything now, which else happens on first use."""
+    compile: Callable[[], list[jax.stages.Compiled]]
+    """Compile everything now, which else happens on first use, and return the programs that a chunk runs."""
 
 
 def make_train(

@@ -88,7 +88,8 @@ class Hosted:
 
     def step(self, action: np.ndarray) -> np.ndarray:
         """Act; what followed, as a packed row."""
-        now = self.env.step(action)
+        with jax.profiler.TraceAnnotation("environment"):
+            now = self.env.step(action)
         done = now.terminated | now.truncated
         self._count(action, now, done)
         row = {

@@ -23,9 +23,10 @@ class Program:
         self._jitted = compiling.jit(function, compiling.HOT_LOOP_OPTIONS, **options)
         self._call: Callable[..., Any] = self._jitted
 
-    def compile(self, *shapes: Any) -> None:
+    def compile(self, *shapes: Any) -> jax.stages.Compiled:
         """Now, for arguments of these shapes."""
-        self._call = self._jitted.lower(*shapes).compile()
+        compiled = self._call = self._jitted.lower(*shapes).compile()
+        return compiled
 
     def shapes(self, *shapes: Any) -> Any:
         """Of what it returns; JAX refuses to trace the jitted function, which has options of its own."""
@@ -108,13 +109,18 @@ def _explore(acting: Behaviour, like: PyTree) -> Program:
     return Program(explore)
 
 
-def compile_all(programs: HostPrograms, init: Callable[[Key], TrainState], env: HostEnvironment) -> None:
+def compile_all(
+    programs: HostPrograms, init: Callable[[Key], TrainState], env: HostEnvironment
+) -> list[jax.stages.Compiled]:
     """Compile all that a chunk runs."""
     state = jax.eval_shape(init, jax.random.key(0))
     shape = packed(env)
     action = jax.ShapeDtypeStruct((env.num_envs, *env.action.shape), env.action.dtype)
-    programs.explore.compile(state.collector.behaviour, state.agent, state.key, state.steps, shape)
-    programs.store_and_learn.compile(state, programs.zero_totals.shapes(state), shape, action, shape)
-    programs.store.compile(state, shape, action, shape)
-    programs.zero_totals.compile(state)
-    programs.finite.compile(state.agent)
+    sums = programs.zero_totals.shapes(state)
+    return [
+        programs.explore.compile(state.collector.behaviour, state.agent, state.key, state.steps, shape),
+        programs.store_and_learn.compile(state, sums, shape, action, shape),
+        programs.store.compile(state, shape, action, shape),
+        programs.zero_totals.compile(state),
+        programs.finite.compile(state.agent),
+    ]

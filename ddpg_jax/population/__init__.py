@@ -101,6 +101,8 @@ class Programs(NamedTuple):
     chunk: Any
     evaluate: Any
     seconds: float
+    inside: Sequence[Any] = ()
+    """The compiled programs that `chunk` runs where it is a loop on the host."""
 
 
 def compiled(population: Population, keys: Key, hyperparameters: Hyperparameters) -> Programs:

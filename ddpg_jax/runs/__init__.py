@@ -77,9 +77,8 @@ def train(
         resume: continue the run in ``run_dir`` from its newest checkpoint, or from the start where
             it has none; options left out are the run's.
         progress: show a line for each chunk, or a live one on a terminal.
-        profile: write a trace of a few chunks into ``profile/`` of the run's folder, time their
-            parts after the run and print each part's share (`ddpg_jax.runs.profile`); training is
-            the same.
+        profile: write a trace of the first chunks into ``profile/`` of the run's folder, and print
+            each part's share of it at the end (`ddpg_jax.runs.profiling`); training is the same.
         **options: ``preset``, ``seed``, ``seeds``, hyper-parameters of the preset such as ``tau``,
             and the other arguments of `ddpg_jax.runs.config.run_config.make_config`.
 
@@ -111,9 +110,10 @@ def train(
             display = stack.enter_context(Display(config, folder))
             shown = {"say": display.say, "on_chunk": display.show}
         if profile:
-            from ddpg_jax.runs.profile import Profile
+            from ddpg_jax.runs.profiling.profile import Profile
 
-            profiled = stack.enter_context(Profile(config, folder / "profile"))
+            rounds = config.schedule.rounds
+            profiled = stack.enter_context(Profile(config.num_chunks, rounds, folder / "profile"))
             shown["watch"] = profiled.watch
         finished = loop.run(config, folder, resume=resume, **shown)
         if progress:

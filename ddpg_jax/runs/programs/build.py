@@ -172,5 +172,5 @@ def compile_programs(built: Built, config: Config) -> Programs:
     if built.host is None:
         return compiled(built.population, member_keys(config), member_hyperparameters(config))
     begin = time.perf_counter()
-    built.host.compile()
-    return Programs(*built.population[:3], time.perf_counter() - begin)
+    inside = built.host.compile()
+    return Programs(*built.population[:3], time.perf_counter() - begin, inside)

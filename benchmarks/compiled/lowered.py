@@ -1,4 +1,6 @@
-"""Our programs for `benchmarks/compiled.py`: the update of every agent as the loop runs it, and the whole loop."""
+"""Our programs for `benchmarks/compiled`: the update of every agent as the loop runs it, and the
+whole loop.
+"""
 
 import dataclasses
 import functools
@@ -7,8 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from benchmarks import hlo, programs
-from benchmarks.accelerators import Place
+from benchmarks import workloads
+from benchmarks.compiled import hlo
+from benchmarks.compiled.accelerators import Place
 from ddpg_jax import agents, envs, noise, replay, rollout, sharding, train
 from ddpg_jax.behaviour import explore
 from ddpg_jax.population import Member
@@ -17,19 +20,20 @@ from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.programs import build
 from ddpg_jax.types import Key, PyTree, Replay
 
-OBSERVATIONS, ACTIONS = 17, 6
-
 
 class Program(NamedTuple):
     """What to compile, and what its busiest loop does.
 
     Attributes:
-        lower: traces and lowers it, for shapes placed by its argument; one with a ``mesh``, for the devices in its argument.
-        updates: made in the passes through the loop that are counted; each of as many critic steps as the delay.
+        lower: traces and lowers it, for shapes placed by its argument; one with a ``mesh``, for the
+            devices in its argument.
+        updates: made in the passes through the loop that are counted; each of as many critic steps
+            as the delay.
         env_steps: taken in them.
         passes: which branch of the conditionals runs, for each pass that is counted.
         mesh: devices on the axes of `ddpg_jax.sharding`, ``(members, data)``; None is one device.
-        needs: a module that has to be installed, and what to give to ``pip install``, the package first.
+        needs: a module that has to be installed, and what to give to ``pip install``, the package
+            first.
     """
 
     lower: Callable[[Any], jax.stages.Lowered]
@@ -51,7 +55,8 @@ def update(
     members: int = 0,
     iterations: int = 100,
 ) -> jax.stages.Lowered:
-    """Updates in a scan, with sampling and the sums that are reported, and nothing of an environment.
+    """Updates in a scan, with sampling and the sums that are reported, and nothing of an
+    environment.
 
     Args:
         name: of the agent.
@@ -64,7 +69,7 @@ def update(
         iterations: of the scan.
     """
     sizes = {"batch_size": batch_size, "hidden": width, "capacity": capacity}
-    (init, step), _ = programs.part_of(name, observations=OBSERVATIONS, actions=ACTIONS, store=ring, **sizes)
+    (init, step), _ = workloads.part_of(name, store=ring, **sizes)
 
     def run(state: PyTree) -> PyTree:
         inner, key = state
@@ -100,12 +105,16 @@ def loop(
         collect_steps: vector steps in a round.
         rounds: in the chunk.
     """
-    env = envs.make(env_name, num_envs, **({"backend": "spring"} if env_name.startswith("brax/") else {}))
-    agent, batches = programs.agent_of(name, env.action.shape[-1], (width, width))
+    env = envs.make(
+        env_name, num_envs, **({"backend": "spring"} if env_name.startswith("brax/") else {})
+    )
+    agent, batches = workloads.agent_of(name, env.action.shape[-1], (width, width))
     behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
     ring = replay.uniform(-(-capacity // num_envs) * num_envs, batch_size * batches)
     steps = rounds * collect_steps * num_envs
-    trainer = train.make_train(agent, env, ring, behaviour, collect_steps=collect_steps, steps_per_chunk=steps)
+    trainer = train.make_train(
+        agent, env, ring, behaviour, collect_steps=collect_steps, steps_per_chunk=steps
+    )
     return _lowered(trainer.chunk, trainer.init, 0, place)
 
 
@@ -122,7 +131,8 @@ def spread(
     capacity: int = 1_048_576,
     rounds: int = 100,
 ) -> jax.stages.Lowered:
-    """A chunk of training over a mesh, observations normalised: every number is of all shards of one member.
+    """A chunk of training over a mesh, observations normalised: every number is of all shards of
+    one member.
 
     Args:
         name, env_name: as of `loop`.
@@ -134,16 +144,24 @@ def spread(
     """
     shards, many = mesh[1], members > 1
     axis: dict[str, Any] = {"axis_name": sharding.DATA} if shards > 1 else {}
-    env = envs.make(env_name, num_envs // shards, **({"backend": "spring"} if env_name.startswith("brax/") else {}))
-    made, batches = programs.agent_of(name, env.action.shape[-1], (width, width), **axis)
+    env = envs.make(
+        env_name,
+        num_envs // shards,
+        **({"backend": "spring"} if env_name.startswith("brax/") else {}),
+    )
+    made, batches = workloads.agent_of(name, env.action.shape[-1], (width, width), **axis)
     agent = agents.normalize_observations(made, **axis)
     behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
     ring = replay.uniform(capacity // shards, batch_size * batches // shards)
     steps = rounds * env.num_envs
     trainer = train.make_train(agent, env, ring, behaviour, steps_per_chunk=steps, **axis)
     member = Member(trainer.init, trainer.chunk, rollout.make_evaluate(agent, env))
-    population = sharding.spread(lambda hyperparameters: member, sharding.make_mesh(*mesh, devices), many=many)
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), members) if many else jax.random.key(0))
+    population = sharding.spread(
+        lambda hyperparameters: member, sharding.make_mesh(*mesh, devices), many=many
+    )
+    keys = jax.eval_shape(
+        lambda: jax.random.split(jax.random.key(0), members) if many else jax.random.key(0)
+    )
     start = sharding.start_of_shards(lambda hyperparameters: member, shards, many=many)
     assert population.place is not None
     state = population.place.state(jax.eval_shape(start, keys, {}))
@@ -151,16 +169,22 @@ def spread(
 
 
 def recipe(env_name: str, preset: str, place: Place, **given: Any) -> jax.stages.Lowered:
-    """A chunk of a preset, as `ddpg-jax train` runs it; ``given``: as of `ddpg_jax.runs.config.run_config.make_config`."""
+    """A chunk of a preset, as `ddpg-jax train` runs it; ``given``: as of
+    `ddpg_jax.runs.config.run_config.make_config`.
+    """
     config = make_config(env_name, preset, **given)
     built = build.build(config, check_memory=lambda parts: None)
     chunk = jax.jit(lambda state: built.population.chunk(state, {}), donate_argnums=0)
     return chunk.lower(place(built.state))
 
 
-def _lowered(run: Callable[[PyTree], PyTree], init: Callable[[Key], PyTree], members: int, place: Place) -> jax.stages.Lowered:
+def _lowered(
+    run: Callable[[PyTree], PyTree], init: Callable[[Key], PyTree], members: int, place: Place
+) -> jax.stages.Lowered:
     """``run`` with its state donated, as the loop is."""
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), members) if members else jax.random.key(0))
+    keys = jax.eval_shape(
+        lambda: jax.random.split(jax.random.key(0), members) if members else jax.random.key(0)
+    )
     over = jax.vmap if members else lambda function: function
     return jax.jit(over(run), donate_argnums=0).lower(place(jax.eval_shape(over(init), keys)))
 
@@ -170,8 +194,14 @@ def _whole(name: str, env_name: str, num_envs: int, **sizes: Any) -> Program:
     return Program(functools.partial(loop, name, env_name, num_envs, **sizes), env_steps=env_steps)
 
 
-def _spread(name: str, env_name: str, num_envs: int, mesh: tuple[int, int], **sizes: Any) -> Program:
-    return Program(functools.partial(spread, name, env_name, num_envs, mesh, **sizes), env_steps=num_envs, mesh=mesh)
+def _spread(
+    name: str, env_name: str, num_envs: int, mesh: tuple[int, int], **sizes: Any
+) -> Program:
+    return Program(
+        functools.partial(spread, name, env_name, num_envs, mesh, **sizes),
+        env_steps=num_envs,
+        mesh=mesh,
+    )
 
 
 def _scales(name: str, env_name: str, **sizes: Any) -> dict[str, Program]:
@@ -180,21 +210,36 @@ def _scales(name: str, env_name: str, **sizes: Any) -> dict[str, Program]:
     return {f"{name}_{slug}_{count}": _whole(name, env_name, count, **sizes) for count in counts}
 
 
-def _recipe(env_name: str, preset: str = "fast-td3", num_envs: int = 1_024, **given: Any) -> Program:
-    return Program(functools.partial(recipe, env_name, preset, num_envs=num_envs, **given), env_steps=num_envs)
+def _recipe(
+    env_name: str, preset: str = "fast-td3", num_envs: int = 1_024, **given: Any
+) -> Program:
+    return Program(
+        functools.partial(recipe, env_name, preset, num_envs=num_envs, **given), env_steps=num_envs
+    )
 
 
 def _from_pixels(env_name: str) -> Program:
-    """DrQ-v2 at its paper's sizes: networks, batch, three frames of 84x84 in colour, actions that last two steps."""
+    """DrQ-v2 at its paper's sizes: networks, batch, three frames of 84x84 in colour, actions that
+    last two steps.
+    """
     seen = {"pixels": True, "image_size": 84, "action_repeat": 2}
-    sizes = dataclasses.asdict(PRESETS["drq-v2"].hyperparameters) | {"num_envs": 1_024, "replay_capacity": 1_000_448}
+    sizes = dataclasses.asdict(PRESETS["drq-v2"].hyperparameters) | {
+        "num_envs": 1_024,
+        "replay_capacity": 1_000_448,
+    }
     return _recipe(env_name, "drq-v2", env_options=seen, **sizes)
 
 
 OURS = {
-    **{name: Program(functools.partial(update, name)) for name in programs.AGENTS},
-    **{f"{name}_prioritised": Program(functools.partial(update, name, ring=replay.prioritised)) for name in ("ddpg", "td3")},
-    **{f"{name}_64_members": Program(functools.partial(update, name, members=64, capacity=10_000)) for name in programs.AGENTS},
+    **{name: Program(functools.partial(update, name)) for name in workloads.AGENTS},
+    **{
+        f"{name}_prioritised": Program(functools.partial(update, name, ring=replay.prioritised))
+        for name in ("ddpg", "td3")
+    },
+    **{
+        f"{name}_64_members": Program(functools.partial(update, name, members=64, capacity=10_000))
+        for name in workloads.AGENTS
+    },
     "ddpg_2048_members": Program(functools.partial(update, "ddpg", members=2_048, capacity=1_000)),
     **_scales("ddpg", "pendulum"),
     "td3_pendulum_1": _whole("td3", "pendulum", 1, collect_steps=2),
@@ -210,12 +255,20 @@ OURS = {
 SPREAD = {
     "ddpg_pendulum_data_8": _spread("ddpg", "pendulum", 4_096, (1, 8), width=64),
     "td3_ant_data_8": _spread("td3", "brax/ant", 4_096, (1, 8)),
-    "td3_pendulum_64_members_8": _spread("td3", "pendulum", 16, (8, 1), members=64, batch_size=256, capacity=16_384),
-    "td3_pendulum_8_members_4_data_2": _spread("td3", "pendulum", 1_024, (4, 2), members=8, batch_size=2_048, capacity=65_536),
+    "td3_pendulum_64_members_8": _spread(
+        "td3", "pendulum", 16, (8, 1), members=64, batch_size=256, capacity=16_384
+    ),
+    "td3_pendulum_8_members_4_data_2": _spread(
+        "td3", "pendulum", 1_024, (4, 2), members=8, batch_size=2_048, capacity=65_536
+    ),
 }
 """What is compiled for eight devices."""
 DEFAULT = (
-    *(name for name in OURS if name in programs.AGENTS or name.endswith(("_prioritised", "_members"))),
+    *(
+        name
+        for name in OURS
+        if name in workloads.AGENTS or name.endswith(("_prioritised", "_members"))
+    ),
     *("ddpg_pendulum_1", "ddpg_pendulum_2048", "td3_pendulum_1", "td3_brax_ant_2048"),
 )
 """What is compiled where nothing is asked for by name: 2 minutes on two cores."""

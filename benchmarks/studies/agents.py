@@ -1,9 +1,12 @@
-"""What each agent of the family learns on one environment, over several seeds in one program each, at equal steps.
+"""What each agent of the family learns on one environment, over several seeds in one program each,
+at equal steps.
 
-    python benchmarks/studies/family.py pendulum --seeds 8 "DDPG=default" "TD3=td3" "D4PG=d4pg"
-    python benchmarks/studies/family.py brax/hopper --seeds 3 --options "--total-timesteps 100000" "DDPG=default" "TD3=td3"
+    python benchmarks/studies/agents.py pendulum --seeds 8 "DDPG=default" "TD3=td3" "D4PG=d4pg"
+    python benchmarks/studies/agents.py brax/hopper --seeds 3 --options "--total-timesteps 100000"
+    "DDPG=default" "TD3=td3"
 
-A contestant is ``NAME=PRESET [options of ddpg-jax train]``. Each is trained by that command, as a user would.
+A contestant is ``NAME=PRESET [options of ddpg-jax train]``. Each is trained by that command, as a
+user would.
 """
 
 import shlex
@@ -25,7 +28,15 @@ from ddpg_jax.runs.results.plots import plot
 from ddpg_jax.runs.results.statistics import bootstrap_interval, interquartile_mean
 
 COMMON = ("versions", "device")
-SUMMED_UP = ("env_steps", "updates", "compile_seconds", "train_seconds", "wall_seconds", "updates_per_second", "config")
+SUMMED_UP = (
+    "env_steps",
+    "updates",
+    "compile_seconds",
+    "train_seconds",
+    "wall_seconds",
+    "updates_per_second",
+    "config",
+)
 
 
 @click.command(context_settings={"show_default": True})
@@ -34,9 +45,18 @@ SUMMED_UP = ("env_steps", "updates", "compile_seconds", "train_seconds", "wall_s
 @click.option("--seeds", default=8, help="Of each contestant, trained in one program.")
 @click.option("--seed", default=0, help="The first.")
 @click.option("--options", default="", help="Of `ddpg-jax train`, for all contestants.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="[default: benchmarks/results/family_ENV.json]")
-def main(env: str, contestants: tuple[str, ...], seeds: int, seed: int, options: str, out: Path | None) -> None:
-    """Train each of the CONTESTANTS on ENV; write figures and curves as JSON and a picture beside it."""
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="[default: benchmarks/results/family_ENV.json]",
+)
+def main(
+    env: str, contestants: tuple[str, ...], seeds: int, seed: int, options: str, out: Path | None
+) -> None:
+    """Train each of the CONTESTANTS on ENV; write figures and curves as JSON and a picture beside
+    it.
+    """
     out = out or Path("benchmarks/results") / f"family_{env.replace('/', '_')}.json"
     members = ["--seed", str(seed), "--seeds", str(seeds)]
     with tempfile.TemporaryDirectory() as temporary:
@@ -45,14 +65,27 @@ def main(env: str, contestants: tuple[str, ...], seeds: int, seed: int, options:
             name, _, words = contestant.partition("=")
             preset, *own = shlex.split(words)
             folders.append(Path(temporary) / name)
-            found[name] = train([env, "--preset", preset, *members, *shlex.split(options), *own], folders[-1])
+            found[name] = train(
+                [env, "--preset", preset, *members, *shlex.split(options), *own], folders[-1]
+            )
             returns = found[name]["final_returns"]
-            click.echo(f"{name}: {statistics.fmean(returns):.1f} +- {statistics.pstdev(returns):.1f}, {returns}")
+            click.echo(
+                f"{name}: {statistics.fmean(returns):.1f} +- {statistics.pstdev(returns):.1f}, {returns}"
+            )
         shared = {key: found[name][key] for key in COMMON}
         result = {
             **shared,
-            "settings": {"env": env, "seed": seed, "seeds": seeds, "options": options, "contestants": list(contestants)},
-            "contestants": {name: {k: v for k, v in one.items() if k not in COMMON} for name, one in found.items()},
+            "settings": {
+                "env": env,
+                "seed": seed,
+                "seeds": seeds,
+                "options": options,
+                "contestants": list(contestants),
+            },
+            "contestants": {
+                name: {k: v for k, v in one.items() if k not in COMMON}
+                for name, one in found.items()
+            },
         }
         write_json(out, result)
         plot(folders, out.with_suffix(".png"))

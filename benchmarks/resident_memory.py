@@ -1,10 +1,12 @@
-"""Whether a run takes the memory that its table says: the table's sum beside the growth of the process's peak resident memory.
+"""Whether a run takes the memory that its table says: the table's sum beside the growth of the
+process's peak resident memory.
 
-    python benchmarks/memory.py
+    python benchmarks/resident_memory.py
 
-Each run is a process of its own, on the CPU. The growth is from when its programs are compiled to its end: warm-up, chunks,
-evaluations, and checkpoints that are written beside them; replays are full, for a checkpoint compresses what was never
-written. Linux only: the peak is reset and read in ``/proc``.
+Each run is a process of its own, on the CPU. The growth is from when its programs are compiled to
+its end: warm-up, chunks, evaluations, and checkpoints that are written beside them; replays are
+full, for a checkpoint compresses what was never written. Linux only: the peak is reset and read in
+``/proc``.
 """
 
 import json
@@ -62,24 +64,32 @@ TOY = "small"
 @click.option("--one", is_flag=True, help="Train the run here, and print its figures.")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=False)
 def main(names: tuple[str, ...], one: bool, out: Path) -> None:
-    """Train NAMES, one after the other, and keep what is known of others; without any, all but the small one."""
+    """Train NAMES, one after the other, and keep what is known of others; without any, all but the
+    small one.
+    """
     if unknown := [name for name in names if name not in RUNS]:
         raise click.UsageError(f"unknown run {unknown[0]!r}: choose of {', '.join(RUNS)}.")
     if one:
         click.echo(json.dumps(measured(names[0])))
         return
-    from benchmarks import timing
+    from benchmarks import harness
     from ddpg_jax.runs.folder import files
 
     kept = json.loads(out.read_text())["runs"] if names and out.is_file() else {}
-    result: dict[str, Any] = {**timing.context(), "tolerance": TOLERANCE, "runs": kept}
+    result: dict[str, Any] = {**harness.context(), "tolerance": TOLERANCE, "runs": kept}
     for name in names or [name for name in RUNS if name != TOY]:
-        done = subprocess.run([sys.executable, __file__, "--one", name], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, __file__, "--one", name], capture_output=True, text=True
+        )
         if done.returncode:
             raise click.ClickException(f"{name}: {done.stderr.strip()[-2_000:]}")
         result["runs"][name] = found = json.loads(done.stdout.splitlines()[-1])
         files.write_json(out, result)
-        click.echo("{name}: table {sum:,}, grown by {grown:,}: {sum_over_grown:.3f}".format(name=name, **found))
+        click.echo(
+            "{name}: table {sum:,}, grown by {grown:,}: {sum_over_grown:.3f}".format(
+                name=name, **found
+            )
+        )
     click.echo(str(out))
 
 
@@ -94,7 +104,10 @@ def measured(name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     def watch(programs: Any) -> Any:
-        found["parts"] = {part.what: part.needed for part in compiled_memory.measured_parts(config, built, programs)}
+        found["parts"] = {
+            part.what: part.needed
+            for part in compiled_memory.measured_parts(config, built, programs)
+        }
         Path("/proc/self/clear_refs").write_text("5")  # the peak is what is resident now
         found["before"] = _status("VmRSS")
         return programs
@@ -102,11 +115,19 @@ def measured(name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         loop.run(config, Path(temporary) / "run", say=lambda text: None, watch=watch)
     grown, total = _status("VmHWM") - found["before"], sum(found["parts"].values())
-    return {"config": config.flat(), **found, "sum": total, "grown": grown, "sum_over_grown": total / grown}
+    return {
+        "config": config.flat(),
+        **found,
+        "sum": total,
+        "grown": grown,
+        "sum_over_grown": total / grown,
+    }
 
 
 def _status(name: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    line = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)
+    )
     return 1_024 * int(line.split()[1])
 
 

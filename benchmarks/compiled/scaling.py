@@ -1,19 +1,21 @@
-"""What many devices would bring, on paper: from rounds measured on one device, and bytes that are reduced between them.
+"""What many devices would bring, on paper: from rounds measured on one device, and bytes that are
+reduced between them.
 
-    python benchmarks/scaling.py
+    python benchmarks/compiled/scaling.py
 
-A round of training takes each device as long as it takes one alone with its share of environments and rows, and then as
-long as the all-reduces in it take:
+A round of training takes each device as long as it takes one alone with its share of environments
+and rows, and then as long as the all-reduces in it take:
 
     T(n)  = T_1(share) + sum over the round's all-reduces of  t(n, bytes)
-    t(n, b) = 2 (n - 1) / n * b / bandwidth + latency * ceil(log2 n)          a ring moves the bytes, a tree sets the delay
-    efficiency of a share that stays (weak)      = T_1(share) / T(n)
+    t(n, b) = 2 (n - 1) / n * b / bandwidth + latency * ceil(log2 n)          a ring moves the
+    bytes, a tree sets the delay efficiency of a share that stays (weak)      = T_1(share) / T(n)
     efficiency of a whole that is split (strong) = T_1(whole) / (n T(n))      share = whole / n
 
-T_1 is measured (``accelerator_PART.json``; between measured sizes it is interpolated on logarithms, and nothing is said of a
-share that is smaller than any). Bytes are those of the gradients, counted on the networks' shapes: in a round of TD3 twice
-the critics' and once the actor's, for two updates. Bandwidth and latency are the makers' figures and a guess, named below:
-within a host those of its links, as soon as there are several hosts those of the network.
+T_1 is measured (``accelerator_PART.json``; between measured sizes it is interpolated on logarithms,
+and nothing is said of a share that is smaller than any). Bytes are those of the gradients, counted
+on the networks' shapes: in a round of TD3 twice the critics' and once the actor's, for two updates.
+Bandwidth and latency are the makers' figures and a guess, named below: within a host those of its
+links, as soon as there are several hosts those of the network.
 """
 
 import json
@@ -23,29 +25,41 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import click
 
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 COUNTS = (8, 64, 512)
 PER_HOST = 8
 
 
 class Link(NamedTuple):
-    """Bytes a second that one device sends and receives at once, and seconds of a step of an all-reduce."""
+    """Bytes a second that one device sends and receives at once, and seconds of a step of an
+    all-reduce.
+    """
 
     bandwidth: float
     latency: float
     source: str
 
 
-WITHIN = Link(450e9, 4e-6, "NVLink 4: 900 GB/s in both directions together (NVIDIA's data sheet); 4 us a step is a guess")
-BETWEEN = Link(50e9, 10e-6, "InfiniBand NDR: 400 Gb/s for each device (NVIDIA's data sheet); 10 us a step is a guess")
+WITHIN = Link(
+    450e9,
+    4e-6,
+    "NVLink 4: 900 GB/s in both directions together (NVIDIA's data sheet); 4 us a step is a guess",
+)
+BETWEEN = Link(
+    50e9,
+    10e-6,
+    "InfiniBand NDR: 400 Gb/s for each device (NVIDIA's data sheet); 10 us a step is a guess",
+)
 
 
 class Task(NamedTuple):
-    """A measured loop: the file it is in, observations and actions of its environment, its agent's networks."""
+    """A measured loop: the file it is in, observations and actions of its environment, its agent's
+    networks.
+    """
 
     part: str
     observations: int
@@ -57,18 +71,39 @@ TASKS = (Task("pendulum", 3, 1), Task("ant", 27, 8), Task("halfcheetah", 18, 6))
 
 
 @click.command()
-@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, help="Where measurements are.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS / "scaling.json", help="A .md is written beside it.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=RESULTS,
+    help="Where measurements are.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=RESULTS / "scaling.json",
+    help="A .md is written beside it.",
+)
 def main(results: Path, out: Path) -> None:
     """Predict, and write a table."""
-    from benchmarks import accelerators, timing
+    from benchmarks import harness
+    from benchmarks.compiled import accelerators
     from ddpg_jax.runs.folder import files
 
     accelerators.only_cpu()
-    rows = [row for task in TASKS for row in predicted(task, results / f"accelerator_{task.part}.json")]
+    rows = [
+        row for task in TASKS for row in predicted(task, results / f"accelerator_{task.part}.json")
+    ]
     if not rows:
-        raise click.ClickException(f"{results} has no accelerator_*.json that is not a try: run benchmarks/accelerator.sh.")
-    found = {**timing.context(), "within": WITHIN._asdict(), "between": BETWEEN._asdict(), "per_host": PER_HOST, "rows": rows}
+        raise click.ClickException(
+            f"{results} has no accelerator_*.json that is not a try: run benchmarks/accelerator.sh."
+        )
+    found = {
+        **harness.context(),
+        "within": WITHIN._asdict(),
+        "between": BETWEEN._asdict(),
+        "per_host": PER_HOST,
+        "rows": rows,
+    }
     files.write_json(out, found)
     files.write_file(out.with_suffix(".md"), table(found))
     click.echo(f"{out}\n{out.with_suffix('.md')}")
@@ -79,9 +114,15 @@ def predicted(task: Task, path: Path) -> list[dict[str, Any]]:
     measured: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"toy": True}
     if measured["toy"]:
         return []
-    points = [one for one in measured["measured"] if "error" not in one and one["settings"]["dtype"] == "float32"]
+    points = [
+        one
+        for one in measured["measured"]
+        if "error" not in one and one["settings"]["dtype"] == "float32"
+    ]
     rounds = {one["settings"]["num_envs"]: seconds_of(one) for one in points}
-    return [_row(task, one, rounds, measured["device"], path.name) for one in sorted(points, key=_envs)]
+    return [
+        _row(task, one, rounds, measured["device"], path.name) for one in sorted(points, key=_envs)
+    ]
 
 
 def _envs(one: dict[str, Any]) -> int:
@@ -93,7 +134,9 @@ def seconds_of(one: dict[str, Any]) -> float:
     return one["seconds_per_call"]["ddpg_jax"]["median"] / one["counts"]["rounds"]
 
 
-def _row(task: Task, one: dict[str, Any], rounds: dict[int, float], device: str, file: str) -> dict[str, Any]:
+def _row(
+    task: Task, one: dict[str, Any], rounds: dict[int, float], device: str, file: str
+) -> dict[str, Any]:
     reduced = all_reduces(task, one["settings"]["hidden"])
     seconds, envs = seconds_of(one), _envs(one)
     return {
@@ -107,20 +150,26 @@ def _row(task: Task, one: dict[str, Any], rounds: dict[int, float], device: str,
         "updates_per_second": one["updates_per_second"]["ddpg_jax"],
         "all_reduced_bytes": reduced,
         "updates_per_round": one["counts"]["updates"] / one["counts"]["rounds"],
-        "seconds_of_all_reduces": {str(n): sum(reduce_seconds(n, size) for size in reduced) for n in COUNTS},
+        "seconds_of_all_reduces": {
+            str(n): sum(reduce_seconds(n, size) for size in reduced) for n in COUNTS
+        },
         "weak": {str(n): weak(seconds, n, reduced) for n in COUNTS},
-        "strong": {str(n): strong(rounds, envs, n, reduced) for n in COUNTS if envs / n >= min(rounds)},
+        "strong": {
+            str(n): strong(rounds, envs, n, reduced) for n in COUNTS if envs / n >= min(rounds)
+        },
     }
 
 
 def all_reduces(task: Task, hidden: int) -> list[int]:
-    """Bytes of each all-reduce in a round of one update: a gradient for each critic step, and the actor's."""
+    """Bytes of each all-reduce in a round of one update: a gradient for each critic step, and the
+    actor's.
+    """
     import jax
     import jax.numpy as jnp
 
-    from benchmarks import programs
+    from benchmarks import workloads
 
-    made = programs.agent_of(task.agent, task.actions, (hidden, hidden))
+    made = workloads.agent_of(task.agent, task.actions, (hidden, hidden))
     like = jnp.zeros(task.observations), jnp.zeros(task.actions)
     state = jax.eval_shape(lambda: made.agent.init(jax.random.key(0), *like))
     size = lambda tree: sum(4 * leaf.size for leaf in jax.tree.leaves(tree))
@@ -130,7 +179,9 @@ def all_reduces(task: Task, hidden: int) -> list[int]:
 def reduce_seconds(count: int, size: int) -> float:
     """Of one all-reduce of so many bytes."""
     link = WITHIN if count <= PER_HOST else BETWEEN
-    return 2 * (count - 1) / count * size / link.bandwidth + link.latency * math.ceil(math.log2(count))
+    return 2 * (count - 1) / count * size / link.bandwidth + link.latency * math.ceil(
+        math.log2(count)
+    )
 
 
 def weak(seconds: float, count: int, reduced: list[int]) -> float:
@@ -139,12 +190,19 @@ def weak(seconds: float, count: int, reduced: list[int]) -> float:
 
 
 def strong(rounds: dict[int, float], envs: int, count: int, reduced: list[int]) -> float:
-    """Efficiency where what one device did is split; ``rounds``: seconds by the number of environments."""
-    return rounds[envs] / (count * (between(rounds, envs / count) + sum(reduce_seconds(count, size) for size in reduced)))
+    """Efficiency where what one device did is split; ``rounds``: seconds by the number of
+    environments.
+    """
+    return rounds[envs] / (
+        count
+        * (between(rounds, envs / count) + sum(reduce_seconds(count, size) for size in reduced))
+    )
 
 
 def between(rounds: dict[int, float], envs: float) -> float:
-    """Seconds of a round with so many environments, interpolated on logarithms; at least as many as were measured."""
+    """Seconds of a round with so many environments, interpolated on logarithms; at least as many as
+    were measured.
+    """
     known = sorted(rounds)
     low = max(size for size in known if size <= envs)
     high = min((size for size in known if size > envs), default=low)
@@ -156,9 +214,19 @@ def table(found: dict[str, Any]) -> str:
     """As Markdown, with the formula."""
     assert __doc__ is not None
     formula = __doc__.split("\n\n", 2)[2]
-    head = "| task | environments, rows of a batch, each device | env-steps/s | updates/s | bytes all-reduced an update "
-    head += "".join(f"| weak, {n} " for n in COUNTS) + "".join(f"| strong, {n} " for n in COUNTS) + "|"
-    lines = ["# Scaling, predicted", "", "Made by `python benchmarks/scaling.py`.", "", formula.strip(), ""]
+    head = "| task | environments, rows of a batch, each device | env-steps/s | updates/s "
+    head += "| bytes all-reduced an update "
+    head += (
+        "".join(f"| weak, {n} " for n in COUNTS) + "".join(f"| strong, {n} " for n in COUNTS) + "|"
+    )
+    lines = [
+        "# Scaling, predicted",
+        "",
+        "Made by `python benchmarks/compiled/scaling.py`.",
+        "",
+        formula.strip(),
+        "",
+    ]
     lines += [f"- within a host of {found['per_host']}: {found['within']['source']}"]
     lines += [f"- between hosts: {found['between']['source']}"]
     lines += [f"- measured on: {', '.join(sorted({row['device'] for row in found['rows']}))}", ""]

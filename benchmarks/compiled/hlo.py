@@ -1,7 +1,9 @@
-"""What an optimised XLA program launches, read from its text: kernels of each loop's body, copies, collectives.
+"""What an optimised XLA program launches, read from its text: kernels of each loop's body, copies,
+collectives.
 
-A GPU's kernels and an instruction that XLA's runtime on the CPU calls are the same thing here: what is in a computation that is
-run as it stands, so not inside a fusion, and is not a mere name for a piece of memory.
+A GPU's kernels and an instruction that XLA's runtime on the CPU calls are the same thing here: what
+is in a computation that is run as it stands, so not inside a fusion, and is not a mere name for a
+piece of memory.
 """
 
 import math
@@ -20,7 +22,16 @@ COLLECTIVES = (
     "collective-broadcast",
 )
 
-_FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "opt-barrier", "add-dependency"}
+_FREE = {
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "after-all",
+    "opt-barrier",
+    "add-dependency",
+}
 _FREE |= {"partition-id", "replica-id", "domain"}
 _HEAD = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
@@ -54,7 +65,11 @@ class Instruction(NamedTuple):
 
     def computations(self, *attributes: str) -> list[str]:
         """Those that it names as one of these attributes."""
-        return [found for name in attributes for found in re.findall(rf"\b{name}=%?([\w.\-]+)", self.text)]
+        return [
+            found
+            for name in attributes
+            for found in re.findall(rf"\b{name}=%?([\w.\-]+)", self.text)
+        ]
 
     @property
     def branches(self) -> list[str]:
@@ -65,10 +80,11 @@ class Instruction(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """A loop's body: ``kernels`` are its own, without those of the ``loops`` and the conditionals in it.
+    """A loop's body: ``kernels`` are its own, without those of the ``loops`` and the conditionals
+    in it.
 
-    ``trips``: how often it runs, None where that is not known when it is compiled; such a loop counts once.
-    ``conditionals``: the branches of each.
+    ``trips``: how often it runs, None where that is not known when it is compiled; such a loop
+    counts once. ``conditionals``: the branches of each.
     """
 
     trips: int | None
@@ -86,8 +102,12 @@ class Loop(NamedTuple):
         return _over(self, lambda loop: len(loop.copies), pick)
 
     def called(self, pick: Pick = max) -> int:
-        """What the runtime on the CPU calls in one pass: the loops and conditionals themselves are instructions too."""
-        return _over(self, lambda loop: len(loop.kernels) + len(loop.loops) + len(loop.conditionals), pick)
+        """What the runtime on the CPU calls in one pass: the loops and conditionals themselves are
+        instructions too.
+        """
+        return _over(
+            self, lambda loop: len(loop.kernels) + len(loop.loops) + len(loop.conditionals), pick
+        )
 
     @property
     def collectives(self) -> dict[str, int]:
@@ -98,10 +118,18 @@ class Loop(NamedTuple):
     @property
     def reduced_bytes(self) -> int:
         """Of what the collectives of one pass give each device."""
-        return _over(self, lambda loop: sum(_size(one.shape) for one in loop.kernels if _is_collective(one)), max)
+        return _over(
+            self,
+            lambda loop: sum(_size(one.shape) for one in loop.kernels if _is_collective(one)),
+            max,
+        )
 
     def __str__(self) -> str:
-        inner = [f"{'?' if loop.trips is None else loop.trips} x ({loop})" for loop in self.loops if loop.count()]
+        inner = [
+            f"{'?' if loop.trips is None else loop.trips} x ({loop})"
+            for loop in self.loops
+            if loop.count()
+        ]
         either = [f"one of ({' | '.join(map(str, branches))})" for branches in self.conditionals]
         return " + ".join([str(len(self.kernels)), *inner, *either])
 
@@ -118,8 +146,16 @@ def busiest(program: Loop) -> Loop:
 
 
 def _over(loop: Loop, of: Callable[[Loop], int], pick: Pick) -> int:
-    inner = sum((1 if each.trips is None else each.trips) * _over(each, of, pick) for each in loop.loops)
-    return of(loop) + inner + sum(pick(_over(branch, of, pick) for branch in branches) for branches in loop.conditionals)
+    inner = sum(
+        (1 if each.trips is None else each.trips) * _over(each, of, pick) for each in loop.loops
+    )
+    return (
+        of(loop)
+        + inner
+        + sum(
+            pick(_over(branch, of, pick) for branch in branches) for branches in loop.conditionals
+        )
+    )
 
 
 def _collectives(loop: Loop) -> Counter[str]:
@@ -131,9 +167,11 @@ def _is_collective(one: Instruction) -> bool:
 
 
 def _size(shape: str) -> int:
-    """Bytes of an array, or of a tuple of some, as XLA writes it: ``(f32[8,4]{1,0}, bf16[8]{0})``."""
+    """Bytes of an array, or of a tuple of some: ``(f32[8,4]{1,0}, bf16[8]{0})``."""
     parts = [(int(bits or 8), sizes) for bits, sizes in _ARRAY.findall(shape)]
-    return sum(bits // 8 * math.prod(map(int, filter(None, sizes.split(",")))) for bits, sizes in parts)
+    return sum(
+        bits // 8 * math.prod(map(int, filter(None, sizes.split(",")))) for bits, sizes in parts
+    )
 
 
 def _computations(text: str) -> tuple[dict[str, list[Instruction]], str]:
@@ -181,8 +219,13 @@ def _launched(computations: dict[str, list[Instruction]], body: str) -> Iterator
 
 
 def _called(one: Instruction) -> str:
-    """The computation that a call is of, or an asynchronous start; empty where the instruction is itself what runs."""
-    if one.operation not in ("call", "call-start", "async-start") or 'xla_cpu_small_call="true"' in one.text:
+    """The computation that a call is of, or an asynchronous start; empty where the instruction is
+    itself what runs.
+    """
+    if (
+        one.operation not in ("call", "call-start", "async-start")
+        or 'xla_cpu_small_call="true"' in one.text
+    ):
         return ""  # a small call is one kernel of XLA's on the CPU
     return next(iter(one.computations("to_apply", "calls")), "")
 
@@ -195,13 +238,22 @@ def _is_free(one: Instruction) -> bool:
 def _only_copies(computations: dict[str, list[Instruction]], one: Instruction) -> bool:
     if one.operation not in ("fusion", "fusion-start"):
         return one.operation in ("copy", "copy-start")
-    inside = [each for name in one.computations("calls") for each in computations[name] if not _is_free(each)]
+    inside = [
+        each
+        for name in one.computations("calls")
+        for each in computations[name]
+        if not _is_free(each)
+    ]
     return {each.operation for each in inside} == {"copy"}
 
 
 def factors(text: str) -> list[tuple[str, str]]:
-    """The dtypes of both factors of each matrix product of a program's text, in whatever library or kernel it is computed."""
+    """The dtypes of both factors of each matrix product of a program's text, in whatever library or
+    kernel it is computed.
+    """
     kinds = dict(re.findall(r"%([\w.-]+) = \(?(\w+)\[", text))
     pairs = re.findall(r" dot\(%([\w.-]+), %([\w.-]+)\)", text)
-    pairs += re.findall(r' custom-call\(%([\w.-]+), %([\w.-]+)[^)]*\), custom_call_target="__cublas[^"]*"', text)
+    pairs += re.findall(
+        r' custom-call\(%([\w.-]+), %([\w.-]+)[^)]*\), custom_call_target="__cublas[^"]*"', text
+    )
     return [(kinds[left], kinds[right]) for left, right in pairs]

@@ -1,5 +1,6 @@
 """What the matrix products of a function cost alone: the least that it can take while it is
-computed by such products."""
+computed by such products.
+"""
 
 import math
 from collections import Counter
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import jaxprs_in_params
 
-from ddpg_jax.runs.timing import Part
+from benchmarks.harness import Part
 from ddpg_jax.types import Key, PyTree
 
 Shape = tuple[tuple[int, ...], Any]
@@ -85,7 +86,8 @@ def _products(jaxpr: Any) -> Iterator[Product]:
 
 def _taken(branches: list[Any], platforms: Sequence[Any] | None) -> list[Any]:
     """The branch that runs here where a device has one of its own (`jax.lax.platform_dependent`),
-    or else any of them."""
+    or else any of them.
+    """
     if platforms is not None:
         here = (not names or jax.default_backend() in names for names in platforms)
         return [next(branch for branch, runs in zip(branches, here, strict=True) if runs)]
@@ -105,7 +107,8 @@ def alone(found: Sequence[Product]) -> Part:
     """``init`` and ``step`` of these products on random numbers and nothing else, at least one.
 
     As in a network, what one makes is a factor of a later one where it fits: little memory is
-    touched, and none computed twice."""
+    touched, and none computed twice.
+    """
     plan, left_over = _plan(found)
     random = dict.fromkeys(
         factor for pair in plan for factor in pair if not isinstance(factor, int)
@@ -135,7 +138,8 @@ def alone(found: Sequence[Product]) -> Part:
 
 def _plan(found: Sequence[Product]) -> tuple[list[tuple[Any, Any]], list[int]]:
     """Of each product its factors, numbers of earlier products or names of random numbers; and
-    whose results nobody uses."""
+    whose results nobody uses.
+    """
     plan: list[tuple[Any, Any]] = []
     results, unused, begun = [product.result for product in found], list[int](), Counter[Product]()
     for index, product in enumerate(found):

@@ -12,11 +12,17 @@ import jax
 
 
 def run(call: Callable[[], None]) -> list[dict[str, Any]]:
-    """The kernels (and copies) of one call, by name, those that take longest first; none where there is no GPU."""
+    """The kernels (and copies) of one call, by name, those that take longest first; none where
+    there is no GPU.
+    """
     with tempfile.TemporaryDirectory() as place:
         with jax.profiler.trace(place):
             call()
-        return [kernel for path in Path(place).rglob("*.trace.json.gz") for kernel in listed(_events(path))]
+        return [
+            kernel
+            for path in Path(place).rglob("*.trace.json.gz")
+            for kernel in listed(_events(path))
+        ]
 
 
 def _events(path: Path) -> list[dict[str, Any]]:
@@ -27,7 +33,9 @@ def listed(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What ran on the streams of a GPU, summed up by name: ``count`` and ``seconds``."""
     events = list(events)
     named = lambda kind, *keys: {
-        tuple(event[key] for key in keys): event["args"].get("name", "") for event in events if event.get("name") == kind
+        tuple(event[key] for key in keys): event["args"].get("name", "")
+        for event in events
+        if event.get("name") == kind
     }
     devices, streams = named("process_name", "pid"), named("thread_name", "pid", "tid")
     counts: Counter[str] = Counter()

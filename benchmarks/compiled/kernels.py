@@ -1,50 +1,72 @@
-"""What XLA makes of the programs for accelerators that are not here: kernels of an update, copies, bytes, collectives.
+"""What XLA makes of the programs for accelerators that are not here: kernels of an update, copies,
+bytes, collectives.
 
-    python benchmarks/compiled.py                                       # for an H100
-    python benchmarks/compiled.py --device v5e --only ddpg,td3 --list   # the kernels too
-    python benchmarks/compiled.py --device v5e_2x4                      # runs and populations over eight devices
-    python benchmarks/compiled.py --only sbx_ddpg,sbx_td3               # where sbx-rl is installed
+    python benchmarks/compiled                                       # for an H100
+    python benchmarks/compiled --device v5e --only ddpg,td3 --list   # the kernels too
+    python benchmarks/compiled --device v5e_2x4                      # runs and populations over
+    eight devices python benchmarks/compiled --only sbx_ddpg,sbx_td3               # where sbx-rl is
+    installed
 
-Networks of 256 units keep a GPU waiting for launches, so what decides there is how many kernels an update has. An update is one
-step of the actor and as many critic steps as the policy delay, for all members of a vmap together. What is counted is one pass
-through the loop that launches most. Written as ``53 + 2 x (42)``: 53 in its body, and 42 in a loop in it that runs twice.
+Networks of 256 units keep a GPU waiting for launches, so what decides there is how many kernels an
+update has. An update is one step of the actor and as many critic steps as the policy delay, for all
+members of a vmap together. What is counted is one pass through the loop that launches most. Written
+as ``53 + 2 x (42)``: 53 in its body, and 42 in a loop in it that runs twice.
 """
 
+import functools
 import importlib.metadata
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import click
 
-from benchmarks import accelerators, hlo, timing
-from benchmarks.accelerators import ACCELERATORS, Compiled, MissingError
-from benchmarks.lowered import DEFAULT, OURS, SPREAD, Program
-from benchmarks.peers.updates import PEERS
+from benchmarks import harness
+from benchmarks.compiled import accelerators, hlo
+from benchmarks.compiled.accelerators import ACCELERATORS, Compiled, MissingError
+from benchmarks.compiled.lowered import DEFAULT, OURS, SPREAD, Program
+from benchmarks.peers import rejax, sbx
 from ddpg_jax.runs.folder import files
 
+_SBX, _REJAX = ("sbx", sbx.INSTALL), ("rejax", rejax.INSTALL)
+PEERS = {
+    "sbx_ddpg": Program(functools.partial(sbx.lowered, "ddpg"), needs=_SBX),
+    # Its actor learns in every second pass.
+    "sbx_td3": Program(functools.partial(sbx.lowered, "td3"), passes=(max, min), needs=_SBX),
+    "rejax_td3_pendulum_1": Program(rejax.lowered, env_steps=rejax.DELAY, needs=_REJAX),
+}
+"""The peers' programs, each as the peer jits it."""
 PROGRAMS = OURS | SPREAD | PEERS
 HEAD = "program                  kernels copies /env step    temporary        aliased             of compile here  structure"
 
 
 @click.command()
 @click.option("--device", type=click.Choice(list(ACCELERATORS)), default="h100", show_default=True)
-@click.option("--only", default=None, help="Programs by name, with commas between. [default: few of each kind, and the peers]")
+@click.option(
+    "--only",
+    default=None,
+    help="Programs by name, with commas between. [default: few of each kind, and the peers]",
+)
 @click.option("--list", "listed", is_flag=True, help="Print each kernel with what JAX called it.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="[default: benchmarks/results/compiled_DEVICE.json]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="[default: benchmarks/results/compiled_DEVICE.json]",
+)
 def main(device: str, only: str | None, listed: bool, out: Path | None) -> None:
-    """Compile, print a table, and put each program's figures into the JSON, beside those of other runs."""
+    """Compile, print a table, and put each program's figures into the JSON, beside those of other
+    runs.
+    """
     out = out or Path(f"benchmarks/results/compiled_{device}.json")
     accelerators.only_cpu()
     many = ACCELERATORS[device].devices > 1
     few = tuple(SPREAD) if many else (*DEFAULT, *(name for name in PEERS if not _missing(name)))
     names = _named(only) if only else few
     if wrong := [name for name in names if (PROGRAMS[name].mesh is not None) != many]:
-        raise click.UsageError(f"{wrong[0]} is not for {ACCELERATORS[device].about}: choose of {', '.join(few)}.")
+        raise click.UsageError(
+            f"{wrong[0]} is not for {ACCELERATORS[device].about}: choose of {', '.join(few)}."
+        )
     place: Any = accelerators.devices_of(device) if many else accelerators.place_on(device)
     click.echo(HEAD)
     for name in names:
@@ -52,7 +74,7 @@ def main(device: str, only: str | None, listed: bool, out: Path | None) -> None:
         row = figures(PROGRAMS[name], done)
         click.echo(line(name, row))
         if listed:
-            click.echo("\n".join(kernels(hlo.busiest(done.program))))
+            click.echo("\n".join(lines(hlo.busiest(done.program))))
         _keep(out, device, name, row)
     for sentence in () if only or many else filter(None, map(_missing, PEERS)):
         click.echo(sentence)
@@ -78,8 +100,16 @@ def figures(program: Program, done: Compiled) -> dict[str, Any]:
 
 def _outside(program: hlo.Loop, loop: hlo.Loop) -> dict[str, int]:
     """Collectives of the whole program that are not of its busiest loop, once a chunk."""
-    inside = {kind: count * (loop.trips or 1) for kind, count in loop.collectives.items()} if loop is not program else {}
-    return {kind: left for kind, count in program.collectives.items() if (left := count - inside.get(kind, 0))}
+    inside = (
+        {kind: count * (loop.trips or 1) for kind, count in loop.collectives.items()}
+        if loop is not program
+        else {}
+    )
+    return {
+        kind: left
+        for kind, count in program.collectives.items()
+        if (left := count - inside.get(kind, 0))
+    }
 
 
 def line(name: str, row: dict[str, Any]) -> str:
@@ -87,26 +117,32 @@ def line(name: str, row: dict[str, Any]) -> str:
     sizes, steps = row["bytes"], row["kernels_per_env_step"]
     each = "" if steps is None else f"{steps:.3g}"
     text = f"{name:24} {row['kernels_per_update']:7g} {row['copies_per_update']:6g} {each:>9} "
-    text += f"{sizes['temporary']:12,} {sizes['aliased']:14,} {sizes['argument']:14,} {row['compile_seconds_here']:10.1f} s"
+    text += f"{sizes['temporary']:12,} {sizes['aliased']:14,} {sizes['argument']:14,} "
+    text += f"{row['compile_seconds_here']:10.1f} s"
     return f"{text}  {row['structure']} {row['collectives'] or ''}".rstrip()
 
 
-def kernels(loop: hlo.Loop, indent: str = "  ") -> list[str]:
+def lines(loop: hlo.Loop, indent: str = "  ") -> list[str]:
     """A line for each kernel of a loop's body and of what is in it."""
-    lines = [f"{indent}{one.operation} {one.label} {one.shape} {one.name}" for one in loop.kernels]
+    found = [f"{indent}{one.operation} {one.label} {one.shape} {one.name}" for one in loop.kernels]
     for inner in loop.loops:
-        lines += [f"{indent}{'?' if inner.trips is None else inner.trips} times:", *kernels(inner, indent + "  ")]
+        found += [
+            f"{indent}{'?' if inner.trips is None else inner.trips} times:",
+            *lines(inner, indent + "  "),
+        ]
     for branches in loop.conditionals:
         for branch in branches:
-            lines += [f"{indent}or:", *kernels(branch, indent + "  ")]
-    return lines
+            found += [f"{indent}or:", *lines(branch, indent + "  ")]
+    return found
 
 
 def _named(only: str) -> list[str]:
     """The programs that are asked for."""
     names = only.split(",")
     if unknown := [name for name in names if name not in PROGRAMS]:
-        raise click.UsageError(f"There is no program {', '.join(map(repr, unknown))}; there are {', '.join(PROGRAMS)}.")
+        raise click.UsageError(
+            f"There is no program {', '.join(map(repr, unknown))}; there are {', '.join(PROGRAMS)}."
+        )
     for name in names:
         if sentence := _missing(name):
             raise MissingError(sentence)
@@ -122,12 +158,17 @@ def _missing(name: str) -> str:
 
 def _keep(out: Path, device: str, name: str, row: dict[str, Any]) -> None:
     kept = json.loads(out.read_text()) if out.is_file() else {}
-    context = timing.context()
+    context = harness.context()
     if needs := PROGRAMS[name].needs:
         package = needs[1].split()[0]
         context["versions"][package] = importlib.metadata.version(package)
-    command = f"python benchmarks/compiled.py --device {device} --only {name}"
-    row = {**row, "command": command, "versions": context["versions"], "compiled_on": context["device"]}
+    command = f"python benchmarks/compiled --device {device} --only {name}"
+    row = {
+        **row,
+        "command": command,
+        "versions": context["versions"],
+        "compiled_on": context["device"],
+    }
     programs = kept.get("programs", {}) | {name: row}
     ordered = {each: programs[each] for each in sorted(programs, key=_place)}
     files.write_json(out, {"accelerator": ACCELERATORS[device].about, "programs": ordered})
@@ -135,7 +176,3 @@ def _keep(out: Path, device: str, name: str, row: dict[str, Any]) -> None:
 
 def _place(name: str) -> tuple[int, str]:
     return (list(PROGRAMS).index(name) if name in PROGRAMS else len(PROGRAMS), name)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,14 @@
-"""The parts of a training round, each for itself, to be timed by `ddpg_jax.runs.timing`:
-environments, replay, update."""
+"""The parts of a training round, each for itself, to be timed by `benchmarks.harness`:
+environments, replay, update.
+"""
 
 import jax
 import jax.numpy as jnp
 
+from benchmarks import matmul_bound
+from benchmarks.harness import Part, filled, repeated, transitions
 from ddpg_jax import learner
 from ddpg_jax.environment import Environment
-from ddpg_jax.runs import limit
-from ddpg_jax.runs.timing import Part, filled, repeated, transitions
 from ddpg_jax.types import Agent, Key, PyTree, Replay, Transition
 
 
@@ -41,7 +42,8 @@ def storing(
     and its errors taken back.
 
     ``rows`` hold data at the start: few of them stay in the caches, a full large ring does not fit.
-    Errors only where the replay has priorities."""
+    Errors only where the replay has priorities.
+    """
 
     def init(key: Key) -> PyTree:
         fill_key, new_key = jax.random.split(key)
@@ -84,8 +86,8 @@ def multiplying(part: Part) -> tuple[Part, int]:
     """The matrix products of a part's step alone, and how many operations they are."""
     init, step = part
     key = jax.random.key(0)
-    found = limit.products(step, jax.eval_shape(init, key), key)
-    return limit.alone(found), limit.flops(found)
+    found = matmul_bound.products(step, jax.eval_shape(init, key), key)
+    return matmul_bound.alone(found), matmul_bound.flops(found)
 
 
 def _zeros(shape: jax.ShapeDtypeStruct) -> jax.Array:
@@ -98,7 +100,8 @@ def _example(like: Transition) -> tuple[PyTree, jax.Array]:
 
 def _batch(replay: Replay, like: Transition, key: Key) -> tuple:
     """``(batch,)`` of as many transitions as a sample has, or ``(batch, weight)`` where it has
-    weights."""
+    weights.
+    """
     sampled = jax.eval_shape(
         lambda key: replay.sample(replay.init(jax.tree.map(_zeros, like)), key), key
     )

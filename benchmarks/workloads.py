@@ -1,4 +1,6 @@
-"""The programs that several benchmarks time: updates of every agent as the loop runs them, and whole loops."""
+"""The programs that several benchmarks time: updates of every agent as the loop runs them, and
+whole loops.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -7,15 +9,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from benchmarks import timing
+from benchmarks import harness
+from benchmarks.harness import Part
 from ddpg_jax import agents, learner, networks, noise, replay, reporting, rollout, train
 from ddpg_jax.behaviour import explore
 from ddpg_jax.environment import Environment
-from ddpg_jax.runs.timing import Part
 from ddpg_jax.types import Agent, Key, PyTree, Replay, Transition, strong
 
 POLICY_DELAY = 2
 NUM_ATOMS = 51
+OBSERVATIONS, ACTIONS = 17, 6
+"""Of HalfCheetah."""
 
 
 class Made(NamedTuple):
@@ -38,7 +42,9 @@ def _d4pg(actor: networks.Actor, critic: networks.Critic, **axis: Any) -> Made:
 
 
 def _td3_categorical(actor: networks.Actor, critic: networks.Critic, **axis: Any) -> Made:
-    made = agents.td3_categorical(actor, critic.clone(num_atoms=NUM_ATOMS), policy_delay=POLICY_DELAY, **axis)
+    made = agents.td3_categorical(
+        actor, critic.clone(num_atoms=NUM_ATOMS), policy_delay=POLICY_DELAY, **axis
+    )
     return Made(made, POLICY_DELAY)
 
 
@@ -50,28 +56,42 @@ AGENTS: dict[str, Callable[..., Made]] = {
 }
 
 
-def agent_of(name: str, actions: int, widths: Sequence[int], dtype: Any = jnp.float32, **axis: Any) -> Made:
-    """The agent called so, both networks of these widths and computed in this dtype; ``axis_name`` as of the agents."""
-    actor, critic = networks.Actor(actions, widths, dtype=dtype), networks.Critic(widths, action_layer=0, dtype=dtype)
+def agent_of(
+    name: str, actions: int, widths: Sequence[int], dtype: Any = jnp.float32, **axis: Any
+) -> Made:
+    """The agent called so, both networks of these widths and computed in this dtype; ``axis_name``
+    as of the agents.
+    """
+    actor, critic = (
+        networks.Actor(actions, widths, dtype=dtype),
+        networks.Critic(widths, action_layer=0, dtype=dtype),
+    )
     return AGENTS[name](actor, critic, **axis)
 
 
 def shapes(observations: int, actions: int) -> Transition:
     """Of a transition with so many numbers."""
-    return timing.shaped(jax.ShapeDtypeStruct((observations,), jnp.float32), jax.ShapeDtypeStruct((actions,), jnp.float32))
+    return harness.shaped(
+        jax.ShapeDtypeStruct((observations,), jnp.float32),
+        jax.ShapeDtypeStruct((actions,), jnp.float32),
+    )
 
 
 def learning(agent: Agent, store: Replay, like: Transition, rows: int) -> Part:
-    """One update as the loop runs it: a batch is sampled from ``rows`` stored ones, learned from, and its report added up."""
+    """One update as the loop runs it: a batch is sampled from ``rows`` stored ones, learned from,
+    and its report added up.
+    """
     behaviour = explore(agent, noise.gaussian(0.1))
     seen: Any = (like.observation, like.action)
-    env = Environment(lambda key: ((), jnp.zeros((1, *seen[0].shape))), _never, 1, seen[0], seen[1], time_limit=1)
+    env = Environment(
+        lambda key: ((), jnp.zeros((1, *seen[0].shape))), _never, 1, seen[0], seen[1], time_limit=1
+    )
     functions = learner.make_learner(agent, env, store, behaviour, None)
 
     def init(key: Key) -> PyTree:
         agent_key, begin_key, fill_key, key = jax.random.split(key, 4)
         state = functions.init(agent_key, key, rollout.begin(env, behaviour, begin_key))
-        state = dataclasses.replace(state, replay=timing.filled(store, fill_key, like, rows))
+        state = dataclasses.replace(state, replay=harness.filled(store, fill_key, like, rows))
         keys = jax.random.split(key, 1)
         report = jax.eval_shape(functions.update, state, keys, keys)[1]
         return state, reporting.zero_totals(report)
@@ -93,23 +113,27 @@ def part_of(
     *,
     batch_size: int,
     hidden: int,
-    observations: int = 17,
-    actions: int = 6,
+    observations: int = OBSERVATIONS,
+    actions: int = ACTIONS,
     capacity: int = 20_000,
     dtype: Any = jnp.float32,
     store: Callable[[int, int], Replay] = replay.uniform,
 ) -> tuple[Part, int]:
-    """An agent's update (`learning`), from a full replay, and how many batches it consumes: a critic step on each."""
+    """An agent's update (`learning`), from a full replay, and how many batches it consumes: a
+    critic step on each.
+    """
     made, like = agent_of(name, actions, (hidden, hidden), dtype), shapes(observations, actions)
     rows = max(capacity, batch_size * made.batches)
     return learning(made.agent, store(rows, batch_size * made.batches), like, rows), made.batches
 
 
-def updates(name: str, *, iterations: int, members: int = 1, **sizes: Any) -> timing.Contestant:
-    """``iterations`` critic steps of each member, and what belongs to them, in one call; sizes as of `part_of`."""
+def updates(name: str, *, iterations: int, members: int = 1, **sizes: Any) -> harness.Contestant:
+    """``iterations`` critic steps of each member, and what belongs to them, in one call; sizes as
+    of `part_of`.
+    """
     part, batches = part_of(name, **sizes)
     keys = jax.random.split(jax.random.key(0), members) if members > 1 else jax.random.key(0)
-    return timing.scanned(*part, max(1, iterations // batches), keys, keys_each=(1, 2))
+    return harness.scanned(*part, max(1, iterations // batches), keys, keys_each=(1, 2))
 
 
 def loop(
@@ -122,9 +146,11 @@ def loop(
     iterations: int,
     keys: Key,
     collect_steps: int = 1,
-) -> timing.Contestant:
-    """``iterations`` vector steps of the whole loop, from a full replay; ``keys``: one, or one per seed to vmap over."""
-    ring, like = replay.uniform(capacity, batch_size), timing.shaped(env.observation, env.action)
+) -> harness.Contestant:
+    """``iterations`` vector steps of the whole loop, from a full replay; ``keys``: one, or one per
+    seed to vmap over.
+    """
+    ring, like = replay.uniform(capacity, batch_size), harness.shaped(env.observation, env.action)
     behaviour = explore(agent, noise.chain(noise.gaussian(0.1), noise.clip()))
     trainer = train.make_train(
         agent,
@@ -139,7 +165,9 @@ def loop(
     def start(key: Key) -> learner.TrainState:
         init_key, fill_key = jax.random.split(key)
         state = trainer.init(init_key)
-        return strong(dataclasses.replace(state, replay=timing.filled(ring, fill_key, like, capacity)))
+        return strong(
+            dataclasses.replace(state, replay=harness.filled(ring, fill_key, like, capacity))
+        )
 
     over = jax.vmap if keys.ndim else lambda function: function
-    return timing.Contestant(over(trainer.chunk), jax.jit(over(start))(keys))
+    return harness.Contestant(over(trainer.chunk), jax.jit(over(start))(keys))

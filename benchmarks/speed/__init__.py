@@ -1,0 +1,1 @@
+"""Speed of updates, agents, populations, whole loops and the lane."""
