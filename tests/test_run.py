@@ -344,11 +344,12 @@ def test_rates_are_without_the_warm_up(monkeypatch, tmp_path):
 
 CHILD = """
 import time
-from ddpg_jax.runs import cli, display
-show = display.Display.show
+from ddpg_jax.runs.cli.commands import main
+from ddpg_jax.runs.training import progress
+show = progress.Display.show
 # Slow enough to be stopped between two chunks.
-display.Display.show = lambda self, row: (show(self, row), time.sleep(0.05))
-cli.main()
+progress.Display.show = lambda self, row: (show(self, row), time.sleep(0.05))
+main()
 """
 
 
