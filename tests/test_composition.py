@@ -1,11 +1,7 @@
 """The pieces fit into programs that are not ours."""
 
 import functools
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
