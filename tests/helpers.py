@@ -13,6 +13,31 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
+# Lillicrap et al. 2015, section 7 and Algorithm 1; 2.5 million steps: caption of Table 1.
+PAPER = {
+    "total_timesteps": 2_500_000,
+    "num_envs": 1,
+    "updates_per_step": 1,
+    "batch_size": 64,
+    "replay_capacity": 1_000_000,
+    "hidden": (400, 300),
+    "gamma": 0.99,
+    "tau": 0.001,
+    "actor_learning_rate": 1e-4,
+    "critic_learning_rate": 1e-3,
+    "critic_weight_decay": 1e-2,
+    "stddev": 0.2,
+}
+
+
+STUDIES = {
+    "ablation": "--task pendulum --seeds 2 --steps 240 --hidden 8 --episodes 2",
+    "value_estimates": "--task pendulum --seeds 2 --steps 400 --episodes 2 --window 10",
+    "toy_mdp": "--seeds 3 --steps 90 --samples 20000 --critics 2 --critic-steps 50",
+    "variance": "--seeds 3 --steps 300 --episodes 2",
+}
+"""The options of each study at a tiny size."""
+
 
 def machine() -> str:
     """What compiled programs depend on besides their text: jaxlib, and the model and the features

@@ -1,14 +1,19 @@
-"""Are the tests awake? Small faults, drawn by a seed, each put into a copy of the package and shown
-to that room's own tests.
+"""Do the tests notice faults? Small ones, drawn by a seed, are each put into a copy of the checkout
+and shown to the tests of their file.
 
-python tests/mutants.py --count 120 --seed 0 --out mutants.json         # restartable: what is in
-the file is not run again"""
+    python tests/mutants.py --count 120 --seed 0 --out mutants.jsonl
+
+Restartable: a fault that is in the file is not run again. ``--checkout`` names another checkout,
+whose own tests judge its own files by the same rules. A fault is caught, survives, counts neither
+way because the tests took too long, or is named in `EQUIVALENT`: no test can notice it."""
 
 import argparse
 import ast
+import collections
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -19,54 +24,50 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
-ROOMS = {
-    "losses.py": ["test_losses.py"],
-    "returns.py": ["test_returns.py", "test_breakdown.py"],
-    "noise.py": ["test_noise.py"],
-    "behaviour.py": ["test_behaviour.py"],
-    "rollout.py": ["test_rollout.py", "test_breakdown.py"],
-    "replay/ring.py": ["test_replay.py", "test_breakdown.py"],
-    "replay/rows.py": ["test_replay.py", "test_breakdown.py"],
-    "replay/prioritised.py": ["test_replay.py"],
-    "agents/actor_critic.py": ["test_agents.py"],
-    "envs/autoreset.py": ["test_autoreset.py"],
-    "host/__init__.py": ["test_host.py", "test_host_resume.py"],
-    "host/loop.py": ["test_host.py", "test_host_resume.py"],
-    "host/programs.py": ["test_host.py", "test_host_resume.py"],
-    "host/rows.py": ["test_host.py"],
-    "envs/gymnasium.py": ["test_host.py", "test_host_spaces.py"],
+COPIED = ("ddpg_jax", "tests", "benchmarks", "notebooks", "docs", ".github", "README.md")
+COPIED += ("pyproject.toml", "LICENSE")
+GENERAL = {"__init__", "test_architecture", "test_where_to_add", "test_readme", "test_fuzz"}
+"""Tests of everything answer for no file in particular."""
+MOST = 3
+"""Test files that answer for one file of the package; the more they name it, the sooner."""
+EXCEPTIONS = {
+    "__init__.py": ["test_architecture.py", "test_x64.py"],
+    "agents/optimization.py": ["test_agents.py", "test_presets.py"],
+    "checks.py": ["test_losses.py", "test_replay.py", "test_noise.py", "test_networks.py"],
+    "envs/check.py": ["test_env_check.py"],
     "envs/copies.py": ["test_host.py", "test_host_broken.py", "test_host_spaces.py"],
+    "envs/gymnasium.py": ["test_host.py", "test_host_spaces.py"],
+    "envs/own.py": ["test_cli.py", "test_env_check.py"],
+    "envs/quiet.py": ["test_brax.py", "test_playground.py"],
     "envs/vector.py": ["test_host.py", "test_host_spaces.py"],
-    "envs/spaces.py": ["test_host_spaces.py"],
-    "envs/actions.py": ["test_host_spaces.py"],
-    "reporting.py": ["test_reporting.py"],
-    "runs/presets/parts.py": ["test_presets.py"],
-    "runs/build.py": ["test_run.py"],
+    "envs/wrappers.py": ["test_env_wrappers.py"],
+    "host/rows.py": ["test_host.py", "test_properties_host.py"],
+    "runs/beside.py": ["test_checkpoint.py", "test_hosts.py"],
+    "runs/options/field.py": ["test_config.py", "test_cli.py"],
+    "runs/options/hyperparameters.py": ["test_config.py", "test_presets.py"],
+    "runs/options/run_options.py": ["test_config.py", "test_cli.py"],
+    "runs/packing.py": ["test_checkpoint.py", "test_run.py"],
+    "runs/presets/__init__.py": ["test_presets.py", "test_config.py"],
+    "runs/programs/compatibility.py": ["test_config.py", "test_presets.py", "test_cli.py"],
+    "runs/saved.py": ["test_run.py", "test_devices.py", "test_life.py"],
+    "runs/tasks.py": ["test_config.py", "test_presets.py"],
+    "runs/training/startup.py": ["test_run.py", "test_life.py"],
 }
-"""Which tests answer for which file; those named ``test_properties_*`` beside them, where they
-exist."""
+"""Where the rule of `answering` finds none or the wrong ones."""
+EQUIVALENT: dict[tuple[str, str, str], str] = {}
+"""``(file, line of source, what stands there)`` of faults that change nothing, with the reason."""
 
 SWAPS: dict[type, str] = {
-    ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "*", ast.Mod: "+", ast.Pow: "*",
-    ast.BitAnd: "|", ast.BitOr: "&", ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==",
-    ast.Is: "is not", ast.IsNot: "is", ast.And: "or", ast.Or: "and",
+    ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "*", ast.Mod: "+",
+    ast.Pow: "*", ast.BitAnd: "|", ast.BitOr: "&", ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=",
+    ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==", ast.Is: "is not", ast.IsNot: "is",
+    ast.And: "or", ast.Or: "and",
 }  # fmt: skip
 OPPOSITES = {
-    "minimum": "maximum",
-    "maximum": "minimum",
-    "min": "max",
-    "max": "min",
-    "ones": "zeros",
-    "zeros": "ones",
-}
-OPPOSITES |= {
-    "argmin": "argmax",
-    "mean": "sum",
-    "sum": "mean",
-    "any": "all",
-    "all": "any",
+    "minimum": "maximum", "maximum": "minimum", "min": "max", "max": "min", "ones": "zeros",
+    "zeros": "ones", "argmin": "argmax", "mean": "sum", "sum": "mean", "any": "all", "all": "any",
     "cumsum": "cumprod",
-}
+}  # fmt: skip
 
 
 class Mutant(NamedTuple):
@@ -78,6 +79,45 @@ class Mutant(NamedTuple):
     end: int
     old: str
     new: str
+
+
+def files(root: Path) -> dict[str, str]:
+    """Every file of the package, by its path in it, with its source."""
+    package = root / "ddpg_jax"
+    found = sorted(package.rglob("*.py"))
+    return {path.relative_to(package).as_posix(): path.read_text() for path in found}
+
+
+def answering(root: Path) -> dict[str, list[str]]:
+    """The test files that answer for each file of the package.
+
+    Those called after it or after its folder, then those that import it, the ones that name it
+    most often first; `EXCEPTIONS` have the last word."""
+    tests = {path.name: path.read_text() for path in sorted((root / "tests").glob("test_*.py"))}
+    tests = {name: text for name, text in tests.items() if name[:-3] not in GENERAL}
+    found = {}
+    for file in files(root):
+        *folders, stem = file.removesuffix(".py").removesuffix("/__init__").split("/")
+        named = [name for name in tests if re.match(rf"test_(properties_)?{stem}s?(_|\.)", name)]
+        near = [
+            name
+            for name in tests
+            if folders and re.match(rf"test_(properties_)?{folders[-1].rstrip('s')}s?\.", name)
+        ]
+        module = ".".join(["ddpg_jax", *folders, stem])
+        parent = ".".join(["ddpg_jax", *folders])
+        imports = re.compile(
+            rf"{re.escape(module)}\b|from {re.escape(parent)} import [^\n]*\b{stem}\b", re.M
+        )
+        counts = {
+            name: len(re.findall(rf"\b{stem}\.", text)) + 1
+            for name, text in tests.items()
+            if imports.search(text)
+        }
+        importing = sorted(counts, key=lambda name: -counts[name])
+        chosen = EXCEPTIONS.get(file) or list(dict.fromkeys([*named, *importing, *near]))[:MOST]
+        found[file] = [name for name in chosen if (root / "tests" / name).is_file()]
+    return found
 
 
 def faults(file: str, source: str) -> Iterator[Mutant]:
@@ -95,37 +135,19 @@ def faults(file: str, source: str) -> Iterator[Mutant]:
         return Mutant(file, node.lineno, start, end, raw[start:end].decode(), new)
 
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.BinOp | ast.Compare | ast.BoolOp):
-            pairs: list[tuple[ast.expr, ast.AST, ast.expr]]
-            if isinstance(node, ast.BinOp):
-                pairs = [(node.left, node.op, node.right)]
-            elif isinstance(node, ast.Compare):
-                pairs = list(
-                    zip([node.left, *node.comparators], node.ops, node.comparators, strict=False)
-                )
-            else:
-                pairs = [
-                    (a, node.op, b) for a, b in zip(node.values, node.values[1:], strict=False)
-                ]
-            for left, operator, right in pairs:
-                if type(operator) in SWAPS and not any(
-                    isinstance(side, ast.JoinedStr) for side in (left, right)
-                ):
-                    start, end = place(left)[1], place(right)[0]
-                    between = raw[start:end].decode()
-                    symbol = between.strip(" ()\n")
-                    if symbol and symbol in between and "#" not in between:
-                        yield change(
-                            node, start, end, between.replace(symbol, SWAPS[type(operator)], 1)
-                        )
-        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.Invert | ast.USub):
-            start, _ = place(node)
-            yield change(node, start, place(node.operand)[0], "")
+        for left, operator, right in _operations(node):
+            start, end = place(left)[1], place(right)[0]
+            between = raw[start:end].decode()
+            symbol = between.strip(" ()\n")
+            if symbol and symbol in between and "#" not in between:
+                swapped = between.replace(symbol, SWAPS[type(operator)], 1)
+                yield change(left, start, end, swapped)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.Invert | ast.USub):
+            yield change(node, place(node)[0], place(node.operand)[0], "")
         elif isinstance(node, ast.Constant) and type(node.value) in (int, float, bool):
             value = node.value
-            yield change(
-                node, *place(node), repr(not value if isinstance(value, bool) else value + 1)
-            )
+            new = not value if isinstance(value, bool) else value + 1  # type: ignore[operator]
+            yield change(node, *place(node), repr(new))
         elif isinstance(node, ast.Attribute) and node.attr in OPPOSITES:
             end = place(node)[1]
             yield change(node, end - len(node.attr), end, OPPOSITES[node.attr])
@@ -133,61 +155,59 @@ def faults(file: str, source: str) -> Iterator[Mutant]:
             yield change(node, *place(node.test), f"not ({ast.unparse(node.test)})")
 
 
-def draw(count: int, seed: int) -> list[Mutant]:
-    """As many from each file, as far as there are."""
-    generator, found = random.Random(seed), []
-    for number, file in enumerate(ROOMS):
-        source = (ROOT / "ddpg_jax" / file).read_text()
-        skipped = {line for node in ast.walk(ast.parse(source)) for line in _said_only(node)}
-        every = [mutant for mutant in faults(file, source) if mutant.line not in skipped]
-        share = count * (number + 1) // len(ROOMS) - count * number // len(ROOMS)
-        found += generator.sample(every, min(share, len(every)))
-    return found
+def _operations(node: ast.AST) -> list[tuple[ast.expr, ast.AST, ast.expr]]:
+    """Left side, operator and right side of what a node computes, compares or joins."""
+    pairs: list[tuple[ast.expr, ast.AST, ast.expr]] = []
+    if isinstance(node, ast.BinOp):
+        pairs = [(node.left, node.op, node.right)]
+    elif isinstance(node, ast.Compare):
+        sides = [node.left, *node.comparators]
+        pairs = list(zip(sides, node.ops, node.comparators, strict=False))
+    elif isinstance(node, ast.BoolOp):
+        pairs = [(a, node.op, b) for a, b in zip(node.values, node.values[1:], strict=False)]
+    text = lambda side: isinstance(side, ast.JoinedStr)
+    return [x for x in pairs if type(x[1]) in SWAPS and not (text(x[0]) or text(x[2]))]
 
 
-def _said_only(node: ast.AST) -> range:
-    """Lines that only say something: annotations of the source's own types, and what an error
-    says."""
+def _silent(node: ast.AST) -> range:
+    """Lines that compute nothing: imports, annotations, signatures, and what an error says."""
     if isinstance(node, ast.Raise | ast.ImportFrom | ast.Import | ast.AnnAssign):
         return range(node.lineno, (node.end_lineno or node.lineno) + 1)
-    if isinstance(node, ast.FunctionDef):  # its signature: unions of types
+    if isinstance(node, ast.FunctionDef):  # unions of types
         return range(node.lineno, node.body[0].lineno)
     return range(0)
 
 
-def survives(mutant: Mutant, seconds: float) -> tuple[bool, str]:
-    """Whether the tests of its room pass with this fault, and the last line that they print."""
+def draw(root: Path, count: int, seed: int) -> list[Mutant]:
+    """Drawn from all faults of all files; one that is equivalent is drawn again."""
+    found: list[Mutant] = []
+    for file, source in files(root).items():
+        skipped = {line for node in ast.walk(ast.parse(source)) for line in _silent(node)}
+        lines = source.splitlines()
+        for mutant in faults(file, source):
+            key = (file, lines[mutant.line - 1].strip(), mutant.old)
+            if mutant.line not in skipped and key not in EQUIVALENT:
+                found.append(mutant)
+    return random.Random(seed).sample(found, min(count, len(found)))
+
+
+def judge(root: Path, mutant: Mutant, tests: list[str], seconds: float) -> tuple[str, str]:
+    """``caught``, ``survived`` or ``time out``, and the last line that the tests print."""
     with tempfile.TemporaryDirectory() as work:
-        for name in ("ddpg_jax", "tests", "benchmarks"):
-            shutil.copytree(
-                ROOT / name,
-                Path(work) / name,
-                ignore=shutil.ignore_patterns("__pycache__", "results"),
-            )
-        for name in ("pyproject.toml", "README.md"):
-            shutil.copy(ROOT / name, work)
+        ignored = shutil.ignore_patterns("__pycache__", ".*_cache")
+        for name in COPIED:
+            if (root / name).is_dir():
+                shutil.copytree(root / name, Path(work) / name, ignore=ignored)
+            elif (root / name).is_file():
+                shutil.copy(root / name, work)
         path = Path(work) / "ddpg_jax" / mutant.file
         raw = path.read_bytes()
         path.write_bytes(raw[: mutant.start] + mutant.new.encode() + raw[mutant.end :])
-        tests = [name for name in ROOMS[mutant.file] if (Path(work) / "tests" / name).is_file()]
-        tests += [f"{Path(name).stem.replace('test_', 'test_properties_')}.py" for name in tests]
-        tests = [f"tests/{name}" for name in tests if (Path(work) / "tests" / name).is_file()]
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-n",
-            "0",
-            "-x",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "--no-header",
-            *tests,
-        ]
+        options = ["-o", "addopts=", "-m", "not slow", "-x", "-q", "-p", "no:cacheprovider"]
+        paths = [f"tests/{name}" for name in tests]
         try:
             done = subprocess.run(
-                command,
+                [sys.executable, "-m", "pytest", *options, "--no-header", *paths],
                 cwd=work,
                 env=os.environ | {"PYTHONPATH": work},
                 capture_output=True,
@@ -195,11 +215,12 @@ def survives(mutant: Mutant, seconds: float) -> tuple[bool, str]:
                 timeout=seconds,
             )
         except subprocess.TimeoutExpired:
-            return False, "time out"
-        lines = [line for line in done.stdout.splitlines() if line.strip()]
-        return done.returncode == 0, next(
-            (line for line in lines if line.startswith("FAILED")), lines[-1] if lines else ""
-        )
+            return "time out", ""
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    if done.returncode not in (0, 1, 2):  # 2: a file of tests could not be imported
+        raise RuntimeError(f"pytest {' '.join(paths)} itself failed:\n{done.stdout}{done.stderr}")
+    ends = [line for line in lines if line.startswith(("FAILED", "ERROR"))] + lines[-1:]
+    return "caught" if done.returncode else "survived", ends[0] if ends else ""
 
 
 def main() -> None:
@@ -207,31 +228,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--timeout", type=float, default=240.0)
-    parser.add_argument("--only", default="", help="files whose name contains this")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one fault")
+    parser.add_argument("--only", default="", help="files whose path contains this")
+    parser.add_argument("--checkout", type=Path, default=ROOT)
+    parser.add_argument("--control", action="store_true", help="the same files without a fault")
+    parser.add_argument("--out", type=Path, required=True, help="a JSON object for each fault")
     given = parser.parse_args()
-    rows = json.loads(given.out.read_text()) if given.out.exists() else []
+    root = given.checkout.resolve()
+    tests = answering(root)
+    if without := [file for file, names in tests.items() if not names]:
+        parser.error(f"no tests answer for {', '.join(without)}: add them to EXCEPTIONS")
+    rows = []
+    if given.out.exists():
+        rows = [json.loads(line) for line in given.out.read_text().splitlines()]
     known = {tuple(row["mutant"]) for row in rows}
-    for mutant in draw(given.count, given.seed):
+    drawn = draw(root, given.count, given.seed)
+    if given.control:
+        drawn = [Mutant(file, 0, 0, 0, "", "") for file in dict.fromkeys(x.file for x in drawn)]
+    for mutant in drawn:
         if tuple(mutant) in known or given.only not in mutant.file:
             continue
         begin = time.perf_counter()
-        survived, last = survives(mutant, given.timeout)
-        rows.append(
-            {
-                "mutant": mutant,
-                "survived": survived,
-                "seconds": time.perf_counter() - begin,
-                "said": last,
-            }
-        )
-        given.out.write_text(json.dumps(rows, indent=1))
-        print(
-            f"{'SURVIVED' if survived else 'caught'} {mutant.file}:{mutant.line} {mutant.old!r} -> {mutant.new!r}",
-            flush=True,
-        )
-    print(f"{sum(row['survived'] for row in rows)} of {len(rows)} survived")
+        verdict, last = judge(root, mutant, tests[mutant.file], given.timeout)
+        took = time.perf_counter() - begin
+        rows.append({"mutant": mutant, "verdict": verdict, "seconds": took, "said": last})
+        with given.out.open("a") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+        where = f"{mutant.file}:{mutant.line} {mutant.old!r} -> {mutant.new!r}"
+        print(f"{verdict:9} {where} ({took:.0f} s)", flush=True)
+    counts = collections.Counter(row["verdict"] for row in rows)
+    judged = counts["caught"] + counts["survived"]
+    share = f"{counts['caught'] / judged:.1%} of {judged}" if judged else "none"
+    print(f"caught: {share}; {counts['time out']} took too long and count neither way")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ themselves mean nothing here.
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import hyperparameter_types
+from helpers import PAPER, hyperparameter_types
 from hypothesis import assume, settings
 from hypothesis import given as drawn
 from hypothesis import strategies as st
@@ -22,21 +22,6 @@ from ddpg_jax.runs.tasks import TASKS
 
 OF_VECTORS = [name for name, preset in PRESETS.items() if not preset.images]
 
-# Lillicrap et al. 2015, section 7 and Algorithm 1; 2.5 million steps: caption of Table 1.
-PAPER = {
-    "total_timesteps": 2_500_000,
-    "num_envs": 1,
-    "updates_per_step": 1,
-    "batch_size": 64,
-    "replay_capacity": 1_000_000,
-    "hidden": (400, 300),
-    "gamma": 0.99,
-    "tau": 0.001,
-    "actor_learning_rate": 1e-4,
-    "critic_learning_rate": 1e-3,
-    "critic_weight_decay": 1e-2,
-    "stddev": 0.2,
-}
 # The lecture: 1,000 episodes of 200 steps after the first full batch; no weight decay.
 LECTURE = {
     "total_timesteps": 1_000 * 200 + 64,

@@ -616,9 +616,8 @@ def test_a_reader_that_leaves(tmp_path):
         tmp_path / "run",
         *words,
     ]
-    env = {**os.environ, "DDPG_JAX_CACHE": str(jax.config.jax_compilation_cache_dir)}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -633,7 +632,6 @@ def test_a_reader_that_leaves(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
 def test_the_command_on_a_full_disk(tmp_path):
     small = "--total-timesteps 300 --learning-starts 100 --steps-per-chunk 100 --batch-size 8 --hidden 8,8 --time-limit 20"
-    env = {**os.environ, "DDPG_JAX_CACHE": str(jax.config.jax_compilation_cache_dir)}
     command = [
         sys.executable,
         "-m",
@@ -644,6 +642,6 @@ def test_the_command_on_a_full_disk(tmp_path):
         *small.split(),
     ]
     with open("/dev/full", "w") as full:
-        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=env)
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (run.returncode, run.stderr) == (0, "")
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["env_steps"] == 300

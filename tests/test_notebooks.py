@@ -1,4 +1,7 @@
-"""Every notebook runs from top to bottom at a small budget and shows what it promises."""
+"""Every notebook runs from top to bottom at a small budget and shows what it promises.
+
+One of them does so in each run of the tests, the others in rotation with the slow tests: what they
+show of the library is tested elsewhere."""
 
 import json
 import os
@@ -6,9 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import nbformat
 import pytest
+from helpers import STUDIES
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -31,15 +34,12 @@ SMALL = {
         {"image/png": 3, "image/gif": 1},
     ),
     "studies.ipynb": (
-        "small = {\n"
-        '    "ablation": "--task pendulum --seeds 2 --steps 240 --hidden 8 --episodes 2",\n'
-        '    "value_estimates": "--task pendulum --seeds 2 --steps 400 --episodes 2 --window 10",\n'
-        '    "toy_mdp": "--seeds 3 --steps 90 --samples 20000 --critics 2 --critic-steps 50",\n'
-        '    "variance": "--seeds 3 --steps 300 --episodes 2",\n'
-        "}",
+        "small = " + json.dumps(STUDIES),
         {"image/png": 8},
     ),
 }
+ALWAYS = "environments.ipynb"
+"""Trains on an environment written in it: the shortest."""
 pytestmark = pytest.mark.skipif(
     not FOLDER.is_dir(), reason="the notebooks are not here: this is not a checkout"
 )
@@ -61,8 +61,6 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("JUPYTER_RUNTIME_DIR", str(place / "runtime"))
         patch.setenv("IPYTHONDIR", str(place / "ipython"))
         patch.delenv("MPLBACKEND", raising=False)
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(jax.config.jax_compilation_cache_dir))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
         yield folder.name
 
 
@@ -97,15 +95,16 @@ def test_every_notebook_is_listed_here() -> None:
     assert {path.name for path in FOLDER.glob("*.ipynb")} == set(SMALL)
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_is_stored_without_outputs(name: str) -> None:
-    notebook = nbformat.read(FOLDER / name, as_version=4)
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert not any(cell.outputs or cell.execution_count for cell in cells)
+def test_all_are_stored_without_outputs() -> None:
+    for name in SMALL:
+        notebook = nbformat.read(FOLDER / name, as_version=4)
+        cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert not any(cell.outputs or cell.execution_count for cell in cells), name
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in SMALL if name != "studies.ipynb"]
-)  # that one: test_studies.py
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != ALWAYS)) for name in SMALL],
+)
 def test_runs_and_draws(name: str, kernel: str, tmp_path: Path) -> None:
     play(name, kernel, tmp_path)

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import hyperparameter_types
-from test_config import PAPER
+from helpers import PAPER, hyperparameter_types
 
 from ddpg_jax import (
     agents,

@@ -343,13 +343,25 @@ def test_rates_are_without_the_warm_up(monkeypatch, tmp_path):
 # Stopping and resuming
 
 CHILD = """
-import time
-from ddpg_jax.runs.cli.commands import main
+import sys, time
+from pathlib import Path
+from ddpg_jax.runs.cli import commands
+from ddpg_jax.runs.console import signals
+from ddpg_jax.runs.folder.metrics import read_metrics
 from ddpg_jax.runs.training import progress
+
+folder, chunks = Path(sys.argv.pop(1)), int(sys.argv.pop(1))
 show = progress.Display.show
-# Slow enough to be stopped between two chunks.
-progress.Display.show = lambda self, row: (show(self, row), time.sleep(0.05))
-main()
+
+def paused(self, row):  # until a signal comes
+    show(self, row)
+    if len(read_metrics(folder)) == chunks:
+        print("paused", flush=True)
+        while not signals._running[-1]:
+            time.sleep(0.01)
+
+progress.Display.show = paused
+commands.main()
 """
 
 
@@ -364,37 +376,31 @@ def command_line(folder: Path, seeds: int) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {
-        **os.environ,
-        "DDPG_JAX_CACHE": str(jax.config.jax_compilation_cache_dir),
-        "PYTHONUNBUFFERED": "1",
-    }
+    return {**os.environ, "PYTHONUNBUFFERED": "1"}
 
 
 def stop_when(folder: Path, seeds: int, chunks: int, number: int) -> tuple[int, str]:
-    """Start a run, send it a signal after some chunks; its return code and what it printed."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, *command_line(folder, seeds)],
+    """Start a run, which pauses after some chunks, and send it a signal; its return code and what
+    it printed."""
+    words = [str(folder), str(chunks), *command_line(folder, seeds)]
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=environment(),
         cwd=folder.parent,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while (
-            len(read_metrics(folder)) < chunks
-            and process.poll() is None
-            and time.monotonic() < deadline
-        ):
-            time.sleep(0.01)
-        process.send_signal(number)
-        output, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    return process.returncode, output
+    ) as process:
+        assert process.stdout is not None
+        printed = []
+        for line in process.stdout:
+            printed.append(line)
+            if line == "paused\n":
+                while number == signal.SIGKILL and not checkpoint_steps(folder):
+                    time.sleep(0.01)  # it is being written
+                    assert process.poll() is None
+                process.send_signal(number)
+    return process.returncode, "".join(printed)
 
 
 @pytest.mark.parametrize("seeds", [pytest.param(1, marks=pytest.mark.slow), 4])

@@ -1,43 +1,40 @@
-"""The studies at the tiny size of their notebook, which is run once: their figures are those that
-they promise.
-"""
+"""The studies at the tiny size of their notebook: their figures are those that they promise.
+
+One runs in each run of the tests, the others in rotation with the slow tests."""
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_benchmarks import check
-from test_notebooks import FOLDER, kernel, play
+from helpers import ROOT, STUDIES, check
 
-__all__ = ["kernel"]
 pytestmark = pytest.mark.skipif(
-    not FOLDER.is_dir(), reason="the notebooks are not here: this is not a checkout"
+    not (ROOT / "benchmarks").is_dir(), reason="the benchmarks are not here: this is not a checkout"
 )
 ERRORS = ("root_mean_square_error", "overestimation")
 
 
-@pytest.fixture(scope="module")
-def studies(kernel: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the notebook of the studies left what they wrote."""
-    folder = tmp_path_factory.mktemp("studies")
-    play("studies.ipynb", kernel, folder)
-    return folder
-
-
-def result_of(studies: Path, name: str) -> dict[str, Any]:
-    """What a study wrote, beside its picture."""
-    (path,) = studies.rglob(f"{name}.json")
+def result_of(tmp_path: Path, name: str) -> dict[str, Any]:
+    """What a study writes, beside its picture."""
+    path = tmp_path / f"{name}.json"
+    script = ROOT / "benchmarks" / "studies" / f"{name}.py"
+    words = [sys.executable, str(script), "--out", str(path), *STUDIES[name].split()]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    result = json.loads(path.read_text())
+    result: dict[str, Any] = json.loads(path.read_text())
     assert {"python", "ddpg_jax", "jax", "jaxlib"} <= set(result["versions"])
     assert "(cpu)" in result["device"]
     return result
 
 
-def test_ablation(studies: Path) -> None:
-    result = result_of(studies, "ablation")
+@pytest.mark.slow
+def test_ablation(tmp_path: Path) -> None:
+    result = result_of(tmp_path, "ablation")
     curves, final = result["curves"]["pendulum"], result["final_return"]["pendulum"]
     assert set(curves) == set(final)
     assert len(curves) == 4
@@ -57,8 +54,9 @@ def test_ablation(studies: Path) -> None:
     assert len(set(last)) == 4
 
 
-def test_value_estimates(studies: Path) -> None:
-    result = result_of(studies, "value_estimates")["tasks"]["pendulum"]
+@pytest.mark.slow
+def test_value_estimates(tmp_path: Path) -> None:
+    result = result_of(tmp_path, "value_estimates")["tasks"]["pendulum"]
     assert set(result) == {"DDPG", "TD3", "D4PG"}
     for each in result.values():
         assert each["states"] == [20, 20]
@@ -95,8 +93,9 @@ def test_value_estimates_discount_what_follows() -> None:
     )
 
 
-def test_toy_mdp(studies: Path) -> None:
-    result = result_of(studies, "toy_mdp")
+@pytest.mark.slow
+def test_toy_mdp(tmp_path: Path) -> None:
+    result = result_of(tmp_path, "toy_mdp")
     toy = result["toy_mdp"]
     assert toy["deterministic"] == {"actions": 20_000, "largest_magnitude": 0.0}
     closed = {(row["mean"], row["stddev"]): row["closed"] for row in toy["gaussian"]}
@@ -141,8 +140,8 @@ def test_toy_mdp_environment() -> None:
     )
 
 
-def test_variance(studies: Path) -> None:
-    result = result_of(studies, "variance")
+def test_variance(tmp_path: Path) -> None:
+    result = result_of(tmp_path, "variance")
     assert set(result["agents"]) == {"DDPG", "TD3"}
     for each in result["agents"].values():
         final, steps, curve = each["final_return"], each["steps"], each["curve"]
