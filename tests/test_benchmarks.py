@@ -4,6 +4,7 @@ themselves mean nothing here.
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path

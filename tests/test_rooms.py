@@ -5,7 +5,7 @@ import collections
 import io
 import tokenize
 
-from test_architecture import FILES, IMPORTS, TREES
+from source_tree import FILES, IMPORTS, TREES
 
 # From the ground up; a room may import what lies below it, and nothing else.
 FLOORS = (
@@ -75,9 +75,8 @@ def tokens(path, tree):
     documented = {
         statement.lineno
         for node in ast.walk(tree)
-        for statement in getattr(node, "body", ())
-        if isinstance(getattr(node, "body", None), list)
-        and isinstance(statement, ast.Expr)
+        for statement in (node.body if isinstance(getattr(node, "body", None), list) else ())
+        if isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)
         and isinstance(statement.value.value, str)
     }
