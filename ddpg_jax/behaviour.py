@@ -1,6 +1,8 @@
-"""What chooses actions while collecting: an agent with noise, random actions, a perturbed policy, a noisy network.
+"""What chooses actions while collecting: an agent with noise, random actions, a perturbed policy, a
+noisy network.
 
-A `Behaviour` is built from an agent and acts for ``E`` environments at once, on the device and for those on the host alike.
+A `Behaviour` is built from an agent and acts for ``E`` environments at once, on the device and for
+those on the host alike.
 """
 
 import dataclasses
@@ -27,7 +29,9 @@ def explore(agent: Agent, noise: Noise) -> Behaviour:
 
 
 def random_actions() -> Behaviour:
-    """Actions drawn from U[-1, 1], whatever the agent thinks: the warm-up. Its state is the shape to draw."""
+    """Actions drawn from U[-1, 1], whatever the agent thinks: the warm-up. Its state is the shape
+    to draw.
+    """
 
     def act(
         state: jax.Array, agent_state: AgentState, observation: PyTree, key: Key, reset: jax.Array
@@ -39,8 +43,10 @@ def random_actions() -> Behaviour:
 
 @struct.dataclass
 class ParameterNoiseState:
-    """``params``, ``pool``: of each environment, leading axis ``E``, the policy it follows and its next unit noise;
-    ``stddev``: sigma; ``step``: how often it acted; ``rounds``: how often it was asked to adapt."""
+    """``params``, ``pool``: of each environment, leading axis ``E``, the policy it follows and its
+    next unit noise; ``stddev``: sigma; ``step``: how often it acted; ``rounds``: how often it was
+    asked to adapt.
+    """
 
     params: PyTree
     pool: PyTree
@@ -59,13 +65,14 @@ def parameter_noise(
 ) -> Behaviour:
     """Explore by perturbing the policy's parameters, once per environment and episode.
 
-        theta~ = theta + sigma eps,  eps ~ N(0, I)          at the start of an episode, kept until its end
-        d      = sqrt(1/A sum_i E_s[(mu(s) - mu~(s))_i^2])  on a replayed batch, for a fresh perturbation
+        theta~ = theta + sigma eps,  eps ~ N(0, I)          at the start of each episode
+        d      = sqrt(1/A sum_i E_s[(mu(s) - mu~(s))_i^2])  on a replayed batch
         sigma  <- alpha sigma if d <= delta else sigma / alpha
 
-    With delta = ``stddev`` the actions vary as under N(0, stddev). Parameters of layer normalisation are left alone. Each step
-    draws one fresh perturbation into a pool of E, which environments take from in shifting order; an environment whose
-    episodes are shorter than E steps may meet one again. Memory: 2 E copies of the actor.
+    With delta = ``stddev`` the actions vary as under N(0, stddev). Parameters of layer
+    normalisation are left alone. Each step draws one fresh perturbation into a pool of E, which
+    environments take from in shifting order; an environment whose episodes are shorter than E steps
+    may meet one again. Memory: 2 E copies of the actor.
 
     Args:
         agent: its ``act`` is used as it is, wrappers among it.
@@ -92,20 +99,30 @@ def parameter_noise(
         return ParameterNoiseState(params=params, pool=pool, stddev=scale, step=step, rounds=rounds)
 
     def act(
-        state: ParameterNoiseState, agent_state: AgentState, observation: PyTree, key: Key, reset: jax.Array
+        state: ParameterNoiseState,
+        agent_state: AgentState,
+        observation: PyTree,
+        key: Key,
+        reset: jax.Array,
     ) -> tuple[jax.Array, ParameterNoiseState]:
         params, pool = _renewed(state, agent_state.actor.params, key, reset)
         action = jax.vmap(_following(agent), in_axes=(None, 0, 0))(agent_state, params, observation)
         return action, dataclasses.replace(state, params=params, pool=pool, step=state.step + 1)
 
-    def adapt(state: ParameterNoiseState, agent_state: AgentState, batch: Batch) -> ParameterNoiseState:
+    def adapt(
+        state: ParameterNoiseState, agent_state: AgentState, batch: Batch
+    ) -> ParameterNoiseState:
         newest = jax.tree.map(lambda x: x[(state.step - 1) % count], state.pool)
-        perturbed = jax.tree.map(lambda x, eps: x + state.stddev * eps, agent_state.actor.params, newest)
+        perturbed = jax.tree.map(
+            lambda x, eps: x + state.stddev * eps, agent_state.actor.params, newest
+        )
         other = _following(agent)(agent_state, perturbed, batch.observation)
         distance = jnp.sqrt(jnp.mean(jnp.square(agent.act(agent_state, batch.observation) - other)))
         new = jnp.where(distance <= stddev, state.stddev * adaptation, state.stddev / adaptation)
         rounds = state.rounds + 1
-        return dataclasses.replace(state, stddev=jnp.where(rounds % adapt_every == 0, new, state.stddev), rounds=rounds)
+        return dataclasses.replace(
+            state, stddev=jnp.where(rounds % adapt_every == 0, new, state.stddev), rounds=rounds
+        )
 
     return Behaviour(init, act, adapt)
 
@@ -128,8 +145,12 @@ def _unit_noise(key: Key, params: PyTree) -> PyTree:
     return jax.tree.unflatten(tree, drawn)
 
 
-def _renewed(state: ParameterNoiseState, online: PyTree, key: Key, reset: jax.Array) -> tuple[PyTree, PyTree]:
-    """The policies ``[E, ...]``, those of new episodes perturbed anew, and the pool with a fresh perturbation in it."""
+def _renewed(
+    state: ParameterNoiseState, online: PyTree, key: Key, reset: jax.Array
+) -> tuple[PyTree, PyTree]:
+    """The policies ``[E, ...]``, those of new episodes perturbed anew, and the pool with a fresh
+    perturbation in it.
+    """
     draw_key, rotation_key = jax.random.split(key)
     count = reset.shape[0]
     fresh = _unit_noise(draw_key, online)
@@ -154,7 +175,8 @@ def _following(agent: Agent) -> Callable[[AgentState, PyTree, PyTree], jax.Array
 
 
 def noisy_network(agent: Agent) -> Behaviour:
-    """Explore by the learned noise of an actor made of `ddpg_jax.networks.NoisyDense`, drawn anew in every vector step.
+    """Explore by the learned noise of an actor made of `ddpg_jax.networks.NoisyDense`, drawn anew
+    in every vector step.
 
     Raises:
         ValueError: the actor has no such layer (from ``act``, when traced).
@@ -167,10 +189,15 @@ def noisy_network(agent: Agent) -> Behaviour:
     ) -> tuple[jax.Array, PyTree]:
         carried = agent_state.actor.batch_stats
         if "noise" not in carried:
-            raise ValueError("noisy_network: the actor has no noisy layer; make it with networks.Actor(dense=NoisyDense).")
+            raise ValueError(
+                "noisy_network: the actor has no noisy layer; make it with "
+                "networks.Actor(dense=NoisyDense)."
+            )
         leaves, tree = jax.tree.flatten(carried["noise"])
         keys = jax.random.split(key, len(leaves))
-        leaves = [k if is_key(leaf) else jnp.ones_like(leaf) for leaf, k in zip(leaves, keys, strict=True)]
+        leaves = [
+            k if is_key(leaf) else jnp.ones_like(leaf) for leaf, k in zip(leaves, keys, strict=True)
+        ]
         noisy = carried | {"noise": jax.tree.unflatten(tree, leaves)}
         actor = dataclasses.replace(agent_state.actor, batch_stats=noisy)
         return agent.act(dataclasses.replace(agent_state, actor=actor), observation), state

@@ -1,4 +1,6 @@
-"""Checks at the border: what was given, what is allowed, what to do. Traced values pass: their range is not known."""
+"""Checks at the border: what was given, what is allowed, what to do. Traced values pass: their
+range is not known.
+"""
 
 import difflib
 import math
@@ -12,7 +14,8 @@ Called = TypeVar("Called")
 
 
 class BrokenEnvironment(ValueError):
-    """An environment that raised, or that returned what its contract does not allow; the sentence names it and its function.
+    """An environment that raised, or that returned what its contract does not allow; the sentence
+    names it and its function.
 
     What it raised itself is the ``__cause__``.
     """
@@ -24,17 +27,23 @@ def is_known(value: Any) -> bool:
 
 
 def is_zero(value: Any) -> bool:
-    """Whether a concrete number is 0, which leaves out what it scales; a traced one may be anything."""
+    """Whether a concrete number is 0, which leaves out what it scales; a traced one may be
+    anything.
+    """
     return is_known(value) and not np.any(np.asarray(value))
 
 
 def is_image(x: Any) -> bool:
-    """Whether an array, or its shape, is of images ``[..., H, W, C]`` in bytes; other leaves of observations are vectors."""
+    """Whether an array, or its shape, is of images ``[..., H, W, C]`` in bytes; other leaves of
+    observations are vectors.
+    """
     return len(x.shape) >= 3 and x.dtype == np.uint8
 
 
 def between(low: float, high: float, /, **values: Any) -> None:
-    """Raise ``ValueError`` if a concrete number or array among ``values`` leaves [low, high] or is not a number."""
+    """Raise ``ValueError`` if a concrete number or array among ``values`` leaves [low, high] or is
+    not a number.
+    """
     for name, value in values.items():
         if is_known(value) and not np.all((np.asarray(value) >= low) & (np.asarray(value) <= high)):
             allowed = f"at least {low}" if math.isinf(high) else f"between {low} and {high}"
@@ -42,14 +51,18 @@ def between(low: float, high: float, /, **values: Any) -> None:
 
 
 def finite(**values: Any) -> None:
-    """Raise ``ValueError`` if a concrete number or array among ``values`` is infinite or is not a number."""
+    """Raise ``ValueError`` if a concrete number or array among ``values`` is infinite or is not a
+    number.
+    """
     for name, value in values.items():
         if is_known(value) and not np.all(np.isfinite(np.asarray(value, np.float64))):
             raise ValueError(f"{name}={value}: must be a finite number.")
 
 
 def at_least_zero(**values: Any) -> None:
-    """Raise ``ValueError`` if a concrete number or array among ``values`` is negative, infinite or not a number."""
+    """Raise ``ValueError`` if a concrete number or array among ``values`` is negative, infinite or
+    not a number.
+    """
     between(0, float("inf"), **values)
     finite(**values)
 
@@ -62,15 +75,24 @@ def positive(**values: Any) -> None:
 
 
 def below(equal: bool = False, /, **values: Any) -> None:
-    """Raise ``ValueError`` unless two concrete numbers, named as the user gave them, are finite and rise, or do not fall."""
+    """Raise ``ValueError`` unless two concrete numbers, named as the user gave them, are finite and
+    rise, or do not fall.
+    """
     (low, a), (high, b) = values.items()
-    if is_known(a) and is_known(b) and not np.all(np.asarray(a) <= np.asarray(b) if equal else np.asarray(a) < np.asarray(b)):
-        raise ValueError(f"{low}={a}, {high}={b}: {low} must {'not be greater' if equal else 'be less'} than {high}.")
+    if (
+        is_known(a)
+        and is_known(b)
+        and not np.all(np.asarray(a) <= np.asarray(b) if equal else np.asarray(a) < np.asarray(b))
+    ):
+        raise ValueError(
+            f"{low}={a}, {high}={b}: {low} must "
+            f"{'not be greater' if equal else 'be less'} than {high}."
+        )
     finite(**values)
 
 
 def nearest(kind: str, name: str, known: Iterable[str], where: str, prefix: str = "") -> ValueError:
-    """The error for an unknown name: the nearest known one, and a sentence that says where all are."""
+    """The error for an unknown name: the nearest known one, and where to find all of them."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.3)
     hint = f"did you mean {prefix + close[0]!r}? " if close else ""
     return ValueError(f"unknown {kind} {prefix + name!r}: {hint}{where}")
@@ -89,7 +111,9 @@ def broken(name: str, what: str, error: BaseException) -> BrokenEnvironment:
 
 
 def guarded(name: str, what: str, function: Callable[..., Called]) -> Callable[..., Called]:
-    """``function``, which is ``what`` of the environment called ``name``; what it raises becomes a `BrokenEnvironment`."""
+    """``function``, which is ``what`` of the environment called ``name``; what it raises becomes a
+    `BrokenEnvironment`.
+    """
 
     def call(*args: Any, **options: Any) -> Called:
         try:

@@ -1,4 +1,5 @@
-"""Environments as values: on the device, pure functions of arrays; on the host, functions with effects.
+"""Environments as values: on the device, pure functions of arrays; on the host, functions with
+effects.
 
 Axes are written in capitals: ``E`` environments, ``A`` action dimensions.
 """
@@ -18,11 +19,12 @@ from ddpg_jax.types import Key, PyTree
 class TimeStep:
     """What one step of ``E`` environments returned.
 
-    ``observation`` is what to act on now, after an automatic reset. ``next_observation`` is what really followed the
-    action, before it. They differ only where ``terminated`` or ``truncated``.
+    ``observation`` is what to act on now, after an automatic reset. ``next_observation`` is what
+    really followed the action, before it. They differ only where ``terminated`` or ``truncated``.
 
-    ``valid`` is False where the simulation broke down (`Environment.breaks`) and None where that cannot happen. Such a step
-    is truncated, and nothing else of it means anything but ``observation``: it is not stored, and its episode not counted.
+    ``valid`` is False where the simulation broke down (`Environment.breaks`) and None where that
+    cannot happen. Such a step is truncated, and nothing else of it means anything but
+    ``observation``: it is not stored, and its episode not counted.
     """
 
     observation: PyTree
@@ -34,28 +36,39 @@ class TimeStep:
 
 
 class SingleEnvironment(NamedTuple):
-    """One environment, without batch axis, time limit or reset: what an adapter has to supply; `envs.batch` makes many."""
+    """One environment, without batch axis, time limit or reset: what an adapter has to supply;
+    `envs.batch` makes many.
+    """
 
     reset: Callable[[Key], tuple[PyTree, PyTree]]
     """``reset(key)``: ``(state, observation)``; a fresh draw from the start distribution."""
     step: Callable[[PyTree, jax.Array, Key], tuple[PyTree, PyTree, jax.Array, jax.Array]]
-    """``step(state, action, key)``: ``(state, observation, reward, terminated)`` for ``action: [A]`` in [-1, 1]."""
+    """``step(state, action, key)``: ``(state, observation, reward, terminated)`` for
+    ``action: [A]`` in [-1, 1].
+    """
     action_size: int
     truncated: Callable[[PyTree], jax.Array] | None = None
-    """``truncated(state)``: whether the episode is cut off here, though not over; None where only the time limit does that.
-    A state that is terminated as well is terminated."""
+    """``truncated(state)``: whether the episode is cut off here, though not over; None where only
+    the time limit does that. A state that is terminated as well is terminated.
+    """
     valid: Callable[[PyTree, PyTree, jax.Array], jax.Array] | None = None
-    """``valid(state, observation, reward)``: whether the simulation still holds; None where it cannot break down. Where it
-    does not, the environment is reset, and the step is no transition (`TimeStep`)."""
+    """``valid(state, observation, reward)``: whether the simulation still holds; None where it
+    cannot break down. Where it does not, the environment is reset, and the step is no transition
+    (`TimeStep`).
+    """
     scene: Callable[[PyTree], PyTree] | None = None
-    """``scene(state)``: the shapes of which it consists now, for a renderer; None where it has none to show."""
+    """``scene(state)``: the shapes of which it consists now, for a renderer; None where it has none
+    to show.
+    """
 
 
 class Renderer(NamedTuple):
     """How an `Environment` is looked at. Nothing of it is needed to train."""
 
     draw: Callable[[PyTree], Sequence[Any]] | None = None
-    """``draw(states)``: frames ``[H, W, 3]`` uint8, from states ``[T, ...]`` of the `SingleEnvironment` (`Environment.single_state`)."""
+    """``draw(states)``: frames ``[H, W, 3]`` uint8, from states ``[T, ...]`` of the
+    `SingleEnvironment` (`Environment.single_state`).
+    """
     viewer: Callable[[PyTree], str] | None = None
     """``viewer(states)``: the same as an HTML page, where the simulator has a viewer."""
     fps: float = 30.0
@@ -71,13 +84,17 @@ class BatchRecipe(NamedTuple):
     """How `ddpg_jax.envs.batch` made an `Environment`."""
 
     make: Callable[..., "Environment"]
-    """``make(single, time_limit, renderer)``: another `SingleEnvironment` made into as many environments in the same way."""
+    """``make(single, time_limit, renderer)``: another `SingleEnvironment` made into as many
+    environments in the same way.
+    """
     step: Callable[..., Any]
     """The environment's own; one that has another was wrapped since."""
 
 
 class Environment(NamedTuple):
-    """``num_envs`` environments stepped as one, with automatic reset; actions are in [-1, 1] per dimension."""
+    """``num_envs`` environments stepped as one, with automatic reset; actions are in [-1, 1] per
+    dimension.
+    """
 
     reset: Callable[[Key], tuple[PyTree, PyTree]]
     """``reset(key)``: ``(env_state, observation)`` with leading axis ``E``."""
@@ -93,14 +110,20 @@ class Environment(NamedTuple):
     breaks: bool = False
     """Whether a simulation may break down, which `TimeStep.valid` then says."""
     native_action: Callable[[jax.Array], jax.Array] = unit_action
-    """``native_action(action)``: ``[..., A]`` in the environment's own units and bounds, for export."""
+    """``native_action(action)``: ``[..., A]`` in the environment's own units and bounds, for
+    export.
+    """
     single: SingleEnvironment | None = None
-    """What it was made from: what a planner steps and a renderer draws; None where it was made in another way."""
+    """What it was made from: what a planner steps and a renderer draws; None where it was made in
+    another way.
+    """
     single_state: Callable[[PyTree], PyTree] = lambda env_state: env_state
     """``single_state(env_state)``: the states of ``single`` in it, with its leading axes."""
     renderer: Renderer = Renderer()
     stacked: int = 1
-    """Frames that an image joins along its last axis, of which each step brings one (`ddpg_jax.envs.frame_stack`)."""
+    """Frames that an image joins along its last axis, of which each step brings one
+    (`ddpg_jax.envs.frame_stack`).
+    """
     recipe: BatchRecipe | None = None
     """How it was made; of use to what makes one like it (`ddpg_jax.envs.pixels`)."""
 
@@ -108,8 +131,9 @@ class Environment(NamedTuple):
 class HostStep(NamedTuple):
     """What one step of ``E`` host environments returned; NumPy, as `TimeStep`.
 
-    ``valid: [E]`` is False where the environment ignored the action in order to begin its next episode (Gymnasium's
-    next-step autoreset): there is no transition there, and nothing but ``observation`` means anything.
+    ``valid: [E]`` is False where the environment ignored the action in order to begin its next
+    episode (Gymnasium's next-step autoreset): there is no transition there, and nothing but
+    ``observation`` means anything.
     """
 
     observation: Any
@@ -121,7 +145,9 @@ class HostStep(NamedTuple):
 
 
 class HostEnvironment(NamedTuple):
-    """``num_envs`` environments on the host, with automatic reset. What is not explained here is as of `Environment`."""
+    """``num_envs`` environments on the host, with automatic reset. What is not explained here is as
+    of `Environment`.
+    """
 
     reset: Callable[[int], Any]
     """``reset(seed) -> observation [E, ...]``; any non-negative integer."""
@@ -130,7 +156,9 @@ class HostEnvironment(NamedTuple):
     close: Callable[[], None]
     num_envs: int
     observation: Any
-    """Shape and dtype of one observation, as the agent sees it: float64 as float32; uint8 stays, dicts stay dicts."""
+    """Shape and dtype of one observation, as the agent sees it: float64 as float32; uint8 stays,
+    dicts stay dicts.
+    """
     action: jax.ShapeDtypeStruct
     time_limit: int | None
     same_step: bool

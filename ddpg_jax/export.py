@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from jax import export
 
-from ddpg_jax.types import Agent, AgentState
+if TYPE_CHECKING:
+    from ddpg_jax.types import Agent, AgentState
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -19,16 +20,21 @@ def policy(agent: Agent, agent_state: AgentState, env: Any) -> export.Exported:
 
     Args:
         agent, agent_state: what has been trained (one member).
-        env: an `ddpg_jax.environment.Environment` or one on the host: for the observation's shape and the action's own bounds.
+        env: an `ddpg_jax.environment.Environment` or one on the host: for the observation's shape
+            and the action's own bounds.
 
     Returns:
-        What ``jax.export`` makes, for CPU, CUDA and TPU: ``call(observation [B, ...]) -> [B, A]``, in the environment's units.
+        What ``jax.export`` makes, for CPU, CUDA and TPU: ``call(observation [B, ...]) -> [B, A]``,
+            in the environment's units.
         ``bytes(exported.serialize())`` is a file's content.
     """
 
     def act(observation: Any) -> jax.Array:
-        return env.native_action(agent.act(agent_state, observation))
+        result: jax.Array = env.native_action(agent.act(agent_state, observation))
+        return result
 
     (batch,) = export.symbolic_shape("batch")
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape), x.dtype), env.observation)
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((batch, *x.shape), x.dtype), env.observation
+    )
     return export.export(jax.jit(act), platforms=PLATFORMS)(shapes)

@@ -1,4 +1,6 @@
-"""What happens between two steps of the environments, wherever those run: take a step in, sample, update."""
+"""What happens between two steps of the environments, wherever those run: take a step in, sample,
+update.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,9 +8,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
-from ddpg_jax import rollout
+from ddpg_jax import checks, rollout
 from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.reporting import Stacked, first_bad, stacked, unstacked
 from ddpg_jax.types import (
@@ -27,10 +30,12 @@ from ddpg_jax.types import (
 
 @struct.dataclass
 class TrainState:
-    """All that training needs to go on. ``steps``: vector steps taken, so ``steps * num_envs`` environment steps (int32).
+    """All that training needs to go on. ``steps``: vector steps taken, so ``steps * num_envs``
+    environment steps (int32).
 
-    ``window`` holds the steps that are not yet whole multi-step transitions, if any. ``bad``: for what is collected, the vector
-    step at which it first was not finite, in the warm-up or after it, or `ddpg_jax.reporting.NEVER`.
+    ``window`` holds the steps that are not yet whole multi-step transitions, if any. ``bad``: for
+    what is collected, the vector step at which it first was not finite, in the warm-up or after it,
+    or `ddpg_jax.reporting.NEVER`.
     """
 
     agent: AgentState
@@ -44,21 +49,28 @@ class TrainState:
     @property
     def first_bad_step(self) -> dict[str, jax.Array]:
         """``bad``, by the name of what is collected: action, observation and reward."""
-        return unstacked(self.bad)
+        result: dict[str, jax.Array] = unstacked(self.bad)
+        return result
 
 
 class Learner(NamedTuple):
     """Functions of a `TrainState`, for `ddpg_jax.train` and `ddpg_jax.host` alike."""
 
     init: Callable[[Key, Key, rollout.Collector], TrainState]
-    """``init(agent_key, key, collector)``: agent and empty replay around a collector that begins."""
+    """``init(agent_key, key, collector)``: agent and empty replay around a collector that begins.
+    """
     store_step: Callable[..., TrainState]
-    """``store_step(state, collector, transition, ended, store=True)``: store a step that ended the episodes ``ended: [E]``."""
+    """``store_step(state, collector, transition, ended, store=True)``: store a step that ended the
+    episodes ``ended: [E]``.
+    """
     update: Callable[[TrainState, Key, Key], tuple[TrainState, Metrics]]
-    """``update(state, sample_keys, update_keys)``: an update for each of the keys ``[updates]``; metrics are means over them."""
+    """``update(state, sample_keys, update_keys)``: an update for each of the keys ``[updates]``;
+    metrics are means over them.
+    """
     adapt_behaviour: Callable[[TrainState, Key | None], TrainState]
-    """``adapt_behaviour(state, key)``: show the behaviour a replayed batch, if it learns from one how far to explore; the key
-    is None where it does not."""
+    """``adapt_behaviour(state, key)``: show the behaviour a replayed batch, if it learns from one
+    how far to explore; the key is None where it does not.
+    """
 
 
 class RoundKeys(NamedTuple):
@@ -76,7 +88,15 @@ class RoundKeys(NamedTuple):
     """``[]``; None where the behaviour does not adapt."""
 
     @classmethod
-    def split(cls, key: Key, rounds: tuple[int, ...] = (), *, steps: int = 0, updates: int = 0, adapts: bool) -> "RoundKeys":
+    def split(
+        cls,
+        key: Key,
+        rounds: tuple[int, ...] = (),
+        *,
+        steps: int = 0,
+        updates: int = 0,
+        adapts: bool,
+    ) -> "RoundKeys":
         """All of them in one wide kernel; consumes ``key``."""
         keys = jax.random.split(key, (*rounds, 2 * (steps + updates) + adapts))
         collecting, learning, last = jnp.split(keys, (2 * steps, 2 * (steps + updates)), axis=-1)
@@ -92,9 +112,20 @@ def _pairs(keys: Key) -> tuple[Key, Key]:
 
 
 def make_learner(
-    agent: Agent, env: Environment | HostEnvironment, replay: Replay, behaviour: Behaviour, window: Window | None
+    agent: Agent,
+    env: Environment | HostEnvironment,
+    replay: Replay,
+    behaviour: Behaviour,
+    window: Window | None,
 ) -> Learner:
-    """The functions of `Learner`; of ``env`` only the shapes are used, and whether a step may be none."""
+    """The functions of `Learner`; of ``env`` only the shapes are used, and whether a step may be
+    none.
+
+    Raises:
+        ValueError: the agent and the window have different discount factors.
+    """
+    if window is not None and window.length > 1:
+        _require_same_gamma(agent.gamma, window.gamma)
 
     def init(agent_key: Key, key: Key, collector: rollout.Collector) -> TrainState:
         example = _example(env)
@@ -103,22 +134,35 @@ def make_learner(
         batched = jax.tree.map(lambda x: jnp.zeros((env.num_envs, *x.shape), x.dtype), example)
         if not env.same_step if isinstance(env, HostEnvironment) else env.breaks:
             batched = dataclasses.replace(batched, valid=jnp.zeros((env.num_envs,), bool))
-        return strong(
+        result: TrainState = strong(
             TrainState(
                 agent=agent_state,
                 replay=replay.init(example),
                 collector=collector,
                 key=key,
                 steps=jnp.zeros((), jnp.int32),
-                bad=first_bad({"action": (), "observation": collector.observation, "reward": ()}, jnp.zeros((), jnp.int32)),
+                bad=first_bad(
+                    {"action": (), "observation": collector.observation, "reward": ()},
+                    jnp.zeros((), jnp.int32),
+                ),
                 window=() if window is None else window.init(batched),
             )
         )
+        return result
 
     def store_step(
-        state: TrainState, collector: rollout.Collector, transition: Transition, ended: jax.Array, *, store: bool = True
+        state: TrainState,
+        collector: rollout.Collector,
+        transition: Transition,
+        ended: jax.Array,
+        *,
+        store: bool = True,
     ) -> TrainState:
-        agent_state = state.agent if agent.observe is None else agent.observe(state.agent, transition.observation)
+        agent_state = (
+            state.agent
+            if agent.observe is None
+            else agent.observe(state.agent, transition.observation)
+        )
         stored, window_state = to_replay(agent, state.agent, transition), state.window
         if window is not None:
             window_state, stored = window.push(window_state, stored, ended)
@@ -126,9 +170,16 @@ def make_learner(
         if store:
             valid = () if stored.valid is None else (stored.valid,)
             with jax.named_scope("replay"):
-                replay_state = replay.add(replay_state, dataclasses.replace(stored, valid=None), *valid)
+                replay_state = replay.add(
+                    replay_state, dataclasses.replace(stored, valid=None), *valid
+                )
         return dataclasses.replace(
-            state, agent=agent_state, collector=collector, replay=replay_state, window=window_state, steps=state.steps + 1
+            state,
+            agent=agent_state,
+            collector=collector,
+            replay=replay_state,
+            window=window_state,
+            steps=state.steps + 1,
         )
 
     def adapt_behaviour(state: TrainState, key: Key | None) -> TrainState:
@@ -141,10 +192,29 @@ def make_learner(
     return Learner(init, store_step, _make_update(agent, replay), adapt_behaviour)
 
 
+def _require_same_gamma(agent: float | jax.Array | None, window: float | jax.Array | None) -> None:
+    if agent is None or window is None or not (checks.is_known(agent) and checks.is_known(window)):
+        return
+    if not np.array_equal(np.asarray(agent, np.float32), np.asarray(window, np.float32)):
+        raise ValueError(
+            f"gamma={agent} of the agent is not gamma={window} of the n-step window: an "
+            "n-step target needs one discount "
+            "factor, so give both the same."
+        )
+
+
 def _example(env: Environment | HostEnvironment) -> Transition:
-    observation, action = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (env.observation, env.action))
+    observation, action = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), (env.observation, env.action)
+    )
     scalar = jnp.zeros((), jnp.float32)
-    return Transition(observation=observation, action=action, reward=scalar, discount=scalar, next_observation=observation)
+    return Transition(
+        observation=observation,
+        action=action,
+        reward=scalar,
+        discount=scalar,
+        next_observation=observation,
+    )
 
 
 def to_replay(agent: Agent, state: AgentState, transition: Transition) -> Transition:
@@ -153,16 +223,24 @@ def to_replay(agent: Agent, state: AgentState, transition: Transition) -> Transi
         return transition
     seen = (transition.observation, transition.next_observation)
     observation, next_observation = (agent.to_replay(state, one) for one in seen)
-    return dataclasses.replace(transition, observation=observation, next_observation=next_observation)
+    return dataclasses.replace(
+        transition, observation=observation, next_observation=next_observation
+    )
 
 
 def with_behaviour(state: TrainState, behaviour: PyTree) -> TrainState:
     """The state of training with another state of what explores."""
-    return dataclasses.replace(state, collector=dataclasses.replace(state.collector, behaviour=behaviour))
+    return dataclasses.replace(
+        state, collector=dataclasses.replace(state.collector, behaviour=behaviour)
+    )
 
 
-def _make_update(agent: Agent, replay: Replay) -> Callable[[TrainState, Key, Key], tuple[TrainState, Metrics]]:
-    def uniformly(agent_state: AgentState, keys: tuple[Key, Key], replay_state: PyTree) -> tuple[AgentState, Stacked]:
+def _make_update(
+    agent: Agent, replay: Replay
+) -> Callable[[TrainState, Key, Key], tuple[TrainState, Metrics]]:
+    def uniformly(
+        agent_state: AgentState, keys: tuple[Key, Key], replay_state: PyTree
+    ) -> tuple[AgentState, Stacked]:
         sample_key, update_key = keys
         with jax.named_scope("replay"):
             batch = replay.sample(replay_state, sample_key)
@@ -170,7 +248,9 @@ def _make_update(agent: Agent, replay: Replay) -> Callable[[TrainState, Key, Key
             new = agent.update(agent_state, batch, update_key)
         return new.state, stacked(new.metrics)
 
-    def by_priority(carry: tuple[AgentState, PyTree], keys: tuple[Key, Key]) -> tuple[tuple[AgentState, PyTree], Stacked]:
+    def by_priority(
+        carry: tuple[AgentState, PyTree], keys: tuple[Key, Key]
+    ) -> tuple[tuple[AgentState, PyTree], Stacked]:
         agent_state, replay_state = carry
         sample_key, update_key = keys
         with jax.named_scope("replay"):
@@ -189,7 +269,9 @@ def _make_update(agent: Agent, replay: Replay) -> Callable[[TrainState, Key, Key
             agent_state, metrics = jax.lax.scan(step, state.agent, keys)
             state = dataclasses.replace(state, agent=agent_state)
         else:
-            (agent_state, replay_state), metrics = jax.lax.scan(by_priority, (state.agent, state.replay), keys)
+            (agent_state, replay_state), metrics = jax.lax.scan(
+                by_priority, (state.agent, state.replay), keys
+            )
             state = dataclasses.replace(state, agent=agent_state, replay=replay_state)
         return state, unstacked(jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics))
 

@@ -1,11 +1,15 @@
-"""The equations, on plain arrays. Shapes must match exactly: ``[B]`` against ``[B, 1]`` is an error, never a broadcast."""
+"""The equations, on plain arrays. Shapes must match exactly: ``[B]`` against ``[B, 1]`` is an
+error, never a broadcast.
+"""
 
 import chex
 import jax
 import jax.numpy as jnp
 
 
-def td_target(reward: jax.Array, discount: jax.Array, next_value: jax.Array, gamma: float | jax.Array) -> jax.Array:
+def td_target(
+    reward: jax.Array, discount: jax.Array, next_value: jax.Array, gamma: float | jax.Array
+) -> jax.Array:
     """The one-sample Bellman target ``y = r + gamma * d * Q'(s', mu'(s'))``.
 
     Args:
@@ -36,9 +40,13 @@ def clipped_double_q(values: jax.Array) -> jax.Array:
 
 
 def smoothed_action(
-    key: jax.Array, action: jax.Array, target_noise: float | jax.Array, target_noise_clip: float | jax.Array
+    key: jax.Array,
+    action: jax.Array,
+    target_noise: float | jax.Array,
+    target_noise_clip: float | jax.Array,
 ) -> jax.Array:
-    """Target policy smoothing, ``clip(a + clip(eps, -c, c), -1, 1)`` with ``eps ~ N(0, sigma~)``, for actions of any shape.
+    """Target policy smoothing, ``clip(a + clip(eps, -c, c), -1, 1)`` with ``eps ~ N(0, sigma~)``,
+    for actions of any shape.
 
     Source: Fujimoto et al. 2018, equation 14 and Algorithm 1.
     """
@@ -46,12 +54,15 @@ def smoothed_action(
     return jnp.clip(action + jnp.clip(noise, -target_noise_clip, target_noise_clip), -1.0, 1.0)
 
 
-def categorical_projection(probabilities: jax.Array, values: jax.Array, support: jax.Array) -> jax.Array:
+def categorical_projection(
+    probabilities: jax.Array, values: jax.Array, support: jax.Array
+) -> jax.Array:
     """Project a distribution on arbitrary atoms onto a fixed, evenly spaced support.
 
         p_j = sum_i clip(1 - |clip(v_i, V_min, V_max) - z_j| / Delta, 0, 1) p_i
 
-    Mass between two atoms is shared in proportion to nearness, mass beyond an end goes to that end; none is lost or made.
+    Mass between two atoms is shared in proportion to nearness, mass beyond an end goes to that end;
+    none is lost or made.
 
     Args:
         probabilities: ``[B, l]`` of the atoms ``values``.
@@ -64,8 +75,8 @@ def categorical_projection(probabilities: jax.Array, values: jax.Array, support:
     Raises:
         AssertionError: the shapes do not match.
 
-    Source: Bellemare et al. 2017, equation 7; Barth-Maron et al. 2018, section 3. The sum over i is one fused kernel: no
-    ``[B, l, l]`` array is stored.
+    Source: Bellemare et al. 2017, equation 7; Barth-Maron et al. 2018, section 3. The sum over i is
+    one fused kernel: no ``[B, l, l]`` array is stored.
     """
     chex.assert_rank([probabilities, values], 2)
     chex.assert_equal_shape([probabilities, values])
@@ -79,9 +90,14 @@ def categorical_projection(probabilities: jax.Array, values: jax.Array, support:
 
 
 def categorical_td_target(
-    reward: jax.Array, discount: jax.Array, next_logits: jax.Array, support: jax.Array, gamma: float | jax.Array
+    reward: jax.Array,
+    discount: jax.Array,
+    next_logits: jax.Array,
+    support: jax.Array,
+    gamma: float | jax.Array,
 ) -> jax.Array:
-    """The distributional Bellman target ``Phi(r + gamma d z | softmax(next_logits))``: `td_target` for distributions.
+    """The distributional Bellman target ``Phi(r + gamma d z | softmax(next_logits))``: `td_target`
+    for distributions.
 
     Args:
         reward, discount: ``[B]``.
@@ -104,7 +120,8 @@ def categorical_td_target(
 
 
 def categorical_cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
-    """``-sum_j p_j log q_j`` of each example, from ``logits: [B, l]`` of q and ``target: [B, l]`` probabilities p, to ``[B]``.
+    """``-sum_j p_j log q_j`` of each example, from ``logits: [B, l]`` of q and ``target: [B, l]``
+    probabilities p, to ``[B]``.
 
     Source: Barth-Maron et al. 2018, section 3.
     """
@@ -113,7 +130,9 @@ def categorical_cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array
 
 
 def categorical_divergence(target: jax.Array, logits: jax.Array) -> jax.Array:
-    """``KL(p || q) = sum_j p_j (log p_j - log q_j)``, at least 0; arguments as in `categorical_cross_entropy`, to ``[B]``."""
+    """``KL(p || q) = sum_j p_j (log p_j - log q_j)``, at least 0; arguments as in
+    `categorical_cross_entropy`, to ``[B]``.
+    """
     entropy = jnp.sum(jax.scipy.special.entr(target), axis=-1)
     return categorical_cross_entropy(logits, target) - entropy
 
@@ -124,7 +143,8 @@ def categorical_mean(logits: jax.Array, support: jax.Array) -> jax.Array:
 
 
 def squared_error(value: jax.Array, target: jax.Array) -> jax.Array:
-    """The critic's loss ``(y_i - Q(s_i, a_i))^2`` of each example, from two arrays ``[B]``; the agent averages it.
+    """The critic's loss ``(y_i - Q(s_i, a_i))^2`` of each example, from two arrays ``[B]``; the
+    agent averages it.
 
     Raises:
         AssertionError: the two arrays differ in shape.

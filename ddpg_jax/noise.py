@@ -1,8 +1,10 @@
-"""Exploration noise: pure ``(init, apply)`` pairs on batched actions ``[E, A]``, composed with `chain`.
+"""Exploration noise: pure ``(init, apply)`` pairs on batched actions ``[E, A]``, composed with
+`chain`.
 
-A ``stddev`` is in units of the normalised action range [-1, 1]. It may be a number, an array ``[A]`` (per dimension),
-``[E, 1]`` (per environment) or ``[E, A]``, traced or not, or a schedule (any optax schedule): a function from the number
-of steps this noise was applied (int32) to one of those.
+A ``stddev`` is in units of the normalised action range [-1, 1]. It may be a number, an array
+``[A]`` (per dimension), ``[E, 1]`` (per environment) or ``[E, A]``, traced or not, or a schedule
+(any optax schedule): a function from the number of steps this noise was applied (int32) to one of
+those.
 """
 
 from collections.abc import Callable
@@ -33,7 +35,9 @@ def gaussian(stddev: Scale) -> Noise:
     def init(key: Key, action: jax.Array) -> jax.Array:
         return jnp.zeros((), jnp.int32)
 
-    def apply(step: jax.Array, action: jax.Array, key: Key, reset: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def apply(
+        step: jax.Array, action: jax.Array, key: Key, reset: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         noise = jax.random.normal(key, action.shape, action.dtype)
         return action + _match(scale(step), action) * noise, step + 1
 
@@ -41,9 +45,11 @@ def gaussian(stddev: Scale) -> Noise:
 
 
 def gaussian_per_episode(low: float | jax.Array, high: float | jax.Array) -> Noise:
-    """Independent noise whose scale each environment draws anew for each episode, ``stddev ~ U(low, high)``.
+    """Independent noise whose scale each environment draws anew for each episode,
+    ``stddev ~ U(low, high)``.
 
-    A fixed spread over environments is ``gaussian(jnp.linspace(low, high, num_envs)[:, None])`` (Li et al. 2023).
+    A fixed spread over environments is ``gaussian(jnp.linspace(low, high, num_envs)[:, None])`` (Li
+    et al. 2023).
 
     Raises:
         ValueError: a negative number, or ``low`` greater than ``high``.
@@ -56,7 +62,9 @@ def gaussian_per_episode(low: float | jax.Array, high: float | jax.Array) -> Noi
     def init(key: Key, action: jax.Array) -> jax.Array:
         return jnp.zeros((action.shape[0], 1), action.dtype)
 
-    def apply(scale: jax.Array, action: jax.Array, key: Key, reset: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def apply(
+        scale: jax.Array, action: jax.Array, key: Key, reset: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         scale_key, noise_key = jax.random.split(key)
         drawn = low + (high - low) * jax.random.uniform(scale_key, scale.shape, scale.dtype)
         scale = jnp.where(reset[:, None], drawn, scale)
@@ -74,20 +82,25 @@ class OrnsteinUhlenbeckState:
 
 
 def ornstein_uhlenbeck(
-    stddev: Scale = 0.2, *, theta: float | jax.Array = 0.15, dt: float | jax.Array = 1.0, reset_at_episode_start: bool = True
+    stddev: Scale = 0.2,
+    *,
+    theta: float | jax.Array = 0.15,
+    dt: float | jax.Array = 1.0,
+    reset_at_episode_start: bool = True,
 ) -> Noise:
     """Temporally correlated noise around zero, one process per environment and action dimension.
 
         x <- x - theta x dt + stddev sqrt(dt) eps,   eps ~ N(0, I),   a + x
 
-    theta is the rate of return to the mean, ``stddev`` the diffusion sigma. For dt = 1 the stationary standard deviation is
-    ``sigma / sqrt(1 - (1 - theta)^2)`` (0.380 for the defaults).
+    theta is the rate of return to the mean, ``stddev`` the diffusion sigma. For dt = 1 the
+    stationary standard deviation is ``sigma / sqrt(1 - (1 - theta)^2)`` (0.380 for the defaults).
 
     Args:
         stddev: sigma; see the module's text.
         theta: at least 0.
         dt: time step, at least 0 (the paper states none; 1 is the usual reading).
-        reset_at_episode_start: start from zero in every episode (the paper's Algorithm 1), or never.
+        reset_at_episode_start: start from zero in every episode (the paper's Algorithm 1), or
+            never.
 
     Raises:
         ValueError: a number out of its range.
@@ -98,7 +111,9 @@ def ornstein_uhlenbeck(
     scale = _schedule(stddev)
 
     def init(key: Key, action: jax.Array) -> OrnsteinUhlenbeckState:
-        return OrnsteinUhlenbeckState(x=jnp.zeros(action.shape, action.dtype), step=jnp.zeros((), jnp.int32))
+        return OrnsteinUhlenbeckState(
+            x=jnp.zeros(action.shape, action.dtype), step=jnp.zeros((), jnp.int32)
+        )
 
     def apply(
         state: OrnsteinUhlenbeckState, action: jax.Array, key: Key, reset: jax.Array
@@ -112,9 +127,13 @@ def ornstein_uhlenbeck(
 
 
 def clip(low: float | jax.Array = -1.0, high: float | jax.Array = 1.0) -> Noise:
-    """Clip the action to [low, high], numbers or ``[A]``; the last link of a `chain`, so that what is stored was executed."""
+    """Clip the action to [low, high], numbers or ``[A]``; the last link of a `chain`, so that what
+    is stored was executed.
+    """
 
-    def apply(state: PyTree, action: jax.Array, key: Key, reset: jax.Array) -> tuple[jax.Array, PyTree]:
+    def apply(
+        state: PyTree, action: jax.Array, key: Key, reset: jax.Array
+    ) -> tuple[jax.Array, PyTree]:
         return jnp.clip(action, _match(low, action), _match(high, action)), state
 
     return Noise(lambda key, action: (), apply)
@@ -124,9 +143,14 @@ def chain(*noises: Noise) -> Noise:
     """Apply noises from left to right, each with a key of its own."""
 
     def init(key: Key, action: jax.Array) -> tuple[PyTree, ...]:
-        return tuple(noise.init(k, action) for noise, k in zip(noises, jax.random.split(key, len(noises)), strict=True))
+        return tuple(
+            noise.init(k, action)
+            for noise, k in zip(noises, jax.random.split(key, len(noises)), strict=True)
+        )
 
-    def apply(state: tuple[PyTree, ...], action: jax.Array, key: Key, reset: jax.Array) -> tuple[jax.Array, tuple[PyTree, ...]]:
+    def apply(
+        state: tuple[PyTree, ...], action: jax.Array, key: Key, reset: jax.Array
+    ) -> tuple[jax.Array, tuple[PyTree, ...]]:
         keys = jax.random.split(key, len(noises))
         new_states = []
         for noise, noise_state, noise_key in zip(noises, state, keys, strict=True):

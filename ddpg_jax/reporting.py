@@ -1,10 +1,11 @@
-"""What a chunk of training reports: compensated sums of metrics, ended episodes, and where a value was not finite.
+"""What a chunk of training reports: compensated sums of metrics, ended episodes, and where a value
+was not finite.
 
-Metrics are summed on the device in float32 by compensated (two-sum) addition. Scalars that are summed together are one
-vector: ten of them are then one operation, or one kernel, instead of ten.
+Metrics are summed on the device in float32 by compensated (two-sum) addition. Scalars that are
+summed together are one vector: ten of them are then one operation, or one kernel, instead of ten.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +13,20 @@ from flax import struct
 
 from ddpg_jax.types import AgentState, Metrics, PyTree
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 NEVER = jnp.iinfo(jnp.int32).max
 """The first step at which a value was not finite, of a value that always was."""
 
 
 @struct.dataclass
 class CompensatedSum:
-    """``value + rest`` of each array in a pytree, float32: ``value`` is the rounded sum, ``rest`` its rounding error.
+    """``value + rest`` of each array in a pytree, float32: ``value`` is the rounded sum, ``rest``
+    its rounding error.
 
-    A single float32 stops growing at 2^24 ones. These two together have 48 bits, enough for 2^48 ones.
+    A single float32 stops growing at 2^24 ones. These two together have 48 bits, enough for 2^48
+    ones.
     """
 
     value: PyTree
@@ -29,14 +35,19 @@ class CompensatedSum:
 
 def zero_sum(like: PyTree) -> CompensatedSum:
     """A sum of zeros with these shapes."""
-    zeros = lambda: jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), jnp.float32), like)
-    return CompensatedSum(value=zeros(), rest=zeros())  # two buffers, not one twice: the state is donated
+    zeros: Callable[..., Any] = lambda: jax.tree.map(
+        lambda x: jnp.zeros(jnp.shape(x), jnp.float32), like
+    )
+    return CompensatedSum(
+        value=zeros(), rest=zeros()
+    )  # two buffers, not one twice: the state is donated
 
 
 def compensated_add(total: CompensatedSum, new: PyTree) -> CompensatedSum:
     """The sum with ``new`` added to it, array by array.
 
-    Source: Knuth, The Art of Computer Programming, volume 2, section 4.2.2, theorem B (the exact error of a float addition).
+    Source: Knuth, The Art of Computer Programming, volume 2, section 4.2.2, theorem B (the exact
+    error of a float addition).
     """
 
     def add(value: jax.Array, rest: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -48,7 +59,9 @@ def compensated_add(total: CompensatedSum, new: PyTree) -> CompensatedSum:
         return whole, left - (whole - rounded)
 
     both = jax.tree.map(add, total.value, total.rest, new)
-    value, rest = jax.tree.transpose(jax.tree.structure(total.value), jax.tree.structure((0, 0)), both)
+    value, rest = jax.tree.transpose(
+        jax.tree.structure(total.value), jax.tree.structure((0, 0)), both
+    )
     return CompensatedSum(value=value, rest=rest)
 
 
@@ -64,7 +77,9 @@ def stacked(scalars: PyTree, dtype: Any = jnp.float32) -> Stacked:
     """A pytree of scalars as one vector of this dtype."""
     leaves, structure = jax.tree.flatten(scalars)
     places, values = jnp.arange(len(leaves)), jnp.zeros(len(leaves), dtype)
-    for place, x in enumerate(leaves):  # XLA fuses this with what follows; a concatenation is a kernel for each use
+    for place, x in enumerate(
+        leaves
+    ):  # XLA fuses this with what follows; a concatenation is a kernel for each use
         values = jnp.where(places == place, jnp.asarray(x, dtype), values)
     return Stacked(values=values, structure=structure)
 
@@ -77,8 +92,9 @@ def unstacked(vector: Stacked) -> PyTree:
 
 @struct.dataclass
 class Totals:
-    """Running totals of a chunk: ``total`` of `Stacked` scalars, and ``bad``, the first vector step at which each of them was
-    not finite, or `NEVER`."""
+    """Running totals of a chunk: ``total`` of `Stacked` scalars, and ``bad``, the first vector step
+    at which each of them was not finite, or `NEVER`.
+    """
 
     total: CompensatedSum
     bad: Stacked
@@ -87,7 +103,10 @@ class Totals:
 def zero_totals(like: PyTree) -> Totals:
     """Totals of zero, of a pytree of scalars like these (or their shapes)."""
     vector = jax.eval_shape(stacked, like)
-    return Totals(total=zero_sum(vector), bad=jax.tree.map(lambda x: jnp.full(x.shape, NEVER, jnp.int32), vector))
+    return Totals(
+        total=zero_sum(vector),
+        bad=jax.tree.map(lambda x: jnp.full(x.shape, NEVER, jnp.int32), vector),
+    )
 
 
 def accumulate(totals: Totals, new: PyTree, step: jax.Array) -> Totals:
@@ -103,8 +122,11 @@ def read_totals(totals: Totals) -> tuple[PyTree, PyTree]:
     return unstacked(totals.total.value), unstacked(totals.bad)
 
 
-def psum_totals(found: tuple[Totals, Stacked], axis_name: str | None) -> tuple[tuple[Totals, Stacked], int]:
-    """A chunk's totals and `ddpg_jax.learner.TrainState.bad` over all shards of a mesh axis, and the number of shards.
+def psum_totals(
+    found: tuple[Totals, Stacked], axis_name: str | None
+) -> tuple[tuple[Totals, Stacked], int]:
+    """A chunk's totals and `ddpg_jax.learner.TrainState.bad` over all shards of a mesh axis, and
+    the number of shards.
 
     Without an axis (None) they are returned as they are, with 1.
     """
@@ -119,9 +141,11 @@ def psum_totals(found: tuple[Totals, Stacked], axis_name: str | None) -> tuple[t
 
 @struct.dataclass
 class Episodes:
-    """Sums over the episodes that ended: ``count``, ``return_sum`` (undiscounted) and ``length_sum``, float32 scalars.
+    """Sums over the episodes that ended: ``count``, ``return_sum`` (undiscounted) and
+    ``length_sum``, float32 scalars.
 
-    ``broken`` counts those that a breakdown of the simulation cut off; they are in none of the others.
+    ``broken`` counts those that a breakdown of the simulation cut off; they are in none of the
+    others.
     """
 
     count: jax.Array
@@ -134,9 +158,10 @@ class Episodes:
 class Report:
     """What one chunk reports, of fixed shape.
 
-    ``episodes``: sums over episodes that ended. ``metrics``: means over the chunk's updates. ``first_bad_step``: for each of
-    the metrics and each kind of collected data (action, observation, reward), the first vector step at which it was not
-    finite, or `NEVER`. ``finite``: for each array of the agent's parameters, whether it is finite now.
+    ``episodes``: sums over episodes that ended. ``metrics``: means over the chunk's updates.
+    ``first_bad_step``: for each of the metrics and each kind of collected data (action,
+    observation, reward), the first vector step at which it was not finite, or `NEVER`. ``finite``:
+    for each array of the agent's parameters, whether it is finite now.
     """
 
     episodes: Episodes
@@ -148,13 +173,18 @@ class Report:
 def first_bad(watched: dict[str, PyTree], step: jax.Array) -> Stacked:
     """``step`` for each of the named values that is not finite, `NEVER` for the others."""
     fine = stacked({name: finite(value) for name, value in watched.items()}, bool)
-    return jax.tree.map(lambda fine: jnp.where(fine, NEVER, step), fine)
+    result: Stacked = jax.tree.map(lambda fine: jnp.where(fine, NEVER, step), fine)
+    return result
 
 
 def finite(tree: PyTree) -> jax.Array:
     """Whether all floats in a pytree are finite; integers always are."""
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves])) if leaves else jnp.asarray(True)
+    return (
+        jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves]))
+        if leaves
+        else jnp.asarray(True)
+    )
 
 
 def finite_leaves(agent_state: AgentState) -> dict[str, jax.Array]:

@@ -1,5 +1,7 @@
 """Multi-step returns: windows of collected steps turned into transitions."""
 
+from typing import TYPE_CHECKING, Any
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -7,25 +9,32 @@ from flax import struct
 from ddpg_jax import checks
 from ddpg_jax.types import PyTree, Transition, Window
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 @struct.dataclass
 class WindowState:
-    """The last steps, oldest first: ``transitions`` ``[n - 1, E, ...]``, and whether an episode ended there, ``[n - 1, E]``."""
+    """The last steps, oldest first: ``transitions`` ``[n - 1, E, ...]``, and whether an episode
+    ended there, ``[n - 1, E]``.
+    """
 
     transitions: Transition
     ended: jax.Array
 
 
 def n_step(length: int, gamma: float | jax.Array) -> Window:
-    """n-step returns: the transition that begins at step t covers k = min(n, steps to the end of t's episode) steps.
+    """n-step returns: the transition that begins at step t covers k = min(n, steps to the end of
+    t's episode) steps.
 
         reward           = sum_{i<k} gamma^i r_{t+i}
         discount         = gamma^(k-1) d_{t+k-1}        0 only if the last of these steps terminated
         next_observation = s_{t+k}, the true successor of the last of these steps
 
-    so that ``y = reward + gamma discount Q'(next_observation, mu'(next_observation))`` whatever k is. Every step begins exactly
-    one transition; none reaches across the end of an episode, be it a termination or a time limit, and none is lost there.
-    Where steps may be invalid (`ddpg_jax.types.Transition`), none reaches into one, and what one begins is invalid.
+    so that ``y = reward + gamma discount Q'(next_observation, mu'(next_observation))`` whatever k
+    is. Every step begins exactly one transition; none reaches across the end of an episode, be it a
+    termination or a time limit, and none is lost there. Where steps may be invalid
+    (`ddpg_jax.types.Transition`), none reaches into one, and what one begins is invalid.
 
     Args:
         length: n, at least 1; 1 gives every transition back as it came.
@@ -34,20 +43,29 @@ def n_step(length: int, gamma: float | jax.Array) -> Window:
     Raises:
         ValueError: a number is out of its range.
 
-    Source: Barth-Maron et al. 2018, section 3 and Algorithm 1. Time limits bootstrap, as in Pardo et al. 2018, equation 6.
+    Source: Barth-Maron et al. 2018, section 3 and Algorithm 1. Time limits bootstrap, as in Pardo
+    et al. 2018, equation 6.
     """
     checks.between(1, float("inf"), length=length)
     checks.between(0, 1, gamma=gamma)
 
     def init(transition: Transition) -> WindowState:
-        empty: PyTree = jax.tree.map(lambda x: jnp.zeros((length - 1, *x.shape), x.dtype), transition)
-        return WindowState(transitions=empty, ended=jnp.zeros((length - 1, *transition.reward.shape), bool))
+        empty: PyTree = jax.tree.map(
+            lambda x: jnp.zeros((length - 1, *x.shape), x.dtype), transition
+        )
+        return WindowState(
+            transitions=empty, ended=jnp.zeros((length - 1, *transition.reward.shape), bool)
+        )
 
-    def push(state: WindowState, transition: Transition, ended: jax.Array) -> tuple[WindowState, Transition]:
-        append = lambda window, new: jnp.concatenate([window, new[None]])
+    def push(
+        state: WindowState, transition: Transition, ended: jax.Array
+    ) -> tuple[WindowState, Transition]:
+        append: Callable[..., Any] = lambda window, new: jnp.concatenate([window, new[None]])
         steps = jax.tree.map(append, state.transitions, transition)
         ends = append(state.ended, ended)
-        if length > 1 and transition.valid is not None:  # the step before a breakdown is the last of its episode
+        if (
+            length > 1 and transition.valid is not None
+        ):  # the step before a breakdown is the last of its episode
             ends = ends.at[-2].set(ends[-2] | ~transition.valid)
         reward, last = steps.reward[0], jnp.zeros(ended.shape, jnp.int32)
         running = ~ends[0]
@@ -55,15 +73,16 @@ def n_step(length: int, gamma: float | jax.Array) -> Window:
             reward = reward + jnp.where(running, gamma**i * steps.reward[i], 0.0)
             last = jnp.where(running, i, last)
             running = running & ~ends[i]
-        at_last = lambda x: x[last, jnp.arange(ended.shape[0])]
+        at_last: Callable[..., Any] = lambda x: x[last, jnp.arange(ended.shape[0])]
         begun = Transition(
             observation=jax.tree.map(lambda x: x[0], steps.observation),
             action=steps.action[0],
             reward=reward,
-            discount=jnp.asarray(gamma, reward.dtype) ** last.astype(reward.dtype) * at_last(steps.discount),
+            discount=jnp.asarray(gamma, reward.dtype) ** last.astype(reward.dtype)
+            * at_last(steps.discount),
             next_observation=jax.tree.map(at_last, steps.next_observation),
             valid=None if steps.valid is None else steps.valid[0],
         )
         return jax.tree.map(lambda x: x[1:], WindowState(transitions=steps, ended=ends)), begun
 
-    return Window(init, push, length)
+    return Window(init, push, length, gamma)

@@ -20,8 +20,8 @@ TRIES = 10
 class Collector:
     """The environments and what acts in them, between two steps.
 
-    ``reset: [E]`` is True where the next action is the first of an episode; ``episode_return`` and ``episode_length: [E]``
-    belong to the running episodes.
+    ``reset: [E]`` is True where the next action is the first of an episode; ``episode_return`` and
+    ``episode_length: [E]`` belong to the running episodes.
     """
 
     env_state: PyTree
@@ -40,7 +40,9 @@ def begin(env: Environment, behaviour: Behaviour, key: Key) -> Collector:
     return Collector(
         env_state=env_state,
         observation=observation,
-        behaviour=behaviour.init(behaviour_key, jnp.zeros((count, *env.action.shape), env.action.dtype)),
+        behaviour=behaviour.init(
+            behaviour_key, jnp.zeros((count, *env.action.shape), env.action.dtype)
+        ),
         reset=jnp.ones((count,), bool),
         episode_return=jnp.zeros((count,), jnp.float32),
         episode_length=jnp.zeros((count,), jnp.int32),
@@ -53,8 +55,10 @@ def collect(
     """One step of all environments.
 
     Returns:
-        ``step(collector, agent_state, action_key, env_key) -> (collector, transitions, episodes)``; the transitions
-        ``[E, ...]`` hold the action as executed, the true successor, and ``discount`` 0 only where terminated.
+        ``step(collector, agent_state, action_key, env_key) -> (collector, transitions, episodes)``;
+            the transitions
+        ``[E, ...]`` hold the action as executed, the true successor, and ``discount`` 0 only where
+            terminated.
     """
 
     def step(
@@ -65,15 +69,23 @@ def collect(
         )
         with jax.named_scope("environment"):
             env_state, time_step = env.step(collector.env_state, action, env_key)
-        return absorb(dataclasses.replace(collector, env_state=env_state, behaviour=behaviour_state), action, time_step)
+        return absorb(
+            dataclasses.replace(collector, env_state=env_state, behaviour=behaviour_state),
+            action,
+            time_step,
+        )
 
     return step
 
 
-def absorb(collector: Collector, action: jax.Array, time_step: TimeStep) -> tuple[Collector, Transition, Episodes]:
-    """What a step of all environments adds: the transitions, the episodes that ended with it, and where things stand now.
+def absorb(
+    collector: Collector, action: jax.Array, time_step: TimeStep
+) -> tuple[Collector, Transition, Episodes]:
+    """What a step of all environments adds: the transitions, the episodes that ended with it, and
+    where things stand now.
 
-    ``collector.observation`` is what ``action`` answered; the two other states in it are of after the step already.
+    ``collector.observation`` is what ``action`` answered; the two other states in it are of after
+    the step already.
     """
     transition = Transition(
         observation=collector.observation,
@@ -103,7 +115,8 @@ def absorb(collector: Collector, action: jax.Array, time_step: TimeStep) -> tupl
     return collector, transition, episodes
 
 
-# Folded into a key of an environment's step, for a policy that draws; `jax.random.split` uses small numbers.
+# Folded into a key of an environment's step, for a policy that draws; `jax.random.split` uses small
+# numbers.
 _ACTING = 0x5EED_AC70
 
 
@@ -122,16 +135,21 @@ def _policy(of: Agent | Policy) -> Policy:
     return of if isinstance(of, Policy) else deterministic(of)
 
 
-def make_evaluate(policy: Agent | Policy, env: Environment) -> Callable[[AgentState, Key], jax.Array]:
+def make_evaluate(
+    policy: Agent | Policy, env: Environment
+) -> Callable[[AgentState, Key], jax.Array]:
     """Evaluation: each of the ``E`` environments plays exactly one episode, from a fresh start.
 
     Args:
-        policy: an agent, whose deterministic action is taken, or what else acts, a planner for example.
+        policy: an agent, whose deterministic action is taken, or what else acts, a planner for
+            example.
         env: with a time limit: an evaluation runs until the last first episode has ended.
 
     Returns:
-        ``evaluate(agent_state, key) -> [E]`` undiscounted returns. Does not touch the training state. An episode that a
-        breakdown of the simulation cuts off is played again, from another start; the return is NaN where none held out within
+        ``evaluate(agent_state, key) -> [E]`` undiscounted returns. Does not touch the training
+            state. An episode that a
+        breakdown of the simulation cuts off is played again, from another start; the return is NaN
+            where none held out within
         `TRIES` time limits.
     """
     limit, acting = TRIES * env.time_limit, _policy(policy)
@@ -148,26 +166,47 @@ def make_evaluate(policy: Agent | Policy, env: Environment) -> Callable[[AgentSt
             env_state, observation, returns, alive, key, steps, policy_state = carry
             key, env_key = jax.random.split(key)
             act_key = jax.random.fold_in(env_key, _ACTING)
-            action, policy_state = acting.act(policy_state, agent_state, env_state, observation, act_key)
+            action, policy_state = acting.act(
+                policy_state, agent_state, env_state, observation, act_key
+            )
             env_state, time_step = env.step(env_state, action, env_key)
             returns = returns + jnp.where(alive, time_step.reward, 0.0)
             done = time_step.terminated | time_step.truncated
             if time_step.valid is not None:
                 returns = jnp.where(alive & ~time_step.valid, 0.0, returns)
                 done = done & time_step.valid
-            return env_state, time_step.observation, returns, alive & ~done, key, steps + 1, policy_state
+            return (
+                env_state,
+                time_step.observation,
+                returns,
+                alive & ~done,
+                key,
+                steps + 1,
+                policy_state,
+            )
 
         alive, steps = jnp.ones((env.num_envs,), bool), jnp.zeros((), jnp.int32)
-        carry = (env_state, observation, jnp.zeros((env.num_envs,), jnp.float32), alive, loop_key, steps, policy_state)
+        carry = (
+            env_state,
+            observation,
+            jnp.zeros((env.num_envs,), jnp.float32),
+            alive,
+            loop_key,
+            steps,
+            policy_state,
+        )
         _, _, returns, alive, *_ = jax.lax.while_loop(running, step, carry)
         return jnp.where(alive, jnp.nan, returns) if env.breaks else returns
 
     return evaluate
 
 
-def make_trajectory(policy: Agent | Policy, env: Environment, steps: int) -> Callable[[AgentState, Key], PyTree]:
-    """``trajectory(agent_state, key) -> env_states`` with leading axis ``[steps, E]``, of an agent's deterministic actions or
-    another policy's; for rendering."""
+def make_trajectory(
+    policy: Agent | Policy, env: Environment, steps: int
+) -> Callable[[AgentState, Key], PyTree]:
+    """``trajectory(agent_state, key) -> env_states`` with leading axis ``[steps, E]``, of an
+    agent's deterministic actions or another policy's; for rendering.
+    """
     acting = _policy(policy)
 
     def trajectory(agent_state: AgentState, key: Key) -> PyTree:
@@ -176,17 +215,23 @@ def make_trajectory(policy: Agent | Policy, env: Environment, steps: int) -> Cal
         def step(carry: Any, env_key: Key) -> tuple[Any, PyTree]:
             env_state, observation, policy_state = carry
             act_key = jax.random.fold_in(env_key, _ACTING)
-            action, policy_state = acting.act(policy_state, agent_state, env_state, observation, act_key)
+            action, policy_state = acting.act(
+                policy_state, agent_state, env_state, observation, act_key
+            )
             new_state, time_step = env.step(env_state, action, env_key)
             return (new_state, time_step.observation, policy_state), env_state
 
         env_state, observation = env.reset(reset_key)
         begun = acting.init(jax.random.fold_in(reset_key, _ACTING), env_state)
-        return jax.lax.scan(step, (env_state, observation, begun), jax.random.split(loop_key, steps))[1]
+        return jax.lax.scan(
+            step, (env_state, observation, begun), jax.random.split(loop_key, steps)
+        )[1]
 
     return trajectory
 
 
 def frames(env: Environment, env_states: PyTree) -> PyTree:
-    """What a `Renderer` draws, of a `make_trajectory`: the states ``[T, ...]`` of environment 0's `SingleEnvironment`."""
+    """What a `Renderer` draws, of a `make_trajectory`: the states ``[T, ...]`` of environment 0's
+    `SingleEnvironment`.
+    """
     return jax.tree.map(lambda x: x[:, 0], env.single_state(env_states))

@@ -10,18 +10,23 @@ _LARGEST = 2**31 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """When what happens. A *vector step* is a step of all environments; "steps" alone are environment steps over all of them.
+    """When what happens. A *vector step* is a step of all environments; "steps" alone are
+    environment steps over all of them.
 
-    A run is a warm-up, which stores ``learning_starts`` transitions without learning, and then chunks, between which it
-    reports. A chunk is a number of rounds: ``collect_steps`` vector steps, then ``updates_per_step`` updates.
+    A run is a warm-up, which stores ``learning_starts`` transitions without learning, and then
+    chunks, between which it reports. A chunk is a number of rounds: ``collect_steps`` vector steps,
+    then ``updates_per_step`` updates.
 
     Args:
         num_envs: E, at least 1.
-        learning_starts: transitions stored before the first update, at least 1 (rounded up to whole vector steps).
+        learning_starts: transitions stored before the first update, at least 1 (rounded up to whole
+            vector steps).
         updates_per_step: updates of the agent in each round, at least 1.
         collect_steps: vector steps in each round, at least 1.
-        steps_per_chunk: environment steps over all environments per chunk, a multiple of ``collect_steps * num_envs``.
-        n_step: length of the window of multi-step returns; its first ``n_step - 1`` vector steps store nothing.
+        steps_per_chunk: environment steps over all environments per chunk, a multiple of
+            ``collect_steps * num_envs``.
+        n_step: length of the window of multi-step returns; its first ``n_step - 1`` vector steps
+            store nothing.
 
     Raises:
         ValueError: a number is out of its range.
@@ -36,14 +41,25 @@ class Schedule:
 
     def __post_init__(self) -> None:
         infinity = float("inf")
-        checks.between(1, infinity, num_envs=self.num_envs, learning_starts=self.learning_starts, n_step=self.n_step)
-        checks.between(1, infinity, updates_per_step=self.updates_per_step, collect_steps=self.collect_steps)
+        checks.between(
+            1,
+            infinity,
+            num_envs=self.num_envs,
+            learning_starts=self.learning_starts,
+            n_step=self.n_step,
+        )
+        checks.between(
+            1, infinity, updates_per_step=self.updates_per_step, collect_steps=self.collect_steps
+        )
         whole = self.steps_per_round
         if self.steps_per_chunk < 1 or self.steps_per_chunk % whole:
             unit = f"num_envs={self.num_envs}"
             unit += "" if self.collect_steps == 1 else f" times collect_steps={self.collect_steps}"
             near = max(1, round(self.steps_per_chunk / whole)) * whole
-            raise ValueError(f"steps_per_chunk={self.steps_per_chunk}: must be a multiple of {unit}, for example {near}.")
+            raise ValueError(
+                f"steps_per_chunk={self.steps_per_chunk}: must be a multiple of {unit}, "
+                f"for example {near}."
+            )
 
     @property
     def steps_per_round(self) -> int:
@@ -72,8 +88,12 @@ class Schedule:
 
     @property
     def longest(self) -> int:
-        """Environment steps of the longest run, whole chunks or not: the device counts vector steps and updates in int32."""
-        rounds = min((_LARGEST - self.warm_up) // self.collect_steps, _LARGEST // self.updates_per_step)
+        """Environment steps of the longest run, whole chunks or not: the device counts vector steps
+        and updates in int32.
+        """
+        rounds = min(
+            (_LARGEST - self.warm_up) // self.collect_steps, _LARGEST // self.updates_per_step
+        )
         return self.warm_up_steps + rounds * self.steps_per_round
 
     def chunks(self, total_timesteps: int) -> int:
@@ -86,15 +106,17 @@ class Schedule:
 
 
 def rounds_of(updates_per_step: int, batches_per_update: int) -> tuple[int, int]:
-    """``(updates, collect_steps)`` of a round in which every vector step has ``updates_per_step`` critic updates, of which one
-    update of the agent makes ``batches_per_update`` (a policy delay)."""
+    """``(updates, collect_steps)`` of a round in which every vector step has ``updates_per_step``
+    critic updates, of which one update of the agent makes ``batches_per_update`` (a policy delay).
+    """
     ratio = Fraction(updates_per_step, batches_per_update)
     return ratio.numerator, ratio.denominator
 
 
 def even_chunk(rounds: int) -> int:
-    """Rounds per chunk, such that 10 to 40 whole chunks leave as little as can be of so many rounds; about 19 where that is
-    equal, and at least one round."""
+    """Rounds per chunk, such that 10 to 40 whole chunks leave as little as can be of so many
+    rounds; about 19 where that is equal, and at least one round.
+    """
     sizes = {max(1, rounds // count) for count in range(10, 41)}
     few = {size for size in sizes if rounds // size <= 40}
     return min(few, key=lambda size: (rounds % size, abs(rounds // size - 19), size))

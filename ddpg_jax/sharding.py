@@ -1,17 +1,21 @@
-"""Many devices, of one host or of many: members of a population on one axis of a mesh, shards of each member on the other.
+"""Many devices, of one host or of many: members of a population on one axis of a mesh, shards of
+each member on the other.
 
 mesh = sharding.make_mesh(members=4, data=2)
-population = sharding.spread(member, mesh)      # member(hyperparameters) -> Member of one shard, made with axis_name=sharding.DATA
+# member(hyperparameters) -> Member of one shard, made with axis_name=sharding.DATA
+population = sharding.spread(member, mesh)
 programs = compiled(population, keys, hyperparameters)  # as of `ddpg_jax.population`
 
-On the data axis environments, what acts in them, their replay and their keys are split: every shard steps, stores and samples
-for itself. The agent is one for all: its gradients, and a normaliser's statistics, are means over the axis. So a global batch
-of ``B`` is ``B / data`` rows from each shard's own replay. Members of a population know nothing of each other.
+On the data axis environments, what acts in them, their replay and their keys are split: every shard
+steps, stores and samples for itself. The agent is one for all: its gradients, and a normaliser's
+statistics, are means over the axis. So a global batch of ``B`` is ``B / data`` rows from each
+shard's own replay. Members of a population know nothing of each other.
 
-A state's leaves have a leading axis of members, where there are many, and, but for the agent's, one of shards where there is
-more than one.
+A state's leaves have a leading axis of members, where there are many, and, but for the agent's, one
+of shards where there is more than one.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,27 +47,36 @@ def make_mesh(members: int = 1, data: int = 1, devices: Sequence[Any] | None = N
     checks.between(1, float("inf"), members=members, data=data)
     found = jax.devices() if devices is None else devices
     if len(found) < members * data:
-        raise ValueError(f"members={members} times data={data} needs {members * data} devices, but there are {len(found)}.")
+        raise ValueError(
+            f"members={members} times data={data} needs {members * data} devices, but "
+            f"there are {len(found)}."
+        )
     return Mesh(np.array(found[: members * data]).reshape(members, data), (MEMBERS, DATA))
 
 
-def spread(member: Callable[[Hyperparameters], Member], mesh: Mesh, *, many: bool = True) -> Population:
+def spread(
+    member: Callable[[Hyperparameters], Member], mesh: Mesh, *, many: bool = True
+) -> Population:
     """A population over a mesh, to be used as one of `ddpg_jax.population.make_population`.
 
     Args:
-        member: ``member(hyperparameters)``: the functions of one shard of a member; where the data axis has more than one device, made
-            with ``axis_name=DATA`` throughout (agent, wrappers, `ddpg_jax.train.make_train`).
+        member: ``member(hyperparameters)``: the functions of one shard of a member; where the data
+            axis has more than one device, made with ``axis_name=DATA`` throughout (agent, wrappers,
+            `ddpg_jax.train.make_train`).
         mesh: of `make_mesh`; its members axis divides the number of members.
         many: whether there is an axis of members; without it the mesh's is 1.
 
     Returns:
-        Its ``evaluate`` plays ``E`` episodes on each device of the data axis: ``[M, data * E]`` returns.
+        Its ``evaluate`` plays ``E`` episodes on each device of the data axis: ``[M, data * E]``
+            returns.
 
     Raises:
         ValueError: ``many`` is not so, and the mesh has an axis of members.
     """
     if not many and mesh.shape[MEMBERS] > 1:
-        raise ValueError(f"members={mesh.shape[MEMBERS]}: there is one member alone, so its mesh has members=1.")
+        raise ValueError(
+            f"members={mesh.shape[MEMBERS]}: there is one member alone, so its mesh has members=1."
+        )
     shards, inside = mesh.shape[DATA], make_population(member, many=many)
     lead = (MEMBERS,) if many else ()
     members, parts = PartitionSpec(*lead), state_spec(shards, many)
@@ -76,16 +89,17 @@ def spread(member: Callable[[Hyperparameters], Member], mesh: Mesh, *, many: boo
         return _with_shards(state, shards, many), report
 
     def evaluate(agent_state: AgentState, key: Key, hyperparameters: Hyperparameters) -> jax.Array:
-        own = lambda key: of_shard(key, DATA) if shards > 1 else key
-        return inside.evaluate(agent_state, jax.vmap(own)(key) if many else own(key), hyperparameters)
+        def own(key: Key) -> Key:
+            return of_shard(key, DATA) if shards > 1 else key
 
-    over = lambda function, given, made: jax.shard_map(
-        function,
-        mesh=mesh,
-        in_specs=given,
-        out_specs=made,
-        check_vma=False,  # simulators begin loops with constants, whose type would have to say that they vary
-    )
+        return inside.evaluate(
+            agent_state, jax.vmap(own)(key) if many else own(key), hyperparameters
+        )
+
+    def over(function: Callable[..., Any], given: Any, made: Any) -> Callable[..., Any]:
+        # Simulators begin loops with constants, whose type would have to say that they vary.
+        return jax.shard_map(function, mesh=mesh, in_specs=given, out_specs=made, check_vma=False)
+
     return Population(
         over(start, (members, members), parts),
         over(chunk, (parts, members), (parts, members)),
@@ -97,16 +111,31 @@ def spread(member: Callable[[Hyperparameters], Member], mesh: Mesh, *, many: boo
 def state_spec(shards: int, many: bool) -> TrainState:
     """How a state lies on a mesh: a ``jax.sharding.PartitionSpec`` for each of its parts."""
     lead = (MEMBERS,) if many else ()
-    part = PartitionSpec(*lead, DATA) if shards > 1 else PartitionSpec(*lead)
-    return TrainState(agent=PartitionSpec(*lead), replay=part, collector=part, key=part, steps=part, bad=part, window=part)  # type: ignore[arg-type]
+    whole: Any = PartitionSpec(*lead)
+    part: Any = PartitionSpec(*lead, DATA) if shards > 1 else whole
+    return TrainState(
+        agent=whole,
+        replay=part,
+        collector=part,
+        key=part,
+        steps=part,
+        bad=part,
+        window=part,
+    )
 
 
-def start_of_shards(member: Callable[[Hyperparameters], Member], shards: int, *, many: bool = True) -> Callable:
-    """``start(keys, hyperparameters)`` as of `spread`, without any device: for the shapes of its state."""
+def start_of_shards(
+    member: Callable[[Hyperparameters], Member], shards: int, *, many: bool = True
+) -> Callable[[Key, Hyperparameters], TrainState]:
+    """``start(keys, hyperparameters)`` as of `spread`, without any device: for the shapes of its
+    state.
+    """
     start = make_population(member, many=many).start
     if shards == 1:
         return start
-    out: Any = jax.tree.map(lambda spec: int(many) if DATA in spec else None, state_spec(shards, many))
+    out: Any = jax.tree.map(
+        lambda spec: int(many) if DATA in spec else None, state_spec(shards, many)
+    )
     return jax.vmap(start, in_axes=None, out_axes=out, axis_name=DATA, axis_size=shards)
 
 
@@ -118,12 +147,20 @@ def _place(mesh: Mesh, many: bool) -> Place:
 
     def state(tree: PyTree) -> PyTree:
         """Of training, or of what has such a state in it; the rest of that is one for all."""
-        is_state = lambda x: isinstance(x, TrainState)
         whole = NamedSharding(mesh, PartitionSpec())
-        one = lambda x: jax.tree.map(lying, x, shardings(mesh, x, many=many)) if is_state(x) else lying(x, whole)
-        return jax.tree.map(one, tree, is_leaf=is_state)
 
-    return Place(state, lambda tree: jax.tree.map(lambda x: lying(x, members), tree), lambda tree: put(tree, members))
+        def one(x: Any) -> Any:
+            if isinstance(x, TrainState):
+                return jax.tree.map(lying, x, shardings(mesh, x, many=many))
+            return lying(x, whole)
+
+        return jax.tree.map(one, tree, is_leaf=lambda x: isinstance(x, TrainState))
+
+    return Place(
+        state,
+        lambda tree: jax.tree.map(lambda x: lying(x, members), tree),
+        lambda tree: put(tree, members),
+    )
 
 
 def put(tree: PyTree, sharding: NamedSharding) -> PyTree:
@@ -141,12 +178,16 @@ def shardings(mesh: Mesh, state: TrainState, *, many: bool = True) -> TrainState
     """The ``NamedSharding`` of each leaf of a state (or its shapes) on a mesh."""
     spec = state_spec(mesh.shape[DATA], many)
     is_spec = lambda x: isinstance(x, PartitionSpec)
-    return jax.tree.map(lambda one, part: jax.tree.map(lambda _: NamedSharding(mesh, one), part), spec, state, is_leaf=is_spec)
+    lie = lambda one, part: jax.tree.map(lambda _: NamedSharding(mesh, one), part)
+    laid: TrainState = jax.tree.map(lie, spec, state, is_leaf=is_spec)
+    return laid
 
 
 def _with_shards(state: TrainState, shards: int, many: bool) -> TrainState:
     """A state of one shard with an axis of shards, of length 1 here, in all but the agent."""
-    return state if shards == 1 else _but_agent(state, lambda x: jax.numpy.expand_dims(x, int(many)))
+    return (
+        state if shards == 1 else _but_agent(state, lambda x: jax.numpy.expand_dims(x, int(many)))
+    )
 
 
 def _without_shards(state: TrainState, shards: int, many: bool) -> TrainState:
@@ -154,4 +195,6 @@ def _without_shards(state: TrainState, shards: int, many: bool) -> TrainState:
 
 
 def _but_agent(state: TrainState, function: Callable[[PyTree], PyTree]) -> TrainState:
-    return jax.tree.map(function, state.replace(agent=())).replace(agent=state.agent)  # type: ignore[attr-defined]
+    nobody: Any = ()
+    changed: TrainState = jax.tree.map(function, dataclasses.replace(state, agent=nobody))
+    return dataclasses.replace(changed, agent=state.agent)

@@ -1,4 +1,6 @@
-"""The compiled loop: collect, add, sample, update, scanned. Everything here is a pure function; jit, vmap or shard it."""
+"""The compiled loop: collect, add, sample, update, scanned. Everything here is a pure function;
+jit, vmap or shard it.
+"""
 
 import dataclasses
 import functools
@@ -34,8 +36,9 @@ class Train(NamedTuple):
     init: Callable[[Key], TrainState]
     """``init(key)``: agent, environments and an empty replay."""
     warm_up: Callable[[TrainState], TrainState]
-    """Store ``learning_starts`` transitions (and what fills the last vector step), without learning; fewer where some of
-    them were not valid."""
+    """Store ``learning_starts`` transitions (and what fills the last vector step), without
+    learning; fewer where some of them were not valid.
+    """
     chunk: Callable[[TrainState], tuple[TrainState, Report]]
     """``steps_per_chunk`` environment steps and their updates, as one scan."""
     schedule: Schedule
@@ -57,21 +60,26 @@ def make_train(
 ) -> Train:
     """Compose an agent, environments, a replay and a behaviour into training.
 
-    Each vector step collects one transition from each of the E environments and adds them; after every ``collect_steps``
-    of them, ``updates_per_step`` times, a batch is sampled and learned from. Nothing leaves the device inside a chunk.
+    Each vector step collects one transition from each of the E environments and adds them; after
+    every ``collect_steps`` of them, ``updates_per_step`` times, a batch is sampled and learned
+    from. Nothing leaves the device inside a chunk.
 
     Args:
         agent, env, replay, behaviour: see `ddpg_jax.types`.
-        learning_starts, updates_per_step, collect_steps, steps_per_chunk: see `ddpg_jax.schedule.Schedule`.
-        warm_up: what acts while the first transitions are stored; None is uniform random actions. Where it is ``behaviour``
-            itself, the behaviour's state goes on afterwards; else it begins anew.
+        learning_starts, updates_per_step, collect_steps, steps_per_chunk: see
+            `ddpg_jax.schedule.Schedule`.
+        warm_up: what acts while the first transitions are stored; None is uniform random actions.
+            Where it is ``behaviour`` itself, the behaviour's state goes on afterwards; else it
+            begins anew.
         window: `ddpg_jax.returns.n_step`; None stores single steps.
-        axis_name: of a mesh axis over which all this is one shard of more, under ``jax.shard_map`` (`ddpg_jax.sharding`): its
-            environments, replay and keys are its own, the agent, made with the same ``axis_name``, is one for all, and a
-            report is of all shards, summed up once a chunk. Every number here is then of one shard.
+        axis_name: of a mesh axis over which all this is one shard of more, under ``jax.shard_map``
+            (`ddpg_jax.sharding`): its environments, replay and keys are its own, the agent, made
+            with the same ``axis_name``, is one for all, and a report is of all shards, summed up
+            once a chunk. Every number here is then of one shard.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: a number is out of its range, or the agent and the window have different
+            discount factors.
     """
     schedule = Schedule(
         num_envs=env.num_envs,
@@ -105,7 +113,10 @@ def _make_warm_up(
 
     def step(state: TrainState, keys: tuple[Key, Key], *, store: bool) -> tuple[TrainState, None]:
         collector, transition, _ = collect(state.collector, state.agent, *keys)
-        return _watched(learner.store_step(state, collector, transition, collector.reset, store=store), transition), None
+        return _watched(
+            learner.store_step(state, collector, transition, collector.reset, store=store),
+            transition,
+        ), None
 
     def warm_up(state: TrainState) -> TrainState:
         start_key, scan_key, key = jax.random.split(state.key, 3)
@@ -120,24 +131,33 @@ def _make_warm_up(
             state, _ = jax.lax.scan(functools.partial(step, store=False), state, filling)
         storing = jax.tree.map(lambda x: x[schedule.filling :], both)
         state, _ = jax.lax.scan(functools.partial(step, store=True), state, storing)
-        if warming is not behaviour:  # what explores from now on has seen no start: its first step is one
+        if (
+            warming is not behaviour
+        ):  # what explores from now on has seen no start: its first step is one
             state = with_behaviour(state, kept)
-            collector = dataclasses.replace(state.collector, reset=jnp.ones_like(state.collector.reset))
+            collector = dataclasses.replace(
+                state.collector, reset=jnp.ones_like(state.collector.reset)
+            )
             state = dataclasses.replace(state, collector=collector)
-        return strong(dataclasses.replace(state, key=key))
+        result: TrainState = strong(dataclasses.replace(state, key=key))
+        return result
 
     return warm_up
 
 
 class RoundSums(NamedTuple):
-    """What a round adds to the chunk's totals: sums over the episodes that ended, means of the metrics over its updates."""
+    """What a round adds to the chunk's totals: sums over the episodes that ended, means of the
+    metrics over its updates.
+    """
 
     episodes: Episodes
     metrics: Metrics
 
 
 def _watched(state: TrainState, transition: Transition) -> TrainState:
-    """The state after a step, which remembers the first one where something collected was not finite."""
+    """The state after a step, which remembers the first one where something collected was not
+    finite.
+    """
     collected = {
         "observation": (transition.next_observation, state.collector.observation),
         "action": transition.action,
@@ -148,14 +168,20 @@ def _watched(state: TrainState, transition: Transition) -> TrainState:
 
 
 def _make_chunk(
-    env: Environment, behaviour: Behaviour, learner: Learner, schedule: Schedule, axis_name: str | None
+    env: Environment,
+    behaviour: Behaviour,
+    learner: Learner,
+    schedule: Schedule,
+    axis_name: str | None,
 ) -> Callable[[TrainState], tuple[TrainState, Report]]:
     collect = rollout.collect(env, behaviour)
     adapts = behaviour.adapt is not None
 
     def step(state: TrainState, keys: tuple[Key, Key]) -> tuple[TrainState, Episodes]:
         collector, transition, episodes = collect(state.collector, state.agent, *keys)
-        return _watched(learner.store_step(state, collector, transition, collector.reset), transition), episodes
+        return _watched(
+            learner.store_step(state, collector, transition, collector.reset), transition
+        ), episodes
 
     def one_round(state: TrainState, keys: RoundKeys) -> tuple[TrainState, RoundSums]:
         state, episodes = jax.lax.scan(step, state, (keys.act, keys.env))
@@ -163,7 +189,9 @@ def _make_chunk(
         state = learner.adapt_behaviour(state, keys.adapt)
         return state, RoundSums(jax.tree.map(jnp.sum, episodes), metrics)
 
-    def add_round(carry: tuple[TrainState, Totals], keys: RoundKeys) -> tuple[tuple[TrainState, Totals], None]:
+    def add_round(
+        carry: tuple[TrainState, Totals], keys: RoundKeys
+    ) -> tuple[tuple[TrainState, Totals], None]:
         state, totals = carry
         last = state.steps + schedule.collect_steps - 1
         state, sums = one_round(state, keys)
@@ -173,7 +201,9 @@ def _make_chunk(
         scan_key, key = jax.random.split(state.key)
         state = dataclasses.replace(state, key=key)
         steps, updates = schedule.collect_steps, schedule.updates_per_step
-        keys = RoundKeys.split(scan_key, (schedule.rounds,), steps=steps, updates=updates, adapts=adapts)
+        keys = RoundKeys.split(
+            scan_key, (schedule.rounds,), steps=steps, updates=updates, adapts=adapts
+        )
         _, sums = jax.eval_shape(one_round, state, jax.tree.map(lambda x: x[0], keys))
         (state, totals), _ = jax.lax.scan(add_round, (state, zero_totals(sums)), keys)
         (totals, collected), shards = psum_totals((totals, state.bad), axis_name)

@@ -1,7 +1,9 @@
-"""The nouns of the library: bags of pure functions, and the frozen pytrees of arrays they pass around.
+"""The nouns of the library: bags of pure functions, and the frozen pytrees of arrays they pass
+around.
 
-A bag of functions is a ``NamedTuple`` and never sits inside a state. A bag of arrays is a frozen dataclass that JAX
-knows as a pytree. Axes are written in capitals: ``B`` batch, ``E`` environments, ``A`` action dimensions.
+A bag of functions is a ``NamedTuple`` and never sits inside a state. A bag of arrays is a frozen
+dataclass that JAX knows as a pytree. Axes are written in capitals: ``B`` batch, ``E`` environments,
+``A`` action dimensions.
 """
 
 from collections.abc import Callable
@@ -20,11 +22,11 @@ Metrics = dict[str, jax.Array]
 class Transition:
     """What replay stores and an agent learns from. Every leaf has the same leading axes.
 
-    ``discount`` is 0 if and only if the episode terminated, else gamma^(k-1) under a k-step return (1 for k = 1), so
-    that ``update`` multiplies by gamma once. A time limit never zeroes it.
+    ``discount`` is 0 if and only if the episode terminated, else gamma^(k-1) under a k-step return
+    (1 for k = 1), so that ``update`` multiplies by gamma once. A time limit never zeroes it.
 
-    ``valid`` accompanies a transition on its way into the replay, and only from environments that may break down
-    (`Environment.breaks`): False where there is nothing to store.
+    ``valid`` accompanies a transition on its way into the replay, and only from environments that
+    may break down (`Environment.breaks`): False where there is nothing to store.
     """
 
     observation: PyTree
@@ -36,7 +38,9 @@ class Transition:
 
 
 class Batch(Protocol):
-    """What an agent learns from: any object with these five attributes, a `Transition` among them. Axis ``B`` is the batch."""
+    """What an agent learns from: any object with these five attributes, a `Transition` among them.
+    Axis ``B`` is the batch.
+    """
 
     @property
     def observation(self) -> PyTree:
@@ -52,7 +56,9 @@ class Batch(Protocol):
 
     @property
     def discount(self) -> jax.Array:
-        """``[B]``: 0 where the episode terminated, else gamma^(k-1) under a k-step return (see `Transition`)."""
+        """``[B]``: 0 where the episode terminated, else gamma^(k-1) under a k-step return (see
+        `Transition`).
+        """
 
     @property
     def next_observation(self) -> PyTree:
@@ -61,7 +67,9 @@ class Batch(Protocol):
 
 @struct.dataclass
 class Sample:
-    """What a prioritised replay hands out: the batch, beside it importance weights ``[B]`` and the rows ``[B]`` it is from."""
+    """What a prioritised replay hands out: the batch, beside it importance weights ``[B]`` and the
+    rows ``[B]`` it is from.
+    """
 
     batch: PyTree
     weight: jax.Array
@@ -72,8 +80,9 @@ class Sample:
 class NetworkState:
     """One network: online parameters, their slowly tracking copy, and the optimiser's state.
 
-    ``batch_stats``: what a network carries that is not trained, as Flax collections (running statistics of batch
-    normalisation, the key of a noisy network), for the online and the target parameters alike. Empty for most.
+    ``batch_stats``: what a network carries that is not trained, as Flax collections (running
+    statistics of batch normalisation, the key of a noisy network), for the online and the target
+    parameters alike. Empty for most.
     """
 
     params: PyTree
@@ -86,7 +95,8 @@ class NetworkState:
 class AgentState:
     """Everything an agent learns: ``step`` counts updates (int32 scalar).
 
-    ``slots``: what wrappers around the agent remember, each under a name of its own (`ddpg_jax.agents.wrappers.slot`).
+    ``slots``: what wrappers around the agent remember, each under a name of its own
+    (`ddpg_jax.agents.wrappers.slot`).
     """
 
     actor: NetworkState
@@ -98,15 +108,18 @@ class AgentState:
 class Network(Protocol):
     """Any object with these two methods is a network; a Flax module is one."""
 
-    def init(self, key: Key, /, *inputs: Any) -> PyTree: ...
-    def apply(self, params: PyTree, /, *inputs: Any, **options: Any) -> Any: ...
+    def init(self, key: Key, /, *inputs: Any) -> PyTree:
+        """Parameters for example inputs; consumes ``key``."""
+
+    def apply(self, params: PyTree, /, *inputs: Any, **options: Any) -> Any:
+        """The output for these inputs."""
 
 
 class Update(NamedTuple):
     """What one update of an agent returns.
 
-    ``priority: [B]``, at least 0 and in the order of the batch: how much each example had left to learn, for a replay that
-    samples by it. ``metrics``: scalars to report.
+    ``priority: [B]``, at least 0 and in the order of the batch: how much each example had left to
+    learn, for a replay that samples by it. ``metrics``: scalars to report.
     """
 
     state: AgentState
@@ -122,11 +135,19 @@ class Agent(NamedTuple):
     act: Callable[[AgentState, PyTree], jax.Array]
     """``act(state, observation)``: the deterministic action in [-1, 1], any leading axes."""
     update: Callable[..., Update]
-    """``update(state, batch, key, weight=None)``: one step on a `Batch`; ``weight: [B]`` of the critic's losses."""
+    """``update(state, batch, key, weight=None)``: one step on a `Batch`; ``weight: [B]`` of the
+    critic's losses.
+    """
     observe: Callable[[AgentState, PyTree], AgentState] | None = None
-    """``observe(state, observation)``: told every collected observation ``[E, ...]``, for running statistics."""
+    """``observe(state, observation)``: told every collected observation ``[E, ...]``, for running
+    statistics.
+    """
     to_replay: Callable[[AgentState, PyTree], PyTree] | None = None
-    """``to_replay(state, observation)``: what replay stores of an observation, where that never changes; None is all of it."""
+    """``to_replay(state, observation)``: what replay stores of an observation, where that never
+    changes; None is all of it.
+    """
+    gamma: float | jax.Array | None = None
+    """The discount factor, for comparison with the window's; None is not known."""
 
 
 class Noise(NamedTuple):
@@ -135,12 +156,15 @@ class Noise(NamedTuple):
     init: Callable[[Key, jax.Array], PyTree]
     """``init(key, action)``: the noise state for actions shaped like ``action: [E, A]``."""
     apply: Callable[[PyTree, jax.Array, Key, jax.Array], tuple[jax.Array, PyTree]]
-    """``apply(noise_state, action, key, reset)``: ``reset: [E]`` is True where an episode begins with this action."""
+    """``apply(noise_state, action, key, reset)``: ``reset: [E]`` is True where an episode begins
+    with this action.
+    """
 
 
 class Storage(NamedTuple):
-    """How the transitions of a replay lie in memory, apart from how they are drawn. Its states have ``size``, rows with data,
-    and ``position``, the row written next."""
+    """How the transitions of a replay lie in memory, apart from how they are drawn. Its states have
+    ``size``, rows with data, and ``position``, the row written next.
+    """
 
     init: Callable[[PyTree], Any]
     add: Callable[..., Any]
@@ -156,44 +180,63 @@ class Replay(NamedTuple):
     init: Callable[[PyTree], PyTree]
     """``init(transition)``: an empty buffer for items shaped like the example (no batch axis)."""
     add: Callable[..., PyTree]
-    """``add(replay_state, transitions, valid=None)``: store ``[E, ...]`` items, or those where ``valid: [E]``; the oldest
-    are overwritten. Pass ``valid`` always or never."""
+    """``add(replay_state, transitions, valid=None)``: store ``[E, ...]`` items, or those where
+    ``valid: [E]``; the oldest are overwritten. Pass ``valid`` always or never.
+    """
     sample: Callable[[PyTree, Key], PyTree]
-    """``sample(replay_state, key)``: a batch of ``B`` exchangeable rows, or a `Sample` where ``update`` is given."""
+    """``sample(replay_state, key)``: a batch of ``B`` exchangeable rows, or a `Sample` where
+    ``update`` is given.
+    """
     update: Callable[[PyTree, jax.Array, jax.Array], PyTree] | None = None
-    """``update(replay_state, rows, priority)``: store the priorities ``[B]`` of what was sampled."""
+    """``update(replay_state, rows, priority)``: store the priorities ``[B]`` of what was sampled.
+    """
 
 
 class Window(NamedTuple):
-    """Turns every step into one transition over up to ``length`` steps, ``length - 1`` steps later (`ddpg_jax.returns`)."""
+    """Turns every step into one transition over up to ``length`` steps, ``length - 1`` steps later
+    (`ddpg_jax.returns`).
+    """
 
     init: Callable[[Transition], PyTree]
     """``init(transition)``: from the shapes of one step's transitions ``[E, ...]``."""
     push: Callable[[PyTree, Transition, jax.Array], tuple[PyTree, Transition]]
-    """``push(state, transition, ended)``: add a step ``[E, ...]`` and whether an episode ended with it, ``[E]``; returns the
-    transition that begins ``length - 1`` steps earlier, which exists only from the ``length``-th step on."""
+    """``push(state, transition, ended)``: add a step ``[E, ...]`` and whether an episode ended with
+    it, ``[E]``; returns the transition that begins ``length - 1`` steps earlier, which exists only
+    from the ``length``-th step on.
+    """
     length: int
+    gamma: float | jax.Array | None = None
+    """The discount factor, for comparison with the agent's; None is not known."""
 
 
 class Behaviour(NamedTuple):
-    """What chooses actions while collecting: an agent with noise, uniform warm-up, or parameter-space noise."""
+    """What chooses actions while collecting: an agent with noise, uniform warm-up, or
+    parameter-space noise.
+    """
 
     init: Callable[[Key, jax.Array], PyTree]
     """``init(key, action)``: the behaviour state for actions shaped like ``action: [E, A]``."""
     act: Callable[[PyTree, AgentState, PyTree, Key, jax.Array], tuple[jax.Array, PyTree]]
-    """``act(behaviour_state, agent_state, observation, key, reset)``: ``(action, behaviour_state)``."""
+    """``act(behaviour_state, agent_state, observation, key, reset)``:
+    ``(action, behaviour_state)``.
+    """
     adapt: Callable[[PyTree, AgentState, Batch], PyTree] | None = None
-    """``adapt(behaviour_state, agent_state, batch)``: learn from a replayed batch how far to explore."""
+    """``adapt(behaviour_state, agent_state, batch)``: learn from a replayed batch how far to
+    explore.
+    """
 
 
 class Policy(NamedTuple):
-    """What acts where nothing is learned: an agent as it is (`ddpg_jax.rollout.deterministic`), or a planner, which sees the
-    environments' own state and steps `Environment.single`."""
+    """What acts where nothing is learned: an agent as it is (`ddpg_jax.rollout.deterministic`), or
+    a planner, which sees the environments' own state and steps `Environment.single`.
+    """
 
     init: Callable[[Key, PyTree], PyTree]
     """``init(key, env_state)``: what it remembers, leading axis ``E``."""
     act: Callable[[PyTree, AgentState, PyTree, PyTree, Key], tuple[jax.Array, PyTree]]
-    """``act(policy_state, agent_state, env_state, observation, key)``: ``(action [E, A], policy_state)``."""
+    """``act(policy_state, agent_state, env_state, observation, key)``:
+    ``(action [E, A], policy_state)``.
+    """
 
 
 def is_key(leaf: Any) -> bool:
@@ -202,5 +245,9 @@ def is_key(leaf: Any) -> bool:
 
 
 def strong(tree: PyTree) -> PyTree:
-    """The same arrays without weak types: a weak leaf in a state makes the second call of a program compile it again."""
-    return jax.tree.map(lambda x: x if is_key(x) else jax.lax.convert_element_type(x, jnp.result_type(x)), tree)
+    """The same arrays without weak types: a weak leaf in a state makes the second call of a program
+    compile it again.
+    """
+    return jax.tree.map(
+        lambda x: x if is_key(x) else jax.lax.convert_element_type(x, jnp.result_type(x)), tree
+    )

@@ -32,13 +32,7 @@ NEVER = {
     room: {"agents", "envs", "networks", "noise"}
     for room in ("rollout", "learner", "train", "host")
 }
-# Longer than FUNCTION_LINES, and why.
-LONG = {
-    "agents.actor_critic.make_agent": "the update that all algorithms share, from top to bottom",
-    "agents.td3_categorical.td3_categorical": "three functions of one algorithm",
-    "envs.autoreset.batch": "what ends an episode, in the one order that is right",
-}
-FILE_LINES, FUNCTION_LINES, NESTING = 300, 50, 3  # nesting: factory, function, body of a loop
+FILE_LINES, FUNCTION_LINES, NESTING = 300, 40, 3  # nesting: factory, function, body of a loop
 
 
 def room_of(name):
@@ -139,7 +133,7 @@ def test_the_root_alone_names_the_program():
 
 
 def test_algorithms_do_not_know_each_other():
-    shared = {"agents.actor_critic", "agents.optimization"}
+    shared = {"agents.actor_critic", "agents.minibatches", "agents.optimization", "agents.targets"}
     for name in FILES:
         if room_of(name) == "agents" and name not in {"agents", *shared}:
             inside = {other for other in IMPORTS[name] if room_of(other) == "agents"}
@@ -160,11 +154,12 @@ def test_there_is_no_circle():
 
 
 def test_rooms_and_arrows():
-    """22 rooms and 76 arrows; more want a reason. `environment` has a file of its own beside
+    """22 rooms and 77 arrows; more want a reason. `environment` has a file of its own beside
     `types`: all that step or make environments name it (nine arrows); `reporting` stands for the
-    former `sums` and `health` and for the learner's report."""
+    former `sums` and `health` and for the learner's report; the learner asks `checks` whether two
+    discount factors are known."""
     assert len(FLOOR) <= 22
-    assert len(ARROWS) <= 76
+    assert len(ARROWS) <= 77
 
 
 def test_tests_answer_for_every_file():
@@ -234,26 +229,37 @@ def test_public_functions_and_classes_have_docstrings():
 
 
 def functions(tree, name, depth=1):
-    """``(name, lines without the docstring, nesting)`` of every function in a tree."""
+    """``(name, lines, nesting)`` of every function in a tree; lines as `ast.unparse` writes them, a
+    statement each, without docstrings and empty ones: how a formatter breaks long lines is no
+    matter."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            lines = node.end_lineno - node.lineno + 1
-            if ast.get_docstring(node) is not None:
-                lines -= node.body[0].end_lineno - node.body[0].lineno + 1
-            yield f"{name}.{node.name}", lines, depth
+            yield (
+                f"{name}.{node.name}",
+                len([line for line in plain(node).splitlines() if line]),
+                depth,
+            )
             yield from functions(node, f"{name}.{node.name}", depth + 1)
         else:
             inner = f"{name}.{node.name}" if isinstance(node, ast.ClassDef) else name
             yield from functions(node, inner, depth)
 
 
+def plain(function):
+    """The text of a function without strings that stand alone."""
+    kept = [
+        node
+        for node in function.body
+        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+    ]
+    return ast.unparse(ast.FunctionDef(**{**vars(function), "body": kept or function.body}))
+
+
 FUNCTIONS = [found for name, tree in TREES.items() for found in functions(tree, name)]
 
 
 def test_functions_are_short_and_shallow():
-    assert {name for name, lines, _ in FUNCTIONS if lines > FUNCTION_LINES} == set(LONG), (
-        "each named, with its reason"
-    )
+    assert [name for name, lines, _ in FUNCTIONS if lines > FUNCTION_LINES] == []
     assert [name for name, _, depth in FUNCTIONS if depth > NESTING] == []
 
 
@@ -265,7 +271,7 @@ def test_files_are_short():
 def test_a_number_is_found_by_its_name_on_its_way():
     """``--tau`` from the command line to the agent: every file on the way but the parser, which
     lists fields, names it."""
-    way = ("runs.options.hyperparameters", "runs.presets.td3", "agents.td3", "agents.actor_critic")
+    way = ("runs.options.hyperparameters", "runs.presets.td3", "agents.td3", "agents.targets")
     for name in way:
         assert re.search(r"\btau\b", FILES[name].read_text()), name
     source = "".join(path.read_text() for name, path in FILES.items() if room_of(name) == "runs")

@@ -11,7 +11,7 @@ import pytest
 
 from ddpg_jax import envs, noise, replay, rollout, train
 from ddpg_jax.agents import ddpg, normalize_observations, td3
-from ddpg_jax.agents.actor_critic import _dealt
+from ddpg_jax.agents.minibatches import deal
 from ddpg_jax.behaviour import explore
 from ddpg_jax.networks import Actor, BatchNorm, Critic, Dense, NoisyDense
 from ddpg_jax.population import Member, make_population, members
@@ -218,7 +218,7 @@ def test_axis_name_on_two_devices():
     # The order in which both devices, who deal their 4 rows alike, have TD3's two minibatches of
     # all 8 rows.
     halves, deal_key = np.zeros(B, int), jax.random.split(key, 3)[-1]
-    for own, all_rows in zip(*(_dealt(deal_key, size, 2)[0] for size in (B // 2, B)), strict=True):
+    for own, all_rows in zip(*(deal(deal_key, size, 2)[0] for size in (B // 2, B)), strict=True):
         halves[np.concatenate([own, B // 2 + own])] = all_rows
 
     def sharded(function, *arguments):

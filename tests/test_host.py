@@ -20,6 +20,7 @@ from PIL import Image, ImageSequence
 from ddpg_jax import agents, envs, host, networks, noise, replay, reporting, returns
 from ddpg_jax.behaviour import explore
 from ddpg_jax.host.loop import Hosted
+from ddpg_jax.host.programs import LEARNING
 from ddpg_jax.host.rows import row_shapes, unpack
 from ddpg_jax.learner import make_learner
 from ddpg_jax.runs.cli import commands
@@ -264,11 +265,10 @@ def test_registered_environments(name, mode):
 # The loop
 
 
-def small_agent(size=2):
+def small_agent(size=2, gamma=0.99):
     actor = networks.Actor(size, hidden=(8,))
-    return agents.ddpg(
-        actor, networks.Critic(hidden=(8,), action_layer=0), tau=0.1, actor_learning_rate=0.01
-    )
+    critic = networks.Critic(hidden=(8,), action_layer=0)
+    return agents.ddpg(actor, critic, gamma=gamma, tau=0.1, actor_learning_rate=0.01)
 
 
 def composed(env, agent=None, **options):
@@ -352,7 +352,9 @@ def test_the_same_transitions_end_in_the_same_parameters(length, monkeypatch):
         device = learner.store_step(
             device, device.collector.replace(reset=now["first"]), transition, now["done"]
         )
-        keys = jax.random.split(jax.random.fold_in(device.key, device.steps), 5)
+        keys = jax.random.split(
+            jax.random.fold_in(jax.random.fold_in(device.key, LEARNING), device.steps), 5
+        )
         return learner.update(device, keys[:4:2], keys[1:4:2])[0]
 
     for (_, before), (action, row) in itertools.pairwise(rows[warm_up - 1 :]):
@@ -382,7 +384,7 @@ def test_windows_in_next_step_mode_join_no_two_episodes():
         env = envs.gymnasium.vector(
             SyncVectorEnv([lambda n=n: Named(n) for n in (99, 3, 2)], autoreset_mode=mode)
         )
-        trainer = composed(env, window=returns.n_step(3, 0.5))[-1]
+        trainer = composed(env, small_agent(gamma=0.5), window=returns.n_step(3, 0.5))[-1]
         state, _ = trainer.chunk(begun(trainer))
         rows = jax.tree.map(lambda x: np.asarray(x)[: int(state.replay.size)], state.replay.storage)
         whole = np.column_stack(

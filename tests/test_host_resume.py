@@ -245,7 +245,7 @@ def test_training_begins_only_where_environments_have_begun():
 
 
 def test_an_interruption_ends_what_is_in_the_window():
-    window = returns.n_step(4, 0.5)
+    window = returns.n_step(4, 0.99)
     trainer = trained(counts(), window=window)
     state = trainer.init(jax.random.key(0))
     cut = host.interrupted(state)
@@ -314,7 +314,7 @@ def test_prioritised_replay_with_parameter_noise_goes_on_after_a_cut():
         env,
         ACTING["parameter noise"],
         replay.prioritised(300, 4, importance_exponent=0.5),
-        window=returns.n_step(3, 0.5),
+        window=returns.n_step(3, 0.99),
     )
     trainer.begin(0)
     state, _ = trainer.chunk(trainer.warm_up(jax.jit(trainer.init)(jax.random.key(0))))

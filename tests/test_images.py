@@ -648,7 +648,10 @@ def test_every_number_of_drive_arrives(calls):
         [0.25, 0.125, 0.0625]
     )
     assert theta == {"theta": 0.75}
-    assert calls["vae"] == ((16,), {"depth": 3, "code": 3, "channels": 5, "layers": 2, "beta": 0.5})
+    assert calls["vae"] == (
+        (16,),
+        {"depth": 3, "latent_size": 3, "channels": 5, "layers": 2, "beta": 0.5},
+    )
     actor, _ = shapes(parts, env)
     assert (3, 11) in jax.tree.leaves(actor, is_leaf=lambda x: isinstance(x, tuple)), (
         "it sees codes"

@@ -249,7 +249,7 @@ def trainer(way, length):
         kind([functools.partial(make, i) for i in range(E)], autoreset_mode=mode)
     )
     agent = agents.ddpg(
-        networks.Actor(1, hidden=(2,)), networks.Critic(hidden=(2,), action_layer=0)
+        networks.Actor(1, hidden=(2,)), networks.Critic(hidden=(2,), action_layer=0), gamma=GAMMA
     )
     behaviour = ageing()
     made = host.make_train(

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from ddpg_jax import agents, envs, networks, noise, replay, reporting, returns, rollout, train
+from ddpg_jax import host as on_host
 from ddpg_jax.behaviour import explore, parameter_noise, random_actions
 from ddpg_jax.environment import Environment, TimeStep
 from ddpg_jax.envs import SingleEnvironment, batch
@@ -418,6 +419,34 @@ def test_rows_are_right_from_the_first_and_across_the_write_head(build, n):
     same = newest // 500 == now // 500
     np.testing.assert_array_equal(now[same], newest[same] + length)
     assert np.any(same)
+
+
+@pytest.mark.parametrize("make_train", [train.make_train, on_host.make_train])
+def test_one_discount_factor(make_train):
+    """The agent's and the window's; of one step, of an agent that has none, and of traced ones
+    nothing is asked."""
+    env = (
+        envs.make("pendulum", 1)
+        if make_train is train.make_train
+        else envs.make("gymnasium/Pendulum-v1", 1)
+    )
+
+    def compose(agent, length, gamma):
+        made = agents.normalize_observations(agent)
+        return make_train(
+            made, env, replay.uniform(10, 2), exploring(made), window=returns.n_step(length, gamma)
+        )
+
+    for agent in (make_agent(gamma=0.9), make_agent(agents.td3, gamma=jnp.float32(0.9))):
+        compose(agent, 3, 0.9)
+        compose(agent, 1, 0.99)
+        with pytest.raises(
+            ValueError,
+            match=r"gamma=0\.[89]\d* of the agent is not gamma=0\.99 of the n-step window",
+        ):
+            compose(agent, 3, 0.99)
+    compose(make_agent()._replace(gamma=None), 3, 0.5)
+    jax.eval_shape(lambda gamma: (compose(make_agent(gamma=gamma), 3, 0.5), gamma)[1], 0.9)
 
 
 @pytest.mark.parametrize(("collect_steps", "window"), [(1, None), (2, returns.n_step(3, 0.9))])

@@ -26,8 +26,9 @@ ALGORITHM = '''"""DDPG whose actor also likes small actions."""
 import jax.numpy as jnp
 
 from ddpg_jax import losses
-from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent, soft_update
+from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent
 from ddpg_jax.agents.optimization import adam, optimizers
+from ddpg_jax.agents.targets import soft_update
 
 
 def meek(actor, critic, *, gamma=0.99, tau=0.01, meekness=0.1):

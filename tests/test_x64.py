@@ -99,7 +99,7 @@ def careless():
 def composed(env):
     actor = networks.Actor(1, hidden=(8,), dense=networks.NoisyDense)
     agent = agents.td3(actor, networks.Critic(hidden=(8,), action_layer=0))
-    window = returns.n_step(2, 0.9)
+    window = returns.n_step(2, 0.99)
     options = {"learning_starts": 8, "steps_per_chunk": 16, "window": window, "updates_per_step": 2}
     return agent, replay.uniform(80, 8), options, env
 

@@ -1,7 +1,9 @@
-"""The skeleton that every algorithm shares: the order of steps, the optimisers, the delay and the tracking of the targets."""
+"""The skeleton that every algorithm shares: the order of steps, the optimisers, the delay and the
+tracking of the targets.
+"""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +11,8 @@ import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks
+from ddpg_jax.agents.minibatches import deal
+from ddpg_jax.agents.targets import Track
 from ddpg_jax.types import (
     Agent,
     AgentState,
@@ -29,60 +33,40 @@ class CriticLoss(NamedTuple):
     per_example: jax.Array
     """``[B]``: the loss of each example; the skeleton weighs and averages them."""
     priority: jax.Array
-    """``[B]``, at least 0: what a prioritised replay samples by; 0 only where nothing is left to learn."""
+    """``[B]``, at least 0: what a prioritised replay samples by; 0 only where nothing is left to
+    learn.
+    """
     variables: PyTree
-    """What the network carries after the pass, the second result of `forward`: ``{}`` for most networks."""
+    """What the network carries after the pass, the second result of `forward`: ``{}`` for most
+    networks.
+    """
     metrics: Metrics
     """Scalars to report. ``td_error`` is the mean priority, where it is not among them."""
 
 
 class ActorLoss(NamedTuple):
-    """What an algorithm's ``actor_loss`` returns for a batch: a scalar ``loss``; the others as of `CriticLoss`."""
+    """What an algorithm's ``actor_loss`` returns for a batch: a scalar ``loss``; the others as of
+    `CriticLoss`.
+    """
 
     loss: jax.Array
     variables: PyTree
     metrics: Metrics
 
 
-Track = Callable[[PyTree, PyTree], PyTree]
-"""How targets follow: ``track(params, target_params) -> target_params``, after each update."""
-
-
-def soft_update(tau: float | jax.Array, copied: Sequence[str] = ()) -> Track:
-    """Polyak averaging of targets, ``theta' <- tau theta + (1 - tau) theta'``; 1 copies, 0 freezes.
-
-    Args:
-        tau: share of the online parameters in each step, in [0, 1].
-        copied: names of submodules of a Flax network whose targets are the online parameters themselves.
-
-    Raises:
-        ValueError: ``tau`` is out of its range.
-
-    Source: Lillicrap et al. 2015, section 3.
-    """
-    checks.between(0, 1, tau=tau)
-
-    def track(params: PyTree, target_params: PyTree) -> PyTree:
-        moved = jax.tree.map(lambda online, target: tau * online + (1 - tau) * target, params, target_params)
-        newest = {name: hard_update(params["params"][name], None) for name in copied}
-        return {"params": moved["params"] | newest} if copied else moved
-
-    return track
-
-
-def hard_update(params: PyTree, target_params: PyTree) -> PyTree:
-    """Targets that are copies of the online parameters: no alias of them, so that a state can be donated."""
-    del target_params
-    return jax.tree.map(jnp.copy, params)
-
-
 def forward(network: Network, variables: PyTree, *inputs: Any) -> tuple[Any, PyTree]:
-    """A network's training pass: ``(output, variables)``, the second what it carries from now on, ``{}`` for most networks.
+    """A network's training pass: ``(output, variables)``, the second what it carries from now on,
+    ``{}`` for most networks.
 
-    Batch normalisation uses the batch's own statistics here and updates the running ones; elsewhere it uses those.
+    Batch normalisation uses the batch's own statistics here and updates the running ones; elsewhere
+    it uses those.
     """
     carried = [name for name in variables if name != "params"] if _is_flax(variables) else []
-    return network.apply(variables, *inputs, mutable=carried) if carried else (network.apply(variables, *inputs), {})
+    return (
+        network.apply(variables, *inputs, mutable=carried)
+        if carried
+        else (network.apply(variables, *inputs), {})
+    )
 
 
 def make_agent(
@@ -96,38 +80,46 @@ def make_agent(
     critic_optimizer: optax.GradientTransformation,
     track_actor: Track,
     track_critic: Track,
+    gamma: float | jax.Array | None = None,
     policy_delay: int = 1,
     act: Callable[[AgentState, PyTree], jax.Array] | None = None,
     axis_name: str | None = None,
 ) -> Agent:
     """An `Agent` from the three functions in which the algorithms differ.
 
-    One update of a batch ``[B]``: ``policy_delay`` critic steps on as many minibatches ``[B / policy_delay]``, each with its
-    own target; one actor step on the last of them through the new critic; both targets track. The delay is a schedule, not
-    a branch: nothing is computed in order to be thrown away. Which row is in which minibatch is drawn, whatever the order of
-    the batch: it may be sorted, or alternate between two sources.
+    One update of a batch ``[B]``: ``policy_delay`` critic steps on as many minibatches
+    ``[B / policy_delay]``, each with its own target; one actor step on the last of them through the
+    new critic; both targets track. The delay is a schedule, not a branch: nothing is computed in
+    order to be thrown away. Which row is in which minibatch is drawn, whatever the order of the
+    batch: it may be sorted, or alternate between two sources.
 
     Args:
-        actor, critic: networks, ``actor(observation) -> action`` and ``critic(observation, action) -> value``.
-        critic_target: ``(actor_target_params, critic_target_params, batch, key) -> target``; evaluated before, and never
-            inside, the differentiated function.
+        actor, critic: networks, ``actor(observation) -> action`` and
+            ``critic(observation, action) -> value``.
+        critic_target: ``(actor_target_params, critic_target_params, batch, key) -> target``;
+            evaluated before, and never inside, the differentiated function.
         critic_loss: ``(critic_params, batch, target) -> CriticLoss``.
         actor_loss: ``(actor_params, critic_params, batch) -> ActorLoss``.
-        actor_optimizer, critic_optimizer: optax transformations; their hyper-parameters may be traced.
-        track_actor, track_critic: how the targets follow, `soft_update` or `hard_update`.
+        actor_optimizer, critic_optimizer: optax transformations; their hyper-parameters may be
+            traced.
+        track_actor, track_critic: how the targets follow, as `ddpg_jax.agents.soft_update` or
+            `hard_update`.
+        gamma: the discount factor in ``critic_target``, for comparison with that of an n-step
+            window.
         policy_delay: critic steps per actor step and per tracking step, at least 1; divides B.
-        act: ``(agent_state, observation) -> action``, where the actor's parameters alone do not choose it (an encoder that
-            the critic trains); None applies ``actor``.
-        axis_name: of a mesh axis over which ``update`` runs under ``jax.shard_map``, the state replicated and the batch
-            sharded: gradients and what networks carry are averaged over it, before the optimiser sees them; metrics are of
-            the own shard. Each shard's pass sees its own rows alone (moments of batch normalisation among it).
+        act: ``(agent_state, observation) -> action``, where the actor's parameters alone do not
+            choose it (an encoder that the critic trains); None applies ``actor``.
+        axis_name: of a mesh axis over which ``update`` runs under ``jax.shard_map``, the state
+            replicated and the batch sharded: gradients and what networks carry are averaged over
+            it, before the optimiser sees them; metrics are of the own shard. Each shard's pass sees
+            its own rows alone (moments of batch normalisation among it).
 
     Returns:
         The agent; its ``update`` consumes ``key`` in ``critic_target``.
 
     Raises:
-        ValueError: ``policy_delay`` is less than 1, or (from ``update``) does not divide B, or a loss returns other
-            ``variables`` than its network carries.
+        ValueError: ``policy_delay`` is less than 1, or (from ``update``) does not divide B, or a
+            loss returns other ``variables`` than its network carries.
     """
     checks.between(1, float("inf"), policy_delay=policy_delay)
 
@@ -140,7 +132,8 @@ def make_agent(
         )
 
     def apply_actor(state: AgentState, observation: PyTree) -> jax.Array:
-        return actor.apply(variables(state.actor), observation)
+        result: jax.Array = actor.apply(variables(state.actor), observation)
+        return result
 
     def critic_step(
         state: AgentState, critic: NetworkState, batch: Batch, weight: jax.Array | None, key: Key
@@ -154,30 +147,50 @@ def make_agent(
 
         return _step(critic, loss, critic_optimizer, axis_name)
 
-    def actor_step(state: AgentState, critic: NetworkState, batch: Batch) -> tuple[NetworkState, Metrics]:
+    def actor_step(
+        state: AgentState, critic: NetworkState, batch: Batch
+    ) -> tuple[NetworkState, Metrics]:
         def loss(params: PyTree) -> tuple[jax.Array, tuple[PyTree, Any]]:
             found = actor_loss(_join(params, state.actor), variables(critic), batch)
             return found.loss, (found.variables, {"actor_loss": found.loss} | found.metrics)
 
         return _step(state.actor, loss, actor_optimizer, axis_name)
 
-    def update(state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None) -> Update:
+    def update(
+        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
+    ) -> Update:
         if policy_delay == 1:
-            critic_state, (priority, critic_metrics) = critic_step(state, state.critic, batch, weight, key)
+            critic_state, (priority, critic_metrics) = critic_step(
+                state, state.critic, batch, weight, key
+            )
         else:
             keys = jax.random.split(key, policy_delay + 1)
-            rows, places = _dealt(keys[-1], batch.reward.shape[0], policy_delay)
-            parts = jax.tree.map(lambda x: jnp.asarray(x).at[rows].get(mode="promise_in_bounds"), (batch, weight))
+            rows, places = deal(keys[-1], batch.reward.shape[0], policy_delay)
+            parts = jax.tree.map(
+                lambda x: jnp.asarray(x).at[rows].get(mode="promise_in_bounds"), (batch, weight)
+            )
             step = lambda critic, inputs: critic_step(state, critic, *inputs)
-            critic_state, found = jax.lax.scan(step, state.critic, (*parts, keys[:-1]), unroll=min(policy_delay, 4))
-            priority, critic_metrics = found[0].reshape(-1)[places], jax.tree.map(lambda x: jnp.mean(x, axis=0), found[1])
+            critic_state, found = jax.lax.scan(
+                step, state.critic, (*parts, keys[:-1]), unroll=min(policy_delay, 4)
+            )
+            priority, critic_metrics = (
+                found[0].reshape(-1)[places],
+                jax.tree.map(lambda x: jnp.mean(x, axis=0), found[1]),
+            )
             batch = jax.tree.map(lambda x: x[-1], parts[0])
         actor_state, actor_metrics = actor_step(state, critic_state, batch)
-        actor_state, critic_state = _tracked(actor_state, track_actor), _tracked(critic_state, track_critic)
-        state = dataclasses.replace(state, actor=actor_state, critic=critic_state, step=state.step + 1)
-        return Update(state, priority, {"td_error": jnp.mean(priority)} | critic_metrics | actor_metrics)
+        actor_state, critic_state = (
+            _tracked(actor_state, track_actor),
+            _tracked(critic_state, track_critic),
+        )
+        state = dataclasses.replace(
+            state, actor=actor_state, critic=critic_state, step=state.step + 1
+        )
+        return Update(
+            state, priority, {"td_error": jnp.mean(priority)} | critic_metrics | actor_metrics
+        )
 
-    return Agent(init, act or apply_actor, update)
+    return Agent(init, act or apply_actor, update, gamma=gamma)
 
 
 def variables(network: NetworkState) -> PyTree:
@@ -202,9 +215,15 @@ def _network_state(variables: PyTree, optimizer: optax.GradientTransformation) -
     if _is_flax(variables):
         carried = {name: value for name, value in variables.items() if name != "params"}
         variables = {"params": variables["params"]}
-    # The target is a copy, not an alias: one buffer twice in a donated state is an error or a silent copy.
+    # The target is a copy, not an alias: one buffer twice in a donated state is an error or a
+    # silent copy.
     copy = jax.tree.map(jnp.copy, variables)
-    return NetworkState(params=variables, target_params=copy, opt_state=optimizer.init(variables), batch_stats=carried)
+    return NetworkState(
+        params=variables,
+        target_params=copy,
+        opt_state=optimizer.init(variables),
+        batch_stats=carried,
+    )
 
 
 def _step(
@@ -213,13 +232,19 @@ def _step(
     optimizer: optax.GradientTransformation,
     axis_name: str | None,
 ) -> tuple[NetworkState, Any]:
-    """One optimiser step of ``loss: params -> (scalar, (variables, rest))``; returns the network and ``rest``."""
-    # Of parameters that vary over the axis each shard has a gradient of its own; of replicated ones it would be summed.
-    params = state.params if axis_name is None else jax.lax.pcast(state.params, axis_name, to="varying")
+    """One optimiser step of ``loss: params -> (scalar, (variables, rest))``; returns the network
+    and ``rest``.
+    """
+    # Of parameters that vary over the axis each shard has a gradient of its own; of replicated ones
+    # it would be summed.
+    params = (
+        state.params if axis_name is None else jax.lax.pcast(state.params, axis_name, to="varying")
+    )
     grads, (carried, rest) = jax.grad(loss, has_aux=True)(params)
     if set(carried) != set(state.batch_stats):
         raise ValueError(
-            f"a loss returned variables {sorted(carried)}, but its network carries {sorted(state.batch_stats)}: return the "
+            f"a loss returned variables {sorted(carried)}, but its network carries "
+            f"{sorted(state.batch_stats)}: return the "
             "second result of agents.forward."
         )
     grads, carried = averaged((grads, carried), axis_name)
@@ -239,22 +264,3 @@ def averaged(tree: PyTree, axis_name: str | None) -> PyTree:
 
 def _tracked(state: NetworkState, track: Track) -> NetworkState:
     return dataclasses.replace(state, target_params=track(state.params, state.target_params))
-
-
-def _dealt(key: Key, size: int, count: int) -> tuple[jax.Array, jax.Array]:
-    """Rows of ``count`` minibatches ``[count, B / count]``, and where each row of the batch is in them, ``[B]``.
-
-    Of every ``count`` rows that follow one another each minibatch gets one, beginning with a minibatch that is drawn for them
-    alone: each row is equally likely in each minibatch, independently of those of other groups. So a batch in strata stays in
-    strata, and there is nothing to sort: on a CPU 5 us for 512 rows, where a random permutation takes 67 us.
-    """
-    if size % count:
-        raise ValueError(
-            f"a batch of {size} does not split into policy_delay={count} minibatches: "
-            f"sample for example {max(1, round(size / count)) * count}."
-        )
-    groups, numbers = size // count, jnp.arange(size, dtype=jnp.int32).reshape(-1, count)
-    first = (jax.random.bits(key, (groups, 1), jnp.uint32) % count).astype(jnp.int32)
-    minibatch = (numbers + first) % count  # [groups, count]
-    rows = jnp.take_along_axis(numbers, (numbers - first) % count, axis=1).T
-    return rows, (minibatch * groups + numbers // count).reshape(-1)

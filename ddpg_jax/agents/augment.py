@@ -8,11 +8,12 @@ from ddpg_jax.types import Agent, AgentState, Batch, Key, PyTree, Transition, Up
 
 
 def augment(agent: Agent, *, pad: int = 4) -> Agent:
-    """Shift every image that the agent learns from by up to ``pad`` pixels along both axes, each by its own random shift.
+    """Shift every image that the agent learns from by up to ``pad`` pixels along both axes, each by
+    its own random shift.
 
-    An image (a leaf of dtype uint8, ``[B, H, W, C]``) is padded by its border and cut out again at a place drawn from
-    {0, ..., 2 pad} along each axis: one draw for all images of an observation, another for those of its successor. Acting sees
-    images as they are.
+    An image (a leaf of dtype uint8, ``[B, H, W, C]``) is padded by its border and cut out again at
+    a place drawn from {0, ..., 2 pad} along each axis: one draw for all images of an observation,
+    another for those of its successor. Acting sees images as they are.
 
     Args:
         agent: any agent; what of its observations is no image it sees unchanged.
@@ -23,14 +24,19 @@ def augment(agent: Agent, *, pad: int = 4) -> Agent:
     Raises:
         ValueError: ``pad`` is less than 1.
 
-    Source: Yarats et al. 2021 (DrQ-v2, arXiv:2107.09645), section 3.1, and its code, which pads by the border. Its bilinear
-    interpolation is between whole pixels there, so that nothing is interpolated.
+    Source: Yarats et al. 2021 (DrQ-v2, arXiv:2107.09645), section 3.1, and its code, which pads by
+    the border. Its bilinear interpolation is between whole pixels there, so that nothing is
+    interpolated.
     """
     checks.between(1, float("inf"), pad=pad)
 
-    def update(state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None) -> Update:
+    def update(
+        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
+    ) -> Update:
         update_key, shift_key = jax.random.split(key)
-        shifts = jax.random.randint(shift_key, (2, batch.reward.shape[0], 2), 0, 2 * pad + 1, jnp.int32)
+        shifts = jax.random.randint(
+            shift_key, (2, batch.reward.shape[0], 2), 0, 2 * pad + 1, jnp.int32
+        )
         shown = Transition(
             observation=_moved(batch.observation, shifts[0], pad),
             action=batch.action,
@@ -48,7 +54,12 @@ def _moved(observation: PyTree, shifts: jax.Array, pad: int) -> PyTree:
 
 
 def shifted(images: jax.Array, shifts: jax.Array, pad: int) -> jax.Array:
-    """``images: [B, H, W, C]``, padded by their border and cut out at ``shifts: [B, 2]``: one gather of B windows."""
+    """``images: [B, H, W, C]``, padded by their border and cut out at ``shifts: [B, 2]``: one
+    gather of B windows.
+    """
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="edge")
-    window = lambda image, shift: jax.lax.dynamic_slice(image, (shift[0], shift[1], 0), images.shape[1:])
+
+    def window(image: jax.Array, shift: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image, (shift[0], shift[1], 0), images.shape[1:])
+
     return jax.vmap(window)(padded, shifts)

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent, soft_update
+from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent
 from ddpg_jax.agents.optimization import Rate, optimizers
+from ddpg_jax.agents.targets import soft_update
 from ddpg_jax.types import Agent, Batch, Key, Network, PyTree
 
 
@@ -28,27 +29,29 @@ def d4pg(
 ) -> Agent:
     """D4PG: DDPG whose critic predicts the distribution of the return on fixed atoms.
 
-        Y      = Phi(r + gamma d z | Z'(s', mu'(s')))     the target distribution, projected onto the support
-        L      = 1/B sum H(Y, Z(s, a))                    cross-entropy
-        J      = 1/B sum E[Z(s, mu(s))]                   the actor climbs the mean
-        theta' = tau theta + (1 - tau) theta'             both targets, every update
+        Y      = Phi(r + gamma d z | Z'(s', mu'(s')))  the target distribution, projected
+        L      = 1/B sum H(Y, Z(s, a))                 cross-entropy
+        J      = 1/B sum E[Z(s, mu(s))]                the actor climbs the mean
+        theta' = tau theta + (1 - tau) theta'          both targets, every update
 
-    The other parts of D4PG are not in the agent: n-step returns are in the data (`ddpg_jax.returns`), priorities in the
-    replay (`ddpg_jax.replay.prioritised`; the priority here is the divergence KL(Y || Z), at least 0), and its K actors are
-    ``num_envs`` environments.
+    The other parts of D4PG are not in the agent: n-step returns are in the data
+    (`ddpg_jax.returns`), priorities in the replay (`ddpg_jax.replay.prioritised`; the priority here
+    is the divergence KL(Y || Z), at least 0), and its K actors are ``num_envs`` environments.
 
     Args:
         actor: see `ddpg_jax.networks`.
-        critic: ``critic(observation, action) -> logits [..., l]``, l at least 2 atoms (``Critic(num_atoms=51)``).
+        critic: ``critic(observation, action) -> logits [..., l]``, l at least 2 atoms
+            (``Critic(num_atoms=51)``).
         v_min, v_max: ends of the support, in units of discounted return; ``v_min < v_max``.
-        gamma, tau, actor_learning_rate, critic_learning_rate, critic_weight_decay, optimizer, axis_name: as in
-            `ddpg_jax.agents.ddpg`.
+        gamma, tau, actor_learning_rate, critic_learning_rate, critic_weight_decay, optimizer,
+            axis_name: as in `ddpg_jax.agents.ddpg`.
 
     Raises:
         ValueError: a concrete number is out of its range.
 
-    Source: Barth-Maron et al. 2018 (arXiv:1804.08617), section 3 and Algorithm 1; support, atoms and learning rates as in the
-    authors' group's Acme. Differs from the paper: Polyak averaging where it copies the targets every 100 updates.
+    Source: Barth-Maron et al. 2018 (arXiv:1804.08617), section 3 and Algorithm 1; support, atoms
+    and learning rates as in the authors' group's Acme. Differs from the paper: Polyak averaging
+    where it copies the targets every 100 updates.
     """
     checks.between(0, 1, gamma=gamma)
     checks.below(v_min=v_min, v_max=v_max)
@@ -56,11 +59,15 @@ def d4pg(
     def support(logits: jax.Array) -> jax.Array:
         return jnp.linspace(v_min, v_max, logits.shape[-1], dtype=logits.dtype)
 
-    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key) -> jax.Array:
+    def critic_target(
+        actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
+    ) -> jax.Array:
         del key  # D4PG's target is deterministic
         next_action = actor.apply(actor_target_params, batch.next_observation)
         logits, _ = forward(critic, critic_target_params, batch.next_observation, next_action)
-        return losses.categorical_td_target(batch.reward, batch.discount, logits, support(logits), gamma)
+        return losses.categorical_td_target(
+            batch.reward, batch.discount, logits, support(logits), gamma
+        )
 
     def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
         logits, variables = forward(critic, critic_params, batch.observation, batch.action)
@@ -83,6 +90,7 @@ def d4pg(
         actor_loss=actor_loss,
         track_actor=soft_update(tau),
         track_critic=soft_update(tau),
+        gamma=gamma,
         axis_name=axis_name,
         **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
     )

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent, soft_update
+from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent
 from ddpg_jax.agents.optimization import Rate, optimizers
+from ddpg_jax.agents.targets import soft_update
 from ddpg_jax.types import Agent, Batch, Key, Network, PyTree
 
 
@@ -26,38 +27,44 @@ def ddpg(
 ) -> Agent:
     """DDPG: an off-policy actor-critic with a deterministic policy and slowly tracking targets.
 
-        y      = r + gamma d Q'(s', mu'(s'))                        the target, from both target networks
-        L      = 1/B sum (y - Q(s, a))^2  (+ L2 on Q's weights)     the critic's loss
-        J      = 1/B sum Q(s, mu(s))                                the actor climbs it
-        theta' = tau theta + (1 - tau) theta'                       both targets, every update
+        y      = r + gamma d Q'(s', mu'(s'))                     target, of both target networks
+        L      = 1/B sum (y - Q(s, a))^2  (+ L2 on Q's weights)  the critic's loss
+        J      = 1/B sum Q(s, mu(s))                             the actor climbs it
+        theta' = tau theta + (1 - tau) theta'                    both targets, every update
 
     Args:
         actor, critic: see `ddpg_jax.networks`; any objects with ``init`` and ``apply``.
         gamma: discount factor in [0, 1].
         tau: tracking rate of both targets in [0, 1].
-        actor_learning_rate, critic_learning_rate: step sizes, or optax schedules of the network's own steps.
-        critic_weight_decay: lambda of the L2 penalty ``lambda/2 |W|^2``, added to the gradient of the weight matrices
-            (not of biases) before the optimiser.
+        actor_learning_rate, critic_learning_rate: step sizes, or optax schedules of the network's
+            own steps.
+        critic_weight_decay: lambda of the L2 penalty ``lambda/2 |W|^2``, added to the gradient of
+            the weight matrices (not of biases) before the optimiser.
         optimizer: ``learning_rate -> optax.GradientTransformation``.
         axis_name: of a mesh axis to average gradients over, see `ddpg_jax.agents.make_agent`.
 
-    The metric ``td_error`` is the mean of ``y - Q(s, a)``, with its sign: it tells whether Q is too low or too high. The
-    priority is ``|y - Q(s, a)|``.
+    The metric ``td_error`` is the mean of ``y - Q(s, a)``, with its sign: it tells whether Q is too
+    low or too high. The priority is ``|y - Q(s, a)|``.
 
-    Hyper-parameters may be traced: ``vmap`` over them through this factory, or differentiate by them.
+    Hyper-parameters may be traced: ``vmap`` over them through this factory, or differentiate by
+    them.
 
     Raises:
         ValueError: a concrete number is out of its range.
 
-    Source: Lillicrap et al. 2015 (arXiv:1509.02971), Algorithm 1 and section 7, from which all defaults are.
+    Source: Lillicrap et al. 2015 (arXiv:1509.02971), Algorithm 1 and section 7, from which all
+    defaults are.
     """
     checks.between(0, 1, gamma=gamma)
 
-    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key) -> jax.Array:
+    def critic_target(
+        actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
+    ) -> jax.Array:
         del key  # DDPG's target is deterministic
-        # Where networks carry statistics: the target actor acts (apply), as the policy whose value is sought, by the running
-        # ones. The target critic is passed as the critic in its loss is (forward), by the batch's own, so that both sides of
-        # the error are normalised alike; what it would carry from there is dropped.
+        # Where networks carry statistics: the target actor acts (apply), as the policy whose value
+        # is sought, by the running ones. The target critic is passed as the critic in its loss is
+        # (forward), by the batch's own, so that both sides of the error are normalised alike; what
+        # it would carry from there is dropped.
         next_action = actor.apply(actor_target_params, batch.next_observation)
         next_value, _ = forward(critic, critic_target_params, batch.next_observation, next_action)
         return losses.td_target(batch.reward, batch.discount, next_value, gamma)
@@ -66,7 +73,9 @@ def ddpg(
         value, variables = forward(critic, critic_params, batch.observation, batch.action)
         td_error = target - value
         metrics = {"value": jnp.mean(value), "td_error": jnp.mean(td_error)}
-        return CriticLoss(losses.squared_error(value, target), jnp.abs(td_error), variables, metrics)
+        return CriticLoss(
+            losses.squared_error(value, target), jnp.abs(td_error), variables, metrics
+        )
 
     def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Batch) -> ActorLoss:
         action, variables = forward(actor, actor_params, batch.observation)
@@ -81,6 +90,7 @@ def ddpg(
         actor_loss=actor_loss,
         track_actor=soft_update(tau),
         track_critic=soft_update(tau),
+        gamma=gamma,
         axis_name=axis_name,
         **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
     )

@@ -10,15 +10,9 @@ import optax
 from flax import linen as nn
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import (
-    ActorLoss,
-    CriticLoss,
-    hard_update,
-    make_agent,
-    soft_update,
-    variables,
-)
+from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, make_agent, variables
 from ddpg_jax.agents.optimization import Rate, optimizers
+from ddpg_jax.agents.targets import hard_update, soft_update
 from ddpg_jax.networks import WithEncoder
 from ddpg_jax.types import Agent, Batch, Key, Network, PyTree
 
@@ -38,43 +32,57 @@ def drq_v2(
     optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
     axis_name: str | None = None,
 ) -> Agent:
-    """DrQ-v2's agent: DDPG with clipped double Q on features of an encoder that the critics alone train.
+    """DrQ-v2's agent: DDPG with clipped double Q on features of an encoder that the critics alone
+    train.
 
-        h      = f(s)                                                         the encoder, of the newest parameters everywhere
-        a~     = clip(mu(h') + clip(eps, -c, c), -1, 1),  eps ~ N(0, sigma)   the newest actor
-        y      = r + gamma d min_i Q'_i(h', a~)                               target critics alone
-        L      = sum_i 1/B sum (y - Q_i(f(s), a))^2                           over critics and encoder
-        J      = 1/B sum min_i Q_i(h, mu(h))                                  over the actor; h is a constant there
-        theta' = tau theta + (1 - tau) theta'                                 of the critics alone
+        h      = f(s)                                                        newest encoder
+        a~     = clip(mu(h') + clip(eps, -c, c), -1, 1),  eps ~ N(0, sigma)  newest actor
+        y      = r + gamma d min_i Q'_i(h', a~)                              target critics alone
+        L      = sum_i 1/B sum (y - Q_i(f(s), a))^2                          critics and encoder
+        J      = 1/B sum min_i Q_i(h, mu(h))                                 actor; h constant
+        theta' = tau theta + (1 - tau) theta'                                critics alone
 
-    The other parts of DrQ-v2 are not in the agent: random shifts are `ddpg_jax.agents.augment`, n-step returns are in the data,
-    its noise that shrinks is a schedule of `ddpg_jax.noise.gaussian` and, in the target, of `ddpg_jax.agents.scheduled`.
+    The other parts of DrQ-v2 are not in the agent: random shifts are `ddpg_jax.agents.augment`,
+    n-step returns are in the data, its noise that shrinks is a schedule of
+    `ddpg_jax.noise.gaussian` and, in the target, of `ddpg_jax.agents.scheduled`.
 
     Args:
-        encoder: ``encoder(observation) -> features``; a Flax module without statistics or noise of its own, as the others.
+        encoder: ``encoder(observation) -> features``; a Flax module without statistics or noise of
+            its own, as the others.
         actor: ``actor(features) -> action``, with a trunk of its own (`ddpg_jax.networks.Trunk`).
-        critics: ``critics(features, action) -> values [C, ...]``, C at least 1 (`ddpg_jax.networks.VmappedHead`).
+        critics: ``critics(features, action) -> values [C, ...]``, C at least 1
+            (`ddpg_jax.networks.VmappedHead`).
         tau: tracking rate of the target critics in [0, 1].
         critic_learning_rate, critic_weight_decay: of critics and encoder.
-        target_noise, target_noise_clip: sigma and c, in units of the action range [-1, 1]; at least 0.
+        target_noise, target_noise_clip: sigma and c, in units of the action range [-1, 1]; at least
+            0.
         gamma, actor_learning_rate, optimizer, axis_name: as in `ddpg_jax.agents.ddpg`.
 
     Raises:
         ValueError: a concrete number is out of its range.
 
-    Source: Yarats et al. 2021 (arXiv:2107.09645), section 3, and facebookresearch/drqv2, from which all defaults are. Differs
-    from there: the actor sees features of the encoder after, not before, the critics' step, as it sees the critics; and its
-    loss is at mu(h), without the clipped noise that is added there.
+    Source: Yarats et al. 2021 (arXiv:2107.09645), section 3, and facebookresearch/drqv2, from which
+    all defaults are. Differs from there: the actor sees features of the encoder after, not before,
+    the critics' step, as it sees the critics; and its loss is at mu(h), without the clipped noise
+    that is added there.
     """
     checks.between(0, 1, gamma=gamma)
     checks.between(0, float("inf"), target_noise=target_noise, target_noise_clip=target_noise_clip)
     whole: Network = WithEncoder(encoder, critics)
-    encode = lambda params, observation: whole.apply(params, observation, method="encode")
-    judge = lambda params, features, action: whole.apply(params, features, action, method="on")
+    encode: Callable[..., Any] = lambda params, observation: whole.apply(
+        params, observation, method="encode"
+    )
+    judge: Callable[..., Any] = lambda params, features, action: whole.apply(
+        params, features, action, method="on"
+    )
 
-    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key) -> jax.Array:
+    def critic_target(
+        actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
+    ) -> jax.Array:
         features = encode(critic_target_params, batch.next_observation)
-        next_action = losses.smoothed_action(key, actor.apply(actor_target_params, features), target_noise, target_noise_clip)
+        next_action = losses.smoothed_action(
+            key, actor.apply(actor_target_params, features), target_noise, target_noise_clip
+        )
         next_value = losses.clipped_double_q(judge(critic_target_params, features, next_action))
         return losses.td_target(batch.reward, batch.discount, next_value, gamma)
 
@@ -87,7 +95,9 @@ def drq_v2(
 
     def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Batch) -> ActorLoss:
         features = encode(critic_params, batch.observation)
-        value = losses.clipped_double_q(judge(critic_params, features, actor.apply(actor_params, features)))
+        value = losses.clipped_double_q(
+            judge(critic_params, features, actor.apply(actor_params, features))
+        )
         return ActorLoss(losses.deterministic_policy_gradient(value), {}, {})
 
     return make_agent(
@@ -98,7 +108,10 @@ def drq_v2(
         actor_loss=actor_loss,
         track_actor=hard_update,
         track_critic=soft_update(tau, copied=("encoder",)),
-        act=lambda state, seen: actor.apply(variables(state.actor), encode(variables(state.critic), seen)),
+        act=lambda state, seen: actor.apply(
+            variables(state.actor), encode(variables(state.critic), seen)
+        ),
+        gamma=gamma,
         axis_name=axis_name,
         **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
     )

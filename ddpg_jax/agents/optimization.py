@@ -14,13 +14,19 @@ Rate = float | jax.Array | Callable[[Any], Any]
 
 
 def l2(weight_decay: float | jax.Array) -> optax.GradientTransformation:
-    """The gradient of ``lambda/2 |W|^2`` over weight matrices, before the optimiser sees it (not decoupled, as in AdamW)."""
+    """The gradient of ``lambda/2 |W|^2`` over weight matrices, before the optimiser sees it (not
+    decoupled, as in AdamW).
+    """
 
     def is_matrix(path: Any, leaf: Any) -> bool:
         # In an ensemble a bias has two axes as well.
-        return jnp.ndim(leaf) > 1 and not any(name in jax.tree_util.keystr(path[-1:]) for name in ("bias", "scale"))
+        return jnp.ndim(leaf) > 1 and not any(
+            name in jax.tree_util.keystr(path[-1:]) for name in ("bias", "scale")
+        )
 
-    return optax.add_decayed_weights(weight_decay, mask=lambda params: jax.tree_util.tree_map_with_path(is_matrix, params))
+    return optax.add_decayed_weights(
+        weight_decay, mask=lambda params: jax.tree_util.tree_map_with_path(is_matrix, params)
+    )
 
 
 def optimizers(
@@ -29,12 +35,16 @@ def optimizers(
     critic_learning_rate: Rate,
     critic_weight_decay: float | jax.Array,
 ) -> dict[str, optax.GradientTransformation]:
-    """The optimisers that `make_agent` takes; ``optimizer(learning_rate)`` makes each, the critic's after `l2`.
+    """The optimisers that `make_agent` takes; ``optimizer(learning_rate)`` makes each, the critic's
+    after `l2`.
 
     Raises:
         ValueError: a concrete number is negative, or not finite.
     """
-    rates = {"actor_learning_rate": actor_learning_rate, "critic_learning_rate": critic_learning_rate}
+    rates = {
+        "actor_learning_rate": actor_learning_rate,
+        "critic_learning_rate": critic_learning_rate,
+    }
     checks.at_least_zero(**{name: rate for name, rate in rates.items() if not callable(rate)})
     checks.at_least_zero(critic_weight_decay=critic_weight_decay)
     return {
@@ -60,21 +70,31 @@ def adam(
 
     def make(learning_rate: Rate) -> optax.GradientTransformation:
         rate: Any = learning_rate
-        step = optax.adam(rate) if checks.is_zero(weight_decay) else optax.adamw(rate, weight_decay=weight_decay)
+        step = (
+            optax.adam(rate)
+            if checks.is_zero(weight_decay)
+            else optax.adamw(rate, weight_decay=weight_decay)
+        )
         if checks.is_zero(max_grad_norm):
             return step
-        norm = max_grad_norm if checks.is_known(max_grad_norm) else jnp.where(max_grad_norm > 0, max_grad_norm, jnp.inf)
+        norm = (
+            max_grad_norm
+            if checks.is_known(max_grad_norm)
+            else jnp.where(max_grad_norm > 0, max_grad_norm, jnp.inf)
+        )
         return optax.chain(optax.clip_by_global_norm(norm), step)
 
     return make
 
 
 def annealed(learning_rate: float | jax.Array, updates: int) -> Rate:
-    """A learning rate that falls linearly to 0 over that many of the network's own steps; 0 steps keep it constant.
+    """A learning rate that falls linearly to 0 over that many of the network's own steps; 0 steps
+    keep it constant.
 
     Raises:
         ValueError: a concrete number is negative, or not finite.
     """
     checks.at_least_zero(learning_rate=learning_rate, updates=updates)
     rate: Any = learning_rate
-    return optax.linear_schedule(rate, 0.0, updates) if updates else rate
+    result: Rate = optax.linear_schedule(rate, 0.0, updates) if updates else rate
+    return result

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent, soft_update
+from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent
 from ddpg_jax.agents.optimization import Rate, optimizers
+from ddpg_jax.agents.targets import soft_update
 from ddpg_jax.networks import Ensemble, first_critic
 from ddpg_jax.types import Agent, Batch, Key, Network, PyTree
 
@@ -31,39 +32,46 @@ def td3(
 ) -> Agent:
     """TD3: DDPG with clipped double Q, target policy smoothing and delayed actor and targets.
 
-        a~     = clip(mu'(s') + clip(eps, -c, c), -1, 1),  eps ~ N(0, sigma~)     one draw, for all critics
-        y      = r + gamma d min_i Q'_i(s', a~)                                   one target, for all critics
-        L      = sum_i 1/B sum (y - Q_i(s, a))^2                                  policy_delay times, each on its own minibatch
-        J      = 1/B sum Q_1(s, mu(s))                                            once
-        theta' = tau theta + (1 - tau) theta'                                     all targets, once
+        a~     = clip(mu'(s') + clip(eps, -c, c), -1, 1),  eps ~ N(0, sigma~)  one draw for all
+        y      = r + gamma d min_i Q'_i(s', a~)                                one target for all
+        L      = sum_i 1/B sum (y - Q_i(s, a))^2                               policy_delay times
+        J      = 1/B sum Q_1(s, mu(s))                                         once
+        theta' = tau theta + (1 - tau) theta'                                  all targets, once
 
-    One update of a batch ``[B]`` consumes ``policy_delay`` minibatches, as `ddpg_jax.agents.make_agent` says. With no noise,
-    one critic and delay 1 it is DDPG. The priority is ``max_i |y - Q_i|``: errors of opposite sign must not cancel.
+    One update of a batch ``[B]`` consumes ``policy_delay`` minibatches, as
+    `ddpg_jax.agents.make_agent` says. With no noise, one critic and delay 1 it is DDPG. The
+    priority is ``max_i |y - Q_i|``: errors of opposite sign must not cancel.
 
     Args:
         actor, critic: see `ddpg_jax.networks`; ``critic`` is one critic, the ensemble is made here.
-        target_noise, target_noise_clip: sigma~ and c, in units of the action range [-1, 1]; at least 0.
+        target_noise, target_noise_clip: sigma~ and c, in units of the action range [-1, 1]; at
+            least 0.
         policy_delay: critic steps per actor step, at least 1.
         num_critics: size of the ensemble, at least 1.
-        gamma, tau, actor_learning_rate, critic_learning_rate, critic_weight_decay, optimizer, axis_name: as in
-            `ddpg_jax.agents.ddpg`.
+        gamma, tau, actor_learning_rate, critic_learning_rate, critic_weight_decay, optimizer,
+            axis_name: as in `ddpg_jax.agents.ddpg`.
 
     Raises:
         ValueError: a concrete number is out of its range.
 
-    Source: Fujimoto et al. 2018 (arXiv:1802.09477), Algorithm 1 and section 6.1, from which all defaults are. Priority: the
-    greater of both critics' absolute errors is what Fujimoto et al. 2020 (LAP, arXiv:2007.06049) and its code sample by.
+    Source: Fujimoto et al. 2018 (arXiv:1802.09477), Algorithm 1 and section 6.1, from which all
+    defaults are. Priority: the greater of both critics' absolute errors is what Fujimoto et al.
+    2020 (LAP, arXiv:2007.06049) and its code sample by.
     """
     checks.between(0, 1, gamma=gamma)
     checks.between(0, float("inf"), target_noise=target_noise, target_noise_clip=target_noise_clip)
     checks.between(1, float("inf"), num_critics=num_critics)
     critics = Ensemble(critic, num_critics)
 
-    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key) -> jax.Array:
+    def critic_target(
+        actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
+    ) -> jax.Array:
         next_action = actor.apply(actor_target_params, batch.next_observation)
         next_action = losses.smoothed_action(key, next_action, target_noise, target_noise_clip)
         next_values, _ = forward(critics, critic_target_params, batch.next_observation, next_action)
-        return losses.td_target(batch.reward, batch.discount, losses.clipped_double_q(next_values), gamma)
+        return losses.td_target(
+            batch.reward, batch.discount, losses.clipped_double_q(next_values), gamma
+        )
 
     def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
         values, variables = forward(critics, critic_params, batch.observation, batch.action)
@@ -86,6 +94,7 @@ def td3(
         track_actor=soft_update(tau),
         track_critic=soft_update(tau),
         policy_delay=policy_delay,
+        gamma=gamma,
         axis_name=axis_name,
         **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
     )

@@ -1,4 +1,6 @@
-"""TD3 with a categorical critic: the composition of `ddpg_jax.agents.td3` and `ddpg_jax.agents.d4pg` known as FastTD3."""
+"""TD3 with a categorical critic: the composition of `ddpg_jax.agents.td3` and
+`ddpg_jax.agents.d4pg` known as FastTD3.
+"""
 
 from collections.abc import Callable
 
@@ -7,8 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks, losses
-from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent, soft_update
+from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent
 from ddpg_jax.agents.optimization import Rate, optimizers
+from ddpg_jax.agents.targets import soft_update
 from ddpg_jax.networks import Ensemble
 from ddpg_jax.types import Agent, Batch, Key, Network, PyTree
 
@@ -35,22 +38,23 @@ def td3_categorical(
 
         a~     = clip(mu'(s') + clip(eps, -c, c), -1, 1),  eps ~ N(0, sigma~)
         k      = argmin_i E[Z'_i(s', a~)]                  of each example
-        Y      = Phi(r + gamma d z | Z'_k(s', a~))         one target, for all critics
-        L      = sum_i 1/B sum H(Y, Z_i(s, a))             policy_delay times, each on its own minibatch
+        Y      = Phi(r + gamma d z | Z'_k(s', a~))         one target for all critics
+        L      = sum_i 1/B sum H(Y, Z_i(s, a))             policy_delay times, on other minibatches
         J      = 1/B sum min_i E[Z_i(s, mu(s))]            once
 
     The priority is ``max_i KL(Y || Z_i)``, as in `ddpg_jax.agents.td3`.
 
     Args:
-        critic: ``critic(observation, action) -> logits [..., l]``; one critic, the ensemble is made here.
+        critic: ``critic(observation, action) -> logits [..., l]``; one critic, the ensemble is made
+            here.
         v_min, v_max: as in `ddpg_jax.agents.d4pg`.
         the others: as in `ddpg_jax.agents.td3`.
 
     Raises:
         ValueError: a concrete number is out of its range.
 
-    Source: Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground, from which all defaults are.
-    Differs from there: no AdamW by default (pass ``optimizer``).
+    Source: Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground, from
+    which all defaults are. Differs from there: no AdamW by default (pass ``optimizer``).
     """
     checks.between(0, 1, gamma=gamma)
     checks.between(0, float("inf"), target_noise=target_noise, target_noise_clip=target_noise_clip)
@@ -61,13 +65,17 @@ def td3_categorical(
     def support(logits: jax.Array) -> jax.Array:
         return jnp.linspace(v_min, v_max, logits.shape[-1], dtype=logits.dtype)
 
-    def critic_target(actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key) -> jax.Array:
+    def critic_target(
+        actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
+    ) -> jax.Array:
         next_action = actor.apply(actor_target_params, batch.next_observation)
         next_action = losses.smoothed_action(key, next_action, target_noise, target_noise_clip)
         logits, _ = forward(critics, critic_target_params, batch.next_observation, next_action)
         chosen = jnp.argmin(losses.categorical_mean(logits, support(logits)), axis=0)
         logits = jnp.take_along_axis(logits, chosen[None, :, None], axis=0)[0]
-        return losses.categorical_td_target(batch.reward, batch.discount, logits, support(logits), gamma)
+        return losses.categorical_td_target(
+            batch.reward, batch.discount, logits, support(logits), gamma
+        )
 
     def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
         logits, variables = forward(critics, critic_params, batch.observation, batch.action)
@@ -81,7 +89,9 @@ def td3_categorical(
         action, variables = forward(actor, actor_params, batch.observation)
         logits, _ = forward(critics, critic_params, batch.observation, action)
         values = losses.categorical_mean(logits, support(logits))
-        return ActorLoss(losses.deterministic_policy_gradient(losses.clipped_double_q(values)), variables, {})
+        return ActorLoss(
+            losses.deterministic_policy_gradient(losses.clipped_double_q(values)), variables, {}
+        )
 
     return make_agent(
         actor,
@@ -92,6 +102,7 @@ def td3_categorical(
         track_actor=soft_update(tau),
         track_critic=soft_update(tau),
         policy_delay=policy_delay,
+        gamma=gamma,
         axis_name=axis_name,
         **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
     )

@@ -17,7 +17,9 @@ from ddpg_jax.types import Agent, AgentState, Batch, Key, PyTree, Transition, Up
 
 @struct.dataclass
 class RunningStatistics:
-    """Count, mean and sum of squared deviations of every observation component so far, right for more than 2^40 of them."""
+    """Count, mean and sum of squared deviations of every observation component so far, right for
+    more than 2^40 of them.
+    """
 
     count: CompensatedSum
     mean: CompensatedSum
@@ -36,7 +38,10 @@ def with_slot(state: AgentState, slot: str, value: PyTree) -> AgentState:
         ValueError: another wrapper inside has this slot.
     """
     if slot in state.slots:
-        raise ValueError(f"slot={slot!r} is that of another wrapper around this agent: give this one another name.")
+        raise ValueError(
+            f"slot={slot!r} is that of another wrapper around this agent: give this one "
+            "another name."
+        )
     return _updated(state, slot, value)
 
 
@@ -45,30 +50,39 @@ def _updated(state: AgentState, slot: str, value: PyTree) -> AgentState:
 
 
 def normalize_observations(
-    agent: Agent, *, epsilon: float = 1e-2, limit: float = 10.0, slot: str = "normalizer", axis_name: str | None = None
+    agent: Agent,
+    *,
+    epsilon: float = 1e-2,
+    limit: float = 10.0,
+    slot: str = "normalizer",
+    axis_name: str | None = None,
 ) -> Agent:
     """Show the agent ``clip((s - mean) / sqrt(variance + epsilon^2), -limit, limit)`` instead of s.
 
-    Mean and variance are of all collected observations (`Agent.observe`), never of replayed ones, and live in
-    ``AgentState.slots[slot]``: checkpoints and copies of the state hold them. Replay stores observations as they are, so a
-    batch is always normalised by the newest statistics.
+    Mean and variance are of all collected observations (`Agent.observe`), never of replayed ones,
+    and live in ``AgentState.slots[slot]``: checkpoints and copies of the state hold them. Replay
+    stores observations as they are, so a batch is always normalised by the newest statistics.
 
     Args:
         agent: any agent.
         epsilon: floor of the standard deviation, in units of the observation; greater than 0.
         limit: where normalised values are clipped.
         slot: the name of its statistics.
-        axis_name: of a mesh axis over which observations are sharded: the statistics are then of all shards.
+        axis_name: of a mesh axis over which observations are sharded: the statistics are then of
+            all shards.
 
     Raises:
         ValueError: a number is not greater than 0, or (from ``init``) the slot is taken.
 
-    Source: the moments are merged as in Chan et al. 1979; epsilon and clipping as in OpenAI's baselines.
+    Source: the moments are merged as in Chan et al. 1979; epsilon and clipping as in OpenAI's
+    baselines.
     """
     checks.positive(epsilon=epsilon, limit=limit)
 
     def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:
-        statistics = RunningStatistics(count=zero_sum(0.0), mean=zero_sum(observation), squares=zero_sum(observation))
+        statistics = RunningStatistics(
+            count=zero_sum(0.0), mean=zero_sum(observation), squares=zero_sum(observation)
+        )
         return with_slot(agent.init(key, zero_sum(observation).value, action), slot, statistics)
 
     def normalize(statistics: RunningStatistics, observation: PyTree) -> PyTree:
@@ -84,25 +98,40 @@ def normalize_observations(
 
     def observe(state: AgentState, observation: PyTree) -> AgentState:
         state = _updated(state, slot, _merged(state.slots[slot], observation, axis_name))
-        return state if agent.observe is None else agent.observe(state, normalize(state.slots[slot], observation))
+        return (
+            state
+            if agent.observe is None
+            else agent.observe(state, normalize(state.slots[slot], observation))
+        )
 
     def act(state: AgentState, observation: PyTree) -> jax.Array:
         return agent.act(state, normalize(state.slots[slot], observation))
 
-    def update(state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None) -> Update:
-        shown = {name: normalize(state.slots[slot], getattr(batch, name)) for name in ("observation", "next_observation")}
+    def update(
+        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
+    ) -> Update:
+        shown = {
+            name: normalize(state.slots[slot], getattr(batch, name))
+            for name in ("observation", "next_observation")
+        }
         return agent.update(state, _with(batch, **shown), key, weight)
 
-    return Agent(init, act, update, observe)
+    return agent._replace(init=init, act=act, update=update, observe=observe, to_replay=None)
 
 
-def _merged(statistics: RunningStatistics, observation: PyTree, axis_name: str | None) -> RunningStatistics:
-    """The statistics with one more vector step ``[E, ...]``, of all shards where there is an axis."""
-    total = (lambda x: x) if axis_name is None else lambda x: jax.lax.psum(x, axis_name)
+def _merged(
+    statistics: RunningStatistics, observation: PyTree, axis_name: str | None
+) -> RunningStatistics:
+    """The statistics with one more vector step ``[E, ...]``, of all shards of an axis."""
+
+    def total(x: Any) -> Any:
+        return x if axis_name is None else jax.lax.psum(x, axis_name)
+
     added = total(float(jax.tree.leaves(observation)[0].shape[0]))
     count = compensated_add(statistics.count, added)
     share = added / count.value
-    # Around the mean so far, which is near: differences of large numbers would lose what the sums below keep.
+    # Around the mean so far, which is near: differences of large numbers would lose what the sums
+    # below keep.
     shifted = jax.tree.map(
         lambda x, mean, rest: x.astype(jnp.float32) - mean[None] - rest[None],
         observation,
@@ -110,8 +139,12 @@ def _merged(statistics: RunningStatistics, observation: PyTree, axis_name: str |
         statistics.mean.rest,
     )
     delta = averaged(jax.tree.map(lambda x: jnp.mean(x, axis=0), shifted), axis_name)
-    within = jax.tree.map(lambda x, mean: total(jnp.sum(jnp.square(x - mean[None]), axis=0)), shifted, delta)
-    between = jax.tree.map(lambda delta: jnp.square(delta) * (statistics.count.value * share), delta)
+    within = jax.tree.map(
+        lambda x, mean: total(jnp.sum(jnp.square(x - mean[None]), axis=0)), shifted, delta
+    )
+    between = jax.tree.map(
+        lambda delta: jnp.square(delta) * (statistics.count.value * share), delta
+    )
     return RunningStatistics(
         count=count,
         mean=compensated_add(statistics.mean, jax.tree.map(lambda delta: delta * share, delta)),
@@ -120,7 +153,8 @@ def _merged(statistics: RunningStatistics, observation: PyTree, axis_name: str |
 
 
 def scale_rewards(agent: Agent, scale: float | jax.Array) -> Agent:
-    """Multiply the rewards that the agent learns from; what is reported stays in the environment's units.
+    """Multiply the rewards that the agent learns from; what is reported stays in the environment's
+    units.
 
     Args:
         agent: any agent. Its ``value`` metric and its support, if any, are in scaled units.
@@ -135,34 +169,46 @@ def scale_rewards(agent: Agent, scale: float | jax.Array) -> Agent:
     if checks.is_known(scale) and np.all(np.asarray(scale) == 1):
         return agent
 
-    def update(state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None) -> Update:
+    def update(
+        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
+    ) -> Update:
         return agent.update(state, _with(batch, reward=batch.reward * scale), key, weight)
 
     return agent._replace(update=update)
 
 
 def scheduled(make: Callable[[jax.Array], Agent]) -> Agent:
-    """An agent whose hyper-parameters follow its own updates: ``make(step)`` is what learns in update ``step`` (int32, traced).
+    """An agent whose hyper-parameters follow its own updates: ``make(step)`` is what learns in
+    update ``step`` (int32, traced).
 
         scheduled(lambda step: td3(actor, critic, target_noise=jnp.maximum(0.1, 0.5 - 1e-5 * step)))
 
-    Only its ``update`` depends on ``step``; hyper-parameters may be traced, so nothing is recompiled.
+    Only its ``update`` depends on ``step``; hyper-parameters may be traced, so nothing is
+    recompiled.
     """
 
-    def update(state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None) -> Update:
+    def update(
+        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
+    ) -> Update:
         return make(state.step).update(state, batch, key, weight)
 
     return make(jnp.zeros((), jnp.int32))._replace(update=update)
 
 
 def encode_observations(
-    agent: Agent, encode: Callable[[PyTree, jax.Array], jax.Array], fit: Callable[[Key], PyTree], *, slot: str = "encoder"
+    agent: Agent,
+    encode: Callable[[PyTree, jax.Array], jax.Array],
+    fit: Callable[[Key], PyTree],
+    *,
+    slot: str = "encoder",
 ) -> Agent:
-    """Show the agent one vector: the latent of each image of an observation, and the observation's other leaves.
+    """Show the agent one vector: the latent of each image of an observation, and the observation's
+    other leaves.
 
-    ``fit`` is called once, in ``init``: the encoder's parameters never change afterwards and live in
-    ``AgentState.slots[slot]``, where checkpoints and exports have them. So latents are made as observations are collected,
-    and replay stores them (`Agent.to_replay`): no update encodes an image. A batch may have observations or latents.
+    ``fit`` is called once, in ``init``: the encoder's parameters never change afterwards and live
+    in ``AgentState.slots[slot]``, where checkpoints and exports have them. So latents are made as
+    observations are collected, and replay stores them (`Agent.to_replay`): no update encodes an
+    image. A batch may have observations or latents.
 
     Args:
         agent: any agent of vectors.
@@ -177,7 +223,9 @@ def encode_observations(
     """
 
     def encoded(params: PyTree, observation: PyTree) -> jax.Array:
-        one = lambda x: encode(params, x) if checks.is_image(x) else x.astype(jnp.float32)
+        one: Callable[..., Any] = lambda x: (
+            encode(params, x) if checks.is_image(x) else x.astype(jnp.float32)
+        )
         return jnp.concatenate([one(x) for x in jax.tree.leaves(observation)], axis=-1)
 
     def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:
@@ -188,8 +236,13 @@ def encode_observations(
     def act(state: AgentState, observation: PyTree) -> jax.Array:
         return agent.act(state, encoded(state.slots[slot], observation))
 
-    def update(state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None) -> Update:
-        both = {name: encoded(state.slots[slot], getattr(batch, name)) for name in ("observation", "next_observation")}
+    def update(
+        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
+    ) -> Update:
+        both = {
+            name: encoded(state.slots[slot], getattr(batch, name))
+            for name in ("observation", "next_observation")
+        }
         return agent.update(state, _with(batch, **both), key, weight)
 
     def observe(state: AgentState, observation: PyTree) -> AgentState:
@@ -200,7 +253,8 @@ def encode_observations(
         latent = encoded(state.slots[slot], observation)
         return latent if agent.to_replay is None else agent.to_replay(state, latent)
 
-    return Agent(init, act, update, None if agent.observe is None else observe, to_replay)
+    watched = None if agent.observe is None else observe
+    return agent._replace(init=init, act=act, update=update, observe=watched, to_replay=to_replay)
 
 
 def _with(batch: Batch, **changed: Any) -> Transition:

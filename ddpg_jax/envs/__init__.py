@@ -1,10 +1,11 @@
-"""Environments on the device. The contract is `ddpg_jax.environment.Environment`; `autoreset.batch` fulfils it for any single one.
+"""Environments on the device. The contract is `ddpg_jax.environment.Environment`; `autoreset.batch`
+fulfils it for any single one.
 
     env = envs.make("pendulum", num_envs=16)
     env = envs.make("lane", num_envs=16, curvature=0.01)
     env = envs.make("brax/halfcheetah", num_envs=64, backend="spring")
     env = envs.make("playground/CheetahRun", num_envs=128)
-    env = envs.make("gymnasium/HalfCheetah-v5", num_envs=8)                 # on the host, for `ddpg_jax.host`
+    env = envs.make("gymnasium/HalfCheetah-v5", num_envs=8)  # on the host, for `ddpg_jax.host`
 
 A new family is a file here with ``make(...)`` and a line in `names` and in `make`.
 """
@@ -12,7 +13,7 @@ A new family is a file here with ``make(...)`` and a line in `names` and in `mak
 from typing import Any
 
 from ddpg_jax import checks
-from ddpg_jax.environment import Renderer, SingleEnvironment
+from ddpg_jax.environment import Environment, HostEnvironment, Renderer, SingleEnvironment
 from ddpg_jax.envs import brax, gymnasium, lane, own, pendulum, playground
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.check import check
@@ -43,7 +44,9 @@ __all__ = [
 
 
 def names() -> list[str]:
-    """Every name that `make` knows, but for those of the registries of Gymnasium and of MuJoCo Playground (`FAMILIES`)."""
+    """Every name that `make` knows, but for those of the registries of Gymnasium and of MuJoCo
+    Playground (`FAMILIES`).
+    """
     return [*OWN, *(f"brax/{name}" for name in brax.NAMES)]
 
 
@@ -58,48 +61,73 @@ FAMILIES = (
 
 
 def on_host(name: str) -> bool:
-    """Whether this name is an environment that is stepped on the host, a `ddpg_jax.environment.HostEnvironment`."""
+    """Whether this name is an environment that is stepped on the host, a
+    `ddpg_jax.environment.HostEnvironment`.
+    """
     return name.startswith(gymnasium.PREFIX)
 
 
-def make(name: str, num_envs: int, **options: Any) -> Any:  # Environment | HostEnvironment, by the name
+def make(name: str, num_envs: int, **options: Any) -> Any:  # by the name, which kind
     """The environment called ``name``, ``num_envs`` of it.
 
     Args:
-        name: one of `names`; ``playground/<name>``; ``gymnasium/<id>`` or ``gymnasium/<module>:<id>`` for one on the host;
-            ``module:function`` for ``function(num_envs, **options)`` of your own.
+        name: one of `names`; ``playground/<name>``; ``gymnasium/<id>`` or
+            ``gymnasium/<module>:<id>`` for one on the host; ``module:function`` for
+            ``function(num_envs, **options)`` of your own.
         num_envs: E, at least 1.
-        **options: of the family: ``time_limit`` for all; ``action_repeat`` for all on the device but your own;
-            ``observation``, ``reward``, ``curvature`` and ``lane_width`` for lane (`ddpg_jax.envs.lane.make`);
-            ``backend`` for Brax; ``randomize`` for Brax and Playground; others go to the environment's constructor.
-            ``pixels=True`` for all that can be drawn, your own and those on the host too, with ``image_size``, ``frame_stack``,
+        **options: of the family: ``time_limit`` for all; ``action_repeat`` for all on the device
+            but your own; ``observation``, ``reward``, ``curvature`` and ``lane_width`` for lane
+            (`ddpg_jax.envs.lane.make`); ``backend`` for Brax; ``randomize`` for Brax and
+            Playground; others go to the environment's constructor. ``pixels=True`` for all that can
+            be drawn, your own and those on the host too, with ``image_size``, ``frame_stack``,
             ``frames_per_action``, ``grayscale`` and ``action_repeat`` (`ddpg_jax.envs.pixels`).
 
     Returns:
         An `Environment`; a `ddpg_jax.environment.HostEnvironment` where `on_host`.
 
     Raises:
-        ValueError: an unknown name (the nearest known one is named), or an option unknown or out of its range; a
-            `ddpg_jax.checks.BrokenEnvironment` where an environment of yours raises, later from its ``reset`` and ``step`` too.
+        ValueError: an unknown name (the nearest known one is named), or an option unknown or out of
+            its range; a `ddpg_jax.checks.BrokenEnvironment` where an environment of yours raises,
+            later from its ``reset`` and ``step`` too.
         ImportError: the simulator is not installed.
     """
-    seen, options = (None, options) if on_host(name) else seen_options(options)
+    if on_host(name):
+        return _on_host(name, num_envs, options)
+    seen, options = seen_options(options)
     if seen is not None:
         return pixels(make(name, num_envs, **options), **seen)
-    if ":" in name and not on_host(name):
+    if ":" in name:
         return own.make(name, num_envs, **options)
-    if alone := sorted(set(options) & (set(OPTIONS) - {"action_repeat"})) if not on_host(name) else []:
-        raise ValueError(f"{alone[0]} is an option of what an agent sees: add pixels=True (--pixels), or leave it out.")
+    _require_options(name, options)
+    return _on_device(name, num_envs, options)
+
+
+def _require_options(name: str, options: dict[str, Any]) -> None:
+    if alone := sorted(set(options) & (set(OPTIONS) - {"action_repeat"})):
+        raise ValueError(
+            f"{alone[0]} is an option of what an agent sees: add pixels=True (--pixels), "
+            "or leave it out."
+        )
     if "backend" in options and not name.startswith("brax/"):
         raise ValueError(f"{name} has no backend: that is an option of Brax.")
-    if on_host(name):
-        if "action_repeat" in options and not options.get("pixels"):
-            raise ValueError(f"{name} has no action_repeat: register it with a wrapper of Gymnasium that repeats actions.")
-        return gymnasium.make(name.removeprefix(gymnasium.PREFIX), num_envs, **options)
+
+
+def _on_host(name: str, num_envs: int, options: dict[str, Any]) -> HostEnvironment:
+    if "backend" in options:
+        raise ValueError(f"{name} has no backend: that is an option of Brax.")
+    if "action_repeat" in options and not options.get("pixels"):
+        raise ValueError(
+            f"{name} has no action_repeat: register it with a wrapper of Gymnasium "
+            "that repeats actions."
+        )
+    return gymnasium.make(name.removeprefix(gymnasium.PREFIX), num_envs, **options)
+
+
+def _on_device(name: str, num_envs: int, options: dict[str, Any]) -> Environment:
     if "action_repeat" in options:
         times = options.pop("action_repeat")
         checks.between(1, float("inf"), action_repeat=times)
-        return action_repeat(make(name, num_envs, **options), times)
+        return action_repeat(_on_device(name, num_envs, options), times)
     if name.startswith(playground.PREFIX):
         return playground.make(name.removeprefix(playground.PREFIX), num_envs, **options)
     if name not in names():
@@ -107,7 +135,11 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # Environment | Host
     if name in OWN:
         function, known = OWN[name]
         if unknown := sorted(set(options) - set(known)):
-            has = f"its options are {', '.join(known)}" if len(known) > 1 else f"its only option is {known[0]}"
+            has = (
+                f"its options are {', '.join(known)}"
+                if len(known) > 1
+                else f"its only option is {known[0]}"
+            )
             raise ValueError(f"environment {name!r} has no option {unknown[0]!r}: {has}.")
         return function(num_envs, **options)
     return brax.make(name.removeprefix("brax/"), num_envs, **options)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +10,17 @@ import numpy as np
 
 from ddpg_jax.envs.spaces import narrow
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 EXACT = 2**24
 """Whole numbers up to here are exact in float32, in which actions are chosen."""
 
 
 class Actions(NamedTuple):
-    """Actions of an environment: ``executed`` of ``[..., A]`` in [-1, 1], in NumPy; ``native``: the same in JAX, for export."""
+    """Actions of an environment: ``executed`` of ``[..., A]`` in [-1, 1], in NumPy; ``native``: the
+    same in JAX, for export.
+    """
 
     size: int
     executed: Callable[[np.ndarray], np.ndarray]
@@ -26,24 +30,39 @@ class Actions(NamedTuple):
 def scaled(space: Any) -> Actions:
     """Scale per dimension from [-1, 1] to the bounds of an action space, and clip there.
 
-    Of whole numbers each has an equal share of [-1, 1]: ``low + floor((a + 1) / 2 * (high - low + 1))``, at most ``high``.
+    Of whole numbers each has an equal share of [-1, 1]:
+    ``low + floor((a + 1) / 2 * (high - low + 1))``, at most ``high``.
 
     Raises:
-        ValueError: the space is not a bounded Box of one dimension, or of whole numbers beyond `EXACT`.
+        ValueError: the space is not a bounded Box of one dimension, or of whole numbers beyond
+            `EXACT`.
     """
     low, high = _bounds(space)
     kind = np.dtype(space.dtype)
     whole = kind.kind != "f"
-    parts, function = ((low, high), _chosen) if whole else ((high / 2 - low / 2, high / 2 + low / 2, low, high), _between)
+    parts, function = (
+        ((low, high), _chosen)
+        if whole
+        else ((high / 2 - low / 2, high / 2 + low / 2, low, high), _between)
+    )
     own = [part.astype(np.float32 if whole else np.float64) for part in parts]
 
     def executed(action: np.ndarray) -> np.ndarray:
-        # An actor that became NaN is for the training loop to report; a simulator may not survive it.
-        return function(np, np.nan_to_num(action).astype(own[0].dtype), *own).astype(kind)
+        # An actor that became NaN is for the training loop to report; a simulator may not survive
+        # it.
+        result: np.ndarray = function(np, np.nan_to_num(action).astype(own[0].dtype), *own).astype(
+            kind
+        )
+        return result
 
     def native(action: jax.Array) -> jax.Array:
-        moved = function(jnp, action, *(jnp.broadcast_to(jnp.asarray(part, action.dtype), action.shape) for part in parts))
-        return moved.astype(narrow(kind)) if whole else moved
+        moved = function(
+            jnp,
+            action,
+            *(jnp.broadcast_to(jnp.asarray(part, action.dtype), action.shape) for part in parts),
+        )
+        result: jax.Array = moved.astype(narrow(kind)) if whole else moved
+        return result
 
     return Actions(len(low), executed, native)
 
@@ -63,11 +82,16 @@ def _bounds(space: Any) -> tuple[np.ndarray, np.ndarray]:
 
     if not isinstance(space, Box):
         raise ValueError(
-            f"the action space is {space}, but a deterministic policy gradient needs continuous actions: choose an environment "
+            f"the action space is {space}, but a deterministic policy gradient needs "
+            "continuous actions: choose an environment "
             "whose action space is a Box."
         )
     if len(space.shape) != 1 or not space.shape[0]:
-        wanted = "there is nothing to choose" if len(space.shape) == 1 else "flatten it to one dimension by a Gymnasium wrapper"
+        wanted = (
+            "there is nothing to choose"
+            if len(space.shape) == 1
+            else "flatten it to one dimension by a Gymnasium wrapper"
+        )
         raise ValueError(f"the action space has shape {space.shape}: {wanted}.")
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     whole = space.dtype.kind != "f"
@@ -75,7 +99,8 @@ def _bounds(space: Any) -> tuple[np.ndarray, np.ndarray]:
     if not np.all((np.abs(low) <= largest) & (np.abs(high) <= largest) & (low <= high)):
         more = f", or none within 2**{EXACT.bit_length() - 1}" if whole else ""
         raise ValueError(
-            f"the action space {space} has no bounds to scale to{more}: wrap it by gymnasium.wrappers.RescaleAction or "
+            f"the action space {space} has no bounds to scale to{more}: wrap it by "
+            "gymnasium.wrappers.RescaleAction or "
             "ClipAction."
         )
     return low, high

@@ -1,4 +1,6 @@
-"""From one environment to ``num_envs`` with automatic reset: where the ends of episodes are put right, once."""
+"""From one environment to ``num_envs`` with automatic reset: where the ends of episodes are put
+right, once.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,7 +23,9 @@ from ddpg_jax.types import Key, PyTree, strong
 
 @struct.dataclass
 class BatchState:
-    """``state``, ``steps`` (of the running episode): leading axis ``E``. ``pool``: the next start of each environment."""
+    """``state``, ``steps`` (of the running episode): leading axis ``E``. ``pool``: the next start
+    of each environment.
+    """
 
     state: PyTree
     steps: jax.Array
@@ -40,16 +44,18 @@ def batch(
 ) -> Environment:
     """``num_envs`` copies that reset themselves.
 
-    An episode that ends takes its next start from a pool with one start per environment. Each step draws ``fresh_per_step`` new
-    starts into the pool, and which environment takes which start is shuffled by a random rotation, so no environment sees one
-    start again and again, and environments that end together start apart. A start may recur while it is in the pool, for
+    An episode that ends takes its next start from a pool with one start per environment. Each step
+    draws ``fresh_per_step`` new starts into the pool, and which environment takes which start is
+    shuffled by a random rotation, so no environment sees one start again and again, and
+    environments that end together start apart. A start may recur while it is in the pool, for
     ``num_envs / fresh_per_step`` steps.
 
     Args:
         single: the environment.
         num_envs: E, at least 1.
         time_limit: steps after which an episode is truncated (never terminated), at least 1.
-        fresh_per_step: starts drawn in each step, 1 to ``num_envs``; None draws all (right where a reset is cheap).
+        fresh_per_step: starts drawn in each step, 1 to ``num_envs``; None draws all (right where a
+            reset is cheap).
         native_action, renderer: see `ddpg_jax.environment.Environment`.
 
     Raises:
@@ -58,7 +64,9 @@ def batch(
     fresh = num_envs if fresh_per_step is None else fresh_per_step
     checks.between(1, float("inf"), num_envs=num_envs, time_limit=time_limit)
     checks.between(1, num_envs, fresh_per_step=fresh)
-    fresh = next(n for n in range(fresh, num_envs + 1) if num_envs % n == 0)  # whole slices of the pool
+    fresh = next(
+        n for n in range(fresh, num_envs + 1) if num_envs % n == 0
+    )  # whole slices of the pool
     starts = _starts(single, num_envs, fresh)
 
     def step(env_state: BatchState, action: jax.Array, key: Key) -> tuple[BatchState, TimeStep]:
@@ -79,7 +87,9 @@ def batch(
             next_observation = select(valid, next_observation, start_observation)
             reward = jnp.where(valid, reward, 0.0)
         done = terminated | truncated
-        state, observation = select(done, (start_state, start_observation), (state, next_observation))
+        state, observation = select(
+            done, (start_state, start_observation), (state, next_observation)
+        )
         new = BatchState(state=state, steps=jnp.where(done, 0, steps), pool=pool, cursor=cursor)
         return new, TimeStep(
             observation=observation,
@@ -92,7 +102,12 @@ def batch(
 
     def another(single: SingleEnvironment, time_limit: int, renderer: Renderer) -> Environment:
         return batch(
-            single, num_envs, time_limit, fresh_per_step=fresh_per_step, native_action=native_action, renderer=renderer
+            single,
+            num_envs,
+            time_limit,
+            fresh_per_step=fresh_per_step,
+            native_action=native_action,
+            renderer=renderer,
         )
 
     _, observation = jax.eval_shape(single.reset, jax.random.key(0))
@@ -101,7 +116,8 @@ def batch(
         step,
         num_envs,
         observation=jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), jax.eval_shape(_single_precision, observation)
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
+            jax.eval_shape(_single_precision, observation),
         ),
         action=jax.ShapeDtypeStruct((single.action_size,), jnp.float32),
         time_limit=time_limit,
@@ -115,7 +131,9 @@ def batch(
 
 
 class _Starts(NamedTuple):
-    """Where episodes begin. ``draw(env_state, key)``: the new pool, a start ``(state, observation)`` for each, the cursor."""
+    """Where episodes begin. ``draw(env_state, key)``: the new pool, a start
+    ``(state, observation)`` for each, the cursor.
+    """
 
     reset: Callable[[Key], tuple[BatchState, PyTree]]
     draw: Callable[[BatchState, Key], tuple[PyTree, PyTree, jax.Array]]
@@ -134,14 +152,18 @@ def _starts(single: SingleEnvironment, num_envs: int, fresh: int) -> _Starts:
             state, observation = jax.tree.map(lambda x: x[:num_envs], both)
             pool = jax.tree.map(lambda x: x[num_envs:], both)
         steps = jnp.zeros((num_envs,), jnp.int32)
-        return BatchState(state=state, steps=steps, pool=pool, cursor=jnp.zeros((), jnp.int32)), observation
+        return BatchState(
+            state=state, steps=steps, pool=pool, cursor=jnp.zeros((), jnp.int32)
+        ), observation
 
     def draw(env_state: BatchState, key: Key) -> tuple[PyTree, PyTree, jax.Array]:
         if fresh == num_envs:
             return (), begin(key, num_envs), env_state.cursor
         draw_key, rotation_key = jax.random.split(key)
         drawn = begin(draw_key, fresh)
-        write = lambda pool, new: jax.lax.dynamic_update_slice_in_dim(pool, new, env_state.cursor, axis=0)
+        write = lambda pool, new: jax.lax.dynamic_update_slice_in_dim(
+            pool, new, env_state.cursor, axis=0
+        )
         pool = jax.tree.map(write, env_state.pool, drawn)
         rotation = jax.random.randint(rotation_key, (), 0, num_envs, jnp.int32)
         rows = (jnp.arange(num_envs, dtype=jnp.int32) + rotation) % num_envs
@@ -152,9 +174,13 @@ def _starts(single: SingleEnvironment, num_envs: int, fresh: int) -> _Starts:
 
 def _single_precision(observation: PyTree) -> PyTree:
     """What agents see, in float32 also where JAX computes in 64 bits (``JAX_ENABLE_X64``)."""
-    return jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.float64 else x, observation)
+    return jax.tree.map(
+        lambda x: x.astype(jnp.float32) if x.dtype == jnp.float64 else x, observation
+    )
 
 
 def select(condition: jax.Array, new: Any, old: Any) -> Any:
     """``where`` on every leaf of two pytrees with leading axis ``E``; ``condition: [E]``."""
-    return jax.tree.map(lambda a, b: jnp.where(condition.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), new, old)
+    return jax.tree.map(
+        lambda a, b: jnp.where(condition.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), new, old
+    )

@@ -1,24 +1,33 @@
-"""Does an environment keep the contract? A conformance test for any adapter, also one of your own, with readable findings."""
+"""Does an environment keep the contract? A conformance test for any adapter, also one of your own,
+with readable findings.
+"""
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ddpg_jax import checks
-from ddpg_jax.environment import Environment, HostEnvironment, TimeStep
-from ddpg_jax.types import Key, PyTree, is_key
+from ddpg_jax.environment import Environment, HostEnvironment
+from ddpg_jax.envs.runners import DeviceRunner, HostRunner, Runner, random_actions
+from ddpg_jax.types import PyTree, is_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
-def check(env: Environment | HostEnvironment, *, steps: int | None = None, seed: int = 0) -> list[str]:
-    """Look for what breaks learning silently; each finding is one sentence, and an environment that is right has none.
+def check(
+    env: Environment | HostEnvironment, *, steps: int | None = None, seed: int = 0
+) -> list[str]:
+    """Look for what breaks learning silently; each finding is one sentence, and an environment that
+    is right has none.
 
-    Plays random actions in all environments and looks at shapes and dtypes, what follows the ends of episodes, time limits,
-    starts, the range of actions, repeatability and compilation. What never occurred in that time is not judged.
+    Plays random actions in all environments and looks at shapes and dtypes, what follows the ends
+    of episodes, time limits, starts, the range of actions, repeatability and compilation. What
+    never occurred in that time is not judged.
 
     Args:
-        env: any `ddpg_jax.environment.Environment`, or a `ddpg_jax.environment.HostEnvironment`, which is left reset.
+        env: any `ddpg_jax.environment.Environment`, or a `ddpg_jax.environment.HostEnvironment`,
+            which is left reset.
         steps: vector steps to play; None is two episodes and a few steps.
         seed: of the play.
 
@@ -26,7 +35,9 @@ def check(env: Environment | HostEnvironment, *, steps: int | None = None, seed:
         Findings, the gravest first.
     """
     steps = 2 * (env.time_limit or 1_000) + 10 if steps is None else steps
-    runner: _Device | _Host = _Host(env) if isinstance(env, HostEnvironment) else _Device(env)
+    runner: DeviceRunner | HostRunner = (
+        HostRunner(env) if isinstance(env, HostEnvironment) else DeviceRunner(env)
+    )
     findings = runner.shapes()
     if findings:
         return findings
@@ -40,111 +51,33 @@ def check(env: Environment | HostEnvironment, *, steps: int | None = None, seed:
     ]
 
 
-class _Runner(Protocol):
-    """Where environments run, as far as the check goes: `reset` begins, `step` goes on from there."""
-
-    def reset(self, seed: int) -> PyTree: ...
-    def step(self, action: np.ndarray) -> Any: ...
-
-
-class _Device:
-    def __init__(self, env: Environment) -> None:
-        self._env, self._traces = env, 0
-
-        def step(state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, TimeStep]:
-            self._traces += 1
-            return env.step(state, action, key)
-
-        # A simulator is slow to compile: two programs serve all that is looked at.
-        self._reset, self._step = jax.jit(env.reset), jax.jit(step)
-
-    def reset(self, seed: int) -> PyTree:
-        reset_key, self._key = jax.random.split(jax.random.key(seed))
-        self._state, observation = self._reset(reset_key)
-        return observation
-
-    def step(self, action: np.ndarray) -> TimeStep:
-        self._key, key = jax.random.split(self._key)
-        self._state, now = self._step(self._state, jnp.asarray(action), key)
-        return now
-
-    def shapes(self) -> list[str]:
-        env, key = self._env, jax.random.key(0)
-        try:
-            state, observation = jax.eval_shape(env.reset, key)
-            action = jax.ShapeDtypeStruct((env.num_envs, *env.action.shape), env.action.dtype)
-            after, now = jax.eval_shape(env.step, state, action, key)
-        except Exception as error:
-            return [f"reset or step cannot be traced by JAX: {type(error).__name__}: {checks.first_line(error)}"]
-        return drift(env, observation, now, {"the state after a step": (after, state)})
-
-    def compiles(self) -> list[str]:
-        if self._traces > 1:
-            return [f"step was traced {self._traces} times: a dtype or weak type drifts (`ddpg_jax.types.strong` mends it)"]
-        return []
-
-
-class _Host:
-    def __init__(self, env: HostEnvironment) -> None:
-        self._env = env
-        self.reset, self.step = env.reset, env.step
-
-    def shapes(self) -> list[str]:
-        observation = self.reset(0)
-        return drift(self._env, observation, self.step(_random_actions(self._env, 0)))
-
-    def compiles(self) -> list[str]:
-        return []
-
-
-def _random_actions(env: Environment | HostEnvironment, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-1, 1, (env.num_envs, *env.action.shape)).astype(env.action.dtype)
-
-
-def drift(env: Environment | HostEnvironment, observation: PyTree, now: Any, more: dict[str, Any] | None = None) -> list[str]:
-    """Where shapes or dtypes of an observation of ``reset`` and of what a step returned, either of which may be None, are not
-    those that the environment declares; ``more``: names of pairs that must be alike."""
-    expected = jax.tree.map(lambda x: jax.ShapeDtypeStruct((env.num_envs, *x.shape), x.dtype), env.observation)
-    flags = jax.ShapeDtypeStruct((env.num_envs,), jnp.bool_)
-    wanted = {} if observation is None else {"the observation of reset": (observation, expected)}
-    if now is not None:
-        wanted |= {
-            "observation": (now.observation, expected),
-            "next_observation": (now.next_observation, expected),
-            "reward": (now.reward, jax.ShapeDtypeStruct((env.num_envs,), jnp.float32)),
-            "terminated": (now.terminated, flags),
-            "truncated": (now.truncated, flags),
-            "valid": (now.valid, flags if isinstance(env, HostEnvironment) or env.breaks else None),
-        }
-    return [
-        f"{name} is {_describe(given)} where {_describe(want)} was declared: shapes and dtypes must not drift"
-        for name, (given, want) in (wanted | (more or {})).items()
-        if _describe(given) != _describe(want)
-    ]
-
-
-def _describe(tree: PyTree) -> str:
-    described = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree)
-    leaves = jax.tree_util.tree_leaves_with_path(described)
-    return ", ".join(f"{jax.tree_util.keystr(path)}{' ' if path else ''}{leaf}" for path, leaf in leaves)
-
-
 def _flat(observation: PyTree) -> np.ndarray:
     """One vector for each environment, ``[E, ...]``."""
     leaves = [np.asarray(x) for x in jax.tree.leaves(observation)]
     return np.concatenate([x.reshape(len(x), -1).astype(np.float64) for x in leaves], axis=1)
 
 
-def _play(env: Environment | HostEnvironment, runner: _Runner, steps: int, seed: int) -> dict[str, np.ndarray]:
-    """Everything that was seen, ``[steps, E, ...]``; ``valid`` and ``counts``: which steps are transitions, which took time."""
+def _play(
+    env: Environment | HostEnvironment, runner: Runner, steps: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Everything that was seen, ``[steps, E, ...]``; ``valid`` and ``counts``: which steps are
+    transitions, which took time.
+    """
     first, seen = _flat(runner.reset(seed)), []
     for number in range(steps):
-        now = runner.step(_random_actions(env, number))
+        now = runner.step(random_actions(env, number))
         valid = np.ones(env.num_envs, bool) if now.valid is None else np.asarray(now.valid)
-        flags = (np.asarray(now.reward), np.asarray(now.terminated), np.asarray(now.truncated), valid)
+        flags = (
+            np.asarray(now.reward),
+            np.asarray(now.terminated),
+            np.asarray(now.truncated),
+            valid,
+        )
         seen.append((_flat(now.observation), _flat(now.next_observation), *flags))
     names = ("observation", "next_observation", "reward", "terminated", "truncated", "valid")
-    played = {name: np.stack(parts) for name, parts in zip(names, zip(*seen, strict=True), strict=True)}
+    played = {
+        name: np.stack(parts) for name, parts in zip(names, zip(*seen, strict=True), strict=True)
+    }
     counts = np.ones_like(played["valid"])
     if isinstance(env, HostEnvironment) and not env.same_step:
         # The step after an end is none: it shows where the next episode begins.
@@ -164,39 +97,58 @@ def _ends(env: Environment | HostEnvironment, played: dict[str, np.ndarray]) -> 
     bad = ~np.isfinite(played["reward"]) | ~np.isfinite(played["next_observation"]).all(axis=-1)
     if bad.any():
         findings.append(
-            f"at {np.mean(bad):.1%} of steps an observation or reward is NaN or infinite: where a simulation breaks down an "
+            f"at {np.mean(bad):.1%} of steps an observation or reward is NaN or infinite: "
+            "where a simulation breaks down an "
             "adapter resets, returns finite numbers, and says that the step is not `valid`"
         )
     if not np.all(same[~done & ~bad & played["counts"]]):
-        findings.append("within an episode observation and next_observation differ: both are what follows the action")
+        findings.append(
+            "within an episode observation and next_observation differ: both are what "
+            "follows the action"
+        )
     whole = done & played["valid"]
     if whole.any() and np.any(same[whole]):
         share = np.mean(same[whole])
         findings.append(
-            f"at {share:.0%} of episode ends next_observation is the observation of the new episode, or no new episode began: "
+            f"at {share:.0%} of episode ends next_observation is the observation of the "
+            "new episode, or no new episode began: "
             "next_observation must be the true successor, observation the start of the next episode"
         )
     if np.any(terminated & truncated):
-        findings.append("terminated and truncated are both set at one step: a time limit does not terminate")
+        findings.append(
+            "terminated and truncated are both set at one step: a time limit does not terminate"
+        )
     invalid = ~played["valid"]
     if not isinstance(env, HostEnvironment) and np.any(invalid & (terminated | ~truncated)):
-        findings.append("a step that is not valid is terminated, or not truncated: it ends its episode, as a truncation")
+        findings.append(
+            "a step that is not valid is terminated, or not truncated: it ends its "
+            "episode, as a truncation"
+        )
     if env.time_limit is None:
-        return [*findings, "no time limit is known, and an evaluation plays whole episodes: register it with max_episode_steps"]
+        return [
+            *findings,
+            "no time limit is known, and an evaluation plays whole episodes: register it "
+            "with max_episode_steps",
+        ]
     lengths, ends = _lengths(done, terminated, played["counts"])
     longest = max(lengths.max(initial=0), _running(done, played["counts"]).max())
     if longest > env.time_limit:
-        findings.append(f"an episode lasted {longest} steps or more where the time limit is {env.time_limit}")
+        findings.append(
+            f"an episode lasted {longest} steps or more where the time limit is {env.time_limit}"
+        )
     at_limit = lengths == env.time_limit
     if at_limit.any() and np.all(ends[at_limit]):
         findings.append(
-            f"all {at_limit.sum()} episodes that lasted {env.time_limit} steps, the time limit, are terminated: a time limit "
+            f"all {at_limit.sum()} episodes that lasted {env.time_limit} steps, the time "
+            "limit, are terminated: a time limit "
             "truncates, so that the value of what would have followed still counts"
         )
     return findings
 
 
-def _lengths(done: np.ndarray, terminated: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _lengths(
+    done: np.ndarray, terminated: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Length of every whole episode, and whether it was terminated."""
     lengths, ends = [], []
     for member in range(done.shape[1]):
@@ -221,38 +173,48 @@ def _starts(env: Environment | HostEnvironment, played: dict[str, np.ndarray]) -
     different = len(np.unique(everything, axis=0))
     if len(everything) > 1 and different == 1:
         return [
-            "every start is one and the same: a policy would learn from that one alone (fine only if the task has just one)"
+            "every start is one and the same: a policy would learn from that one alone "
+            "(fine only if the task has just one)"
         ]
     findings = []
     if len(first) > 1 and len(np.unique(first, axis=0)) == 1:
-        findings.append("all environments start alike: reset must split its key over the environments")
+        findings.append(
+            "all environments start alike: reset must split its key over the environments"
+        )
     member = np.argwhere(done)[:, 1]
     for index in range(env.num_envs):
         starts = later[member == index]
         if len(starts) > 1 and len(np.unique(starts, axis=0)) == 1:
             findings.append(
-                f"environment {index} began each of {len(starts)} episodes alike: is a key used again at each reset? (fine "
+                f"environment {index} began each of {len(starts)} episodes alike: is a "
+                "key used again at each reset? (fine "
                 "only if the task has but a few starts)"
             )
             break
     return findings
 
 
-def _repeats(env: Environment | HostEnvironment, runner: _Runner, seed: int) -> list[str]:
+def _repeats(env: Environment | HostEnvironment, runner: Runner, seed: int) -> list[str]:
     def once() -> tuple[Any, Any]:
-        return runner.reset(seed), runner.step(_random_actions(env, seed))
+        return runner.reset(seed), runner.step(random_actions(env, seed))
 
     (first, step), (again, step_again) = once(), once()
     findings = []
     if not _equal(first, again):
-        findings.append("reset with one key twice gives two results: it must depend on its key alone")
+        findings.append(
+            "reset with one key twice gives two results: it must depend on its key alone"
+        )
     elif not _equal(step, step_again):
-        findings.append("step with the same arguments twice gives two results: it must depend on them alone")
+        findings.append(
+            "step with the same arguments twice gives two results: it must depend on them alone"
+        )
     return findings
 
 
-def _actions(env: Environment | HostEnvironment, runner: _Runner, seed: int) -> list[str]:
-    """Whether [-1, 1] is the range of each dimension: beyond it nothing changes, within it something does."""
+def _actions(env: Environment | HostEnvironment, runner: Runner, seed: int) -> list[str]:
+    """Whether [-1, 1] is the range of each dimension: beyond it nothing changes, within it
+    something does.
+    """
     size = env.action.shape[0]
 
     def acted(dimension: int, value: float) -> tuple[PyTree, Any]:
@@ -266,7 +228,9 @@ def _actions(env: Environment | HostEnvironment, runner: _Runner, seed: int) -> 
     for sign in (1.0, -1.0):
         wide, moved = [], []
         for index in range(size):
-            still, half, whole, beyond = (acted(index, scale * sign) for scale in (0.0, 0.5, 1.0, 3.0))
+            still, half, whole, beyond = (
+                acted(index, scale * sign) for scale in (0.0, 0.5, 1.0, 3.0)
+            )
             if not _equal(whole, beyond):
                 wide.append(index)
             elif _equal(half[0], whole[0]) and not _equal(still[0], whole[0]):
@@ -275,13 +239,17 @@ def _actions(env: Environment | HostEnvironment, runner: _Runner, seed: int) -> 
         for what, dimensions, fine in (("beyond", wide, ""), ("short of", moved, unless)):
             if dimensions:
                 findings.append(
-                    f"action dimensions {dimensions} have a limit {what} {sign:+.0f}: an adapter scales [-1, 1] to the "
+                    f"action dimensions {dimensions} have a limit {what} {sign:+.0f}: an "
+                    "adapter scales [-1, 1] to the "
                     f"bounds of each dimension and clips there{fine}"
                 )
     return findings
 
 
 def _equal(one: PyTree, other: PyTree) -> bool:
-    raw = lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x)
+    raw: Callable[..., Any] = lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x)
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    return all(np.array_equal(raw(a), raw(b), equal_nan=np.issubdtype(raw(a).dtype, np.inexact)) for a, b in pairs)
+    return all(
+        np.array_equal(raw(a), raw(b), equal_nan=np.issubdtype(raw(a).dtype, np.inexact))
+        for a, b in pairs
+    )

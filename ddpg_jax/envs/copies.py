@@ -1,12 +1,13 @@
-"""Copies of one Gymnasium environment stepped in turn, each reset in the step in which its episode ends.
+"""Copies of one Gymnasium environment stepped in turn, each reset in the step in which its episode
+ends.
 
-What a copy returns is put into arrays of ours at once, before anything else is called; its infos are not looked at.
+What a copy returns is put into arrays of ours at once, before anything else is called; its infos
+are not looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -16,23 +17,34 @@ from ddpg_jax.environment import HostEnvironment, HostStep
 from ddpg_jax.envs import spaces
 from ddpg_jax.envs.actions import Actions, scaled
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
 
 def words(seed: int, count: int) -> list[int]:
     """32 bits for each copy: those of one seed and those of another have nothing in common.
 
     Source: O'Neill 2015, "Developing a seed_seq alternative", as in ``numpy.random.SeedSequence``.
     """
-    return np.random.SeedSequence(seed).generate_state(count).tolist()
+    result: list[int] = np.random.SeedSequence(seed).generate_state(count).tolist()
+    return result
 
 
 class Rows:
-    """Arrays ``[E, ...]`` for the observations of ``space``, and how those of one environment or of all come into them."""
+    """Arrays ``[E, ...]`` for the observations of ``space``, and how those of one environment or of
+    all come into them.
+    """
 
     def __init__(self, space: Any, count: int, name: str) -> None:
         self._leaves, self._count = tuple(spaces.leaves(space)), count
-        self._named = [f"{name}: an observation{''.join(f'[{key!r}]' for key in leaf.path)}" for leaf in self._leaves]
+        self._named = [
+            f"{name}: an observation{''.join(f'[{key!r}]' for key in leaf.path)}"
+            for leaf in self._leaves
+        ]
         self._name = name
-        self.shape = spaces.tree([jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in self._leaves], self._leaves)
+        self.shape = spaces.tree(
+            [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in self._leaves], self._leaves
+        )
 
     def empty(self) -> list[np.ndarray]:
         """Arrays to fill."""
@@ -46,7 +58,9 @@ class Rows:
                 try:
                     part = part[key]
                 except (KeyError, TypeError, IndexError) as error:
-                    raise BrokenEnvironment(f"{self._name}: an observation has no {key!r}, which its space has.") from error
+                    raise BrokenEnvironment(
+                        f"{self._name}: an observation has no {key!r}, which its space has."
+                    ) from error
             spaces.put(into[index, ...] if index is not ... else into, part, named)
 
     def whole(self, rows: list[np.ndarray]) -> Any:
@@ -66,7 +80,8 @@ def copies(
 
     Raises:
         ValueError: the spaces do not fit (`ddpg_jax.envs.spaces`).
-        BrokenEnvironment: from ``reset`` and ``step``: an environment raised, or returned what it must not.
+        BrokenEnvironment: from ``reset`` and ``step``: an environment raised, or returned what it
+            must not.
     """
     count, actions, seen = len(envs), scaled(action_space), Rows(observation_space, len(envs), name)
     resets = [guarded(name, "reset", env.reset) for env in envs]
@@ -86,7 +101,9 @@ def copies(
         executed, following, reward = actions.executed(action), seen.empty(), np.empty(count)
         terminated, truncated = np.empty(count, bool), np.empty(count, bool)
         for index, one in enumerate(steps):
-            observation, reward[index], terminated[index], truncated[index] = _read(one(executed[index]), name)
+            observation, reward[index], terminated[index], truncated[index] = _read(
+                one(executed[index]), name
+            )
             seen.put(following, observation, index)
         truncated &= ~terminated
         ended, shown = np.flatnonzero(terminated | truncated), following
@@ -95,11 +112,28 @@ def copies(
             for index in ended.tolist():
                 begin(shown, index)
         reward = spaces.cast(reward, np.float32, f"{name}: step returned a reward")
-        return HostStep(seen.whole(shown), reward, terminated, truncated, seen.whole(following), np.ones(count, bool))
+        return HostStep(
+            seen.whole(shown),
+            reward,
+            terminated,
+            truncated,
+            seen.whole(following),
+            np.ones(count, bool),
+        )
 
     close, own = guarded(name, "close", close), declared(seen, actions)
     draw = guarded(name, "render", lambda: envs[0].render() if envs[0].render_mode else None)
-    return HostEnvironment(reset, step, close, count, time_limit=time_limit, same_step=True, draw=draw, fps=fps(envs[0]), **own)
+    return HostEnvironment(
+        reset,
+        step,
+        close,
+        count,
+        time_limit=time_limit,
+        same_step=True,
+        draw=draw,
+        fps=fps(envs[0]),
+        **own,
+    )
 
 
 def declared(seen: Rows, actions: Actions) -> dict[str, Any]:
@@ -116,8 +150,15 @@ def fps(env: Any) -> float:
 def parts(answer: Any, count: int, where: str) -> Any:
     """What ``reset`` or ``step`` returned, if it is as much as it must be."""
     if not isinstance(answer, tuple | list) or len(answer) != count:
-        given = f"{len(answer)} values" if isinstance(answer, tuple | list) else f"a {type(answer).__name__}"
-        wanted = {2: "(observation, info)", 5: "(observation, reward, terminated, truncated, info)"}[count]
+        given = (
+            f"{len(answer)} values"
+            if isinstance(answer, tuple | list)
+            else f"a {type(answer).__name__}"
+        )
+        wanted = {
+            2: "(observation, info)",
+            5: "(observation, reward, terminated, truncated, info)",
+        }[count]
         raise BrokenEnvironment(f"{where} returned {given}: Gymnasium's returns {wanted}.")
     return answer
 
@@ -126,7 +167,12 @@ def _read(answer: Any, name: str) -> tuple[Any, float, bool, bool]:
     """What ``step`` returned but for the info: a number is a number, and a flag true or false."""
     where = f"{name}: step"
     observation, reward, terminated, truncated, _ = parts(answer, 5, where)
-    return observation, _number(reward, where), _flag(terminated, "terminated", where), _flag(truncated, "truncated", where)
+    return (
+        observation,
+        _number(reward, where),
+        _flag(terminated, "terminated", where),
+        _flag(truncated, "truncated", where),
+    )
 
 
 def _number(given: Any, where: str) -> float:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import functools
 import importlib
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ddpg_jax import checks
-from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.envs import quiet
 from ddpg_jax.envs.copies import copies
 from ddpg_jax.envs.pixels import require, seen_options
 from ddpg_jax.envs.vector import vector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ddpg_jax.environment import HostEnvironment
 
 __all__ = ["PREFIX", "film", "make", "vector"]
 
@@ -34,22 +37,30 @@ EXTRAS = {
 
 
 def make(
-    name: str, num_envs: int, *, time_limit: int | None = None, wrappers: Sequence[Callable[[Any], Any]] = (), **options: Any
+    name: str,
+    num_envs: int,
+    *,
+    time_limit: int | None = None,
+    wrappers: Sequence[Callable[[Any], Any]] = (),
+    **options: Any,
 ) -> HostEnvironment:
-    """``num_envs`` copies of a registered environment, stepped in turn in this process (`ddpg_jax.envs.copies`).
+    """``num_envs`` copies of a registered environment, stepped in turn in this process
+    (`ddpg_jax.envs.copies`).
 
     Args:
-        name: an id such as ``HalfCheetah-v5``, or ``module:id`` to import the module that registers it first.
+        name: an id such as ``HalfCheetah-v5``, or ``module:id`` to import the module that registers
+            it first.
         num_envs: E, at least 1.
         time_limit: steps after which an episode is truncated; None is the registered one.
         wrappers: of Gymnasium, put around each copy, the first innermost.
-        **options: ``pixels=True`` and what belongs to it (`ddpg_jax.envs.make`) shows pictures. Others are handed to
-            ``gymnasium.make``, for the environment's constructor. Gymnasium's own checks of what is returned are off unless
-            ``disable_env_checker`` is False.
+        **options: ``pixels=True`` and what belongs to it (`ddpg_jax.envs.make`) shows pictures.
+            Others are handed to ``gymnasium.make``, for the environment's constructor. Gymnasium's
+            own checks of what is returned are off unless ``disable_env_checker`` is False.
 
     Raises:
-        ValueError: an unknown id (the nearest known one is named), a number out of its range, or spaces that do not fit
-            (`ddpg_jax.envs.spaces`); a `ddpg_jax.checks.BrokenEnvironment` where the environment's own code raised.
+        ValueError: an unknown id (the nearest known one is named), a number out of its range, or
+            spaces that do not fit (`ddpg_jax.envs.spaces`); a `ddpg_jax.checks.BrokenEnvironment`
+            where the environment's own code raised.
         ImportError: what the environment needs is not installed.
     """
     import gymnasium
@@ -58,9 +69,18 @@ def make(
     checks.between(1, float("inf"), **({} if time_limit is None else {"time_limit": time_limit}))
     _register(name)
     seen, options = seen_options(options)
-    wrappers, times = (wrappers, 1) if seen is None else ((*wrappers, _pictures(seen)), seen.get("action_repeat", 1))
+    wrappers, times = (
+        (wrappers, 1)
+        if seen is None
+        else ((*wrappers, _pictures(seen)), seen.get("action_repeat", 1))
+    )
     limit: dict[str, Any] = {} if time_limit is None else {"max_episode_steps": time_limit}
-    given = {"disable_env_checker": True} | ({} if seen is None else {"render_mode": "rgb_array"}) | limit | options
+    given = (
+        {"disable_env_checker": True}
+        | ({} if seen is None else {"render_mode": "rgb_array"})
+        | limit
+        | options
+    )
 
     def all_of_them() -> list[tuple[Any, Any, Any]]:
         made = [gymnasium.make(name, **given) for _ in range(num_envs)]
@@ -70,12 +90,21 @@ def make(
     made = _made(name, all_of_them, given)
     first, *spaces = made[0]
     if any(others != spaces for _, *others in made):
-        raise checks.BrokenEnvironment(f"{PREFIX}{name}: two copies differ in their spaces, which must be the same.")
+        raise checks.BrokenEnvironment(
+            f"{PREFIX}{name}: two copies differ in their spaces, which must be the same."
+        )
     envs = [env for env, *_ in made]
     close = lambda: [env.close() for env in envs]
     observation_space, action_space = spaces
     limit_of_all = time_limit or _limit(first)
-    env = copies(envs, PREFIX + name, limit_of_all and -(-limit_of_all // times), observation_space, action_space, close)
+    env = copies(
+        envs,
+        PREFIX + name,
+        limit_of_all and -(-limit_of_all // times),
+        observation_space,
+        action_space,
+        close,
+    )
     stacked = 1 if seen is None else seen.get("frames", 3) // seen.get("frames_per_action", 1)
     return env._replace(fps=env.fps / times, stacked=stacked)
 
@@ -102,7 +131,8 @@ def _register(name: str) -> None:
     module, colon, known_as = name.rpartition(":")
     if not known_as or ":" in module or bool(colon) != bool(module):
         raise ValueError(
-            f"{PREFIX}{name} is no id: give gymnasium/<id>, for example gymnasium/Pendulum-v1, or gymnasium/<module>:<id>."
+            f"{PREFIX}{name} is no id: give gymnasium/<id>, for example "
+            "gymnasium/Pendulum-v1, or gymnasium/<module>:<id>."
         )
     if module:
         _made(name, lambda: importlib.import_module(module), {}, f"importing {module}")
@@ -118,9 +148,13 @@ def _made(name: str, make: Callable[[], Any], options: dict[str, Any], what: str
     except (ModuleNotFoundError, gymnasium.error.DependencyNotInstalled) as error:
         raise _missing(name, error) from error
     except ImportError as error:
-        raise ImportError(f"{PREFIX}{name} could not be imported: {checks.first_line(error)}") from error
+        raise ImportError(
+            f"{PREFIX}{name} could not be imported: {checks.first_line(error)}"
+        ) from error
     except gymnasium.error.UnregisteredEnv as error:
-        if name.rpartition(":")[2] in gymnasium.registry:  # it is another one that the constructor asks for
+        if (
+            name.rpartition(":")[2] in gymnasium.registry
+        ):  # it is another one that the constructor asks for
             raise checks.broken(PREFIX + name, what, error) from error
         where = "Gymnasium's ids are in gymnasium.registry."
         raise checks.nearest("environment", name, gymnasium.registry, where, PREFIX) from error
@@ -129,26 +163,37 @@ def _made(name: str, make: Callable[[], Any], options: dict[str, Any], what: str
     except Exception as error:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if unknown and unknown[1] in options:
-            raise ValueError(f"{PREFIX}{name} does not take these options: it has no {unknown[1]!r}.") from error
+            raise ValueError(
+                f"{PREFIX}{name} does not take these options: it has no {unknown[1]!r}."
+            ) from error
         raise checks.broken(PREFIX + name, what, error) from error
 
 
 def _missing(name: str, error: BaseException) -> ImportError:
-    """The error for a module that is not installed: one of an extra of Gymnasium's, or any other."""
+    """The error for a module that is not installed: of an extra of Gymnasium's, or any other."""
     cause = error if isinstance(error, ModuleNotFoundError) else error.__cause__
     module = getattr(cause, "name", None) or ""
-    extra = next((extra for start, extra in EXTRAS.items() if f"{module}.".startswith(f"{start}.")), None)
+    extra = next(
+        (extra for start, extra in EXTRAS.items() if f"{module}.".startswith(f"{start}.")), None
+    )
     if extra:
-        return ImportError(f"{name} needs more than Gymnasium itself ({error}); install: pip install 'gymnasium[{extra}]'")
+        return ImportError(
+            f"{name} needs more than Gymnasium itself ({error}); install: pip install "
+            f"'gymnasium[{extra}]'"
+        )
     if isinstance(error, ModuleNotFoundError) and module:
-        return ImportError(f"{PREFIX}{name} needs the module {module!r}, which is not installed and not in the working folder.")
+        return ImportError(
+            f"{PREFIX}{name} needs the module {module!r}, which is not installed and not "
+            "in the working folder."
+        )
     return ImportError(f"{PREFIX}{name} needs more than is installed: {checks.first_line(error)}")
 
 
 def film(
     name: str, act: Callable[[Any], np.ndarray], steps: int | None, seed: int, **options: Any
 ) -> tuple[list[np.ndarray], float]:
-    """Play one episode, or ``steps`` steps, of ``act(observation [1, ...]) -> [1, A]``; frames ``[H, W, 3]``, and their rate.
+    """Play one episode, or ``steps`` steps, of ``act(observation [1, ...]) -> [1, A]``; frames
+    ``[H, W, 3]``, and their rate.
 
     Raises:
         ValueError: the environment draws no pictures.

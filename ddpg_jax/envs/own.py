@@ -1,4 +1,6 @@
-"""Environments on the device that a user wrote: made by ``module:function``, and watched where they are traced."""
+"""Environments on the device that a user wrote: made by ``module:function``, and watched where they
+are traced.
+"""
 
 import importlib
 import inspect
@@ -10,18 +12,21 @@ import jax
 
 from ddpg_jax import checks
 from ddpg_jax.environment import BatchRecipe, Environment, TimeStep
-from ddpg_jax.envs.check import drift
+from ddpg_jax.envs.drift import drift
 from ddpg_jax.types import Key, PyTree
 
-WANTED = "give module:function, of a function make(num_envs, **options) that returns a ddpg_jax.environment.Environment."
+WANTED = (
+    "give module:function, of a function make(num_envs, **options) that returns a "
+    "ddpg_jax.environment.Environment."
+)
 
 
 def make(name: str, num_envs: int, **options: Any) -> Environment:
     """What the function called ``module:function`` returns, `watched`.
 
     Raises:
-        ValueError: there is no such function, it does not take these options, or returns something else; a
-            `ddpg_jax.checks.BrokenEnvironment` where it raises.
+        ValueError: there is no such function, it does not take these options, or returns something
+            else; a `ddpg_jax.checks.BrokenEnvironment` where it raises.
         ImportError: its module needs another that is not installed.
     """
     function = _function(name)
@@ -33,7 +38,9 @@ def make(name: str, num_envs: int, **options: Any) -> Environment:
     if not isinstance(env, Environment):
         raise ValueError(f"environment {name!r} returned {type(env).__name__}: {WANTED}")
     if env.num_envs != num_envs:
-        raise checks.BrokenEnvironment(f"{name}: it has {env.num_envs} environments where num_envs={num_envs} was asked.")
+        raise checks.BrokenEnvironment(
+            f"{name}: it has {env.num_envs} environments where num_envs={num_envs} was asked."
+        )
     return watched(name, env)
 
 
@@ -43,20 +50,27 @@ def _function(name: str) -> Callable[..., Any]:
         found = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
         if error.name and not f"{module}.".startswith(f"{error.name}."):
-            raise ImportError(f"{name} needs the module {error.name!r}, which is not installed.") from error
-        raise ValueError(f"environment {name!r} could not be imported ({error}): {WANTED}") from error
+            raise ImportError(
+                f"{name} needs the module {error.name!r}, which is not installed."
+            ) from error
+        raise ValueError(
+            f"environment {name!r} could not be imported ({error}): {WANTED}"
+        ) from error
     except (AttributeError, ValueError, TypeError) as error:
-        raise ValueError(f"environment {name!r} could not be imported ({checks.first_line(error)}): {WANTED}") from error
+        raise ValueError(
+            f"environment {name!r} could not be imported ({checks.first_line(error)}): {WANTED}"
+        ) from error
     except Exception as error:
         raise checks.broken(name, f"importing {module}", error) from error
     if not callable(found):
         raise ValueError(f"environment {name!r} is a {type(found).__name__}: {WANTED}")
-    return found
+    result: Callable[..., Any] = found
+    return result
 
 
 def watched(name: str, env: Environment) -> Environment:
-    """The same, whose ``reset`` and ``step`` raise `ddpg_jax.checks.BrokenEnvironment`, when they are traced, for whatever goes
-    wrong in them, and where shapes or dtypes are not those declared.
+    """The same, whose ``reset`` and ``step`` raise `ddpg_jax.checks.BrokenEnvironment`, when they
+    are traced, for whatever goes wrong in them, and where shapes or dtypes are not those declared.
 
     Raises:
         BrokenEnvironment: there is nothing to see, or nothing to choose.
@@ -65,9 +79,13 @@ def watched(name: str, env: Environment) -> Environment:
     for what, shapes in empty.items():
         leaves = jax.tree.leaves(shapes)
         if not leaves or not all(math.prod(leaf.shape) for leaf in leaves):
-            raise checks.BrokenEnvironment(f"{name}: the {what} holds no number ({shapes}): there is nothing to learn.")
+            raise checks.BrokenEnvironment(
+                f"{name}: the {what} holds no number ({shapes}): there is nothing to learn."
+            )
     if len(env.action.shape) != 1:
-        raise checks.BrokenEnvironment(f"{name}: the action has shape {env.action.shape}: it must be one vector, [A].")
+        raise checks.BrokenEnvironment(
+            f"{name}: the action has shape {env.action.shape}: it must be one vector, [A]."
+        )
 
     def right(what: str, observation: PyTree, now: TimeStep | None) -> None:
         for found in drift(env, observation, now):
@@ -84,7 +102,11 @@ def watched(name: str, env: Environment) -> Environment:
         return new, now
 
     made = env.recipe
-    guarded = env._replace(reset=checks.guarded(name, "reset", reset), step=checks.guarded(name, "step", step))
+    guarded = env._replace(
+        reset=checks.guarded(name, "reset", reset), step=checks.guarded(name, "step", step)
+    )
     if made is None or made.step is not env.step:  # it was wrapped since it was made
         return guarded
-    return guarded._replace(recipe=BatchRecipe(lambda *given: watched(name, made.make(*given)), guarded.step))
+    return guarded._replace(
+        recipe=BatchRecipe(lambda *given: watched(name, made.make(*given)), guarded.step)
+    )

@@ -1,6 +1,7 @@
-"""Gymnasium's ``Pendulum-v1`` in JAX: the same dynamics, bounds, start distribution and time limit."""
+"""Gymnasium's ``Pendulum-v1`` in JAX: the same dynamics, bounds, starts and time limit."""
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +13,18 @@ from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.render import Capsules, Light, Scene, Sky, look_at, spheres
 from ddpg_jax.types import Key, PyTree
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 GRAVITY, MASS, LENGTH, TIME_STEP = 10.0, 1.0, 1.0, 0.05
 MAX_SPEED, MAX_TORQUE = 8.0, 2.0
 
 
 @struct.dataclass
 class PendulumState:
-    """``angle`` in rad, 0 is upright and not wrapped; ``speed`` in rad/s; ``torque`` in N m, the last one applied."""
+    """``angle`` in rad, 0 is upright and not wrapped; ``speed`` in rad/s; ``torque`` in N m, the
+    last one applied.
+    """
 
     angle: jax.Array
     speed: jax.Array
@@ -26,7 +32,9 @@ class PendulumState:
 
 
 def make(num_envs: int, *, time_limit: int = 200) -> Environment:
-    """``num_envs`` pendulums; observation ``[cos, sin, speed]``, action the torque divided by 2 N m, never terminates."""
+    """``num_envs`` pendulums; observation ``[cos, sin, speed]``, action the torque divided by 2 N
+    m, never terminates.
+    """
     renderer = Renderer(draw, fps=1 / TIME_STEP)
     return batch(
         SingleEnvironment(reset, step, action_size=1, scene=scene),
@@ -53,7 +61,8 @@ def reset(key: Key) -> tuple[PendulumState, jax.Array]:
 def step(
     state: PendulumState, action: jax.Array, key: Key | None = None
 ) -> tuple[PendulumState, jax.Array, jax.Array, jax.Array]:
-    """One step of 0.05 s; the cost ``angle^2 + 0.1 speed^2 + 0.001 torque^2`` is of the state before it.
+    """One step of 0.05 s; the cost ``angle^2 + 0.1 speed^2 + 0.001 torque^2`` is of the state
+    before it.
 
     Args:
         state: one pendulum.
@@ -66,7 +75,9 @@ def step(
     applied = torque(action[0])
     wrapped = (state.angle + jnp.pi) % (2 * jnp.pi) - jnp.pi
     cost = wrapped**2 + 0.1 * state.speed**2 + 0.001 * applied**2
-    acceleration = 3 * GRAVITY / (2 * LENGTH) * jnp.sin(state.angle) + 3.0 / (MASS * LENGTH**2) * applied
+    acceleration = (
+        3 * GRAVITY / (2 * LENGTH) * jnp.sin(state.angle) + 3.0 / (MASS * LENGTH**2) * applied
+    )
     speed = jnp.clip(state.speed + acceleration * TIME_STEP, -MAX_SPEED, MAX_SPEED)
     state = PendulumState(angle=state.angle + speed * TIME_STEP, speed=speed, torque=applied)
     return state, observe(state), -cost, jnp.zeros((), bool)
@@ -79,8 +90,10 @@ def observe(state: PendulumState) -> jax.Array:
 
 def scene(state: PendulumState) -> Scene:
     """The rod and its axle, from so far that it looks flat; 2.4 m are to be seen."""
-    tip = LENGTH * jnp.stack([-jnp.sin(state.angle), jnp.zeros_like(state.angle), jnp.cos(state.angle)])
-    row = lambda *values: jnp.array([values], jnp.float32)
+    tip = LENGTH * jnp.stack(
+        [-jnp.sin(state.angle), jnp.zeros_like(state.angle), jnp.cos(state.angle)]
+    )
+    row: Callable[..., Any] = lambda *values: jnp.array([values], jnp.float32)
     rod = Capsules(row(0, 0, 0), tip[None], jnp.array([0.1], jnp.float32), row(0.8, 0.3, 0.3))
     axle = spheres(row(0, -0.1, 0), jnp.array([0.05], jnp.float32), row(0, 0, 0))
     white, camera = row(1, 1, 1)[0], look_at(row(0, -12, 0)[0], row(0, 0, 0)[0], field_of_view=0.2)
@@ -95,7 +108,9 @@ def draw(states: PyTree) -> list[np.ndarray]:
     states = jax.device_get(states)
     figure = Figure(figsize=(3, 3), dpi=80, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal", xticks=[], yticks=[])
+    axes = figure.add_subplot(
+        xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal", xticks=[], yticks=[]
+    )
     (rod,) = axes.plot([], [], lw=8, solid_capstyle="round", color="#cc4d4d")
     axes.plot(0, 0, "o", color="black", ms=4)
     (bar,) = axes.plot([], [], lw=4, color="#4477aa")

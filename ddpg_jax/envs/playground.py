@@ -1,11 +1,12 @@
-"""MuJoCo Playground's environments, with automatic reset of our own; a simulation that breaks down is reset and counted."""
+"""MuJoCo Playground's environments, with automatic reset of our own; a simulation that breaks down
+is reset and counted.
+"""
 
 from __future__ import annotations
 
 import functools
 import subprocess
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,11 @@ from ddpg_jax.envs import brax, quiet
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.randomize import one_by_one, randomized
 from ddpg_jax.envs.render.model import scene_of
-from ddpg_jax.types import Key, PyTree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ddpg_jax.types import Key, PyTree
 
 PREFIX = "playground/"
 
@@ -29,16 +34,19 @@ def make(
     randomize: Callable[[Any, Key], Any] | None = None,
     **options: Any,
 ) -> Environment:
-    """``num_envs`` copies of an environment of MuJoCo Playground, simulated by MJX in JAX (not Warp).
+    """``num_envs`` copies of an environment of MuJoCo Playground, simulated by MJX in JAX (not
+    Warp).
 
     Args:
-        name: as in ``mujoco_playground.registry.ALL_ENVS`` (without ``playground/``), for example ``CheetahRun``.
+        name: as in ``mujoco_playground.registry.ALL_ENVS`` (without ``playground/``), for example
+            ``CheetahRun``.
         num_envs: E.
-        time_limit: steps after which an episode is truncated; None is the environment's ``episode_length``.
-        randomize: a domain randomisation function of Playground's kind (``registry.get_domain_randomizer``),
-            `ddpg_jax.envs.randomize.randomized`.
-        **options: overrides of the environment's configuration, for example ``ctrl_dt=0.02``; those of its parts have dots
-            in their names.
+        time_limit: steps after which an episode is truncated; None is the environment's
+            ``episode_length``.
+        randomize: a domain randomisation function of Playground's kind
+            (``registry.get_domain_randomizer``), `ddpg_jax.envs.randomize.randomized`.
+        **options: overrides of the environment's configuration, for example ``ctrl_dt=0.02``; those
+            of its parts have dots in their names.
 
     Raises:
         ValueError: an unknown name (the nearest known one is named), or an unknown override.
@@ -50,8 +58,18 @@ def make(
     limit = config.episode_length if time_limit is None else time_limit
     one = single(env)
     if randomize is not None:  # by the attribute that Playground's own randomisation sets
-        one = randomized(lambda model: single(brax.with_attributes(env, _mjx_model=model)), env.mjx_model, randomize)
-    return batch(one, num_envs, limit, fresh_per_step=fresh, renderer=Renderer(functools.partial(draw, env), fps=1 / env.dt))
+        one = randomized(
+            lambda model: single(brax.with_attributes(env, _mjx_model=model)),
+            env.mjx_model,
+            randomize,
+        )
+    return batch(
+        one,
+        num_envs,
+        limit,
+        fresh_per_step=fresh,
+        renderer=Renderer(functools.partial(draw, env), fps=1 / env.dt),
+    )
 
 
 def single(env: Any) -> SingleEnvironment:
@@ -64,7 +82,9 @@ def single(env: Any) -> SingleEnvironment:
 
     made = functools.cache(lambda: scene_of(env.mj_model))
     scene = lambda state: made()(*brax.bodies(env.mjx_model, state.data))
-    return brax.single(env)._replace(valid=valid, scene=scene)  # the two libraries agree on what an environment is
+    return brax.single(env)._replace(
+        valid=valid, scene=scene
+    )  # the two libraries agree on what an environment is
 
 
 def load(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -74,7 +94,8 @@ def load(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
             from mujoco_playground import registry
         except ImportError as error:
             raise ImportError(
-                f"MuJoCo Playground could not be imported ({error}); install it with: pip install playground"
+                f"MuJoCo Playground could not be imported ({error}); install it with: pip "
+                "install playground"
             ) from error
         if name not in registry.ALL_ENVS:
             where = "Playground's names are in mujoco_playground.registry.ALL_ENVS."
@@ -82,7 +103,9 @@ def load(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
         config = registry.get_default_config(name)
         known = sorted(set(config) - {"impl"})
         if unknown := [option for option in options if option.split(".")[0] not in known]:
-            raise ValueError(f"{PREFIX}{name} has no option {unknown[0]!r}: choose one of {', '.join(known)}.")
+            raise ValueError(
+                f"{PREFIX}{name} has no option {unknown[0]!r}: choose one of {', '.join(known)}."
+            )
         if "impl" in config:
             config.impl = "jax"
         try:
@@ -94,12 +117,15 @@ def load(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
                 raise
             raise OSError(
                 f"the models of {PREFIX}{name} are downloaded on first use by git, which failed "
-                f"({checks.first_line(error)}): try again with a connection, or choose a task of the DM Control Suite, which "
+                f"({checks.first_line(error)}): try again with a connection, or choose a "
+                "task of the DM Control Suite, which "
                 "needs none."
             ) from error
 
 
 def draw(env: Any, states: PyTree) -> list[Any]:
-    """Frames ``[H, W, 3]`` of one environment's states ``[T, ...]``, by MuJoCo's renderer, from the model's own camera."""
+    """Frames ``[H, W, 3]`` of one environment's states ``[T, ...]``, by MuJoCo's renderer, from the
+    model's own camera.
+    """
     camera = 0 if env.mj_model.ncam else None
     return list(env.render(one_by_one(states), height=240, width=320, camera=camera))

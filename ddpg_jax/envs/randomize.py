@@ -13,31 +13,40 @@ from ddpg_jax.types import Key, PyTree
 
 @struct.dataclass
 class RandomizedState:
-    """``state`` of the environment inside; ``system``: those arrays of its system that this episode has for itself."""
+    """``state`` of the environment inside; ``system``: those arrays of its system that this episode
+    has for itself.
+    """
 
     state: PyTree
     system: list[jax.Array]
 
 
 def randomized(
-    single: Callable[[PyTree], SingleEnvironment], system: PyTree, randomize: Callable[[PyTree, Key], Any]
+    single: Callable[[PyTree], SingleEnvironment],
+    system: PyTree,
+    randomize: Callable[[PyTree, Key], Any],
 ) -> SingleEnvironment:
-    """Domain randomisation: every episode is played with a system (masses, friction, gains) drawn for it.
+    """Domain randomisation: every episode is played with a system (masses, friction, gains) drawn
+    for it.
 
     Args:
         single: ``single(system)``: the environment with this system.
         system: as it is; a pytree.
-        randomize: ``randomize(system, keys [n]) -> (systems, in_axes)``, as Brax and MuJoCo Playground define it: the arrays
-            that vary get a leading axis n. (``in_axes`` says which; the axis does too.)
+        randomize: ``randomize(system, keys [n]) -> (systems, in_axes)``, as Brax and MuJoCo
+            Playground define it: the arrays that vary get a leading axis n. (``in_axes`` says
+            which; the axis does too.)
 
-    Source: Tobin et al. 2017 (arXiv:1703.06907); Peng et al. 2018 (arXiv:1710.06537), section IV (drawn per episode).
+    Source: Tobin et al. 2017 (arXiv:1703.06907); Peng et al. 2018 (arXiv:1710.06537), section IV
+    (drawn per episode).
     """
     leaves, structure = jax.tree.flatten(system)
 
     def draw(key: Key) -> tuple[list[int], list[jax.Array]]:
         systems, _ = randomize(system, key[None])
         drawn = jax.tree.leaves(systems)
-        varied = [index for index, leaf in enumerate(drawn) if jnp.ndim(leaf) > jnp.ndim(leaves[index])]
+        varied = [
+            index for index, leaf in enumerate(drawn) if jnp.ndim(leaf) > jnp.ndim(leaves[index])
+        ]
         return varied, [drawn[index][0] for index in varied]
 
     varied: list[int] = []
@@ -55,7 +64,9 @@ def randomized(
         state, observation = using(own).reset(reset_key)
         return RandomizedState(state=state, system=own), observation
 
-    def step(state: RandomizedState, action: jax.Array, key: Key) -> tuple[RandomizedState, PyTree, jax.Array, jax.Array]:
+    def step(
+        state: RandomizedState, action: jax.Array, key: Key
+    ) -> tuple[RandomizedState, PyTree, jax.Array, jax.Array]:
         inner, *rest = using(state.system).step(state.state, action, key)
         return RandomizedState(state=inner, system=state.system), *rest
 
@@ -69,11 +80,15 @@ def randomized(
             else lambda state, *rest: getattr(using(state.system), name)(state.state, *rest)
         )
 
-    return SingleEnvironment(reset, step, plain.action_size, own("truncated"), own("valid"), own("scene"))
+    return SingleEnvironment(
+        reset, step, plain.action_size, own("truncated"), own("valid"), own("scene")
+    )
 
 
 def one_by_one(states: PyTree) -> list[PyTree]:
-    """The states ``[T, ...]`` of one environment as simulators draw them: one by one and on the host."""
+    """The states ``[T, ...]`` of one environment as simulators draw them: one by one and on the
+    host.
+    """
     states = jax.device_get(states.state if isinstance(states, RandomizedState) else states)
     count = jax.tree.leaves(states)[0].shape[0]
     return [jax.tree.map(lambda x, i=i: x[i], states) for i in range(count)]

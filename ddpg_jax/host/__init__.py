@@ -1,7 +1,9 @@
-"""The loop for environments on the host: the same learner as on the device, one packed row uploaded per vector step.
+"""The loop for environments on the host: the same learner as on the device, one packed row uploaded
+per vector step.
 
-While the host steps the environments the device learns: an action is chosen, then the updates of the step before are started,
-then the environments step. So the policy that acts is one round of updates behind that of `ddpg_jax.train`.
+While the host steps the environments the device learns: an action is chosen, then the updates of
+the step before are started, then the environments step. So the policy that acts is one round of
+updates behind that of `ddpg_jax.train`.
 """
 
 from collections.abc import Callable
@@ -25,7 +27,9 @@ __all__ = ["HostTrain", "Stopped", "interrupted", "make_evaluate", "make_train"]
 
 
 class HostTrain(NamedTuple):
-    """Training around host environments; the counterpart of `ddpg_jax.train.Train`, with effects on the environments."""
+    """Training around host environments; the counterpart of `ddpg_jax.train.Train`, with effects on
+    the environments.
+    """
 
     init: Callable[[Key], TrainState]
     """``init(key)``: agent and empty replay. Pure."""
@@ -35,10 +39,12 @@ class HostTrain(NamedTuple):
     """``steps_per_chunk`` environment steps and their updates. Consumes its argument."""
     schedule: Schedule
     begin: Callable[[int], None]
-    """``begin(seed)``: reset the environments, before all else and on a state that was restored. Running episodes are cut
-    (`interrupted`, which the next ``warm_up`` or ``chunk`` applies): their returns and lengths are in no report."""
+    """``begin(seed)``: reset the environments, before all else and on a state that was restored.
+    Running episodes are cut (`interrupted`, which the next ``warm_up`` or ``chunk`` applies): their
+    returns and lengths are in no report.
+    """
     compile: Callable[[], list[jax.stages.Compiled]]
-    """Compile everything now, which else happens on first use, and return the programs that a chunk runs."""
+    """Compile everything now, which else happens on first use, and return what a chunk runs."""
 
 
 def make_train(
@@ -55,13 +61,16 @@ def make_train(
     window: Window | None = None,
     stopped: Callable[[], bool] = never,
 ) -> HostTrain:
-    """Compose an agent, host environments, a replay and a behaviour into training; arguments as in `ddpg_jax.train.make_train`.
+    """Compose an agent, host environments, a replay and a behaviour into training; arguments as in
+    `ddpg_jax.train.make_train`.
 
-    In next-step autoreset some steps are none: they take their time in the schedule, and are not stored.
+    In next-step autoreset some steps are none: they take their time in the schedule, and are not
+    stored.
 
     Args:
-        stopped: looked at before each vector step of the warm-up; True abandons it, by `Stopped`, and the state that it
-            consumed is gone. A chunk goes on to its end, so that there is a state to save.
+        stopped: looked at before each vector step of the warm-up; True abandons it, by `Stopped`,
+            and the state that it consumed is gone. A chunk goes on to its end, so that there is a
+            state to save.
 
     Raises:
         ValueError: as there; from ``warm_up`` and ``chunk`` where the environments have not begun.
@@ -83,7 +92,14 @@ def make_train(
 
     programs = make_programs(learner, env, behaviour, warming, schedule)
     loop = Loop(Hosted(env), programs, behaviour, warming, schedule, stopped)
-    return HostTrain(init, loop.warm_up, loop.chunk, schedule, loop.begin, lambda: compile_all(programs, init, env))
+    return HostTrain(
+        init,
+        loop.warm_up,
+        loop.chunk,
+        schedule,
+        loop.begin,
+        lambda: compile_all(programs, init, env),
+    )
 
 
 def _collector(env: HostEnvironment, behaviour: Behaviour, key: Key) -> rollout.Collector:
@@ -92,7 +108,9 @@ def _collector(env: HostEnvironment, behaviour: Behaviour, key: Key) -> rollout.
     return rollout.Collector(
         env_state=(),
         observation=(),
-        behaviour=strong(behaviour.init(key, jnp.zeros((count, *env.action.shape), env.action.dtype))),
+        behaviour=strong(
+            behaviour.init(key, jnp.zeros((count, *env.action.shape), env.action.dtype))
+        ),
         reset=jnp.ones((count,), bool),
         episode_return=jnp.zeros((count,), jnp.float32),
         episode_length=jnp.zeros((count,), jnp.int32),
@@ -102,7 +120,8 @@ def _collector(env: HostEnvironment, behaviour: Behaviour, key: Key) -> rollout.
 def make_evaluate(
     agent: Agent, env: HostEnvironment, *, stopped: Callable[[], bool] = never
 ) -> Callable[[AgentState, int], np.ndarray]:
-    """``evaluate(agent_state, seed) -> [E]`` undiscounted returns of one deterministic episode of each environment.
+    """``evaluate(agent_state, seed) -> [E]`` undiscounted returns of one deterministic episode of
+    each environment.
 
     No episode begins as one of training, whatever the seeds (`ddpg_jax.host.loop.seed_of`).
 
@@ -117,7 +136,8 @@ def make_evaluate(
     limit, act = env.time_limit, jax.jit(agent.act)
     if limit is None:
         raise ValueError(
-            "the environment has no time limit that is known, and an evaluation plays whole episodes: give it one (time_limit, "
+            "the environment has no time limit that is known, and an evaluation plays "
+            "whole episodes: give it one (time_limit, "
             "or --time-limit), or register it with max_episode_steps."
         )
 
@@ -132,6 +152,9 @@ def make_evaluate(
             observation = now.observation
             if not alive.any():
                 return returns
-        raise ValueError(f"an episode of an evaluation went on beyond the environment's time limit of {limit} steps.")
+        raise ValueError(
+            "an episode of an evaluation went on beyond the environment's time limit of "
+            f"{limit} steps."
+        )
 
     return evaluate

@@ -20,7 +20,9 @@ TRAINING, EVALUATION = 0, 1
 
 
 class Stopped(Exception):
-    """A loop on the host was asked to stop, and did before its work was done: what it had begun is lost."""
+    """A loop on the host was asked to stop, and did before its work was done: what it had begun is
+    lost.
+    """
 
 
 def never() -> bool:
@@ -39,16 +41,20 @@ def heed(stopped: Callable[[], bool]) -> None:
 
 
 def seed_of(stream: int, seed: int) -> int:
-    """The seed of a stream, `TRAINING` or `EVALUATION`: no two streams, and no two seeds of one, have it in common."""
+    """The seed of a stream, `TRAINING` or `EVALUATION`: no two streams, and no two seeds of one,
+    have it in common.
+    """
     return 2 * seed + stream
 
 
 def interrupted(state: TrainState) -> TrainState:
-    """Training whose running episodes are cut here, as by a time limit, because the environments begin anew.
+    """Training whose running episodes are cut here, as by a time limit, because the environments
+    begin anew.
 
-    Of a window (`ddpg_jax.returns`) the newest steps become the last of their episodes: multi-step returns end there and
-    bootstrap from what truly followed, so that no row joins an old episode to a new one. Everything else stays; what is lost
-    are the returns and lengths of the episodes that are cut.
+    Of a window (`ddpg_jax.returns`) the newest steps become the last of their episodes: multi-step
+    returns end there and bootstrap from what truly followed, so that no row joins an old episode to
+    a new one. Everything else stays; what is lost are the returns and lengths of the episodes that
+    are cut.
     """
     if not hasattr(state.window, "ended"):
         return state
@@ -57,7 +63,9 @@ def interrupted(state: TrainState) -> TrainState:
 
 
 class Hosted:
-    """The environments with what is known of them on the host: where they stand, and sums since `clear`."""
+    """The environments with what is known of them on the host: where they stand, and sums since
+    `clear`.
+    """
 
     def __init__(self, env: HostEnvironment) -> None:
         self.env = env
@@ -78,7 +86,9 @@ class Hosted:
         return pack(row)
 
     def anew(self) -> np.ndarray:
-        """The newest row again, for a behaviour that begins here: its first step is the start of an episode to it."""
+        """The newest row again, for a behaviour that begins here: its first step is the start of an
+        episode to it.
+        """
         return self._packed(self._shown | {"first": np.ones(self.env.num_envs, bool)})
 
     def clear(self, steps: int = 0) -> None:
@@ -111,7 +121,9 @@ class Hosted:
         seen = (self._shown["observation"], now.observation, now.next_observation)
         watched = {"action": action, "observation": seen, "reward": now.reward}
         for name, value in watched.items():
-            leaves = [leaf for leaf in jax.tree.leaves(value) if np.issubdtype(leaf.dtype, np.inexact)]
+            leaves = [
+                leaf for leaf in jax.tree.leaves(value) if np.issubdtype(leaf.dtype, np.inexact)
+            ]
             if self._bad[name] == NEVER and not all(np.isfinite(leaf).all() for leaf in leaves):
                 self._bad[name] = self._steps
         self._steps += 1
@@ -139,7 +151,12 @@ class Loop:
         schedule: Schedule,
         stopped: Callable[[], bool],
     ) -> None:
-        self._hosted, self._programs, self._schedule, self._stopped = hosted, programs, schedule, stopped
+        self._hosted, self._programs, self._schedule, self._stopped = (
+            hosted,
+            programs,
+            schedule,
+            stopped,
+        )
         self._behaviour, self._warming = behaviour, warming
         self._row: Any = None
         self._anew = False
@@ -149,9 +166,13 @@ class Loop:
         self._row, self._anew = self._hosted.begin(seed), True
 
     def _ready(self, state: TrainState) -> TrainState:
-        """The state to go on from, once the environments have begun; running episodes of it are cut where they began anew."""
+        """The state to go on from, once the environments have begun; running episodes of it are cut
+        where they began anew.
+        """
         if self._row is None:
-            raise ValueError("the environments have not begun: call begin(seed) before warm_up and chunk.")
+            raise ValueError(
+                "the environments have not begun: call begin(seed) before warm_up and chunk."
+            )
         if self._anew:
             state, self._anew = interrupted(state), False
         return state
@@ -169,7 +190,9 @@ class Loop:
         for index in range(self._schedule.warm_up):
             explore = self._programs.explore_at_first
             heed(self._stopped)
-            action, acting, number, before = explore(acting, state.agent, acting_key, number, self._row)
+            action, acting, number, before = explore(
+                acting, state.agent, acting_key, number, self._row
+            )
             self._row = self._hosted.step(np.asarray(action))
             store = self._programs.fill if index < self._schedule.filling else self._programs.store
             state = store(state, before, action, self._row)
@@ -188,7 +211,9 @@ class Loop:
         self._hosted.clear(int(state.steps))
         for index in range(self._schedule.rounds * self._schedule.collect_steps):
             behaving, asked, answered = state.collector.behaviour, before, action
-            action, behaving, number, before = self._programs.explore(behaving, state.agent, acting_key, number, self._row)
+            action, behaving, number, before = self._programs.explore(
+                behaving, state.agent, acting_key, number, self._row
+            )
             state = with_behaviour(state, behaving)
             executed = np.asarray(action)  # before the state it came from is given away
             if index:
@@ -207,7 +232,12 @@ class Loop:
     def _take_in(
         self, state: TrainState, sums: Totals, steps: int, before: Any, action: Any, row: Any
     ) -> tuple[TrainState, Totals]:
-        """The chunk's step number ``steps``: ``row`` followed ``action``, the answer to ``before``; a round may be over."""
+        """The chunk's step number ``steps``: ``row`` followed ``action``, the answer to ``before``;
+        a round may be over.
+        """
         if steps % self._schedule.collect_steps:
             return self._programs.store(state, before, action, row), sums
-        return self._programs.store_and_learn(state, sums, before, action, row)
+        result: tuple[TrainState, Totals] = self._programs.store_and_learn(
+            state, sums, before, action, row
+        )
+        return result

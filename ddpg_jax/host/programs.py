@@ -14,6 +14,11 @@ from ddpg_jax.reporting import Totals, accumulate, finite_leaves, zero_totals
 from ddpg_jax.schedule import Schedule
 from ddpg_jax.types import AgentState, Behaviour, Key, PyTree, Transition
 
+LEARNING = 0x1EA2_0000
+"""Folded into the state's key for a stream of its own: ``fold_in(key, n)`` is ``split(key)[n]``,
+which the next chunk uses.
+"""
+
 
 class Program:
     """A jitted function that can be compiled ahead of its first call."""
@@ -29,10 +34,13 @@ class Program:
         return compiled
 
     def shapes(self, *shapes: Any) -> Any:
-        """Of what it returns; JAX refuses to trace the jitted function, which has options of its own."""
+        """Of what it returns; JAX refuses to trace the jitted function, which has options of its
+        own.
+        """
         return jax.eval_shape(self._function, *shapes)
 
     def __call__(self, *arguments: Any) -> Any:
+        """Run it, compiled on first use where `compile` did not."""
         return self._call(*arguments)
 
 
@@ -40,11 +48,14 @@ class HostPrograms(NamedTuple):
     """Between two steps of the environments. A row is what `ddpg_jax.host.rows` packs."""
 
     explore: Program
-    """``(behaviour_state, agent_state, key, number, row) -> (action, behaviour_state, number + 1, row)``: the row comes
-    from the host, and stays on the device."""
+    """``(behaviour_state, agent_state, key, number, row) -> (action, behaviour_state, number + 1,
+    row)``: the row comes from the host, and stays on the device.
+    """
     explore_at_first: Program
     fill: Program
-    """``(state, before, action, row) -> state``: take in ``row``, which followed ``action``, the answer to ``before``."""
+    """``(state, before, action, row) -> state``: take in ``row``, which followed ``action``, the
+    answer to ``before``.
+    """
     store: Program
     """The same, and store it."""
     store_and_learn: Program
@@ -54,12 +65,18 @@ class HostPrograms(NamedTuple):
 
 
 def make_programs(
-    learner: Learner, env: HostEnvironment, behaviour: Behaviour, warming: Behaviour, schedule: Schedule
+    learner: Learner,
+    env: HostEnvironment,
+    behaviour: Behaviour,
+    warming: Behaviour,
+    schedule: Schedule,
 ) -> HostPrograms:
     """The programs of a `Schedule`; ``warming`` acts at first."""
     like, updates = row_shapes(env), schedule.updates_per_step
 
-    def store(state: TrainState, before: jax.Array, action: jax.Array, row: jax.Array, store: bool = True) -> TrainState:
+    def store(
+        state: TrainState, before: jax.Array, action: jax.Array, row: jax.Array, store: bool = True
+    ) -> TrainState:
         now = unpack(row, like)
         transition = Transition(
             observation=unpack(before, like)["observation"],
@@ -79,7 +96,8 @@ def make_programs(
         state: TrainState, sums: Totals, before: jax.Array, action: jax.Array, row: jax.Array
     ) -> tuple[TrainState, Totals]:
         state = store(state, before, action, row)
-        keys = RoundKeys.split(jax.random.fold_in(state.key, state.steps), updates=updates, adapts=True)
+        key = jax.random.fold_in(jax.random.fold_in(state.key, LEARNING), state.steps)
+        keys = RoundKeys.split(key, updates=updates, adapts=True)
         state, metrics = learner.update(state, keys.sample, keys.update)
         state = learner.adapt_behaviour(state, keys.adapt)
         return state, accumulate(sums, metrics, state.steps - 1)
@@ -101,10 +119,16 @@ def make_programs(
 
 
 def _explore(acting: Behaviour, like: PyTree) -> Program:
-    def explore(state: PyTree, agent_state: AgentState, key: Key, number: jax.Array, row: jax.Array) -> tuple:
+    def explore(
+        state: PyTree, agent_state: AgentState, key: Key, number: jax.Array, row: jax.Array
+    ) -> tuple[Any, ...]:
         seen = unpack(row, like)
         key = jax.random.fold_in(key, number)
-        return *acting.act(state, agent_state, seen["observation"], key, seen["first"]), number + 1, row
+        return (
+            *acting.act(state, agent_state, seen["observation"], key, seen["first"]),
+            number + 1,
+            row,
+        )
 
     return Program(explore)
 
@@ -118,7 +142,9 @@ def compile_all(
     action = jax.ShapeDtypeStruct((env.num_envs, *env.action.shape), env.action.dtype)
     sums = programs.zero_totals.shapes(state)
     return [
-        programs.explore.compile(state.collector.behaviour, state.agent, state.key, state.steps, shape),
+        programs.explore.compile(
+            state.collector.behaviour, state.agent, state.key, state.steps, shape
+        ),
         programs.store_and_learn.compile(state, sums, shape, action, shape),
         programs.store.compile(state, shape, action, shape),
         programs.zero_totals.compile(state),

@@ -14,9 +14,13 @@ from ddpg_jax.types import PyTree
 def row_shapes(env: HostEnvironment) -> dict[str, Any]:
     """Shapes of what a vector step returned, for one environment.
 
-    ``done``: an episode ended with this step; ``first``: one begins with the answer to ``observation``.
+    ``done``: an episode ended with this step; ``first``: one begins with the answer to
+    ``observation``.
     """
-    number, flag = jax.ShapeDtypeStruct((), np.dtype(np.float32)), jax.ShapeDtypeStruct((), np.dtype(np.bool_))
+    number, flag = (
+        jax.ShapeDtypeStruct((), np.dtype(np.float32)),
+        jax.ShapeDtypeStruct((), np.dtype(np.bool_)),
+    )
     flags = dict.fromkeys(("done", "first", "valid"), flag)
     seen = {"observation": env.observation, "next_observation": env.observation}
     return {"reward": number, "discount": number, **flags, **seen}
@@ -39,12 +43,16 @@ def unpack(row: jax.Array, like: PyTree) -> PyTree:
         if leaf.dtype == np.bool_:
             part = part != 0
         else:
-            part = jax.lax.bitcast_convert_type(part if width == 1 else part.reshape(-1, size, width), leaf.dtype)
+            part = jax.lax.bitcast_convert_type(
+                part if width == 1 else part.reshape(-1, size, width), leaf.dtype
+            )
         arrays.append(part.reshape(-1, *leaf.shape))
     return jax.tree.unflatten(structure, arrays)
 
 
 def packed(env: HostEnvironment) -> jax.ShapeDtypeStruct:
     """The shape of what `pack` makes of `row_shapes` of each environment."""
-    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(row_shapes(env)))
+    size = sum(
+        math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(row_shapes(env))
+    )
     return jax.ShapeDtypeStruct((env.num_envs, size), jnp.uint8)

@@ -1,4 +1,6 @@
-"""Flax modules for actors and critics. Nothing here is required: any object with ``init`` and ``apply`` is a network."""
+"""Flax modules for actors and critics. Nothing here is required: any object with ``init`` and
+``apply`` is a network.
+"""
 
 from ddpg_jax.networks.conv import Conv, Features, Trunk, VmappedHead, WithEncoder, drq_v2_encoder
 from ddpg_jax.networks.layers import BatchNorm, Dense, LayerNorm, NoisyDense, uniform_symmetric

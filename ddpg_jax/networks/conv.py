@@ -1,4 +1,6 @@
-"""Networks on images ``[..., H, W, C]``, channels last: convolutions, what narrows their output, and heads on top of them."""
+"""Networks on images ``[..., H, W, C]``, channels last: convolutions, what narrows their output,
+and heads on top of them.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +16,9 @@ from ddpg_jax.types import PyTree
 
 
 class Convolution(nn.Module):
-    """One convolution without padding, ``[..., H, W, C]`` to ``[..., H', W', features]``; how it starts is said in `Conv`."""
+    """One convolution without padding, ``[..., H, W, C]`` to ``[..., H', W', features]``; how it
+    starts is said in `Conv`.
+    """
 
     features: int
     kernel: int
@@ -24,23 +28,37 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """``[..., H, W, C]`` to ``[..., H', W', features]``."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         fan_in = uniform_symmetric(1 / math.sqrt(math.prod(shape[:-1])))
-        starts = (nn.initializers.orthogonal(math.sqrt(2)), nn.initializers.zeros) if self.orthogonal else (fan_in, fan_in)
-        kernel, bias = self.param("kernel", starts[0], shape), self.param("bias", starts[1], shape[-1:])
-        y = _convolved(x.reshape(-1, *x.shape[-3:]).astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        starts = (
+            (nn.initializers.orthogonal(math.sqrt(2)), nn.initializers.zeros)
+            if self.orthogonal
+            else (fan_in, fan_in)
+        )
+        kernel, bias = (
+            self.param("kernel", starts[0], shape),
+            self.param("bias", starts[1], shape[-1:]),
+        )
+        y = _convolved(
+            x.reshape(-1, *x.shape[-3:]).astype(self.dtype), kernel.astype(self.dtype), self.stride
+        )
         y = y.reshape(*x.shape[:-3], *y.shape[1:])
         return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
 
 
 def _convolved(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """A convolution of ``images: [N, H, W, C]`` by ``kernel: [k, k, C, F]``. On a CPU it is one product of all windows with the
-    kernel: of XLA's own convolutions there the gradients are, inside a loop, a hundred times as slow."""
+    """A convolution of ``images: [N, H, W, C]`` by ``kernel: [k, k, C, F]``. On a CPU it is one
+    product of all windows with the kernel: of XLA's own convolutions there the gradients are,
+    inside a loop, a hundred times as slow.
+    """
     size = kernel.shape[0]
     rows, columns = ((n - size) // stride + 1 for n in images.shape[1:3])
 
     def by_product(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        part = lambda i, j: images[:, i : i + (rows - 1) * stride + 1 : stride, j : j + (columns - 1) * stride + 1 : stride]
+        part: Callable[..., Any] = lambda i, j: images[
+            :, i : i + (rows - 1) * stride + 1 : stride, j : j + (columns - 1) * stride + 1 : stride
+        ]
         windows = jnp.concatenate([part(i, j) for i in range(size) for j in range(size)], axis=-1)
         return windows @ kernel.reshape(-1, kernel.shape[-1])
 
@@ -49,11 +67,15 @@ def _convolved(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
             images, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
 
-    return jax.lax.platform_dependent(images, kernel, cpu=by_product, default=by_convolution)
+    result: jax.Array = jax.lax.platform_dependent(
+        images, kernel, cpu=by_product, default=by_convolution
+    )
+    return result
 
 
 class Conv(nn.Module):
-    """Convolutions without padding, each followed by ``activation``: an image ``[..., H, W, C]`` to features ``[..., F]``.
+    """Convolutions without padding, each followed by ``activation``: an image ``[..., H, W, C]`` to
+    features ``[..., F]``.
 
     Bytes (uint8) are first divided by 255; images of other dtypes are taken as they are.
 
@@ -61,14 +83,16 @@ class Conv(nn.Module):
         channels, kernels, strides: of each layer; kernels and strides are square.
         activation: of each layer.
         offset: subtracted from what the bytes became.
-        orthogonal: whether kernels start orthogonal, times sqrt(2), and biases at 0; else both start at fan-in, as `Dense`.
+        orthogonal: whether kernels start orthogonal, times sqrt(2), and biases at 0; else both
+            start at fan-in, as `Dense`.
         dtype: of the computation; parameters and output stay float32.
 
     Raises:
         ValueError: the layers are not equally many of each, or an image is smaller than they need.
 
-    Source: Lillicrap et al. 2015, section 7: three layers of 32 filters, no pooling, fan-in. Kernels and strides are not stated
-    there; with these a network on 64x64x9 has 376,000 parameters (there about 430,000).
+    Source: Lillicrap et al. 2015, section 7: three layers of 32 filters, no pooling, fan-in.
+    Kernels and strides are not stated there; with these a network on 64x64x9 has 376,000 parameters
+    (there about 430,000).
     """
 
     channels: Sequence[int] = (32, 32, 32)
@@ -81,6 +105,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
+        """``[..., H, W, C]`` to ``[..., F]``."""
         _require_room(image.shape[-3:-1], self.kernels, self.strides)
         x = image.astype(self.dtype)
         if image.dtype == jnp.uint8:
@@ -90,12 +115,22 @@ class Conv(nn.Module):
         return x.reshape(*x.shape[:-3], -1).astype(jnp.float32)
 
 
-def drq_v2_encoder(channels: int = 32, layers: int = 4, stride: int = 1, dtype: Any = jnp.float32) -> Conv:
-    """DrQ-v2's encoder: 3x3 convolutions, the first of stride 2, the others of ``stride``; the defaults are the paper's.
+def drq_v2_encoder(
+    channels: int = 32, layers: int = 4, stride: int = 1, dtype: Any = jnp.float32
+) -> Conv:
+    """DrQ-v2's encoder: 3x3 convolutions, the first of stride 2, the others of ``stride``; the
+    defaults are the paper's.
 
     Source: Yarats et al. 2021 (arXiv:2107.09645), and its code.
     """
-    return Conv((channels,) * layers, (3,) * layers, (2, *(stride,) * (layers - 1)), offset=0.5, orthogonal=True, dtype=dtype)
+    return Conv(
+        (channels,) * layers,
+        (3,) * layers,
+        (2, *(stride,) * (layers - 1)),
+        offset=0.5,
+        orthogonal=True,
+        dtype=dtype,
+    )
 
 
 def _require_room(size: tuple[int, ...], kernels: Sequence[int], strides: Sequence[int]) -> None:
@@ -104,13 +139,15 @@ def _require_room(size: tuple[int, ...], kernels: Sequence[int], strides: Sequen
         least = (least - 1) * stride + kernel
     if min(size) < least:
         raise ValueError(
-            f"an image of {size[0]}x{size[1]} is too small for convolutions of kernels {tuple(kernels)} and strides "
+            f"an image of {size[0]}x{size[1]} is too small for convolutions of kernels "
+            f"{tuple(kernels)} and strides "
             f"{tuple(strides)}: give one of at least {least}x{least}, or smaller kernels."
         )
 
 
 class Trunk(nn.Module):
-    """A linear layer, layer normalisation and tanh: features ``[..., F]`` to ``[..., width]`` in [-1, 1].
+    """A linear layer, layer normalisation and tanh: features ``[..., F]`` to ``[..., width]`` in
+    [-1, 1].
 
     Source: Yarats et al. 2021 (DrQ-v2), its code: one for the actor and one for both critics.
     """
@@ -120,15 +157,18 @@ class Trunk(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """``[..., F]`` to ``[..., width]``."""
         return jnp.tanh(LayerNorm()(Dense(self.width, dtype=self.dtype)(x)).astype(jnp.float32))
 
 
 class Features(nn.Module):
-    """Observations of any structure as one vector of features: each image through an encoder of its own, vectors as they are.
+    """Observations of any structure as one vector of features: each image through an encoder of its
+    own, vectors as they are.
 
-        Features(Conv)                     # an image, or {"image": [..., H, W, C], "speed": [..., 1]}, or two cameras
+        Features(Conv)  # an image, or {"image": [..., H, W, C], "speed": [..., 1]}, or two cameras
 
-    An image is a leaf of dtype uint8, whose last three axes are ``H, W, C``; any other leaf is a vector ``[..., O]``.
+    An image is a leaf of dtype uint8, whose last three axes are ``H, W, C``; any other leaf is a
+    vector ``[..., O]``.
 
     Args:
         encoder: makes the encoder of an image.
@@ -138,12 +178,17 @@ class Features(nn.Module):
 
     @nn.compact
     def __call__(self, observation: PyTree) -> jax.Array:
-        parts = [self.encoder()(x) if checks.is_image(x) else x.astype(jnp.float32) for x in jax.tree.leaves(observation)]
+        """An observation of any structure to ``[..., F]``."""
+        parts = [
+            self.encoder()(x) if checks.is_image(x) else x.astype(jnp.float32)
+            for x in jax.tree.leaves(observation)
+        ]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
 
 class WithEncoder(nn.Module):
-    """``head`` on what ``encoder`` makes of the observation: ``WithEncoder(Features(Conv), Actor(1))`` is an actor that takes images.
+    """``head`` on what ``encoder`` makes of the observation:
+    ``WithEncoder(Features(Conv), Actor(1))`` is an actor that takes images.
 
     Args:
         encoder: ``observation -> features``.
@@ -154,6 +199,7 @@ class WithEncoder(nn.Module):
     head: nn.Module
 
     def __call__(self, observation: PyTree, *inputs: Any) -> Any:
+        """The head's output for the encoded observation."""
         return self.head(self.encoder(observation), *inputs)
 
     def encode(self, observation: PyTree) -> Any:
@@ -166,7 +212,8 @@ class WithEncoder(nn.Module):
 
 
 class VmappedHead(nn.Module):
-    """``size`` copies of a module with parameters of their own, as a leading axis of its output: twin critics on one trunk.
+    """``size`` copies of a module with parameters of their own, as a leading axis of its output:
+    twin critics on one trunk.
 
     `Ensemble` is the same of whole networks, whose copies share nothing.
     """
@@ -175,7 +222,8 @@ class VmappedHead(nn.Module):
     size: int = 2
 
     def __call__(self, *inputs: Any) -> Any:
-        each = nn.vmap(
+        """``[size, ...]``: the output of every copy for the same inputs."""
+        each: Callable[..., Any] = nn.vmap(
             lambda network, *inputs: network(*inputs),
             in_axes=None,
             axis_size=self.size,

@@ -15,7 +15,9 @@ NARROW = 16
 
 
 def uniform_symmetric(bound: float) -> Initializer:
-    """An initialiser that draws from U[-bound, bound] (Lillicrap et al. 2015, section 7, for the final layers)."""
+    """An initialiser that draws from U[-bound, bound] (Lillicrap et al. 2015, section 7, for the
+    final layers).
+    """
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
@@ -24,9 +26,11 @@ def uniform_symmetric(bound: float) -> Initializer:
 
 
 class Dense(nn.Module):
-    """A linear layer whose weights and biases are both drawn from U[-1/sqrt(f), 1/sqrt(f)], f the fan-in, or U[-bound, bound].
+    """A linear layer whose weights and biases are both drawn from U[-1/sqrt(f), 1/sqrt(f)], f the
+    fan-in, or U[-bound, bound].
 
-    Source: Lillicrap et al. 2015, section 7. Differs from ``flax.linen.Dense``: there biases start at zero.
+    Source: Lillicrap et al. 2015, section 7. Differs from ``flax.linen.Dense``: there biases start
+    at zero.
     """
 
     features: int
@@ -35,6 +39,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """``[..., I]`` to ``[..., features]``."""
         fan_in = x.shape[-1]
         init = uniform_symmetric(1 / math.sqrt(fan_in) if self.bound is None else self.bound)
         kernel = self.param("kernel", init, (fan_in, self.features))
@@ -44,8 +49,10 @@ class Dense(nn.Module):
 
 
 def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """``x @ kernel``. Of a few outputs a CPU is given the kernel transposed: its gradient is then a product with few rows
-    instead of few columns, a tenth of the time (an update of DDPG, 256 wide: 1.08 times as fast)."""
+    """``x @ kernel``. Of a few outputs a CPU is given the kernel transposed: its gradient is then a
+    product with few rows instead of few columns, a tenth of the time (an update of DDPG, 256 wide:
+    1.08 times as fast).
+    """
     if kernel.shape[1] >= NARROW:
         return x @ kernel
 
@@ -53,15 +60,18 @@ def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
         kernel = jax.lax.optimization_barrier(kernel.T)  # else XLA turns it back
         return jax.lax.dot_general(x, kernel, (((x.ndim - 1,), (1,)), ((), ())))
 
-    return jax.lax.platform_dependent(x, kernel, cpu=transposed, default=jnp.matmul)
+    result: jax.Array = jax.lax.platform_dependent(x, kernel, cpu=transposed, default=jnp.matmul)
+    return result
 
 
 class NoisyDense(nn.Module):
-    """A linear layer with learned noise, ``y = (mu_w + sigma_w * eps_w) x + mu_b + sigma_b * eps_b``, to stand in for `Dense`.
+    """A linear layer with learned noise,
+    ``y = (mu_w + sigma_w * eps_w) x + mu_b + sigma_b * eps_b``, to stand in for `Dense`.
 
-    The noise is factorised, ``eps_w[i, j] = f(eps_i) f(eps_j)`` with ``f(x) = sign(x) sqrt|x|``, one draw for the whole batch,
-    from the collection "noise": drawn anew in every pass that may write it (an agent's update), times its ``active`` in any
-    other, which is 0 (the means alone act, are evaluated and make targets) unless `ddpg_jax.behaviour.noisy_network` explores.
+    The noise is factorised, ``eps_w[i, j] = f(eps_i) f(eps_j)`` with ``f(x) = sign(x) sqrt|x|``,
+    one draw for the whole batch, from the collection "noise": drawn anew in every pass that may
+    write it (an agent's update), times its ``active`` in any other, which is 0 (the means alone
+    act, are evaluated and make targets) unless `ddpg_jax.behaviour.noisy_network` explores.
     ``bound`` is not used: both parameters start as the paper says.
 
     Source: Fortunato et al. 2018 (arXiv:1706.10295), section 3, equations 9 to 11; sigma_0 = 0.5.
@@ -74,9 +84,16 @@ class NoisyDense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """``[..., I]`` to ``[..., features]``."""
         fan_in = x.shape[-1]
-        mean, spread = uniform_symmetric(1 / math.sqrt(fan_in)), nn.initializers.constant(self.sigma / math.sqrt(fan_in))
-        kernel, bias = self.param("kernel", mean, (fan_in, self.features)), self.param("bias", mean, (self.features,))
+        mean, spread = (
+            uniform_symmetric(1 / math.sqrt(fan_in)),
+            nn.initializers.constant(self.sigma / math.sqrt(fan_in)),
+        )
+        kernel, bias = (
+            self.param("kernel", mean, (fan_in, self.features)),
+            self.param("bias", mean, (self.features,)),
+        )
         kernel_sigma = self.param("kernel_sigma", spread, (fan_in, self.features), jnp.float32)
         bias_sigma = self.param("bias_sigma", spread, (self.features,), jnp.float32)
         key = self.variable("noise", "key", lambda: self.make_rng("params"))
@@ -84,44 +101,58 @@ class NoisyDense(nn.Module):
         scale, (next_key, in_key, out_key) = active.value, jax.random.split(key.value, 3)
         if self.is_mutable_collection("noise") and not self.is_initializing():
             scale, key.value = jnp.ones((), jnp.float32), next_key
-        shaped = lambda normal: jnp.sign(normal) * jnp.sqrt(jnp.abs(normal))
-        normal = lambda key, shape: shaped(jax.random.normal(key, shape, jnp.float32))
+        shaped: Callable[..., Any] = lambda normal: jnp.sign(normal) * jnp.sqrt(jnp.abs(normal))
+        normal: Callable[..., Any] = lambda key, shape: shaped(
+            jax.random.normal(key, shape, jnp.float32)
+        )
         noise_in, noise_out = normal(in_key, (fan_in, 1)), normal(out_key, bias.shape)
-        kernel = kernel + kernel_sigma * (scale * noise_in * jnp.broadcast_to(noise_out, (1, self.features)))
+        kernel = kernel + kernel_sigma * (
+            scale * noise_in * jnp.broadcast_to(noise_out, (1, self.features))
+        )
         bias = bias + bias_sigma * (scale * noise_out)
         x = x.astype(self.dtype) @ kernel.astype(self.dtype)
         return x + jnp.broadcast_to(bias.astype(self.dtype), x.shape)
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation; ``Actor(norm=LayerNorm)`` puts it after each hidden layer, before the non-linearity.
+    """Layer normalisation; ``Actor(norm=LayerNorm)`` puts it after each hidden layer, before the
+    non-linearity.
 
-    Computed in float32, whatever the network computes in: a mean of many numbers of 8 bits would have few bits left.
+    Computed in float32, whatever the network computes in: a mean of many numbers of 8 bits would
+    have few bits left.
 
     Source: Ba et al. 2016; Plappert et al. 2018, section 4.1.
     """
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nn.LayerNorm(dtype=jnp.float32)(x.astype(jnp.float32)).astype(x.dtype)
+        """``[..., F]`` normalised, in the dtype that it came in."""
+        result: jax.Array = nn.LayerNorm(dtype=jnp.float32)(x.astype(jnp.float32)).astype(x.dtype)
+        return result
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation with running statistics; as ``norm`` and ``input_norm`` of both networks it is the paper's.
+    """Batch normalisation with running statistics; as ``norm`` and ``input_norm`` of both networks
+    it is the paper's.
 
-    A pass that may write the collection "batch_stats" (an agent's losses, and its target critic, which keeps none of it)
-    normalises by the batch's own moments; the losses move the running ones. Any other pass (acting, evaluation, the target
-    actor) normalises by the running ones. A target critic that did so too would differ from the critic in training by a
-    small bias, which bootstrapping multiplies by 1 / (1 - gamma). Computed in float32, as `LayerNorm`.
+    A pass that may write the collection "batch_stats" (an agent's losses, and its target critic,
+    which keeps none of it) normalises by the batch's own moments; the losses move the running ones.
+    Any other pass (acting, evaluation, the target actor) normalises by the running ones. A target
+    critic that did so too would differ from the critic in training by a small bias, which
+    bootstrapping multiplies by 1 / (1 - gamma). Computed in float32, as `LayerNorm`.
 
-    Source: Ioffe and Szegedy 2015; Lillicrap et al. 2015, section 3. The paper states neither the momentum (0.99 here) nor
-    which moments the targets use.
+    Source: Ioffe and Szegedy 2015; Lillicrap et al. 2015, section 3. The paper states neither the
+    momentum (0.99 here) nor which moments the targets use.
     """
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """``[..., F]`` normalised, in the dtype that it came in."""
         running = not self.is_mutable_collection("batch_stats")
-        return nn.BatchNorm(use_running_average=running, dtype=jnp.float32)(x.astype(jnp.float32)).astype(x.dtype)
+        result: jax.Array = nn.BatchNorm(use_running_average=running, dtype=jnp.float32)(
+            x.astype(jnp.float32)
+        ).astype(x.dtype)
+        return result
 
 
 def normalized(norm: Norm | None, x: jax.Array) -> jax.Array:

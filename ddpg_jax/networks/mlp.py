@@ -13,10 +13,12 @@ from ddpg_jax.types import Key, Network, PyTree
 
 @jax.custom_vjp
 def inverting(x: jax.Array) -> jax.Array:
-    """``clip(x, -1, 1)`` with inverted gradients: what came to a bound leaves it at the gradient's full speed.
+    """``clip(x, -1, 1)`` with inverted gradients: what came to a bound leaves it at the gradient's
+    full speed.
 
-    Descent is slowed down by what is left to the bound it goes to, ``(1 - x) / 2`` upwards and ``(1 + x) / 2`` downwards, and
-    beyond a bound it turns back. The gradient of ``tanh`` vanishes at the bounds in both directions.
+    Descent is slowed down by what is left to the bound it goes to, ``(1 - x) / 2`` upwards and
+    ``(1 + x) / 2`` downwards, and beyond a bound it turns back. The gradient of ``tanh`` vanishes
+    at the bounds in both directions.
 
     Source: Hausknecht and Stone 2016 (arXiv:1511.04143), "inverting gradients".
     """
@@ -37,10 +39,14 @@ class Actor(nn.Module):
         action_size: number of action dimensions.
         hidden: width of each hidden layer; (400, 300) is the paper's.
         activation: non-linearity of the hidden layers.
-        output: what squashes the last layer; ``jnp.tanh`` and `inverting` bound the action, the identity does not.
-        final_bound: weights and biases of the last layer start in U[-final_bound, final_bound]; None means fan-in.
-        dtype: of the computation (``jnp.bfloat16`` halves memory traffic); parameters and output stay float32.
-        norm: `LayerNorm`, `BatchNorm` or None, after each hidden layer and before its non-linearity.
+        output: what squashes the last layer; ``jnp.tanh`` and `inverting` bound the action, the
+            identity does not.
+        final_bound: weights and biases of the last layer start in U[-final_bound, final_bound];
+            None means fan-in.
+        dtype: of the computation (``jnp.bfloat16`` halves memory traffic); parameters and output
+            stay float32.
+        norm: `LayerNorm`, `BatchNorm` or None, after each hidden layer and before its
+            non-linearity.
         input_norm: the same, on the observation.
         dense: the layer, `Dense` or `NoisyDense`.
 
@@ -59,27 +65,34 @@ class Actor(nn.Module):
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> jax.Array:
+        """``[..., O]`` to ``[..., action_size]``."""
         x = normalized(self.input_norm, observation)
         for width in self.hidden:
             x = self.activation(normalized(self.norm, self.dense(width, dtype=self.dtype)(x)))
-        return self.output(self.dense(self.action_size, self.final_bound, self.dtype)(x).astype(jnp.float32))
+        return self.output(
+            self.dense(self.action_size, self.final_bound, self.dtype)(x).astype(jnp.float32)
+        )
 
 
 class Critic(nn.Module):
-    """The action value Q: ``observation: [..., O]``, ``action: [..., A]`` to ``[...]``, or logits ``[..., num_atoms]``.
+    """The action value Q: ``observation: [..., O]``, ``action: [..., A]`` to ``[...]``, or logits
+    ``[..., num_atoms]``.
 
     Args:
         hidden: width of each hidden layer; (400, 300) is the paper's.
-        action_layer: index of the hidden layer whose input the action joins. 1 is the paper's ("actions were not included
-            until the 2nd hidden layer of Q"), 0 is the usual ``Q([s, a])``.
+        action_layer: index of the hidden layer whose input the action joins. 1 is the paper's
+            ("actions were not included until the 2nd hidden layer of Q"), 0 is the usual
+            ``Q([s, a])``.
         activation, final_bound, dtype, input_norm: as in `Actor`.
         norm: as in `Actor`, for the hidden layers before the action joins.
-        action_norm: the same, for those after it; batch normalisation does not belong there (the paper has none: actions of
-            the replay and of the policy are distributed differently).
-        num_atoms: of a categorical critic (Barth-Maron et al. 2018), whose output are logits; None is a scalar value.
+        action_norm: the same, for those after it; batch normalisation does not belong there (the
+            paper has none: actions of the replay and of the policy are distributed differently).
+        num_atoms: of a categorical critic (Barth-Maron et al. 2018), whose output are logits; None
+            is a scalar value.
 
     Raises:
-        ValueError: ``action_layer`` is not the index of a hidden layer or of the output layer, or ``num_atoms`` is less than 2.
+        ValueError: ``action_layer`` is not the index of a hidden layer or of the output layer, or
+            ``num_atoms`` is less than 2.
 
     Source: Lillicrap et al. 2015, section 7.
     """
@@ -96,13 +109,18 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, observation: jax.Array, action: jax.Array) -> jax.Array:
+        """``[..., O]`` and ``[..., A]`` to ``[...]`` or ``[..., num_atoms]``."""
         if not 0 <= self.action_layer <= len(self.hidden):
             raise ValueError(
-                f"action_layer={self.action_layer}: the critic has {len(self.hidden)} hidden layers, so the action can join "
+                f"action_layer={self.action_layer}: the critic has {len(self.hidden)} "
+                "hidden layers, so the action can join "
                 f"the input of layer 0 to {len(self.hidden)}; choose one of these."
             )
         if self.num_atoms is not None and self.num_atoms < 2:
-            raise ValueError(f"num_atoms={self.num_atoms}: a categorical critic has at least 2 atoms; None is a scalar value.")
+            raise ValueError(
+                f"num_atoms={self.num_atoms}: a categorical critic has at least 2 atoms; "
+                "None is a scalar value."
+            )
         x = normalized(self.input_norm, observation)
         for index, width in enumerate(self.hidden):
             if index == self.action_layer:
@@ -116,22 +134,31 @@ class Critic(nn.Module):
 
 
 class Ensemble(NamedTuple):
-    """``size`` copies of a network with parameters of their own, as one leading axis of parameters and outputs.
+    """``size`` copies of a network with parameters of their own, as one leading axis of parameters
+    and outputs.
 
-    ``init`` draws each copy's parameters from its own key; ``apply(params, *inputs)`` gives every copy the same inputs and
-    returns ``[size, ...]``. TD3's twin critics are ``Ensemble(critic, 2)``.
+    ``init`` draws each copy's parameters from its own key; ``apply(params, *inputs)`` gives every
+    copy the same inputs and returns ``[size, ...]``. TD3's twin critics are
+    ``Ensemble(critic, 2)``.
     """
 
     network: Network
     size: int
 
     def init(self, key: Key, /, *inputs: Any) -> PyTree:
-        return jax.vmap(lambda key: self.network.init(key, *inputs))(jax.random.split(key, self.size))
+        """Parameters ``[size, ...]``, of each copy from a key of its own."""
+        return jax.vmap(lambda key: self.network.init(key, *inputs))(
+            jax.random.split(key, self.size)
+        )
 
     def apply(self, params: PyTree, /, *inputs: Any, **options: Any) -> Any:
-        # Inputs are repeated, which XLA does not carry out: shared ones would make it transpose the weights of the first layer.
+        """Outputs ``[size, ...]`` for the same inputs."""
+        # Inputs are repeated, which XLA does not carry out: shared ones would make it transpose the
+        # weights of the first layer.
         inputs = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.size, *jnp.shape(x))), inputs)
-        return jax.vmap(lambda params, inputs: self.network.apply(params, *inputs, **options))(params, inputs)
+        return jax.vmap(lambda params, inputs: self.network.apply(params, *inputs, **options))(
+            params, inputs
+        )
 
 
 def first_critic(params: PyTree) -> PyTree:

@@ -1,4 +1,6 @@
-"""Networks that see one stream of a dict: an actor what a robot senses, a critic what the simulator knows."""
+"""Networks that see one stream of a dict: an actor what a robot senses, a critic what the simulator
+knows.
+"""
 
 from typing import Any, NamedTuple
 
@@ -6,21 +8,31 @@ from ddpg_jax.types import Key, Network, PyTree
 
 
 class Stream(NamedTuple):
-    """A network that is given ``observation[name]`` for the observation, its first input; made by `stream`."""
+    """A network that is given ``observation[name]`` for the observation, its first input; made by
+    `stream`.
+    """
 
     name: str
     network: Network
 
     def init(self, key: Key, /, observation: PyTree, *inputs: Any) -> PyTree:
+        """The network's parameters, for its stream of the observation."""
         return self.network.init(key, self._chosen(observation), *inputs)
 
     def apply(self, params: PyTree, /, observation: PyTree, *inputs: Any, **options: Any) -> Any:
+        """The network's output for its stream of the observation."""
         return self.network.apply(params, self._chosen(observation), *inputs, **options)
 
     def _chosen(self, observation: PyTree) -> PyTree:
         if not isinstance(observation, dict) or self.name not in observation:
-            there = f"a dict of {', '.join(observation)}" if isinstance(observation, dict) else "no dict"
-            raise ValueError(f"stream {self.name!r}: the observation is {there}; choose a stream that it has.")
+            there = (
+                f"a dict of {', '.join(observation)}"
+                if isinstance(observation, dict)
+                else "no dict"
+            )
+            raise ValueError(
+                f"stream {self.name!r}: the observation is {there}; choose a stream that it has."
+            )
         return observation[self.name]
 
 
@@ -29,9 +41,10 @@ def stream(name: str, network: Network) -> Stream:
 
         agents.td3(stream("state", Actor(8)), stream("privileged_state", Critic()))
 
-    The actor needs nothing but its own stream where it acts; what the critic reads may be known in simulation alone
-    (Pinto et al. 2018, arXiv:1710.06542: asymmetric actor-critic). Replay, normaliser and windows of multi-step returns take
-    observations of any structure, and keep both streams.
+    The actor needs nothing but its own stream where it acts; what the critic reads may be known in
+    simulation alone (Pinto et al. 2018, arXiv:1710.06542: asymmetric actor-critic). Replay,
+    normaliser and windows of multi-step returns take observations of any structure, and keep both
+    streams.
 
     Args:
         name: of the stream; MuJoCo Playground has ``state`` and ``privileged_state``.

@@ -1,4 +1,6 @@
-"""A variational autoencoder of images: what a picture is, in a few numbers. Pure functions on a pytree of parameters."""
+"""A variational autoencoder of images: what a picture is, in a few numbers. Pure functions on a
+pytree of parameters.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -21,11 +23,15 @@ class VAE(NamedTuple):
     init: Callable[[Key], PyTree]
     """``init(key)``: its parameters."""
     encode: Callable[[PyTree, jax.Array], tuple[jax.Array, jax.Array]]
-    """``encode(params, images)``: means and logarithms of the variances of the latents, ``[..., Z]`` each."""
+    """``encode(params, images)``: means and logarithms of the variances of the latents,
+    ``[..., Z]`` each.
+    """
     decode: Callable[[PyTree, jax.Array], jax.Array]
     """``decode(params, latents)``: images, float32 in about [0, 1]."""
     begin: Callable[[PyTree, jax.Array, Key], PyTree]
-    """``begin(params, images [N, ...], key)``: the parameters, of which the linear part is the best there is."""
+    """``begin(params, images [N, ...], key)``: the parameters, of which the linear part is the best
+    there is.
+    """
     loss: Callable[[PyTree, jax.Array, Key], tuple[jax.Array, Metrics]]
     """``loss(params, images [B, ...], key)``: a scalar, and its parts."""
     size: int
@@ -44,7 +50,9 @@ class _Encoder(nn.Module):
         for _ in range(self.layers):
             x = nn.relu(_halved(x, self.channels))
         x = _flat(x)
-        return linear + _nothing(self.latent_size)(x), jnp.clip(_nothing(self.latent_size, name=SPREAD)(x), -10.0, 10.0)
+        return linear + _nothing(self.latent_size)(x), jnp.clip(
+            _nothing(self.latent_size, name=SPREAD)(x), -10.0, 10.0
+        )
 
 
 class _Decoder(nn.Module):
@@ -56,7 +64,9 @@ class _Decoder(nn.Module):
     @nn.compact
     def __call__(self, latent: jax.Array) -> jax.Array:
         side = self.size // 2**self.layers
-        x = nn.relu(Dense(side * side * self.channels)(latent)).reshape(*latent.shape[:-1], side, side, self.channels)
+        x = nn.relu(Dense(side * side * self.channels)(latent)).reshape(
+            *latent.shape[:-1], side, side, self.channels
+        )
         for _ in range(self.layers - 1):
             x = nn.relu(_doubled(x, self.channels))
         linear = nn.Dense(self.size**2 * self.depth, name=LINEAR)(latent)
@@ -74,14 +84,16 @@ def _flat(x: jax.Array) -> jax.Array:
 
 
 def _halved(x: jax.Array, features: int) -> jax.Array:
-    """A convolution of kernel 2 and stride 2: ``[..., 2 H, 2 W, C]`` to ``[..., H, W, features]``."""
+    """A convolution, kernel 2 and stride 2: ``[..., 2 H, 2 W, C]`` to ``[..., H, W, features]``."""
     height, width, depth = x.shape[-3] // 2, x.shape[-2] // 2, x.shape[-1]
     y = jnp.moveaxis(x.reshape(*x.shape[:-3], height, 2, width, 2, depth), -4, -3)
     return Dense(features)(y.reshape(*y.shape[:-3], 4 * depth))
 
 
 def _doubled(x: jax.Array, features: int) -> jax.Array:
-    """A transposed convolution of kernel 2 and stride 2: ``[..., H, W, C]`` to ``[..., 2 H, 2 W, features]``."""
+    """A transposed convolution of kernel 2 and stride 2: ``[..., H, W, C]`` to
+    ``[..., 2 H, 2 W, features]``.
+    """
     return _pixels(Dense(4 * features)(x), features)
 
 
@@ -103,10 +115,12 @@ def vae(
 ) -> VAE:
     """A variational autoencoder of square images.
 
-        L = 1/B sum |x - decode(z)|^2 / (2 sigma^2) + beta KL(N(mean, variance) | N(0, I)),   z = mean + sqrt(variance) eps
+        L = 1/B sum |x - decode(z)|^2 / (2 sigma^2) + beta KL(N(mean, variance) | N(0, I)),
+        z = mean + sqrt(variance) eps
 
-    ``layers`` convolutions of kernel 2 and stride 2 encode, beside a linear map of the whole image, and as many transposed ones
-    decode, beside another: all are matrix products. sigma is 0.1 of the range of a colour; the sum is over pixels and colours.
+    ``layers`` convolutions of kernel 2 and stride 2 encode, beside a linear map of the whole image,
+    and as many transposed ones decode, beside another: all are matrix products. sigma is 0.1 of the
+    range of a colour; the sum is over pixels and colours.
 
     Args:
         size: S, pixels along each side, a multiple of 2^layers and at least twice that.
@@ -120,46 +134,62 @@ def vae(
     Raises:
         ValueError: a number is out of its range.
 
-    Source: Kingma and Welling 2014 (arXiv:1312.6114), equation 10; beta: Higgins et al. 2017. Kendall et al. 2018
-    (arXiv:1807.00412), section III-C: KL and L2 loss, the decoder mirrors the encoder of four 3x3 layers of 16 channels.
-    Differs from the paper: its kernels are 3x3, which XLA takes half a minute to compile on a CPU inside a loop, these 2x2; the
-    linear maps are ours, which it can begin with (`principal`); it states neither beta nor the size of the latent.
+    Source: Kingma and Welling 2014 (arXiv:1312.6114), equation 10; beta: Higgins et al. 2017.
+    Kendall et al. 2018 (arXiv:1807.00412), section III-C: KL and L2 loss, the decoder mirrors the
+    encoder of four 3x3 layers of 16 channels. Differs from the paper: its kernels are 3x3, which
+    XLA takes half a minute to compile on a CPU inside a loop, these 2x2; the linear maps are ours,
+    which it can begin with (`principal`); it states neither beta nor the size of the latent.
     """
     _require(depth=depth, latent_size=latent_size, channels=channels, layers=layers)
     multiple = 2**layers
     if size % multiple or size < 2 * multiple:
         near = max(2, round(size / multiple)) * multiple
         raise ValueError(
-            f"size={size}: an autoencoder's images must have a multiple of {multiple} pixels along each side, and at least "
+            f"size={size}: an autoencoder's images must have a multiple of {multiple} "
+            "pixels along each side, and at least "
             f"{2 * multiple}: choose for example {near}."
         )
-    encoder, decoder = _Encoder(latent_size, channels, layers), _Decoder(size, depth, channels, layers)
+    encoder, decoder = (
+        _Encoder(latent_size, channels, layers),
+        _Decoder(size, depth, channels, layers),
+    )
 
     def init(key: Key) -> PyTree:
         encoder_key, decoder_key = jax.random.split(key)
         image = jnp.zeros((size, size, depth), jnp.uint8)
         params: dict[str, Any] = {"encoder": encoder.init(encoder_key, image)}
-        return params | {"decoder": decoder.init(decoder_key, jnp.zeros((latent_size,), jnp.float32))}
+        return params | {
+            "decoder": decoder.init(decoder_key, jnp.zeros((latent_size,), jnp.float32))
+        }
 
     def encode(params: PyTree, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         if images.shape[-3:] != (size, size, depth):
-            raise ValueError(f"an image of shape {images.shape[-3:]}: this autoencoder takes {(size, size, depth)}.")
-        mean, log_variance = cast(tuple[jax.Array, jax.Array], encoder.apply(params["encoder"], images))
+            raise ValueError(
+                f"an image of shape {images.shape[-3:]}: this autoencoder takes "
+                f"{(size, size, depth)}."
+            )
+        mean, log_variance = cast(
+            "tuple[jax.Array, jax.Array]", encoder.apply(params["encoder"], images)
+        )
         return mean, log_variance
 
     def decode(params: PyTree, latents: jax.Array) -> jax.Array:
-        return cast(jax.Array, decoder.apply(params["decoder"], latents))
+        return cast("jax.Array", decoder.apply(params["decoder"], latents))
 
     def loss(params: PyTree, images: jax.Array, key: Key) -> tuple[jax.Array, Metrics]:
         mean, log_variance = encode(params, images)
         drawn = mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape, mean.dtype)
-        apart = jnp.sum(jnp.square(images.astype(jnp.float32) / 255 - decode(params, drawn)), axis=(1, 2, 3))
+        apart = jnp.sum(
+            jnp.square(images.astype(jnp.float32) / 255 - decode(params, drawn)), axis=(1, 2, 3)
+        )
         divergence = 0.5 * jnp.sum(jnp.exp(log_variance) + mean**2 - 1 - log_variance, axis=-1)
         whole = jnp.mean(apart / (2 * _SIGMA**2) + beta * divergence)
         return whole, {"reconstruction": jnp.mean(apart), "divergence": jnp.mean(divergence)}
 
     def begin(params: PyTree, images: jax.Array, key: Key) -> PyTree:
-        return _with_linear(params, *principal(images.reshape(len(images), -1), latent_size, beta * _SIGMA**2, key))
+        return _with_linear(
+            params, *principal(images.reshape(len(images), -1), latent_size, beta * _SIGMA**2, key)
+        )
 
     return VAE(init, encode, decode, begin, loss, size, latent_size)
 
@@ -173,24 +203,31 @@ def _with_linear(params: PyTree, into: PyTree, back: PyTree, spread: jax.Array) 
 
 _SIGMA = 0.1
 SWEEPS, MORE = 4, 8
-"""How often a subspace is multiplied by the covariance, and by how many directions it is larger than asked."""
+"""How often a subspace is multiplied by the covariance, and by how many directions it is larger
+than asked.
+"""
 
 
-def principal(images: jax.Array, latent_size: int, variance: float | jax.Array, key: Key) -> tuple[PyTree, PyTree, jax.Array]:
-    """The best linear autoencoder of ``images: [N, P]`` uint8: ``(into latents, back, logarithms of the latents' variances)``.
+def principal(
+    images: jax.Array, latent_size: int, variance: float | jax.Array, key: Key
+) -> tuple[PyTree, PyTree, jax.Array]:
+    """The best linear autoencoder of ``images: [N, P]`` uint8:
+    ``(into latents, back, logarithms of the latents' variances)``.
 
-        W = U (L - v)^1/2,   z = L^-1 W^T (x - mean),   variance of z: v / L       U, L: the largest eigenvectors and -values
+        W = U (L - v)^1/2,   z = L^-1 W^T (x - mean),   variance of z: v / L
 
-    Both maps are a ``kernel`` and a ``bias``, of colours in [-0.5, 0.5]. The eigenvectors are found by subspace iteration from
-    random directions.
+    with U, L the largest eigenvectors and eigenvalues.
+
+    Both maps are a ``kernel`` and a ``bias``, of colours in [-0.5, 0.5]. The eigenvectors are found
+    by subspace iteration from random directions.
 
     Args:
         images, latent_size: as of `vae`.
         variance: v, of a colour given its latent.
         key: consumed.
 
-    Source: Tipping and Bishop 1999, equations 6 to 15 (probabilistic principal components); Lucas et al. 2019
-    (arXiv:1911.02469): these are the optimum of a linear variational autoencoder.
+    Source: Tipping and Bishop 1999, equations 6 to 15 (probabilistic principal components); Lucas
+    et al. 2019 (arXiv:1911.02469): these are the optimum of a linear variational autoencoder.
     """
     x = images.astype(jnp.float32) / 255 - 0.5
     mean = jnp.mean(x, axis=0)
@@ -205,7 +242,11 @@ def principal(images: jax.Array, latent_size: int, variance: float | jax.Array, 
     values = jnp.maximum(values, 2 * variance)  # a direction of less is as good as none
     root = jnp.sqrt(values - variance)[None]
     into, back = vectors * root / values[None], (vectors * root).T
-    return {"kernel": into, "bias": -mean @ into}, {"kernel": back, "bias": mean}, jnp.log(variance / values)
+    return (
+        {"kernel": into, "bias": -mean @ into},
+        {"kernel": back, "bias": mean},
+        jnp.log(variance / values),
+    )
 
 
 def _require(**numbers: int) -> None:
@@ -223,8 +264,8 @@ def fit_vae(
     batch_size: int = 64,
     learning_rate: float | jax.Array = 1e-3,
 ) -> tuple[PyTree, Metrics]:
-    """Train an autoencoder on ``images: [N, S, S, C]`` uint8 by Adam, whose rate falls to zero along half a cosine, from the
-    best linear one on; ``(parameters, metrics [updates])``.
+    """Train an autoencoder on ``images: [N, S, S, C]`` uint8 by Adam, whose rate falls to zero
+    along half a cosine, from the best linear one on; ``(parameters, metrics [updates])``.
 
     Args:
         vae: see `vae`.
@@ -237,7 +278,9 @@ def fit_vae(
         ValueError: a number is out of its range.
     """
     _require(updates=updates, batch_size=batch_size)
-    falling = lambda count: learning_rate * (1 + jnp.cos(count.astype(jnp.float32) * (jnp.pi / updates))) / 2
+    falling = lambda count: (
+        learning_rate * (1 + jnp.cos(count.astype(jnp.float32) * (jnp.pi / updates))) / 2
+    )
     optimizer = optax.adam(falling)
     init_key, begin_key, loop_key = jax.random.split(key, 3)
     params = vae.begin(vae.init(init_key), images, begin_key)
@@ -250,5 +293,7 @@ def fit_vae(
         change, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, change), opt_state), metrics
 
-    (params, _), metrics = jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(loop_key, updates))
+    (params, _), metrics = jax.lax.scan(
+        step, (params, optimizer.init(params)), jax.random.split(loop_key, updates)
+    )
     return params, metrics

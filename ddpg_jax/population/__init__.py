@@ -1,4 +1,5 @@
-"""Many members at once: seeds, and hyperparameters that differ between them, as a leading axis ``M`` of keys, hyperparameters and states.
+"""Many members at once: seeds, and hyperparameters that differ between them, as a leading axis
+``M`` of keys, hyperparameters and states.
 
 population = make_population(member)                         # member(hyperparameters) -> Member
 keys, hyperparameters = members(jax.random.split(key, 8), {"tau": [0.005, 0.05]})
@@ -34,34 +35,45 @@ class Member(NamedTuple):
 
 
 class Population(NamedTuple):
-    """The same of ``M`` members, or of one where the keys are a single key. Jit `chunk` with its state donated."""
+    """The same of ``M`` members, or of one where the keys are a single key. Jit `chunk` with its
+    state donated.
+    """
 
     start: Callable[[Key, Hyperparameters], Any]
-    """The state is a `TrainState`, or holds more than one (`ddpg_jax.population.evolution`); it has an ``agent``."""
+    """The state is a `TrainState`, or holds more than one (`ddpg_jax.population.evolution`); it has
+    an ``agent``.
+    """
     chunk: Callable[[Any, Hyperparameters], tuple[Any, Report]]
     evaluate: Callable[[AgentState, Key, Hyperparameters], jax.Array]
     place: "Place | None" = None
-    """Where keys, hyperparameters and states lie, of one that is spread over devices (`ddpg_jax.sharding.spread`)."""
+    """Where keys, hyperparameters and states lie, of one that is spread over devices
+    (`ddpg_jax.sharding.spread`).
+    """
 
 
 class Place(NamedTuple):
-    """``state`` and ``members``: shapes, to the same with their shardings; ``put``: keys or hyperparameters, to where they belong."""
+    """``state`` and ``members``: shapes, to the same with their shardings; ``put``: keys or
+    hyperparameters, to where they belong.
+    """
 
     state: Callable[[PyTree], PyTree]
     members: Callable[[PyTree], PyTree]
     put: Callable[[PyTree], PyTree]
 
 
-def make_population(member: Callable[[Hyperparameters], Member], *, many: bool = True) -> Population:
+def make_population(
+    member: Callable[[Hyperparameters], Member], *, many: bool = True
+) -> Population:
     """Map a member's functions over keys and hyperparameters.
 
     Args:
-        member: ``member(hyperparameters)``: the functions of a member with these hyperparameters, which are traced: changing one compiles
-            nothing anew.
+        member: ``member(hyperparameters)``: the functions of a member with these hyperparameters,
+            which are traced: changing one compiles nothing anew.
         many: whether there is an axis of members; without it a member runs as it is, bit for bit.
 
     Returns:
-        Functions of keys ``[M]``, hyperparameters ``[M]`` and states whose leaves have a leading axis ``M``.
+        Functions of keys ``[M]``, hyperparameters ``[M]`` and states whose leaves have a leading
+            axis ``M``.
     """
 
     def start(key: Key, hyperparameters: Hyperparameters) -> TrainState:
@@ -73,12 +85,15 @@ def make_population(member: Callable[[Hyperparameters], Member], *, many: bool =
     def evaluate(agent_state: AgentState, key: Key, hyperparameters: Hyperparameters) -> jax.Array:
         return member(hyperparameters).evaluate(agent_state, key)
 
-    over: Callable = jax.vmap if many else lambda function: function
+    over: Callable[..., Any] = jax.vmap if many else lambda function: function
     return Population(over(start), over(chunk), over(evaluate))
 
 
-def members(keys: Key, values: Mapping[str, Sequence[float]] | None = None) -> tuple[Key, dict[str, jax.Array]]:
-    """Every seed with every row of hyperparameters: ``keys: [S]`` and V values of each name to ``([V * S], {name: [V * S]})``.
+def members(
+    keys: Key, values: Mapping[str, Sequence[float]] | None = None
+) -> tuple[Key, dict[str, jax.Array]]:
+    """Every seed with every row of hyperparameters: ``keys: [S]`` and V values of each name to
+    ``([V * S], {name: [V * S]})``.
 
     Member ``v * S + s`` has row v of the hyperparameters and key s.
 
@@ -87,10 +102,16 @@ def members(keys: Key, values: Mapping[str, Sequence[float]] | None = None) -> t
     """
     counts = {name: len(row) for name, row in (values or {}).items()}
     if len(set(counts.values())) > 1:
-        raise ValueError(f"values={counts}: give equally many values of each number, one for each row of members.")
+        raise ValueError(
+            f"values={counts}: give equally many values of each number, one for each row "
+            "of members."
+        )
     checks.between(1, float("inf"), **counts)
     rows = next(iter(counts.values()), 1)
-    hyperparameters = {name: jnp.repeat(jnp.asarray(row, jnp.float32), keys.size) for name, row in (values or {}).items()}
+    hyperparameters = {
+        name: jnp.repeat(jnp.asarray(row, jnp.float32), keys.size)
+        for name, row in (values or {}).items()
+    }
     return jnp.tile(keys.reshape(-1), rows), hyperparameters
 
 
@@ -106,31 +127,54 @@ class Programs(NamedTuple):
 
 
 def compiled(population: Population, keys: Key, hyperparameters: Hyperparameters) -> Programs:
-    """Compile each program once, side by side: XLA works outside Python's lock. `chunk` is given its state."""
+    """Compile each program once, side by side: XLA works outside Python's lock. `chunk` is given
+    its state.
+    """
     begin = time.perf_counter()
     state = jax.eval_shape(population.start, keys, hyperparameters)
     place = population.place
     if place is not None:
-        state, keys, hyperparameters = place.state(state), place.members(keys), place.members(hyperparameters)
+        state, keys, hyperparameters = (
+            place.state(state),
+            place.members(keys),
+            place.members(hyperparameters),
+        )
     lying = {} if place is None else {"out_shardings": jax.tree.map(lambda x: x.sharding, state)}
     both = {name: (tree, None) for name, tree in lying.items()}
     with ThreadPoolExecutor() as pool:
 
-        def submit(wanted: compiling.Options, function: Callable, *args: Any, **options: Any) -> Future:
+        def submit(
+            wanted: compiling.Options, function: Callable[..., Any], *args: Any, **options: Any
+        ) -> Future[Any]:
             return pool.submit(compiling.jit(function, wanted, **options).lower(*args).compile)
 
-        chunk = submit(compiling.HOT_LOOP_OPTIONS, population.chunk, state, hyperparameters, donate_argnums=0, **both)
+        chunk = submit(
+            compiling.HOT_LOOP_OPTIONS,
+            population.chunk,
+            state,
+            hyperparameters,
+            donate_argnums=0,
+            **both,
+        )
         start = submit(compiling.ONE_OFF_OPTIONS, population.start, keys, hyperparameters, **lying)
-        evaluate = submit(compiling.ONE_OFF_OPTIONS, population.evaluate, state.agent, keys, hyperparameters)
-        made = Programs(start.result(), chunk.result(), evaluate.result(), time.perf_counter() - begin)
+        evaluate = submit(
+            compiling.ONE_OFF_OPTIONS, population.evaluate, state.agent, keys, hyperparameters
+        )
+        made = Programs(
+            start.result(), chunk.result(), evaluate.result(), time.perf_counter() - begin
+        )
     if place is None:
         return made
-    placed = lambda program, own: _Placing(program, place.put, own)
-    return Programs(placed(made.start, 0), placed(made.chunk, 1), placed(made.evaluate, 1), made.seconds)
+    placed: Callable[..., Any] = lambda program, own: _Placing(program, place.put, own)
+    return Programs(
+        placed(made.start, 0), placed(made.chunk, 1), placed(made.evaluate, 1), made.seconds
+    )
 
 
 class _Placing(NamedTuple):
-    """A compiled program, its keys and hyperparameters (what follows the first ``own`` arguments) given from wherever they lie."""
+    """A compiled program, its keys and hyperparameters (what follows the first ``own`` arguments)
+    given from wherever they lie.
+    """
 
     program: Any
     put: Callable[[PyTree], PyTree]

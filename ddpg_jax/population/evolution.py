@@ -1,7 +1,8 @@
-"""Population-based training: between chunks the worst members become copies of the best, with hyperparameters changed a little.
+"""Population-based training: between chunks the worst members become copies of the best, with
+hyperparameters changed a little.
 
 population = evolving(make_population(member), {"actor_learning_rate": Range(1e-5, 1e-1, log=True)})
-state, report = jax.jit(population.chunk, donate_argnums=0)(state, hyperparameters)     # copied, changed, trained; all on the device
+state, report = jax.jit(population.chunk, donate_argnums=0)(state, hyperparameters)
 """
 
 import dataclasses
@@ -23,7 +24,9 @@ EVOLUTION = 0xE701
 
 
 class Range(NamedTuple):
-    """Where a number may be, both ends included; on a logarithmic scale it is drawn and moved by factors."""
+    """Where a number may be, both ends included; on a logarithmic scale it is drawn and moved by
+    factors.
+    """
 
     low: float
     high: float
@@ -32,7 +35,9 @@ class Range(NamedTuple):
 
 @struct.dataclass
 class Evolving:
-    """All ``[M]``: states of ``members``, ``hyperparameters`` they train with, ``fitness`` (-inf: none), ``key`` of their evolution."""
+    """All ``[M]``: states of ``members``, ``hyperparameters`` they train with, ``fitness`` (-inf:
+    none), ``key`` of their evolution.
+    """
 
     members: TrainState
     hyperparameters: dict[str, jax.Array]
@@ -61,29 +66,34 @@ def evolving(
 ) -> Population:
     """A population that evolves before each chunk but the first; its state is an `Evolving`.
 
-    Truncation selection: each of the ``fraction`` of members with the worst returns takes the whole state, but for its random
-    key, of one drawn from the best ``fraction``, if that one is better, and its hyperparameters, changed. A member's return is the mean
-    over deterministic episodes after a chunk, the same episodes for all; one whose return is NaN is worse than any.
+    Truncation selection: each of the ``fraction`` of members with the worst returns takes the whole
+    state, but for its random key, of one drawn from the best ``fraction``, if that one is better,
+    and its hyperparameters, changed. A member's return is the mean over deterministic episodes
+    after a chunk, the same episodes for all; one whose return is NaN is worse than any.
 
     Args:
-        population: of many members, on one device or over many (`ddpg_jax.sharding.spread`); its ``evaluate`` measures them.
+        population: of many members, on one device or over many (`ddpg_jax.sharding.spread`); its
+            ``evaluate`` measures them.
         ranges: of the hyperparameters that evolve, all or some of the members'.
         fraction: of members that may be replaced, at most 0.5; at least one is.
-        change: a number on a logarithmic scale is multiplied by 1 + ``change`` or 1 - ``change``, another moves up or down by
-            this share of its range.
+        change: a number on a logarithmic scale is multiplied by 1 + ``change`` or 1 - ``change``,
+            another moves up or down by this share of its range.
         resample: the probability with which a number is drawn from its range instead.
         copy_replay: whether a replay is taken with the rest, or a member keeps its own.
 
     Returns:
-        Functions as before. `start` and `chunk` take the members' hyperparameters; those that `start` was given go on in the state, and
-        `chunk` looks at none but these. Its report's metrics have each number, ``return``, and ``parent``: whose state a member
+        Functions as before. `start` and `chunk` take the members' hyperparameters; those that
+            `start` was given go on in the state, and
+        `chunk` looks at none but these. Its report's metrics have each number, ``return``, and
+            ``parent``: whose state a member
         had at the beginning of the chunk.
 
     Raises:
         ValueError: a number is out of its range, or a range is none.
 
-    Source: Jaderberg et al. 2017 (arXiv:1711.09846): truncation selection of 20 %, factors 1.2 and 0.8. Differs from the paper:
-    hyperparameters on a linear scale are moved, not multiplied, and all are kept in their ranges.
+    Source: Jaderberg et al. 2017 (arXiv:1711.09846): truncation selection of 20 %, factors 1.2 and
+    0.8. Differs from the paper: hyperparameters on a linear scale are moved, not multiplied, and
+    all are kept in their ranges.
     """
     checks.between(0, 0.5, fraction=fraction)
     checks.between(0, 1, resample=resample, change=change)
@@ -95,22 +105,34 @@ def evolving(
     def start(keys: Key, hyperparameters: Hyperparameters) -> Evolving:
         fitness = jnp.full(keys.shape, -jnp.inf, jnp.float32)
         own = jax.vmap(lambda key: jax.random.fold_in(key, EVOLUTION))(keys)
-        return Evolving(population.start(keys, hyperparameters), dict(hyperparameters), fitness, own)
+        return Evolving(
+            population.start(keys, hyperparameters), dict(hyperparameters), fitness, own
+        )
 
     def chunk(state: Evolving, hyperparameters: Hyperparameters) -> tuple[Evolving, Report]:
         del hyperparameters  # those of the state are newer
-        select_keys, change_keys, play_keys, keys = jax.vmap(lambda key: jax.random.split(key, 4))(state.key).T
+        select_keys, change_keys, play_keys, keys = jax.vmap(lambda key: jax.random.split(key, 4))(
+            state.key
+        ).T
         replaced, parents = _selected(state.fitness, fraction, select_keys)
         members = _copied(state.members, replaced, parents[replaced], copy_replay)
         taken = {name: value[parents] for name, value in state.hyperparameters.items()}
-        own, changed = parents == jnp.arange(parents.size), _changed(taken, ranges, change, resample, change_keys)
-        hyperparameters = {name: jnp.where(own, value, changed[name]) for name, value in state.hyperparameters.items()}
+        own, changed = (
+            parents == jnp.arange(parents.size),
+            _changed(taken, ranges, change, resample, change_keys),
+        )
+        hyperparameters = {
+            name: jnp.where(own, value, changed[name])
+            for name, value in state.hyperparameters.items()
+        }
         members, report = population.chunk(members, hyperparameters)
         same = jnp.broadcast_to(play_keys[0], parents.shape)
         returns = jnp.mean(population.evaluate(members.agent, same, hyperparameters), axis=1)
         fitness = jnp.where(jnp.isfinite(returns), returns, -jnp.inf)
         metrics = report.metrics | hyperparameters | {"return": returns, "parent": parents}
-        return Evolving(members, hyperparameters, fitness, keys), dataclasses.replace(report, metrics=metrics)
+        return Evolving(members, hyperparameters, fitness, keys), dataclasses.replace(
+            report, metrics=metrics
+        )
 
     return population._replace(start=start, chunk=chunk)
 
@@ -125,25 +147,38 @@ def _selected(fitness: jax.Array, fraction: float, keys: Key) -> tuple[jax.Array
     return worst, jnp.arange(fitness.size).at[worst].set(taken)
 
 
-def _copied(members: TrainState, replaced: jax.Array, parents: jax.Array, copy_replay: bool) -> TrainState:
-    """Member ``replaced[i]`` as ``parents[i]``, one after the other and in place: of a replay nothing is held twice."""
+def _copied(
+    members: TrainState, replaced: jax.Array, parents: jax.Array, copy_replay: bool
+) -> TrainState:
+    """Member ``replaced[i]`` as ``parents[i]``, one after the other and in place: of a replay
+    nothing is held twice.
+    """
 
     def one(i: jax.Array, tree: PyTree) -> PyTree:
         return jax.tree.map(lambda x: x.at[replaced[i]].set(x[parents[i]]), tree)
 
-    kept: dict[str, PyTree] = {"key": members.key} | ({} if copy_replay else {"replay": members.replay})
+    kept: dict[str, PyTree] = {"key": members.key} | (
+        {} if copy_replay else {"replay": members.replay}
+    )
     moved = members.replace(**dict.fromkeys(kept, ()))  # type: ignore[attr-defined]
-    return dataclasses.replace(jax.lax.fori_loop(0, replaced.size, one, moved), **kept)
+    copied: TrainState = jax.lax.fori_loop(0, replaced.size, one, moved)
+    return dataclasses.replace(copied, **kept)
 
 
 def _changed(
-    hyperparameters: Hyperparameters, ranges: Mapping[str, Range], change: float, resample: float, keys: Key
+    hyperparameters: Hyperparameters,
+    ranges: Mapping[str, Range],
+    change: float,
+    resample: float,
+    keys: Key,
 ) -> Hyperparameters:
     """Every member's hyperparameters, those with a range moved or drawn anew."""
 
     def one(value: jax.Array, within: Range, index: int) -> jax.Array:
         low, high, log = within
-        place, up, anew = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, index), (3,)))(keys).T
+        place, up, anew = jax.vmap(
+            lambda key: jax.random.uniform(jax.random.fold_in(key, index), (3,))
+        )(keys).T
         step = jnp.where(up < 0.5, change, -change)
         moved = value * (1 + step) if log else value + step * (high - low)
         drawn = low * jnp.float32(high / low) ** place if log else low + (high - low) * place
@@ -151,5 +186,8 @@ def _changed(
 
     return {
         **hyperparameters,
-        **{name: one(hyperparameters[name], ranges[name], index) for index, name in enumerate(sorted(ranges))},
+        **{
+            name: one(hyperparameters[name], ranges[name], index)
+            for index, name in enumerate(sorted(ranges))
+        },
     }

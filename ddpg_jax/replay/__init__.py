@@ -1,4 +1,6 @@
-"""Experience replay on the device. Storage and sampling are two things: `rows` and `frames` keep, the others draw."""
+"""Experience replay on the device. Storage and sampling are two things: `rows` and `frames` keep,
+the others draw.
+"""
 
 from ddpg_jax.replay.frames import frames
 from ddpg_jax.replay.prioritised import prioritised

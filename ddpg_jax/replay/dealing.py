@@ -1,4 +1,6 @@
-"""Replays of several shards, dealt anew to another number of them: on the host, when a run goes on with other devices."""
+"""Replays of several shards, dealt anew to another number of them: on the host, when a run goes on
+with other devices.
+"""
 
 import dataclasses
 from typing import Any
@@ -11,9 +13,11 @@ from ddpg_jax.replay.rows import RingState
 
 
 def dealt(state: Any, count: int) -> Any:
-    """What ``D`` shards have stored, on ``count`` shards; none is lost but the oldest, where they do not come out even.
+    """What ``D`` shards have stored, on ``count`` shards; none is lost but the oldest, where they
+    do not come out even.
 
-    The newest of each go to the new ones in turn, so that ages are spread alike; each lies with its oldest row first.
+    The newest of each go to the new ones in turn, so that ages are spread alike; each lies with its
+    oldest row first.
 
     Args:
         state: a `RingState` or `PrioritisedState` of NumPy arrays with a leading axis ``D``.
@@ -28,7 +32,10 @@ def dealt(state: Any, count: int) -> Any:
     if isinstance(state, RingState):
         return _ring(state, _rows(state, count), count)
     if not isinstance(state, PrioritisedState):
-        raise ValueError(f"{type(state).__name__} of a replay is not known how to deal anew: go on with as many devices.")
+        raise ValueError(
+            f"{type(state).__name__} of a replay is not known how to deal anew: go on "
+            "with as many devices."
+        )
     rows = _rows(state.ring, count)
     ring, shards = _ring(state.ring, rows, count), len(state.samples)
     capacity = next(iter(ring.rows.values())).shape[1]
@@ -41,16 +48,26 @@ def dealt(state: Any, count: int) -> Any:
     while levels[-1].shape[1] > 1:
         sums = levels[-1].sum(axis=-1)
         nodes = -(-sums.shape[1] // FANOUT)
-        levels.append(np.pad(sums, ((0, 0), (0, nodes * FANOUT - sums.shape[1]))).reshape(count, nodes, FANOUT))
-    maximum, samples = (np.full(count, x, x.dtype) for x in (state.maximum.max(), state.samples.max()))
+        levels.append(
+            np.pad(sums, ((0, 0), (0, nodes * FANOUT - sums.shape[1]))).reshape(
+                count, nodes, FANOUT
+            )
+        )
+    maximum, samples = (
+        np.full(count, x, x.dtype) for x in (state.maximum.max(), state.samples.max())
+    )
     made: dict[str, Any] = {"levels": tuple(levels), "maximum": maximum, "samples": samples}
     return dataclasses.replace(state, ring=ring, **made)
 
 
 def _rows(ring: Any, count: int) -> list[np.ndarray]:
-    """For each of the new shards which rows it gets, of those of all shards one after the other; the oldest first."""
+    """For each of the new shards which rows it gets, of those of all shards one after the other;
+    the oldest first.
+    """
     shards, capacity = next(iter(ring.rows.values())).shape[:2]
-    age = (ring.position[:, None] - 1 - np.arange(capacity)) % capacity + capacity * np.arange(shards)[:, None]
+    age = (ring.position[:, None] - 1 - np.arange(capacity)) % capacity + capacity * np.arange(
+        shards
+    )[:, None]
     stored = np.arange(capacity) < ring.size[:, None]
     newest = age.T[stored.T]  # the newest of each shard, then the second newest of each, ...
     whole = len(newest) // count
@@ -66,5 +83,10 @@ def _ring(ring: Any, rows: list[np.ndarray], count: int) -> RingState:
         return new
 
     buffers = jax.tree.map(one, ring.rows)
-    capacity, size = next(iter(buffers.values())).shape[1], np.array([len(taken) for taken in rows], np.int32)
-    return dataclasses.replace(ring, rows=buffers, position=(size % capacity).astype(np.int32), size=size)
+    capacity, size = (
+        next(iter(buffers.values())).shape[1],
+        np.array([len(taken) for taken in rows], np.int32),
+    )
+    position = (size % capacity).astype(np.int32)
+    dealt: RingState = dataclasses.replace(ring, rows=buffers, position=position, size=size)
+    return dealt

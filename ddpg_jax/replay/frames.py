@@ -1,8 +1,10 @@
-"""Images stored once: frames of stacks in a ring of their own, rows that hold where they lie; all at a cost of O(batch)."""
+"""Images stored once: frames of stacks in a ring of their own, rows that hold where they lie; all
+at a cost of O(batch).
+"""
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +14,14 @@ from ddpg_jax import checks
 from ddpg_jax.replay.rows import LARGEST, RingState, rows
 from ddpg_jax.types import PyTree, Storage
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class Images(NamedTuple):
-    """Which leaves of an observation are images, and their shapes; ``stack``: S, the frames joined in each."""
+    """Which leaves of an observation are images, and their shapes; ``stack``: S, the frames joined
+    in each.
+    """
 
     structure: Any
     places: tuple[int, ...]
@@ -24,8 +31,10 @@ class Images(NamedTuple):
 
 @struct.dataclass
 class Row:
-    """What a row holds: the transition with an observation as ``(its other leaves, its frames' slots [S])``, oldest first, and
-    which frame, counted from the first ever written, was the oldest of them."""
+    """What a row holds: the transition with an observation as
+    ``(its other leaves, its frames' slots [S])``, oldest first, and which frame, counted from the
+    first ever written, was the oldest of them.
+    """
 
     transition: PyTree
     oldest: jax.Array
@@ -33,7 +42,9 @@ class Row:
 
 @struct.dataclass
 class RecentFrames:
-    """Frames that each environment showed in its last transitions: fingerprints ``[E, K, 2]``, slots and numbers ``[E, K]``."""
+    """Frames that each environment showed in its last transitions: fingerprints ``[E, K, 2]``,
+    slots and numbers ``[E, K]``.
+    """
 
     fingerprint: jax.Array
     slot: jax.Array
@@ -42,8 +53,10 @@ class RecentFrames:
 
 @struct.dataclass
 class FramesState:
-    """``ring``: a `Row` for each transition. ``frames: [F, pixels]``: one row a frame. ``head``: the slot written next;
-    ``written``: frames ever written, modulo 2^32. ``seen``: where to find what comes again."""
+    """``ring``: a `Row` for each transition. ``frames: [F, pixels]``: one row a frame. ``head``:
+    the slot written next; ``written``: frames ever written, modulo 2^32. ``seen``: where to find
+    what comes again.
+    """
 
     ring: RingState
     frames: jax.Array
@@ -63,37 +76,47 @@ class FramesState:
         return self.ring.size
 
 
-def frames(capacity: int, *, stack: int, num_envs: int, n_step: int = 1, episode_steps: int = 20) -> Storage:
-    """The last ``capacity`` transitions, of whose images (uint8, at least three axes) every frame is stored once.
+def frames(
+    capacity: int, *, stack: int, num_envs: int, n_step: int = 1, episode_steps: int = 20
+) -> Storage:
+    """The last ``capacity`` transitions, of whose images (uint8, at least three axes) every frame
+    is stored once.
 
-        functools.partial(replay.frames, stack=3, num_envs=env.num_envs)     # the `storage` of either replay
+        functools.partial(replay.frames, stack=3, num_envs=env.num_envs)  # for `storage`
 
-    What ``add`` is given and ``get`` gives back are whole stacks, as of `ddpg_jax.envs.frame_stack`, newest frame last. A frame
-    that the same environment showed in its last ``n_step`` transitions is known by 64 bits of its content and not written
-    again, so nothing depends on where episodes begin or how they end: any stacks come back as they were, and frames that are
-    not found again cost their bytes alone. An episode of L steps has L + 1 frames, whatever the stack and ``n_step``; bytes are
+    What ``add`` is given and ``get`` gives back are whole stacks, as of
+    `ddpg_jax.envs.frame_stack`, newest frame last. A frame that the same environment showed in its
+    last ``n_step`` transitions is known by 64 bits of its content and not written again, so nothing
+    depends on where episodes begin or how they end: any stacks come back as they were, and frames
+    that are not found again cost their bytes alone. An episode of L steps has L + 1 frames,
+    whatever the stack and ``n_step``; bytes are
 
-        (capacity (1 + 1 / episode_steps) + 4 E (n_step + S)) pixels + capacity (4 (2 S + 1) + what is no image)
+        (capacity (1 + 1 / episode_steps) + 4 E (n_step + S)) pixels + capacity (4 (2 S + 1) + what
+        is no image)
 
-    with ``pixels`` of one frame. Where episodes are shorter than that throughout, the frames of the oldest transitions are
-    written over, and newer ones are given out in their place: never a wrong one.
+    with ``pixels`` of one frame. Where episodes are shorter than that throughout, the frames of the
+    oldest transitions are written over, and newer ones are given out in their place: never a wrong
+    one.
 
     Args:
         capacity: number of transitions kept, a multiple of ``num_envs``.
-        stack: S, frames joined along the last axis of an image, each ``[H, W, C]`` of ``[H, W, S C]``. 1 where successive
-            observations share nothing but the successor: the paper's three simulated steps to one action.
+        stack: S, frames joined along the last axis of an image, each ``[H, W, C]`` of
+            ``[H, W, S C]``. 1 where successive observations share nothing but the successor: the
+            paper's three simulated steps to one action.
         num_envs: E, transitions added at once, always of the same environments in the same order.
         n_step: the length of the window of multi-step returns.
         episode_steps: steps of an episode, at least, on average over what is stored.
 
     Raises:
-        ValueError: a number is out of its range, or, from ``init``, no leaf of the observation is an image, or the last axis of
-            one is not a multiple of ``stack``.
+        ValueError: a number is out of its range, or, from ``init``, no leaf of the observation is
+            an image, or the last axis of one is not a multiple of ``stack``.
 
-    Source: one frame a step and stacks by index, as in jaxrl2's MemoryEfficientReplayBuffer; content in place of rules for the
-    beginnings and ends of episodes is ours.
+    Source: one frame a step and stacks by index, as in jaxrl2's MemoryEfficientReplayBuffer;
+    content in place of rules for the beginnings and ends of episodes is ours.
     """
-    checks.between(1, float("inf"), stack=stack, num_envs=num_envs, n_step=n_step, episode_steps=episode_steps)
+    checks.between(
+        1, float("inf"), stack=stack, num_envs=num_envs, n_step=n_step, episode_steps=episode_steps
+    )
     ring = rows(capacity)
     if capacity % num_envs:
         raise ValueError(
@@ -129,7 +152,9 @@ def frames(capacity: int, *, stack: int, num_envs: int, n_step: int = 1, episode
     return Storage(init, add, get, capacity)
 
 
-def _added(state: FramesState, transitions: PyTree, valid: jax.Array | None, ring: Storage, recent: int) -> FramesState:
+def _added(
+    state: FramesState, transitions: PyTree, valid: jax.Array | None, ring: Storage, recent: int
+) -> FramesState:
     room = state.frames.shape[0]
     shown = (transitions.observation, transitions.next_observation)
     both = jnp.concatenate([_split(x, state.images)[1] for x in shown], axis=1)  # [E, 2 S, pixels]
@@ -160,12 +185,18 @@ def _whole(state: FramesState, row: Row) -> PyTree:
         return _join(part[0], state.frames.at[part[1]].get(mode="promise_in_bounds"), state.images)
 
     kept = row.transition
-    return dataclasses.replace(kept, observation=stacked(kept.observation), next_observation=stacked(kept.next_observation))
+    return dataclasses.replace(
+        kept, observation=stacked(kept.observation), next_observation=stacked(kept.next_observation)
+    )
 
 
 def _nothing_seen(*shape: int) -> RecentFrames:
     long_ago = jnp.full(shape, 2**31, jnp.uint32)
-    return RecentFrames(fingerprint=jnp.zeros((*shape, 2), jnp.uint32), slot=jnp.zeros(shape, jnp.int32), number=long_ago)
+    return RecentFrames(
+        fingerprint=jnp.zeros((*shape, 2), jnp.uint32),
+        slot=jnp.zeros(shape, jnp.int32),
+        number=long_ago,
+    )
 
 
 def _images(observation: PyTree, stack: int) -> Images:
@@ -173,11 +204,15 @@ def _images(observation: PyTree, stack: int) -> Images:
     shapes = [jnp.shape(x) for x in leaves]
     places = [i for i, x in enumerate(leaves) if checks.is_image(x)]
     if not places:
-        raise ValueError("frames are of images, uint8 [H, W, channels], but the observation has none: store it by replay.rows.")
+        raise ValueError(
+            "frames are of images, uint8 [H, W, channels], but the observation has none: "
+            "store it by replay.rows."
+        )
     for i in places:
         if shapes[i][-1] % stack:
             raise ValueError(
-                f"stack={stack}: an image of shape {shapes[i]} is not as many frames, joined along its last axis; choose a "
+                f"stack={stack}: an image of shape {shapes[i]} is not as many frames, "
+                "joined along its last axis; choose a "
                 f"divisor of {shapes[i][-1]}."
             )
     return Images(structure, tuple(places), tuple(shapes[i] for i in places), stack)
@@ -198,9 +233,14 @@ def _row(transition: Any, slots: jax.Array, oldest: jax.Array, images: Images) -
 def _split(observation: PyTree, images: Images) -> tuple[list[jax.Array], jax.Array]:
     """Leaves that are no images, and the frames of those that are, ``[n, S, pixels]``."""
     leaves = images.structure.flatten_up_to(observation)
-    shown = [leaves[i].reshape(leaves[i].shape[0], -1, images.stack, shape[-1] // images.stack) for i, shape in _each(images)]
+    shown = [
+        leaves[i].reshape(leaves[i].shape[0], -1, images.stack, shape[-1] // images.stack)
+        for i, shape in _each(images)
+    ]
     flat = [x.swapaxes(1, 2).reshape(x.shape[0], images.stack, -1) for x in shown]
-    return [x for i, x in enumerate(leaves) if i not in images.places], jnp.concatenate(flat, axis=-1)
+    return [x for i, x in enumerate(leaves) if i not in images.places], jnp.concatenate(
+        flat, axis=-1
+    )
 
 
 def _join(others: list[jax.Array], shown: jax.Array, images: Images) -> PyTree:
@@ -220,7 +260,9 @@ def _each(images: Images) -> Any:
 
 
 def _fingerprint(shown: jax.Array) -> jax.Array:
-    """64 bits of each frame, ``[..., pixels]`` to ``[..., 2]``: sums over pixels of numbers drawn by place and value."""
+    """64 bits of each frame, ``[..., pixels]`` to ``[..., 2]``: sums over pixels of numbers drawn
+    by place and value.
+    """
     place = jnp.arange(shown.shape[-1], dtype=jnp.uint32) << 8
     x = shown.astype(jnp.uint32) | jnp.broadcast_to(place, shown.shape)
 
@@ -230,13 +272,18 @@ def _fingerprint(shown: jax.Array) -> jax.Array:
 
     first = mixed(mixed(x, 0x7FEB352D, 16), 0x846CA68B, 16)
     second = mixed(first + jnp.uint32(0x9E3779B9), 0x85EBCA6B, 13)
-    return jnp.stack([jnp.sum(first, axis=-1, dtype=jnp.uint32), jnp.sum(second, axis=-1, dtype=jnp.uint32)], axis=-1)
+    return jnp.stack(
+        [jnp.sum(first, axis=-1, dtype=jnp.uint32), jnp.sum(second, axis=-1, dtype=jnp.uint32)],
+        axis=-1,
+    )
 
 
-def _found(state: FramesState, fingerprint: jax.Array, wanted: jax.Array, recent: int) -> tuple[RecentFrames, jax.Array]:
+def _found(
+    state: FramesState, fingerprint: jax.Array, wanted: jax.Array, recent: int
+) -> tuple[RecentFrames, jax.Array]:
     """Where frames ``[E, 2 S]`` lie, or will, and which of them are new."""
     room = state.frames.shape[0]
-    alike = lambda a, b: jnp.all(a[:, :, None] == b[:, None], axis=-1)
+    alike: Callable[..., Any] = lambda a, b: jnp.all(a[:, :, None] == b[:, None], axis=-1)
     fresh = state.written - state.seen.number <= recent
     before = alike(fingerprint, state.seen.fingerprint) & fresh[:, None]
     again, first = jnp.any(before, axis=-1), jnp.argmax(alike(fingerprint, fingerprint), axis=-1)
@@ -244,7 +291,7 @@ def _found(state: FramesState, fingerprint: jax.Array, wanted: jax.Array, recent
     order = jnp.cumsum(new.reshape(-1), dtype=jnp.int32).reshape(new.shape)
 
     def where(past: jax.Array, now: jax.Array) -> jax.Array:
-        at = lambda x, places: jnp.take_along_axis(x, places, axis=1)
+        at: Callable[..., Any] = lambda x, places: jnp.take_along_axis(x, places, axis=1)
         return jnp.where(again, at(past, jnp.argmax(before, axis=-1)), at(now, first))
 
     slot = where(state.seen.slot, (state.head + order - 1) % room)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,10 @@ from ddpg_jax.types import Key, PyTree, Replay, Sample, Storage
 
 @struct.dataclass
 class PrioritisedState:
-    """``ring``: the data. ``levels``: the sum tree, leaves ``[ceil(capacity / F), F]`` first, root ``[1, F]`` last; a leaf is
-    p^alpha, any other node the sum of its F children. ``maximum``: the largest leaf ever. ``samples``: samples so far."""
+    """``ring``: the data. ``levels``: the sum tree, leaves ``[ceil(capacity / F), F]`` first, root
+    ``[1, F]`` last; a leaf is p^alpha, any other node the sum of its F children. ``maximum``: the
+    largest leaf ever. ``samples``: samples so far.
+    """
 
     ring: RingState
     levels: tuple[jax.Array, ...]
@@ -24,7 +27,8 @@ class PrioritisedState:
     samples: jax.Array
 
 
-# Children per node. Wide, so that a million rows are four levels: each is one gather, one small matrix product, two reductions.
+# Children per node. Wide, so that a million rows are four levels: each is one gather, one small
+# matrix product, two reductions.
 FANOUT = 32
 
 
@@ -40,37 +44,44 @@ def prioritised(
 ) -> Replay:
     """A ring of the last ``capacity`` transitions, sampled in proportion to priorities.
 
-        p_i  = |priority_i| + epsilon                   new transitions: the largest p so far, at first 1
-        P(i) = p_i^alpha / sum_k p_k^alpha              one sample from each of B segments of equal probability,
+        p_i  = |priority_i| + epsilon       new transitions: the largest p so far, at first 1
+        P(i) = p_i^alpha / sum_k p_k^alpha  one sample from each of B segments of equal probability,
                                                         handed out in random order
-        w_i  = (N P(i))^-beta / max_j w_j               N: rows with data; the maximum is over the batch
+        w_i  = (N P(i))^-beta / max_j w_j   N: rows with data; the maximum is over the batch
 
-    ``sample`` hands out a `ddpg_jax.types.Sample`, ``update(state, rows, priority)`` takes priorities back. A row that was
-    never written, and a row of priority zero, is never handed out: sums are kept in float32 and may round, but a child is
-    only ever chosen where its own sum is positive. Every parent is the fresh sum of its children, so errors do not pile up.
-    Nor do they with the capacity: each level draws anew within its node, so a child's share is right to about 1e-6 of the
-    node's sum, and P(i) to the sum of such errors over ``log_32 capacity`` levels.
+    ``sample`` hands out a `ddpg_jax.types.Sample`, ``update(state, rows, priority)`` takes
+    priorities back. A row that was never written, and a row of priority zero, is never handed out:
+    sums are kept in float32 and may round, but a child is only ever chosen where its own sum is
+    positive. Every parent is the fresh sum of its children, so errors do not pile up. Nor do they
+    with the capacity: each level draws anew within its node, so a child's share is right to about
+    1e-6 of the node's sum, and P(i) to the sum of such errors over ``log_32 capacity`` levels.
 
     Args:
         capacity, batch_size, storage: as in `uniform`.
         priority_exponent: alpha in [0, 1]; 0 is uniform.
-        importance_exponent: beta in [0, 1], or a schedule ``samples -> beta`` of the number of batches sampled so far
-            (``optax.linear_schedule(0.4, 1.0, updates)``).
+        importance_exponent: beta in [0, 1], or a schedule ``samples -> beta`` of the number of
+            batches sampled so far (``optax.linear_schedule(0.4, 1.0, updates)``).
         epsilon: at least 0; with 0 a row whose priority is 0 is not sampled again.
-        axis_name: of a mesh axis over which this is one ring of more: ``w`` is then of the batch of all of them.
+        axis_name: of a mesh axis over which this is one ring of more: ``w`` is then of the batch of
+            all of them.
 
     Raises:
         ValueError: as in `uniform`, or an exponent is out of its range.
 
-    Source: Schaul et al. 2016 (arXiv:1511.05952), section 3.3 (proportional), 3.4, Algorithm 1 and appendix B.2.1.
+    Source: Schaul et al. 2016 (arXiv:1511.05952), section 3.3 (proportional), 3.4, Algorithm 1 and
+    appendix B.2.1.
     """
     ring = stored(capacity, batch_size, storage)
     checks.between(0, 1, priority_exponent=priority_exponent)
     checks.between(0, float("inf"), epsilon=epsilon)
     if not callable(importance_exponent):
         checks.between(0, 1, importance_exponent=importance_exponent)
-    beta = importance_exponent if callable(importance_exponent) else lambda samples: importance_exponent
-    exponent = lambda samples: jnp.asarray(beta(samples), jnp.float32)
+    beta = (
+        importance_exponent
+        if callable(importance_exponent)
+        else lambda samples: importance_exponent
+    )
+    exponent: Callable[..., Any] = lambda samples: jnp.asarray(beta(samples), jnp.float32)
 
     def init(transition: PyTree) -> PrioritisedState:
         nodes, levels = capacity, list[jax.Array]()
@@ -78,22 +89,34 @@ def prioritised(
             nodes = -(-nodes // FANOUT)
             levels.append(jnp.zeros((nodes, FANOUT), jnp.float32))
         one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.int32)
-        return PrioritisedState(ring=ring.init(transition), levels=tuple(levels), maximum=one, samples=zero)
+        return PrioritisedState(
+            ring=ring.init(transition), levels=tuple(levels), maximum=one, samples=zero
+        )
 
-    def add(state: PrioritisedState, transitions: PyTree, valid: jax.Array | None = None) -> PrioritisedState:
+    def add(
+        state: PrioritisedState, transitions: PyTree, valid: jax.Array | None = None
+    ) -> PrioritisedState:
         if valid is None:
-            rows = state.ring.position + jnp.arange(jax.tree.leaves(transitions)[0].shape[0], dtype=jnp.int32)
+            rows = state.ring.position + jnp.arange(
+                jax.tree.leaves(transitions)[0].shape[0], dtype=jnp.int32
+            )
         else:
             rows = free_rows(state.ring, valid, capacity)
         priorities = jnp.full(rows.shape, state.maximum)
         levels = _write(state.levels, rows, priorities)
-        return dataclasses.replace(state, ring=ring.add(state.ring, transitions, valid), levels=levels)
+        return dataclasses.replace(
+            state, ring=ring.add(state.ring, transitions, valid), levels=levels
+        )
 
     def sample(state: PrioritisedState, key: Key) -> Sample:
-        words = jax.random.bits(key, (1 + len(state.levels), batch_size), jnp.uint32)  # one draw, one kernel
+        words = jax.random.bits(
+            key, (1 + len(state.levels), batch_size), jnp.uint32
+        )  # one draw, one kernel
         segment = _shuffled(words[0]).astype(jnp.float32)  # rows of a batch are exchangeable
         uniforms = (words[1:] >> 8).astype(jnp.float32) * 2.0**-24
-        rows, priorities = _descend(state.levels, segment / batch_size, (segment + 1) / batch_size, uniforms)
+        rows, priorities = _descend(
+            state.levels, segment / batch_size, (segment + 1) / batch_size, uniforms
+        )
         weight = _weights(priorities, jnp.sum(state.levels[-1]), exponent(state.samples), axis_name)
         return Sample(batch=ring.get(state.ring, rows), weight=weight, rows=rows)
 
@@ -106,7 +129,9 @@ def prioritised(
     return Replay(init, add, sample, update)
 
 
-def _weights(priorities: jax.Array, total: jax.Array, beta: jax.Array, axis_name: str | None) -> jax.Array:
+def _weights(
+    priorities: jax.Array, total: jax.Array, beta: jax.Array, axis_name: str | None
+) -> jax.Array:
     """``(N P)^-beta`` over its maximum: N and the total cancel, of several shards N alone."""
     shares = priorities if axis_name is None else priorities / total
     least = jnp.min(shares) if axis_name is None else jax.lax.pmin(jnp.min(shares), axis_name)
@@ -114,19 +139,25 @@ def _weights(priorities: jax.Array, total: jax.Array, beta: jax.Array, axis_name
 
 
 def _shuffled(words: jax.Array) -> jax.Array:
-    """The numbers below B, in the order of random ``words: [B]`` that take them as their last bits and are sorted.
+    """The numbers below B, in the order of random ``words: [B]`` that take them as their last bits
+    and are sorted.
 
     On a CPU a sixth of the time of ``jax.random.permutation``, which sorts pairs.
     """
     bits = words.size.bit_length()
     words = words >> bits << bits | jnp.arange(words.size, dtype=jnp.uint32)
-    return jnp.sort(words) & jnp.uint32(2**bits - 1)
+    result: jax.Array = jnp.sort(words) & jnp.uint32(2**bits - 1)
+    return result
 
 
-def _write(levels: tuple[jax.Array, ...], rows: jax.Array, priorities: jax.Array) -> tuple[jax.Array, ...]:
-    """Set leaves ``rows: [B]``; of a row that comes twice the larger priority stays, on every machine alike. O(B) per level.
+def _write(
+    levels: tuple[jax.Array, ...], rows: jax.Array, priorities: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Set leaves ``rows: [B]``; of a row that comes twice the larger priority stays, on every
+    machine alike. O(B) per level.
 
-    A row beyond all (`free_rows`) is beyond all nodes of every level, and JAX drops what is written there.
+    A row beyond all (`free_rows`) is beyond all nodes of every level, and JAX drops what is written
+    there.
     """
     nodes, children = rows // FANOUT, rows % FANOUT
     leaves = levels[0].at[nodes, children].set(0.0).at[nodes, children].max(priorities)
@@ -141,15 +172,16 @@ def _write(levels: tuple[jax.Array, ...], rows: jax.Array, priorities: jax.Array
 def _descend(
     levels: tuple[jax.Array, ...], low: jax.Array, high: jax.Array, uniforms: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """A leaf drawn in proportion to its priority from each segment ``[low, high)`` of the whole (``[B]``, in [0, 1]), and the
-    priority; ``uniforms: [levels, B]``.
+    """A leaf drawn in proportion to its priority from each segment ``[low, high)`` of the whole
+    (``[B]``, in [0, 1]), and the priority; ``uniforms: [levels, B]``.
 
-    In each node a point of the segment is drawn anew and chooses a child, and what the segment covers of that child is the
-    segment there. One point for all levels would not do: float32 has 24 bits, which a few levels use up.
+    In each node a point of the segment is drawn anew and chooses a child, and what the segment
+    covers of that child is the segment there. One point for all levels would not do: float32 has 24
+    bits, which a few levels use up.
     """
     upto = jnp.triu(jnp.ones((FANOUT, FANOUT), jnp.float32))
     numbers = jnp.arange(FANOUT, dtype=jnp.int32)[None]
-    pick = lambda x, index: jnp.take_along_axis(x, index[:, None], axis=1)[:, 0]
+    pick: Callable[..., Any] = lambda x, index: jnp.take_along_axis(x, index[:, None], axis=1)[:, 0]
     node = jnp.zeros(low.shape, jnp.int32)
     weight = jnp.zeros(low.shape, jnp.float32)
     for level, uniform in zip(reversed(levels), uniforms, strict=True):
@@ -157,8 +189,9 @@ def _descend(
         sums = jnp.dot(weights, upto, precision="highest")
         total = sums[:, -1]
         mass = (low + uniform * (high - low)) * total
-        # The first child that the mass falls into, or, where rounding leaves mass beyond the last sum, the last positive one:
-        # such count backwards from 2 F - 1, so that one reduction finds both.
+        # The first child that the mass falls into, or, where rounding leaves mass beyond the last
+        # sum, the last positive one: such count backwards from 2 F - 1, so that one reduction finds
+        # both.
         rank = jnp.where(sums > mass[:, None], numbers, 2 * FANOUT - 1 - numbers)
         found = jnp.min(jnp.where(weights > 0, rank, 2 * FANOUT - 1), axis=1)
         child = jnp.where(found < FANOUT, found, 2 * FANOUT - 1 - found)

@@ -11,49 +11,59 @@ from ddpg_jax.replay.rows import rows
 from ddpg_jax.types import Key, PyTree, Replay, Storage
 
 ONE_WORD = 2**24
-"""Up to so many rows 32 random bits tell them apart: probabilities differ by up to 2^24 / 2^32 = 0.4 %."""
+"""Up to so many rows 32 random bits tell them apart: probabilities differ by up to 2^24 / 2^32 =
+0.4 %.
+"""
 
 
 def uniform(capacity: int, batch_size: int, *, storage: Callable[[int], Storage] = rows) -> Replay:
     """A ring of the last ``capacity`` transitions, sampled uniformly with replacement.
 
-    ``add`` takes ``[n, ...]`` transitions; n must divide ``capacity``, so that one contiguous write never wraps. Where some of
-    them may be no transitions, ``valid: [n]`` says which to store. Jit it with the state donated and it writes in place.
-    ``sample`` consumes its key and never returns a row that was not written; sampling an empty buffer returns row 0, which
-    is all zeros.
+    ``add`` takes ``[n, ...]`` transitions; n must divide ``capacity``, so that one contiguous write
+    never wraps. Where some of them may be no transitions, ``valid: [n]`` says which to store. Jit
+    it with the state donated and it writes in place. ``sample`` consumes its key and never returns
+    a row that was not written; sampling an empty buffer returns row 0, which is all zeros.
 
     Args:
         capacity: number of transitions kept.
         batch_size: number of transitions per sample.
-        storage: how they lie in memory: `rows`, or with options, ``functools.partial(rows, observation_dtype=jnp.bfloat16)``.
+        storage: how they lie in memory: `rows`, or with options,
+            ``functools.partial(rows, observation_dtype=jnp.bfloat16)``.
 
     Raises:
-        ValueError: a size is not positive, ``capacity`` is smaller than ``batch_size`` or greater than `rows` can hold, or
-            (from ``add``, when traced) ``capacity`` is not a multiple of n.
+        ValueError: a size is not positive, ``capacity`` is smaller than ``batch_size`` or greater
+            than `rows` can hold, or (from ``add``, when traced) ``capacity`` is not a multiple of
+            n.
 
-    Source: Lillicrap et al. 2015, section 3 (finite cache, oldest samples discarded, uniform minibatch).
+    Source: Lillicrap et al. 2015, section 3 (finite cache, oldest samples discarded, uniform
+    minibatch).
     """
     ring = stored(capacity, batch_size, storage)
 
     def sample(state: Any, key: Key) -> PyTree:
         size = jnp.maximum(state.size, 1).astype(jnp.uint32)
-        return ring.get(state, _below(size, key, batch_size, exact=capacity > ONE_WORD).astype(jnp.int32))
+        return ring.get(
+            state, _below(size, key, batch_size, exact=capacity > ONE_WORD).astype(jnp.int32)
+        )
 
     return Replay(ring.init, ring.add, sample)
 
 
 def _below(size: jax.Array, key: Key, count: int, exact: bool) -> jax.Array:
-    """``count`` numbers below ``size``: 32-bit draws modulo the size, in which probabilities differ by up to size / 2^32.
+    """``count`` numbers below ``size``: 32-bit draws modulo the size, in which probabilities differ
+    by up to size / 2^32.
 
-    With ``exact`` a 64-bit draw times the size, of which the 64 bits behind the point are dropped: they differ by size / 2^64.
-    (``jax.random.randint`` does not help: what it makes of two words is below 2^32 again before it takes the remainder.)
+    With ``exact`` a 64-bit draw times the size, of which the 64 bits behind the point are dropped:
+    they differ by size / 2^64. (``jax.random.randint`` does not help: what it makes of two words is
+    below 2^32 again before it takes the remainder.)
     """
     if not exact:
         return jax.random.bits(key, (count,), jnp.uint32) % size
     high, low = jax.random.bits(key, (2, count), jnp.uint32)
     size = jnp.broadcast_to(size, high.shape)
     carried = high * size + jax.lax.mulhi(low, size) < high * size  # the addition went beyond 2^32
-    return jax.lax.mulhi(high, size) + carried.astype(jnp.uint32)
+    result: jax.Array = jax.lax.mulhi(high, size) + carried.astype(jnp.uint32)
+    return result
 
 
 def stored(capacity: int, batch_size: int, storage: Callable[[int], Storage]) -> Storage:
@@ -61,6 +71,7 @@ def stored(capacity: int, batch_size: int, storage: Callable[[int], Storage]) ->
     checks.between(1, float("inf"), batch_size=batch_size)
     if capacity < batch_size:
         raise ValueError(
-            f"capacity={capacity} is smaller than batch_size={batch_size}: raise the capacity or lower the batch size."
+            f"capacity={capacity} is smaller than batch_size={batch_size}: raise the "
+            "capacity or lower the batch size."
         )
     return storage(capacity)

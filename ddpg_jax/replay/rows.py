@@ -1,4 +1,6 @@
-"""How transitions lie in memory: a ring of packed rows, written in place; adding and gathering cost O(batch)."""
+"""How transitions lie in memory: a ring of packed rows, written in place; adding and gathering cost
+O(batch).
+"""
 
 import functools
 import math
@@ -17,8 +19,9 @@ LARGEST = 2**30
 
 
 class Layout(NamedTuple):
-    """Where the leaves of a transition are in a row: its structure; of each leaf its shape, its dtype, and that of the row it
-    lies in."""
+    """Where the leaves of a transition are in a row: its structure; of each leaf its shape, its
+    dtype, and that of the row it lies in.
+    """
 
     structure: Any
     shapes: tuple[tuple[int, ...], ...]
@@ -28,8 +31,9 @@ class Layout(NamedTuple):
 
 @struct.dataclass
 class RingState:
-    """``rows``: one array ``[capacity, width]`` for each dtype, by its name; ``position``: the row written next; ``size``: rows
-    with data."""
+    """``rows``: one array ``[capacity, width]`` for each dtype, by its name; ``position``: the row
+    written next; ``size``: rows with data.
+    """
 
     rows: dict[str, jax.Array]
     position: jax.Array
@@ -45,28 +49,37 @@ class RingState:
 def rows(capacity: int, *, observation_dtype: Any = None) -> Storage:
     """The last ``capacity`` transitions, each one row for each dtype that its leaves have.
 
-    One write adds a step of all environments, one gather fetches a minibatch, whatever a transition consists of.
+    One write adds a step of all environments, one gather fetches a minibatch, whatever a transition
+    consists of.
 
     Args:
         capacity: number of transitions kept.
-        observation_dtype: what ``observation`` and ``next_observation`` are stored as, and turned back from when
-            they are fetched: bfloat16 halves their bytes and keeps 8 bits of precision; uint8 quarters them, for whole
-            numbers from 0 to 255 (others are rounded, and clipped). None stores them as they come.
+        observation_dtype: what ``observation`` and ``next_observation`` are stored as, and turned
+            back from when they are fetched: bfloat16 halves their bytes and keeps 8 bits of
+            precision; uint8 quarters them, for whole numbers from 0 to 255 (others are rounded, and
+            clipped). None stores them as they come.
 
     Raises:
-        ValueError: ``capacity`` is not positive or greater than `LARGEST`, the dtype is neither of floats nor of integers, or
-            (from ``add``, when traced) ``capacity`` is not a multiple of what is added at once.
+        ValueError: ``capacity`` is not positive or greater than `LARGEST`, the dtype is neither of
+            floats nor of integers, or (from ``add``, when traced) ``capacity`` is not a multiple of
+            what is added at once.
     """
     checks.between(1, LARGEST, capacity=capacity)
     seen = None if observation_dtype is None else np.dtype(observation_dtype)
-    if seen is not None and not (jnp.issubdtype(seen, jnp.floating) or jnp.issubdtype(seen, jnp.integer)):
+    if seen is not None and not (
+        jnp.issubdtype(seen, jnp.floating) or jnp.issubdtype(seen, jnp.integer)
+    ):
         raise ValueError(
-            f"observation_dtype={observation_dtype}: must be of floats or integers, as bfloat16, float32 or uint8."
+            f"observation_dtype={observation_dtype}: must be of floats or integers, as "
+            "bfloat16, float32 or uint8."
         )
 
     def init(transition: PyTree) -> RingState:
         layout = _layout(transition, seen)
-        widths = {name: sum(math.prod(layout.shapes[i]) for i in places) for name, places in _groups(layout).items()}
+        widths = {
+            name: sum(math.prod(layout.shapes[i]) for i in places)
+            for name, places in _groups(layout).items()
+        }
         # Two counters, not one twice: the state is donated.
         return RingState(
             rows={name: jnp.zeros((capacity, width), name) for name, width in widths.items()},
@@ -98,7 +111,9 @@ def rows(capacity: int, *, observation_dtype: Any = None) -> Storage:
         )
 
     def get(state: RingState, rows: jax.Array) -> PyTree:
-        fetched = jax.tree.map(lambda buffer: buffer.at[rows].get(mode="promise_in_bounds"), state.rows)
+        fetched = jax.tree.map(
+            lambda buffer: buffer.at[rows].get(mode="promise_in_bounds"), state.rows
+        )
         return unpack(fetched, state.layout)
 
     return Storage(init, add, get, capacity)
@@ -113,8 +128,14 @@ def free_rows(ring: RingState, valid: jax.Array, capacity: int) -> jax.Array:
 def pack(tree: PyTree, layout: Layout) -> dict[str, jax.Array]:
     """Leaves ``[n, ...]`` as rows ``[n, width]``, by dtype."""
     leaves = layout.structure.flatten_up_to(tree)
-    flat = [_stored(x.reshape(x.shape[0], -1), dtype) for x, dtype in zip(leaves, layout.stored, strict=True)]
-    return {name: jnp.concatenate([flat[i] for i in places], axis=1) for name, places in _groups(layout).items()}
+    flat = [
+        _stored(x.reshape(x.shape[0], -1), dtype)
+        for x, dtype in zip(leaves, layout.stored, strict=True)
+    ]
+    return {
+        name: jnp.concatenate([flat[i] for i in places], axis=1)
+        for name, places in _groups(layout).items()
+    }
 
 
 def unpack(rows: dict[str, jax.Array], layout: Layout) -> PyTree:
@@ -133,8 +154,13 @@ def unpack(rows: dict[str, jax.Array], layout: Layout) -> PyTree:
 def _layout(transition: PyTree, seen: np.dtype | None) -> Layout:
     leaves, structure = jax.tree_util.tree_flatten_with_path(transition)
     dtypes = tuple(np.dtype(jnp.result_type(x)) for _, x in leaves)
-    observed = [bool(path) and getattr(path[0], "name", "") in ("observation", "next_observation") for path, _ in leaves]
-    stored = tuple(seen if seen and one else dtype for one, dtype in zip(observed, dtypes, strict=True))
+    observed = [
+        bool(path) and getattr(path[0], "name", "") in ("observation", "next_observation")
+        for path, _ in leaves
+    ]
+    stored = tuple(
+        seen if seen and one else dtype for one, dtype in zip(observed, dtypes, strict=True)
+    )
     return Layout(structure, tuple(jnp.shape(x) for _, x in leaves), dtypes, stored)
 
 

@@ -1,17 +1,19 @@
-"""A car that follows a lane: roads drawn anew in each episode, a kinematic bicycle, its speed as reward.
+"""A car that follows a lane: roads drawn anew in each episode, a kinematic bicycle, its speed as
+reward.
 
-    env = envs.make("lane", num_envs=16)                       # what it sees: where it is in the lane, and how that bends
+    env = envs.make("lane", num_envs=16)  # observes lane position and curvature
     env = envs.make("lane", num_envs=16, observation="camera") # a picture, the speed and the wheel
     env = envs.make("lane", num_envs=16, reward="torcs", curvature=0.02)
 
-Made after Kendall et al. 2018 (arXiv:1807.00412), "Learning to drive in a day": actions are the wheel's angle and the speed,
-leaving the lane ends the episode. `ddpg_jax.envs.lane.held_out` drives roads that no training sees.
+Made after Kendall et al. 2018 (arXiv:1807.00412), "Learning to drive in a day": actions are the
+wheel's angle and the speed, leaving the lane ends the episode. `ddpg_jax.envs.lane.held_out` drives
+roads that no training sees.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -32,26 +34,32 @@ from ddpg_jax.envs.lane.state import (
     torcs,
     vehicle,
 )
-from ddpg_jax.types import Key
+
+if TYPE_CHECKING:
+    from ddpg_jax.types import Key
 
 SHARPEST, NARROWEST, WIDEST = 0.05, 2.0, 10.0
 SIZE, SMALLEST, LARGEST = 64, 8, 512
 OPTIONS = ("time_limit", "observation", "camera_size", "reward", "curvature", "lane_width")
 EACH_START = 16
-"""An environment whose picture costs more than all else draws one start in so many steps for each of its copies."""
+"""An environment whose picture costs more than all else draws one start in so many steps for each
+of its copies.
+"""
 
 Shown = Callable[[LaneState], Any]
 Reward = Callable[[LaneState], jax.Array]
 
 
-def make(num_envs: int, *, time_limit: int = 1_200, observation: str = "features", **options: Any) -> Environment:
+def make(
+    num_envs: int, *, time_limit: int = 1_200, observation: str = "features", **options: Any
+) -> Environment:
     """``num_envs`` cars, each on a road of its own.
 
     Args:
         num_envs: E, at least 1.
         time_limit: steps of 0.1 s.
-        observation: ``features``, see `features`; or ``camera``: ``{"camera": [S, S, 3] uint8, "vehicle": [2]}``, as
-            `vehicle`.
+        observation: ``features``, see `features`; or ``camera``:
+            ``{"camera": [S, S, 3] uint8, "vehicle": [2]}``, as `vehicle`.
         **options: as of `make_single`.
 
     Raises:
@@ -60,7 +68,14 @@ def make(num_envs: int, *, time_limit: int = 1_200, observation: str = "features
     single = make_single(observation=observation, **options)
     fresh = None if observation == "features" else max(1, num_envs // EACH_START)
     renderer = Renderer(draw, fps=1 / TIME_STEP)
-    return batch(single, num_envs, time_limit, fresh_per_step=fresh, native_action=set_points, renderer=renderer)
+    return batch(
+        single,
+        num_envs,
+        time_limit,
+        fresh_per_step=fresh,
+        native_action=set_points,
+        renderer=renderer,
+    )
 
 
 def make_single(
@@ -92,7 +107,9 @@ def make_single(
         state = begin(roads.draw(road_key, curvature, widths), place_key)
         return state, shown(state)
 
-    def step(state: LaneState, action: jax.Array, key: Key | None = None) -> tuple[LaneState, Any, jax.Array, jax.Array]:
+    def step(
+        state: LaneState, action: jax.Array, key: Key | None = None
+    ) -> tuple[LaneState, Any, jax.Array, jax.Array]:
         state = driven(state, action)
         return state, shown(state), rewarded(state), is_off(state)
 
@@ -103,7 +120,8 @@ def shows(observation: str = "features", camera_size: int = SIZE) -> Shown:
     """What one car sees of its state; arguments as of `make_single`."""
     checks.between(SMALLEST, LARGEST, camera_size=camera_size)
     seen = lambda state: {"camera": picture(state, camera_size), "vehicle": vehicle(state)}
-    return _one_of("observation", observation, {"features": features, "camera": seen})
+    result: Shown = _one_of("observation", observation, {"features": features, "camera": seen})
+    return result
 
 
 REWARDS: dict[str, Reward] = {"speed": speed, "torcs": torcs}
@@ -118,8 +136,13 @@ def _one_of(what: str, name: Any, known: dict[str, Any]) -> Any:
 def _widths(given: Any) -> tuple[float, float]:
     widths = [given] if isinstance(given, int | float) else given
     numbers = isinstance(widths, list | tuple) and all(isinstance(x, int | float) for x in widths)
-    if not numbers or len(widths) not in (1, 2) or not NARROWEST <= widths[0] <= widths[-1] <= WIDEST:
+    if (
+        not numbers
+        or len(widths) not in (1, 2)
+        or not NARROWEST <= widths[0] <= widths[-1] <= WIDEST
+    ):
         raise ValueError(
-            f"lane_width={given}: give metres, {NARROWEST} to {WIDEST}, or two of them, from which to which it is drawn."
+            f"lane_width={given}: give metres, {NARROWEST} to {WIDEST}, or two of them, "
+            "from which to which it is drawn."
         )
     return float(widths[0]), float(widths[-1])

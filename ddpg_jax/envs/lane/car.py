@@ -1,4 +1,6 @@
-"""The car: a kinematic bicycle whose wheel turns no faster than it can, with a controller that follows a set speed."""
+"""The car: a kinematic bicycle whose wheel turns no faster than it can, with a controller that
+follows a set speed.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,9 @@ MAX_ACCELERATION, SPEED_GAIN = 2.0, 2.0
 
 @struct.dataclass
 class Car:
-    """``speed`` in m/s, never backwards, and ``steering``, the angle of the front wheel in rad, left is positive."""
+    """``speed`` in m/s, never backwards, and ``steering``, the angle of the front wheel in rad,
+    left is positive.
+    """
 
     speed: jax.Array
     steering: jax.Array
@@ -21,7 +25,9 @@ class Car:
 
 @struct.dataclass
 class Motion:
-    """What a step moved the car by, seen from where it was: metres ``forward`` and to the ``left``, rad ``turned`` left."""
+    """What a step moved the car by, seen from where it was: metres ``forward`` and to the ``left``,
+    rad ``turned`` left.
+    """
 
     forward: jax.Array
     left: jax.Array
@@ -29,7 +35,9 @@ class Motion:
 
 
 def set_points(action: jax.Array) -> jax.Array:
-    """``[..., 2]`` in [-1, 1] as the wheel's angle wanted, within 0.5 rad, and the speed wanted, 0 to 10 km/h (2.78 m/s)."""
+    """``[..., 2]`` in [-1, 1] as the wheel's angle wanted, within 0.5 rad, and the speed wanted, 0
+    to 10 km/h (2.78 m/s).
+    """
     action = jnp.clip(action, -1.0, 1.0)
     return jnp.stack([action[..., 0] * MAX_STEERING, (action[..., 1] + 1) / 2 * MAX_SPEED], axis=-1)
 
@@ -41,7 +49,8 @@ def move(car: Car, action: jax.Array) -> tuple[Car, Motion]:
         speed <- speed + dt clip(2/s (wanted - speed), -+2 m/s^2)
         turned = speed dt tan(steering) / wheelbase
 
-    Within the step the rear axle runs along an arc of a circle, exactly; the wheel and the speed are those of its end.
+    Within the step the rear axle runs along an arc of a circle, exactly; the wheel and the speed
+    are those of its end.
 
     Args:
         car: as it drives.
@@ -50,11 +59,16 @@ def move(car: Car, action: jax.Array) -> tuple[Car, Motion]:
     steering, speed = set_points(action)
     turn = jnp.clip(STEERING_GAIN * (steering - car.steering), -STEERING_RATE, STEERING_RATE)
     faster = jnp.clip(SPEED_GAIN * (speed - car.speed), -MAX_ACCELERATION, MAX_ACCELERATION)
-    car = Car(speed=jnp.maximum(car.speed + faster * TIME_STEP, 0.0), steering=car.steering + turn * TIME_STEP)
+    car = Car(
+        speed=jnp.maximum(car.speed + faster * TIME_STEP, 0.0),
+        steering=car.steering + turn * TIME_STEP,
+    )
     way = car.speed * TIME_STEP
     turned = way * jnp.tan(car.steering) / WHEELBASE
     chord = way * jnp.sinc(turned / (2 * jnp.pi))  # sin(turned / 2) / (turned / 2)
-    return car, Motion(forward=chord * jnp.cos(turned / 2), left=chord * jnp.sin(turned / 2), turned=turned)
+    return car, Motion(
+        forward=chord * jnp.cos(turned / 2), left=chord * jnp.sin(turned / 2), turned=turned
+    )
 
 
 def at_rest() -> Car:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,11 @@ from ddpg_jax.envs.lane import road as roads
 from ddpg_jax.envs.lane.car import TIME_STEP, at_rest
 from ddpg_jax.envs.lane.road import LANE_WIDTH, RMS_CURVATURE
 from ddpg_jax.envs.lane.state import LaneState, begin, driven, features, is_off
-from ddpg_jax.types import Key, PyTree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ddpg_jax.types import Key, PyTree
 
 SEED = 0x0AD5
 """Of the held-out roads; those of a run are drawn from keys that its seed is split into."""
@@ -24,8 +27,9 @@ SLOWEST = 1.0
 
 @struct.dataclass
 class Driven:
-    """Of each road, ``[N]``: metres until the first disengagement (``first``; else all), ``metres`` in all, and how many
-    ``disengagements`` (int32)."""
+    """Of each road, ``[N]``: metres until the first disengagement (``first``; else all), ``metres``
+    in all, and how many ``disengagements`` (int32).
+    """
 
     first: jax.Array
     metres: jax.Array
@@ -39,7 +43,9 @@ class Driven:
     @property
     def metres_per_disengagement(self) -> jax.Array:
         """Over all roads; all metres where there was none."""
-        return jnp.sum(self.metres) / jnp.maximum(jnp.sum(self.disengagements), 1).astype(jnp.float32)
+        return jnp.sum(self.metres) / jnp.maximum(jnp.sum(self.disengagements), 1).astype(
+            jnp.float32
+        )
 
 
 def drive(
@@ -51,7 +57,8 @@ def drive(
     lane_width: tuple[float, float] = LANE_WIDTH,
     count: int = ROADS,
 ) -> Driven:
-    """Drive the first 250 m of ``count`` held-out roads; whoever leaves the lane goes on from its middle, at rest.
+    """Drive the first 250 m of ``count`` held-out roads; whoever leaves the lane goes on from its
+    middle, at rest.
 
     There is time for a mean of 1 m/s; what is not driven by then is missing from `Driven.metres`.
 
@@ -62,7 +69,8 @@ def drive(
         curvature, lane_width: as of `ddpg_jax.envs.lane.make`.
         count: N.
 
-    Source: Kendall et al. 2018, section IV and table I (250 m of road; the safety driver puts the car back).
+    Source: Kendall et al. 2018, section IV and table I (250 m of road; the safety driver puts the
+    car back).
     """
 
     def step(carry: tuple[LaneState, Driven], key: Key) -> tuple[Any, None]:
@@ -80,7 +88,9 @@ def drive(
         )
         return (jax.vmap(_put_back)(state, off), now), None
 
-    starts = jax.vmap(lambda number: start(number, curvature, lane_width))(jnp.arange(count, dtype=jnp.uint32))
+    starts = jax.vmap(lambda number: start(number, curvature, lane_width))(
+        jnp.arange(count, dtype=jnp.uint32)
+    )
     nothing = Driven(jnp.zeros((count,)), jnp.zeros((count,)), jnp.zeros((count,), jnp.int32))
     keys = jax.random.split(key, int(LENGTH / SLOWEST / TIME_STEP))
     return jax.lax.scan(step, (starts, nothing), keys)[0][1]
@@ -96,4 +106,5 @@ def _put_back(state: LaneState, off: jax.Array) -> LaneState:
     zero = jnp.zeros_like(state.place.offset)
     place = state.place.replace(offset=zero, angle=zero)  # type: ignore[attr-defined]
     back = state.replace(place=place, car=at_rest())  # type: ignore[attr-defined]
-    return jax.tree.map(lambda new, old: jnp.where(off, new, old), back, state)
+    chosen: LaneState = jax.tree.map(lambda new, old: jnp.where(off, new, old), back, state)
+    return chosen

@@ -18,7 +18,9 @@ STRAIGHT = 1e-6
 
 @struct.dataclass
 class Road:
-    """Waves of curvature, ``[WAVES]``: ``amplitude`` in 1/m, ``frequency`` in rad/m, ``phase``; the lane's ``width`` in m."""
+    """Waves of curvature, ``[WAVES]``: ``amplitude`` in 1/m, ``frequency`` in rad/m, ``phase``; the
+    lane's ``width`` in m.
+    """
 
     amplitude: jax.Array
     frequency: jax.Array
@@ -28,8 +30,10 @@ class Road:
 
 @struct.dataclass
 class Place:
-    """Where something is on a road: metres ``along`` the middle of the lane and to the left of it (``offset``), and the
-    ``angle`` (rad) by which it is turned left from the lane's direction there."""
+    """Where something is on a road: metres ``along`` the middle of the lane and to the left of it
+    (``offset``), and the ``angle`` (rad) by which it is turned left from the lane's direction
+    there.
+    """
 
     along: jax.Array
     offset: jax.Array
@@ -37,9 +41,13 @@ class Place:
 
 
 def draw(key: Key, curvature: float | jax.Array, widths: tuple[float, float]) -> Road:
-    """A road whose curvature has this root mean square (1/m), of waves of 25 to 120 m; the lane's width is from between two."""
+    """A road whose curvature has this root mean square (1/m), of waves of 25 to 120 m; the lane's
+    width is from between two.
+    """
     low, high = math.log(2 * math.pi / LONGEST), math.log(2 * math.pi / SHORTEST)
-    drawn = jax.random.uniform(key, (2 * WAVES + 1,), jnp.float32)  # one draw: each takes XLA a second to compile
+    drawn = jax.random.uniform(
+        key, (2 * WAVES + 1,), jnp.float32
+    )  # one draw: each takes XLA a second to compile
     return Road(
         amplitude=jnp.full((WAVES,), curvature * math.sqrt(2 / WAVES), jnp.float32),
         frequency=jnp.exp(low + (high - low) * drawn[:WAVES]),
@@ -55,7 +63,9 @@ def curvature(road: Road, along: jax.Array) -> jax.Array:
 
 
 def turned(road: Road, start: jax.Array, end: jax.Array) -> jax.Array:
-    """By how much (rad) the road turns left from one place to another, ``[...]`` both: the integral of `curvature`."""
+    """By how much (rad) the road turns left from one place to another, ``[...]`` both: the integral
+    of `curvature`.
+    """
     amplitude, frequency, phase = _waves(road, end.ndim)
     sines = jnp.sin(frequency * end[None] + phase) - jnp.sin(frequency * start[None] + phase)
     return jnp.sum(amplitude / frequency * sines, axis=0)
@@ -66,7 +76,8 @@ def _waves(road: Road, rank: int) -> list[jax.Array]:
 
 
 def middle(road: Road, start: jax.Array, ways: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The lane's middle around a place on it: points ``[2, N]`` (forward, left of it), and the lane's angles ``[N]`` there.
+    """The lane's middle around a place on it: points ``[2, N]`` (forward, left of it), and the
+    lane's angles ``[N]`` there.
 
     Args:
         road: any.
@@ -83,9 +94,10 @@ def middle(road: Road, start: jax.Array, ways: jax.Array) -> tuple[jax.Array, ja
 
 
 def beside(point: jax.Array, curvature: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """``(along, offset)`` of ``point: [2, ...]`` (forward, left) from a place on a road of constant curvature, exactly.
+    """``(along, offset)`` of ``point: [2, ...]`` (forward, left) from a place on a road of constant
+    curvature, exactly.
 
-    offset = (1 - sqrt(x^2 + y^2)) / c,   along = arctan2(x, y) / c   where   x = c forward, y = 1 - c left
+    offset = (1 - sqrt(x^2 + y^2)) / c,  along = arctan2(x, y) / c,  x = c forward,  y = 1 - c left
     """
     forward, left = point
     bend = jnp.where(jnp.abs(curvature) < STRAIGHT, STRAIGHT, curvature)
@@ -97,9 +109,13 @@ def beside(point: jax.Array, curvature: jax.Array) -> tuple[jax.Array, jax.Array
 
 
 def moved(road: Road, place: Place, forward: jax.Array, left: jax.Array, turn: jax.Array) -> Place:
-    """Where something is after it moved: metres ``forward`` and to its ``left`` by its own direction, and a ``turn`` (rad)."""
+    """Where something is after it moved: metres ``forward`` and to its ``left`` by its own
+    direction, and a ``turn`` (rad).
+    """
     cosine, sine = jnp.cos(place.angle), jnp.sin(place.angle)
-    point = jnp.stack([cosine * forward - sine * left, place.offset + sine * forward + cosine * left])
+    point = jnp.stack(
+        [cosine * forward - sine * left, place.offset + sine * forward + cosine * left]
+    )
     half = curvature(road, place.along + point[0] / 2)
     ahead, offset = beside(point, half)
     along = place.along + ahead

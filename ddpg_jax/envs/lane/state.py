@@ -1,4 +1,6 @@
-"""A car at a place on a road: how it begins and goes on, what it knows of that, and what it is rewarded for."""
+"""A car at a place on a road: how it begins and goes on, what it knows of that, and what it is
+rewarded for.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +27,14 @@ class LaneState:
 
 
 def begin(road: Road, key: Key) -> LaneState:
-    """At rest at the beginning of a road, within a tenth of the lane's width of its middle and 0.05 rad of its direction."""
+    """At rest at the beginning of a road, within a tenth of the lane's width of its middle and 0.05
+    rad of its direction.
+    """
     place_key, look_key = jax.random.split(key)
     offset, angle = jax.random.uniform(place_key, (2,), jnp.float32, minval=-1.0)
-    place = Place(along=jnp.zeros((), jnp.float32), offset=offset * road.width / 10, angle=angle * 0.05)
+    place = Place(
+        along=jnp.zeros((), jnp.float32), offset=offset * road.width / 10, angle=angle * 0.05
+    )
     return LaneState(road=road, place=place, car=at_rest(), look=paint(look_key))
 
 
@@ -36,7 +42,8 @@ def driven(state: LaneState, action: jax.Array) -> LaneState:
     """The car after one step on."""
     car, motion = move(state.car, action)
     place = roads.moved(state.road, state.place, motion.forward, motion.left, motion.turned)
-    return state.replace(car=car, place=place)  # type: ignore[attr-defined]
+    result: LaneState = state.replace(car=car, place=place)  # type: ignore[attr-defined]
+    return result
 
 
 def is_off(state: LaneState) -> jax.Array:
@@ -50,10 +57,17 @@ def room(road: Road) -> jax.Array:
 
 
 def features(state: LaneState) -> jax.Array:
-    """``[10]``: offset over the room there is; angle to the lane, rad; curvature 0 to 16 m ahead, 1/20 m; speed and wheel
-    over their largest."""
+    """``[10]``: offset over the room there is; angle to the lane, rad; curvature 0 to 16 m ahead,
+    1/20 m; speed and wheel over their largest.
+    """
     bends = roads.curvature(state.road, state.place.along + jnp.array(AHEAD, jnp.float32))
-    return jnp.concatenate([jnp.stack([state.place.offset / room(state.road), state.place.angle]), 20 * bends, vehicle(state)])
+    return jnp.concatenate(
+        [
+            jnp.stack([state.place.offset / room(state.road), state.place.angle]),
+            20 * bends,
+            vehicle(state),
+        ]
+    )
 
 
 def vehicle(state: LaneState) -> jax.Array:
@@ -70,9 +84,13 @@ def speed(state: LaneState) -> jax.Array:
 
 
 def torcs(state: LaneState) -> jax.Array:
-    """``v cos(angle) - |v sin(angle)| - v |offset|``, offset over the room there is, m/s, as the DDPG paper's Torcs.
+    """``v cos(angle) - |v sin(angle)| - v |offset|``, offset over the room there is, m/s, as the
+    DDPG paper's Torcs.
 
-    Source: gym_torcs.py of Edwards and Lau (2016), line 137; the DDPG paper gives its first two terms in words.
+    Source: gym_torcs.py of Edwards and Lau (2016), line 137; the DDPG paper gives its first two
+    terms in words.
     """
     offset = jnp.abs(state.place.offset) / room(state.road)
-    return state.car.speed * (jnp.cos(state.place.angle) - jnp.abs(jnp.sin(state.place.angle)) - offset)
+    return state.car.speed * (
+        jnp.cos(state.place.angle) - jnp.abs(jnp.sin(state.place.angle)) - offset
+    )

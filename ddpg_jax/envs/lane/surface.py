@@ -1,4 +1,6 @@
-"""What a road looks like: its surface as a shape that rays meet, and how it is painted, drawn anew in each episode."""
+"""What a road looks like: its surface as a shape that rays meet, and how it is painted, drawn anew
+in each episode.
+"""
 
 from typing import Any
 
@@ -18,9 +20,10 @@ LINE = 0.12
 
 @struct.dataclass
 class Look:
-    """Colours ``[3]`` in [0, 1] of the ``asphalt``, the ``verge`` and the ``paint``; how strongly (``rough``) and in how long
-    waves (``grain``, m) the two first vary; the ``dash`` of the line between two lanes, m; how ``bright`` it is; the ``sky``'s
-    two colours ``[2, 3]``."""
+    """Colours ``[3]`` in [0, 1] of the ``asphalt``, the ``verge`` and the ``paint``; how strongly
+    (``rough``) and in how long waves (``grain``, m) the two first vary; the ``dash`` of the line
+    between two lanes, m; how ``bright`` it is; the ``sky``'s two colours ``[2, 3]``.
+    """
 
     asphalt: jax.Array
     verge: jax.Array
@@ -46,19 +49,26 @@ _RANGES = {
 
 def paint(key: Key) -> Look:
     """Every colour and number from evenly between two."""
-    low, high = (np.concatenate([ends[i] for ends in _RANGES.values()]).astype(np.float32) for i in range(2))
+    low, high = (
+        np.concatenate([ends[i] for ends in _RANGES.values()]).astype(np.float32) for i in range(2)
+    )
     drawn = low + (high - low) * jax.random.uniform(key, low.shape, jnp.float32)
     ends = np.cumsum([len(low) for low, _ in _RANGES.values()])[:-1].tolist()
     named: dict[str, Any] = dict(zip(_RANGES, jnp.split(drawn, ends), strict=True))
     named |= {name: named[name][0] for name in ("rough", "grain", "dash", "bright")}
-    named |= {"asphalt": jnp.broadcast_to(named["asphalt"], (3,)), "sky": named["sky"].reshape(2, 3)}
+    named |= {
+        "asphalt": jnp.broadcast_to(named["asphalt"], (3,)),
+        "sky": named["sky"].reshape(2, 3),
+    }
     return Look(**named)
 
 
 @struct.dataclass
 class Surface:
-    """The ground around a piece of road: places ``[N]`` on the middle of the lane as points ``[N, 2]`` (forward, left of the
-    viewer), directions ``[N, 2]``, curvatures and metres ``along`` it; the lane's ``width`` ``[1]`` and its look."""
+    """The ground around a piece of road: places ``[N]`` on the middle of the lane as points
+    ``[N, 2]`` (forward, left of the viewer), directions ``[N, 2]``, curvatures and metres ``along``
+    it; the lane's ``width`` ``[1]`` and its look.
+    """
 
     point: jax.Array
     direction: jax.Array
@@ -68,13 +78,17 @@ class Surface:
     look: Look
 
     def places(self, rays: Rays) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """``(distance, along, offset)``, each ``[P]``: how far the ground is on each ray, and where on the road it is."""
+        """``(distance, along, offset)``, each ``[P]``: how far the ground is on each ray, and where
+        on the road it is.
+        """
         down = -rays.direction[2]
         distance = jnp.where(down > 1e-3, rays.origin[2] / jnp.maximum(down, 1e-3), NOTHING)
         point = rays.origin[:2, None] + jnp.minimum(distance, 1e3)[None] * rays.direction[:2]
         apart = [point[None, i] - self.point[:, i, None] for i in range(2)]
         _, number = nearest(apart[0] ** 2 + apart[1] ** 2)
-        start, direction, bend, along = of(number, self.point, self.direction, self.bend, self.along)
+        start, direction, bend, along = of(
+            number, self.point, self.direction, self.bend, self.along
+        )
         away = point - start
         forward = away[0] * direction[0] + away[1] * direction[1]
         left = away[1] * direction[0] - away[0] * direction[1]
@@ -90,10 +104,20 @@ class Surface:
         return Hit(distance, up, color, jnp.zeros(distance.shape, jnp.int32))
 
 
-def _painted(look: Look, width: jax.Array, along: jax.Array, offset: jax.Array, pixel: jax.Array) -> jax.Array:
-    """Colours ``[3, P]``: the lane that is driven, another on its left, a line on either side and a dashed one between them."""
-    covered = lambda inside: jnp.clip(inside / jnp.maximum(pixel, 1e-3) + 0.5, 0, 1)  # share of a pixel, from metres
-    line = lambda middle: covered(LINE / 2 - jnp.abs(offset - middle))
+def _painted(
+    look: Look, width: jax.Array, along: jax.Array, offset: jax.Array, pixel: jax.Array
+) -> jax.Array:
+    """Colours ``[3, P]``: the lane that is driven, another on its left, a line on either side and a
+    dashed one between them.
+    """
+
+    def covered(inside: jax.Array) -> jax.Array:
+        """The share of a pixel, from metres."""
+        return jnp.clip(inside / jnp.maximum(pixel, 1e-3) + 0.5, 0, 1)
+
+    def line(middle: jax.Array) -> jax.Array:
+        return covered(LINE / 2 - jnp.abs(offset - middle))
+
     on_road = covered(width + 0.3 - jnp.abs(offset - width / 2))
     dashed = line(width / 2) * covered(look.dash / 2 - jnp.abs(along % (2 * look.dash) - look.dash))
     painted = jnp.maximum(jnp.maximum(line(-width / 2), line(width * 1.5)), dashed)
@@ -101,4 +125,5 @@ def _painted(look: Look, width: jax.Array, along: jax.Array, offset: jax.Array, 
     fades = jnp.clip(1 - 2 * pixel / look.grain, 0, 1)
     ground = look.verge[:, None] + (look.asphalt - look.verge)[:, None] * on_road[None]
     ground = ground * (1 + look.rough * wave * fades)[None]
-    return ground + (look.paint[:, None] - ground) * painted[None]
+    colors: jax.Array = ground + (look.paint[:, None] - ground) * painted[None]
+    return colors

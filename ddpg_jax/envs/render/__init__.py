@@ -1,11 +1,14 @@
-"""A renderer in JAX: rays against shapes in closed form, for observations from pixels and for films where there is no OpenGL.
+"""A renderer in JAX: rays against shapes in closed form, for observations from pixels and for films
+where there is no OpenGL.
 
-    scene = Scene(look_at((0.0, -3.0, 1.0), (0.0, 0.0, 0.5)), (ground((0.2, 0.3, 0.4), (0.1, 0.2, 0.3)),
-        spheres(center=jnp.array([[0.0, 0.0, 0.5]]), radius=jnp.array([0.5]), color=jnp.array([[0.8, 0.4, 0.2]]))))
-    picture = render(scene, 64, 64)          # [64, 64, 3] uint8; under jit and vmap as any function of arrays
+    scene = Scene(look_at((0.0, -3.0, 1.0), (0.0, 0.0, 0.5)), (ground((0.2, 0.3, 0.4), (0.1, 0.2,
+    0.3)),
+        spheres(center=jnp.array([[0.0, 0.0, 0.5]]), radius=jnp.array([0.5]), color=jnp.array([[0.8,
+        0.4, 0.2]]))))
+    picture = render(scene, 64, 64)  # [64, 64, 3] uint8; a pure function of arrays
 
-A `ddpg_jax.environment.SingleEnvironment` whose ``scene(state)`` returns a `Scene` can be seen: by `ddpg_jax.envs.pixels`, and in
-``ddpg-jax render``.
+A `ddpg_jax.environment.SingleEnvironment` whose ``scene(state)`` returns a `Scene` can be seen: by
+`ddpg_jax.envs.pixels`, and in ``ddpg-jax render``.
 """
 
 from ddpg_jax.envs.render.camera import Camera, Rays, look_at, rays

@@ -10,8 +10,9 @@ from flax import struct
 
 @struct.dataclass
 class Camera:
-    """``position: [3]``; ``rotation: [3, 3]``, its columns point right, up and backwards; ``field_of_view``: rad, from the
-    lowest pixel to the highest."""
+    """``position: [3]``; ``rotation: [3, 3]``, its columns point right, up and backwards;
+    ``field_of_view``: rad, from the lowest pixel to the highest.
+    """
 
     position: jax.Array
     rotation: jax.Array
@@ -20,8 +21,9 @@ class Camera:
 
 @struct.dataclass
 class Rays:
-    """``P`` rays from one point: ``origin: [3]``, ``direction: [3, P]`` of length 1, and the ``angle`` (rad) between two of
-    them."""
+    """``P`` rays from one point: ``origin: [3]``, ``direction: [3, P]`` of length 1, and the
+    ``angle`` (rad) between two of them.
+    """
 
     origin: jax.Array
     direction: jax.Array
@@ -29,15 +31,25 @@ class Rays:
 
 
 def look_at(
-    position: jax.Array, target: jax.Array, *, up: jax.Array | None = None, field_of_view: jax.Array | float = math.pi / 4
+    position: jax.Array,
+    target: jax.Array,
+    *,
+    up: jax.Array | None = None,
+    field_of_view: jax.Array | float = math.pi / 4,
 ) -> Camera:
     """A camera at ``position: [3]`` that looks at ``target: [3]``.
 
-    ``up: [3]`` is where the sky is; None is (0, 0, 1), which will not do for a camera that looks along it.
+    ``up: [3]`` is where the sky is; None is (0, 0, 1), which will not do for a camera that looks
+    along it.
     """
     position, target = jnp.asarray(position, jnp.float32), jnp.asarray(target, jnp.float32)
     back = _unit(position - target)
-    right = _unit(jnp.cross(jnp.array([0.0, 0.0, 1.0], jnp.float32) if up is None else jnp.asarray(up, jnp.float32), back))
+    right = _unit(
+        jnp.cross(
+            jnp.array([0.0, 0.0, 1.0], jnp.float32) if up is None else jnp.asarray(up, jnp.float32),
+            back,
+        )
+    )
     return Camera(position, jnp.stack([right, jnp.cross(back, right), back], axis=1), field_of_view)
 
 
@@ -45,7 +57,10 @@ def rays(camera: Camera, height: int, width: int) -> Rays:
     """One ray through the middle of each pixel, row by row from the top: ``P = height * width``."""
     slope = jnp.tan(jnp.asarray(camera.field_of_view, jnp.float32) / 2)
     up, right = np.meshgrid(_centres(height)[::-1], _centres(width) * width / height, indexing="ij")
-    seen = [right.reshape(1, -1).astype(np.float32) * slope, up.reshape(1, -1).astype(np.float32) * slope]
+    seen = [
+        right.reshape(1, -1).astype(np.float32) * slope,
+        up.reshape(1, -1).astype(np.float32) * slope,
+    ]
     columns = jnp.asarray(camera.rotation, jnp.float32)
     # Sums of products, not a matrix product: accelerators round the factors of those.
     direction = columns[:, :1] * seen[0] + columns[:, 1:2] * seen[1] - columns[:, 2:]
@@ -58,4 +73,5 @@ def _centres(count: int) -> np.ndarray:
 
 
 def _unit(vector: jax.Array) -> jax.Array:
-    return vector / jnp.linalg.norm(vector)
+    result: jax.Array = vector / jnp.linalg.norm(vector)
+    return result

@@ -1,4 +1,6 @@
-"""What a ray meets first, and the arithmetic that all shapes share: everything is dense, ``[N, P]`` for N shapes and P rays."""
+"""What a ray meets first, and the arithmetic that all shapes share: everything is dense, ``[N, P]``
+for N shapes and P rays.
+"""
 
 from typing import Protocol
 
@@ -15,8 +17,10 @@ NOTHING = 1e9
 
 @struct.dataclass
 class Hit:
-    """Where each of ``P`` rays ends: ``distance: [P]`` (`NOTHING` where it meets nothing), ``normal: [3, P]`` of length 1 and
-    ``color: [3, P]`` in [0, 1] there, and the number of the shape, ``shape: [P]`` int32."""
+    """Where each of ``P`` rays ends: ``distance: [P]`` (`NOTHING` where it meets nothing),
+    ``normal: [3, P]`` of length 1 and ``color: [3, P]`` in [0, 1] there, and the number of the
+    shape, ``shape: [P]`` int32.
+    """
 
     distance: jax.Array
     normal: jax.Array
@@ -25,7 +29,9 @@ class Hit:
 
 
 class Shapes(Protocol):
-    """Any dataclass of arrays with this method is a group of shapes of one kind, and may lie in a `Scene`."""
+    """Any dataclass of arrays with this method is a group of shapes of one kind, and may lie in a
+    `Scene`.
+    """
 
     def hit(self, rays: Rays, /) -> Hit:
         """The nearest of the group along each ray, in front of its origin."""
@@ -34,7 +40,10 @@ class Shapes(Protocol):
 
 def along(vectors: jax.Array, rays: Rays) -> jax.Array:
     """Scalar products ``[N, P]`` of ``vectors: [N, 3]`` and the rays' directions."""
-    return sum((vectors[:, i, None] * rays.direction[None, i] for i in range(1, 3)), vectors[:, :1] * rays.direction[None, 0])
+    return sum(
+        (vectors[:, i, None] * rays.direction[None, i] for i in range(1, 3)),
+        vectors[:, :1] * rays.direction[None, 0],
+    )
 
 
 def dot(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -43,8 +52,9 @@ def dot(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def done(arrays: PyTree) -> PyTree:
-    """The same arrays, made before what uses them: XLA would else make them again in each kernel that does, and for the CPU
-    number by number inside reductions."""
+    """The same arrays, made before what uses them: XLA would else make them again in each kernel
+    that does, and for the CPU number by number inside reductions.
+    """
     return jax.lax.optimization_barrier(arrays)
 
 
@@ -64,11 +74,16 @@ def nearest(distances: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def of(shape: jax.Array, *numbers: jax.Array) -> list[jax.Array]:
-    """From ``numbers: [N, ...]`` of each shape to those of the shape that each ray met, ``[..., P]``."""
+    """From ``numbers: [N, ...]`` of each shape to those of the shape that each ray met,
+    ``[..., P]``.
+    """
     widths = [x[0].size for x in numbers]
     if numbers[0].shape[0] == 1:
         return [jnp.broadcast_to(x[0, ..., None], (*x.shape[1:], *shape.shape)) for x in numbers]
     table = jnp.concatenate([x.reshape(x.shape[0], -1) for x in numbers], axis=1).T
     rows = done(table.at[:, shape].get(mode="promise_in_bounds"))
     ends = [sum(widths[: i + 1]) for i in range(len(widths))]
-    return [rows[end - width : end].reshape(*x.shape[1:], -1) for x, width, end in zip(numbers, widths, ends, strict=True)]
+    return [
+        rows[end - width : end].reshape(*x.shape[1:], -1)
+        for x, width, end in zip(numbers, widths, ends, strict=True)
+    ]

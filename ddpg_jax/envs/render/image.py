@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,11 @@ from flax import struct
 from ddpg_jax import checks
 from ddpg_jax.envs.render.camera import Camera, Rays, rays
 from ddpg_jax.envs.render.hit import NOTHING, Hit, Shapes, done, dot
-from ddpg_jax.types import PyTree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ddpg_jax.types import PyTree
 
 LARGEST = 4096
 """Pixels along a side."""
@@ -25,18 +28,22 @@ def _vector(*values: float) -> Any:
 
 @struct.dataclass
 class Light:
-    """How bright things are: everywhere (``ambient``), where they face the camera (``headlight``), and where they face away
-    from a ``direction: [L, 3]`` in which one of L lamps shines, of ``strength: [L]``."""
+    """How bright things are: everywhere (``ambient``), where they face the camera (``headlight``),
+    and where they face away from a ``direction: [L, 3]`` in which one of L lamps shines, of
+    ``strength: [L]``.
+    """
 
     ambient: jax.Array | float = 0.3
     headlight: jax.Array | float = 0.3
-    direction: jax.Array = struct.field(default_factory=lambda: jnp.array([[0.0, 0.0, -1.0]], jnp.float32))
+    direction: jax.Array = struct.field(
+        default_factory=lambda: jnp.array([[0.0, 0.0, -1.0]], jnp.float32)
+    )
     strength: jax.Array = _vector(0.4)
 
 
 @struct.dataclass
 class Sky:
-    """What is seen where there is nothing: colours ``[3]`` overhead, at the horizon, and below it."""
+    """The background: colours ``[3]`` overhead, at the horizon, and below it."""
 
     top: jax.Array = _vector(0.3, 0.5, 0.8)
     horizon: jax.Array = _vector(0.8, 0.9, 1.0)
@@ -45,8 +52,9 @@ class Sky:
 
 @struct.dataclass
 class Scene:
-    """What is to be seen, and from where: ``shapes``, groups of one kind each (`Capsules`, `Boxes`, `Planes`, ... or any object
-    with a ``hit``), a camera, light and sky. Colours are in [0, 1]."""
+    """What is to be seen, and from where: ``shapes``, groups of one kind each (`Capsules`, `Boxes`,
+    `Planes`, ... or any object with a ``hit``), a camera, light and sky. Colours are in [0, 1].
+    """
 
     camera: Camera
     shapes: tuple[Shapes, ...]
@@ -60,7 +68,8 @@ def render(scene: Scene, height: int, width: int, *, samples: int = 1) -> jax.Ar
     Args:
         scene: any.
         height, width: 1 to 4,096 pixels.
-        samples: rays along each side of a pixel, whose mean it shows: 2 smooths the edges at four times the work.
+        samples: rays along each side of a pixel, whose mean it shows: 2 smooths the edges at four
+            times the work.
 
     Raises:
         ValueError: a size is out of its range, or the scene has no shape.
@@ -71,29 +80,44 @@ def render(scene: Scene, height: int, width: int, *, samples: int = 1) -> jax.Ar
     color = _lit(scene, ray, trace(scene, ray))
     if samples > 1:
         color = color.reshape(3, height, samples, width, samples).mean(axis=(2, 4))
-    return done((color.reshape(3, height * width) * 255 + 0.5).astype(jnp.uint8)).T.reshape(height, width, 3)
+    result: jax.Array = done(
+        (color.reshape(3, height * width) * 255 + 0.5).astype(jnp.uint8)
+    ).T.reshape(height, width, 3)
+    return result
 
 
 def trace(scene: Scene, ray: Rays) -> Hit:
-    """What each ray meets first; ``shape`` counts on through the groups, in their order, and the distance says whether at all.
+    """What each ray meets first; ``shape`` counts on through the groups, in their order, and the
+    distance says whether at all.
 
     Raises:
         ValueError: the scene has no shape.
     """
     if not scene.shapes:
-        raise ValueError("the scene has no shape: give at least one group, for example spheres(...).")
+        raise ValueError(
+            "the scene has no shape: give at least one group, for example spheres(...)."
+        )
     first, *rest = scene.shapes
     best, count = done(first.hit(ray)), _count(first)
     for group in rest:
         hit = done(group.hit(ray))
         hit = hit.replace(shape=hit.shape + count)
         near, count = hit.distance < best.distance, count + _count(group)
-        best = jax.tree.map(lambda new, old, near=near: jnp.where(near if new.ndim == 1 else near[None], new, old), hit, best)
-    return best
+        best = jax.tree.map(
+            lambda new, old, near=near: jnp.where(near if new.ndim == 1 else near[None], new, old),
+            hit,
+            best,
+        )
+    result: Hit = best
+    return result
 
 
 def film(
-    scene: Callable[[PyTree], Scene], states: PyTree, height: int = 240, width: int = 320, samples: int = 2
+    scene: Callable[[PyTree], Scene],
+    states: PyTree,
+    height: int = 240,
+    width: int = 320,
+    samples: int = 2,
 ) -> list[np.ndarray]:
     """Pictures ``[height, width, 3]`` of states ``[T, ...]``, one after the other, on the host."""
     picture = lambda state: render(scene(state), height, width, samples=samples)
@@ -102,7 +126,13 @@ def film(
 
 def single_precision(scene: Scene) -> Scene:
     """In float32, also where JAX computes in 64 bits."""
-    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, scene)
+    result: Scene = jax.tree.map(
+        lambda x: (
+            jnp.asarray(x, jnp.float32) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x
+        ),
+        scene,
+    )
+    return result
 
 
 def _lit(scene: Scene, ray: Rays, hit: Hit) -> jax.Array:
@@ -110,7 +140,9 @@ def _lit(scene: Scene, ray: Rays, hit: Hit) -> jax.Array:
     light = scene.light
     bright = light.ambient + light.headlight * jnp.maximum(-dot(hit.normal, ray.direction), 0)
     for direction, strength in zip(light.direction, light.strength, strict=True):
-        bright = bright + strength * jnp.maximum(-dot(hit.normal, direction / jnp.linalg.norm(direction)), 0)
+        bright = bright + strength * jnp.maximum(
+            -dot(hit.normal, direction / jnp.linalg.norm(direction)), 0
+        )
     bright, height = done(bright), ray.direction[2][None]
     far = jnp.where(height > 0, scene.sky.top[:, None], scene.sky.bottom[:, None])
     sky = scene.sky.horizon[:, None] + jnp.abs(height) * (far - scene.sky.horizon[:, None])
@@ -118,4 +150,5 @@ def _lit(scene: Scene, ray: Rays, hit: Hit) -> jax.Array:
 
 
 def _count(group: Shapes) -> int:
-    return jax.tree.leaves(group)[0].shape[0]
+    result: int = jax.tree.leaves(group)[0].shape[0]
+    return result

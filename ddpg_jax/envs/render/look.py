@@ -11,18 +11,23 @@ from ddpg_jax.envs.render.image import Light, Sky
 DEFAULT = (0.5, 0.5, 0.5, 1.0)
 """MuJoCo's colour of what has none of its own, where a material has one."""
 DIRECTIONAL, CONE = 1, 0.3
-"""MuJoCo's kind of lamp that lights everything alike, and the share that is left of any other where it does not point."""
+"""MuJoCo's kind of lamp that lights everything alike, and the share that is left of any other where
+it does not point.
+"""
 
 
 def colors_of(model: Any, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``(color [N, 3], other [N, 3], square [N, 2])`` of all geoms, or sites: the two colours of a texture and
-    the size of its squares."""
+    """``(color [N, 3], other [N, 3], square [N, 2])`` of all geoms, or sites: the two colours of a
+    texture and the size of its squares.
+    """
     found = [
         _texture(model, material, size)
         for material, size in zip(_of(model, what, "matid"), _of(model, what, "size"), strict=True)
     ]
     plain = _rgba(model, what)[:, :3]
-    color, other, square = (np.array([x[i] for x in found]).reshape(-1, width) for i, width in enumerate((3, 3, 2)))
+    color, other, square = (
+        np.array([x[i] for x in found]).reshape(-1, width) for i, width in enumerate((3, 3, 2))
+    )
     return plain * color, plain * other, square
 
 
@@ -32,11 +37,17 @@ def alpha_of(model: Any, what: str) -> np.ndarray:
 
 
 def light_of(model: Any) -> Light:
-    """The headlight and those lamps that are on, as if far away; one with a cone lights little outside of its middle."""
+    """The headlight and those lamps that are on, as if far away; one with a cone lights little
+    outside of its middle.
+    """
     head = model.vis.headlight
     shines = model.light_active.astype(bool)
-    ambient = (head.ambient.mean() if head.active else 0) + model.light_ambient[shines].mean(axis=1).sum()
-    strength = model.light_diffuse.mean(axis=1) * np.where(model.light_type == DIRECTIONAL, 1.0, CONE)
+    ambient = (head.ambient.mean() if head.active else 0) + model.light_ambient[shines].mean(
+        axis=1
+    ).sum()
+    strength = model.light_diffuse.mean(axis=1) * np.where(
+        model.light_type == DIRECTIONAL, 1.0, CONE
+    )
     return Light(
         ambient=float(ambient),
         headlight=float(head.diffuse.mean() if head.active else 0),
@@ -54,13 +65,16 @@ def sky_of(model: Any) -> Sky:
             blocks = faces[: len(faces) // side * side].reshape(-1, side, side, faces.shape[2])
             if len(blocks) == 6:  # right, left, up, down, front, back
                 front = blocks[4]
-                return _sky(_mean(blocks[2]), _mean(front[side // 2 - 1 : side // 2 + 1]), _mean(blocks[3]))
+                return _sky(
+                    _mean(blocks[2]), _mean(front[side // 2 - 1 : side // 2 + 1]), _mean(blocks[3])
+                )
             return _sky(*[_mean(blocks[0])] * 3)
     return _sky(*[np.zeros(3, np.float32)] * 3)
 
 
 def _sky(*colors: Any) -> Sky:
-    return Sky(*colors)  # of NumPy, as all that is read of a model: it is kept for other traces than that in which it is made
+    # Of NumPy, as all that is read of a model: it outlives the trace in which it is made.
+    return Sky(*colors)
 
 
 def _rgba(model: Any, what: str) -> np.ndarray:
@@ -70,7 +84,9 @@ def _rgba(model: Any, what: str) -> np.ndarray:
 
 
 def _texture(model: Any, material: int, size: np.ndarray) -> tuple[Any, Any, Any]:
-    """What a material's texture multiplies a colour by: two colours, and the sides of their squares."""
+    """What a material's texture multiplies a colour by: two colours, and the sides of their
+    squares.
+    """
     plain = (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), (1.0, 1.0)
     if material < 0:
         return plain
@@ -81,16 +97,28 @@ def _texture(model: Any, material: int, size: np.ndarray) -> tuple[Any, Any, Any
     if model.tex_type[used[0]] != 0:  # around a body: its mean
         return _mean(pixels), _mean(pixels), (1.0, 1.0)
     high, wide = pixels.shape[:2]
-    color, other = (_mean(pixels[high // 8 : 3 * high // 8, wide * k // 8 : wide * (k + 2) // 8]) for k in (1, 5))
-    whole = np.full(2, 2.0) if model.mat_texuniform[material] else 2 * np.where(size[:2] > 0, size[:2], 1.0)
+    color, other = (
+        _mean(pixels[high // 8 : 3 * high // 8, wide * k // 8 : wide * (k + 2) // 8])
+        for k in (1, 5)
+    )
+    whole = (
+        np.full(2, 2.0)
+        if model.mat_texuniform[material]
+        else 2 * np.where(size[:2] > 0, size[:2], 1.0)
+    )
     return color, other, whole / np.maximum(model.mat_texrepeat[material], 1e-6) / 2
 
 
 def _pixels(model: Any, number: int) -> np.ndarray:
     """``[height, width, channels]`` uint8."""
-    high, wide, channels = (int(x[number]) for x in (model.tex_height, model.tex_width, model.tex_nchannel))
+    high, wide, channels = (
+        int(x[number]) for x in (model.tex_height, model.tex_width, model.tex_nchannel)
+    )
     start = int(model.tex_adr[number])
-    return model.tex_data[start : start + high * wide * channels].reshape(high, wide, channels)
+    result: np.ndarray = model.tex_data[start : start + high * wide * channels].reshape(
+        high, wide, channels
+    )
+    return result
 
 
 def _mean(pixels: np.ndarray) -> np.ndarray:
@@ -99,4 +127,5 @@ def _mean(pixels: np.ndarray) -> np.ndarray:
 
 
 def _of(model: Any, what: str, field: str) -> np.ndarray:
-    return getattr(model, f"{what}_{field}")
+    result: np.ndarray = getattr(model, f"{what}_{field}")
+    return result

@@ -10,8 +10,9 @@ from ddpg_jax.envs.render.hit import NOTHING, Hit, along, dot, nearest, of, wher
 
 @struct.dataclass
 class Boxes:
-    """``N`` boxes: ``center: [N, 3]``, ``rotation: [N, 3, 3]`` whose columns are their axes, ``half: [N, 3]`` sizes, and
-    ``color: [N, 3]``."""
+    """``N`` boxes: ``center: [N, 3]``, ``rotation: [N, 3, 3]`` whose columns are their axes,
+    ``half: [N, 3]`` sizes, and ``color: [N, 3]``.
+    """
 
     center: jax.Array
     rotation: jax.Array
@@ -44,20 +45,34 @@ class Ellipsoids:
 
     def hit(self, rays: Rays) -> Hit:
         """See `ddpg_jax.envs.render.hit.Shapes`."""
-        origin, direction = _own_frame(self.center, self.rotation / self.half[:, None], rays)  # where it is a ball of radius 1
-        square, half = sum(x**2 for x in direction), sum(origin[:, i, None] * direction[i] for i in range(3))
+        origin, direction = _own_frame(
+            self.center, self.rotation / self.half[:, None], rays
+        )  # where it is a ball of radius 1
+        square, half = (
+            sum(x**2 for x in direction),
+            sum(origin[:, i, None] * direction[i] for i in range(3)),
+        )
         root = half**2 - square * (jnp.sum(origin**2, axis=1, keepdims=True) - 1)
-        distance, shape = nearest(where_met(root >= 0, (-half - jnp.sqrt(jnp.maximum(root, 0))) / square))
+        distance, shape = nearest(
+            where_met(root >= 0, (-half - jnp.sqrt(jnp.maximum(root, 0))) / square)
+        )
         point, axes, radii, color = _met(self, distance, shape, rays)
         outwards = jnp.stack([dot(point, axes[:, i]) for i in range(3)]) / radii**2
         normal = _world(axes, outwards)
-        return Hit(distance, normal / jnp.sqrt(jnp.maximum(dot(normal, normal), _LEAST))[None], color, shape)
+        return Hit(
+            distance,
+            normal / jnp.sqrt(jnp.maximum(dot(normal, normal), _LEAST))[None],
+            color,
+            shape,
+        )
 
 
 _LEAST = 1e-9
 
 
-def _own_frame(center: jax.Array, columns: jax.Array, rays: Rays) -> tuple[jax.Array, list[jax.Array]]:
+def _own_frame(
+    center: jax.Array, columns: jax.Array, rays: Rays
+) -> tuple[jax.Array, list[jax.Array]]:
     """Origin ``[N, 3]`` and directions, three of ``[N, P]``, along these columns."""
     from_center = rays.origin[None] - center
     origin = jnp.sum(from_center[:, :, None] * columns, axis=1)
@@ -67,7 +82,9 @@ def _own_frame(center: jax.Array, columns: jax.Array, rays: Rays) -> tuple[jax.A
 def _met(
     shapes: Boxes | Ellipsoids, distance: jax.Array, shape: jax.Array, rays: Rays
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Of the shape that each ray met: the point from its centre ``[3, P]``, its axes ``[3, 3, P]``, half sizes and colour."""
+    """Of the shape that each ray met: the point from its centre ``[3, P]``, its axes ``[3, 3, P]``,
+    half sizes and colour.
+    """
     from_center = rays.origin[None] - shapes.center
     start, axes, half, color = of(shape, from_center, shapes.rotation, shapes.half, shapes.color)
     return start + distance[None] * rays.direction, axes, half, color

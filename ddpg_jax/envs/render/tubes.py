@@ -12,8 +12,9 @@ from ddpg_jax.envs.render.hit import Hit, along, dot, nearest, of, where_met
 
 @struct.dataclass
 class Capsules:
-    """``N`` capsules, each from ``start: [N, 3]`` to ``end: [N, 3]`` with ``radius: [N]`` and ``color: [N, 3]``; a sphere,
-    where both are one point."""
+    """``N`` capsules, each from ``start: [N, 3]`` to ``end: [N, 3]`` with ``radius: [N]`` and
+    ``color: [N, 3]``; a sphere, where both are one point.
+    """
 
     start: jax.Array
     end: jax.Array
@@ -26,7 +27,9 @@ class Capsules:
         low = axis.place <= 0
         # Where the tube is not met between its ends, it is the ball at one of them.
         middle = jnp.where(low, axis.ahead, axis.ahead - axis.length * axis.along)
-        apart = jnp.where(low, axis.near, axis.near - 2 * axis.length * axis.offset + axis.length**2)
+        apart = jnp.where(
+            low, axis.near, axis.near - 2 * axis.length * axis.offset + axis.length**2
+        )
         root = middle**2 - apart
         inside = (axis.place > 0) & (axis.place < axis.length)
         ball = -middle - jnp.sqrt(jnp.maximum(root, 0))
@@ -39,7 +42,9 @@ class Capsules:
 
 @struct.dataclass
 class Cylinders:
-    """``N`` cylinders with flat ends, each from ``start: [N, 3]`` to ``end: [N, 3]``, ``radius: [N]`` and ``color: [N, 3]``."""
+    """``N`` cylinders with flat ends, each from ``start: [N, 3]`` to ``end: [N, 3]``,
+    ``radius: [N]`` and ``color: [N, 3]``.
+    """
 
     start: jax.Array
     end: jax.Array
@@ -52,7 +57,9 @@ class Cylinders:
         inside = (axis.place > 0) & (axis.place < axis.length)
         end = jnp.where(axis.along > 0, 0.0, axis.length)  # the one that faces the origin
         disc = (end - axis.offset) / jnp.where(jnp.abs(axis.along) < _LEAST, _LEAST, axis.along)
-        apart = axis.near + disc * (2 * axis.ahead + disc) - end**2  # `near` is less the radius squared
+        apart = (
+            axis.near + disc * (2 * axis.ahead + disc) - end**2
+        )  # `near` is less the radius squared
         met = axis.met & (inside | (apart <= 0))
         distance, shape = nearest(where_met(met, jnp.where(inside, axis.distance, disc)))
         point, unit, length, radius, color = _met(self, axis, distance, shape, rays)
@@ -74,10 +81,12 @@ _LEAST = 1e-9
 
 
 class _Axes(NamedTuple):
-    """Rays against endless tubes. Of each tube: ``unit: [N, 3]``; ``length``, ``offset`` (of the origin along the axis) and
-    ``near`` (its distance from the start squared, less the radius squared), ``[N, 1]``. Of each ray too, ``[N, P]``: ``along``
-    and ``ahead``, its products with the axis and with the way from the start to the origin; whether it ``met`` the tube, at
-    which ``distance``, and at which ``place`` on the axis."""
+    """Rays against endless tubes. Of each tube: ``unit: [N, 3]``; ``length``, ``offset`` (of the
+    origin along the axis) and ``near`` (its distance from the start squared, less the radius
+    squared), ``[N, 1]``. Of each ray too, ``[N, P]``: ``along`` and ``ahead``, its products with
+    the axis and with the way from the start to the origin; whether it ``met`` the tube, at which
+    ``distance``, and at which ``place`` on the axis.
+    """
 
     unit: jax.Array
     length: jax.Array
@@ -91,8 +100,9 @@ class _Axes(NamedTuple):
 
 
 def _axes(start: jax.Array, end: jax.Array, radius: jax.Array, rays: Rays) -> _Axes:
-    """Where ``|p - (p.u) u| = r`` for ``p = m + t d``, with m from the start to the origin and u along the axis: a square
-    equation in t."""
+    """Where ``|p - (p.u) u| = r`` for ``p = m + t d``, with m from the start to the origin and u
+    along the axis: a square equation in t.
+    """
     from_start, axis = rays.origin[None] - start, end - start
     length = jnp.linalg.norm(axis, axis=1, keepdims=True)
     unit = axis / jnp.maximum(length, _LEAST)
@@ -103,11 +113,17 @@ def _axes(start: jax.Array, end: jax.Array, radius: jax.Array, rays: Rays) -> _A
     half = ahead - towards * offset
     root = half**2 - square * (near - offset**2)
     distance = (-half - jnp.sqrt(jnp.maximum(root, 0))) / square
-    return _Axes(unit, length, offset, near, towards, ahead, root >= 0, distance, offset + distance * towards)
+    return _Axes(
+        unit, length, offset, near, towards, ahead, root >= 0, distance, offset + distance * towards
+    )
 
 
-def _met(tubes: Capsules | Cylinders, axis: _Axes, distance: jax.Array, shape: jax.Array, rays: Rays) -> list[jax.Array]:
-    """Of the tube that each ray met: the point from its start ``[3, P]``, its unit vector, length, radius and colour."""
+def _met(
+    tubes: Capsules | Cylinders, axis: _Axes, distance: jax.Array, shape: jax.Array, rays: Rays
+) -> list[jax.Array]:
+    """Of the tube that each ray met: the point from its start ``[3, P]``, its unit vector, length,
+    radius and colour.
+    """
     from_start = rays.origin[None] - tubes.start
     start, *rest = of(shape, from_start, axis.unit, axis.length[:, 0], tubes.radius, tubes.color)
     return [start + distance[None] * rays.direction, *rest]

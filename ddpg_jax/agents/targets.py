@@ -1,0 +1,45 @@
+"""How the parameters of target networks follow the online ones."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from ddpg_jax import checks
+from ddpg_jax.types import PyTree
+
+Track = Callable[[PyTree, PyTree], PyTree]
+"""How targets follow: ``track(params, target_params) -> target_params``, after each update."""
+
+
+def soft_update(tau: float | jax.Array, copied: Sequence[str] = ()) -> Track:
+    """Polyak averaging of targets, ``theta' <- tau theta + (1 - tau) theta'``; 1 copies, 0 freezes.
+
+    Args:
+        tau: share of the online parameters in each step, in [0, 1].
+        copied: names of submodules of a Flax network whose targets are the online parameters
+            themselves.
+
+    Raises:
+        ValueError: ``tau`` is out of its range.
+
+    Source: Lillicrap et al. 2015, section 3.
+    """
+    checks.between(0, 1, tau=tau)
+
+    def track(params: PyTree, target_params: PyTree) -> PyTree:
+        moved = jax.tree.map(
+            lambda online, target: tau * online + (1 - tau) * target, params, target_params
+        )
+        newest = {name: hard_update(params["params"][name], None) for name in copied}
+        return {"params": moved["params"] | newest} if copied else moved
+
+    return track
+
+
+def hard_update(params: PyTree, target_params: PyTree) -> PyTree:
+    """Targets that are copies of the online parameters: no alias of them, so that a state can be
+    donated.
+    """
+    del target_params
+    return jax.tree.map(jnp.copy, params)
