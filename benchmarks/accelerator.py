@@ -198,7 +198,8 @@ def trace(out: Path, toy: bool) -> None:
         files.write_json(out, result)
         count, seconds = (sum(one[key] for one in found) / rounds for key in ("count", "seconds"))
         click.echo(
-            f"{name:16} {count:6.1f} kernels a round, {1e6 * seconds:7.1f} us of them (some side by side)"
+            f"{name:16} {count:6.1f} kernels a round, {1e6 * seconds:7.1f} us of them "
+            "(some side by side)"
         )
     click.echo(str(out))
 

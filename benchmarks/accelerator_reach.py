@@ -31,7 +31,10 @@ class Task(NamedTuple):
     marks: tuple[Mark, ...]
 
 
-SWEEP = "PPO, the fastest of Brax's published sweep of 1,440 runs, with compilation; Brax v1, device not stated"
+SWEEP = (
+    "PPO, the fastest of Brax's published sweep of 1,440 runs, with compilation; Brax v1, "
+    "device not stated"
+)
 REPPO, SAC = (
     "REPPO, its published curves, +- 63 s, GPU not stated",
     "SAC of Brax in REPPO's published curves, +- 63 s",
@@ -102,9 +105,8 @@ def measure(
         found["reached"] = [_reached(mark, found["curve"]) for mark in marks]
         keep(found)
         click.echo(
-            "{env_steps:,} steps: return {return:.1f} after {seconds:.1f} s, training {train_seconds:.1f} s".format(
-                **row
-            )
+            "{env_steps:,} steps: return {return:.1f} after {seconds:.1f} s, training "
+            "{train_seconds:.1f} s".format(**row)
         )
         if row["return"] >= highest or row["seconds"] > 60 * minutes:
             return

@@ -108,7 +108,8 @@ def main(names: tuple[str, ...], listed: bool, peers: Path | None) -> None:
     if listed:
         for name, record in chosen.items():
             click.echo(
-                f"{name:20} {record.minutes:4g} min  {record.json + '.json':28} python {record.command}"
+                f"{name:20} {record.minutes:4g} min  {record.json + '.json':28} python "
+                f"{record.command}"
             )
         click.echo(f"{'':20} {sum(record.minutes for record in chosen.values()):4g} min in all")
         return

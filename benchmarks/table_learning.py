@@ -63,7 +63,8 @@ def lecture(result: dict[str, Any]) -> Row:
     solved = [value for value in result["episodes_until_solved_strict"] if value is not None]
     return (
         "preset `pendulum-lecture`: episodes until the mean of the last 100 exceeds -300",
-        f"{len(solved)} of {len(result['scores'])} seeds, after {min(solved)} to {max(solved)} episodes",
+        f"{len(solved)} of {len(result['scores'])} seeds, after {min(solved)} to "
+        f"{max(solved)} episodes",
     )
 
 

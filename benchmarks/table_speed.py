@@ -30,7 +30,8 @@ def populations(result: dict[str, Any]) -> Row:
     found = {one["members"]: one["over_one"] for one in result["measured"]}
     way = f"vmap_{devices}_devices"
     return (
-        f"updates/s of many members over {devices} devices of the host, batch 64, 64 wide, times one member's",
+        f"updates/s of many members over {devices} devices of the host, batch 64, 64 "
+        "wide, times one member's",
         ", ".join(f"{count}: {over[way]:.2f}" for count, over in found.items() if way in over),
     )
 
@@ -117,7 +118,8 @@ def solving(result: dict[str, Any]) -> Row:
         for cache, found in result["median_seconds"].items()
     ]
     return (
-        f"pendulum solved (mean return {settings['threshold']:g}): seconds from the shell, median of {settings['seeds']} seeds",
+        f"pendulum solved (mean return {settings['threshold']:g}): seconds from the "
+        f"shell, median of {settings['seeds']} seeds",
         "; ".join(each),
     )
 
@@ -153,7 +155,8 @@ def loop_over_parts(result: dict[str, Any]) -> Row:
     backend = f" ({settings['backend']})" if settings["backend"] else ""
     rate = result["rates"]["loop_env_steps_per_second"]
     return (
-        f"whole loop over its parts, {settings['env']}{backend}, {settings['num_envs']} environments",
+        f"whole loop over its parts, {settings['env']}{backend}, {settings['num_envs']} "
+        "environments",
         f"{result['ratios']['loop_over_parts']:.2f}; {rate:,.0f} env-steps/s",
     )
 

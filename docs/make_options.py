@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import get_origin
+from typing import TYPE_CHECKING, get_origin
 
 from ddpg_jax.runs.cli.flags import Declared, declared_hyperparameters, declared_in, shown_default
 from ddpg_jax.runs.options.field import Option, options_of
@@ -19,6 +18,9 @@ from ddpg_jax.runs.options.run_options import (
     SweepOptions,
 )
 from ddpg_jax.runs.presets import PRESETS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 INTRODUCTION = """# Options
 

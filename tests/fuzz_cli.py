@@ -485,7 +485,8 @@ def main() -> None:
     for line, complaints, said in failures:
         print(f"{[word[:60] for word in line]}\n    {'; '.join(complaints)}\n    {said[-1_500:]!r}")
     print(
-        f"{options.lines} lines of seed {options.seed}: {len(failures)} wrong, in {time.perf_counter() - begin:.0f} s"
+        f"{options.lines} lines of seed {options.seed}: {len(failures)} wrong, in "
+        f"{time.perf_counter() - begin:.0f} s"
     )
     sys.exit(bool(failures))
 

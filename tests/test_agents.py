@@ -731,9 +731,9 @@ def slow_td3(
             gamma * part.discount,
         )
         for k in range(len(qs)):
-            grads = jax.grad(lambda q: loss(critic.apply(q, part.observation, part.action), y))(
+            grads = jax.grad(lambda q: loss(critic.apply(q, part.observation, part.action), y))(  # noqa: B023
                 qs[k]
-            )  # noqa: B023
+            )
             step, q_opts[k] = adam.update(grads, q_opts[k])
             qs[k] = optax.apply_updates(qs[k], step)
 

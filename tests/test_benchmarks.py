@@ -263,7 +263,10 @@ def test_family(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_family_learns(tmp_path: Path) -> None:
-    small = "--total-timesteps 330 --steps-per-chunk 100 --learning-starts 100 --hidden 8 --batch-size 4 --evaluation-episodes 2"
+    small = (
+        "--total-timesteps 330 --steps-per-chunk 100 --learning-starts 100 --hidden 8 "
+        "--batch-size 4 --evaluation-episodes 2"
+    )
     contestants = ("plain=default", "twins=td3 --target-noise 0.1 --policy-delay 1")
     result = measure(
         tmp_path, "studies/agents.py", "pendulum", "--seeds", "2", "--options", small, *contestants

@@ -465,10 +465,12 @@ def test_the_installed_command_answers(arguments):
 
 def test_help_imports_no_jax():
     code = (
-        "import sys; from click.testing import CliRunner; from ddpg_jax.runs.cli.commands import main\n"
+        "import sys; from click.testing import CliRunner; from "
+        "ddpg_jax.runs.cli.commands import main\n"
         "for words in (['--help'], ['train', '--help'], ['presets']):\n"
         "    assert CliRunner().invoke(main, words).exit_code == 0\n"
-        "print([name for name in ('jax', 'numpy', 'flax', 'brax', 'orbax', 'matplotlib') if name in sys.modules])"
+        "print([name for name in ('jax', 'numpy', 'flax', 'brax', 'orbax', 'matplotlib') "
+        "if name in sys.modules])"
     )
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -604,8 +606,8 @@ def test_a_number_that_the_preset_does_not_have():
     result = invoke("train", "--preset", "paper", "--policy-delay", "2")
     assert result.exit_code == 2
     assert (
-        "preset 'paper' has no policy_delay: it is one of td3, td3-paper, td3-categorical, fast-td3."
-        in result.stderr
+        "preset 'paper' has no policy_delay: it is one of td3, td3-paper, "
+        "td3-categorical, fast-td3." in result.stderr
     )
 
 
@@ -777,7 +779,8 @@ def test_plain_lines_where_there_is_no_terminal(trained):
     lines = output.splitlines()
     assert lines[0] == f"pendulum, preset default -> {folder}"
     assert lines[1].startswith(
-        "preset default differs from its source: 1,000 random steps (25,000 there); final layers start in U"
+        "preset default differs from its source: 1,000 random steps (25,000 there); "
+        "final layers start in U"
     )
     assert re.match(
         r"hyper-parameters found by trying on pendulum replace the preset's: .*replay_capacity 20000 \(preset: 1000000\)",
@@ -988,11 +991,13 @@ def test_each_command_has_traceback():
     [
         (
             KeyError("wings"),
-            "this is a bug in ddpg_jax or one of its dependencies: KeyError: 'wings'; run again with --traceback",
+            "this is a bug in ddpg_jax or one of its dependencies: KeyError: 'wings'; "
+            "run again with --traceback",
         ),
         (
             AssertionError(),
-            "this is a bug in ddpg_jax or one of its dependencies: AssertionError: AssertionError; run again",
+            "this is a bug in ddpg_jax or one of its dependencies: AssertionError: "
+            "AssertionError; run again",
         ),
         (ValueError(), "this is a bug in ddpg_jax or one of its dependencies: ValueError"),
         (ValueError("two\nlines"), "Error: two lines"),
@@ -1053,7 +1058,8 @@ def test_no_device(monkeypatch, trained):
     ):
         refused(
             invoke(*arguments),
-            "JAX does not find a device with JAX_PLATFORMS=cuda (AssertionError): unset JAX_PLATFORMS",
+            "JAX does not find a device with JAX_PLATFORMS=cuda (AssertionError): unset "
+            "JAX_PLATFORMS",
         )
     assert not os.listdir()
 

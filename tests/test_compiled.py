@@ -91,7 +91,8 @@ def test_loops_in_loops() -> None:
         f"  %three = (s32[], f32[4]{{0}}) {LOOP.format(body='%inner', trips=3)}\n"
         "  %more = (s32[], f32[4]{0}) while(%start), condition=%condition, body=%inner",
         entry=(
-            "  %before = f32[4]{0} broadcast(%zero), dimensions={}\n  %after = f32[4]{0} copy(%before)"
+            "  %before = f32[4]{0} broadcast(%zero), dimensions={}\n  %after = f32[4]{0} "
+            "copy(%before)"
         ),
     )
     loop = hlo.busiest(found)
@@ -175,7 +176,10 @@ def test_calls_count_as_what_they_call() -> None:
 
 def test_either_branch_of_a_conditional() -> None:
     listed = "  %either = f32[4]{0} conditional(%s, %s, %s), branch_computations={%yes, %no}"
-    named = "  %either = f32[4]{0} conditional(%s, %s, %s), true_computation=%yes, false_computation=%no"
+    named = (
+        "  %either = f32[4]{0} conditional(%s, %s, %s), true_computation=%yes, "
+        "false_computation=%no"
+    )
     for text in (listed, named):
         loop = hlo.busiest(program(f"  %one = f32[4]{{0}} negate(%s)\n{text}"))
         assert (loop.count(), loop.count(min), str(loop)) == (1 + 3, 1, "1 + one of (3 | 0)")
@@ -199,7 +203,8 @@ def test_collectives_of_both_kinds() -> None:
 def test_passes_of_a_policy_delay_in_a_conditional() -> None:
     """An actor that learns in every second pass: an update is one pass with it and one without."""
     loop = program(
-        "  %one = f32[4]{0} negate(%s)\n  %e = f32[4]{0} conditional(%s), branch_computations={%yes, %no}"
+        "  %one = f32[4]{0} negate(%s)\n  %e = f32[4]{0} conditional(%s), "
+        "branch_computations={%yes, %no}"
     )
     done = accelerators.Compiled(loop, "", {"temporary": 1, "argument": 2, "aliased": 2}, 0.5)
     row = kernels.figures(kernels.PROGRAMS["sbx_td3"], done)
@@ -283,7 +288,10 @@ def test_a_compiler_that_is_missing_is_one_sentence(
     version = importlib.metadata.version("jax")
     command = f'pip install "jax[tpu]=={version}"'
     if not device.startswith("v5e"):
-        command = f"pip install --no-deps jax-cuda12-plugin=={version} jax-cuda12-pjrt=={version} nvidia-cuda-nvcc-cu12"
+        command = (
+            f"pip install --no-deps jax-cuda12-plugin=={version} jax-cuda12-pjrt=={version} "
+            "nvidia-cuda-nvcc-cu12"
+        )
     assert str(caught.value).endswith(command)
     assert caught.value.exit_code == 2
 

@@ -51,7 +51,7 @@ def test_a_profile_is_of_one_device():
     assert mesh.on_one_device(config()).mesh == "members=1,data=1"
     with pytest.raises(
         ValueError,
-        match="--profile .* mesh=members=1,data=8",
+        match="--profile .* mesh=members=1,data=8",  # noqa: RUF043
     ):
         mesh.on_one_device(config(devices=8))
 
@@ -69,7 +69,8 @@ def test_environments_on_the_host_stay_on_one_device():
     [
         (
             {"devices": 3},
-            "devices=3 is data=3, which does not divide num_envs=16: choose --num-envs 15, or another number of",
+            "devices=3 is data=3, which does not divide num_envs=16: choose --num-envs "
+            "15, or another number of",
         ),
         (
             {"devices": 8, "batch_size": 60},
@@ -99,7 +100,8 @@ def test_the_mesh_of_a_run_is_said():
     said = []
     assert mesh.choose_mesh(config(devices=4), 8, said.append) == "members=1,data=4"
     assert said.pop() == (
-        "on 4 devices (members=1,data=4), each 4 of 16 environments, and 16 of 64 rows of a batch; 4 of 8 stay idle."
+        "on 4 devices (members=1,data=4), each 4 of 16 environments, and 16 of 64 rows "
+        "of a batch; 4 of 8 stay idle."
     )
     assert mesh.choose_mesh(config(seeds=4), 4, said.append) == "members=4,data=1"
     assert said.pop() == "on 4 devices (members=4,data=1), each 1 of 4 members."

@@ -31,9 +31,15 @@ assert not any(name.startswith("ddpg_jax") for name in sys.modules)
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_equal_actions_in_a_process_without_this_library(tmp_path, monkeypatch, seeds):
     monkeypatch.chdir(tmp_path)
-    small = "--total-timesteps 300 --learning-starts 100 --steps-per-chunk 200 --batch-size 8 --hidden 8"
+    small = (
+        "--total-timesteps 300 --learning-starts 100 --steps-per-chunk 200 --batch-size 8 "
+        "--hidden 8"
+    )
     member = seeds - 1
-    words = f"train pendulum --preset td3 --normalize-observations --run-dir run --seeds {seeds} {small}"
+    words = (
+        f"train pendulum --preset td3 --normalize-observations --run-dir run --seeds {seeds} "
+        f"{small}"
+    )
     assert CliRunner().invoke(commands.main, words.split(), catch_exceptions=False).exit_code == 0
     result = CliRunner().invoke(
         commands.main, ["export", "run", "--member", str(member)], catch_exceptions=False

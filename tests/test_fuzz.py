@@ -84,7 +84,8 @@ BYTES = r"this needs [\d,.]+ .B, [\d,.]+ .?B of it for {}, but [\d,.]+ .B are av
         ("--hidden 100000,100000", "(networks and their targets|optimisers)", "--hidden"),
         ("--replay-capacity 1000000000 --batch-size 4", r"the replay .*", "--replay-capacity"),
         (
-            "--num-envs 1000000000 --replay-capacity 1000000000 --total-timesteps 1e14 --batch-size 4",
+            "--num-envs 1000000000 --replay-capacity 1000000000 --total-timesteps 1e14 "
+            "--batch-size 4",
             ".*",
             ".*",
         ),
@@ -106,7 +107,8 @@ BYTES = r"this needs [\d,.]+ .B, [\d,.]+ .?B of it for {}, but [\d,.]+ .B are av
         ("--batch-size 1000000000 --replay-capacity 1000000000", ".*", ".*"),
         ("--seeds 1000000", ".*", ".*--seeds"),
         (
-            "--evaluation-episodes 1000000 --seeds 1000 --hidden 2 --batch-size 2 --replay-capacity 2",
+            "--evaluation-episodes 1000000 --seeds 1000 --hidden 2 --batch-size 2 "
+            "--replay-capacity 2",
             ".*evaluation",
             "--evaluation",
         ),

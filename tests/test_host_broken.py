@@ -345,8 +345,10 @@ def test_wrappers_and_options_reach_every_copy(registered):
 def own(module, change=""):
     """A right environment of a user's own, changed."""
     return module(
-        "import jax, jax.numpy as jnp\nfrom ddpg_jax import envs\nfrom ddpg_jax.envs import SingleEnvironment, batch\n\n\n"
-        "def make(num_envs, time_limit=9):\n    env = envs.make('pendulum', num_envs, time_limit=time_limit)\n"
+        "import jax, jax.numpy as jnp\nfrom ddpg_jax import envs\nfrom ddpg_jax.envs "
+        "import SingleEnvironment, batch\n\n\n"
+        "def make(num_envs, time_limit=9):\n    env = envs.make('pendulum', num_envs, "
+        "time_limit=time_limit)\n"
         f"    {change}\n    return env\n"
     )
 
@@ -358,7 +360,8 @@ def own(module, change=""):
         ("env = env._replace(reset=lambda key: 1 / 0)", "reset", "reset raised ZeroDivisionError"),
         ("env = env._replace(step=lambda *_: {}['pond'])", "step", "step raised KeyError"),
         (
-            "old = env.step; env = env._replace(step=lambda s, a, k: old(s, a, k) if a[0, 0] > 0 else 1)",
+            "old = env.step; env = env._replace(step=lambda s, a, k: old(s, a, k) if "
+            "a[0, 0] > 0 else 1)",
             "step",
             "step raised Tracer",
         ),
@@ -369,7 +372,8 @@ def own(module, change=""):
             r"step: next_observation is int32\[2, 3\] where float32\[2, 3\] was declared",
         ),
         (
-            "old = env.reset; env = env._replace(reset=lambda key: (old(key)[0], jnp.zeros((num_envs, 4))))",
+            "old = env.reset; env = env._replace(reset=lambda key: (old(key)[0], "
+            "jnp.zeros((num_envs, 4))))",
             "reset",
             r"reset: the observation of reset is float32\[2, 4\] where float32\[2, 3\] was declared",
         ),

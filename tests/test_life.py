@@ -187,7 +187,8 @@ def test_a_folder_is_one_runs_at_a_time(tmp_path, undisturbed):
         for resume in (False, True):
             with pytest.raises(
                 RunError,
-                match=rf"is in use by another run \(process {os.getpid()}\): wait until it ends, or",
+                match=rf"is in use by another run \(process {os.getpid()}\): wait until it ends, "
+                "or",
             ):
                 go(tmp_path / "run", resume=resume)
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
@@ -196,7 +197,10 @@ def test_a_folder_is_one_runs_at_a_time(tmp_path, undisturbed):
 
 
 def test_a_kill_lets_go_of_the_folder(tmp_path):
-    code = "import sys, time; from pathlib import Path; from ddpg_jax.runs.folder.lock import locked_folder\n"
+    code = (
+        "import sys, time; from pathlib import Path; from ddpg_jax.runs.folder.lock import "
+        "locked_folder\n"
+    )
     code += "with locked_folder(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", code, tmp_path / "run"], stdout=subprocess.PIPE, text=True
@@ -631,7 +635,10 @@ def test_a_reader_that_leaves(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
 def test_the_command_on_a_full_disk(tmp_path):
-    small = "--total-timesteps 300 --learning-starts 100 --steps-per-chunk 100 --batch-size 8 --hidden 8,8 --time-limit 20"
+    small = (
+        "--total-timesteps 300 --learning-starts 100 --steps-per-chunk 100 --batch-size 8 "
+        "--hidden 8,8 --time-limit 20"
+    )
     command = [
         sys.executable,
         "-m",

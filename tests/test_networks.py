@@ -321,9 +321,9 @@ def noise_of(layer, variables, draws):
 
     keys = jax.random.split(jax.random.key(1), draws)
     weights, biases = (
-        jax.jit(jax.vmap(lambda key: draw(key, name)))(keys)
+        jax.jit(jax.vmap(lambda key: draw(key, name)))(keys)  # noqa: B023
         for name in ("kernel_sigma", "bias_sigma")
-    )  # noqa: B023
+    )
     return np.asarray(weights), np.asarray(biases)
 
 

@@ -794,7 +794,7 @@ def test_streams_of_a_dict_reach_the_networks(name, calls):
     assert "seen" in state.slots["normalizer"].mean.value, "all streams are normalised"
     with pytest.raises(
         ValueError,
-        match="critic_stream='none': .* choose one of seen, known",
+        match="critic_stream='none': .* choose one of seen, known",  # noqa: RUF043
     ):
         PRESETS[name].compose(replace(hyperparameters, critic_stream="none"), env)
 

@@ -52,8 +52,9 @@ def reference(transitions, done, n, gamma):
                     reward=total,
                     discount=discount,
                     next_observation=jax.tree.map(
-                        lambda x: at(x, last), transitions.next_observation
-                    ),  # noqa: B023
+                        lambda x: at(x, last),
+                        transitions.next_observation,  # noqa: B023
+                    ),
                 )
             )
         begun.append(jax.tree.map(lambda *x: np.stack(x), *row))
@@ -168,8 +169,9 @@ def test_gamma_may_be_traced():
     together = jax.jit(jax.vmap(run))(gammas)
     for i, gamma in enumerate(gammas):
         assert_equal(
-            jax.tree.map(lambda x: x[i], together), reference(transitions, done, 3, float(gamma))
-        )  # noqa: B023
+            jax.tree.map(lambda x: x[i], together),
+            reference(transitions, done, 3, float(gamma)),  # noqa: B023
+        )
 
 
 @pytest.mark.parametrize(

@@ -453,8 +453,8 @@ def test_a_signal_ends_the_chunk_and_saves(finished, tmp_path, number):
     steps = rows[-1]["env_steps"]
     assert WARM_UP + 3 * STEPS <= steps < TOTAL
     assert (
-        f"stopped by {number.name} at {steps} steps and saved; continue with --resume --run-dir {folder}"
-        in output
+        f"stopped by {number.name} at {steps} steps and saved; continue with --resume "
+        f"--run-dir {folder}" in output
     )
     assert checkpoint_steps(folder)[-1] == steps
     said: list[str] = []

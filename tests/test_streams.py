@@ -172,6 +172,6 @@ def test_from_the_command_line_to_the_exported_policy(tmp_path, monkeypatch):
     )
     assert refused.exit_code == 2
     assert (
-        "critic_stream='all': not a stream of the observation; choose one of privileged_state, state."
-        in refused.stderr
+        "critic_stream='all': not a stream of the observation; choose one of "
+        "privileged_state, state." in refused.stderr
     )

@@ -185,7 +185,10 @@ def test_a_full_disk_loses_an_answer_but_not_a_sentence(call, code, told):
 
 @pytest.mark.parametrize("call", ["answer", "say"])
 def test_a_reader_that_has_gone_has_what_it_wanted(call):
-    script = f"import sys\nfrom ddpg_jax.runs.console import output\nsys.stdin.read()\nfor _ in range(3): output.{call}('x')"
+    script = (
+        "import sys\nfrom ddpg_jax.runs.console import output\nsys.stdin.read()\nfor _ in "
+        f"range(3): output.{call}('x')"
+    )
     command = [sys.executable, "-c", script]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -683,7 +683,8 @@ def test_reports_are_finite_scalars_of_fixed_shape(program, warm, after):
         ),
         (
             {"steps_per_chunk": 100, "collect_steps": 3},  # 100 / 12 = 8.3
-            "steps_per_chunk=100: must be a multiple of num_envs=4 times collect_steps=3, for example 96",
+            "steps_per_chunk=100: must be a multiple of num_envs=4 times "
+            "collect_steps=3, for example 96",
         ),
         ({"collect_steps": 0}, "collect_steps=0: must be at least 1"),
         ({"learning_starts": 0}, "learning_starts=0: must be at least 1"),

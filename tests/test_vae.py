@@ -143,7 +143,8 @@ def test_an_agent_sees_latents(fitted):
     [
         (
             {"size": 30},
-            "size=30: an autoencoder's images must have a multiple of 16 pixels along each side.*for example 32",
+            "size=30: an autoencoder's images must have a multiple of 16 pixels along "
+            "each side.*for example 32",
         ),
         ({"size": 16}, "size=16: .* at least 32: choose for example 32"),
         ({"size": 32, "latent_size": 0}, "latent_size=0: must be at least 1"),

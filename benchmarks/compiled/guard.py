@@ -134,7 +134,8 @@ def _require_version(kept: dict[str, Any], path: Path) -> None:
     here, there = importlib.metadata.version("jaxlib"), kept.get("versions", {}).get("jaxlib")
     if here != there:
         raise click.UsageError(
-            f"{path.name} was made with jaxlib {there}, and here is {here}: the figures cannot be compared."
+            f"{path.name} was made with jaxlib {there}, and here is {here}: the figures "
+            "cannot be compared."
         )
 
 

@@ -37,7 +37,10 @@ PEERS = {
 }
 """The peers' programs, each as the peer jits it."""
 PROGRAMS = OURS | SPREAD | PEERS
-HEAD = "program                  kernels copies /env step    temporary        aliased             of compile here  structure"
+HEAD = (
+    "program                  kernels copies /env step    temporary        aliased           "
+    "  of compile here  structure"
+)
 
 
 @click.command()

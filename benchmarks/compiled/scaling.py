@@ -243,10 +243,12 @@ def table(found: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        "Members of a population reduce nothing between them: spread over devices their efficiency is that of one device,",
+        "Members of a population reduce nothing between them: spread over devices their "
+        "efficiency is that of one device,",
     ]
     lines += [
-        "but for the report of a chunk. A small share waits for launches and for latency: split a run only where its round"
+        "but for the report of a chunk. A small share waits for launches and for "
+        "latency: split a run only where its round"
     ]
     return "\n".join([*lines, "takes long beside its all-reduces.", ""])
 

@@ -124,7 +124,8 @@ def ablate(
             }
             final = variants[name]["final_return"]
             click.echo(
-                f"{task}, {name}: interquartile mean {final['interquartile_mean']:.1f}, std {final['std']:.1f}"
+                f"{task}, {name}: interquartile mean {final['interquartile_mean']:.1f}, "
+                f"std {final['std']:.1f}"
             )
     return {name: variants[name] for name in VARIANTS}
 

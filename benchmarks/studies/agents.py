@@ -70,7 +70,8 @@ def main(
             )
             returns = found[name]["final_returns"]
             click.echo(
-                f"{name}: {statistics.fmean(returns):.1f} +- {statistics.pstdev(returns):.1f}, {returns}"
+                f"{name}: {statistics.fmean(returns):.1f} +- "
+                f"{statistics.pstdev(returns):.1f}, {returns}"
             )
         shared = {key: found[name][key] for key in COMMON}
         result = {

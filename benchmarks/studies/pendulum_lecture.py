@@ -56,7 +56,8 @@ def main(seeds: int, seed: int, episodes: int, run_dir: Path | None, out: Path) 
             "episodes": episodes,
         },
         "criterion": (
-            f"mean of the last {WINDOW} (or fewer; strict: full {WINDOW}) training scores > {THRESHOLD}"
+            f"mean of the last {WINDOW} (or fewer; strict: full {WINDOW}) training scores "
+            f"> {THRESHOLD}"
         ),
         **crossed,
         "reached": {

@@ -77,7 +77,8 @@ def main(
             part: found[part]["rate"] for part in ("success_if_rewarded_early", "success_if_not")
         }
         click.echo(
-            f"1D-TOY, {name}: {found['success']['rate']:.3f} [{low:.3f}, {high:.3f}] after {steps} steps; {split}"
+            f"1D-TOY, {name}: {found['success']['rate']:.3f} [{low:.3f}, {high:.3f}] "
+            f"after {steps} steps; {split}"
         )
     minutes = sum(found["seconds"] for found in deadlock.values()) * PUBLISHED["steps"] / steps / 60
     result = {
@@ -89,7 +90,8 @@ def main(
             **sizes,
             "one_d_toy": SETTINGS,
         },
-        "note": f"1D-TOY ran for {steps:,} of the paper's {PUBLISHED['steps']:,} steps; those take {minutes:.0f} minutes.",
+        "note": f"1D-TOY ran for {steps:,} of the paper's {PUBLISHED['steps']:,} steps; those "
+        f"take {minutes:.0f} minutes.",
         "toy_mdp": toy,
         "one_d_toy": deadlock,
         "published": PUBLISHED,

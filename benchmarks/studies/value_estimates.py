@@ -101,7 +101,8 @@ def main(
             }
             each = figures[task][name]["overestimation"]
             click.echo(
-                f"{task}, {name}: overestimation {each['mean']:.2f}, std over seeds {each['std']:.2f}"
+                f"{task}, {name}: overestimation {each['mean']:.2f}, std over seeds "
+                f"{each['std']:.2f}"
             )
     common.finish(out, {"settings": settings, "tasks": figures}, draw(figures, points), begun)
 
@@ -266,7 +267,8 @@ def draw(
             axis.grid(alpha=0.3)
         backend = TASKS[task].options.get("backend")
         row[0].set_ylabel(
-            f"{task.removeprefix('brax/')}{f' ({backend})' if backend else ''}\nestimated Q(s, mu(s))"
+            f"{task.removeprefix('brax/')}{f' ({backend})' if backend else ''}\nestimated "
+            "Q(s, mu(s))"
         )
     for axis in axes[-1]:
         axis.set_xlabel("observed discounted return")

@@ -185,7 +185,8 @@ def _split(x: np.ndarray, like: Any, *, old: int, new: int) -> np.ndarray:
     axes = [axis for axis, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
     if len(before) != len(after) or len(axes) != 1 or before[axes[0]] * old != after[axes[0]] * new:
         raise ValueError(
-            f"an array of shape {before} in each of {old} shards is not known how to split over {new}."
+            f"an array of shape {before} in each of {old} shards is not known how to "
+            f"split over {new}."
         )
     axis = axes[0]
     return np.stack(np.split(np.concatenate(list(x), axis=axis), new, axis=axis))

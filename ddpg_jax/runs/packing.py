@@ -31,7 +31,8 @@ def require_same(step: int, found: list[list], wanted: list[list]) -> None:
         return
     there, here = next(pair for pair in itertools.zip_longest(found, wanted) if pair[0] != pair[1])
     raise ValueError(
-        f"checkpoint {step} is of another training state than this configuration's: {_said(there)} there, {_said(here)} here. "
+        f"checkpoint {step} is of another training state than this configuration's: "
+        f"{_said(there)} there, {_said(here)} here. "
         "Go on with the version and the config.json that it was written by."
     )
 

@@ -96,7 +96,8 @@ class Saved:
             )
         if goes_on:
             say(
-                f"was trained on {_said(*_places(found.record))} and goes on with {_said(*now)}: nothing is lost, but from "
+                f"was trained on {_said(*_places(found.record))} and goes on with "
+                f"{_said(*now)}: nothing is lost, but from "
                 "here on it is not bit for bit what it would have been there."
             )
         there = (

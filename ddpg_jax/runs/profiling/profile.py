@@ -159,7 +159,10 @@ def _instruction_seconds(trace: ProfileData) -> tuple[dict[str, dict[str, float]
 def sentences(found: dict[str, Any]) -> str:
     """Return the shares as text for a person."""
     traced = ", slowed down by the trace" if found["chunks_were_traced"] else ""
-    text = f"a round takes {1e6 * found['seconds_per_round']:,.0f} us (median of {found['chunks']} chunks{traced})"
+    text = (
+        f"a round takes {1e6 * found['seconds_per_round']:,.0f} us (median of "
+        f"{found['chunks']} chunks{traced})"
+    )
     if not found["shares"]:
         return f"{text}; the trace names no instruction of this program, so shares are unknown."
     listed = ", ".join(f"{name} {share:.0%}" for name, share in found["shares"].items())

@@ -11,10 +11,10 @@ from ddpg_jax import checks, envs
 from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.presets import PRESETS
-from ddpg_jax.types import PyTree
 
 if TYPE_CHECKING:
     from ddpg_jax.runs.presets import Preset
+    from ddpg_jax.types import PyTree
 MOST_ON_HOST = 10_000
 """Copies of a host environment: each is a Python object with its own simulator."""
 

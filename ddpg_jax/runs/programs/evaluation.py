@@ -13,13 +13,13 @@ from ddpg_jax.runs import layout
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.programs.setup import environment, member_hyperparameters, member_keys
-from ddpg_jax.types import Agent, AgentState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ddpg_jax.population import Programs
     from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.types import Agent, AgentState
 
 FINAL_EPISODES = 100
 # Streams of evaluation keys, folded into a member's seed.

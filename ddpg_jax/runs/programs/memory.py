@@ -13,12 +13,12 @@ import numpy as np
 
 from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.runs.options.validation import RunError
-from ddpg_jax.types import PyTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.types import PyTree
 
 KEY_BYTES = 8
 

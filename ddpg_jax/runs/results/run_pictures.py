@@ -15,13 +15,13 @@ from ddpg_jax.runs.programs.evaluation import LATER_STREAM
 from ddpg_jax.runs.programs.setup import environment
 from ddpg_jax.runs.results.plots import plot
 from ddpg_jax.runs.results.policy import member_state
-from ddpg_jax.types import AgentState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.types import AgentState
 
 PIXEL_SCALE = 4
 """Factor by which images of an agent are enlarged."""
