@@ -21,7 +21,8 @@ class Schedule:
         num_envs: E, at least 1.
         learning_starts: transitions stored before the first update, at least 1 (rounded up to whole
             vector steps).
-        updates_per_step: updates of the agent in each round, at least 1.
+        updates_per_step: updates of the agent in each round, at least 1; with ``collect_steps`` it
+            sets the replay ratio.
         collect_steps: vector steps in each round, at least 1.
         steps_per_chunk: environment steps over all environments per chunk, a multiple of
             ``collect_steps * num_envs``.

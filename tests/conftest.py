@@ -20,8 +20,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # alone.
 if not os.environ.get("XLA_FLAGS"):
     os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
-    if version("jaxlib").startswith("0.10."):  # later ones do not know it, and end the process
+    if version("jaxlib").startswith("0.10."):  # an option that XLA does not know ends the process
         os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+        os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
+        os.environ["XLA_FLAGS"] += " --xla_llvm_disable_expensive_passes=true"
 
 # The workers of pytest-xdist and every child process find these variables in their environment.
 TEMPORARY = "PYTEST_JAX_TEMPORARY_CACHE"

@@ -197,13 +197,16 @@ def test_a_folder_is_one_runs_at_a_time(tmp_path, undisturbed):
 
 
 def test_a_kill_lets_go_of_the_folder(tmp_path):
-    code = (
-        "import sys, time; from pathlib import Path; from ddpg_jax.runs.folder.lock import "
-        "locked_folder\n"
-    )
-    code += "with locked_folder(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    code = "import sys; from pathlib import Path
+"
+    code += "from ddpg_jax.runs.folder.lock import locked_folder
+"
+    code += "with locked_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path / "run"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, tmp_path / "run"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"

@@ -80,7 +80,7 @@ def play(name: str, kernel: str, folder: Path) -> None:
         NotebookClient(
             notebook,
             kernel_name=kernel,
-            timeout=300,
+            timeout=1_800,
             resources={"metadata": {"path": os.fspath(folder)}},
         ).execute()
     outputs = [

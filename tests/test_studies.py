@@ -93,7 +93,6 @@ def test_value_estimates_discount_what_follows() -> None:
     )
 
 
-@pytest.mark.slow
 def test_toy_mdp(tmp_path: Path) -> None:
     result = result_of(tmp_path, "toy_mdp")
     toy = result["toy_mdp"]
@@ -140,6 +139,7 @@ def test_toy_mdp_environment() -> None:
     )
 
 
+@pytest.mark.slow
 def test_variance(tmp_path: Path) -> None:
     result = result_of(tmp_path, "variance")
     assert set(result["agents"]) == {"DDPG", "TD3"}

@@ -1,4 +1,4 @@
-"""From one environment to ``num_envs`` with automatic reset: where the ends of episodes are put
+"""Autoreset: from one environment to ``num_envs``, where the ends of episodes are put
 right, once.
 """
 

@@ -1,4 +1,4 @@
-"""Prioritised sampling from the ring; a step costs O(batch log capacity)."""
+"""Prioritised sampling with importance weights; a step costs O(batch log capacity)."""
 
 import dataclasses
 from collections.abc import Callable

@@ -50,22 +50,24 @@ class ChunkLoop(NamedTuple):
     seconds: dict[str, float]
     """Seconds of evaluations, and of waiting for checkpoints."""
 
-    def catch_up(self, agent_state: PyTree, done: int) -> None:
-        """Report ``done`` chunks again, with an evaluation that an interruption left out."""
+    def catch_up(self, agent_state: PyTree, trained: int) -> None:
+        """Report ``trained`` chunks again, with an evaluation that an interruption left out."""
         rows = read_metrics(self.folder)
-        missing = bool(rows) and rows[-1]["evaluation_return"] is None and self._is_evaluated(done)
+        missing = (
+            bool(rows) and rows[-1]["evaluation_return"] is None and self._is_evaluated(trained)
+        )
         if hosts.of_first("an evaluation is missing", missing):  # it alone has all lines
-            rows[-1] |= {"evaluation_return": self._evaluate(agent_state, done)}
+            rows[-1] |= {"evaluation_return": self._evaluate(agent_state, trained)}
             self.on_chunk(rows[-1])
         self.log.replace_all(rows)
 
-    def run(self, state: PyTree, done: int, clock: Clock) -> PyTree:
-        """Train chunks ``done`` + 1 to the last, each saved before anything that may fail."""
+    def run(self, state: PyTree, trained: int, clock: Clock) -> PyTree:
+        """Train chunks ``trained`` + 1 to the last, each saved before anything that may fail."""
         saved, hyperparameters = (
-            self._steps(done) if done else None,
+            self._steps(trained) if trained else None,
             member_hyperparameters(self.config),
         )
-        for chunks in range(done + 1, self.config.num_chunks + 1):
+        for chunks in range(trained + 1, self.config.num_chunks + 1):
             begin = time.perf_counter()
             state, report = self.programs.chunk(state, hyperparameters)
             report = layout.fetched(report)
