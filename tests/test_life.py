@@ -197,10 +197,8 @@ def test_a_folder_is_one_runs_at_a_time(tmp_path, undisturbed):
 
 
 def test_a_kill_lets_go_of_the_folder(tmp_path):
-    code = "import sys; from pathlib import Path
-"
-    code += "from ddpg_jax.runs.folder.lock import locked_folder
-"
+    code = "import sys; from pathlib import Path\n"
+    code += "from ddpg_jax.runs.folder.lock import locked_folder\n"
     code += "with locked_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code, tmp_path / "run"],
