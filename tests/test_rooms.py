@@ -9,8 +9,8 @@ from source_tree import FILES, IMPORTS, TREES
 
 # From the ground up; a room may import what lies below it, and nothing else.
 FLOORS = (
-    ("options", "console"),
-    ("tasks",),
+    ("tasks", "console"),
+    ("options",),
     ("presets",),
     ("config", "distributed"),
     ("folder",),
