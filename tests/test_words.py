@@ -1,4 +1,4 @@
-"""One word, one meaning: names and sentences that the glossary refuses, and terms that are found."""
+"""One word, one meaning: names and sentences the glossary refuses, and terms that are found."""
 
 import ast
 from pathlib import Path
