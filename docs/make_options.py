@@ -27,8 +27,8 @@ INTRODUCTION = """# Options
 Made by `python docs/make_options.py` from the records in which options
 are declared. Each is a flag of `ddpg-jax train` (with dashes) and a keyword of
 `ddpg_jax.runs.train`; `ddpg-jax train --help-all --preset NAME` shows them with the defaults of a
-preset. On resume, a *fixed* option keeps the run's value, a *free* one may change and changes no bit
-of what is trained, and *placement* is where the run is trained.
+preset. On resume, a *fixed* option keeps the run's value, a *free* one may change and changes no
+bit of what is trained, and *placement* is where the run is trained.
 """
 
 

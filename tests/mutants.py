@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -144,17 +144,25 @@ def faults(file: str, source: str) -> Iterator[Mutant]:
             if symbol and symbol in between and "#" not in between:
                 swapped = between.replace(symbol, SWAPS[type(operator)], 1)
                 yield change(left, start, end, swapped)
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.Invert | ast.USub):
-            yield change(node, place(node)[0], place(node.operand)[0], "")
-        elif isinstance(node, ast.Constant) and type(node.value) in (int, float, bool):
-            value = node.value
-            new = not value if isinstance(value, bool) else value + 1  # type: ignore[operator]
-            yield change(node, *place(node), repr(new))
-        elif isinstance(node, ast.Attribute) and node.attr in OPPOSITES:
-            end = place(node)[1]
-            yield change(node, end - len(node.attr), end, OPPOSITES[node.attr])
-        elif isinstance(node, ast.IfExp):
-            yield change(node, *place(node.test), f"not ({ast.unparse(node.test)})")
+        if isinstance(node, ast.expr) and (replaced := _replaced(node, place)):
+            yield change(node, *replaced)
+
+
+def _replaced(node: ast.expr, place: Callable) -> tuple[int, int, str] | None:
+    """Start and end of the part of a sign, constant, attribute or condition that a fault replaces,
+    and its replacement."""
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.Invert | ast.USub):
+        return place(node)[0], place(node.operand)[0], ""
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float, bool):
+        value = node.value
+        new = not value if isinstance(value, bool) else value + 1  # type: ignore[operator]
+        return *place(node), repr(new)
+    if isinstance(node, ast.Attribute) and node.attr in OPPOSITES:
+        end = place(node)[1]
+        return end - len(node.attr), end, OPPOSITES[node.attr]
+    if isinstance(node, ast.IfExp):
+        return *place(node.test), f"not ({ast.unparse(node.test)})"
+    return None
 
 
 def _operations(node: ast.AST) -> list[tuple[ast.expr, ast.AST, ast.expr]]:

@@ -79,12 +79,17 @@ critics = Ensemble(Critic((256, 128), 0, dtype=jnp.bfloat16, num_atoms=101), 2)
 networks = (Actor(3, (256, 128), dtype=jnp.bfloat16), critics)
 def loss(params, seen, action):
     actor, critic = params
-    return jnp.sum(critics.apply(critic, seen, networks[0].apply(actor, seen))) + jnp.sum(critics.apply(critic, seen, action))
-start = lambda key: (networks[0].init(key, jnp.zeros(17)), critics.init(key, jnp.zeros(17), jnp.zeros(3)))
+    chosen = jnp.sum(critics.apply(critic, seen, networks[0].apply(actor, seen)))
+    return chosen + jnp.sum(critics.apply(critic, seen, action))
+def start(key):
+    actor = networks[0].init(key, jnp.zeros(17))
+    return actor, critics.init(key, jnp.zeros(17), jnp.zeros(3))
 params = jax.eval_shape(start, jax.random.key(0))
 inputs = [jax.ShapeDtypeStruct((1024, size), jnp.float32) for size in (17, 3)]
-done = accelerators.compiled(lambda place: jax.jit(jax.grad(loss)).lower(*map(place, (params, *inputs))), place)
-print(len(hlo.factors(done.text)), sorted({x for pair in hlo.factors(done.text) for x in pair}), "f64[" in done.text)
+lower = lambda place: jax.jit(jax.grad(loss)).lower(*map(place, (params, *inputs)))
+done = accelerators.compiled(lower, place)
+found = hlo.factors(done.text)
+print(len(found), sorted({x for pair in found for x in pair}), "f64[" in done.text)
 """
 ROOT = Path(__file__).parents[1]
 
@@ -96,7 +101,8 @@ def test_products_of_a_compiled_program_are_found():
       %a.1 = bf16[4,8]{1,0} parameter(0)
       %b = f32[8,2]{1,0} convert(%c)
       %d = f32[4,2]{1,0} dot(%a.1, %b), lhs_contracting_dims={1}, rhs_contracting_dims={0}
-      %e = (f32[4,2]{1,0}, s8[64]{0}) custom-call(%b, %a.1), custom_call_target="__cublas$gemm", backend_config={}
+      %e = (f32[4,2]{1,0}, s8[64]{0}) custom-call(%b, %a.1), custom_call_target="__cublas$gemm", \
+backend_config={}
       %f = f32[4] custom-call(%b, %a.1), custom_call_target="Sort"
     """
     assert hlo.factors(text) == [("bf16", "f32"), ("f32", "bf16")]

@@ -783,7 +783,8 @@ def test_plain_lines_where_there_is_no_terminal(trained):
         "final layers start in U"
     )
     assert re.match(
-        r"hyper-parameters found by trying on pendulum replace the preset's: .*replay_capacity 20000 \(preset: 1000000\)",
+        r"hyper-parameters found by trying on pendulum replace the preset's: "
+        r".*replay_capacity 20000 \(preset: 1000000\)",
         lines[2],
     )
     lines = lines[2:]

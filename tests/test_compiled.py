@@ -69,7 +69,10 @@ PARTS = """
   ROOT %r = f32[4]{0} parameter(0)
 }
 """
-LOOP = 'while(%start), condition=%condition, body={body}, backend_config={{"known_trip_count":{{"n":"{trips}"}},"dynamic":false}}'
+LOOP = (
+    "while(%start), condition=%condition, body={body}, "
+    'backend_config={{"known_trip_count":{{"n":"{trips}"}},"dynamic":false}}'
+)
 
 
 def program(body: str, entry: str = "") -> hlo.Loop:

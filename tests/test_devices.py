@@ -115,7 +115,8 @@ def test_the_mesh_of_a_run_is_said():
     assert mesh.choose_mesh(config(devices=16), 8, said.append, resume=True) == "members=1,data=8"
     with pytest.raises(
         RunError,
-        match=r"2 processes with 3 devices each train with all of them, but mesh=members=1,data=4 of",
+        match=r"2 processes with 3 devices each train with all of them, "
+        r"but mesh=members=1,data=4 of",
     ):
         mesh.choose_mesh(config(), 6, said.append, processes=2)
 

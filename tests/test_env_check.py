@@ -147,7 +147,9 @@ BROKEN = {
     one_start: "every start is one and the same",
     unscaled_actions: r"action dimensions \[0\] have a limit beyond \+1",
     narrow_actions: r"action dimensions \[0\] have a limit short of \+1",
-    key_reused: r"environment 0 began each of \d+ episodes alike: is a key used again at each reset\?",
+    key_reused: (
+        r"environment 0 began each of \d+ episodes alike: is a key used again at each reset\?"
+    ),
     one_key_for_all: "all environments start alike: reset must split its key",
     dtype_drift: r"reward is float16\[4\] where float32\[4\] was declared",
     weak_type_drift: "step was traced 2 times: a dtype or weak type drifts",

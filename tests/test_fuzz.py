@@ -75,7 +75,10 @@ def test_what_the_networks_do_not_take(env, words, tmp_path, monkeypatch):
     assert "Traceback" not in result.output
 
 
-BYTES = r"this needs [\d,.]+ .B, [\d,.]+ .?B of it for {}, but [\d,.]+ .B are available on the cpu: lower {}"
+BYTES = (
+    r"this needs [\d,.]+ .B, [\d,.]+ .?B of it for {}, "
+    r"but [\d,.]+ .B are available on the cpu: lower {}"
+)
 
 
 @pytest.mark.parametrize(

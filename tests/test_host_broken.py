@@ -375,7 +375,8 @@ def own(module, change=""):
             "old = env.reset; env = env._replace(reset=lambda key: (old(key)[0], "
             "jnp.zeros((num_envs, 4))))",
             "reset",
-            r"reset: the observation of reset is float32\[2, 4\] where float32\[2, 3\] was declared",
+            r"reset: the observation of reset is float32\[2, 4\] "
+            r"where float32\[2, 3\] was declared",
         ),
         (
             "env = env._replace(action=jax.ShapeDtypeStruct((0,), jnp.float32))",

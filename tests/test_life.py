@@ -334,7 +334,8 @@ def test_lines_that_cannot_be_written(tmp_path, monkeypatch, undisturbed):
         patch.setattr(Path, "open", full)
         with pytest.raises(
             RunError,
-            match=r"metrics.jsonl could not be written \(No space left on device\): [\d,]+ bytes are",
+            match=r"metrics.jsonl could not be written \(No space left on device\): "
+            r"[\d,]+ bytes are",
         ):
             go(tmp_path / "run", tiny(checkpoint_every=0))
     assert stored(tmp_path / "run")[0] == WARM_UP + 2 + 3 * STEPS

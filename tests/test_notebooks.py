@@ -29,7 +29,8 @@ SMALL = {
     "pixels.ipynb": ("total_timesteps, num_envs = 2_000, 8", {"image/png": 3, "image/gif": 1}),
     "driving.ipynb": (
         "total_timesteps, frames, roads = 1_000, 3, 2\n"
-        'options = {"image_updates": 3, "images": 32, "latent_size": 4, "env_options": {"time_limit": 30, "camera_size": 16},\n'
+        'options = {"image_updates": 3, "images": 32, "latent_size": 4,\n'
+        '           "env_options": {"time_limit": 30, "camera_size": 16},\n'
         '           "learning_starts": 64, "batch_size": 16, "evaluation_episodes": 2}',
         {"image/png": 3, "image/gif": 1},
     ),

@@ -14,8 +14,10 @@ from ddpg_jax.envs.render import image, model
 
 XML = """<mujoco>
   <asset>
-    <texture name="squares" type="2d" builtin="checker" rgb1="1 0 0" rgb2="0 0 1" width="64" height="64"/>
-    <texture name="sky" type="skybox" builtin="gradient" rgb1="0 1 0" rgb2="0 0 0" width="64" height="384"/>
+    <texture name="squares" type="2d" builtin="checker" rgb1="1 0 0" rgb2="0 0 1"
+             width="64" height="64"/>
+    <texture name="sky" type="skybox" builtin="gradient" rgb1="0 1 0" rgb2="0 0 0"
+             width="64" height="384"/>
     <material name="floor" texture="squares" texrepeat="2 2" texuniform="true"/>
     <mesh name="wedge" vertex="0 0 0  .4 0 0  0 .2 0  0 0 .3"/>
   </asset>

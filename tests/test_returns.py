@@ -52,8 +52,8 @@ def reference(transitions, done, n, gamma):
                     reward=total,
                     discount=discount,
                     next_observation=jax.tree.map(
-                        lambda x: at(x, last),
-                        transitions.next_observation,  # noqa: B023
+                        lambda x: at(x, last),  # noqa: B023
+                        transitions.next_observation,
                     ),
                 )
             )
@@ -169,8 +169,8 @@ def test_gamma_may_be_traced():
     together = jax.jit(jax.vmap(run))(gammas)
     for i, gamma in enumerate(gammas):
         assert_equal(
-            jax.tree.map(lambda x: x[i], together),
-            reference(transitions, done, 3, float(gamma)),  # noqa: B023
+            jax.tree.map(lambda x: x[i], together),  # noqa: B023
+            reference(transitions, done, 3, float(gamma)),
         )
 
 

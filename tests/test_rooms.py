@@ -1,4 +1,4 @@
-"""The plan of `ddpg_jax.runs`: rooms whose names tell, who may call down to whom, and their sizes."""
+"""The plan of `ddpg_jax.runs`: rooms whose names tell, who may call down to whom, their sizes."""
 
 import ast
 import collections

@@ -514,7 +514,10 @@ def test_a_checkpoint_of_another_version_is_refused_in_a_sentence(tmp_path, monk
     )
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     monkeypatch.undo()
-    told = r"checkpoint 300 has format 1, of another version of ddpg_jax, .* format 4: go on with that version, or train anew"
+    told = (
+        r"checkpoint 300 has format 1, of another version of ddpg_jax, .* format 4: "
+        r"go on with that version, or train anew"
+    )
     with pytest.raises(RunError, match=told):
         loop.run(small(), tmp_path / "run", resume=True, say=lambda text: None)
     with pytest.raises(ValueError, match=told):

@@ -208,8 +208,8 @@ def test_plot_pools_runs_that_differ_only_in_seeds(tmp_path, monkeypatch):
         make_run(tmp_path / "c", {100: [1.0], 200: [5.0]}, seed=0, tau=0.5),
     ]
     lines, bands = drawn(monkeypatch, runs, tmp_path / "curves.png")
-    # Three seeds: int(3 / 4) = 0 are cut, so the interquartile mean is the mean: (0 + 2 + 4) / 3,
-    # (4 + 6 + 8) / 3.
+    # Of three seeds none is cut, as int(3 / 4) is 0: the interquartile mean is the mean, 2 of 0, 2
+    # and 4, then 6 of 4, 6 and 8.
     assert [line[1:] for line in lines] == [([100, 200], [2.0, 6.0]), ([100, 200], [1.0, 5.0])]
     assert "3 seeds" in lines[0][0]
     assert "seeds" not in lines[1][0]

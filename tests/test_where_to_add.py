@@ -41,14 +41,21 @@ def meek(actor, critic, *, gamma=0.99, tau=0.01, meekness=0.1):
 
     def critic_loss(params, batch, target):
         value, variables = forward(critic, params, batch.observation, batch.action)
-        return CriticLoss(losses.squared_error(value, target), jnp.abs(target - value), variables, {"value": jnp.mean(value)})
+        loss = losses.squared_error(value, target)
+        metrics = {"value": jnp.mean(value)}
+        return CriticLoss(loss, jnp.abs(target - value), variables, metrics)
 
     def actor_loss(params, critic_params, batch):
         action, variables = forward(actor, params, batch.observation)
-        value = critic.apply(critic_params, batch.observation, action) - meekness * jnp.sum(action**2, axis=-1)
+        value = critic.apply(critic_params, batch.observation, action)
+        value = value - meekness * jnp.sum(action**2, axis=-1)
         return ActorLoss(losses.deterministic_policy_gradient(value), variables, {})
 
-    functions = {"critic_target": critic_target, "critic_loss": critic_loss, "actor_loss": actor_loss}
+    functions = {
+        "critic_target": critic_target,
+        "critic_loss": critic_loss,
+        "actor_loss": actor_loss,
+    }
     tracking = dict.fromkeys(("track_actor", "track_critic"), soft_update(tau))
     return make_agent(actor, critic, **tracking, **functions, **optimizers(adam(), 1e-3, 1e-3, 0.0))
 '''
@@ -73,12 +80,24 @@ class MeekHyperparameters(Hyperparameters):
 def compose(hyperparameters, env):
     """Meek DDPG without noise."""
     agent = ddpg_jax.agents.meek(
-        components.actor(hyperparameters, env), components.critic(hyperparameters, env), gamma=hyperparameters.gamma, tau=hyperparameters.tau, meekness=hyperparameters.meekness
+        components.actor(hyperparameters, env),
+        components.critic(hyperparameters, env),
+        gamma=hyperparameters.gamma,
+        tau=hyperparameters.tau,
+        meekness=hyperparameters.meekness,
     )
     return components.assemble(hyperparameters, agent, lambda agent: ddpg_jax.behaviour.dull(agent))
 
 
-PRESETS = (Preset(name="meek", summary="Meek.", source="Nobody 2026.", hyperparameters=MeekHyperparameters(), compose=compose),)
+PRESETS = (
+    Preset(
+        name="meek",
+        summary="Meek.",
+        source="Nobody 2026.",
+        hyperparameters=MeekHyperparameters(),
+        compose=compose,
+    ),
+)
 '''
 ENVIRONMENT = '''"""A point on a line that shall be still."""
 
@@ -160,7 +179,11 @@ class Discs:
 BRANCH = """    if name == "points":
         return points.make(num_envs, **options)
 """
-TASK = """        Task(env="points", solved=-1.0, hyperparameters={"hidden": (8,), "batch_size": 4}),
+TASK = """        Task(
+            env="points",
+            solved=-1.0,
+            hyperparameters={"hidden": (8,), "batch_size": 4},
+        ),
 """
 # What each row adds: ``(file, text, line that it goes before; at the end without)``.
 ADDITIONS = {
@@ -232,16 +255,20 @@ env = wrappers.dear(envs.make("points", 2))
 assert envs.check(env) == []
 agent = lazy(agents.meek(networks.Actor(1, (4,)), networks.Critic((4,), 0)))
 explore = behaviour.explore(agent, noise.chain(noise.shift(0.1), noise.clip()))
-trainer = train.make_train(agent, env, replay.newest(100, 4), explore, learning_starts=10, steps_per_chunk=20)
-state, report = jax.jit(lambda key: trainer.chunk(trainer.warm_up(trainer.init(key))))(jax.random.key(0))
+newest = replay.newest(100, 4)
+trainer = train.make_train(agent, env, newest, explore, learning_starts=10, steps_per_chunk=20)
+first = jax.jit(lambda key: trainer.chunk(trainer.warm_up(trainer.init(key))))
+state, report = first(jax.random.key(0))
 assert jnp.isfinite(report.metrics["critic_loss"])
 see = envs.render
 disc = see.Discs(jnp.zeros((1, 3)), jnp.ones(1), jnp.ones((1, 3)))
 picture = see.render(see.Scene(see.look_at((0.0, -5.0, 0.0), (0.0, 0.0, 0.0)), (disc,)), 9, 9)
 assert picture[4, 4, 0] == round(255 * 0.6) and picture[4, 0, 0] != picture[4, 4, 0]
-sizes = {"total_timesteps": 60, "learning_starts": 20, "steps_per_chunk": 20, "evaluation_episodes": 2}
-result = runs.train("points", preset="meek", meekness=0.3, run_dir=sys.argv[1] + "/run", progress=False, **sizes)
-assert result.config.hyperparameters.meekness == 0.3 and result.config.hyperparameters.hidden == (8,)
+sizes = {"total_timesteps": 60, "learning_starts": 20, "steps_per_chunk": 20}
+options = {"run_dir": sys.argv[1] + "/run", "progress": False, "evaluation_episodes": 2}
+result = runs.train("points", preset="meek", meekness=0.3, **options, **sizes)
+assert result.config.hyperparameters.meekness == 0.3
+assert result.config.hyperparameters.hidden == (8,)
 assert set(result.config.replaced) == {"hidden", "batch_size"}
 assert result.env_steps.tolist() == [40, 60]
 """

@@ -121,8 +121,8 @@ def test_wrappers_and_a_careless_environment_have_the_same_types(around):
         for behaviour in (noisy_network(agent), explore(agent, noises)):
             functions = train.make_train(agent, env, ring, behaviour, **options)
             warm = jax.eval_shape(
-                lambda key: functions.warm_up(functions.init(key)),
-                jax.random.key(0),  # noqa: B023
+                lambda key: functions.warm_up(functions.init(key)),  # noqa: B023
+                jax.random.key(0),
             )
             found.append((jax.eval_shape(functions.chunk, warm), warm))
         evaluate = rollout.make_evaluate(agent, env)
