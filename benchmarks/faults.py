@@ -1,16 +1,15 @@
-"""Kills at random moments, and whether what is left goes on bit for bit: on eight devices, and
-populations on them.
+"""Kills at random moments, and whether what is left goes on bit for bit: on eight devices, and populations on them.
 
     python benchmarks/faults.py                    # 60 kills, about half an hour on two cores
     python benchmarks/faults.py --kills 4 --only data
 
-A run that nobody interrupts keeps each of its checkpoints, whose digests are what others are held
-to. Another one is killed by SIGKILL again and again, half of the times while a checkpoint is being
-written, and resumed each time. After each kill its complete checkpoints have to be, in every byte,
-those that the undisturbed run had at these steps, and where it comes to its end, its final returns
-too. Then the undisturbed run is resumed on fewer devices, one after the other.
+A run that nobody interrupts keeps each of its checkpoints, whose digests are what others are held to. Another one is killed by
+SIGKILL again and again, half of the times while a checkpoint is being written, and resumed each time. After each kill its
+complete checkpoints have to be, in every byte, those that the undisturbed run had at these steps, and where it comes to its
+end, its final returns too. Then the undisturbed run is resumed on fewer devices, one after the other.
 """
 
+import hashlib
 import json
 import os
 import random
@@ -29,6 +28,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import click
+import numpy as np
+import orbax.checkpoint as ocp
+
+from ddpg_jax.runs.checkpoints.store import Checkpoints
 
 DEVICES, CHUNKS, CHUNK = 8, 40, 320
 COMMON = [
@@ -59,9 +62,7 @@ EVOLVING = ["--set", "actor_learning_rate=log:1e-5:1e-1", "--draws", "8", "--pbt
 
 
 class Case(NamedTuple):
-    """Options of a run, and of its continuations on other devices; its command, and where in the
-    folder given its run is.
-    """
+    """Options of a run, and of its continuations on other devices; its command, and where in the folder given its run is."""
 
     options: list[str]
     others: list[list[str]]
@@ -90,9 +91,7 @@ CASES = {
     show_default=True,
 )
 def main(kills: int, seed: int, only: str | None, out: Path) -> None:
-    """Kill, look, go on; write the counts, beside what is known of other cases where it is of one
-    only.
-    """
+    """Kill, look, go on; write the counts, beside what is known of other cases where it is of one only."""
     from benchmarks import harness
     from ddpg_jax.runs.folder import files
 
@@ -178,9 +177,7 @@ def tormented(case: Case, place: Path, kills: int, drawn: random.Random) -> dict
 def killed(
     process: subprocess.Popen, folder: Path, drawn: random.Random, counts: Counter[str]
 ) -> str | None:
-    """Kill it at a random moment of training, or, by turns, while a checkpoint is half written;
-    None where it ended before.
-    """
+    """Kill it at a random moment of training, or, by turns, while a checkpoint is half written; None where it ended before."""
     writing = counts["kills"] % 2 == 0
     rows = folder / "metrics.jsonl"
     before = rows.stat().st_mtime if rows.is_file() else 0.0
@@ -210,21 +207,32 @@ def half_written(folder: Path) -> bool:
 
 
 def digests(folder: Path) -> dict[int, str]:
-    """Of the state in each complete checkpoint, read and held to its own digest."""
-    from ddpg_jax.runs.checkpoints import Checkpoints
-
+    """Of the state in each complete checkpoint, whose files are held to their own digests."""
     if not (folder / "checkpoints").is_dir():
         return {}
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     try:
-        found = {}
-        for step in checkpoints._steps():
-            about = checkpoints._about(step)
-            checkpoints._bytes(step, about["state"])
-            found[step] = about["state"]
-        return found
+        return {
+            step: digest(checkpoints, folder / "checkpoints" / str(step))
+            for step in checkpoints.steps()
+        }
     finally:
         checkpoints.close()
+
+
+def digest(checkpoints: Checkpoints, folder: Path) -> str:
+    """Of the arrays of a checkpoint: names and times of its files differ where they are equal."""
+    checkpoints._verify(int(folder.name))
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        names = checkpointer.metadata(folder / "state").item_metadata.tree
+        wanted = dict.fromkeys(names, ocp.RestoreArgs(restore_type=np.ndarray))
+        arrays = checkpointer.restore(
+            folder / "state", args=ocp.args.PyTreeRestore(restore_args=wanted)
+        )
+    whole = hashlib.sha256()
+    for name in sorted(arrays):
+        whole.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return whole.hexdigest()
 
 
 def final_returns(folder: Path) -> list[float]:
@@ -241,7 +249,7 @@ def resumed_elsewhere(case: Case, whole: Path, place: Path, options: list[str]) 
     more = ["--total-timesteps", str(CHUNK * (CHUNKS + 3))]
     require(run([case.command, "--resume", "--run-dir", str(place), *options, *more], log), log)
     return bool(
-        re.search(r"was trained on mesh=.* goes on with mesh=.*not bit for bit", log.read_text())
+        re.search(r"was trained on mesh=.* resumed on mesh=.*not be bit-identical", log.read_text())
     )
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: every bit comes back, and what breaks while saving costs at most the newest."""
 
 import gc
+import json
 import logging
 import os
 import re
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +17,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from ddpg_jax.runs.checkpoints import Checkpoints
-from ddpg_jax.runs.options.validation import RunError
+from ddpg_jax.runs.checkpoints import manifest
+from ddpg_jax.runs.checkpoints.store import Checkpoints
+from ddpg_jax.runs.config.run_config import RunError
 from ddpg_jax.types import AgentState, NetworkState, is_key
 
 RECORD = {
@@ -120,19 +123,17 @@ def test_none(checkpoints):
 
 def uncommitted(folder):
     """As a kill while writing leaves it: a folder under a temporary name."""
-    (folder / "20").rename(folder / "20.orbax-checkpoint-tmp-0")
+    (folder / "20").rename(folder / "20.tmp")
 
 
-def no_commit_file(folder):
+def no_manifest(folder):
     """As a kill leaves it on storage without atomic renames."""
-    for path in (folder / "20").rglob("commit_success.txt"):
-        path.unlink()
-    shutil.rmtree(folder / "20" / "about")
+    (folder / "20" / "manifest.json").unlink()
 
 
 def only_begun(folder):
     shutil.rmtree(folder / "20")
-    (folder / "20.orbax-checkpoint-tmp-0").mkdir()
+    (folder / "20.tmp" / "state.orbax-checkpoint-tmp").mkdir(parents=True)
 
 
 def truncated(folder):
@@ -140,7 +141,7 @@ def truncated(folder):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("damage", [uncommitted, no_commit_file, only_begun, truncated])
+@pytest.mark.parametrize("damage", [uncommitted, no_manifest, only_begun, truncated])
 def test_a_partial_newest_is_passed_over(tmp_path, checkpoints, damage):
     checkpoints.save(10, state(10), RECORD)
     checkpoints.save(20, state(20), RECORD)
@@ -149,7 +150,8 @@ def test_a_partial_newest_is_passed_over(tmp_path, checkpoints, damage):
     step, found, record, said = reopened(tmp_path)
     assert (step, record) == (10, RECORD)
     assert_same(found, state(10))
-    if damage in (truncated, no_commit_file):
+    assert not list((tmp_path / "checkpoints").glob("*tmp*")), "what was half written is removed"
+    if damage in (truncated, no_manifest):
         (sentence,) = said
         assert sentence.startswith("checkpoint 20 is damaged (")
         assert "\n" not in sentence
@@ -179,14 +181,18 @@ def test_a_damaged_checkpoint_is_replaced(tmp_path, checkpoints):
     assert_same(found, state(20))
 
 
-# Orbax leaves the parts that it had not begun: coroutines that were never awaited.
-@pytest.mark.filterwarnings(
-    "ignore:coroutine .* was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning"
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        (ocp.PyTreeCheckpointHandler, "save"),
+        (ocp.PyTreeCheckpointHandler, "finalize"),
+        (manifest, "digests"),
+        (manifest, "write"),
+        (Path, "rename"),
+    ],
 )
-@pytest.mark.parametrize("part", ["ArrayCheckpointHandler", "JsonCheckpointHandler"])
-@pytest.mark.parametrize("method", ["async_save", "finalize"])
 def test_a_failure_while_saving_leaves_those_before(
-    tmp_path, checkpoints, monkeypatch, capfd, part, method
+    tmp_path, checkpoints, monkeypatch, capfd, place, name
 ):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
@@ -194,12 +200,9 @@ def test_a_failure_while_saving_leaves_those_before(
     checkpoints.save(10, state(10), RECORD)
     checkpoints.wait()
     with monkeypatch.context() as patch:
-        patch.setattr(getattr(ocp, part), method, full)
+        patch.setattr(place, name, full)
         checkpoints.save(20, state(20), RECORD)  # in the background
-        told = (
-            r"checkpoint .*/20 could not be written \(No space left on device\): "
-            r"[\d,]+ bytes are needed, [\d,]+ are free there"
-        )
+        told = r"checkpoint .*/20 could not be written \(No space left on device\): [\d,]+ bytes are needed, [\d,]+ are free there"
         with pytest.raises(RunError, match=told):
             checkpoints.wait()
         gc.collect()
@@ -218,7 +221,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_file(tmp_path):
     code = """
 import resource, signal, sys, numpy as np
 from pathlib import Path
-from ddpg_jax.runs.checkpoints import Checkpoints
+from ddpg_jax.runs.checkpoints.store import Checkpoints
 opened = Checkpoints(Path(sys.argv[1]))
 opened.save(10, {"x": np.zeros(3)}, {})
 opened.wait()
@@ -235,10 +238,7 @@ opened.close()
     run = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     )
-    told = (
-        r"the checkpoint \S*/20 could not be written \(File too large\): "
-        r"80,000 bytes are needed, [\d,]+ are free there\. "
-    )
+    told = r"the checkpoint \S*/20 could not be written \(File too large\): 80,000 bytes are needed, [\d,]+ are free there\. "
     assert re.fullmatch(told + r"Those before it are intact\.\n", run.stdout), run.stdout
     assert run.stderr == ""
     assert [path.name for path in tmp_path.iterdir()] == ["10"]
@@ -307,25 +307,34 @@ def files(folder):
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_damage_to_every_file_is_noticed(tmp_path, two, damage, capfd):
-    """The data files, in which a change is never harmless, lead to the checkpoint before; for the
-    others both is right."""
+    """And leads to the checkpoint before, also where it would have been harmless."""
     names = files(two / "20")
-    assert {"checkpoint/0", "metadata"} <= {"/".join(name.parts[1:]) for name in names}, (
-        "the state and its record are there"
-    )
-    found = {}
+    assert {"manifest.json", "state/manifest.ocdbt"} <= {str(name) for name in names}
+    others, unchanged = iter(files(two / "10")), 0
     for index, name in enumerate(names):
         folder = shutil.copytree(two, tmp_path / str(index))
-        damaged(folder / "20" / name, DAMAGES[damage], folder / "10" / name)
-        found[str(name)] = outcome(folder)
-    assert found["about/metadata"] == "passed over"
-    assert found["state/checkpoint/0"] == "passed over" or damage == "appended to"
+        other = folder / "10" / name  # of data files the names are random
+        damaged(
+            folder / "20" / name,
+            DAMAGES[damage],
+            other if other.is_file() else folder / "10" / next(others),
+        )
+        path = folder / "20" / name
+        same = path.is_file() and path.read_bytes() == (two / "20" / name).read_bytes()
+        assert outcome(folder) == ("whole" if same else "passed over"), name
+        unchanged += same
+    assert unchanged < len(names) - 2 if damage.startswith("swapped") else unchanged == 0
     assert capfd.readouterr() == ("", ""), "nothing of the storage's own"
 
 
 def test_every_byte_of_the_state_and_its_record_counts(tmp_path, two):
-    """20 places, spread over both files."""
-    for name in ("state/checkpoint/0", "about/metadata"):
+    """10 places in each of its two largest files and in the record."""
+    sizes = {
+        str(name): (two / "20" / name).stat().st_size
+        for name in files(two / "20")
+        if name.parts[0] == "state"
+    }
+    for name in (*sorted(sizes, key=lambda name: sizes[name])[-2:], "manifest.json"):
         original = (two / "20" / name).read_bytes()
         for index, at in enumerate(np.linspace(0, len(original) - 1, 10).astype(int)):
             folder = shutil.copytree(two, tmp_path / f"{name.replace('/', '-')}-{index}")
@@ -335,7 +344,7 @@ def test_every_byte_of_the_state_and_its_record_counts(tmp_path, two):
 
 def test_both_damaged(tmp_path, two):
     folder, said = shutil.copytree(two, tmp_path / "checkpoints"), []
-    for step, name in (("20", "state/checkpoint/0"), ("10", "about/metadata")):
+    for step, name in (("20", "state/manifest.ocdbt"), ("10", "manifest.json")):
         path = folder / step / name
         path.write_bytes(flipped(path.read_bytes(), 30))
     opened = Checkpoints(folder)
@@ -378,30 +387,48 @@ def test_strays_are_no_checkpoints(tmp_path, two, stray):
 
 def test_a_state_of_another_shape_is_not_called_damaged(tmp_path, checkpoints):
     checkpoints.save(10, {"kernel": jnp.zeros((3, 4)), "bias": jnp.zeros(4)}, RECORD)
-    told = (
-        r"10 is of another training state .* "
-        r"\['kernel'\] is float32\[3, 4\] there, \['kernel'\] is float32\[3, 5\] here"
-    )
+    told = r"10 is of another training state .* \['kernel'\] is float32\[3, 4\] there, \['kernel'\] is float32\[3, 5\] here"
     with pytest.raises(ValueError, match=told):
         checkpoints.restore({"kernel": jnp.zeros((3, 5)), "bias": jnp.zeros(4)})
+
+
+def old_format(folder, number):
+    """As versions before wrote them: an Orbax item with a JSON record."""
+    name = "about" if number > 2 else "record"
+    (folder / "20" / name).mkdir(parents=True)
+    (folder / "20" / name / "metadata").write_text(json.dumps({"format": number, "record": RECORD}))
+    (folder / "20" / "state" / "checkpoint").mkdir(parents=True)
+    (folder / "20" / "state" / "checkpoint" / "0").write_bytes(bytes(100))
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_checkpoints_of_versions_before_are_refused_in_a_sentence(tmp_path, number):
+    old_format(tmp_path / "checkpoints", number)
+    with pytest.raises(
+        ValueError,
+        match=f"^checkpoint 20 has format {number}, .* format 5: resume with that version",
+    ):
+        reopened(tmp_path)
+    assert files(tmp_path / "checkpoints"), "nothing is thrown away"
 
 
 # Beside a live run
 
 
-def test_one_that_is_rotated_away_is_not_damaged(tmp_path, two, monkeypatch):
+@pytest.mark.parametrize("method", ["_verify", "_read"])
+def test_one_that_is_rotated_away_is_not_damaged(tmp_path, two, monkeypatch, method):
     """While 20 is read, the run writes 30 and removes what is older."""
     folder, said = shutil.copytree(two, tmp_path / "checkpoints"), []
-    reader, read = Checkpoints(folder, read_only=True), Checkpoints._restored
+    reader, read = Checkpoints(folder, read_only=True), getattr(Checkpoints, method)
 
-    def rotate(self, step, **items):
-        monkeypatch.setattr(Checkpoints, "_restored", read)
+    def rotate(self, *arguments):
+        monkeypatch.setattr(Checkpoints, method, read)
         writer = Checkpoints(folder, keep=1)
         writer.save(30, state(30), RECORD)
         writer.close()
-        return read(self, step, **items)
+        return read(self, *arguments)
 
-    monkeypatch.setattr(Checkpoints, "_restored", rotate)
+    monkeypatch.setattr(Checkpoints, method, rotate)
     step, found, _ = reader.restore(state(), said.append)
     reader.close()
     assert (step, said) == (30, [])
@@ -411,7 +438,7 @@ def test_one_that_is_rotated_away_is_not_damaged(tmp_path, two, monkeypatch):
 @pytest.mark.parametrize("level", [logging.INFO, logging.ERROR])
 def test_readers_say_nothing_of_their_own(tmp_path, two, capfd, level):
     """Whatever level others set, as simulators do when they are imported."""
-    path = shutil.copytree(two, tmp_path / "checkpoints") / "20" / "_CHECKPOINT_METADATA"
+    path = shutil.copytree(two, tmp_path / "checkpoints") / "20" / "state" / "_METADATA"
     path.write_text("{")
     logger = logging.getLogger("absl")
     before = logger.level
@@ -442,7 +469,7 @@ def test_what_is_saved_is_a_copy(checkpoints):
 
 def test_saving_waits_for_the_one_before_and_tells_its_error(checkpoints, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints._manager, "save", lambda *arguments, **options: 1 / 0)
+        patch.setattr(ocp.PyTreeCheckpointer, "save", lambda *arguments, **options: 1 / 0)
         checkpoints.save(10, state(), RECORD)
         with pytest.raises(RunError, match="/10 could not be written"):
             checkpoints.save(20, state(), RECORD)

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from helpers import hyperparameter_types
 
 from ddpg_jax import envs
-from ddpg_jax.runs.checkpoints import Checkpoints
+from ddpg_jax.runs.checkpoints.store import Checkpoints
 from ddpg_jax.runs.cli.commands import main
 from ddpg_jax.runs.cli.jax_setup import use_compilation_cache
 from ddpg_jax.runs.config.run_config import DERIVED, make_config

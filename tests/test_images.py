@@ -25,7 +25,7 @@ from ddpg_jax.networks import (
     WithEncoder,
     drq_v2_encoder,
 )
-from ddpg_jax.runs.checkpoints import Checkpoints
+from ddpg_jax.runs.checkpoints.store import Checkpoints
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.presets import kendall_driving

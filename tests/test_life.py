@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddpg_jax import host, runs
-from ddpg_jax.runs.checkpoints import Checkpoints
+from ddpg_jax.runs.checkpoints.store import Checkpoints
 from ddpg_jax.runs.cli import commands
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.console import output, signals

@@ -19,7 +19,7 @@ from benchmarks import components, harness, matmul_bound  # noqa: E402
 
 
 def test_what_an_agent_keeps_is_what_is_stored_and_learned_from() -> None:
-    agent = agents.coded(
+    agent = agents.encode_observations(
         agents.ddpg(networks.Actor(1, (8,)), networks.Critic((8,), 0)),
         lambda weights, image: image.reshape(*image.shape[:-3], -1).astype(jnp.float32) @ weights,
         lambda key: jax.random.normal(key, (3 * 3 * 2, 5)),

@@ -24,8 +24,8 @@ import ddpg_jax
 from ddpg_jax import reporting
 from ddpg_jax.environment import SingleEnvironment
 from ddpg_jax.envs import batch
-from ddpg_jax.runs import checkpoints
-from ddpg_jax.runs.checkpoints import Checkpoints
+from ddpg_jax.runs.checkpoints import manifest
+from ddpg_jax.runs.checkpoints.store import Checkpoints
 from ddpg_jax.runs.config.run_config import Config, make_config
 from ddpg_jax.runs.folder.metrics import read_metrics
 from ddpg_jax.runs.options.validation import RunError
@@ -493,7 +493,7 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):
 
     def full_at_the_second(self, step, *arguments):
         if step == 400:
-            monkeypatch.setattr(self._manager, "save", lambda *args, **options: 1 / 0)
+            monkeypatch.setattr(manifest, "digests", lambda folder: 1 / 0)
         write(self, step, *arguments)
 
     monkeypatch.setattr(Checkpoints, "_write", full_at_the_second)
@@ -506,7 +506,7 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_of_another_version_is_refused_in_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "FORMAT", 1)
+    monkeypatch.setattr(manifest, "FORMAT", 1)
     loop.run(
         small(total_timesteps=WARM_UP + STEPS, evaluate_every=0),
         tmp_path / "run",

@@ -22,7 +22,7 @@ from ddpg_jax.population import Member, compiled, make_population, members
 from ddpg_jax.population.evolution import Range, evolving
 from ddpg_jax.replay.dealing import dealt
 from ddpg_jax.replay.prioritised import FANOUT
-from ddpg_jax.runs import layout
+from ddpg_jax.runs.checkpoints import resharding
 from ddpg_jax.types import Transition, is_key
 
 SHARDS, ENVS, ROWS = 8, 16, 32  # environments and rows of a batch of all shards
@@ -371,7 +371,7 @@ def test_priorities_go_with_their_rows():
 
 def test_keys_of_new_shards_are_none_that_the_first_one_will_have():
     key = jax.random.key(5)
-    made = {tuple(row) for row in layout._keys(np.asarray(jax.random.key_data(key))[None], 8)}
+    made = {tuple(row) for row in resharding._keys(np.asarray(jax.random.key_data(key))[None], 8)}
     assert len(made) == 8
     ahead = [tuple(row) for row in jax.random.key_data(jax.random.split(key, 64)).tolist()]
     assert not made & set(ahead)

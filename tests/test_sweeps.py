@@ -18,7 +18,7 @@ from matplotlib.image import imread
 
 import ddpg_jax
 from ddpg_jax.population import make_population
-from ddpg_jax.runs import checkpoints
+from ddpg_jax.runs.checkpoints.store import Checkpoints
 from ddpg_jax.runs.cli import commands
 from ddpg_jax.runs.config import stored
 from ddpg_jax.runs.config.run_config import make_config
@@ -557,7 +557,7 @@ def test_evolution_is_resumed_bit_for_bit_and_its_lineage_kept(tmp_path, monkeyp
 
 def restored(folder):
     wanted = stored.load_config(folder)
-    kept = checkpoints.Checkpoints(folder / "checkpoints", read_only=True)
+    kept = Checkpoints(folder / "checkpoints", read_only=True)
     try:
         return raw(kept.restore(build.build(wanted).state, pytest.fail)[1])
     finally:

@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from ddpg_jax import __version__, runs
-from ddpg_jax.runs import hosts
 from ddpg_jax.runs.cli.errors import CommandGroup
 from ddpg_jax.runs.cli.flags import (
     GroupedCommand,
@@ -24,6 +23,7 @@ from ddpg_jax.runs.cli.flags import (
 from ddpg_jax.runs.cli.jax_setup import require_device, use_compilation_cache
 from ddpg_jax.runs.cli.parameter_types import WholeNumber
 from ddpg_jax.runs.console.output import answer
+from ddpg_jax.runs.distributed import processes
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import (
     COUNT,
@@ -93,14 +93,14 @@ def train(
 ) -> None:
     """Train an agent on ENV (pendulum) and write everything into a run folder."""
     given = _given(options)
-    processes = {name: given.pop(name) for name in PROCESSES if name in given}
-    field.check_options(LaunchOptions(**processes))
-    hosts.join(hosts.Asked(**processes), run_dir)
+    others = {name: given.pop(name) for name in PROCESSES if name in given}
+    field.check_options(LaunchOptions(**others))
+    processes.initialize(processes.ProcessFlags(**others), run_dir)
     _begin()
     if dry_run:
         answer(runs.plan(env, run_dir=run_dir, resume=resume, **given))
         return
-    shown = hosts.is_first()
+    shown = processes.is_first()
     runs.train(env, run_dir=run_dir, resume=resume, profile=profile, progress=shown, **given)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ddpg_jax import compiling, host, rollout
 from ddpg_jax.environment import Environment
-from ddpg_jax.runs import layout
+from ddpg_jax.runs.distributed import arrays
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.programs.setup import environment, member_hyperparameters, member_keys
@@ -85,7 +85,7 @@ def require_finite_returns(returns: np.ndarray, config: Config) -> np.ndarray:
 
 def first_episodes(config: Config, returns: Any) -> np.ndarray:
     """Return ``[seeds, evaluation_episodes]`` of the returns; shards may have played more."""
-    return layout.fetched(returns).reshape(config.seeds, -1)[:, : config.evaluation_episodes]
+    return arrays.to_host(returns).reshape(config.seeds, -1)[:, : config.evaluation_episodes]
 
 
 def final_returns(config: Config, programs: Programs, agent_state: AgentState) -> np.ndarray:

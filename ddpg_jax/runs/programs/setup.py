@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from ddpg_jax import envs, sharding
 from ddpg_jax.environment import Environment, HostEnvironment
-from ddpg_jax.runs import hosts
 from ddpg_jax.runs.config import mesh
+from ddpg_jax.runs.distributed import processes
 from ddpg_jax.runs.programs import compatibility
 
 if TYPE_CHECKING:
@@ -76,10 +76,10 @@ def with_chosen_mesh(config: Config, say: Callable[[str], None], resume: bool) -
     """
     import jax
 
-    hosts.require_same([resume, config.flat()])
+    processes.require_same_options([resume, config.flat()])
     return dataclasses.replace(
         config,
         mesh=mesh.choose_mesh(
-            config, jax.device_count(), say, processes=hosts.count(), resume=resume
+            config, jax.device_count(), say, processes=processes.process_count(), resume=resume
         ),
     )

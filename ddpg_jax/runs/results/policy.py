@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from ddpg_jax.export import policy
+from ddpg_jax.runs.checkpoints.resharding import restore_run
+from ddpg_jax.runs.checkpoints.store import Checkpoints
 from ddpg_jax.runs.config.stored import load_config, require_same_config
 from ddpg_jax.runs.folder import output_path
 from ddpg_jax.runs.folder.files import write_file
 from ddpg_jax.runs.programs.build import build
 from ddpg_jax.runs.programs.setup import environment
-from ddpg_jax.runs.saved import Saved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,11 +36,11 @@ def restore_policy(folder: Path) -> tuple[Config, Agent, int, AgentState]:
     if not (folder / "checkpoints").is_dir():
         raise FileNotFoundError(f"{folder} has no checkpoint: train it first.")
     config = dataclasses.replace(config, mesh="")  # one device, also of a run on more
-    checkpoints = Saved(folder / "checkpoints", read_only=True)
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     built = build(config)
     say = lambda text: print(text, file=sys.stderr)
     try:
-        steps, state, record = checkpoints.restore(config, built.state, say, goes_on=False)
+        steps, state, record = restore_run(checkpoints, config, built.state, say, resumes=False)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder} has {error}: train it first.") from error
     except ValueError as error:

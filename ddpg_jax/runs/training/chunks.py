@@ -11,8 +11,8 @@ import numpy as np
 
 from ddpg_jax.host import Stopped
 from ddpg_jax.reporting import NEVER
-from ddpg_jax.runs import hosts, layout
 from ddpg_jax.runs.console.signals import Interrupted
+from ddpg_jax.runs.distributed import arrays, processes
 from ddpg_jax.runs.folder.metrics import Clock, finite_or_none, metrics_row, read_metrics
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs.evaluation import (
@@ -56,7 +56,7 @@ class ChunkLoop(NamedTuple):
         missing = (
             bool(rows) and rows[-1]["evaluation_return"] is None and self._is_evaluated(trained)
         )
-        if hosts.of_first("an evaluation is missing", missing):  # it alone has all lines
+        if processes.from_first(missing):  # it alone has all lines
             rows[-1] |= {"evaluation_return": self._evaluate(agent_state, trained)}
             self.on_chunk(rows[-1])
         self.log.replace_all(rows)
@@ -70,7 +70,7 @@ class ChunkLoop(NamedTuple):
         for chunks in range(trained + 1, self.config.num_chunks + 1):
             begin = time.perf_counter()
             state, report = self.programs.chunk(state, hyperparameters)
-            report = layout.fetched(report)
+            report = arrays.to_host(report)
             self.agree()
             clock.add(time.perf_counter() - begin)
             steps, last = self._steps(chunks), chunks == self.config.num_chunks
@@ -89,7 +89,7 @@ class ChunkLoop(NamedTuple):
                 if not last:
                     raise_if_stopped(self.stop, f"at {steps} steps and saved", self.folder)
             except (Exception, Interrupted) as error:
-                alone = hosts.count() > 1 and not isinstance(error, Interrupted)
+                alone = processes.process_count() > 1 and not isinstance(error, Interrupted)
                 if saved != steps and not alone:  # one of several processes alone cannot save
                     self._save(steps, state, record)
                 self._written()
@@ -103,7 +103,7 @@ class ChunkLoop(NamedTuple):
         def evaluate(*arguments: Any) -> np.ndarray:
             raise_if_stopped(self.stop, "with everything trained and saved", self.folder)
             with contextlib.suppress(Stopped):
-                returns = layout.fetched(self.programs.evaluate(*arguments))
+                returns = arrays.to_host(self.programs.evaluate(*arguments))
             raise_if_stopped(self.stop, "with everything trained and saved", self.folder)
             return returns
 

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from ddpg_jax.host import Stopped
-from ddpg_jax.runs import hosts, layout
 from ddpg_jax.runs.config import mesh
 from ddpg_jax.runs.console import output, signals
+from ddpg_jax.runs.distributed import arrays, processes
 from ddpg_jax.runs.folder.files import write_json
 from ddpg_jax.runs.folder.lock import locked_folder
 from ddpg_jax.runs.folder.metrics import Clock
@@ -80,13 +80,13 @@ def run(
     started = time.perf_counter()
     with contextlib.ExitStack() as opened:
         received = opened.enter_context(signals.collect_signals())
-        opened.enter_context(hosts.together())
-        checkpoints_folder, folder = folder, opened.enter_context(hosts.own_folder(folder))
+        opened.enter_context(processes.end_together())
+        checkpoints_folder, folder = folder, opened.enter_context(processes.output_folder(folder))
         opened.enter_context(locked_folder(folder))
-        if hosts.is_first():
+        if processes.is_first():
             check_folder(config, folder, resume)
-        hosts.wait("the folder is this run's")
-        stop, agree = hosts.agreeing(received)
+        processes.barrier("the folder is this run's")
+        stop, agree = processes.share_signals(received)
         config = with_chosen_mesh(config, say, resume)
         if config.note:
             say(config.note)
@@ -99,7 +99,7 @@ def run(
         memory.require_memory(compiled_memory.measured_parts(config, built, compiled))
         programs = watch(compiled)
         checkpoints = tools.result()
-        hosts.wait("compiled")  # collective computations have no timeout
+        processes.barrier("compiled")  # collective computations have no timeout
         raise_if_stopped(stop, "before the first step", folder)
         with contextlib.suppress(Stopped):  # by the signal checked below
             state, done, clock = _begin(
@@ -144,7 +144,7 @@ def _ended(
     }
     found = make_summary(config, returns, seconds)
     write_json(loop.folder / "summary.json", found)
-    state = state if mesh.parse_mesh(config.mesh).devices == 1 else layout.fetched_arrays(state)
+    state = state if mesh.parse_mesh(config.mesh).devices == 1 else arrays.to_default_device(state)
     if not config.vary:
         run_pictures.draw_run_pictures(config, loop.folder, state, say)
     return Finished(found, agent, state)
@@ -165,7 +165,7 @@ def _begin(
             programs.start(member_keys(config), member_hyperparameters(config))
         )
         of_seeds = lambda steps: np.min(steps.reshape(config.seeds, -1), axis=1)  # of all shards
-        first = jax.tree.map(of_seeds, layout.fetched(state.first_bad_step))
+        first = jax.tree.map(of_seeds, arrays.to_host(state.first_bad_step))
         require_finite(config, first, {}, config.schedule.warm_up_steps, None)
         return state, 0, Clock()
     state, done, clock = restored

@@ -6,8 +6,8 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from ddpg_jax.runs import hosts
 from ddpg_jax.runs.config.stored import load_config, require_same_config
+from ddpg_jax.runs.distributed import processes
 from ddpg_jax.runs.folder.files import write_json
 from ddpg_jax.runs.folder.metrics import Clock, read_metrics
 from ddpg_jax.runs.folder.metrics_log import write_metrics
@@ -89,7 +89,7 @@ def restore(
     Raises:
         RunError: no checkpoint is readable, or it is of another configuration.
     """
-    if hosts.of_first("there is no checkpoint", checkpoints.are_none()):
+    if processes.from_first(checkpoints.are_none()):
         if (folder / "summary.json").exists():  # the user removed them and keeps the rest
             raise RunError(
                 f"{folder} holds a finished run whose checkpoints were removed: nothing to resume."
@@ -97,8 +97,10 @@ def restore(
         say(f"{folder} has no checkpoint yet: the run starts from the beginning.")
         write_metrics(folder, [])
         return None
+    from ddpg_jax.runs.checkpoints.resharding import restore_run
+
     try:
-        steps, state, record = checkpoints.restore(config, built.state, say)
+        steps, state, record = restore_run(checkpoints, config, built.state, say)
     except FileNotFoundError as error:
         raise RunError(f"{folder} has {error}: nothing to resume.") from error
     except ValueError as error:
@@ -126,15 +128,15 @@ class BackgroundImports:
     def _load(folder: Path, keep: int) -> Any:
         import tensorboardX.event_file_writer  # noqa: F401
 
-        from ddpg_jax.runs.saved import Saved
+        from ddpg_jax.runs.checkpoints.store import Checkpoints
 
-        opened = Saved(folder / "checkpoints", keep)
+        opened = Checkpoints(folder / "checkpoints", keep)
         import matplotlib.figure  # noqa: F401
 
         return opened
 
     def result(self) -> Any:
-        """Return `ddpg_jax.runs.saved.Saved`."""
+        """Return `ddpg_jax.runs.checkpoints.store.Checkpoints`."""
         return self._future.result()
 
     def close(self) -> None:

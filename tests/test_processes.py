@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from ddpg_jax.runs import hosts
+from ddpg_jax.runs.config.run_config import RunError
+from ddpg_jax.runs.distributed import processes
+from ddpg_jax.runs.distributed.processes import ProcessFlags
 from ddpg_jax.runs.folder.metrics import read_metrics
-from ddpg_jax.runs.options.validation import RunError
 
 LEARNS = [
     "pendulum",
@@ -39,38 +40,42 @@ def test_one_process_needs_nothing(monkeypatch):
         "JAX_COORDINATOR_ADDRESS",
     ):
         monkeypatch.delenv(name, raising=False)
-    hosts.join(hosts.Asked(), None)
-    hosts.join(hosts.Asked(num_processes=1), None)
-    assert (hosts.count(), hosts.index(), hosts.is_first()) == (1, 0, True)
-    assert hosts.gathered("a name", "a value") == ["a value"]
-    hosts.wait("for nobody")
-    assert [hosts.of_first("a question", answer) for answer in (True, False)] == [True, False]
-    hosts.require_same({"a": 1})
-    with hosts.own_folder(Path("runs/mine")) as folder:
+    processes.initialize(ProcessFlags(), None)
+    processes.initialize(ProcessFlags(num_processes=1), None)
+    assert (processes.process_count(), processes.is_first()) == (1, True)
+    assert processes.gather(7) == [7]
+    processes.barrier("nobody else")
+    assert [processes.from_first(value) for value in (True, False, 7)] == [1, 0, 7]
+    processes.require_same_options({"a": 1})
+    with processes.end_together(), processes.output_folder(Path("runs/mine")) as folder:
         assert folder == Path("runs/mine")
     asked = [15]
-    agreed, agree = hosts.agreeing(asked)
-    agree()
-    assert agreed is asked
+    shared, exchange = processes.share_signals(asked)
+    exchange()
+    assert shared is asked
 
 
 @pytest.mark.parametrize(
     ("asked", "run_dir", "sentence"),
     [
         (
-            hosts.Asked("here:1"),
+            ProcessFlags("here:1"),
             Path("x"),
-            "--num-processes, --process-id missing: each process needs --coordinator HOST:PORT",
+            "--num-processes, --process-id missing: each process needs --coordinator",
         ),
-        (hosts.Asked(process_id=1), Path("x"), "--coordinator, --num-processes missing"),
-        (hosts.Asked("here", 2, 0), Path("x"), "--coordinator here: give HOST:PORT"),
+        (ProcessFlags(process_id=1), Path("x"), "--coordinator, --num-processes missing"),
         (
-            hosts.Asked("here:1", 2, 0),
+            ProcessFlags("here", 2, 0),
+            Path("x"),
+            "--coordinator here: give HOST:PORT, with a free port",
+        ),
+        (
+            ProcessFlags("here:1", 2, 0),
             None,
             "several processes train one run: give each the same --run-dir",
         ),
         (
-            hosts.Asked("127.0.0.1:1", 2, 5),
+            ProcessFlags("127.0.0.1:1", 2, 5),
             Path("x"),
             "the processes of this run do not find each other",
         ),
@@ -78,7 +83,7 @@ def test_one_process_needs_nothing(monkeypatch):
 )
 def test_what_is_missing_is_named(asked, run_dir, sentence):
     with pytest.raises(RunError) as caught:
-        hosts.join(asked, run_dir)
+        processes.initialize(asked, run_dir)
     assert sentence in str(caught.value)
 
 
@@ -86,34 +91,90 @@ def test_a_cluster_is_one_of_several_processes(monkeypatch):
     for name in list(os.environ):
         if name.startswith(("SLURM_", "OMPI_", "KUBERNETES_", "JOB_")):
             monkeypatch.delenv(name)
-    assert not hosts._in_cluster()
+    assert not processes._in_cluster()
     step = {"JOB_ID": "7", "STEP_NODELIST": "n[1-2]", "PROCID": "0", "LOCALID": "0"}
     for name, value in step.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.setenv("SLURM_NTASKS", "1")
-    assert not hosts._in_cluster()
+    assert not processes._in_cluster()
     monkeypatch.setenv("SLURM_NTASKS", "2")
-    assert hosts._in_cluster()
+    assert processes._in_cluster()
     monkeypatch.delenv("SLURM_STEP_NODELIST")  # a batch script, outside of srun
-    assert not hosts._in_cluster()
+    assert not processes._in_cluster()
 
 
 def test_processes_with_different_options_are_refused(monkeypatch):
-    monkeypatch.setattr(hosts, "gathered", lambda name, value: [value, value.replace("1", "2")])
-    with pytest.raises(
-        RunError,
-        match="the processes were given different options: start all of them by the same command",
-    ):
-        hosts.require_same({"seed": 1})
+    sent: list[int] = []
+    monkeypatch.setattr(processes, "gather", lambda value: sent.append(value) or sent)
+    processes.require_same_options({"seed": 1, "env": "pendulum"})
+    processes.require_same_options({"env": "pendulum", "seed": 1})
+    with pytest.raises(RunError, match="different options: start all of them by the same command"):
+        processes.require_same_options({"seed": 2, "env": "pendulum"})
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+WAITING = """
+import sys, time
+from pathlib import Path
+from ddpg_jax.runs.distributed import processes
+processes.initialize(processes.ProcessFlags(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[2])), Path("run"))
+with processes.end_together():
+    processes.barrier("both are here")
+    print("ready", flush=True)
+    while sys.argv[3] == "together":
+        processes.barrier("again and again")
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("victim", "doing"),
+    [
+        (0, "together"),
+        (0, "alone"),
+        (1, "together"),
+        pytest.param(1, "alone", marks=pytest.mark.slow),
+    ],
+)
+def test_where_one_process_dies_the_other_says_so_and_ends(victim, doing):
+    """In a collective and outside of one; where process 0 lives on it notices by itself after a
+    time."""
+    port, environment = str(free_port()), {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", WAITING, port, str(number), doing],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
+        for number in (0, 1)
+    ]
+    try:
+        for one in both:
+            assert any(line == "ready\n" for line in one.stdout)
+        both[victim].kill()
+        told, _ = both[1 - victim].communicate(timeout=60)
+    finally:
+        for one in both:
+            one.kill()
+            one.communicate()
+    assert both[1 - victim].returncode == 1, told
+    assert (
+        "died or cannot be reached: this process ends too. Start all of them again with --resume"
+        in told
+    )
 
 
 def pair(arguments, log):
     """Both processes of a run, started."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
-    flags = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2"]
+    flags = ["--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", "2"]
     with contextlib.ExitStack() as opened:
         return [
             subprocess.Popen(
@@ -162,8 +223,10 @@ def test_two_processes_train_and_go_on_after_one_died(tmp_path, victim, more, le
     assert both[1 - victim].wait(60) != 0
     took = time.monotonic() - begin
     told = (tmp_path / f"{1 - victim}.out").read_text()
-    ours = r"process .* (reached|no sign of life|ended).*Start all of them again with --resume"
-    assert re.search(ours if victim else "another task died", told, re.S), told
+    assert (
+        "died or cannot be reached: this process ends too. Start all of them again with --resume"
+        in told
+    )
     print(f"after {took:.1f} s")
     both = pair(["--resume", "--run-dir", str(folder), *more], tmp_path)
     assert [one.wait(600) for one in both] == [0, 0], (tmp_path / "0.out").read_text() + (
@@ -177,8 +240,8 @@ def test_two_processes_train_and_go_on_after_one_died(tmp_path, victim, more, le
 
 @pytest.mark.slow
 def test_two_processes_stop_together_and_saved(tmp_path):
-    """As at the end of a cluster's time: the checkpoint that they promise is there, in both
-    parts."""
+    """As at the end of a cluster's time: the checkpoint that they promise is there, and one process
+    resumes from it."""
     folder = tmp_path / "run"
     both = pair([*LEARNS, "--checkpoint-every", "0", "--run-dir", str(folder)], tmp_path)
     until(
@@ -191,4 +254,27 @@ def test_two_processes_stop_together_and_saved(tmp_path):
     (steps,) = re.findall(
         r"stopped by SIGTERM at (\d+) steps and saved", (tmp_path / "0.out").read_text()
     )
-    assert all((folder / name / steps).is_dir() for name in ("checkpoints", "checkpoints.1"))
+    assert (folder / "checkpoints" / steps).is_dir()
+    more = ["--total-timesteps", str(int(steps) + 1_000), "--num-processes", "1"]
+    alone = [
+        sys.executable,
+        "-m",
+        "ddpg_jax.runs.cli.commands",
+        "train",
+        "--resume",
+        "--run-dir",
+        str(folder),
+        *more,
+    ]
+    run = subprocess.run(
+        alone,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (
+        "was trained on mesh=members=1,data=2 of 2 processes and is resumed on mesh=members=1,data=1. State is"
+        in run.stdout
+    )
+    assert f"resumed at {steps} steps." in run.stdout

@@ -1,0 +1,1 @@
+"""Checkpoints: how a training state is stored, checked, and restored on the devices of now."""
