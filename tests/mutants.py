@@ -44,6 +44,7 @@ EXCEPTIONS = {
     "envs/vector.py": ["test_host.py", "test_host_spaces.py"],
     "envs/wrappers.py": ["test_env_wrappers.py"],
     "host/rows.py": ["test_host.py", "test_properties_host.py"],
+    "runs/distributed/arrays.py": ["test_devices.py", "test_sharding.py"],
     "runs/options/field.py": ["test_config.py", "test_cli.py"],
     "runs/options/hyperparameters.py": ["test_config.py", "test_presets.py"],
     "runs/options/run_options.py": ["test_config.py", "test_cli.py"],

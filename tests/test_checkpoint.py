@@ -19,7 +19,7 @@ import pytest
 
 from ddpg_jax.runs.checkpoints import manifest
 from ddpg_jax.runs.checkpoints.store import Checkpoints
-from ddpg_jax.runs.config.run_config import RunError
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.types import AgentState, NetworkState, is_key
 
 RECORD = {
