@@ -21,8 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import harness
-from ddpg_jax.envs import lane
-from ddpg_jax.envs.lane import held_out
+from ddpg_jax.envs.lane import camera, held_out
 from ddpg_jax.envs.lane.road import LANE_WIDTH, RMS_CURVATURE
 from ddpg_jax.envs.lane.state import LaneState, room
 from ddpg_jax.runs.folder import files
@@ -71,7 +70,7 @@ def of_run(run: Path, count: int) -> tuple[dict[str, Any], np.ndarray]:
 
     def both(params: Any) -> tuple[jax.Array, jax.Array]:
         images = jax.lax.map(
-            lambda number: lane.picture(somewhere(number), made.size),
+            lambda number: camera.picture(somewhere(number), made.size),
             jnp.arange(count, dtype=jnp.uint32),
         )
         return images.astype(jnp.float32) / 255, made.decode(params, made.encode(params, images)[0])

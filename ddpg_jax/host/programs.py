@@ -30,7 +30,8 @@ class Program:
 
     def compile(self, *shapes: Any) -> jax.stages.Compiled:
         """Now, for arguments of these shapes."""
-        compiled = self._call = self._jitted.lower(*shapes).compile()
+        compiled: jax.stages.Compiled = self._jitted.lower(*shapes).compile()
+        self._call = compiled
         return compiled
 
     def shapes(self, *shapes: Any) -> Any:
