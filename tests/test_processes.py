@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.distributed import processes
 from ddpg_jax.runs.distributed.processes import ProcessFlags
 from ddpg_jax.runs.folder.metrics import read_metrics
+from ddpg_jax.runs.options.validation import RunError
 
 LEARNS = [
     "pendulum",

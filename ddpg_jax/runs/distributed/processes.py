@@ -50,9 +50,8 @@ def initialize(flags: ProcessFlags, run_dir: Path | None) -> None:
     """Connect to the other processes, if there are any; before JAX is used.
 
     They are given by the flags, or by the cluster that JAX detects: SLURM's ``srun``, Open MPI, an
-        indexed job of Kubernetes
-    (with JAX's ``k8s`` extra), or ``JAX_COORDINATOR_ADDRESS``. With ``num_processes`` 1 a process
-    trains by itself.
+    indexed job of Kubernetes (with JAX's ``k8s`` extra), or ``JAX_COORDINATOR_ADDRESS``. With
+    ``num_processes`` 1 a process trains by itself.
 
     Args:
         flags: of the command line.
@@ -66,6 +65,27 @@ def initialize(flags: ProcessFlags, run_dir: Path | None) -> None:
     missing = [
         f"--{name.replace('_', '-')}" for name, value in flags._asdict().items() if value is None
     ]
+    _require_complete(flags, missing, run_dir)
+    import jax
+
+    try:
+        jax.distributed.initialize(
+            flags.coordinator,
+            flags.num_processes,
+            flags.process_id,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+            cluster_detection_method=None if missing else "deactivate",
+        )
+    except (ValueError, RuntimeError) as error:
+        raise RunError(
+            f"the processes of this run do not find each other ({' '.join(str(error).split())}): "
+            "start all of them, with one --coordinator, or give --num-processes 1 to train in this "
+            "one alone."
+        ) from error
+
+
+def _require_complete(flags: ProcessFlags, missing: list[str], run_dir: Path | None) -> None:
     if missing and not _in_cluster():
         raise RunError(
             f"{', '.join(missing)} missing: each process needs --coordinator HOST:PORT (of process "
@@ -80,23 +100,6 @@ def initialize(flags: ProcessFlags, run_dir: Path | None) -> None:
         raise RunError(
             f"--coordinator {address}: give HOST:PORT, with a free port of the host of process 0."
         )
-    import jax
-
-    try:
-        jax.distributed.initialize(
-            address,
-            flags.num_processes,
-            flags.process_id,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
-            cluster_detection_method=None if missing else "deactivate",
-        )
-    except (ValueError, RuntimeError) as error:
-        raise RunError(
-            f"the processes of this run do not find each other ({' '.join(str(error).split())}): "
-            "start all of them, with one --coordinator, or give --num-processes 1 to train in this "
-            "one alone."
-        ) from error
 
 
 def _in_cluster() -> bool:
