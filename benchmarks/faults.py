@@ -1,13 +1,14 @@
-"""Kills at random moments, and whether what is left goes on bit for bit: on eight devices, and populations on them.
+"""Kills at random moments, and whether what is left goes on bit for bit: on eight devices, and
+populations on them.
 
     python benchmarks/faults.py                    # 60 kills, about half an hour on two cores
     python benchmarks/faults.py --kills 4 --only data
 
-A run that nobody interrupts keeps each of its checkpoints, whose digests are what others are held to. Another one is killed by
-SIGKILL again and again, half of the times while a checkpoint is being written, and resumed each time. After each kill its
-complete checkpoints have to be, in every byte, those that the undisturbed run had at these steps, and where it comes to its
-end, its final returns too. Then the undisturbed run is resumed on fewer devices, one after the other.
-"""
+A run that nobody interrupts keeps each of its checkpoints, whose digests are what others are held
+to. Another one is killed by SIGKILL again and again, half of the times while a checkpoint is being
+written, and resumed each time. After each kill its complete checkpoints have to be, in every byte,
+those that the undisturbed run had at these steps, and where it comes to its end, its final returns
+too. Then the undisturbed run is resumed on fewer devices, one after the other."""
 
 import hashlib
 import json
@@ -62,7 +63,8 @@ EVOLVING = ["--set", "actor_learning_rate=log:1e-5:1e-1", "--draws", "8", "--pbt
 
 
 class Case(NamedTuple):
-    """Options of a run, and of its continuations on other devices; its command, and where in the folder given its run is."""
+    """Options of a run, and of its continuations on other devices; its command, and where in the
+    folder given its run is."""
 
     options: list[str]
     others: list[list[str]]
@@ -91,7 +93,8 @@ CASES = {
     show_default=True,
 )
 def main(kills: int, seed: int, only: str | None, out: Path) -> None:
-    """Kill, look, go on; write the counts, beside what is known of other cases where it is of one only."""
+    """Kill, look, go on; write the counts, beside what is known of other cases where it is of one
+    only."""
     from benchmarks import harness
     from ddpg_jax.runs.folder import files
 
@@ -177,7 +180,8 @@ def tormented(case: Case, place: Path, kills: int, drawn: random.Random) -> dict
 def killed(
     process: subprocess.Popen, folder: Path, drawn: random.Random, counts: Counter[str]
 ) -> str | None:
-    """Kill it at a random moment of training, or, by turns, while a checkpoint is half written; None where it ended before."""
+    """Kill it at a random moment of training, or, by turns, while a checkpoint is half written;
+    None where it ended before."""
     writing = counts["kills"] % 2 == 0
     rows = folder / "metrics.jsonl"
     before = rows.stat().st_mtime if rows.is_file() else 0.0

@@ -122,7 +122,8 @@ WAITING = """
 import sys, time
 from pathlib import Path
 from ddpg_jax.runs.distributed import processes
-processes.initialize(processes.ProcessFlags(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[2])), Path("run"))
+flags = processes.ProcessFlags(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[2]))
+processes.initialize(flags, Path("run"))
 with processes.end_together():
     processes.barrier("both are here")
     print("ready", flush=True)
@@ -274,7 +275,7 @@ def test_two_processes_stop_together_and_saved(tmp_path):
         check=True,
     )
     assert (
-        "was trained on mesh=members=1,data=2 of 2 processes and is resumed on mesh=members=1,data=1. State is"
-        in run.stdout
+        "was trained on mesh=members=1,data=2 of 2 processes and is resumed on "
+        "mesh=members=1,data=1. State is" in run.stdout
     )
     assert f"resumed at {steps} steps." in run.stdout

@@ -13,7 +13,8 @@ Track = Callable[[PyTree, PyTree], PyTree]
 
 
 def soft_update(tau: float | jax.Array, copied: Sequence[str] = ()) -> Track:
-    """Soft update (Polyak averaging) of targets, ``theta' <- tau theta + (1 - tau) theta'``; 1 copies, 0 freezes.
+    """Soft update (Polyak averaging) of targets, ``theta' <- tau theta + (1 - tau) theta'``; 1
+    copies, 0 freezes.
 
     Args:
         tau: share of the online parameters in each step, in [0, 1].

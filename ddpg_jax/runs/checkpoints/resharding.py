@@ -132,7 +132,8 @@ def resharded(state: TrainState, old: int, new: int, like: TrainState, many: boo
 
 def _keys(keys: Any, new: int) -> np.ndarray:
     """One key a shard: those of before, then new ones, which differ from what the first key is
-    split into while training."""
+    split into while training.
+    """
     old, root = len(keys), jax.random.fold_in(jax.random.wrap_key_data(keys[0]), NEW_SHARDS)
     fold = jax.vmap(lambda shard: jax.random.fold_in(root, shard))
     extra = np.asarray(jax.random.key_data(fold(jax.numpy.arange(old, max(old, new) + 1))))
@@ -141,7 +142,8 @@ def _keys(keys: Any, new: int) -> np.ndarray:
 
 def _split(x: np.ndarray, like: Any, *, old: int, new: int) -> np.ndarray:
     """``[old, ...]`` as ``[new, ...]``: split along the axis of environments, or repeated where
-    there is none."""
+    there is none.
+    """
     before, after = x.shape[1:], tuple(like.shape[1:])
     if before == after:
         return np.stack([x[shard % old] for shard in range(new)])

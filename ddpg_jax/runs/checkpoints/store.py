@@ -1,5 +1,6 @@
 """Checkpoints in a folder: arrays through Orbax, and beside them a record with the digests of
-Orbax's files."""
+Orbax's files.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +97,8 @@ class Checkpoints:
             }
         except MemoryError as error:
             raise RunError(
-                f"memory is too small for a copy of the checkpoint at {step} steps ({error}). Those before it are intact."
+                f"memory is too small for a copy of the checkpoint at {step} steps "
+                f"({error}). Those before it are intact."
             ) from error
         self._pending = self._writer.submit(self._write, step, copies, about)
 
@@ -140,7 +142,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Of all checkpoints, damaged ones too, in ascending order; another process may add and
-        remove some."""
+        remove some.
+        """
         paths = self._folder.iterdir() if self._folder.is_dir() else ()
         return sorted(int(path.name) for path in paths if path.name.isdecimal() and path.is_dir())
 

@@ -39,7 +39,8 @@ def to_host(tree: PyTree) -> PyTree:
 
 def to_default_device(tree: PyTree) -> PyTree:
     """As `to_host`, as JAX's arrays on the default device of this process, random keys among
-    them."""
+    them.
+    """
     return jax.tree.map(lambda x, like: _typed(jnp.asarray(x), like), to_host(tree), tree)
 
 

@@ -93,7 +93,8 @@ def _require_complete(flags: ProcessFlags, missing: list[str], run_dir: Path | N
         )
     if run_dir is None:
         raise RunError(
-            "several processes train one run: give each the same --run-dir, on storage that all of them share."
+            "several processes train one run: give each the same --run-dir, on storage "
+            "that all of them share."
         )
     address = flags.coordinator
     if address is not None and not address.rpartition(":")[2].isdecimal():
@@ -166,14 +167,16 @@ def require_same_options(options: Any) -> None:
     checksum = zlib.crc32(json.dumps(options, sort_keys=True).encode()) & 0x7FFFFFFF
     if len(set(gather(checksum))) > 1:
         raise RunError(
-            "the processes were given different options: start all of them by the same command, but --process-id."
+            "the processes were given different options: start all of them by the same "
+            "command, but --process-id."
         )
 
 
 @contextlib.contextmanager
 def output_folder(folder: Path) -> Iterator[Path]:
     """Where this process writes its logs: the run's folder in process 0, a temporary one in the
-    others."""
+    others.
+    """
     if is_first():
         yield folder
         return
@@ -232,7 +235,8 @@ def end_together() -> Iterator[None]:
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _on_abort(number: int) -> None:
     """JAX has printed why it aborts this process; say what to do. Python's own handlers would not
-    run any more."""
+    run any more.
+    """
     os.write(2, f"Error: {LOST}\n".encode())
     os._exit(1)
 
