@@ -238,8 +238,8 @@ opened.close()
     run = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     )
-    told = r"the checkpoint \S*/20 could not be written \(File too large\): 80,000 bytes are needed, "
-    told += r"[\d,]+ are free there\. "
+    told = r"the checkpoint \S*/20 could not be written \(File too large\): 80,000 bytes "
+    told += r"are needed, [\d,]+ are free there\. "
     assert re.fullmatch(told + r"Those before it are intact\.\n", run.stdout), run.stdout
     assert run.stderr == ""
     assert [path.name for path in tmp_path.iterdir()] == ["10"]
