@@ -32,6 +32,10 @@ bit of what is trained, and *placement* is where the run is trained.
 """
 
 
+LAUNCH = {name for name, *_ in options_of(LaunchOptions)}
+"""How a command starts: not part of a run."""
+
+
 def page() -> str:
     """The page as Markdown."""
     run = (*declared_in(LaunchOptions), *declared_in(RunOptions), *declared_in(EnvironmentOptions))
@@ -55,7 +59,8 @@ def _table(group: str, every: list[Declared]) -> str:
     rows += ["| option | type | range | default | on resume | |", "|---|---|---|---|---|---|"]
     for name, kind, declared, default in every:
         cells = (f"`{name}`", _type(kind), _range(declared), shown_default(default, declared))
-        rows.append(f"| {' | '.join(cells)} | {declared.resume} | {declared.help} |")
+        resume = "" if name in LAUNCH else declared.resume
+        rows.append(f"| {' | '.join(cells)} | {resume} | {declared.help} |")
     return "\n".join(rows) + "\n"
 
 

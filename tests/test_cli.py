@@ -606,7 +606,7 @@ def test_a_number_that_the_preset_does_not_have():
     result = invoke("train", "--preset", "paper", "--policy-delay", "2")
     assert result.exit_code == 2
     assert (
-        "preset 'paper' has no policy_delay: it is one of td3, td3-paper, "
+        "preset 'paper' has no policy_delay; presets that have it: td3, td3-paper, "
         "td3-categorical, fast-td3." in result.stderr
     )
 

@@ -199,8 +199,8 @@ def _replaced(defaults: Hyperparameters, given: dict[str, Any], preset: str) -> 
             for name, other in PRESETS.items()
             if absent[0] in {each.name for each in dataclasses.fields(other.hyperparameters)}
         ]
-        where = f"it is one of {', '.join(having)}" if having else "no preset has it"
-        raise ValueError(f"preset {preset!r} has no {absent[0]}: {where}.")
+        where = f"presets that have it: {', '.join(having)}" if having else "no preset has it"
+        raise ValueError(f"preset {preset!r} has no {absent[0]}; {where}.")
     made = dataclasses.replace(
         defaults, **field.convert_options(type(defaults), given, required=True)
     )

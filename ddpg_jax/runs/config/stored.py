@@ -70,7 +70,7 @@ def load_config(folder: Path) -> Config:
         preset = PRESETS.get(str(data.get("preset")))
         own = () if preset is None else [each.name for each in fields(preset.hyperparameters)]
         if absent := [name for name in (*STORED, *own) if name not in data]:
-            raise ValueError(f"it lacks {absent[0]}")
+            raise ValueError(f"it lacks {absent[0]}, as one of another version of ddpg_jax does")
         stored = {name: data[name] for name in STORED if name != "mesh"}
         return from_flat(data | field.convert_options(RunOptions, stored, required=True))
     except RecursionError as error:

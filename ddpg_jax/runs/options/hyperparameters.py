@@ -51,7 +51,8 @@ class Hyperparameters:
     )
     updates_per_step: int = option(
         1,
-        "Critic updates per vector step; over num_envs it is the update-to-data ratio.",
+        "Critic updates per step of all environments; divided by num_envs it is the update-to-data "
+        "ratio.",
         "run length",
         **COUNT,
     )
@@ -80,7 +81,7 @@ class Hyperparameters:
     layer_norm: bool = option(False, "Layer normalisation of hidden layers.", "networks")
     inverting_gradients: bool = option(
         False,
-        "Inverted gradients: actors leave a bound of their actions at full speed.",
+        "Inverting gradients (Hausknecht and Stone 2016): keep actors from saturating at bounds.",
         "networks",
     )
     normalize_observations: bool = option(
@@ -134,7 +135,7 @@ class Hyperparameters:
     )
     anneal_updates: int = option(
         0,
-        "Critic updates in which both learning rates fall linearly to zero; 0 keeps them constant.",
+        "Critic updates over which both learning rates fall linearly to zero; 0 is constant.",
         "optimisation",
         "updates",
         low=0,
@@ -150,7 +151,7 @@ class Hyperparameters:
         **SHARE,
     )
     importance_updates: int = option(
-        100_000, "Batches in which beta rises to 1.", "replay", "batches", **COUNT
+        100_000, "Batches over which beta rises linearly to 1.", "replay", "batches", **COUNT
     )
 
     axis_name: ClassVar[str | None] = None

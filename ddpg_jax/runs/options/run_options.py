@@ -34,7 +34,7 @@ class RunOptions:
     )
     device_kind: str | None = option(
         None,
-        "Kind of device for which the preset is chosen.",
+        "Kind of device for which the default preset is chosen.",
         "devices",
         choices=(*DEVICE_KINDS, ANY_DEVICE),
         unset="what JAX computes on",
@@ -44,7 +44,7 @@ class RunOptions:
     )
     seed: int = option(
         0,
-        "Seed of the first member; the others have the next ones.",
+        "Seed of the first member; member i uses seed + i.",
         "run",
         low=0,
         high=INT32_MAX,
@@ -97,10 +97,10 @@ class RunOptions:
     )
     devices: int | None = option(
         None,
-        "Devices to train on, of all processes.",
+        "Number of devices to train on, over all processes.",
         "devices",
         resume="placement",
-        unset="as many as divide members, or environments and batch",
+        unset="the most that divide members, or environments and batch",
     )
     mesh: str = option(
         "",
@@ -168,7 +168,10 @@ class LaunchOptions:
         None, "Folder of the run.", "run", common=True, unset="a new folder under runs/"
     )
     resume: bool = option(
-        False, "Resume the run in --run-dir; options left out are the run's.", "run", common=True
+        False,
+        "Resume the run in --run-dir; options that you leave out keep the run's values.",
+        "run",
+        common=True,
     )
     dry_run: bool = option(
         False, "Print what would run and its memory, and stop.", "run", common=True

@@ -38,10 +38,12 @@ class DrQHyperparameters(Hyperparameters):
     layers: int = option(
         4, "Convolutions of the encoder, the first of stride 2.", "images", low=1, high=MAX_LAYERS
     )
-    stride: int = option(1, "Stride of the other convolutions.", "images", low=1, high=MAX_LAYERS)
+    stride: int = option(
+        1, "Stride of all convolutions after the first.", "images", low=1, high=MAX_LAYERS
+    )
     trunk: int = option(
         50,
-        "Width to which the encoder's output is reduced, for the actor and for the critics.",
+        "Width of the linear layer after the encoder, one for the actor and one for the critics.",
         "images",
         "units",
         **WIDTH,
@@ -62,7 +64,7 @@ class DrQHyperparameters(Hyperparameters):
     )
     stddev_steps: int = option(
         500_000,
-        "Environment steps in which the noise falls to its end.",
+        "Environment steps over which the noise falls linearly to its end.",
         "exploration",
         "steps",
         **COUNT,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
 from ddpg_jax import checks, envs
 from ddpg_jax.runs.config.run_config import Config, make_config
 from ddpg_jax.runs.config.stored import PLACEMENT
+from ddpg_jax.runs.options.field import options_of
 from ddpg_jax.runs.options.validation import convert_value, short_repr
 from ddpg_jax.runs.programs import build, setup
 from ddpg_jax.runs.programs import memory as runs_memory
@@ -108,7 +109,7 @@ def make_plan(
     places = {name: options.pop(name) for name in PLACEMENT if name in options}
     common = make_config(env, seeds=seeds, **options)
     options = options | {"preset": common.preset.name, "seed": common.seed}
-    kinds = get_type_hints(type(common.hyperparameters))
+    kinds = {name: kind for name, kind, _ in options_of(type(common.hyperparameters))}
     values = {name.replace("-", "_"): given for name, given in values.items()}
     spaces = {
         name: search_space.parse_values(name, given, _type_of(name, kinds, common))
