@@ -488,7 +488,8 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
         ),
         (
             {"num_atoms": 51},
-            "preset 'default' has no num_atoms; presets that have it: d4pg, d4pg-paper, td3-categorical",
+            "preset 'default' has no num_atoms; presets that have it: d4pg, d4pg-paper, "
+            "td3-categorical",
         ),
         ({"critic_hidden": (0,)}, "^critic_hidden=.0,.: give the width"),
         ({"hidden": ()}, "^hidden=.*: give the width"),

@@ -126,7 +126,8 @@ def make_settings(
     ranges = {name: space for name, space in spaces.items() if isinstance(space, SearchRange)}
     if ranges and draws is None:
         raise ValueError(
-            f"{min(ranges)} is drawn from a range: give --draws N, or :COUNT for evenly spaced values."
+            f"{min(ranges)} is drawn from a range: give --draws N, or :COUNT for evenly "
+            "spaced values."
         )
     if draws is not None and not ranges:
         raise ValueError(f"draws={draws} requires a range; {SYNTAX}.")
