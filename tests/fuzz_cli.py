@@ -412,7 +412,7 @@ def wrong(
         complaints.append(f"exit code {code}")
     if "Traceback" in output + error and "--traceback" not in line:
         complaints.append("a traceback")
-    if "this is a bug of" in error:
+    if "this is a bug in" in error:
         complaints.append("an error that nobody expected")
     lines = error.splitlines()
     if (

@@ -677,7 +677,7 @@ BESIDE = {
     "parameter-noise": ["1,000 random ones", "256x256"],
     "pendulum-lecture": ["all episodes are played"],
     "drq-v2": ["not orthogonal"],
-    "drive": ["begins as the best linear one"],
+    "drive": ["starts as the best linear one"],
     "paper": [],
     "paper-batch-norm": [],
     "paper-pixels": [],

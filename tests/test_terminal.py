@@ -47,7 +47,7 @@ signals.socket = types.SimpleNamespace(socketpair=socketpair, socket=socket.sock
 signals.time = types.SimpleNamespace(monotonic=itertools.count(step=SECONDS_BETWEEN).__next__)
 
 try:
-    with signals.ending(), WITHIN as stop:
+    with signals.interrupt_on_signal(), WITHIN as stop:
 BODY
 except signals.Interrupted as stop:
     print(stop)
@@ -84,9 +84,9 @@ def ended(process, *numbers, answer=""):
     with process:
         if numbers:
             assert process.stdout.readline() == "ready\n"
-        for number in numbers:
+        for left, number in zip(range(len(numbers))[::-1], numbers, strict=True):
             process.send_signal(number)
-            if number is not numbers[-1] or answer:
+            if left or answer:
                 assert process.stdout.readline() == "seen\n"
         try:
             out, err = process.communicate(answer, timeout=300)
@@ -127,7 +127,7 @@ def test_a_signal_that_was_lost_is_told_to_the_run_that_began_meanwhile():
         {READY.strip()}
         while True: time.sleep(0.01)
     except signals.Interrupted: pass
-    with signals.stopping() as stop:
+    with signals.collect_signals() as stop:
         grace_is_over.set()
         while not stop: time.sleep(0.01)
         print(stop)
@@ -141,7 +141,7 @@ def test_a_second_signal_ends_what_does_not_return_to_python():
 
 
 def test_a_second_signal_ends_a_run_that_waits_for_its_chunk():
-    process = child(IN_PYTHON, "signals.stopping()", patience_ends=False)
+    process = child(IN_PYTHON, "signals.collect_signals()", patience_ends=False)
     code, out, err = ended(process, signal.SIGINT, signal.SIGINT)
     assert (code, out) == (130, "")
     assert err in ("", "stopped at once by SIGINT.\n"), "Python may be as fast as who watches"
@@ -150,7 +150,7 @@ def test_a_second_signal_ends_a_run_that_waits_for_its_chunk():
 def test_a_signal_that_comes_twice_is_one():
     """As `timeout` sends it: to the process, and at once to its group."""
     body = f"{READY}while not stop: time.sleep(0.01)\nsys.stdin.readline(); print(stop)"
-    process = child(body, "signals.stopping()", patience_ends=False, seconds_between=0.0)
+    process = child(body, "signals.collect_signals()", patience_ends=False, seconds_between=0.0)
     found = ended(process, signal.SIGTERM, signal.SIGTERM, answer="both were read\n")
     assert found == (0, "[15]\n", "")
 

@@ -20,27 +20,9 @@ REFUSED = {
 }
 # Names that said nothing, or something else, and were given better ones.
 GONE = {
-    *(
-        "Numbers",
-        "encode_observations",
-        "smoothed_action",
-        "held_out",
-        "WithEncoder",
-        "VmappedHead",
-        "first",
-        "SingleEnvironment",
-    ),
-    *(
-        "BatchRecipe",
-        "Renderer",
-        "take",
-        "kept",
-        "zero_totals",
-        "accumulate",
-        "read_totals",
-        "psum_totals",
-    ),
-    *("HOT_LOOP_OPTIONS", "ONE_OFF_OPTIONS", "_of_newest"),
+    *("Numbers", "coded", "smoothing_noise", "held_out", "Seen", "Several", "first", "Single"),
+    *("Making", "View", "take", "kept", "no_sums", "add_up", "added_up", "of_all_shards"),
+    *("OFTEN", "SELDOM", "_of_newest"),
 }
 SENTENCES = (
     "Running sums in float32 that do not stop growing",

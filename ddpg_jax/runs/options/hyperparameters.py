@@ -51,8 +51,7 @@ class Hyperparameters:
     )
     updates_per_step: int = option(
         1,
-        "Critic updates per step of all environments; divided by num_envs it is the update-to-data "
-        "ratio.",
+        "Critic updates per vector step; divided by num_envs it is the update-to-data ratio.",
         "run length",
         **COUNT,
     )
