@@ -255,23 +255,51 @@ def test_discount_0_cuts_the_next_observation(build):
         assert equal(one, two)
 
 
+def averaged(build, name, tree):
+    """What of a network's parameters is averaged: all, but DrQ-v2's actor and its encoder, whose
+    targets are the newest ones."""
+    if build is not small_drq_v2:
+        return tree
+    kept = {} if name == "actor" else tree["params"]
+    return {part: value for part, value in kept.items() if part != "encoder"}
+
+
 @every_agent
-def test_tau_1_copies_and_tau_0_freezes(build):
-    for tau in (0.0, 1.0):
-        state = start(default(build))
-        new, *_ = update_with_tau(build)(tau, state, some_batch(), jax.random.key(1))
-        for old_network, network in zip(networks(state), networks(new), strict=True):
-            assert not equal(network.params, old_network.params)
-            assert equal(
-                network.target_params, network.params if tau else old_network.target_params
-            )
+@pytest.mark.parametrize("tau", [0.0, 1.0])
+def test_tau_1_copies_and_tau_0_freezes(build, tau):
+    state = start(default(build))
+    new, *_ = update_with_tau(build)(tau, state, some_batch(), jax.random.key(1))
+    for name, old, network in zip(("actor", "critic"), networks(state), networks(new), strict=True):
+        of = functools.partial(averaged, build, name)
+        assert not equal(network.params, old.params)
+        expected = network.params if tau else old.target_params
+        assert equal(of(network.target_params), of(expected))
+
+
+def test_targets_of_drq_v2s_actor_and_encoder_are_the_newest_ones():
+    agent = small_drq_v2(tau=0.25)
+    new, *_ = jax.jit(agent.update)(start(agent), some_batch(), jax.random.key(1))
+    assert equal(new.actor.target_params, new.actor.params)
+    online, target = (tree["params"] for tree in (new.critic.params, new.critic.target_params))
+    assert equal(target["encoder"], online["encoder"])
+    heads = lambda params: {name: value for name, value in params.items() if name != "encoder"}
+    assert not equal(heads(target), heads(online))
 
 
 @every_agent
 def test_tau_tracks_after_the_step(build):
     state = start(default(build))
     new, *_ = update_with_tau(build)(0.25, state, some_batch(), jax.random.key(1))
-    for old_network, network in zip(networks(state), networks(new), strict=True):
+    for name, old_network, network in zip(
+        ("actor", "critic"), networks(state), networks(new), strict=True
+    ):
+        of = functools.partial(averaged, build, name)
+        old_network = old_network.replace(
+            params=of(old_network.params), target_params=of(old_network.target_params)
+        )
+        network = network.replace(
+            params=of(network.params), target_params=of(network.target_params)
+        )
         expected = jax.tree.map(
             lambda online, target: 0.25 * online + 0.75 * target,
             network.params,

@@ -202,7 +202,9 @@ def test_what_a_cluster_starts(path, begun, trained, tmp_path, monkeypatch, stan
     words = (tmp_path / "given").read_text().splitlines()
     assert ("--resume" in words) == begun
     asked = []
-    monkeypatch.setattr(commands.processes, "initialize", lambda flags, run_dir: asked.append(flags))
+    monkeypatch.setattr(
+        commands.processes, "initialize", lambda flags, run_dir: asked.append(flags)
+    )
     kind = WITHOUT_TRAINING[:1] if begun else WITHOUT_TRAINING
     assert "memory, before any of it is allocated" in invoke([*words, *kind])
     assert asked[0].process_id == (1 if path.suffix == ".yaml" else None)

@@ -502,6 +502,7 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):
         match=r"/400 could not be written .*: [\d,]+ bytes are needed, .* before it are intact",
     ):
         loop.run(small(checkpoint_every=1, evaluate_every=0), tmp_path / "run")
+    monkeypatch.undo()
     assert restored(tmp_path / "run")[0] == WARM_UP + STEPS
 
 
@@ -515,8 +516,8 @@ def test_a_checkpoint_of_another_version_is_refused_in_a_sentence(tmp_path, monk
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     monkeypatch.undo()
     told = (
-        r"checkpoint 300 has format 1, of another version of ddpg_jax, .* format 4: "
-        r"go on with that version, or train anew"
+        r"checkpoint 300 has format 1, of another version of ddpg_jax, .* format 5: "
+        r"resume with that version, or train again"
     )
     with pytest.raises(RunError, match=told):
         loop.run(small(), tmp_path / "run", resume=True, say=lambda text: None)
