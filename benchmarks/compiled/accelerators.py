@@ -53,7 +53,7 @@ class Accelerator(NamedTuple):
     """Of one host, that a program is compiled for."""
 
 
-def _cuda(name: str, count: Any = 1, **hyperparameters: Any) -> Accelerator:
+def _cuda(name: str, count: Any = 1, **figures: Any) -> Accelerator:
     return Accelerator(
         name if count == 1 else f"{count} {name}",
         (
@@ -65,7 +65,7 @@ def _cuda(name: str, count: Any = 1, **hyperparameters: Any) -> Accelerator:
         {
             "platform": "cuda",
             "topology": f"1x1x{count}",
-            "target_config": _GPU.format(name=name, **hyperparameters),
+            "target_config": _GPU.format(name=name, **figures),
         },
         count,
     )

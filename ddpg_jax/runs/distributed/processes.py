@@ -189,15 +189,15 @@ def share_signals(received: list[int]) -> tuple[list[int], Callable[[], None]]:
     same place.
 
     Args:
-        received: hyper-parameters of the signals that this process has received.
+        received: numbers of the signals that this process has received.
     """
     if process_count() == 1:
         return received, lambda: None
     shared: list[int] = []
 
     def exchange() -> None:
-        hyperparameters = [number for number in gather(received[0] if received else 0) if number]
-        shared[:] = shared or hyperparameters[:1]
+        numbers = [number for number in gather(received[0] if received else 0) if number]
+        shared[:] = shared or numbers[:1]
 
     return shared, exchange
 
