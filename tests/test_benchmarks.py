@@ -369,7 +369,7 @@ def test_a_mark_is_reached_by_the_first_evaluation_above_it() -> None:
         "first, second = found[-1]['reached']\n"
         "assert first['seconds'] == found[-1]['curve'][0]['seconds'] and not second['reached']\n"
         "assert len(curve((low,), 1.0)) == len(curve((high,), 0.0)) == 1\n"
-        "assert all(reach.config_of(task, False).numbers.num_envs == 1_024 for task in "
+        "assert all(reach.config_of(task, False).hyperparameters.num_envs == 1_024 for task in "
         "reach.TASKS.values())\n"
     )
 

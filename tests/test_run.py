@@ -396,7 +396,8 @@ def stop_when(folder: Path, seeds: int, chunks: int, number: int) -> tuple[int, 
         for line in process.stdout:
             printed.append(line)
             if line == "paused\n":
-                while number == signal.SIGKILL and not checkpoint_steps(folder):
+                wanted = WARM_UP + (chunks - 2) * STEPS if number == signal.SIGKILL else 0
+                while wanted and max(checkpoint_steps(folder), default=0) < wanted:
                     time.sleep(0.01)  # it is being written
                     assert process.poll() is None
                 process.send_signal(number)
