@@ -82,22 +82,19 @@ def defined(tree):
             )
 
 
-def test_parameters_and_fields_have_the_fields_words():
+@pytest.mark.parametrize(
+    ("names", "refused"),
+    [
+        pytest.param(named, REFUSED, id="parameters and fields"),
+        pytest.param(defined, GONE, id="functions, classes and constants"),
+    ],
+)
+def test_names_are_the_fields_words(names, refused):
     found = [
         f"{path}:{line} {name}"
         for path, tree in TREES.items()
-        for line, name in named(tree)
-        if name in REFUSED
-    ]
-    assert found == []
-
-
-def test_names_that_told_nothing_are_gone():
-    found = [
-        f"{path}:{line} {name}"
-        for path, tree in TREES.items()
-        for line, name in defined(tree)
-        if name in GONE
+        for line, name in names(tree)
+        if name in refused
     ]
     assert found == []
 
