@@ -437,6 +437,7 @@ def test_updates(tmp_path: Path) -> None:
     assert one["flops_of_products"] > 0
 
 
+@pytest.mark.slow
 def test_memory(tmp_path: Path) -> None:
     """The figures of a run that is too small for them to mean anything."""
     (one,) = measure(tmp_path, "resident_memory.py", "small")["runs"].values()

@@ -59,7 +59,7 @@ def test_other_backends_are_told_nothing(own_flags):
     [
         pytest.param({}, id="default", marks=pytest.mark.slow),
         compiling.HOT_LOOP_OPTIONS,
-        pytest.param(compiling.ONE_OFF_OPTIONS, id="seldom"),
+        pytest.param(compiling.ONE_OFF_OPTIONS, id="seldom", marks=pytest.mark.slow),
     ],
 )
 def test_an_update_is_the_one_of_eager_mode(own_flags, wanted):

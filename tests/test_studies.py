@@ -93,6 +93,7 @@ def test_value_estimates_discount_what_follows() -> None:
     )
 
 
+@pytest.mark.slow
 def test_toy_mdp(tmp_path: Path) -> None:
     result = result_of(tmp_path, "toy_mdp")
     toy = result["toy_mdp"]

@@ -20,7 +20,11 @@ from ddpg_jax.runs.cli.flags import (
     flags,
     with_help,
 )
-from ddpg_jax.runs.cli.jax_setup import require_device, use_compilation_cache
+from ddpg_jax.runs.cli.jax_setup import (
+    collect_garbage_seldom,
+    require_device,
+    use_compilation_cache,
+)
 from ddpg_jax.runs.cli.parameter_types import WholeNumber
 from ddpg_jax.runs.console.output import answer
 from ddpg_jax.runs.distributed import processes
@@ -51,6 +55,7 @@ def main() -> None:
 
 def _begin() -> None:
     """Prepare JAX for a command that computes."""
+    collect_garbage_seldom()
     use_compilation_cache()
     require_device()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import tempfile
@@ -27,6 +28,12 @@ def require_device() -> None:
             f"JAX does not find a device{why} ({checks.first_line(error)}): unset JAX_PLATFORMS, "
             "or install the JAX of that platform."
         ) from error
+
+
+def collect_garbage_seldom() -> None:
+    """Spare what tracing allocates, which lives on in JAX's caches: a tenth of a run's start."""
+    gc.freeze()
+    gc.set_threshold(100_000)
 
 
 def use_compilation_cache() -> None:
