@@ -24,7 +24,8 @@ def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[
     """
     from ddpg_jax import checks
 
-    kinds = {name: kind for name, kind, _ in field.options_of(type(own))}
+    kinds = {name: each.kind for name, each in field.options_of(type(own)).items()}
+    kinds["seed"] = int
     found = {}
     for name, values in convert_value("vary", vary, dict).items():
         if name != "seed" and kinds.get(name) is not float:
@@ -37,13 +38,10 @@ def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[
                 f"vary's {name} is {short_repr(values)}: give a list of {seeds} values, one for "
                 "each member."
             )
-        found[name] = [
-            convert_value(name, value, int if name == "seed" else float) for value in values
-        ]
-    checks.between(0, INT32_MAX, **{"seed": found["seed"]} if "seed" in found else {})
+        found[name] = [convert_value(name, value, kinds[name]) for value in values]
+    checks.between(0, INT32_MAX, seed=found.get("seed", 0))
     for member in range(seeds if found else 0):
-        each: dict[str, Any] = own_hyperparameters(found, member)
-        replace(own, **each).check()
+        replace(own, **own_hyperparameters(found, member)).check()
     return found
 
 
@@ -57,11 +55,12 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]
     if not given:
         return {}
     ranges = convert_value("ranges", given.pop("ranges", {}), dict)
-    known = [name for name, *_ in field.options_of(EvolveOptions)]
-    if unknown := set(given) - set(known):
+    known = field.options_of(EvolveOptions)
+    if unknown := given.keys() - known:
         raise ValueError(f"evolve has {min(unknown)!r}: it takes ranges, {', '.join(known)}.")
-    if not ranges or (absent := set(ranges) - set(vary)) or "seed" in ranges:
-        which = f"{min(absent)} has none" if ranges and absent else "none is given"
+    absent = ranges.keys() - (vary.keys() - {"seed"})
+    if absent or not ranges:
+        which = f"{min(absent)} has none" if absent else "none is given"
         raise ValueError(
             f"evolution needs ranges of hyper-parameters that differ between members: {which}."
         )
@@ -76,6 +75,6 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]
     return {"ranges": found, **asdict(options)}
 
 
-def own_hyperparameters(vary: Mapping[str, list[Any]], member: int) -> dict[str, float]:
+def own_hyperparameters(vary: Mapping[str, list[Any]], member: int) -> dict[str, Any]:
     """Return the hyper-parameters that one member has instead of the run's."""
     return {name: values[member] for name, values in vary.items() if name != "seed"}

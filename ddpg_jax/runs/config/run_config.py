@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ddpg_jax.runs.options.preset import Preset
     from ddpg_jax.schedule import Schedule
 
-STORED = tuple(name for name, *_ in field.options_of(RunOptions) if name != "devices")
+STORED = [name for name in field.options_of(RunOptions) if name != "devices"]
 """Run options in ``config.json``, which has ``devices`` as the mesh."""
 DERIVED = ("source", "replaced", "trained_timesteps")
 """Entries of ``config.json`` that follow from the others."""
@@ -83,9 +83,8 @@ class Config(RunOptions):
 
     def flat(self) -> dict[str, Any]:
         """Return every field as JSON-able data, on one level, which `make_config` accepts again."""
-        own = {name: getattr(self, name) for name in STORED}
         data = {
-            **own,
+            **{name: getattr(self, name) for name in STORED},
             "preset": self.preset.name,
             "source": " ".join(filter(None, (self.preset.cites, self._changes))),
             "replaced": self.replaced,
@@ -94,7 +93,7 @@ class Config(RunOptions):
             **({"vary": self.vary} if self.vary else {}),
             **({"evolve": self.evolve} if self.evolve else {}),
         }
-        return dict(json.loads(json.dumps(data)))
+        return json.loads(json.dumps(data))
 
 
 def make_config(
@@ -119,23 +118,27 @@ def make_config(
         ValueError: an unknown preset, a hyper-parameter that it does not have, or a value of
             another type or out of its range.
     """
-    known = {name for name, *_ in field.options_of(RunOptions)}
-    own = {name: given.pop(name) for name in list(given) if name in known}
+    own = {name: given.pop(name) for name in field.options_of(RunOptions) if name in given}
     options = _checked_options({"env": env, "preset": preset, **own})
     chosen, kind = choose_preset(
         options.env, options.preset, options.device_kind, options.env_options
     )
-    recipe = _preset(chosen)
+    recipe = preset_called(chosen)
     env_options = env_options_on(recipe, options.env, options.env_options)
     defaults, replaced = hyperparameters_on(recipe, options.env)
     hyperparameters = _replaced(defaults, given, recipe.name)
     varied = checked_vary(vary or {}, options.seeds, hyperparameters)
     schedule = make_schedule(hyperparameters, options.steps_per_chunk)
-    fields = dataclasses.asdict(options) | {"preset": recipe, "device_kind": kind}
     config = Config(
-        **fields
-        | {"env_options": env_options, "devices": None, "mesh": ""}
-        | {"steps_per_chunk": schedule.steps_per_chunk},
+        **vars(options)
+        | {
+            "preset": recipe,
+            "device_kind": kind,
+            "env_options": env_options,
+            "steps_per_chunk": schedule.steps_per_chunk,
+            "devices": None,
+            "mesh": "",
+        },
         hyperparameters=hyperparameters,
         replaced={
             name: both
@@ -156,12 +159,9 @@ def _checked_options(given: dict[str, Any]) -> RunOptions:
     from ddpg_jax import checks
 
     options = RunOptions(**field.convert_options(RunOptions, given))
-    options = dataclasses.replace(options, env_options=checked_env_options(options.env_options))
     field.check_options(options)
     checks.between(0, INT32_MAX - options.seeds, seed=options.seed)
-    if options.steps_per_chunk is not None:
-        convert_value("steps_per_chunk", options.steps_per_chunk, int)
-    return options
+    return dataclasses.replace(options, env_options=checked_env_options(options.env_options))
 
 
 def checked_env_options(given: Any) -> dict[str, Any]:
@@ -171,18 +171,21 @@ def checked_env_options(given: Any) -> dict[str, Any]:
         ValueError: one is out of its range, or is not for ``env_options``.
     """
     options: dict[str, Any] = convert_value("env_options", given, dict)
-    known = {name for name, *_ in field.options_of(EnvironmentOptions)}
+    known = field.options_of(EnvironmentOptions)
     common = {name: value for name, value in options.items() if name in known}
-    options |= field.convert_options(EnvironmentOptions, common, required=True)
-    field.check_options(
-        dataclasses.replace(EnvironmentOptions(), **{name: options[name] for name in common})
-    )
+    common = field.convert_options(EnvironmentOptions, common, required=True)
+    field.check_options(EnvironmentOptions(**common))
     if taken := {"name", "num_envs"} & set(options):
         raise ValueError(f"{min(taken)!r} cannot be passed in env_options; leave it out.")
-    return options
+    return options | common
 
 
-def _preset(name: str) -> Preset:
+def preset_called(name: str) -> Preset:
+    """Return the preset of this name.
+
+    Raises:
+        ValueError: it is unknown.
+    """
     from ddpg_jax import checks
 
     if name not in PRESETS:
@@ -192,12 +195,9 @@ def _preset(name: str) -> Preset:
 
 def _replaced(defaults: Hyperparameters, given: dict[str, Any], preset: str) -> Hyperparameters:
     """Return the hyper-parameters, some replaced, all of them checked."""
-    known = {name for name, *_ in field.options_of(type(defaults))}
-    if absent := [name for name in given if name not in known]:
+    if absent := [name for name in given if name not in vars(defaults)]:
         having = [
-            name
-            for name, other in PRESETS.items()
-            if absent[0] in {each.name for each in dataclasses.fields(other.hyperparameters)}
+            name for name, other in PRESETS.items() if absent[0] in vars(other.hyperparameters)
         ]
         where = f"presets that have it: {', '.join(having)}" if having else "no preset has it"
         raise ValueError(f"preset {preset!r} has no {absent[0]}; {where}.")

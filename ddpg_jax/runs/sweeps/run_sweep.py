@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ddpg_jax import envs
 from ddpg_jax.runs.config.run_config import DERIVED, Config
-from ddpg_jax.runs.config.stored import FREE, PLACEMENT, load_config, resumed_config
+from ddpg_jax.runs.config.stored import (
+    FREE,
+    PLACEMENT,
+    load_config,
+    require_same_config,
+    resumed_config,
+)
 from ddpg_jax.runs.console.output import say
 from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.folder import lock
@@ -28,6 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ddpg_jax.population import Programs
+    from ddpg_jax.runs.sweeps.sweep_results import Record
 
 NOT_OF_A_PROGRAM = {"vary", "seed", *DERIVED, *FREE} - {"evaluation_episodes"}
 
@@ -37,17 +44,22 @@ class Sweep:
     """The results of a sweep; all of them are in ``folder`` too."""
 
     folder: Path
-    members: list[dict[str, Any]]
+    members: list[Record]
     """``member``, ``seed``, ``hyperparameters``, ``final_return`` and ``final_return_std`` of each;
     its run is ``run``, in which it is number ``place``."""
-    best: dict[str, Any]
+    best: Record
     """The member with the greatest final return."""
-    settings: list[dict[str, Any]]
+    settings: list[Record]
     """Groups of equal ``hyperparameters`` with ``members`` and ``returns``, best mean first."""
 
     def curve(self, member: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return ``(env_steps [T], returns [T])`` of the evaluations of one member."""
-        return sweep_results.member_curve(self.folder, member)
+        """Return ``(env_steps [T], returns [T])`` of the evaluations of one member.
+
+        Raises:
+            ValueError: there is no such member.
+        """
+        one = sweep_results.find_member(self.members, member)
+        return sweep_results.member_curve(self.folder, one)
 
     def policy(self, member: int | None = None) -> Callable[[Any], Any]:
         """Return the compiled policy of one member, or of the best: ``action(observation)``.
@@ -59,7 +71,8 @@ class Sweep:
         """
         from ddpg_jax.runs.results import policy as runs_policy
 
-        return runs_policy.load_policy(*sweep_results.locate_member(self.folder, member))
+        one = sweep_results.find_member(self.members, member)
+        return runs_policy.load_policy(self.folder / one["run"], one["place"])
 
 
 def sweep(
@@ -86,7 +99,7 @@ def sweep(
         stack.enter_context(lock.locked_folder(folder))
         if not resume:
             _require_new(folder)
-            write_json(folder / sweep_results.PLAN_FILE, plan.json())
+            write_json(folder / sweep_results.PLAN_FILE, dataclasses.asdict(plan))
         programs = _Programs()
         for index, part in enumerate(plan.parts):
             if progress and len(plan.parts) > 1:
@@ -103,22 +116,15 @@ def _resumed(
 ) -> tuple[Path, Plan, dict[str, Any]]:
     if run_dir is None:
         raise ValueError("--resume requires --run-dir, the folder of the sweep to resume.")
-    data = sweep_results.read_plan(Path(run_dir))
-    if (
-        values
-        or options.keys() & {"draws", "evolve", "memory", "seeds"}
-        or env not in (None, data["env"])
-    ):
+    plan = sweep_results.read_plan(Path(run_dir))
+    fixed = {"draws", "evolve", "memory", "seeds"}
+    if values or options.keys() & fixed or env not in (None, plan.env):
         raise ValueError(
             "--set, --draws, --seeds, --memory and --pbt cannot change when resuming a sweep."
         )
-    may = (*FREE, *PLACEMENT)
-    sweep_results.require_options(data, options, may)
-    return (
-        Path(run_dir),
-        Plan.of(data),
-        {name: value for name, value in options.items() if name in may},
-    )
+    require_same_config(plan.options, options, "sweep")
+    given = {name: value for name, value in options.items() if name in (*FREE, *PLACEMENT)}
+    return Path(run_dir), plan, given
 
 
 def _require_new(folder: Path) -> None:
@@ -140,20 +146,16 @@ class _Programs:
 
     def built(self, config: Config, stopped: Callable[[], bool]) -> build.Built:
         """Build as `ddpg_jax.runs.programs.build.build` does."""
-        if envs.on_host(config.env):
-            return build.build(config, stopped)
         told = {
             name: value for name, value in config.flat().items() if name not in NOT_OF_A_PROGRAM
         }
         known = json.dumps([told, list(config.vary)])
-        if known != self._known:
+        if known != self._known or envs.on_host(config.env):
             self._known, self._built, self._programs = known, build.build(config, stopped), None
         return self._built
 
     def compile_programs(self, built: build.Built, config: Config) -> Programs:
         """Compile as `ddpg_jax.runs.programs.build.compile_programs` does."""
-        if built is not self._built:
-            return build.compile_programs(built, config)
         if self._programs is not None:
             return self._programs._replace(seconds=0.0)
         self._programs = build.compile_programs(built, config)
@@ -172,11 +174,10 @@ def _train(
     run = sweep_results.run_folder(folder, index)
     started = (run / "config.json").is_file()
     config = resumed_config(run, given) if started else plan.config(part, given)
-    anywhere = {"mesh": ""}
-    if (run / "summary.json").is_file() and load_config(
-        run
-    ).flat() | anywhere == config.flat() | anywhere:
-        return
+    if (run / "summary.json").is_file():
+        stored, wanted = (each.flat() | {"mesh": ""} for each in (load_config(run), config))
+        if stored == wanted:
+            return
     with ExitStack() as stack:
         shown: dict[str, Any] = {"say": lambda text: None}
         if progress:
@@ -202,11 +203,10 @@ def _finish(folder: Path, progress: bool) -> Sweep:
     tell = say if progress else lambda text: None
     evolved = lineage.write_lineage(folder, plan)
     try:
-        for path in (
-            *sweep_plots.write_all(folder, members),
-            *([] if evolved is None else [lineage.draw_lineage(folder, evolved)]),
-        ):
+        for path in sweep_plots.write_all(folder, members):
             tell(f"picture: {path}")
+        if evolved:
+            tell(f"picture: {lineage.draw_lineage(folder, evolved)}")
     except Exception as error:  # of a plotting library, or of the disk
         tell(f"the pictures could not be drawn ({error}); all other results are written.")
     if progress:

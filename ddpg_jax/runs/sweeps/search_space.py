@@ -30,12 +30,9 @@ class SearchRange(NamedTuple):
 
     def at(self, place: float) -> float:
         """Return the value at a place in [0, 1] between both ends."""
-        low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
-        if self.log:
-            low, high = (max(low, 0.5), high) if self.whole else (low, high)
-            value = low * (high / low) ** place
-        else:
-            value = low + (high - low) * place
+        edge = 0.5 if self.whole else 0.0
+        low, high = self.low - edge, self.high + edge
+        value = low * (high / low) ** place if self.log else low + (high - low) * place
         return min(max(round(value) if self.whole else value, self.low), self.high)
 
     def spaced(self, count: int) -> list[float]:
@@ -57,16 +54,12 @@ def parse_values(name: str, given: Any, kind: Any) -> list[Any] | SearchRange:
     Raises:
         ValueError: ``given`` is none of these.
     """
-    first, *rest = given.split(":") if isinstance(given, str) else [""]
-    if rest:
-        return _range(name, given, first, rest, kind)
-    values = (
-        given.split(",")
-        if isinstance(given, str)
-        else list(given)
-        if hasattr(given, "__iter__")
-        else [given]
-    )
+    values = given if hasattr(given, "__iter__") else [given]
+    if isinstance(given, str):
+        scale, *ends = given.split(":")
+        if ends:
+            return _range(name, given, scale, ends, kind)
+        values = given.split(",")
     found = [convert_value(name, _plain(value, kind), kind) for value in values]
     if not found:
         raise ValueError(f"{name} has no values: {SYNTAX}.")
@@ -131,14 +124,14 @@ def make_settings(
         )
     if draws is not None and not ranges:
         raise ValueError(f"draws={draws} requires a range; {SYNTAX}.")
-    checks.between(1, MAX_MEMBERS, draws=draws or 1)
-    if (count := math.prod(map(len, lists.values())) * (draws or 1)) > MAX_MEMBERS:
+    times = 1 if draws is None else draws
+    checks.between(1, MAX_MEMBERS, draws=times)
+    if (count := math.prod(map(len, lists.values())) * times) > MAX_MEMBERS:
         raise ValueError(f"{count:,} settings: a sweep has at most {MAX_MEMBERS:,}.")
     random = np.random.default_rng(seed)
     found = []
-    for values in itertools.product(*lists.values()):
-        for _ in range(draws or 1):
-            drawn = {name: space.at(float(random.uniform())) for name, space in ranges.items()}
-            both = dict(zip(lists, values, strict=True)) | drawn
-            found.append({name: both[name] for name in spaces})
+    for *values, _ in itertools.product(*lists.values(), range(times)):
+        drawn = {name: space.at(random.uniform()) for name, space in ranges.items()}
+        both = dict(zip(lists, values, strict=True)) | drawn
+        found.append({name: both[name] for name in spaces})
     return found
