@@ -77,15 +77,14 @@ def shown_default(value: Any, declared: Option) -> str:
 
 
 def flags(
-    *declared: Mapping[str, Option], leave_out: Collection[str] = ("env",)
+    declared: Mapping[str, Option], leave_out: Collection[str] = ("env",)
 ) -> Callable[[click.Command], click.Command]:
     """Add a flag for each option but dicts, which only Python takes, and ``leave_out``."""
 
     def add(command: click.Command) -> click.Command:
         command.params += [
             Flag(name, each)
-            for group in declared
-            for name, each in group.items()
+            for name, each in declared.items()
             if name not in leave_out and get_origin(each.kind) is not dict
         ]
         return command
