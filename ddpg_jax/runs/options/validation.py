@@ -51,24 +51,24 @@ def short_repr(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
-def _integer(value: Any) -> int:
+def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError
-    if isinstance(value, str):
-        try:
-            return int(value)
-        except ValueError:
-            value = float(value)
-    whole = int(value)
-    if whole != value:
+    try:
+        return int(value) if isinstance(value, str) else value
+    except ValueError:
+        return float(value)
+
+
+def _integer(value: Any) -> int:
+    number = _number(value)
+    if int(number) != number:
         raise ValueError
-    return whole
+    return int(number)
 
 
 def _real(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError
-    number = float(value)
+    number = float(_number(value))
     if not abs(number) <= FLOAT32_MAX:
         raise ValueError
     return number
@@ -95,8 +95,7 @@ def _options(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise ValueError
     try:
-        text = json.dumps(value, default=lambda part: part.item(), allow_nan=False)
-        return dict(json.loads(text))
+        return json.loads(json.dumps(value, default=lambda part: part.item(), allow_nan=False))
     except (AttributeError, RecursionError) as error:
         raise ValueError from error
 

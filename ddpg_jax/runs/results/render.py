@@ -66,10 +66,8 @@ def render(
         frames, fps = _drawn(lambda: gymnasium.film(name, act, steps, seed, **config.env_options))
         return video.write_video(frames, path.with_name(f"{path.name}.{form or 'gif'}"), fps)
     form = form or ("gif" if env.renderer.viewer is None else "html")
-    own = _by_scene(env)
-    look: Callable[[Any], Any] | None = (
-        env.renderer.viewer if form == "html" else env.renderer.draw or own
-    )
+    own = None if form == "html" else _by_scene(env)
+    look: Any = env.renderer.viewer if form == "html" else env.renderer.draw or own
     if look is None:
         raise ValueError(f"{config.env} cannot be drawn as {form}.")
     trajectory = rollout.make_trajectory(agent, env, steps or env.time_limit)
@@ -77,11 +75,8 @@ def render(
     memory.require_memory(
         [memory.MemoryPart("the animation", memory.tree_bytes(states), "--steps")]
     )
-    played = jax.jit(trajectory)(agent_state, jax.random.key(seed))
-    shown = rollout.frames(env, played)
-    picture = _drawn(
-        lambda: look(shown), None if own is None or form == "html" else lambda: own(shown)
-    )
+    shown = rollout.frames(env, jax.jit(trajectory)(agent_state, jax.random.key(seed)))
+    picture = _drawn(lambda: look(shown), None if own is None else lambda: own(shown))
     path = path.with_name(f"{path.name}.{form}")
     if form != "html":
         return video.write_video(picture, path, env.renderer.fps)
