@@ -344,7 +344,9 @@ def test_lines_that_cannot_be_written(tmp_path, monkeypatch, undisturbed):
 
 
 def test_a_picture_that_cannot_be_drawn(tmp_path, monkeypatch, undisturbed):
-    monkeypatch.setattr(run_pictures, "plot", lambda *arguments: raiser(ValueError("no fonts"))())
+    monkeypatch.setattr(
+        run_pictures.plots, "plot", lambda *arguments: raiser(ValueError("no fonts"))()
+    )
     assert any("curve.png could not be drawn (no fonts)" in text for text in go(tmp_path / "run"))
     assert_same(tmp_path / "run", undisturbed)
 

@@ -6,16 +6,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs.config.run_config import DERIVED, STORED, Config, make_config
-from ddpg_jax.runs.options import field
-from ddpg_jax.runs.options.run_options import RunOptions
-from ddpg_jax.runs.options.validation import RunError, convert_value, short_repr
+from ddpg_jax.runs.options import field, run_options, validation
 from ddpg_jax.runs.presets import PRESETS, hyperparameter_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-DECLARED = field.options_of(RunOptions) | hyperparameter_options()
+DECLARED = field.options_of(run_options.RunOptions) | hyperparameter_options()
 FREE = [name for name, each in DECLARED.items() if each.resume == "free"]
 """Options that a resumed run may change: training stays identical bit for bit."""
 PLACEMENT = [name for name, each in DECLARED.items() if each.resume == "placement"]
@@ -33,7 +31,9 @@ def resumed_config(folder: Path, given: dict[str, Any]) -> Config:
     saved = load_config(folder).flat()
     placed = {name: given[name] for name in PLACEMENT if given.get(name)}
     given = {
-        name: convert_value(name, value, DECLARED[name].kind) if name in DECLARED else value
+        name: validation.convert_value(name, value, DECLARED[name].kind)
+        if name in DECLARED
+        else value
         for name, value in given.items()
         if name not in PLACEMENT
     }
@@ -59,7 +59,7 @@ def _restored(data: dict[str, Any]) -> Config:
     if absent := [name for name in (*STORED, *own) if name not in data]:
         raise ValueError(f"it lacks {absent[0]}, as one of another version of ddpg_jax does")
     stored = {name: data[name] for name in STORED if name != "mesh"}
-    return from_flat(data | field.convert_options(RunOptions, stored, required=True))
+    return from_flat(data | field.convert_options(run_options.RunOptions, stored, required=True))
 
 
 def read_stored(path: Path, what: str, command: str, restore: Callable[[Any], Any]) -> Any:
@@ -83,7 +83,7 @@ def read_stored(path: Path, what: str, command: str, restore: Callable[[Any], An
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict):
-            raise ValueError(f"it holds {short_repr(data)} where an object is expected")
+            raise ValueError(f"it holds {validation.short_repr(data)} where an object is expected")
         return restore(data)
     except (ValueError, TypeError, RecursionError) as error:
         deep = isinstance(error, RecursionError)
@@ -115,7 +115,7 @@ def require_same_config(saved: dict[str, Any], given: dict[str, Any], what: str 
         if name not in (*FREE, *PLACEMENT, *DERIVED) and old != new:
             differences.append(f"{name} ({what}: {old}, given: {new})")
     if differences:
-        raise RunError(
+        raise validation.RunError(
             f"this {what} was made with another configuration: {', '.join(differences)}. Leave "
             f"these out, or start a new {what}."
         )

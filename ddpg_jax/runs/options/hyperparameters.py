@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from ddpg_jax.runs.options import field
-from ddpg_jax.runs.options.field import option
+from ddpg_jax.runs.options.field import check_options, option
 from ddpg_jax.runs.options.validation import INT32_MAX, MAX_ROWS, MAX_STEPS, short_repr
 
 MAX_WIDTH, MAX_LAYERS = 1_000_000, 64
@@ -191,7 +190,7 @@ class Hyperparameters:
                     f"{name}={short_repr(widths)}: must be at most {MAX_LAYERS} layers of a width "
                     f"of at most {MAX_WIDTH} each."
                 )
-        field.check_options(self)
+        check_options(self)
         if self.replay_capacity % self.num_envs:
             near = max(1, round(self.replay_capacity / self.num_envs)) * self.num_envs
             raise ValueError(

@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddpg_jax.runs.folder.metrics import finite_or_none
-from ddpg_jax.runs.programs.evaluation import (
-    LATER_STREAM,
-    evaluation_keys,
-    make_evaluator,
-    require_finite_returns,
-)
-from ddpg_jax.runs.results import statistics
-from ddpg_jax.runs.results.policy import require_member, restore_policy
+from ddpg_jax.runs.programs import evaluation
+from ddpg_jax.runs.results import policy, statistics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,13 +20,12 @@ def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) 
     Raises:
         ValueError: there is no such member.
     """
-    config, agent, steps, agent_state = restore_policy(folder)
-    require_member(config, member or 0)
-    play = make_evaluator(config, agent, episodes)
-    played = require_finite_returns(
-        np.asarray(play(agent_state, evaluation_keys(config, LATER_STREAM, seed)), np.float64),
-        config,
-    )
+    config, agent, steps, agent_state = policy.restore_policy(folder)
+    policy.require_member(config, member or 0)
+    play = evaluation.make_evaluator(config, agent, episodes)
+    keys = evaluation.evaluation_keys(config, evaluation.LATER_STREAM, seed)
+    played = np.asarray(play(agent_state, keys), np.float64)
+    evaluation.require_finite_returns(played, config)
     returns = played.reshape(config.seeds, -1)[slice(None) if member is None else [member]]
     means = returns.mean(axis=1)
     return {
@@ -49,14 +42,9 @@ def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) 
 def return_statistics(means: np.ndarray, stds: np.ndarray) -> dict[str, Any]:
     """Return statistics of the members' mean returns; NaN counts in none of them."""
     known = means[np.isfinite(means)]
-    mean, middle = (
-        (float(known.mean()), float(statistics.interquartile_mean(known)))
-        if known.size
-        else (None, None)
-    )
     return {
-        "mean_return": mean,
+        "mean_return": float(known.mean()) if known.size else None,
         "returns": finite_or_none(means),
         "return_std": finite_or_none(stds),
-        "interquartile_mean": middle,
+        "interquartile_mean": (float(statistics.interquartile_mean(known)) if known.size else None),
     }

@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpg_jax.runs.config.run_config import DERIVED
-from ddpg_jax.runs.config.stored import PLACEMENT
-from ddpg_jax.runs.folder import output_path
-from ddpg_jax.runs.folder.files import write_file
-from ddpg_jax.runs.folder.metrics import read_curve
+from ddpg_jax.runs.config import run_config, stored
+from ddpg_jax.runs.folder import files, metrics, output_path
 from ddpg_jax.runs.results.statistics import bootstrap_interval, interquartile_mean
 
 if TYPE_CHECKING:
@@ -37,7 +34,7 @@ def write_figure(figure: Any, path: Path) -> Path:
     """Write a figure in the format of the path's suffix."""
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix[1:].lower())
-    write_file(path, picture.getvalue())
+    files.write_file(path, picture.getvalue())
     return path
 
 
@@ -62,7 +59,7 @@ def plot(folders: Sequence[Path], path: Path) -> str:
         label = {
             name: value
             for name, value in config.items()
-            if name not in ("seed", "seeds", *PLACEMENT, *DERIVED)
+            if name not in ("seed", "seeds", *stored.PLACEMENT, *run_config.DERIVED)
         }
         groups.setdefault(json.dumps(label, sort_keys=True), []).append(folder)
     figure = canvas(6.4, 4.0)
@@ -79,7 +76,9 @@ def plot(folders: Sequence[Path], path: Path) -> str:
     )
     widest = 0
     for group, members in groups.items():
-        curves = [(steps, values) for steps, values in map(read_curve, members) if len(steps)]
+        curves = [
+            (steps, values) for steps, values in map(metrics.read_curve, members) if len(steps)
+        ]
         if not curves:
             continue
         steps = sorted(set.intersection(*(set(steps.tolist()) for steps, _ in curves)))

@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from ddpg_jax.export import policy
-from ddpg_jax.runs.checkpoints.resharding import restore_run
-from ddpg_jax.runs.checkpoints.store import Checkpoints
+from ddpg_jax.runs.checkpoints import resharding, store
 from ddpg_jax.runs.config.stored import load_config, require_same_config
-from ddpg_jax.runs.folder import output_path
-from ddpg_jax.runs.folder.files import write_file
-from ddpg_jax.runs.programs.build import build
-from ddpg_jax.runs.programs.setup import environment
+from ddpg_jax.runs.folder import files, output_path
+from ddpg_jax.runs.programs import build, setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,11 +33,13 @@ def restore_policy(folder: Path) -> tuple[Config, Agent, int, AgentState]:
     if not (folder / "checkpoints").is_dir():
         raise FileNotFoundError(f"{folder} has no checkpoint: train it first.")
     config = dataclasses.replace(config, mesh="")  # one device, also of a run on more
-    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
-    built = build(config)
+    checkpoints = store.Checkpoints(folder / "checkpoints", read_only=True)
+    built = build.build(config)
     say = lambda text: print(text, file=sys.stderr)
     try:
-        steps, state, record = restore_run(checkpoints, config, built.state, say, resumes=False)
+        steps, state, record = resharding.restore_run(
+            checkpoints, config, built.state, say, resumes=False
+        )
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder} has {error}: train it first.") from error
     except ValueError as error:
@@ -69,7 +68,7 @@ def policy_function(
     Raises:
         ValueError: there is no such member.
     """
-    state, env = member_state(config, agent_state, member), environment(config, 1)
+    state, env = member_state(config, agent_state, member), setup.environment(config, 1)
     return jax.jit(lambda observation: env.native_action(agent.act(state, observation)))
 
 
@@ -81,8 +80,10 @@ def export(folder: Path, path: Path, member: int) -> str:
     """
     path = output_path.require_writable(path)
     config, agent, _, agent_state = restore_policy(folder)
-    exported = policy(agent, member_state(config, agent_state, member), environment(config, 1))
-    write_file(path, bytes(exported.serialize()))
+    exported = policy(
+        agent, member_state(config, agent_state, member), setup.environment(config, 1)
+    )
+    files.write_file(path, bytes(exported.serialize()))
     return str(path)
 
 

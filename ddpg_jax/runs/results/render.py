@@ -12,12 +12,9 @@ from ddpg_jax import rollout
 from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.envs import gymnasium
 from ddpg_jax.envs.render import film
-from ddpg_jax.runs.folder import output_path
-from ddpg_jax.runs.folder.files import write_file
-from ddpg_jax.runs.programs import memory
-from ddpg_jax.runs.programs.setup import environment
-from ddpg_jax.runs.results import video
-from ddpg_jax.runs.results.policy import member_state, restore_policy
+from ddpg_jax.runs.folder import files, output_path
+from ddpg_jax.runs.programs import memory, setup
+from ddpg_jax.runs.results import policy, video
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,9 +45,9 @@ def render(
     output_path.require_writable(
         path.with_name(f"{path.name}.{form or 'gif'}") if path.name else path
     )
-    config, agent, _, agent_state = restore_policy(folder)
-    agent_state = member_state(config, agent_state, member)
-    env = environment(config, 1)
+    config, agent, _, agent_state = policy.restore_policy(folder)
+    agent_state = policy.member_state(config, agent_state, member)
+    env = setup.environment(config, 1)
     if (steps or env.time_limit or 0) > MAX_FRAMES:
         raise ValueError(
             f"an animation has at most {MAX_FRAMES} frames, but an episode up to {env.time_limit} "
@@ -80,7 +77,7 @@ def render(
     path = path.with_name(f"{path.name}.{form}")
     if form != "html":
         return video.write_video(picture, path, env.renderer.fps)
-    write_file(path, picture)
+    files.write_file(path, picture)
     return str(path)
 
 

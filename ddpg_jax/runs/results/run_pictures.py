@@ -9,12 +9,9 @@ import jax
 import numpy as np
 
 from ddpg_jax.environment import Environment
-from ddpg_jax.runs.folder.files import write_file
-from ddpg_jax.runs.folder.metrics import read_curve
-from ddpg_jax.runs.programs.evaluation import LATER_STREAM
-from ddpg_jax.runs.programs.setup import environment
-from ddpg_jax.runs.results.plots import plot
-from ddpg_jax.runs.results.policy import member_state
+from ddpg_jax.runs.folder import files, metrics
+from ddpg_jax.runs.programs import evaluation, setup
+from ddpg_jax.runs.results import plots, policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,18 +30,19 @@ def draw_run_pictures(
     """Write ``curve.png`` and the preset's pictures of the first member (`Preset.pictures`)."""
     _try(
         f"{folder / 'curve.png'}",
-        lambda: read_curve(folder)[0].size and plot([folder], folder / "curve.png"),
+        lambda: metrics.read_curve(folder)[0].size and plots.plot([folder], folder / "curve.png"),
         say,
     )
-    env, pictures = environment(config, config.hyperparameters.num_envs), config.preset.pictures
+    env, pictures = (
+        setup.environment(config, config.hyperparameters.num_envs),
+        config.preset.pictures,
+    )
     if pictures is None or not isinstance(env, Environment):
         return
 
     def others() -> None:
-        key, state = (
-            jax.random.fold_in(jax.random.key(config.seed), LATER_STREAM),
-            member_state(config, agent_state, 0),
-        )
+        key = jax.random.fold_in(jax.random.key(config.seed), evaluation.LATER_STREAM)
+        state = policy.member_state(config, agent_state, 0)
         for name, image in pictures(config.hyperparameters, env, state, key).items():
             save_png(image, folder / f"{name}.png")
 
@@ -59,7 +57,7 @@ def save_png(image: Any, path: Path) -> None:
     imsave(
         drawn, np.repeat(np.repeat(np.asarray(image), PIXEL_SCALE, 0), PIXEL_SCALE, 1), format="png"
     )
-    write_file(path, drawn.getvalue())
+    files.write_file(path, drawn.getvalue())
 
 
 def _try(what: str, draw: Callable[[], Any], say: Callable[[str], None]) -> None:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpg_jax.runs.folder.metrics import count_updates, finite_or_none
-from ddpg_jax.runs.folder.versions import describe_device, package_versions
+from ddpg_jax.runs.folder import metrics, versions
 
 if TYPE_CHECKING:
     from ddpg_jax.runs.config.run_config import Config
@@ -60,17 +59,17 @@ def make_summary(config: Config, returns: np.ndarray, seconds: dict[str, float])
     """
     chunks, means = config.num_chunks, returns.mean(axis=1)
     env_steps = config.seeds * chunks * config.schedule.steps_per_chunk
-    updates = config.seeds * count_updates(config, chunks)
+    updates = config.seeds * metrics.count_updates(config, chunks)
     found = {
-        "final_returns": finite_or_none(means),
-        "final_return_std": finite_or_none(returns.std(axis=1)),
+        "final_returns": metrics.finite_or_none(means),
+        "final_return_std": metrics.finite_or_none(returns.std(axis=1)),
         "env_steps": env_steps + config.seeds * config.schedule.warm_up_steps,
         "updates": updates,
         **{f"{name}_seconds": value for name, value in seconds.items()},
         "env_steps_per_second": env_steps / seconds["train"],
         "updates_per_second": updates / seconds["train"],
-        "versions": package_versions(),
-        "device": describe_device(),
+        "versions": versions.package_versions(),
+        "device": versions.describe_device(),
         "config": config.flat(),
     }
     if config.seeds > 1 and not config.vary:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpg_jax.runs.folder.files import write_json
-from ddpg_jax.runs.folder.metrics import read_metrics
+from ddpg_jax.runs.folder import files, metrics
 from ddpg_jax.runs.results import plots
 from ddpg_jax.runs.sweeps import sweep_plots, sweep_results
 
@@ -25,7 +24,7 @@ def write_lineage(folder: Path, plan: Plan) -> Record | None:
     if not evolve:
         return None
     made = lineage(sweep_results.run_folder(folder, 0), list(evolve["ranges"]))
-    write_json(folder / "lineage.json", made)
+    files.write_json(folder / "lineage.json", made)
     return made
 
 
@@ -37,7 +36,7 @@ def lineage(run: Path, names: list[str]) -> Record:
         state was continued in the chunk), of the ``return`` at the chunk's end and of each of the
         ``hyperparameters`` during it; and ``ancestors [T]`` of the member that is best at the end.
     """
-    rows = read_metrics(run)
+    rows = metrics.read_metrics(run)
     of_rows = {name: [row[name] for row in rows] for name in ("env_steps", "parent", "return")}
     last = [-np.inf if value is None else value for value in rows[-1]["return"]]
     return {
