@@ -25,7 +25,7 @@ from ddpg_jax.runs.options.run_options import (
     RunOptions,
     SweepOptions,
 )
-from ddpg_jax.runs.options.validation import INT32_MAX
+from ddpg_jax.runs.options.validation import INT32_MAX, Options
 from ddpg_jax.runs.presets import PRESETS
 
 PROCESSES = ("coordinator", "num_processes", "process_id")
@@ -64,7 +64,7 @@ def _begin() -> None:
     require_device()
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
+def _given(options: Options) -> Options:
     """Return the given options, those of the environment in ``env_options``."""
     given = {name: value for name, value in options.items() if value not in (None, ())}
     own = {name: given.pop(name) for name in ENVIRONMENT if name in given}

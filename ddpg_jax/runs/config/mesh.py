@@ -10,7 +10,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ddpg_jax.runs.options.validation import RunError, convert_value, short_repr
+from ddpg_jax.runs.options.validation import Options, RunError, convert_value, short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,7 +187,7 @@ def _require_all(mesh: Mesh, available: int, processes: int, config: Config) -> 
         )
 
 
-def schedule_of_shard(config: Config, shards: int) -> dict[str, Any]:
+def schedule_of_shard(config: Config, shards: int) -> Options:
     """Return the arguments of `ddpg_jax.train.make_train` for the schedule of one shard."""
     schedule = config.schedule
     return {

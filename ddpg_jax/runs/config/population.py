@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import EvolveOptions
-from ddpg_jax.runs.options.validation import INT32_MAX, convert_value, short_repr
+from ddpg_jax.runs.options.validation import INT32_MAX, Options, convert_value, short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[
     return found
 
 
-def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]:
+def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> Options:
     """Return ``ranges``, ``{name: [low, high, whether logarithmic]}``, and `EvolveOptions`.
 
     Raises:
@@ -75,6 +75,6 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]
     return {"ranges": found, **asdict(options)}
 
 
-def own_hyperparameters(vary: Mapping[str, list[Any]], member: int) -> dict[str, Any]:
+def own_hyperparameters(vary: Mapping[str, list[Any]], member: int) -> Options:
     """Return the hyper-parameters that one member has instead of the run's."""
     return {name: values[member] for name, values in vary.items() if name != "seed"}

@@ -13,7 +13,7 @@ from ddpg_jax.runs.config.population import checked_evolve, checked_vary
 from ddpg_jax.runs.config.schedule import make_schedule
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import EnvironmentOptions, RunOptions
-from ddpg_jax.runs.options.validation import INT32_MAX, convert_value
+from ddpg_jax.runs.options.validation import INT32_MAX, Options, convert_value
 from ddpg_jax.runs.presets import PRESETS, env_options_on, hyperparameters_on
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Config(RunOptions):
     vary: dict[str, list[Any]]
     """Floats of the preset in which members differ, ``{name: [seeds]}``, and ``seed`` where it
     is not ``seed + i``."""
-    evolve: dict[str, Any]
+    evolve: Options
     """How members evolve (`ddpg_jax.runs.config.population.checked_evolve`), or empty."""
 
     @property
@@ -81,7 +81,7 @@ class Config(RunOptions):
         found = f"hyper-parameters found by trying on {self.env} replace the preset's: "
         return changes and f"{found}{changes}."
 
-    def flat(self) -> dict[str, Any]:
+    def flat(self) -> Options:
         """Return every field as JSON-able data, on one level, which `make_config` accepts again."""
         data = {
             **{name: getattr(self, name) for name in STORED},
@@ -101,7 +101,7 @@ def make_config(
     preset: str | None = None,
     *,
     vary: dict[str, list[Any]] | None = None,
-    evolve: dict[str, Any] | None = None,
+    evolve: Options | None = None,
     **given: Any,
 ) -> Config:
     """Return the configuration of a run: a preset with some hyper-parameters replaced.
@@ -154,7 +154,7 @@ def make_config(
     )
 
 
-def _checked_options(given: dict[str, Any]) -> RunOptions:
+def _checked_options(given: Options) -> RunOptions:
     """Return run options of their types and in their ranges, with those of the environment."""
     from ddpg_jax import checks
 
@@ -164,13 +164,13 @@ def _checked_options(given: dict[str, Any]) -> RunOptions:
     return dataclasses.replace(options, env_options=checked_env_options(options.env_options))
 
 
-def checked_env_options(given: Any) -> dict[str, Any]:
+def checked_env_options(given: Any) -> Options:
     """Return options of an environment; those that every environment may have are checked.
 
     Raises:
         ValueError: one is out of its range, or is not for ``env_options``.
     """
-    options: dict[str, Any] = convert_value("env_options", given, dict)
+    options: Options = convert_value("env_options", given, dict)
     known = field.options_of(EnvironmentOptions)
     common = {name: value for name, value in options.items() if name in known}
     common = field.convert_options(EnvironmentOptions, common, required=True)
@@ -193,7 +193,7 @@ def preset_called(name: str) -> Preset:
     return PRESETS[name]
 
 
-def _replaced(defaults: Hyperparameters, given: dict[str, Any], preset: str) -> Hyperparameters:
+def _replaced(defaults: Hyperparameters, given: Options, preset: str) -> Hyperparameters:
     """Return the hyper-parameters, some replaced, all of them checked."""
     if absent := [name for name in given if name not in vars(defaults)]:
         having = [

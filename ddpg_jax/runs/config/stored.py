@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs.config.run_config import DERIVED, STORED, Config, make_config
-from ddpg_jax.runs.options import field, run_options, validation
+from ddpg_jax.runs.options import field, run_options
+from ddpg_jax.runs.options.validation import Options, RunError, convert_value, short_repr
 from ddpg_jax.runs.presets import PRESETS, hyperparameter_options
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ PLACEMENT = [name for name, each in DECLARED.items() if each.resume == "placemen
 """Options that it may change too: the state is restored, but later random numbers differ."""
 
 
-def resumed_config(folder: Path, given: dict[str, Any]) -> Config:
+def resumed_config(folder: Path, given: Options) -> Config:
     """Return the configuration of a run, with `FREE` and `PLACEMENT` options replaced.
 
     Raises:
@@ -31,9 +32,7 @@ def resumed_config(folder: Path, given: dict[str, Any]) -> Config:
     saved = load_config(folder).flat()
     placed = {name: given[name] for name in PLACEMENT if given.get(name)}
     given = {
-        name: validation.convert_value(name, value, DECLARED[name].kind)
-        if name in DECLARED
-        else value
+        name: convert_value(name, value, DECLARED[name].kind) if name in DECLARED else value
         for name, value in given.items()
         if name not in PLACEMENT
     }
@@ -53,7 +52,7 @@ def load_config(folder: Path) -> Config:
     return read_stored(folder / "config.json", "run", "train", _restored)
 
 
-def _restored(data: dict[str, Any]) -> Config:
+def _restored(data: Options) -> Config:
     preset = PRESETS.get(str(data.get("preset")))
     own = vars(preset.hyperparameters) if preset else ()
     if absent := [name for name in (*STORED, *own) if name not in data]:
@@ -83,7 +82,7 @@ def read_stored(path: Path, what: str, command: str, restore: Callable[[Any], An
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict):
-            raise ValueError(f"it holds {validation.short_repr(data)} where an object is expected")
+            raise ValueError(f"it holds {short_repr(data)} where an object is expected")
         return restore(data)
     except (ValueError, TypeError, RecursionError) as error:
         deep = isinstance(error, RecursionError)
@@ -93,12 +92,12 @@ def read_stored(path: Path, what: str, command: str, restore: Callable[[Any], An
         ) from error
 
 
-def from_flat(data: dict[str, Any]) -> Config:
+def from_flat(data: Options) -> Config:
     """Return the configuration that `Config.flat` wrote."""
     return make_config(**{name: value for name, value in data.items() if name not in DERIVED})
 
 
-def require_same_config(saved: dict[str, Any], given: dict[str, Any], what: str = "run") -> None:
+def require_same_config(saved: Options, given: Options, what: str = "run") -> None:
     """Refuse to resume a run or a sweep with another configuration.
 
     Args:
@@ -115,7 +114,7 @@ def require_same_config(saved: dict[str, Any], given: dict[str, Any], what: str 
         if name not in (*FREE, *PLACEMENT, *DERIVED) and old != new:
             differences.append(f"{name} ({what}: {old}, given: {new})")
     if differences:
-        raise validation.RunError(
+        raise RunError(
             f"this {what} was made with another configuration: {', '.join(differences)}. Leave "
             f"these out, or start a new {what}."
         )

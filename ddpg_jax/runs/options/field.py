@@ -11,7 +11,7 @@ import types
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, get_type_hints
 
-from ddpg_jax.runs.options.validation import INT32_MAX, convert_value, short_repr
+from ddpg_jax.runs.options.validation import INT32_MAX, Options, convert_value, short_repr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +84,7 @@ def _without_none(hint: Any) -> Any:
     return get_args(hint)[0] if isinstance(hint, types.UnionType) else hint
 
 
-def convert_options(
-    record: type, given: dict[str, Any], *, required: bool = False
-) -> dict[str, Any]:
+def convert_options(record: type, given: Options, *, required: bool = False) -> Options:
     """Convert values to the record's types; unless ``required``, defaults are kept as they are.
 
     Raises:

@@ -6,10 +6,10 @@ Imports no JAX, so that the command line answers at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from ddpg_jax.runs.options.field import check_options, option
-from ddpg_jax.runs.options.validation import INT32_MAX, MAX_ROWS, MAX_STEPS, short_repr
+from ddpg_jax.runs.options.validation import INT32_MAX, MAX_ROWS, MAX_STEPS, Options, short_repr
 
 MAX_WIDTH, MAX_LAYERS = 1_000_000, 64
 MAX_N_STEP = 1_000
@@ -17,12 +17,12 @@ MAX_N_STEP = 1_000
 MAX_DELAY, MAX_ATOMS = 1_000, 1_000_000
 DTYPES = ("float32", "bfloat16")
 # What several declarations share.
-COUNT: dict[str, Any] = {"low": 1, "high": INT32_MAX}
-WIDTH: dict[str, Any] = {"low": 1, "high": MAX_WIDTH}
-SHARE: dict[str, Any] = {"low": 0, "high": 1}
-IN_ACTIONS: dict[str, Any] = {"unit": "of the normalised action range", "low": 0}
-EXPLORATION: dict[str, Any] = {"group": "exploration", **IN_ACTIONS}
-SMOOTHING: dict[str, Any] = {"group": "targets", **IN_ACTIONS}
+COUNT: Options = {"low": 1, "high": INT32_MAX}
+WIDTH: Options = {"low": 1, "high": MAX_WIDTH}
+SHARE: Options = {"low": 0, "high": 1}
+IN_ACTIONS: Options = {"unit": "of the normalised action range", "low": 0}
+EXPLORATION: Options = {"group": "exploration", **IN_ACTIONS}
+SMOOTHING: Options = {"group": "targets", **IN_ACTIONS}
 
 
 @dataclass(frozen=True, kw_only=True)

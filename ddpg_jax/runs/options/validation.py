@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, get_origin
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+Options = dict[str, Any]
+"""Values by name: of options, of hyper-parameters, or of a JSON object."""
 INT32_MAX = 2**31 - 1
 """Rows, steps of an environment and updates are int32 on the device."""
 MAX_ROWS = 2**30
@@ -91,7 +93,7 @@ def _widths(value: Any) -> tuple[int, ...]:
     return tuple(_integer(part.item() if hasattr(part, "item") else part) for part in parts)
 
 
-def _options(value: Any) -> dict[str, Any]:
+def _options(value: Any) -> Options:
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise ValueError
     try:

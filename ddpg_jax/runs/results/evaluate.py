@@ -46,5 +46,5 @@ def return_statistics(means: np.ndarray, stds: np.ndarray) -> dict[str, Any]:
         "mean_return": float(known.mean()) if known.size else None,
         "returns": finite_or_none(means),
         "return_std": finite_or_none(stds),
-        "interquartile_mean": (float(statistics.interquartile_mean(known)) if known.size else None),
+        "interquartile_mean": float(statistics.interquartile_mean(known)) if known.size else None,
     }

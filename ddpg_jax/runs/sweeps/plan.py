@@ -12,7 +12,8 @@ from ddpg_jax import checks, envs
 from ddpg_jax.runs.config.population import own_hyperparameters
 from ddpg_jax.runs.config.run_config import Config, make_config
 from ddpg_jax.runs.config.stored import PLACEMENT
-from ddpg_jax.runs.options import field, validation
+from ddpg_jax.runs.options.field import options_of
+from ddpg_jax.runs.options.validation import Options, convert_value, short_repr
 from ddpg_jax.runs.programs import build, setup
 from ddpg_jax.runs.programs import memory as runs_memory
 from ddpg_jax.runs.sweeps import search_space
@@ -20,7 +21,6 @@ from ddpg_jax.runs.sweeps import search_space
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-Options = dict[str, Any]
 MEMORY_SHARE = 0.8
 """Share of the memory that members may take together."""
 
@@ -107,7 +107,7 @@ def make_plan(
     common = make_config(env, seeds=seeds, **options)
     options |= {"preset": common.preset.name, "seed": common.seed}
     values = {name.replace("-", "_"): given for name, given in values.items()}
-    declared = field.options_of(type(common.hyperparameters))
+    declared = options_of(type(common.hyperparameters))
     if unknown := [name for name in values if name not in declared]:
         having = f"preset {common.preset.name!r} has {', '.join(sorted(declared))}."
         raise checks.nearest("hyper-parameter", unknown[0], declared, having)
@@ -154,7 +154,7 @@ def _ranges(spaces: Mapping[str, Any], apart: set[str], env: str) -> dict[str, l
         if name in apart or isinstance(given, list):
             raise ValueError(
                 f"members evolve within ranges of floats, not {name}="
-                f"{validation.short_repr(given)}: give log:LOW:HIGH or uniform:LOW:HIGH."
+                f"{short_repr(given)}: give log:LOW:HIGH or uniform:LOW:HIGH."
             )
     return {name: [given.low, given.high, given.log] for name, given in spaces.items()}
 
@@ -209,7 +209,7 @@ def _members_at_once(
         setup.compose(config, made, **own_hyperparameters(vary, number))
     found = runs_memory.all_parts(config, build.build(config).state)
     if memory is not None:
-        most = validation.convert_value("memory", memory, int) // sum(part.needed for part in found)
+        most = convert_value("memory", memory, int) // sum(part.needed for part in found)
     else:
         devices = min(jax.device_count(), len(group))  # an accelerator's memory is of each
         most = min(

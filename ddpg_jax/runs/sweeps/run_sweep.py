@@ -21,7 +21,7 @@ from ddpg_jax.runs.console.output import say
 from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.folder import lock
 from ddpg_jax.runs.folder.files import write_json
-from ddpg_jax.runs.options.validation import RunError
+from ddpg_jax.runs.options.validation import Options, RunError
 from ddpg_jax.runs.programs import build
 from ddpg_jax.runs.sweeps import lineage, sweep_plots, sweep_results, table
 from ddpg_jax.runs.sweeps.plan import Plan, SweepRun, make_plan
@@ -112,8 +112,8 @@ def sweep(
 
 
 def _resumed(
-    env: str | None, values: Mapping[str, Any], run_dir: str | Path | None, options: dict[str, Any]
-) -> tuple[Path, Plan, dict[str, Any]]:
+    env: str | None, values: Mapping[str, Any], run_dir: str | Path | None, options: Options
+) -> tuple[Path, Plan, Options]:
     if run_dir is None:
         raise ValueError("--resume requires --run-dir, the folder of the sweep to resume.")
     plan = sweep_results.read_plan(Path(run_dir))
@@ -167,7 +167,7 @@ def _train(
     part: SweepRun,
     folder: Path,
     index: int,
-    given: dict[str, Any],
+    given: Options,
     programs: _Programs,
     progress: bool,
 ) -> None:
@@ -179,7 +179,7 @@ def _train(
         if stored == wanted:
             return
     with ExitStack() as stack:
-        shown: dict[str, Any] = {"say": lambda text: None}
+        shown: Options = {"say": lambda text: None}
         if progress:
             display = stack.enter_context(Display(config, run))
             shown = {"say": display.say, "on_chunk": display.show}

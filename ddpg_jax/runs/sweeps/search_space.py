@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple, get_origin
 
 from ddpg_jax import checks
-from ddpg_jax.runs.options.validation import convert_value, short_repr
+from ddpg_jax.runs.options.validation import Options, convert_value, short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,7 +102,7 @@ def _range(
 
 def make_settings(
     spaces: Mapping[str, list[Any] | SearchRange], draws: int | None, seed: int
-) -> list[dict[str, Any]]:
+) -> list[Options]:
     """Return every combination of the listed values, each with ``draws`` draws from the ranges.
 
     Args:
