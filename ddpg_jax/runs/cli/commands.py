@@ -82,8 +82,7 @@ def _env_option(text: str) -> tuple[str, Any]:
         return name, value
 
 
-@flags(TRAIN)
-@main.command(cls=GroupedCommand)
+@main.command(cls=GroupedCommand, params=flags(TRAIN))
 @click.argument("env", required=False)
 def train(env: str | None, dry_run: bool, profile: bool, **options: Any) -> None:
     """Train an agent on ENV (pendulum) and write everything into a run folder."""
@@ -98,8 +97,7 @@ def train(env: str | None, dry_run: bool, profile: bool, **options: Any) -> None
         runs.train(env, profile=profile, progress=processes.is_first(), **given)
 
 
-@flags(SWEEP, leave_out=("env", "profile", "dry_run", *PROCESSES))
-@main.command(cls=GroupedCommand)
+@main.command(cls=GroupedCommand, params=flags(SWEEP, ("env", "profile", "dry_run", *PROCESSES)))
 @click.argument("env", required=False)
 def sweep(env: str | None, sets: tuple[str, ...], pbt: bool, **options: Any) -> None:
     """Train members with their own hyper-parameters on ENV (pendulum), many in one program."""
@@ -198,15 +196,8 @@ def envs() -> None:
     answer("\n".join([*envs.names(), *envs.FAMILIES]))
 
 
-@flags(ENVIRONMENT)
-@main.command()
+@main.command(params=flags({"env_option": TRAIN["env_option"]} | ENVIRONMENT))
 @click.argument("env")
-@click.option(
-    "--env-option",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="An option of ENV's own, as curvature=0.01; may be repeated.",
-)
 @click.option("--num-envs", type=FROM_ONE, default=4, help="Environments side by side.")
 @click.option("--steps", type=FROM_ONE, help="Vector steps to play. [default: two episodes]")
 def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:

@@ -15,7 +15,7 @@ from ddpg_jax.runs.options.run_options import EvolveOptions
 from ddpg_jax.runs.presets import hyperparameter_options, hyperparameters_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
 TYPES: dict[Any, Any] = {
     bool: bool,
@@ -78,18 +78,13 @@ def shown_default(value: Any, declared: Option) -> str:
 
 def flags(
     declared: Mapping[str, Option], leave_out: Collection[str] = ("env",)
-) -> Callable[[click.Command], click.Command]:
-    """Add a flag for each option but dicts, which only Python takes, and ``leave_out``."""
-
-    def add(command: click.Command) -> click.Command:
-        command.params += [
-            Flag(name, each)
-            for name, each in declared.items()
-            if name not in leave_out and get_origin(each.kind) is not dict
-        ]
-        return command
-
-    return add
+) -> list[click.Parameter]:
+    """Return a flag for each option but dicts, which only Python takes, and ``leave_out``."""
+    return [
+        Flag(name, each)
+        for name, each in declared.items()
+        if name not in leave_out and get_origin(each.kind) is not dict
+    ]
 
 
 class GroupedCommand(click.Command):

@@ -120,9 +120,7 @@ def make_config(
     """
     own = {name: given.pop(name) for name in field.options_of(RunOptions) if name in given}
     options = _checked_options({"env": env, "preset": preset, **own})
-    chosen, kind = choose_preset(
-        options.env, options.preset, options.device_kind, options.env_options
-    )
+    chosen, kind = choose_preset(options)
     recipe = preset_called(chosen)
     env_options = env_options_on(recipe, options.env, options.env_options)
     defaults, replaced = hyperparameters_on(recipe, options.env)

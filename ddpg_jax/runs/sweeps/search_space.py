@@ -39,7 +39,7 @@ class SearchRange(NamedTuple):
         """Return ``count`` values from end to end."""
         whole = self._replace(whole=False)
         values = [whole.at(index / (count - 1)) for index in range(count)]
-        return list(dict.fromkeys(round(value) for value in values)) if self.whole else values
+        return list(dict.fromkeys(map(round, values))) if self.whole else values
 
 
 def parse_values(name: str, given: Any, kind: Any) -> list[Any] | SearchRange:
