@@ -86,7 +86,7 @@ FROM_PIXELS = {
         "inverting_gradients": True,
         "replay_capacity": 30_504,
         "stddev_steps": 10_000,
-    },
+    }
 }
 
 TASKS: dict[str, Task] = {
@@ -188,17 +188,11 @@ TASKS: dict[str, Task] = {
         Task("brax/humanoidstandup", support=(0.0, 8_000.0)),
         Task("brax/pusher", support=(-200.0, 0.0)),
         Task(
-            "brax/reacher",
-            options={"backend": "spring", "time_limit": 50},
-            support=(-100.0, 0.0),
+            "brax/reacher", options={"backend": "spring", "time_limit": 50}, support=(-100.0, 0.0)
         ),
         Task("brax/walker2d", support=(-100.0, 700.0)),
         *(  # at most 1 a step
-            Task(
-                f"playground/{name}",
-                support=(0.0, 100.0),
-                from_pixels=FROM_PIXELS.get(name, {}),
-            )
+            Task(f"playground/{name}", support=(0.0, 100.0), from_pixels=FROM_PIXELS.get(name, {}))
             for name in DM_CONTROL.split()
         ),
         *(

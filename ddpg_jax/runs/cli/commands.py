@@ -48,8 +48,7 @@ member_option = click.option(
 
 
 @click.group(
-    cls=CommandGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
 )
 @click.version_option(__version__)
 def main() -> None:
@@ -145,12 +144,7 @@ def evaluate(run: Path, episodes: int, seed: int, member: int | None) -> None:
     help="[default: html for Brax, else gif]",
 )
 def render(
-    run: Path,
-    out: Path | None,
-    steps: int | None,
-    seed: int,
-    member: int | None,
-    form: str | None,
+    run: Path, out: Path | None, steps: int | None, seed: int, member: int | None, form: str | None
 ) -> None:
     """Write an animation of the newest checkpoint of RUN: GIF, MP4, or Brax's HTML viewer."""
     _begin()

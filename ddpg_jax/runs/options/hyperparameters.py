@@ -55,12 +55,7 @@ class Hyperparameters:
         **COUNT,
     )
     batch_size: int = option(
-        256,
-        "Transitions of one critic update.",
-        "replay",
-        "transitions",
-        **COUNT,
-        common=True,
+        256, "Transitions of one critic update.", "replay", "transitions", **COUNT, common=True
     )
     replay_capacity: int = option(
         1_000_000,
