@@ -12,9 +12,14 @@ import click
 
 from ddpg_jax import __version__, runs
 from ddpg_jax.runs.cli.errors import CommandGroup
-from ddpg_jax.runs.cli.flags import EVOLVE, GroupedCommand, declared_hyperparameters, flags
+from ddpg_jax.runs.cli.flags import (
+    EVOLVE,
+    GroupedCommand,
+    WholeNumber,
+    declared_hyperparameters,
+    flags,
+)
 from ddpg_jax.runs.cli.jax_setup import require_device, use_compilation_cache
-from ddpg_jax.runs.cli.parameter_types import WholeNumber
 from ddpg_jax.runs.console.output import answer
 from ddpg_jax.runs.distributed import processes
 from ddpg_jax.runs.options.field import check_options, options_of
@@ -28,7 +33,7 @@ from ddpg_jax.runs.options.run_options import (
 from ddpg_jax.runs.options.validation import INT32_MAX, Options
 from ddpg_jax.runs.presets import PRESETS
 
-PROCESSES = ("coordinator", "num_processes", "process_id")
+PROCESSES = processes.ProcessFlags._fields
 ENVIRONMENT = options_of(EnvironmentOptions)
 TRAIN = (
     options_of(LaunchOptions) | options_of(RunOptions) | declared_hyperparameters() | ENVIRONMENT
@@ -121,10 +126,10 @@ def evaluate(run: Path, episodes: int, seed: int, member: int | None) -> None:
     """Play deterministic episodes with the newest checkpoint of RUN and print one JSON object."""
     _begin()
     from ddpg_jax.runs.results import evaluate as of_run
-    from ddpg_jax.runs.sweeps import evaluate_sweep, sweep_results
+    from ddpg_jax.runs.sweeps import sweep_results
 
     if member is None and sweep_results.is_sweep(run):
-        answer(json.dumps(evaluate_sweep.evaluate_sweep(run, episodes, seed)))
+        answer(json.dumps(sweep_results.evaluate_sweep(run, episodes, seed)))
         return
     folder, place = sweep_results.locate_member(run, member)
     wanted = None if member is None else place

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from ddpg_jax.runs.config import mesh
 from ddpg_jax.runs.config.default_preset import choose_preset, describe_choice
 from ddpg_jax.runs.config.population import checked_evolve, checked_vary
-from ddpg_jax.runs.config.schedule import make_schedule
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import EnvironmentOptions, RunOptions
 from ddpg_jax.runs.options.validation import INT32_MAX, Options, convert_value
@@ -126,7 +125,7 @@ def make_config(
     defaults, replaced = hyperparameters_on(recipe, options.env)
     hyperparameters = _replaced(defaults, given, recipe.name)
     varied = checked_vary(vary or {}, options.seeds, hyperparameters)
-    schedule = make_schedule(hyperparameters, options.steps_per_chunk)
+    schedule = _schedule(hyperparameters, options.steps_per_chunk)
     config = Config(
         **vars(options)
         | {
@@ -204,3 +203,44 @@ def _replaced(defaults: Hyperparameters, given: Options, preset: str) -> Hyperpa
     )
     made.check()
     return made
+
+
+def _schedule(hyperparameters: Hyperparameters, steps_per_chunk: int | None) -> Schedule:
+    """Return warm-up, rounds and chunks; without ``steps_per_chunk`` chunks divide the run evenly.
+
+    Raises:
+        ValueError: the run ends before the first update, or counts beyond int32.
+    """
+    from ddpg_jax import schedule
+
+    updates, collect_steps = schedule.rounds_of(
+        hyperparameters.updates_per_step, hyperparameters.batches_per_update
+    )
+    one_round = schedule.Schedule(
+        num_envs=hyperparameters.num_envs,
+        learning_starts=hyperparameters.learning_starts,
+        updates_per_step=updates,
+        collect_steps=collect_steps,
+        steps_per_chunk=hyperparameters.num_envs * collect_steps,
+        n_step=hyperparameters.n_step,
+    )
+    if steps_per_chunk is None:
+        rounds = one_round.chunks(hyperparameters.total_timesteps)
+        steps_per_chunk = one_round.steps_per_round * schedule.even_chunk(rounds)
+    made = dataclasses.replace(one_round, steps_per_chunk=steps_per_chunk)
+    _require_chunk(hyperparameters.total_timesteps, made)
+    return made
+
+
+def _require_chunk(total: int, schedule: Schedule) -> None:
+    if schedule.chunks(total) < 1:
+        first, chunk = schedule.warm_up_steps, schedule.steps_per_chunk
+        raise ValueError(
+            f"total_timesteps={total} ends before the first update: it must be at least "
+            f"{first + chunk}, the warm-up ({first}) and one chunk ({chunk})."
+        )
+    if total > schedule.longest:
+        raise ValueError(
+            f"total_timesteps={total}: must be at most {schedule.longest} here: vector steps and "
+            "updates are counted in int32."
+        )

@@ -58,7 +58,7 @@ def option(default: Any, help: str, group: str, unit: str = "", **declared: Any)
     """Return a field with its `Option`; a default that is a dict is copied for each record."""
     metadata = {"option": Option(help=help, group=group, unit=unit, **declared)}
     if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
+        return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 

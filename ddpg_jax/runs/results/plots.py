@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from typing import TYPE_CHECKING, Any
@@ -22,12 +23,9 @@ def canvas(width: float, height: float) -> Any:
 
     The object-oriented interface has no global state and may run in a thread.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
 def write_figure(figure: Any, path: Path) -> Path:
@@ -76,12 +74,10 @@ def plot(folders: Sequence[Path], path: Path) -> str:
     )
     widest = 0
     for group, members in groups.items():
-        curves = [
-            (steps, values) for steps, values in map(metrics.read_curve, members) if len(steps)
-        ]
+        curves = [curve for curve in map(metrics.read_curve, members) if len(curve[0])]
         if not curves:
             continue
-        steps = sorted(set.intersection(*(set(steps.tolist()) for steps, _ in curves)))
+        steps = functools.reduce(np.intersect1d, (steps for steps, _ in curves))
         values = np.concatenate([values[np.isin(x, steps)] for x, values in curves], axis=1)
         config = json.loads(group)
         title = f"{config['env']}, {config['preset']}" + (
@@ -90,7 +86,7 @@ def plot(folders: Sequence[Path], path: Path) -> str:
         count = values.shape[1]
         widest = max(widest, count)
         title += f", {count} seeds" if count > 1 else ""
-        axes.plot(steps, interquartile_mean(values) if count > 1 else values[:, 0], label=title)
+        axes.plot(steps, interquartile_mean(values), label=title)
         if count > 1:
             axes.fill_between(steps, *bootstrap_interval(values), alpha=0.25, linewidth=0)
     if not widest:

@@ -54,9 +54,7 @@ def save_png(image: Any, path: Path) -> None:
     from matplotlib.image import imsave
 
     drawn = io.BytesIO()
-    imsave(
-        drawn, np.repeat(np.repeat(np.asarray(image), PIXEL_SCALE, 0), PIXEL_SCALE, 1), format="png"
-    )
+    imsave(drawn, np.asarray(image).repeat(PIXEL_SCALE, 0).repeat(PIXEL_SCALE, 1), format="png")
     files.write_file(path, drawn.getvalue())
 
 

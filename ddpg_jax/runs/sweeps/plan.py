@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -128,20 +128,16 @@ def make_plan(
     apart = {name for name in spaces if host or declared[name].kind is not float}
     if evolve is not None:
         options |= {"evolve": {**evolve, "ranges": _ranges(spaces, apart, env)}}
-    parts = [
-        _with_chunks(env, part, places) for part in _runs(env, options, members, apart, memory)
-    ]
+    parts = []
+    for own, few in _runs(env, options, members, apart, memory):
+        config = make_config(env, **own, **places)
+        # A longer sweep keeps the steps per chunk.
+        fixed = {"mesh": config.mesh, "steps_per_chunk": config.schedule.steps_per_chunk}
+        parts.append(SweepRun(own | fixed, few))
     shown_values = {
         name: given if isinstance(given, str) else spaces[name] for name, given in values.items()
     }
     return Plan(env, options, shown_values, draws, members, parts)
-
-
-def _with_chunks(env: str, part: SweepRun, places: Options) -> SweepRun:
-    """Fix the mesh, and the steps per chunk, which a longer sweep keeps."""
-    config = make_config(env, **part.options, **places)
-    fixed = {"mesh": config.mesh, "steps_per_chunk": config.schedule.steps_per_chunk}
-    return replace(part, options=part.options | fixed)
 
 
 def _ranges(spaces: Mapping[str, Any], apart: set[str], env: str) -> dict[str, list[Any]]:
@@ -161,7 +157,8 @@ def _ranges(spaces: Mapping[str, Any], apart: set[str], env: str) -> dict[str, l
 
 def _runs(
     env: str, options: Options, members: list[Member], apart: set[str], memory: int | None
-) -> Iterable[SweepRun]:
+) -> Iterable[tuple[Options, list[int]]]:
+    """Yield the options of each run, and the members that it trains."""
     groups: dict[str, list[Member]] = {}
     for member in members:
         own = {name: value for name, value in member.hyperparameters.items() if name in apart}
@@ -171,7 +168,7 @@ def _runs(
     for text, group in groups.items():
         own = options | json.loads(text)
         if envs.on_host(env):
-            yield SweepRun(own, [group[0].member])
+            yield own, [group[0].member]
             continue
         most = _members_at_once(env, own, group, apart, memory)
         if "evolve" in own and most < len(group):
@@ -185,7 +182,7 @@ def _runs(
             few = group[start : start + size]
             # The last run is filled with copies, so that all runs have the same program.
             filled = [*few, *[few[-1]] * (size - len(few))]
-            yield SweepRun(own | _member_options(filled, apart), [member.member for member in few])
+            yield own | _member_options(filled, apart), [member.member for member in few]
 
 
 def _member_options(members: list[Member], apart: set[str]) -> Options:

@@ -1,4 +1,4 @@
-"""Reads the folder of a sweep: its plan, and the run and returns of each member."""
+"""Reads the folder of a sweep: its plan, and the run and returns of each member; evaluates it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from ddpg_jax.runs.config.stored import read_stored
 from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
+from ddpg_jax.runs.results import evaluate
 from ddpg_jax.runs.sweeps.plan import Plan
 
 if TYPE_CHECKING:
@@ -142,6 +143,24 @@ def member_curve(folder: Path, one: Record) -> tuple[np.ndarray, np.ndarray]:
     """Return ``(env_steps [T], returns [T])`` of one member."""
     steps, returns = read_curve(folder / one["run"])
     return steps, returns[:, one["place"]] if len(steps) else np.empty(0)
+
+
+def evaluate_sweep(folder: Path, episodes: int, seed: int) -> Record:
+    """Evaluate every member of a sweep, run by run."""
+    plan = read_plan(folder)
+    found: dict[int, Any] = {}
+    for index, part in enumerate(plan.parts):
+        played = evaluate.evaluate(run_folder(folder, index), episodes, seed)
+        each = zip(played["returns"], played["return_std"], strict=True)
+        found |= dict(zip(part.members, each, strict=False))  # copies that fill a run are last
+    means, stds = np.array([found[number] for number in sorted(found)], np.float64).T
+    return {
+        "run": str(folder),
+        "env": plan.env,
+        "episodes": episodes,
+        "seed": seed,
+        **evaluate.return_statistics(means, stds),
+    }
 
 
 def short_text(value: Any) -> str:
