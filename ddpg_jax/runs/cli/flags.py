@@ -11,7 +11,7 @@ import click
 from ddpg_jax.runs.config.run_config import preset_called
 from ddpg_jax.runs.options.field import Option, options_of
 from ddpg_jax.runs.options.run_options import EvolveOptions
-from ddpg_jax.runs.options.validation import convert_value, short_repr
+from ddpg_jax.runs.options.validation import Options, convert_value, short_repr
 from ddpg_jax.runs.presets import hyperparameter_options, hyperparameters_on
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Flag(click.Option):
             help=declared.help,
         )
 
-    def record(self, defaults: Mapping[str, Any]) -> tuple[str, str]:
+    def record(self, defaults: Options) -> tuple[str, str]:
         """Return the flag, and its help with unit, range and default."""
         flag, declared = "/".join(self.opts + self.secondary_opts), self.declared
         if not self.is_flag:
@@ -143,7 +143,9 @@ class GroupedCommand(click.Command):
         groups = {flag.declared.group for flag in self.params if isinstance(flag, Flag)}
         if group is not None and group not in groups:
             raise click.UsageError(f"--help-group {group}: choose {', '.join(sorted(groups))}.")
-        ctx.meta[HELP] = (group or "", defaults_on(ctx.params["env"], ctx.params.get("preset")))
+        preset = preset_called(ctx.params["preset"] or "default")
+        found, _ = hyperparameters_on(preset, ctx.params["env"] or preset.only_for or "")
+        ctx.meta[HELP] = (group or "", vars(found) | {"preset": ctx.params["preset"]})
         click.echo(ctx.get_help())
         return None
 
@@ -171,18 +173,7 @@ HELP = "ddpg_jax.help"
 
 
 def _section(
-    formatter: click.HelpFormatter, title: str, flags: list[Flag], defaults: Mapping[str, Any]
+    formatter: click.HelpFormatter, title: str, flags: list[Flag], defaults: Options
 ) -> None:
     with formatter.section(title):
         formatter.write_dl([flag.record(defaults) for flag in flags], col_max=34)
-
-
-def defaults_on(env: str | None, preset: str | None) -> dict[str, Any]:
-    """Return a preset's hyper-parameters on an environment.
-
-    Raises:
-        ValueError: an unknown preset, or one that is not for the environment.
-    """
-    chosen = preset_called(preset or "default")
-    found, _ = hyperparameters_on(chosen, env or chosen.only_for or "")
-    return vars(found) | {"preset": preset}

@@ -64,24 +64,20 @@ def option(default: Any, help: str, group: str, unit: str = "", **declared: Any)
 
 def options_of(record: type) -> dict[str, Option]:
     """Return the options of a record by name, each with its type, without None, and its default."""
-    hints = get_type_hints(record)
     declared: dict[str, Option] = {
         name: each.metadata["option"]
         for base in reversed(record.__mro__)  # a subclass may replace the default alone
         for name, each in getattr(base, "__dataclass_fields__", {}).items()
         if "option" in each.metadata
     }
-    return {
-        name: replace(
-            declared[name], kind=declared[name].kind or _without_none(hints[name]), default=default
-        )
-        for name, default in vars(record()).items()
-        if name in declared
-    }
-
-
-def _without_none(hint: Any) -> Any:
-    return get_args(hint)[0] if isinstance(hint, types.UnionType) else hint
+    defaults = vars(record())
+    found = {}
+    for name, hint in get_type_hints(record).items():
+        if name in declared:
+            kind = get_args(hint)[0] if isinstance(hint, types.UnionType) else hint
+            kind = declared[name].kind or kind
+            found[name] = replace(declared[name], kind=kind, default=defaults[name])
+    return found
 
 
 def convert_options(record: type, given: Options, *, required: bool = False) -> Options:

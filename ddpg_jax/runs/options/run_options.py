@@ -13,7 +13,6 @@ from typing import Any
 from ddpg_jax.runs.options.field import option
 from ddpg_jax.runs.options.validation import INT32_MAX
 
-DEVICE_KINDS = ("cpu", "gpu", "tpu")
 ANY_DEVICE = "any"
 """Instead of a kind of device, where the preset was given."""
 COUNT = 1_000_000
@@ -36,7 +35,7 @@ class RunOptions:
         None,
         "Kind of device for which the default preset is chosen.",
         "devices",
-        choices=(*DEVICE_KINDS, ANY_DEVICE),
+        choices=("cpu", "gpu", "tpu", ANY_DEVICE),
         unset="what JAX computes on",
     )
     env_options: dict[str, Any] = option(

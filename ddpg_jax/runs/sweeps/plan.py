@@ -124,12 +124,16 @@ def make_plan(
         Member(number, seed if evolve is None else common.seed + number, setting)
         for number, (setting, seed) in enumerate(pairs)
     ]
-    host = envs.on_host(env)
-    apart = {name for name in spaces if host or declared[name].kind is not float}
+    apart = {name for name in spaces if declared[name].kind is not float}
     if evolve is not None:
         options |= {"evolve": {**evolve, "ranges": _ranges(spaces, apart, env)}}
+    runs = (
+        [(options | one.hyperparameters | {"seed": one.seed}, [one.member]) for one in members]
+        if envs.on_host(env)
+        else _runs(env, options, members, apart, memory)
+    )
     parts = []
-    for own, few in _runs(env, options, members, apart, memory):
+    for own, few in runs:
         config = make_config(env, **own, **places)
         # A longer sweep keeps the steps per chunk.
         fixed = {"mesh": config.mesh, "steps_per_chunk": config.schedule.steps_per_chunk}
@@ -140,7 +144,7 @@ def make_plan(
     return Plan(env, options, shown_values, draws, members, parts)
 
 
-def _ranges(spaces: Mapping[str, Any], apart: set[str], env: str) -> dict[str, list[Any]]:
+def _ranges(spaces: Options, apart: set[str], env: str) -> dict[str, list[Any]]:
     if envs.on_host(env):
         raise ValueError(
             f"{env} is a host environment, whose members train one at a time and cannot evolve "
@@ -162,14 +166,9 @@ def _runs(
     groups: dict[str, list[Member]] = {}
     for member in members:
         own = {name: value for name, value in member.hyperparameters.items() if name in apart}
-        if envs.on_host(env):
-            own["seed"] = member.seed
         groups.setdefault(json.dumps(own), []).append(member)
     for text, group in groups.items():
         own = options | json.loads(text)
-        if envs.on_host(env):
-            yield own, [group[0].member]
-            continue
         most = _members_at_once(env, own, group, apart, memory)
         if "evolve" in own and most < len(group):
             raise ValueError(

@@ -116,13 +116,13 @@ def make_settings(
     import numpy as np
 
     lists = {name: space for name, space in spaces.items() if isinstance(space, list)}
-    ranges = {name: space for name, space in spaces.items() if isinstance(space, SearchRange)}
-    if ranges and draws is None:
+    drawn = spaces.keys() - lists
+    if drawn and draws is None:
         raise ValueError(
-            f"{min(ranges)} is drawn from a range: give --draws N, or :COUNT for evenly "
+            f"{min(drawn)} is drawn from a range: give --draws N, or :COUNT for evenly "
             "spaced values."
         )
-    if draws is not None and not ranges:
+    if draws is not None and not drawn:
         raise ValueError(f"draws={draws} requires a range; {SYNTAX}.")
     times = 1 if draws is None else draws
     checks.between(1, MAX_MEMBERS, draws=times)
@@ -131,7 +131,11 @@ def make_settings(
     random = np.random.default_rng(seed)
     found = []
     for *values, _ in itertools.product(*lists.values(), range(times)):
-        drawn = {name: space.at(random.uniform()) for name, space in ranges.items()}
-        both = dict(zip(lists, values, strict=True)) | drawn
-        found.append({name: both[name] for name in spaces})
+        listed = iter(values)
+        found.append(
+            {
+                name: space.at(random.uniform()) if isinstance(space, SearchRange) else next(listed)
+                for name, space in spaces.items()
+            }
+        )
     return found

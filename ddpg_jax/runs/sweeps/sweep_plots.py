@@ -71,8 +71,7 @@ def add_colours(figure: Any, returns: Sequence[float | None], label: str) -> Any
     from matplotlib.colors import Normalize
 
     known = [value for value in returns if value is not None]
-    norm = Normalize(min(known), max(known) if max(known) > min(known) else min(known) + 1.0)
-    shades = colormaps[COLOURS]
+    norm, shades = Normalize(min(known), max(known)), colormaps[COLOURS]
     figure.colorbar(ScalarMappable(norm, shades), ax=figure.axes, label=label)
     return lambda value: DIVERGED_COLOUR if value is None else shades(norm(value))
 
@@ -191,7 +190,5 @@ def _column(values: list[Any], log: bool) -> tuple[list[float], dict[float, str]
     places, labels = _places(values)
     scaled = np.log(places) if log else np.asarray(places, float)
     heights = ((scaled - scaled.min()) / (np.ptp(scaled) or 1.0)).tolist()
-    if labels:
-        return heights, {heights[places.index(i)]: text for i, text in enumerate(labels)}
-    ends = (int(np.argmin(scaled)), int(np.argmax(scaled)))
-    return heights, {heights[i]: sweep_results.short_text(float(places[i])) for i in ends}
+    texts = zip(heights, _labels(values), strict=True)
+    return heights, {height: text for height, text in texts if labels or height in (0, 1)}
