@@ -1,19 +1,15 @@
 """`ddpg-jax train --dry-run`: describes a run and its memory before anything is allocated."""
 
-from __future__ import annotations
-
 import io
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 from rich.console import Console
 from rich.table import Table
 
+from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.options.run_options import ANY_DEVICE
 from ddpg_jax.runs.programs import build, compiled_memory, memory, setup
-
-if TYPE_CHECKING:
-    from ddpg_jax.runs.config.run_config import Config
 
 
 def plan(config: Config) -> str:

@@ -1,12 +1,8 @@
 """Known tasks: when they count as solved, published returns, and tuned hyper-parameters."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 
 class Published(NamedTuple):

@@ -1,7 +1,5 @@
 """The command ``ddpg-jax``: parses, calls, prints; heavy imports wait until they are needed."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

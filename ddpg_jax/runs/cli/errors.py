@@ -1,19 +1,15 @@
 """Turns an error of any command into one sentence and exit code 2."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from ddpg_jax.runs.console import output, signals
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 TRACEBACK = "DDPG_JAX_TRACEBACK"
 MAX_LENGTH = 1_000

@@ -1,10 +1,9 @@
 """Flags of the command line, made from the records in which options are declared; their types."""
 
-from __future__ import annotations
-
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import Any, get_origin
 
 import click
 
@@ -13,9 +12,6 @@ from ddpg_jax.runs.options.field import Option, options_of
 from ddpg_jax.runs.options.run_options import EvolveOptions
 from ddpg_jax.runs.options.validation import Options, convert_value, short_repr
 from ddpg_jax.runs.presets import hyperparameter_options, hyperparameters_on
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
 
 TYPES: dict[Any, Any] = {
     bool: bool,

@@ -4,16 +4,12 @@ As text it is ``members=4,data=2``, on the command line and in ``config.json``. 
 that the command line answers at once.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from ddpg_jax.runs.options.validation import Options, RunError, convert_value, short_repr
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Config = Any
 """`ddpg_jax.runs.config.run_config.Config`, which imports this module."""

@@ -1,18 +1,13 @@
 """Checks what members of a run have of their own, and how they evolve."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ddpg_jax.runs.options import field
+from ddpg_jax.runs.options.hyperparameters import Hyperparameters
 from ddpg_jax.runs.options.run_options import EvolveOptions
 from ddpg_jax.runs.options.validation import INT32_MAX, Options, convert_value, short_repr
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ddpg_jax.runs.options.hyperparameters import Hyperparameters
 
 
 def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[Any]]:

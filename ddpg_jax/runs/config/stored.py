@@ -1,18 +1,14 @@
 """Loads the configuration of a run from its folder, and decides what a resumed run may change."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from ddpg_jax.runs.config.run_config import DERIVED, STORED, Config, make_config
 from ddpg_jax.runs.options import field, run_options
 from ddpg_jax.runs.options.validation import Options, RunError, convert_value, short_repr
 from ddpg_jax.runs.presets import PRESETS, hyperparameter_options
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 DECLARED = field.options_of(run_options.RunOptions) | hyperparameter_options()
 FREE = [name for name, each in DECLARED.items() if each.resume == "free"]

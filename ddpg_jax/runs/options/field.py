@@ -4,8 +4,6 @@ The command line, the checks, ``config.json``, resuming and ``docs/options.md`` 
 field's metadata (`Option`).
 """
 
-from __future__ import annotations
-
 import math
 import types
 from dataclasses import dataclass, field, replace

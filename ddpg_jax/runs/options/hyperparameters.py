@@ -3,8 +3,6 @@
 Imports no JAX, so that the command line answers at once.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 

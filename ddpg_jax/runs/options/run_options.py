@@ -4,10 +4,8 @@ Hyper-parameters are in `ddpg_jax.runs.options.hyperparameters`. Imports no JAX,
 line answers at once.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from pathlib import Path  # noqa: TC003  (types of options are read at run time)
+from pathlib import Path
 from typing import Any
 
 from ddpg_jax.runs.options.field import option

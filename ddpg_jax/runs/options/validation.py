@@ -1,12 +1,8 @@
 """Converts values from Python, a shell or a file to an option's type, without loss."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any, get_origin
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
+from typing import Any, get_origin
 
 Options = dict[str, Any]
 """Values by name: of options, of hyper-parameters, or of a JSON object."""

@@ -1,17 +1,13 @@
 """Evaluation of a run's newest checkpoint."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ddpg_jax.runs.folder.metrics import finite_or_none
 from ddpg_jax.runs.programs import evaluation
 from ddpg_jax.runs.results import policy, statistics
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) -> dict[str, Any]:

@@ -1,21 +1,17 @@
 """Learning curves of runs."""
 
-from __future__ import annotations
-
 import functools
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ddpg_jax.runs.config import run_config, stored
 from ddpg_jax.runs.folder import files, metrics, output_path
 from ddpg_jax.runs.results.statistics import bootstrap_interval, interquartile_mean
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 
 def canvas(width: float, height: float) -> Any:

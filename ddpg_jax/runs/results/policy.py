@@ -1,25 +1,20 @@
 """The policy of a finished run: restored from its newest checkpoint, called, exported."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 
 from ddpg_jax.export import policy
 from ddpg_jax.runs.checkpoints import resharding, store
+from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.config.stored import load_config, require_same_config
 from ddpg_jax.runs.folder import files, output_path
 from ddpg_jax.runs.programs import build, setup
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from ddpg_jax.runs.config.run_config import Config
-    from ddpg_jax.types import Agent, AgentState
+from ddpg_jax.types import Agent, AgentState
 
 
 def restore_policy(folder: Path) -> tuple[Config, Agent, int, AgentState]:

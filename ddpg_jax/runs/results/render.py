@@ -1,9 +1,9 @@
 """Animation of a run's newest checkpoint."""
 
-from __future__ import annotations
-
 import functools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,10 +15,6 @@ from ddpg_jax.envs.render import film
 from ddpg_jax.runs.folder import files, output_path
 from ddpg_jax.runs.programs import memory, setup
 from ddpg_jax.runs.results import policy, video
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 MAX_FRAMES = 10_000
 """Largest number of frames of an animation."""

@@ -1,24 +1,19 @@
 """The pictures in a run's folder; a failure to draw one does not affect the run."""
 
-from __future__ import annotations
-
 import io
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from ddpg_jax.environment import Environment
+from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.folder import files, metrics
 from ddpg_jax.runs.programs import evaluation, setup
 from ddpg_jax.runs.results import plots, policy
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from ddpg_jax.runs.config.run_config import Config
-    from ddpg_jax.types import AgentState
+from ddpg_jax.types import AgentState
 
 PIXEL_SCALE = 4
 """Factor by which images of an agent are enlarged."""

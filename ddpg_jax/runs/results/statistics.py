@@ -1,15 +1,11 @@
 """Statistics over seeds, and the content of ``summary.json``."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.folder import metrics, versions
-
-if TYPE_CHECKING:
-    from ddpg_jax.runs.config.run_config import Config
 
 
 def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:

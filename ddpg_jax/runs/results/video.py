@@ -1,18 +1,13 @@
 """Writes frames to files: GIF by Pillow, MP4 by imageio."""
 
-from __future__ import annotations
-
 import ctypes.util
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 
 def use_headless_opengl() -> None:

@@ -1,21 +1,16 @@
 """The lineage of population-based training: ``lineage.json``, and its picture."""
 
-from __future__ import annotations
-
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ddpg_jax.runs.folder import files, metrics
 from ddpg_jax.runs.results import plots
 from ddpg_jax.runs.sweeps import sweep_plots, sweep_results
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ddpg_jax.runs.sweeps.plan import Plan
-    from ddpg_jax.runs.sweeps.sweep_results import Record
+from ddpg_jax.runs.sweeps.plan import Plan
+from ddpg_jax.runs.sweeps.sweep_results import Record
 
 
 def write_lineage(folder: Path, plan: Plan) -> Record | None:

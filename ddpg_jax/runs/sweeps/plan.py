@@ -1,10 +1,9 @@
 """Splits a sweep into runs: members with the same programs train together, as memory allows."""
 
-from __future__ import annotations
-
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 
@@ -17,9 +16,6 @@ from ddpg_jax.runs.options.validation import Options, convert_value, short_repr
 from ddpg_jax.runs.programs import build, setup
 from ddpg_jax.runs.programs import memory as runs_memory
 from ddpg_jax.runs.sweeps import search_space
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 MEMORY_SHARE = 0.8
 """Share of the memory that members may take together."""
@@ -59,7 +55,7 @@ class Plan:
     parts: list[SweepRun]
 
     @staticmethod
-    def of(data: Options) -> Plan:
+    def of(data: Options) -> "Plan":
         """Return the plan with these fields.
 
         Raises:

@@ -1,14 +1,16 @@
 """Runs a sweep in a folder, one run after the other; equal programs are compiled once."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ddpg_jax import envs
+from ddpg_jax.population import Programs
 from ddpg_jax.runs.config.run_config import DERIVED, Config
 from ddpg_jax.runs.config.stored import (
     FREE,
@@ -25,16 +27,9 @@ from ddpg_jax.runs.options.validation import Options, RunError
 from ddpg_jax.runs.programs import build
 from ddpg_jax.runs.sweeps import lineage, sweep_plots, sweep_results, table
 from ddpg_jax.runs.sweeps.plan import Plan, SweepRun, make_plan
+from ddpg_jax.runs.sweeps.sweep_results import Record
 from ddpg_jax.runs.training import loop
 from ddpg_jax.runs.training.progress import Display
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    import numpy as np
-
-    from ddpg_jax.population import Programs
-    from ddpg_jax.runs.sweeps.sweep_results import Record
 
 NOT_OF_A_PROGRAM = {"vary", "seed", *DERIVED, *FREE} - {"evaluation_episodes"}
 

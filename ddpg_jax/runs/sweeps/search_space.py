@@ -1,16 +1,12 @@
 """The search space of a sweep: lists, evenly spaced values and random draws; imports no JAX."""
 
-from __future__ import annotations
-
 import itertools
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, get_origin
+from collections.abc import Mapping
+from typing import Any, NamedTuple, get_origin
 
 from ddpg_jax import checks
 from ddpg_jax.runs.options.validation import Options, convert_value, short_repr
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MAX_MEMBERS = 100_000
 """Members of a sweep."""

@@ -1,20 +1,15 @@
 """Pictures of a sweep: return by hyper-parameter, and the curve of every member."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ddpg_jax.runs.results.plots import canvas, write_figure
 from ddpg_jax.runs.sweeps import sweep_results
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from ddpg_jax.runs.sweeps.sweep_results import Record
+from ddpg_jax.runs.sweeps.sweep_results import Record
 
 COLOURS = "viridis"
 DIVERGED_COLOUR = "lightgrey"

@@ -1,9 +1,8 @@
 """Reads the folder of a sweep: its plan, and the run and returns of each member; evaluates it."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +10,6 @@ from ddpg_jax.runs.config.stored import read_stored
 from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
 from ddpg_jax.runs.results import evaluate
 from ddpg_jax.runs.sweeps.plan import Plan
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Record = dict[str, Any]
 """Of a member, see `read_members`, or of a setting, see `settings`."""

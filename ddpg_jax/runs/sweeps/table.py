@@ -1,7 +1,5 @@
 """The members of a sweep as a table on the terminal."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 
