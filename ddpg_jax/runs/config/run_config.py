@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs.config import mesh
@@ -26,7 +25,7 @@ DERIVED = ("source", "replaced", "trained_timesteps")
 """Entries of ``config.json`` that follow from the others."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(RunOptions):
     """A checked configuration.
 

@@ -25,8 +25,6 @@ def restore_policy(folder: Path) -> tuple[Config, Agent, int, AgentState]:
         ValueError: its checkpoints are of another version of this library or configuration.
     """
     config = load_config(folder)
-    if not (folder / "checkpoints").is_dir():
-        raise FileNotFoundError(f"{folder} has no checkpoint: train it first.")
     config = dataclasses.replace(config, mesh="")  # one device, also of a run on more
     checkpoints = store.Checkpoints(folder / "checkpoints", read_only=True)
     built = build.build(config)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ddpg_jax import rollout
-from ddpg_jax.environment import Environment, HostEnvironment
+from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.envs import gymnasium
 from ddpg_jax.envs.render import film
 from ddpg_jax.runs.folder import files, output_path
@@ -59,7 +59,8 @@ def render(
         frames, fps = _drawn(lambda: gymnasium.film(name, act, steps, seed, **config.env_options))
         return video.write_video(frames, path.with_name(f"{path.name}.{form or 'gif'}"), fps)
     form = form or ("gif" if env.renderer.viewer is None else "html")
-    own = None if form == "html" else _by_scene(env)
+    scene = None if form == "html" or env.single is None else env.single.scene
+    own = None if scene is None else functools.partial(film, scene)  # needs no OpenGL
     look: Any = env.renderer.viewer if form == "html" else env.renderer.draw or own
     if look is None:
         raise ValueError(f"{config.env} cannot be drawn as {form}.")
@@ -75,13 +76,6 @@ def render(
         return video.write_video(picture, path, env.renderer.fps)
     files.write_file(path, picture)
     return str(path)
-
-
-def _by_scene(env: Environment) -> Callable[[Any], Any] | None:
-    """Return a renderer that needs no OpenGL, where the environment has a scene."""
-    if env.single is None or env.single.scene is None:
-        return None
-    return functools.partial(film, env.single.scene)
 
 
 def _drawn(draw: Callable[[], Any], instead: Callable[[], Any] | None = None) -> Any:

@@ -10,10 +10,9 @@ from ddpg_jax.runs.folder import files, metrics
 from ddpg_jax.runs.results import plots
 from ddpg_jax.runs.sweeps import sweep_plots, sweep_results
 from ddpg_jax.runs.sweeps.plan import Plan
-from ddpg_jax.runs.sweeps.sweep_results import Record
 
 
-def write_lineage(folder: Path, plan: Plan) -> Record | None:
+def write_lineage(folder: Path, plan: Plan) -> sweep_results.Record | None:
     """Write ``lineage.json`` of a sweep that evolves and return it; None of other sweeps."""
     evolve = plan.parts[0].options.get("evolve")
     if not evolve:
@@ -23,7 +22,7 @@ def write_lineage(folder: Path, plan: Plan) -> Record | None:
     return made
 
 
-def lineage(run: Path, names: list[str]) -> Record:
+def lineage(run: Path, names: list[str]) -> sweep_results.Record:
     """Return the history of a run whose members evolve.
 
     Returns:
@@ -48,7 +47,7 @@ def _ancestors(parents: list[list[int]], member: int) -> list[int]:
     return found[::-1]
 
 
-def draw_lineage(folder: Path, made: Record) -> Path:
+def draw_lineage(folder: Path, made: sweep_results.Record) -> Path:
     """Draw ``lineage.png``: hyper-parameters and returns over time; red lines mark copies."""
     panels = made["hyperparameters"] | {"return": made["return"]}
     figure = plots.canvas(7.2, 2.6 * len(panels))
@@ -67,7 +66,7 @@ def draw_lineage(folder: Path, made: Record) -> Path:
     return plots.write_figure(figure, folder / "lineage.png")
 
 
-def _panel(axis: Any, made: Record, values: np.ndarray, colour: Any) -> None:
+def _panel(axis: Any, made: sweep_results.Record, values: np.ndarray, colour: Any) -> None:
     from matplotlib.collections import LineCollection
 
     steps, parents = made["env_steps"], made["parent"]

@@ -21,13 +21,11 @@ from ddpg_jax.runs.config.stored import (
 )
 from ddpg_jax.runs.console.output import say
 from ddpg_jax.runs.console.signals import Interrupted
-from ddpg_jax.runs.folder import lock
-from ddpg_jax.runs.folder.files import write_json
+from ddpg_jax.runs.folder import files, lock
 from ddpg_jax.runs.options.validation import Options, RunError
 from ddpg_jax.runs.programs import build
 from ddpg_jax.runs.sweeps import lineage, sweep_plots, sweep_results, table
 from ddpg_jax.runs.sweeps.plan import Plan, SweepRun, make_plan
-from ddpg_jax.runs.sweeps.sweep_results import Record
 from ddpg_jax.runs.training import loop
 from ddpg_jax.runs.training.progress import Display
 
@@ -39,12 +37,12 @@ class Sweep:
     """The results of a sweep; all of them are in ``folder`` too."""
 
     folder: Path
-    members: list[Record]
+    members: list[sweep_results.Record]
     """``member``, ``seed``, ``hyperparameters``, ``final_return`` and ``final_return_std`` of each;
     its run is ``run``, in which it is number ``place``."""
-    best: Record
+    best: sweep_results.Record
     """The member with the greatest final return."""
-    settings: list[Record]
+    settings: list[sweep_results.Record]
     """Groups of equal ``hyperparameters`` with ``members`` and ``returns``, best mean first."""
 
     def curve(self, member: int) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +92,7 @@ def sweep(
         stack.enter_context(lock.locked_folder(folder))
         if not resume:
             _require_new(folder)
-            write_json(folder / sweep_results.PLAN_FILE, dataclasses.asdict(plan))
+            files.write_json(folder / sweep_results.PLAN_FILE, dataclasses.asdict(plan))
         programs = _Programs()
         for index, part in enumerate(plan.parts):
             if progress and len(plan.parts) > 1:
@@ -194,7 +192,9 @@ def _finish(folder: Path, progress: bool) -> Sweep:
             "environment."
         )
     settings, best = sweep_results.settings(members), sweep_results.best(members)
-    write_json(folder / "members.json", {"best": best, "settings": settings, "members": members})
+    files.write_json(
+        folder / "members.json", {"best": best, "settings": settings, "members": members}
+    )
     tell = say if progress else lambda text: None
     evolved = lineage.write_lineage(folder, plan)
     try:
