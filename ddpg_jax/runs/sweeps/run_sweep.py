@@ -191,10 +191,12 @@ def _finish(folder: Path, progress: bool) -> Sweep:
             f"every member of {folder} diverged: lower the learning rates, or check the "
             "environment."
         )
-    settings, best = sweep_results.settings(members), sweep_results.best(members)
-    files.write_json(
-        folder / "members.json", {"best": best, "settings": settings, "members": members}
-    )
+    found: Options = {
+        "best": sweep_results.best(members),
+        "settings": sweep_results.settings(members),
+        "members": members,
+    }
+    files.write_json(folder / "members.json", found)
     tell = say if progress else lambda text: None
     evolved = lineage.write_lineage(folder, plan)
     try:
@@ -206,5 +208,5 @@ def _finish(folder: Path, progress: bool) -> Sweep:
         tell(f"the pictures could not be drawn ({error}); all other results are written.")
     if progress:
         table.print_table(members)
-        say(f"best: member {best['member']}; render it: ddpg-jax render {folder}")
-    return Sweep(folder=folder, members=members, best=best, settings=settings)
+        say(f"best: member {found['best']['member']}; render it: ddpg-jax render {folder}")
+    return Sweep(folder=folder, **found)
