@@ -28,9 +28,18 @@ def plan(config: Config) -> str:
     else:  # this machine's memory does not matter
         where, built = config.device_kind, build.build(config, check_memory=lambda parts: None)
     found = compiled_memory.measured_parts(config, built, programs)
+    own = config.hyperparameters
+    about = (
+        f"{config.env} on a {where}, preset {config.preset.name}: {own.num_envs:,} environments, "
+        f"batch {own.batch_size:,}, {own.updates_per_step} updates per vector step, replay "
+        f"{own.replay_capacity:,}, networks in {own.dtype}, {config.seeds} seed(s), "
+        f"{own.total_timesteps:,} steps.",
+        config.note,
+        *places,
+    )
     text = io.StringIO()
     console = Console(file=text, width=100, highlight=False, emoji=False)
-    console.print("\n".join([describe_run(config, where), *places]), markup=False, soft_wrap=True)
+    console.print("\n".join(filter(None, about)), markup=False, soft_wrap=True)
     console.print(memory_table(found, where, memory.budgets(found) if here else []))
     if here:
         memory.require_memory(found)
@@ -40,20 +49,6 @@ def plan(config: Config) -> str:
             soft_wrap=True,
         )
     return text.getvalue().rstrip()
-
-
-def describe_run(config: Config, where: str) -> str:
-    """Return the sizes of a run as a sentence."""
-    hyperparameters = config.hyperparameters
-    lines = [
-        f"{config.env} on a {where}, preset {config.preset.name}: {hyperparameters.num_envs:,} "
-        f"environments, batch {hyperparameters.batch_size:,}, {hyperparameters.updates_per_step} "
-        f"updates per vector step, replay {hyperparameters.replay_capacity:,}, networks in "
-        f"{hyperparameters.dtype}, {config.seeds} seed(s), {hyperparameters.total_timesteps:,} "
-        "steps.",
-        config.note,
-    ]
-    return "\n".join(filter(None, lines))
 
 
 def memory_table(

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+Values = Mapping[str, Any]
+
 
 class Published(NamedTuple):
     """A published return."""
@@ -21,7 +23,7 @@ class Task:
     """An environment with what is known of it, independent of the algorithm."""
 
     env: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Values = field(default_factory=dict)
     """Of the environment, with which the benchmarks make it; the environment's own without."""
     solved: float | None = None
     """The mean return of deterministic episodes at which it counts as solved; None where nobody
@@ -29,12 +31,12 @@ class Task:
     support: tuple[float, float] | None = None
     """Ends of a categorical critic's support, in units of discounted return."""
     published: tuple[Published, ...] = ()
-    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    hyperparameters: Values = field(default_factory=dict)
     """Found by trying, published nowhere: presets that are named after an algorithm take them
     (`ddpg_jax.runs.presets`)."""
-    from_pixels: Mapping[str, Any] = field(default_factory=dict)
+    from_pixels: Values = field(default_factory=dict)
     """The same, of presets that take images."""
-    images: Mapping[str, Any] = field(default_factory=dict)
+    images: Values = field(default_factory=dict)
     """Options with which the environment shows images, as such presets take them where no others
     are given."""
 

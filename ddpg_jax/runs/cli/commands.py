@@ -101,13 +101,13 @@ def train(env: str | None, dry_run: bool, profile: bool, **options: Any) -> None
 
 @main.command(cls=GroupedCommand, params=flags(SWEEP, ("env", "profile", "dry_run", *PROCESSES)))
 @click.argument("env", required=False)
-def sweep(env: str | None, sets: tuple[str, ...], pbt: bool, **options: Any) -> None:
+def sweep(env: str | None, pbt: bool, **options: Any) -> None:
     """Train members with their own hyper-parameters on ENV (pendulum), many in one program."""
     given = _given(options)
     evolve = {name.removeprefix("pbt_"): given.pop(name) for name in EVOLVE if name in given}
     if evolve and not pbt:
         raise click.UsageError(f"--pbt-{min(evolve).replace('_', '-')} requires --pbt.")
-    split = [each.partition("=") for each in sets]
+    split = [each.partition("=") for each in given.pop("set", ())]
     if wrong := [name for name, equals, _ in split if not equals]:
         raise click.UsageError(f"--set {wrong[0]}: give NAME=VALUES, for example tau=0.005,0.05.")
     given |= {"evolve": evolve} if pbt else {}

@@ -72,7 +72,7 @@ class Flag(click.Option):
     def __init__(self, name: str, declared: Option) -> None:
         """Make the flag of an option."""
         self.declared, kind = declared, declared.kind
-        flag = declared.flag or f"--{name.replace('_', '-')}"
+        flag = f"--{name.replace('_', '-')}"
         switch = kind is bool and declared.default is False
         if kind is bool and not switch:
             flag = f"{flag}/--no-{flag.removeprefix('--')}"

@@ -54,12 +54,13 @@ def parse_mesh(text: str) -> Mesh:
     return Mesh(**found)
 
 
-def requested_mesh(config: Config, devices: int | None, mesh: str) -> str:
+def requested_mesh(config: Config) -> str:
     """Return the requested mesh as text; empty where none was requested.
 
     Raises:
         ValueError: it does not divide the run; names the number to change.
     """
+    devices, mesh = config.devices, config.mesh
     if devices is not None and mesh:
         raise ValueError(f"devices={devices} and mesh={short_repr(mesh)}: give only one of them.")
     if mesh:

@@ -132,8 +132,6 @@ def make_config(
             "device_kind": kind,
             "env_options": env_options,
             "steps_per_chunk": schedule.steps_per_chunk,
-            "devices": None,
-            "mesh": "",
         },
         hyperparameters=hyperparameters,
         replaced={
@@ -145,9 +143,7 @@ def make_config(
         vary=varied,
         evolve=checked_evolve(evolve or {}, varied),
     )
-    return dataclasses.replace(
-        config, mesh=mesh.requested_mesh(config, options.devices, options.mesh)
-    )
+    return dataclasses.replace(config, devices=None, mesh=mesh.requested_mesh(config))
 
 
 def _checked_options(given: Options) -> RunOptions:

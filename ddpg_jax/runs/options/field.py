@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from ddpg_jax.runs.options.validation import INT32_MAX, Options, convert_value, short_repr
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Option:
     """What an option declares besides its name, type and default."""
 
@@ -31,8 +31,6 @@ class Option:
     """Whether ``ddpg-jax train --help`` shows it."""
     unset: str = ""
     """The default in words, where it is not set."""
-    flag: str = ""
-    """The flag, where it does not follow from the name."""
     metavar: str | None = None
     kind: Any = None
     """The type of given values; declared where the field's type differs."""
@@ -54,7 +52,7 @@ class Option:
 
 def option(default: Any, help: str, group: str, unit: str = "", **declared: Any) -> Any:
     """Return a field with its `Option`; a default that is a dict is copied for each record."""
-    metadata = {"option": Option(help=help, group=group, unit=unit, **declared)}
+    metadata = {"option": Option(help, group, unit, **declared)}
     if isinstance(default, dict):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)

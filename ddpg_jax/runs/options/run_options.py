@@ -212,12 +212,11 @@ class LaunchOptions:
 class SweepOptions:
     """What members of a sweep differ in, and how many train at once."""
 
-    sets: tuple[str, ...] = option(
+    set: tuple[str, ...] = option(
         (),
         "Values of a hyper-parameter: 1e-4,1e-3 or log:LOW:HIGH[:COUNT] or uniform:LOW:HIGH[:COUNT]"
         "; may be repeated.",
         "sweep",
-        flag="--set",
         metavar="NAME=VALUES",
         common=True,
     )

@@ -1,5 +1,6 @@
 """Splits a sweep into runs: members with the same programs train together, as memory allows."""
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -8,9 +9,8 @@ from typing import Any
 import jax
 
 from ddpg_jax import checks, envs
-from ddpg_jax.runs.config.population import own_hyperparameters
+from ddpg_jax.runs.config import population, stored
 from ddpg_jax.runs.config.run_config import Config, make_config
-from ddpg_jax.runs.config.stored import PLACEMENT
 from ddpg_jax.runs.options.field import options_of
 from ddpg_jax.runs.options.validation import Options, convert_value, short_repr
 from ddpg_jax.runs.programs import build, setup
@@ -69,7 +69,7 @@ class Plan:
 
     def config(self, part: SweepRun, given: Options) -> Config:
         """Return the configuration of a run, with some options replaced."""
-        mesh = {"mesh": ""} if given.keys() & PLACEMENT else {}
+        mesh = {"mesh": ""} if given.keys() & stored.PLACEMENT else {}
         return make_config(self.env, **part.options | mesh | given)
 
 
@@ -99,7 +99,7 @@ def make_plan(
     Raises:
         ValueError: a wrong name, value or count, or members that have to train together do not fit.
     """
-    places = {name: options.pop(name) for name in PLACEMENT if name in options}
+    places = {name: options.pop(name) for name in stored.PLACEMENT if name in options}
     common = make_config(env, seeds=seeds, **options)
     options |= {"preset": common.preset.name, "seed": common.seed}
     values = {name.replace("-", "_"): given for name, given in values.items()}
@@ -115,10 +115,10 @@ def make_plan(
         raise ValueError("a sweep requires --set NAME=VALUES, for example --set tau=0.005,0.05.")
     settings = search_space.make_settings(spaces, draws, common.seed)
     checks.between(1, search_space.MAX_MEMBERS, **{"members of the sweep": len(settings) * seeds})
-    pairs = [(setting, common.seed + index) for setting in settings for index in range(seeds)]
+    pairs = itertools.product(settings, range(seeds))
     members = [
-        Member(number, seed if evolve is None else common.seed + number, setting)
-        for number, (setting, seed) in enumerate(pairs)
+        Member(number, common.seed + (index if evolve is None else number), setting)
+        for number, (setting, index) in enumerate(pairs)
     ]
     apart = {name for name in spaces if declared[name].kind is not float}
     if evolve is not None:
@@ -198,7 +198,7 @@ def _members_at_once(
     made = setup.environment(config, config.hyperparameters.num_envs)
     vary = make_config(env, **alone | _member_options(group, apart)).vary
     for number in range(len(group)):
-        setup.compose(config, made, **own_hyperparameters(vary, number))
+        setup.compose(config, made, **population.own_hyperparameters(vary, number))
     found = runs_memory.all_parts(config, build.build(config).state)
     if memory is not None:
         most = convert_value("memory", memory, int) // sum(part.needed for part in found)

@@ -11,14 +11,7 @@ import numpy as np
 
 from ddpg_jax import envs
 from ddpg_jax.population import Programs
-from ddpg_jax.runs.config.run_config import DERIVED, Config
-from ddpg_jax.runs.config.stored import (
-    FREE,
-    PLACEMENT,
-    load_config,
-    require_same_config,
-    resumed_config,
-)
+from ddpg_jax.runs.config import run_config, stored
 from ddpg_jax.runs.console.output import say
 from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.folder import files, lock
@@ -29,7 +22,7 @@ from ddpg_jax.runs.sweeps.plan import Plan, SweepRun, make_plan
 from ddpg_jax.runs.training import loop
 from ddpg_jax.runs.training.progress import Display
 
-NOT_OF_A_PROGRAM = {"vary", "seed", *DERIVED, *FREE} - {"evaluation_episodes"}
+NOT_OF_A_PROGRAM = {"vary", "seed", *run_config.DERIVED, *stored.FREE} - {"evaluation_episodes"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,7 +93,8 @@ def sweep(
                     f"run {index + 1} of {len(plan.parts)}: members {part.members[0]} to "
                     f"{part.members[-1]}"
                 )
-            _train(plan, part, folder, index, given, programs, progress)
+            run = sweep_results.run_folder(folder, index)
+            _train(plan, part, run, given, programs, progress)
         return _finish(folder, progress)
 
 
@@ -115,8 +109,10 @@ def _resumed(
         raise ValueError(
             "--set, --draws, --seeds, --memory and --pbt cannot change when resuming a sweep."
         )
-    require_same_config(plan.options, options, "sweep")
-    given = {name: value for name, value in options.items() if name in (*FREE, *PLACEMENT)}
+    stored.require_same_config(plan.options, options, "sweep")
+    given = {
+        name: value for name, value in options.items() if name in (*stored.FREE, *stored.PLACEMENT)
+    }
     return Path(run_dir), plan, given
 
 
@@ -132,12 +128,11 @@ def _require_new(folder: Path) -> None:
 class _Programs:
     """The newest compiled programs, reused by a next run that has the same ones."""
 
-    def __init__(self) -> None:
-        self._known: str | None = None
-        self._built: Any = None
-        self._programs: Programs | None = None
+    _known: str | None = None
+    _built: Any = None
+    _programs: Programs | None = None
 
-    def built(self, config: Config, stopped: Callable[[], bool]) -> build.Built:
+    def built(self, config: run_config.Config, stopped: Callable[[], bool]) -> build.Built:
         """Build as `ddpg_jax.runs.programs.build.build` does."""
         told = {
             name: value for name, value in config.flat().items() if name not in NOT_OF_A_PROGRAM
@@ -147,7 +142,7 @@ class _Programs:
             self._known, self._built, self._programs = known, build.build(config, stopped), None
         return self._built
 
-    def compile_programs(self, built: build.Built, config: Config) -> Programs:
+    def compile_programs(self, built: build.Built, config: run_config.Config) -> Programs:
         """Compile as `ddpg_jax.runs.programs.build.compile_programs` does."""
         if self._programs is not None:
             return self._programs._replace(seconds=0.0)
@@ -156,20 +151,13 @@ class _Programs:
 
 
 def _train(
-    plan: Plan,
-    part: SweepRun,
-    folder: Path,
-    index: int,
-    given: Options,
-    programs: _Programs,
-    progress: bool,
+    plan: Plan, part: SweepRun, run: Path, given: Options, programs: _Programs, progress: bool
 ) -> None:
-    run = sweep_results.run_folder(folder, index)
     started = (run / "config.json").is_file()
-    config = resumed_config(run, given) if started else plan.config(part, given)
+    config = stored.resumed_config(run, given) if started else plan.config(part, given)
     if (run / "summary.json").is_file():
-        stored, wanted = (each.flat() | {"mesh": ""} for each in (load_config(run), config))
-        if stored == wanted:
+        old, new = (each.flat() | {"mesh": ""} for each in (stored.load_config(run), config))
+        if old == new:
             return
     with ExitStack() as stack:
         shown: Options = {"say": lambda text: None}
@@ -180,7 +168,7 @@ def _train(
             shown |= {"builder": programs.built, "compiler": programs.compile_programs}
             loop.run(config, run, resume=started, **shown)
         except Interrupted as stop:
-            raise Interrupted(str(stop).replace(str(run), str(folder)), stop.signal) from stop
+            raise Interrupted(str(stop).replace(str(run), str(run.parent)), stop.signal) from stop
 
 
 def _finish(folder: Path, progress: bool) -> Sweep:

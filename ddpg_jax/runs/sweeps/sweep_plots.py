@@ -130,10 +130,10 @@ def _line(name: str, members: list[Record]) -> Any:
 
 def _heat_map(names: list[str], found: list[Record]) -> Any:
     down, right = (_ordered(_of(name, found)) for name in names)
-    cells = np.full((len(down), len(right)), np.nan)
-    for row, column, each in zip(*(_of(name, found) for name in names), found, strict=True):
-        mean = sweep_results.mean_return(each["returns"])
-        cells[down.index(row), right.index(column)] = mean if math.isfinite(mean) else np.nan
+    found = sorted(found, key=lambda each: [*each["hyperparameters"].values()])
+    means = [sweep_results.mean_return(each["returns"]) for each in found]
+    cells = np.reshape(means, (len(down), len(right)))
+    cells[np.isinf(cells)] = np.nan
     figure = canvas(2.6 + 0.75 * len(right), max(3.2, 1.2 + 0.55 * len(down)))
     axes = figure.add_subplot(xlabel=names[1], ylabel=names[0], facecolor=DIVERGED_COLOUR)
     image = axes.imshow(cells, cmap=COLOURS, aspect="auto", origin="lower")
