@@ -74,17 +74,15 @@ SMALL_IMAGES: dict[str, Any] = {
 """Of tasks that are seen at 32x32."""
 # Of 48x48 images, which show the upright pole (at 32x32 it falls between two rays), and of actions
 # that last 8 steps.
-FROM_PIXELS = {
-    "CartpoleSwingup": {
-        **SMALL_IMAGES,
-        "total_timesteps": 30_504,
-        "num_envs": 2,
-        "learning_starts": 500,
-        "updates_per_step": 2,
-        "inverting_gradients": True,
-        "replay_capacity": 30_504,
-        "stddev_steps": 10_000,
-    }
+CARTPOLE_FROM_PIXELS = {
+    **SMALL_IMAGES,
+    "total_timesteps": 30_504,
+    "num_envs": 2,
+    "learning_starts": 500,
+    "updates_per_step": 2,
+    "inverting_gradients": True,
+    "replay_capacity": 30_504,
+    "stddev_steps": 10_000,
 }
 
 TASKS: dict[str, Task] = {
@@ -190,7 +188,11 @@ TASKS: dict[str, Task] = {
         ),
         Task("brax/walker2d", support=(-100.0, 700.0)),
         *(  # at most 1 a step
-            Task(f"playground/{name}", support=(0.0, 100.0), from_pixels=FROM_PIXELS.get(name, {}))
+            Task(
+                f"playground/{name}",
+                support=(0.0, 100.0),
+                from_pixels=CARTPOLE_FROM_PIXELS if name == "CartpoleSwingup" else {},
+            )
             for name in DM_CONTROL.split()
         ),
         *(

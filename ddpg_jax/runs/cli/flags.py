@@ -1,6 +1,5 @@
 """Flags of the command line, made from the records in which options are declared; their types."""
 
-from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_origin
@@ -10,7 +9,7 @@ import click
 from ddpg_jax.runs.config.run_config import preset_called
 from ddpg_jax.runs.options.field import Option, options_of
 from ddpg_jax.runs.options.run_options import EvolveOptions
-from ddpg_jax.runs.options.validation import Options, convert_value, short_repr
+from ddpg_jax.runs.options.validation import Options, convert_value
 from ddpg_jax.runs.presets import hyperparameter_options, hyperparameters_on
 
 TYPES: dict[Any, Any] = {
@@ -48,8 +47,7 @@ class OptionType(click.ParamType):
     ) -> Any:
         """Convert, also ``1e5`` to 100,000 and ``256,256`` to ``(256, 256)``."""
         try:
-            name = self.name if param is None or param.name is None else param.name
-            return convert_value(name, value, self.kind)
+            return convert_value((param and param.name) or self.name, value, self.kind)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
 
@@ -59,11 +57,7 @@ class WholeNumber(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Convert as `OptionType` does, and check the range."""
-        try:
-            number = convert_value("value", value, int)
-        except ValueError:
-            self.fail(f"{short_repr(value)} is not a whole number, or far too large", param, ctx)
-        return super().convert(number, param, ctx)
+        return super().convert(OptionType(int).convert(value, param, ctx), param, ctx)
 
 
 class Flag(click.Option):
@@ -107,7 +101,7 @@ def shown_default(value: Any, declared: Option) -> str:
 
 
 def flags(
-    declared: Mapping[str, Option], leave_out: Collection[str] = ("env",)
+    declared: dict[str, Option], leave_out: tuple[str, ...] = ("env",)
 ) -> list[click.Parameter]:
     """Return a flag for each option but dicts, which only Python takes, and ``leave_out``."""
     return [

@@ -16,10 +16,8 @@ def choose_preset(options: RunOptions) -> tuple[str, str]:
     `SMALL_PRESET` elsewhere. Without ``device_kind`` it is chosen for the device of JAX.
     """
     kind = options.device_kind
-    if options.preset is not None:
-        return options.preset, kind or ANY_DEVICE
-    if options.env_options.get("pixels"):
-        return IMAGE_PRESET, kind or ANY_DEVICE
+    if options.preset or options.env_options.get("pixels"):
+        return options.preset or IMAGE_PRESET, kind or ANY_DEVICE
     if kind is None:
         import jax
 

@@ -1,6 +1,5 @@
 """Checks what members of a run have of their own, and how they evolve."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -40,7 +39,7 @@ def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[
     return found
 
 
-def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> Options:
+def checked_evolve(evolve: Any, vary: dict[str, list[Any]]) -> Options:
     """Return ``ranges``, ``{name: [low, high, whether logarithmic]}``, and `EvolveOptions`.
 
     Raises:
@@ -61,7 +60,7 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> Options:
         )
     if any(len(members) < 2 for members in vary.values()):
         raise ValueError("evolution needs at least two members: raise --draws.")
-    options = EvolveOptions(**field.convert_options(EvolveOptions, given, required=True))
+    options = EvolveOptions(**field.convert_options(EvolveOptions, given))
     field.check_options(options)
     found = {
         name: [convert_value(name, low, float), convert_value(name, high, float), bool(log)]
@@ -70,6 +69,6 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> Options:
     return {"ranges": found, **asdict(options)}
 
 
-def own_hyperparameters(vary: Mapping[str, list[Any]], member: int) -> Options:
+def own_hyperparameters(vary: dict[str, list[Any]], member: int) -> Options:
     """Return the hyper-parameters that one member has instead of the run's."""
     return {name: values[member] for name, values in vary.items() if name != "seed"}

@@ -150,7 +150,7 @@ def _checked_options(given: Options) -> RunOptions:
     """Return run options of their types and in their ranges, with those of the environment."""
     from ddpg_jax import checks
 
-    options = RunOptions(**field.convert_options(RunOptions, given))
+    options = RunOptions(**field.convert_options(RunOptions, given, keep_defaults=True))
     field.check_options(options)
     checks.between(0, INT32_MAX - options.seeds, seed=options.seed)
     return dataclasses.replace(options, env_options=checked_env_options(options.env_options))
@@ -164,10 +164,10 @@ def checked_env_options(given: Any) -> Options:
     """
     options: Options = convert_value("env_options", given, dict)
     known = field.options_of(EnvironmentOptions)
-    common = {name: value for name, value in options.items() if name in known}
-    common = field.convert_options(EnvironmentOptions, common, required=True)
+    common = {name: options[name] for name in known if name in options}
+    common = field.convert_options(EnvironmentOptions, common)
     field.check_options(EnvironmentOptions(**common))
-    if taken := {"name", "num_envs"} & set(options):
+    if taken := {"name", "num_envs"} & options.keys():
         raise ValueError(f"{min(taken)!r} cannot be passed in env_options; leave it out.")
     return options | common
 
@@ -193,9 +193,7 @@ def _replaced(defaults: Hyperparameters, given: Options, preset: str) -> Hyperpa
         ]
         where = f"presets that have it: {', '.join(having)}" if having else "no preset has it"
         raise ValueError(f"preset {preset!r} has no {absent[0]}; {where}.")
-    made = dataclasses.replace(
-        defaults, **field.convert_options(type(defaults), given, required=True)
-    )
+    made = dataclasses.replace(defaults, **field.convert_options(type(defaults), given))
     made.check()
     return made
 

@@ -54,7 +54,7 @@ def _restored(data: Options) -> Config:
     if absent := [name for name in (*STORED, *own) if name not in data]:
         raise ValueError(f"it lacks {absent[0]}, as one of another version of ddpg_jax does")
     stored = {name: data[name] for name in STORED if name != "mesh"}
-    return from_flat(data | field.convert_options(run_options.RunOptions, stored, required=True))
+    return from_flat(data | field.convert_options(run_options.RunOptions, stored))
 
 
 def read_stored(path: Path, what: str, command: str, restore: Callable[[Any], Any]) -> Any:

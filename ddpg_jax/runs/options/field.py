@@ -76,8 +76,8 @@ def options_of(record: type) -> dict[str, Option]:
     return found
 
 
-def convert_options(record: type, given: Options, *, required: bool = False) -> Options:
-    """Convert values to the record's types; unless ``required``, defaults are kept as they are.
+def convert_options(record: type, given: Options, *, keep_defaults: bool = False) -> Options:
+    """Convert values to the record's types; with ``keep_defaults``, defaults stay as they are.
 
     Raises:
         ValueError: a value is not of its option's type.
@@ -86,7 +86,7 @@ def convert_options(record: type, given: Options, *, required: bool = False) -> 
     found = {}
     for name, value in given.items():
         default = declared[name].default
-        unset = not required and type(value) is type(default) and value == default
+        unset = keep_defaults and type(value) is type(default) and value == default
         found[name] = value if unset else convert_value(name, value, declared[name].kind)
     return found
 

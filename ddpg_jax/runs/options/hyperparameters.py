@@ -173,15 +173,11 @@ class Hyperparameters:
             ("hidden", self.hidden or (0,)),
             ("critic_hidden", self.critic_hidden),
         ):
-            if min(widths, default=1) < 1:
+            if len(widths) > MAX_LAYERS or not all(1 <= width <= MAX_WIDTH for width in widths):
                 raise ValueError(
-                    f"{name}={short_repr(widths)}: give the width of each hidden layer, each at "
-                    "least 1, for example 256,256."
-                )
-            if len(widths) > MAX_LAYERS or max(widths, default=1) > MAX_WIDTH:
-                raise ValueError(
-                    f"{name}={short_repr(widths)}: must be at most {MAX_LAYERS} layers of a width "
-                    f"of at most {MAX_WIDTH} each."
+                    f"{name}={short_repr(widths)}: give the width of each hidden layer, at least "
+                    f"1, for example 256,256; at most {MAX_LAYERS} layers of a width of at most "
+                    f"{MAX_WIDTH}."
                 )
         check_options(self)
         if self.replay_capacity % self.num_envs:

@@ -58,8 +58,7 @@ def write_video(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
         from imageio import v3 as imageio
 
         # JAX warns of the fork that starts FFmpeg, which executes another program at once.
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
             imageio.imwrite(
                 path,
                 np.stack(frames),

@@ -47,8 +47,8 @@ def _ancestors(parents: list[list[int]], member: int) -> list[int]:
     return found[::-1]
 
 
-def draw_lineage(folder: Path, made: sweep_results.Record) -> Path:
-    """Draw ``lineage.png``: hyper-parameters and returns over time; red lines mark copies."""
+def draw_lineage(made: sweep_results.Record) -> Any:
+    """Draw hyper-parameters and returns over time; red lines mark copies."""
     panels = made["hyperparameters"] | {"return": made["return"]}
     figure = plots.canvas(7.2, 2.6 * len(panels))
     axes = figure.subplots(len(panels), 1, sharex=True)
@@ -63,7 +63,7 @@ def draw_lineage(folder: Path, made: sweep_results.Record) -> Path:
     axes[0].set_title(
         "every member by its return; black: the ancestry of the best", fontsize="medium"
     )
-    return plots.write_figure(figure, folder / "lineage.png")
+    return figure
 
 
 def _panel(axis: Any, made: sweep_results.Record, values: np.ndarray, colour: Any) -> None:

@@ -17,6 +17,7 @@ from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.folder import files, lock
 from ddpg_jax.runs.options.validation import Options, RunError
 from ddpg_jax.runs.programs import build
+from ddpg_jax.runs.results import plots, policy
 from ddpg_jax.runs.sweeps import lineage, sweep_plots, sweep_results, table
 from ddpg_jax.runs.sweeps.plan import Plan, SweepRun, make_plan
 from ddpg_jax.runs.training import loop
@@ -55,10 +56,8 @@ class Sweep:
         Raises:
             ValueError: there is no such member.
         """
-        from ddpg_jax.runs.results import policy as runs_policy
-
         one = sweep_results.find_member(self.members, member)
-        return runs_policy.load_policy(self.folder / one["run"], one["place"])
+        return policy.load_policy(self.folder / one["run"], one["place"])
 
 
 def sweep(
@@ -165,8 +164,14 @@ def _train(
             display = stack.enter_context(Display(config, run))
             shown = {"say": display.say, "on_chunk": display.show}
         try:
-            shown |= {"builder": programs.built, "compiler": programs.compile_programs}
-            loop.run(config, run, resume=started, **shown)
+            loop.run(
+                config,
+                run,
+                resume=started,
+                builder=programs.built,
+                compiler=programs.compile_programs,
+                **shown,
+            )
         except Interrupted as stop:
             raise Interrupted(str(stop).replace(str(run), str(run.parent)), stop.signal) from stop
 
@@ -188,10 +193,14 @@ def _finish(folder: Path, progress: bool) -> Sweep:
     tell = say if progress else lambda text: None
     evolved = lineage.write_lineage(folder, plan)
     try:
-        for path in sweep_plots.write_all(folder, members):
-            tell(f"picture: {path}")
+        figures = {
+            "sweep.png": sweep_plots.sweep(members),
+            "curves.png": sweep_plots.curves(folder, members),
+        }
         if evolved:
-            tell(f"picture: {lineage.draw_lineage(folder, evolved)}")
+            figures["lineage.png"] = lineage.draw_lineage(evolved)
+        for name, figure in figures.items():
+            tell(f"picture: {plots.write_figure(figure, folder / name)}")
     except Exception as error:  # of a plotting library, or of the disk
         tell(f"the pictures could not be drawn ({error}); all other results are written.")
     if progress:

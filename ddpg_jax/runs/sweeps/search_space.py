@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple, get_origin
 
 from ddpg_jax import checks
@@ -97,7 +96,7 @@ def _range(
 
 
 def make_settings(
-    spaces: Mapping[str, list[Any] | SearchRange], draws: int | None, seed: int
+    spaces: dict[str, list[Any] | SearchRange], draws: int | None, seed: int
 ) -> list[Options]:
     """Return every combination of the listed values, each with ``draws`` draws from the ranges.
 

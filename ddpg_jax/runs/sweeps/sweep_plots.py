@@ -1,15 +1,20 @@
 """Pictures of a sweep: return by hyper-parameter, and the curve of every member."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ddpg_jax.runs.results.plots import canvas, write_figure
-from ddpg_jax.runs.sweeps import sweep_results
-from ddpg_jax.runs.sweeps.sweep_results import Record
+from ddpg_jax.runs.results.plots import canvas
+from ddpg_jax.runs.sweeps.sweep_results import (
+    Record,
+    best,
+    mean_return,
+    member_curve,
+    settings,
+    short_text,
+)
 
 COLOURS = "viridis"
 DIVERGED_COLOUR = "lightgrey"
@@ -19,18 +24,10 @@ MAX_LABELLED_CELLS = 100
 """Largest heat map whose cells show their values."""
 
 
-def write_all(folder: Path, members: list[Record]) -> list[Path]:
-    """Write ``sweep.png`` and ``curves.png``, and return their paths."""
-    return [
-        write_figure(sweep(members), folder / "sweep.png"),
-        write_figure(curves(folder, members), folder / "curves.png"),
-    ]
-
-
 def sweep(members: list[Record]) -> Any:
     """Draw returns by hyper-parameter: a line, a heat map or scatter, or parallel coordinates."""
     names = list(members[0]["hyperparameters"])
-    found = sweep_results.settings(members)
+    found = settings(members)
     if len(names) == 1:
         return _line(names[0], members)
     grid = math.prod(len(_ordered(_of(name, found))) for name in names)
@@ -46,20 +43,19 @@ def curves(folder: Path, members: list[Record]) -> Any:
         xlabel="environment steps of each member", ylabel="return of deterministic episodes"
     )
     colour = add_colours(figure, _returns(members), "final return")
-    best = sweep_results.best(members)
+    winner = best(members)
     for one in members:
-        steps, returns = sweep_results.member_curve(folder, one)
+        steps, returns = member_curve(folder, one)
         (line,) = axes.plot(steps, returns, color=colour(one["final_return"]), lw=0.9)
-        if one is best:
-            own = one["hyperparameters"].items()
-            label = ", ".join(f"{name} {sweep_results.short_text(value)}" for name, value in own)
-            line.set(lw=2.5, zorder=3, label=f"member {one['member']}: {label}")
+        if one is winner:
+            own = (f"{name} {short_text(value)}" for name, value in one["hyperparameters"].items())
+            line.set(lw=2.5, zorder=3, label=f"member {one['member']}: {', '.join(own)}")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="x-small", loc="lower right")
     return figure
 
 
-def add_colours(figure: Any, returns: Sequence[float | None], label: str) -> Any:
+def add_colours(figure: Any, returns: list[float | None], label: str) -> Any:
     """Return ``colour(return)``, and add its colour bar to a figure."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -79,16 +75,16 @@ def _of(name: str, members: list[Record]) -> list[Any]:
     return [one["hyperparameters"][name] for one in members]
 
 
-def _ordered(values: Sequence[Any]) -> list[Any]:
+def _ordered(values: list[Any]) -> list[Any]:
     """Return the different values, sorted."""
-    return sorted({sweep_results.short_text(value): value for value in values}.values())
+    return sorted({short_text(value): value for value in values}.values())
 
 
-def _are_numbers(values: Sequence[Any]) -> bool:
+def _are_numbers(values: list[Any]) -> bool:
     return all(type(one) in (int, float) for one in values)
 
 
-def is_wide(values: Sequence[Any]) -> bool:
+def is_wide(values: list[Any]) -> bool:
     """Return whether values need a logarithmic axis."""
     return _are_numbers(values) and min(values) > 0 and max(values) / min(values) >= LOG_RATIO
 
@@ -101,8 +97,8 @@ def _places(values: list[Any]) -> tuple[list[float], list[str]]:
     return [order.index(value) for value in values], _labels(order)
 
 
-def _labels(values: Sequence[Any]) -> list[str]:
-    return list(map(sweep_results.short_text, values))
+def _labels(values: list[Any]) -> list[str]:
+    return list(map(short_text, values))
 
 
 def _prepare(axis: Any, which: str, name: str, members: list[Record]) -> list[float]:
@@ -131,7 +127,7 @@ def _line(name: str, members: list[Record]) -> Any:
 def _heat_map(names: list[str], found: list[Record]) -> Any:
     down, right = (_ordered(_of(name, found)) for name in names)
     found = sorted(found, key=lambda each: [*each["hyperparameters"].values()])
-    means = [sweep_results.mean_return(each["returns"]) for each in found]
+    means = [mean_return(each["returns"]) for each in found]
     cells = np.reshape(means, (len(down), len(right)))
     cells[np.isinf(cells)] = np.nan
     figure = canvas(2.6 + 0.75 * len(right), max(3.2, 1.2 + 0.55 * len(down)))
@@ -160,7 +156,7 @@ def _scatter(names: list[str], members: list[Record]) -> Any:
 
 def _parallel(names: list[str], found: list[Record]) -> Any:
     """Draw a line for each setting through its hyper-parameters to its return."""
-    means = [sweep_results.mean_return(each["returns"]) for each in found]
+    means = [mean_return(each["returns"]) for each in found]
     known = [mean if math.isfinite(mean) else None for mean in means]
     lowest = min(mean for mean in known if mean is not None)
     columns = [_column(values, is_wide(values)) for values in (_of(name, found) for name in names)]
