@@ -123,7 +123,7 @@ def sweep(env: str | None, pbt: bool, **options: Any) -> None:
 def evaluate(run: Path, episodes: int, seed: int, member: int | None) -> None:
     """Play deterministic episodes with the newest checkpoint of RUN and print one JSON object."""
     _begin()
-    from ddpg_jax.runs.results import evaluate as of_run
+    from ddpg_jax.runs.results import policy
     from ddpg_jax.runs.sweeps import sweep_results
 
     if member is None and sweep_results.is_sweep(run):
@@ -131,7 +131,7 @@ def evaluate(run: Path, episodes: int, seed: int, member: int | None) -> None:
         return
     folder, place = sweep_results.locate_member(run, member)
     wanted = None if member is None else place
-    answer(json.dumps(of_run.evaluate(folder, episodes, seed, wanted)))
+    answer(json.dumps(policy.evaluate(folder, episodes, seed, wanted)))
 
 
 @main.command()

@@ -1,6 +1,6 @@
 """Checks what members of a run have of their own, and how they evolve."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from ddpg_jax.runs.options import field
@@ -66,7 +66,7 @@ def checked_evolve(evolve: Any, vary: dict[str, list[Any]]) -> Options:
         name: [convert_value(name, low, float), convert_value(name, high, float), bool(log)]
         for name, (low, high, log) in ranges.items()
     }
-    return {"ranges": found, **asdict(options)}
+    return {"ranges": found, **vars(options)}
 
 
 def own_hyperparameters(vary: dict[str, list[Any]], member: int) -> Options:

@@ -87,7 +87,7 @@ class Config(RunOptions):
             "source": " ".join(filter(None, (self.preset.cites, self._changes))),
             "replaced": self.replaced,
             "trained_timesteps": self.trained_timesteps,
-            **dataclasses.asdict(self.hyperparameters),
+            **vars(self.hyperparameters),
             **({"vary": self.vary} if self.vary else {}),
             **({"evolve": self.evolve} if self.evolve else {}),
         }

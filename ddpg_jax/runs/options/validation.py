@@ -33,7 +33,7 @@ def convert_value(name: str, value: Any, kind: Any) -> Any:
         if getattr(value, "shape", None) == () and hasattr(value, "item"):
             value = value.item()
         found = convert(value)
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
         raise ValueError(f"{name}={short_repr(value)}: must be {wanted}.") from error
     if kind is int and abs(found) >= 2**63:
         raise ValueError(f"{name}={short_repr(value)}: must be less than 2**63 in size.")
@@ -79,7 +79,7 @@ def _switch(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value or not value.isprintable():
+    if not (isinstance(value, str) and value and value.isprintable()):
         raise ValueError
     return value
 
@@ -92,10 +92,7 @@ def _widths(value: Any) -> tuple[int, ...]:
 def _options(value: Any) -> Options:
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise ValueError
-    try:
-        return json.loads(json.dumps(value, default=lambda part: part.item(), allow_nan=False))
-    except (AttributeError, RecursionError) as error:
-        raise ValueError from error
+    return json.loads(json.dumps(value, default=lambda part: part.item(), allow_nan=False))
 
 
 _KINDS: dict[Any, tuple[Callable[[Any], Any], str]] = {

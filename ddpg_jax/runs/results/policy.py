@@ -1,4 +1,4 @@
-"""The policy of a finished run: restored from its newest checkpoint, called, exported."""
+"""The policy of a finished run: restored from its newest checkpoint, called, played, exported."""
 
 import dataclasses
 import sys
@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from ddpg_jax.export import policy
 from ddpg_jax.runs.checkpoints import resharding, store
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.config.stored import load_config, require_same_config
 from ddpg_jax.runs.folder import files, output_path
-from ddpg_jax.runs.programs import build, setup
+from ddpg_jax.runs.options.validation import Options
+from ddpg_jax.runs.programs import build, evaluation, setup
+from ddpg_jax.runs.results import statistics
 from ddpg_jax.types import Agent, AgentState
 
 
@@ -63,6 +66,31 @@ def policy_function(
     """
     state, env = member_state(config, agent_state, member), setup.environment(config, 1)
     return jax.jit(lambda observation: env.native_action(agent.act(state, observation)))
+
+
+def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) -> Options:
+    """Evaluate each member of a run, or one, in ``episodes`` new deterministic episodes.
+
+    Raises:
+        ValueError: there is no such member.
+    """
+    config, agent, steps, agent_state = restore_policy(folder)
+    require_member(config, member or 0)
+    play = evaluation.make_evaluator(config, agent, episodes)
+    keys = evaluation.evaluation_keys(config, evaluation.LATER_STREAM, seed)
+    played = np.asarray(play(agent_state, keys), np.float64)
+    evaluation.require_finite_returns(played, config)
+    returns = played.reshape(config.seeds, -1)[slice(None) if member is None else [member]]
+    means = returns.mean(axis=1)
+    return {
+        "run": str(folder),
+        "env": config.env,
+        "env_steps": steps,
+        "episodes": episodes,
+        "seed": seed,
+        **({} if member is None else {"member": member}),
+        **statistics.return_statistics(means, returns.std(axis=1)),
+    }
 
 
 def export(folder: Path, path: Path, member: int) -> str:

@@ -73,3 +73,14 @@ def make_summary(config: Config, returns: np.ndarray, seconds: dict[str, float])
         found["interquartile_mean"] = float(interquartile_mean(means))
         found["interquartile_mean_interval"] = [float(low), float(high)]
     return found
+
+
+def return_statistics(means: np.ndarray, stds: np.ndarray) -> dict[str, Any]:
+    """Return statistics of the members' mean returns; NaN counts in none of them."""
+    known = means[np.isfinite(means)]
+    return {
+        "mean_return": float(known.mean()) if known.size else None,
+        "returns": metrics.finite_or_none(means),
+        "return_std": metrics.finite_or_none(stds),
+        "interquartile_mean": float(interquartile_mean(known)) if known.size else None,
+    }

@@ -8,7 +8,7 @@ import numpy as np
 
 from ddpg_jax.runs.config.stored import read_stored
 from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
-from ddpg_jax.runs.results import evaluate
+from ddpg_jax.runs.results import policy, statistics
 from ddpg_jax.runs.sweeps.plan import Plan
 
 Record = dict[str, Any]
@@ -146,7 +146,7 @@ def evaluate_sweep(folder: Path, episodes: int, seed: int) -> Record:
     plan = read_plan(folder)
     found: dict[int, Any] = {}
     for index, part in enumerate(plan.parts):
-        played = evaluate.evaluate(run_folder(folder, index), episodes, seed)
+        played = policy.evaluate(run_folder(folder, index), episodes, seed)
         each = zip(played["returns"], played["return_std"], strict=True)
         found |= dict(zip(part.members, each, strict=False))  # copies that fill a run are last
     means, stds = np.array([found[number] for number in sorted(found)], np.float64).T
@@ -155,7 +155,7 @@ def evaluate_sweep(folder: Path, episodes: int, seed: int) -> Record:
         "env": plan.env,
         "episodes": episodes,
         "seed": seed,
-        **evaluate.return_statistics(means, stds),
+        **statistics.return_statistics(means, stds),
     }
 
 
