@@ -135,11 +135,8 @@ def compiled(population: Population, keys: Key, hyperparameters: Hyperparameters
     state = jax.eval_shape(population.start, keys, hyperparameters)
     place = population.place
     if place is not None:
-        state, keys, hyperparameters = (
-            place.state(state),
-            place.members(keys),
-            place.members(hyperparameters),
-        )
+        state = place.state(state)
+        keys, hyperparameters = place.members(keys), place.members(hyperparameters)
     lying = {} if place is None else {"out_shardings": jax.tree.map(lambda x: x.sharding, state)}
     both = {name: (tree, None) for name, tree in lying.items()}
     with ThreadPoolExecutor() as pool:

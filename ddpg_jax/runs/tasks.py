@@ -40,11 +40,6 @@ class Task:
     """Options with which the environment shows images, as such presets take them where no others
     are given."""
 
-    @property
-    def slug(self) -> str:
-        """The name as part of a file's name."""
-        return self.env.replace("/", "_").replace(":", "_")
-
 
 CLEANRL = "CleanRL's benchmark, JAX, Gymnasium v4, 3 seeds"
 TD3_PAPER = "Fujimoto et al. 2018, table 1 (Gym v1, maximum of the mean over 10 seeds)"

@@ -150,8 +150,7 @@ class GroupedCommand(click.Command):
             common = [flag for each in groups.values() for flag in each if flag.declared.common]
             _section(formatter, "Options", common, defaults)
             with formatter.section("More options"):
-                listed = ", ".join(groups)
-                formatter.write_text(f"--help-all, or --help-group GROUP of: {listed}.")
+                formatter.write_text(f"--help-all, or --help-group GROUP of: {', '.join(groups)}.")
             return
         for name, each in groups.items():
             if wanted in ("", name):

@@ -104,8 +104,9 @@ def check_options(record: Any) -> None:
         if value is None:
             continue
         if declared.choices and value not in declared.choices:
-            allowed = ", ".join(declared.choices)
-            raise ValueError(f"{name}={short_repr(value)}: must be one of {allowed}.")
+            raise ValueError(
+                f"{name}={short_repr(value)}: must be one of {', '.join(declared.choices)}."
+            )
         if declared.positive:
             checks.positive(**{name: value})
         if declared.kind in (int, float):

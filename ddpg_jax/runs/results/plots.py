@@ -49,10 +49,9 @@ def plot(folders: Sequence[Path], path: Path) -> str:
     """
     groups: dict[str, list[Path]] = {}
     for folder in folders:
-        config = json.loads((folder / "config.json").read_text())
         label = {
             name: value
-            for name, value in config.items()
+            for name, value in json.loads((folder / "config.json").read_text()).items()
             if name not in ("seed", "seeds", *stored.PLACEMENT, *run_config.DERIVED)
         }
         groups.setdefault(json.dumps(label, sort_keys=True), []).append(folder)
@@ -81,10 +80,10 @@ def plot(folders: Sequence[Path], path: Path) -> str:
         )
         count = values.shape[1]
         widest = max(widest, count)
-        title += f", {count} seeds" if count > 1 else ""
-        axes.plot(steps, interquartile_mean(values), label=title)
         if count > 1:
+            title += f", {count} seeds"
             axes.fill_between(steps, *bootstrap_interval(values), alpha=0.25, linewidth=0)
+        axes.plot(steps, interquartile_mean(values), label=title)
     if not widest:
         raise ValueError(
             "none of these runs has an evaluation yet: train longer, or with --evaluate-every 1."

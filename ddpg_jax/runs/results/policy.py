@@ -27,8 +27,7 @@ def restore_policy(folder: Path) -> tuple[Config, Agent, int, AgentState]:
         FileNotFoundError: the folder holds no run, or no readable checkpoint.
         ValueError: its checkpoints are of another version of this library or configuration.
     """
-    config = load_config(folder)
-    config = dataclasses.replace(config, mesh="")  # one device, also of a run on more
+    config = dataclasses.replace(load_config(folder), mesh="")  # one device, also of a run on more
     checkpoints = store.Checkpoints(folder / "checkpoints", read_only=True)
     built = build.build(config)
     say = lambda text: print(text, file=sys.stderr)

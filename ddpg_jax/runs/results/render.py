@@ -38,9 +38,8 @@ def render(
         ImportError: a package that draws is missing.
     """
     video.use_headless_opengl()
-    output_path.require_writable(
-        path.with_name(f"{path.name}.{form or 'gif'}") if path.name else path
-    )
+    named = path.with_name(f"{path.name}.{form or 'gif'}") if path.name else path
+    output_path.require_writable(named)
     config, agent, _, agent_state = policy.restore_policy(folder)
     agent_state = policy.member_state(config, agent_state, member)
     env = setup.environment(config, 1)
@@ -57,7 +56,7 @@ def render(
         name, compiled = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
         act = lambda observation: np.asarray(compiled(agent_state, observation))
         frames, fps = _drawn(lambda: gymnasium.film(name, act, steps, seed, **config.env_options))
-        return video.write_video(frames, path.with_name(f"{path.name}.{form or 'gif'}"), fps)
+        return video.write_video(frames, named, fps)
     form = form or ("gif" if env.renderer.viewer is None else "html")
     scene = None if form == "html" or env.single is None else env.single.scene
     own = None if scene is None else functools.partial(film, scene)  # needs no OpenGL

@@ -28,10 +28,8 @@ def draw_run_pictures(
         lambda: metrics.read_curve(folder)[0].size and plots.plot([folder], folder / "curve.png"),
         say,
     )
-    env, pictures = (
-        setup.environment(config, config.hyperparameters.num_envs),
-        config.preset.pictures,
-    )
+    env = setup.environment(config, config.hyperparameters.num_envs)
+    pictures = config.preset.pictures
     if pictures is None or not isinstance(env, Environment):
         return
 

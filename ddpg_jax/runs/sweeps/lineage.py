@@ -52,8 +52,9 @@ def draw_lineage(made: sweep_results.Record) -> Any:
     panels = made["hyperparameters"] | {"return": made["return"]}
     figure = plots.canvas(7.2, 2.6 * len(panels))
     axes = figure.subplots(len(panels), 1, sharex=True)
-    label = "return of deterministic episodes"
-    colour = sweep_plots.add_colours(figure, [*chain(*made["return"])], label)
+    colour = sweep_plots.add_colours(
+        figure, [*chain(*made["return"])], "return of deterministic episodes"
+    )
     for axis, (name, values) in zip(axes, panels.items(), strict=True):
         _panel(axis, made, np.array(values, float), colour)
         axis.set_ylabel(name)

@@ -115,10 +115,9 @@ def make_plan(
         raise ValueError("a sweep requires --set NAME=VALUES, for example --set tau=0.005,0.05.")
     settings = search_space.make_settings(spaces, draws, common.seed)
     checks.between(1, search_space.MAX_MEMBERS, **{"members of the sweep": len(settings) * seeds})
-    pairs = itertools.product(settings, range(seeds))
     members = [
         Member(number, common.seed + (index if evolve is None else number), setting)
-        for number, (setting, index) in enumerate(pairs)
+        for number, (setting, index) in enumerate(itertools.product(settings, range(seeds)))
     ]
     apart = {name for name in spaces if declared[name].kind is not float}
     if evolve is not None:

@@ -45,8 +45,9 @@ class Sweep:
         Raises:
             ValueError: there is no such member.
         """
-        one = sweep_results.find_member(self.members, member)
-        return sweep_results.member_curve(self.folder, one)
+        return sweep_results.member_curve(
+            self.folder, sweep_results.find_member(self.members, member)
+        )
 
     def policy(self, member: int | None = None) -> Callable[[Any], Any]:
         """Return the compiled policy of one member, or of the best: ``action(observation)``.

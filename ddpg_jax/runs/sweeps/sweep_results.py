@@ -147,8 +147,8 @@ def evaluate_sweep(folder: Path, episodes: int, seed: int) -> Record:
     found: dict[int, Any] = {}
     for index, part in enumerate(plan.parts):
         played = policy.evaluate(run_folder(folder, index), episodes, seed)
-        each = zip(played["returns"], played["return_std"], strict=True)
-        found |= dict(zip(part.members, each, strict=False))  # copies that fill a run are last
+        each = zip(part.members, played["returns"], played["return_std"], strict=False)
+        found |= {number: figures for number, *figures in each}  # copies that fill a run are last
     means, stds = np.array([found[number] for number in sorted(found)], np.float64).T
     return {
         "run": str(folder),
