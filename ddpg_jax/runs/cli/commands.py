@@ -110,7 +110,8 @@ def sweep(env: str | None, pbt: bool, **options: Any) -> None:
     split = [each.partition("=") for each in given.pop("set", ())]
     if wrong := [name for name, equals, _ in split if not equals]:
         raise click.UsageError(f"--set {wrong[0]}: give NAME=VALUES, for example tau=0.005,0.05.")
-    given |= {"evolve": evolve} if pbt else {}
+    if pbt:
+        given["evolve"] = evolve
     _begin()
     runs.sweep(env, {name: values for name, _, values in split}, **given)
 
@@ -130,8 +131,8 @@ def evaluate(run: Path, episodes: int, seed: int, member: int | None) -> None:
         answer(json.dumps(sweep_results.evaluate_sweep(run, episodes, seed)))
         return
     folder, place = sweep_results.locate_member(run, member)
-    wanted = None if member is None else place
-    answer(json.dumps(policy.evaluate(folder, episodes, seed, wanted)))
+    found = policy.evaluate(folder, episodes, seed, None if member is None else place)
+    answer(json.dumps(found))
 
 
 @main.command()

@@ -137,7 +137,6 @@ class GroupedCommand(click.Command):
         found, _ = hyperparameters_on(preset, ctx.params["env"] or preset.only_for or "")
         ctx.meta[HELP] = (group or "", vars(found) | {"preset": ctx.params["preset"]})
         click.echo(ctx.get_help())
-        return None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the common options and the names of the groups, or the requested groups."""

@@ -1,7 +1,8 @@
 """The pictures in a run's folder; a failure to draw one does not affect the run."""
 
+import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +24,18 @@ def draw_run_pictures(
     config: Config, folder: Path, agent_state: AgentState, say: Callable[[str], None]
 ) -> None:
     """Write ``curve.png`` and the preset's pictures of the first member (`Preset.pictures`)."""
-    _try(
-        f"{folder / 'curve.png'}",
-        lambda: metrics.read_curve(folder)[0].size and plots.plot([folder], folder / "curve.png"),
-        say,
-    )
+    with reported_failure(f"{folder / 'curve.png'}", say):
+        if metrics.read_curve(folder)[0].size:
+            plots.plot([folder], folder / "curve.png")
     env = setup.environment(config, config.hyperparameters.num_envs)
     pictures = config.preset.pictures
     if pictures is None or not isinstance(env, Environment):
         return
-
-    def others() -> None:
+    with reported_failure(f"the preset's pictures in {folder}", say):
         key = jax.random.fold_in(jax.random.key(config.seed), evaluation.LATER_STREAM)
         state = policy.member_state(config, agent_state, 0)
         for name, image in pictures(config.hyperparameters, env, state, key).items():
             save_png(image, folder / f"{name}.png")
-
-    _try(f"the preset's pictures in {folder}", others, say)
 
 
 def save_png(image: Any, path: Path) -> None:
@@ -51,8 +47,10 @@ def save_png(image: Any, path: Path) -> None:
     files.write_file(path, drawn.getvalue())
 
 
-def _try(what: str, draw: Callable[[], Any], say: Callable[[str], None]) -> None:
+@contextlib.contextmanager
+def reported_failure(what: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Report an error of the body instead of raising it: other results do not depend on it."""
     try:
-        draw()
+        yield
     except Exception as error:  # of a plotting library, of memory, or of the disk
         say(f"{what} could not be drawn ({error}); all other results are written.")

@@ -17,7 +17,7 @@ def write_lineage(folder: Path, plan: Plan) -> sweep_results.Record | None:
     evolve = plan.parts[0].options.get("evolve")
     if not evolve:
         return None
-    made = lineage(sweep_results.run_folder(folder, 0), list(evolve["ranges"]))
+    made = lineage(sweep_results.run_folder(folder, 0), evolve["ranges"])
     files.write_json(folder / "lineage.json", made)
     return made
 

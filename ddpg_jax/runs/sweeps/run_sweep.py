@@ -17,7 +17,7 @@ from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.folder import files, lock
 from ddpg_jax.runs.options.validation import Options, RunError
 from ddpg_jax.runs.programs import build
-from ddpg_jax.runs.results import plots, policy
+from ddpg_jax.runs.results import plots, policy, run_pictures
 from ddpg_jax.runs.sweeps import lineage, sweep_plots, sweep_results, table
 from ddpg_jax.runs.sweeps.plan import Plan, SweepRun, make_plan
 from ddpg_jax.runs.training import loop
@@ -193,7 +193,7 @@ def _finish(folder: Path, progress: bool) -> Sweep:
     files.write_json(folder / "members.json", found)
     tell = say if progress else lambda text: None
     evolved = lineage.write_lineage(folder, plan)
-    try:
+    with run_pictures.reported_failure("the pictures", tell):
         figures = {
             "sweep.png": sweep_plots.sweep(members),
             "curves.png": sweep_plots.curves(folder, members),
@@ -202,8 +202,6 @@ def _finish(folder: Path, progress: bool) -> Sweep:
             figures["lineage.png"] = lineage.draw_lineage(evolved)
         for name, figure in figures.items():
             tell(f"picture: {plots.write_figure(figure, folder / name)}")
-    except Exception as error:  # of a plotting library, or of the disk
-        tell(f"the pictures could not be drawn ({error}); all other results are written.")
     if progress:
         table.print_table(members)
         say(f"best: member {found['best']['member']}; render it: ddpg-jax render {folder}")

@@ -127,8 +127,7 @@ def _line(name: str, members: list[Record]) -> Any:
 def _heat_map(names: list[str], found: list[Record]) -> Any:
     down, right = (_ordered(_of(name, found)) for name in names)
     found = sorted(found, key=lambda each: [*each["hyperparameters"].values()])
-    means = [mean_return(each["returns"]) for each in found]
-    cells = np.reshape(means, (len(down), len(right)))
+    cells = np.reshape([mean_return(each["returns"]) for each in found], (len(down), len(right)))
     cells[np.isinf(cells)] = np.nan
     figure = canvas(2.6 + 0.75 * len(right), max(3.2, 1.2 + 0.55 * len(down)))
     axes = figure.add_subplot(xlabel=names[1], ylabel=names[0], facecolor=DIVERGED_COLOUR)
