@@ -63,7 +63,7 @@ def plot(folders: Sequence[Path], path: Path) -> str:
         raise ValueError(
             f"{path} ends in {path.suffix}, an unknown format: choose one of {', '.join(known)}."
         )
-    path = output_path.require_writable(path)
+    output_path.require_writable(path)
     axes = figure.add_subplot(
         xlabel="environment steps (per seed)", ylabel="return of deterministic episodes"
     )

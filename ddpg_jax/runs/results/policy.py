@@ -98,7 +98,7 @@ def export(folder: Path, path: Path, member: int) -> str:
     Raises:
         ValueError: there is no such member.
     """
-    path = output_path.require_writable(path)
+    output_path.require_writable(path)
     config, agent, _, agent_state = restore_policy(folder)
     exported = policy(
         agent, member_state(config, agent_state, member), setup.environment(config, 1)

@@ -148,8 +148,8 @@ def _ranges(spaces: Options, apart: set[str], env: str) -> dict[str, list[Any]]:
     for name, given in spaces.items():
         if name in apart or isinstance(given, list):
             raise ValueError(
-                f"members evolve within ranges of floats, not {name}="
-                f"{short_repr(given)}: give log:LOW:HIGH or uniform:LOW:HIGH."
+                f"members evolve within ranges of floats, not {name}={short_repr(given)}: give "
+                "log:LOW:HIGH or uniform:LOW:HIGH."
             )
     return {name: [given.low, given.high, given.log] for name, given in spaces.items()}
 

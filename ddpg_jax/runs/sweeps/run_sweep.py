@@ -93,8 +93,7 @@ def sweep(
                     f"run {index + 1} of {len(plan.parts)}: members {part.members[0]} to "
                     f"{part.members[-1]}"
                 )
-            run = sweep_results.run_folder(folder, index)
-            _train(plan, part, run, given, programs, progress)
+            _train(plan, part, sweep_results.run_folder(folder, index), given, programs, progress)
         return _finish(folder, progress)
 
 
