@@ -14,7 +14,6 @@ from ddpg_jax.runs.checkpoints import resharding, store
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.config.stored import load_config, require_same_config
 from ddpg_jax.runs.folder import files, output_path
-from ddpg_jax.runs.options.validation import Options
 from ddpg_jax.runs.programs import build, evaluation, setup
 from ddpg_jax.runs.results import statistics
 from ddpg_jax.types import Agent, AgentState
@@ -67,7 +66,7 @@ def policy_function(
     return jax.jit(lambda observation: env.native_action(agent.act(state, observation)))
 
 
-def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) -> Options:
+def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) -> dict[str, Any]:
     """Evaluate each member of a run, or one, in ``episodes`` new deterministic episodes.
 
     Raises:
