@@ -187,6 +187,11 @@ def context() -> dict[str, Any]:
     return {"versions": versions.package_versions(), "device": versions.describe_device()}
 
 
+def slug(env: str) -> str:
+    """The name of an environment as part of a file's name."""
+    return env.replace("/", "_").replace(":", "_")
+
+
 def write(out: Path, found: dict[str, Any]) -> None:
     """Write figures as JSON, with what they depend on."""
     files.write_json(out, {**context(), **found})

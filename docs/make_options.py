@@ -8,11 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, get_origin
 
-from ddpg_jax.runs.cli.flags import Declared, declared_hyperparameters, declared_in, shown_default
+from ddpg_jax.runs.cli.flags import EVOLVE, declared_hyperparameters, shown_default
 from ddpg_jax.runs.options.field import Option, options_of
 from ddpg_jax.runs.options.run_options import (
     EnvironmentOptions,
-    EvolveOptions,
     LaunchOptions,
     RunOptions,
     SweepOptions,
@@ -20,7 +19,7 @@ from ddpg_jax.runs.options.run_options import (
 from ddpg_jax.runs.presets import PRESETS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
 INTRODUCTION = """# Options
 
@@ -32,14 +31,14 @@ bit of what is trained, and *placement* is where the run is trained.
 """
 
 
-LAUNCH = {name for name, *_ in options_of(LaunchOptions)}
+LAUNCH = options_of(LaunchOptions)
 """How a command starts: not part of a run."""
 
 
 def page() -> str:
     """The page as Markdown."""
-    run = (*declared_in(LaunchOptions), *declared_in(RunOptions), *declared_in(EnvironmentOptions))
-    sweep = (*declared_in(SweepOptions), *declared_in(EvolveOptions, prefix="pbt_"))
+    run = LAUNCH | options_of(RunOptions) | options_of(EnvironmentOptions)
+    sweep = options_of(SweepOptions) | EVOLVE
     parts = [INTRODUCTION, "## Options of a run\n", _tables(run)]
     parts += ["## Options of a sweep\n", _tables(sweep)]
     parts += ["## Hyper-parameters\n", _tables(declared_hyperparameters())]
@@ -47,18 +46,19 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def _tables(every: Iterable[Declared]) -> str:
-    groups: dict[str, list[Declared]] = {}
-    for each in every:
-        groups.setdefault(each[2].group, []).append(each)
+def _tables(every: Mapping[str, Option]) -> str:
+    groups: dict[str, dict[str, Option]] = {}
+    for name, declared in every.items():
+        groups.setdefault(declared.group, {})[name] = declared
     return "\n".join(_table(group, each) for group, each in groups.items())
 
 
-def _table(group: str, every: list[Declared]) -> str:
+def _table(group: str, every: Mapping[str, Option]) -> str:
     rows = [f"### {group[:1].upper()}{group[1:]}\n"]
     rows += ["| option | type | range | default | on resume | |", "|---|---|---|---|---|---|"]
-    for name, kind, declared, default in every:
-        cells = (f"`{name}`", _type(kind), _range(declared), shown_default(default, declared))
+    for name, declared in every.items():
+        default = shown_default(declared.default, declared)
+        cells = (f"`{name}`", _type(declared.kind), _range(declared), default)
         resume = "" if name in LAUNCH else declared.resume
         rows.append(f"| {' | '.join(cells)} | {resume} | {declared.help} |")
     return "\n".join(rows) + "\n"
@@ -76,7 +76,7 @@ def _range(declared: Option) -> str:
 def _preset(name: str) -> str:
     found = PRESETS[name].hyperparameters
     rows = [f"### `{name}`\n", "| hyper-parameter | value |", "|---|---|"]
-    for each, _, declared in options_of(type(found)):
+    for each, declared in options_of(type(found)).items():
         rows.append(f"| `{each}` | {shown_default(getattr(found, each), declared) or 'no'} |")
     return "\n".join(rows) + "\n"
 

@@ -57,7 +57,7 @@ def hyperparameter_types() -> dict[str, type]:
     """Name and type of each hyper-parameter of some preset that is not a tuple of widths."""
     from ddpg_jax.runs.presets import hyperparameter_options
 
-    types = {name: kind for name, (kind, _) in hyperparameter_options().items()}
+    types = {name: each.kind for name, each in hyperparameter_options().items()}
     return {name: kind for name, kind in types.items() if kind in (int, float, bool, str)}
 
 

@@ -635,11 +635,14 @@ WHOLE, REAL = "must be a whole number", "must be a finite number"
         ("env_options", {"num_envs": 3}, "'num_envs' cannot be passed in env_options"),
         *[("env", bad, "env=.*: must be a name") for bad in (5, None, "", "a\nb")],
         *[("preset", bad, "preset=.*: must be a name") for bad in (5, "")],
-        *[("dtype", bad, "dtype=.*: must be float32 or bfloat16") for bad in ("float64", "int8")],
+        *[
+            ("dtype", bad, "dtype=.*: must be one of float32, bfloat16")
+            for bad in ("float64", "int8")
+        ],
         (
             "observation_dtype",
             "float16",
-            "observation_dtype='float16': must be float32 or bfloat16",
+            "observation_dtype='float16': must be one of float32, bfloat16",
         ),
         ("device_kind", "gpus", "device_kind='gpus': must be one of cpu, gpu, tpu"),
     ],

@@ -14,7 +14,7 @@ from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.config.stored import load_config
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import build
-from ddpg_jax.runs.results import evaluate, policy
+from ddpg_jax.runs.results import policy
 
 
 def config(**options):
@@ -189,4 +189,4 @@ def test_a_run_on_four_of_eight_devices(tmp_path):
     _, _, steps, agent_state = policy.restore_policy(broken)
     assert steps == 200
     np.testing.assert_array_equal(agent_state.step, fewer.agent_state.step)
-    assert len(evaluate.evaluate(broken, 3, 0)["returns"]) == 1
+    assert len(policy.evaluate(broken, 3, 0)["returns"]) == 1

@@ -34,7 +34,7 @@ from ddpg_jax.runs.folder.metrics import read_metrics
 from ddpg_jax.runs.folder.metrics_log import MetricsLog
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import build
-from ddpg_jax.runs.results import evaluate, policy, run_pictures
+from ddpg_jax.runs.results import policy, run_pictures
 from ddpg_jax.runs.training import loop
 from ddpg_jax.types import is_key
 
@@ -344,7 +344,9 @@ def test_lines_that_cannot_be_written(tmp_path, monkeypatch, undisturbed):
 
 
 def test_a_picture_that_cannot_be_drawn(tmp_path, monkeypatch, undisturbed):
-    monkeypatch.setattr(run_pictures, "plot", lambda *arguments: raiser(ValueError("no fonts"))())
+    monkeypatch.setattr(
+        run_pictures.plots, "plot", lambda *arguments: raiser(ValueError("no fonts"))()
+    )
     assert any("curve.png could not be drawn (no fonts)" in text for text in go(tmp_path / "run"))
     assert_same(tmp_path / "run", undisturbed)
 
@@ -447,7 +449,7 @@ def test_a_configuration_that_is_not_the_checkpoints(tmp_path, undisturbed):
     with pytest.raises(RunError, match=told):
         go(tmp_path / "run", tiny(tau=0.5), resume=True)
     with pytest.raises(RunError, match=told):
-        evaluate.evaluate(tmp_path / "run", 1, 0)
+        policy.evaluate(tmp_path / "run", 1, 0)
 
 
 def test_what_may_change_is_no_other_configuration(tmp_path, undisturbed):

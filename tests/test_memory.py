@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ddpg_jax.runs import dry_run
 from ddpg_jax.runs.cli import commands
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.options.validation import RunError
@@ -145,7 +144,8 @@ def dry(*words):
 
 def test_a_dry_run_says_it_all_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(dry_run, "compile_programs", lambda made, config: built()[2])
+    programs = built()[2]
+    monkeypatch.setattr(build, "compile_programs", lambda made, config: programs)
     small = [
         f"--{name.replace('_', '-')}={value[0] if name == 'hidden' else value}"
         for name, value in SIZES.items()
@@ -170,7 +170,7 @@ def test_a_dry_run_for_a_gpu_shows_a_thousand_environments(
 ):
     """Nothing is compiled or refused here that another machine is to hold."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(dry_run, "compile_programs", lambda *a: pytest.fail("compiled"))
+    monkeypatch.setattr(build, "compile_programs", lambda *a: pytest.fail("compiled"))
     monkeypatch.setattr(memory, "_host_bytes", lambda: 1_000)
     said = dry("brax/reacher", "--backend", "spring", "--device-kind", "gpu")
     assert (
@@ -183,7 +183,7 @@ def test_a_dry_run_for_a_gpu_shows_a_thousand_environments(
 
 
 def test_bytes_for_a_person():
-    assert [dry_run.format_bytes(size) for size in (0, 999, 1_500, 2_684_354_560)] == [
+    assert [memory.format_bytes(size) for size in (0, 999, 1_500, 2_684_354_560)] == [
         "0 B",
         "999 B",
         "1.50 kB",
@@ -193,7 +193,7 @@ def test_bytes_for_a_person():
 
 def test_a_run_on_the_host_is_planned_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(dry_run, "compile_programs", lambda *a: None)
+    monkeypatch.setattr(build, "compile_programs", lambda *a: None)
     said = dry(
         "gymnasium/Pendulum-v1",
         "--total-timesteps",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import runpy
 import shutil
@@ -32,7 +33,7 @@ RECORDS += list(dict.fromkeys(type(preset.hyperparameters) for preset in PRESETS
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
 def test_every_field_is_declared(record):
-    declared = {name: option for name, _, option in field.options_of(record)}
+    declared = field.options_of(record)
     assert set(declared) == {each.name for each in dataclasses.fields(record)}
     for name, option in declared.items():
         assert option.help.endswith(".") or ";" in option.help, name
@@ -42,11 +43,11 @@ def test_every_field_is_declared(record):
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
 def test_a_value_below_its_range_is_refused(preset):
     env = "lane" if preset.name == "drive" else "pendulum"
-    for name, kind, option in field.options_of(type(preset.hyperparameters)):
-        if option.low is None and not option.positive:
+    for name, option in field.options_of(type(preset.hyperparameters)).items():
+        if option.low == -math.inf and not option.positive:
             continue
         value = 0 if option.positive else option.low - 1
-        with pytest.raises(ValueError, match=f"^{name}={kind(value)}: must be") as refusal:
+        with pytest.raises(ValueError, match=f"^{name}={option.kind(value)}: must be") as refusal:
             make_config(env, preset.name, **{name: value})
         assert "\n" not in str(refusal.value)
 

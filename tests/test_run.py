@@ -30,7 +30,7 @@ from ddpg_jax.runs.config.run_config import Config, make_config
 from ddpg_jax.runs.folder.metrics import read_metrics
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import build, evaluation
-from ddpg_jax.runs.results import evaluate
+from ddpg_jax.runs.results import policy
 from ddpg_jax.runs.training import chunks, loop
 from ddpg_jax.types import is_key
 
@@ -523,7 +523,7 @@ def test_a_checkpoint_of_another_version_is_refused_in_a_sentence(tmp_path, monk
     with pytest.raises(RunError, match=told):
         loop.run(small(), tmp_path / "run", resume=True, say=lambda text: None)
     with pytest.raises(ValueError, match=told):
-        evaluate.evaluate(tmp_path / "run", 3, 0)
+        policy.evaluate(tmp_path / "run", 3, 0)
     assert {
         path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()
     } == before

@@ -311,7 +311,8 @@ def test_members_of_one_program_train_together():
         (8, [3, 4, 5, 9, 10, 11]),
     ]
     assert made.parts[1].options["vary"] == {"tau": [0.1] * 3 + [0.2] * 3, "seed": [7, 8, 9] * 2}
-    assert plan.Plan.of(json.loads(json.dumps(made.json()))).json() == made.json()
+    written = json.loads(json.dumps(dataclasses.asdict(made)))
+    assert dataclasses.asdict(plan.Plan.of(written)) == written
     drawn = [
         plan.make_plan(
             "pendulum",

@@ -240,7 +240,7 @@ ADDITIONS = {
         ),
     ],
     "a new task": [
-        ("runs/tasks.py", TASK, '        Task(env="brax/walker2d", support=(-100.0, 700.0)),')
+        ("runs/tasks.py", TASK, '        Task("brax/walker2d", support=(-100.0, 700.0)),')
     ],
 }
 SCRIPT = """

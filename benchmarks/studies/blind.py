@@ -26,7 +26,6 @@ from benchmarks import harness
 from ddpg_jax import envs
 from ddpg_jax.environment import SingleEnvironment
 from ddpg_jax.runs.folder import files
-from ddpg_jax.runs.tasks import Task
 from ddpg_jax.types import Key, PyTree
 
 AT_ONCE = 512
@@ -74,7 +73,7 @@ def main(env: str, repeat: int, choose: int, episodes: int, seed: int, out: Path
         click.echo(
             f"{kind}: {found.mean():.1f} ± {found.std():.1f}, the best of {len(tried)}: {action}"
         )
-    out = out or Path("benchmarks/results") / f"blind_{Task(env=env).slug}.json"
+    out = out or Path("benchmarks/results") / f"blind_{harness.slug(env)}.json"
     settings = {
         "env": env,
         "action_repeat": repeat,

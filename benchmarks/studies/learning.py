@@ -27,6 +27,7 @@ import click
 import jax
 import jax.numpy as jnp
 
+from benchmarks import harness
 from benchmarks.studies import common
 from ddpg_jax import envs, rollout
 from ddpg_jax.environment import TimeStep
@@ -85,12 +86,12 @@ def main(
     """Train on ENV, once for each seed, with OPTIONS of `ddpg-jax train` after a `--`, and write
     the figures as JSON.
     """
-    task = TASKS.get(env, Task(env=env))
+    task = TASKS.get(env, Task(env))
     threshold = task.solved if threshold is None else threshold
     out = (
         out
         or Path("benchmarks/results")
-        / f"learning_{'_'.join([task.slug, *([backend] if backend else [])])}.json"
+        / f"learning_{'_'.join([harness.slug(env), *([backend] if backend else [])])}.json"
     )
     arguments = [env, *(("--backend", backend) if backend else ()), *options]
     with tempfile.TemporaryDirectory() as temporary:

@@ -25,6 +25,7 @@ from benchmarks.studies import common
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.folder.files import write_json
 from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
+from ddpg_jax.runs.results import plots
 from ddpg_jax.runs.sweeps import lineage
 from ddpg_jax.runs.sweeps.search_space import SearchRange
 from ddpg_jax.runs.training.loop import run
@@ -117,7 +118,8 @@ def trained(kind: str, repetition: int, work: Path, settings: dict[str, Any]) ->
     }
     if evolve:
         write_json(folder / "lineage.json", lineage.lineage(folder, list(RATES)))
-        lineage.draw_lineage(folder, lineage.lineage(folder, list(RATES)))
+        figure = lineage.draw_lineage(lineage.lineage(folder, list(RATES)))
+        plots.write_figure(figure, folder / "lineage.png")
         last = read_metrics(folder)[-1]
         made |= {
             "ended_with": {name: last[name] for name in RATES},

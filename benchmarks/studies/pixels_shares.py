@@ -16,9 +16,9 @@ if __name__ == "__main__":
 
 import click
 
+from benchmarks import harness
 from benchmarks.studies import common
 from ddpg_jax.runs.folder.files import write_json
-from ddpg_jax.runs.tasks import Task
 
 
 @click.command(context_settings={"show_default": True})
@@ -40,7 +40,7 @@ def main(env: str, options: tuple[str, ...], cache: Path | None, out: Path | Non
     """Train on ENV from pixels with OPTIONS of `ddpg-jax train` after a `--`, and write the shares
     as JSON.
     """
-    out = out or Path("benchmarks/results") / f"shares_{Task(env=env).slug}_pixels.json"
+    out = out or Path("benchmarks/results") / f"shares_{harness.slug(env)}_pixels.json"
     with tempfile.TemporaryDirectory() as place:
         arguments = [env, "--pixels", "--profile", "--evaluate-every", "0", *options]
         summary = common.train_by_command(arguments, Path(place) / "run", common.shell(cache))

@@ -20,6 +20,7 @@ from ddpg_jax.learner import TrainState
 from ddpg_jax.reporting import Report
 from ddpg_jax.types import AgentState, Key, PyTree
 
+OnTree = Callable[[PyTree], PyTree]
 Hyperparameters = Mapping[str, jax.Array]
 """What differs between members, by name: scalars of one member, ``[M]`` of many."""
 
@@ -56,9 +57,9 @@ class Place(NamedTuple):
     hyperparameters, to where they belong.
     """
 
-    state: Callable[[PyTree], PyTree]
-    members: Callable[[PyTree], PyTree]
-    put: Callable[[PyTree], PyTree]
+    state: OnTree
+    members: OnTree
+    put: OnTree
 
 
 def make_population(
@@ -100,7 +101,8 @@ def members(
     Raises:
         ValueError: the names do not all have the same number of values, at least one.
     """
-    counts = {name: len(row) for name, row in (values or {}).items()}
+    values = values or {}
+    counts = {name: len(row) for name, row in values.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(
             f"values={counts}: give equally many values of each number, one for each row "
@@ -109,8 +111,7 @@ def members(
     checks.between(1, float("inf"), **counts)
     rows = next(iter(counts.values()), 1)
     hyperparameters = {
-        name: jnp.repeat(jnp.asarray(row, jnp.float32), keys.size)
-        for name, row in (values or {}).items()
+        name: jnp.repeat(jnp.asarray(row, jnp.float32), keys.size) for name, row in values.items()
     }
     return jnp.tile(keys.reshape(-1), rows), hyperparameters
 
@@ -134,11 +135,8 @@ def compiled(population: Population, keys: Key, hyperparameters: Hyperparameters
     state = jax.eval_shape(population.start, keys, hyperparameters)
     place = population.place
     if place is not None:
-        state, keys, hyperparameters = (
-            place.state(state),
-            place.members(keys),
-            place.members(hyperparameters),
-        )
+        state = place.state(state)
+        keys, hyperparameters = place.members(keys), place.members(hyperparameters)
     lying = {} if place is None else {"out_shardings": jax.tree.map(lambda x: x.sharding, state)}
     both = {name: (tree, None) for name, tree in lying.items()}
     with ThreadPoolExecutor() as pool:
@@ -177,7 +175,7 @@ class _Placing(NamedTuple):
     """
 
     program: Any
-    put: Callable[[PyTree], PyTree]
+    put: OnTree
     own: int
 
     def __call__(self, *arguments: Any) -> Any:

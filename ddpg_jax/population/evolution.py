@@ -117,10 +117,8 @@ def evolving(
         replaced, parents = _selected(state.fitness, fraction, select_keys)
         members = _copied(state.members, replaced, parents[replaced], copy_replay)
         taken = {name: value[parents] for name, value in state.hyperparameters.items()}
-        own, changed = (
-            parents == jnp.arange(parents.size),
-            _changed(taken, ranges, change, resample, change_keys),
-        )
+        own = parents == jnp.arange(parents.size)
+        changed = _changed(taken, ranges, change, resample, change_keys)
         hyperparameters = {
             name: jnp.where(own, value, changed[name])
             for name, value in state.hyperparameters.items()

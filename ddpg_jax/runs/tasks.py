@@ -1,12 +1,10 @@
 """Known tasks: when they count as solved, published returns, and tuned hyper-parameters."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+Values = Mapping[str, Any]
 
 
 class Published(NamedTuple):
@@ -20,12 +18,12 @@ class Published(NamedTuple):
     source: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Task:
     """An environment with what is known of it, independent of the algorithm."""
 
     env: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Values = field(default_factory=dict)
     """Of the environment, with which the benchmarks make it; the environment's own without."""
     solved: float | None = None
     """The mean return of deterministic episodes at which it counts as solved; None where nobody
@@ -33,19 +31,14 @@ class Task:
     support: tuple[float, float] | None = None
     """Ends of a categorical critic's support, in units of discounted return."""
     published: tuple[Published, ...] = ()
-    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    hyperparameters: Values = field(default_factory=dict)
     """Found by trying, published nowhere: presets that are named after an algorithm take them
     (`ddpg_jax.runs.presets`)."""
-    from_pixels: Mapping[str, Any] = field(default_factory=dict)
+    from_pixels: Values = field(default_factory=dict)
     """The same, of presets that take images."""
-    images: Mapping[str, Any] = field(default_factory=dict)
+    images: Values = field(default_factory=dict)
     """Options with which the environment shows images, as such presets take them where no others
     are given."""
-
-    @property
-    def slug(self) -> str:
-        """The name as part of a file's name."""
-        return self.env.replace("/", "_").replace(":", "_")
 
 
 CLEANRL = "CleanRL's benchmark, JAX, Gymnasium v4, 3 seeds"
@@ -76,24 +69,22 @@ SMALL_IMAGES: dict[str, Any] = {
 """Of tasks that are seen at 32x32."""
 # Of 48x48 images, which show the upright pole (at 32x32 it falls between two rays), and of actions
 # that last 8 steps.
-FROM_PIXELS = {
-    "CartpoleSwingup": {
-        **SMALL_IMAGES,
-        "total_timesteps": 30_504,
-        "num_envs": 2,
-        "learning_starts": 500,
-        "updates_per_step": 2,
-        "inverting_gradients": True,
-        "replay_capacity": 30_504,
-        "stddev_steps": 10_000,
-    },
+CARTPOLE_FROM_PIXELS = {
+    **SMALL_IMAGES,
+    "total_timesteps": 30_504,
+    "num_envs": 2,
+    "learning_starts": 500,
+    "updates_per_step": 2,
+    "inverting_gradients": True,
+    "replay_capacity": 30_504,
+    "stddev_steps": 10_000,
 }
 
 TASKS: dict[str, Task] = {
     task.env: task
     for task in (
         Task(
-            env="pendulum",
+            "pendulum",
             solved=-200.0,
             # 0 to -16.27 a step, 200 steps: -1,409 by Acme's rule, which no episode reaches.
             support=(-1_000.0, 0.0),
@@ -120,7 +111,7 @@ TASKS: dict[str, Task] = {
             },
         ),
         Task(
-            env="lane",
+            "lane",
             support=(0.0, 280.0),  # 2.78 a step at top speed, for ever: 278 at gamma 0.99
             hyperparameters={
                 "total_timesteps": 81_600,
@@ -149,7 +140,7 @@ TASKS: dict[str, Task] = {
             images={"observation": "camera", "camera_size": 32, "time_limit": 150},
         ),
         Task(
-            env="brax/inverted_pendulum",
+            "brax/inverted_pendulum",
             solved=950.0,
             support=(0.0, 100.0),  # 1 a step, for ever: 100
             hyperparameters={
@@ -163,7 +154,7 @@ TASKS: dict[str, Task] = {
             },
         ),
         Task(
-            env="brax/inverted_double_pendulum",
+            "brax/inverted_double_pendulum",
             solved=8_000.0,
             support=(0.0, 1_000.0),  # 9.36 a step, for ever: 936 at gamma 0.99, 468 at 0.98
             hyperparameters={
@@ -181,40 +172,38 @@ TASKS: dict[str, Task] = {
             },
         ),
         # Supports of Brax: rewards of PPO's best policies (plots of its notebooks) at gamma 0.99.
-        Task(env="brax/ant", support=(-100.0, 900.0)),
-        Task(env="brax/halfcheetah", options={"backend": "spring"}, support=(-100.0, 900.0)),
-        Task(env="brax/hopper", support=(-150.0, 150.0)),  # as Acme's; at gamma 0.97 it is enough
-        Task(env="brax/humanoid", support=(-100.0, 1_500.0)),
-        Task(env="brax/humanoidstandup", support=(0.0, 8_000.0)),
-        Task(env="brax/pusher", support=(-200.0, 0.0)),
+        Task("brax/ant", support=(-100.0, 900.0)),
+        Task("brax/halfcheetah", options={"backend": "spring"}, support=(-100.0, 900.0)),
+        Task("brax/hopper", support=(-150.0, 150.0)),  # as Acme's; at gamma 0.97 it is enough
+        Task("brax/humanoid", support=(-100.0, 1_500.0)),
+        Task("brax/humanoidstandup", support=(0.0, 8_000.0)),
+        Task("brax/pusher", support=(-200.0, 0.0)),
         Task(
-            env="brax/reacher",
-            options={"backend": "spring", "time_limit": 50},
-            support=(-100.0, 0.0),
+            "brax/reacher", options={"backend": "spring", "time_limit": 50}, support=(-100.0, 0.0)
         ),
-        Task(env="brax/walker2d", support=(-100.0, 700.0)),
+        Task("brax/walker2d", support=(-100.0, 700.0)),
         *(  # at most 1 a step
             Task(
-                env=f"playground/{name}",
+                f"playground/{name}",
                 support=(0.0, 100.0),
-                from_pixels=FROM_PIXELS.get(name, {}),
+                from_pixels=CARTPOLE_FROM_PIXELS if name == "CartpoleSwingup" else {},
             )
             for name in DM_CONTROL.split()
         ),
         *(
-            Task(env=f"playground/{name}", support=(-10.0, 10.0)) for name in LOCOMOTION.split()
+            Task(f"playground/{name}", support=(-10.0, 10.0)) for name in LOCOMOTION.split()
         ),  # FastTD3's
         Task(
-            env="gymnasium/HalfCheetah-v5",
+            "gymnasium/HalfCheetah-v5",
             published=(
                 Published("DDPG", 8_638.6, 1_954.5, 1_000_000, CLEANRL),
                 Published("TD3", 9_345.9, 771.0, 1_000_000, CLEANRL),
                 Published("TD3", 9_636.95, 859.07, 1_000_000, TD3_PAPER),
             ),
         ),
-        Task(env="gymnasium/CarRacing-v3"),
+        Task("gymnasium/CarRacing-v3"),
         Task(
-            env="gymnasium/Hopper-v5",
+            "gymnasium/Hopper-v5",
             published=(
                 Published("DDPG", 1_208.5, 659.2, 1_000_000, CLEANRL),
                 Published("TD3", 2_940.1, 656.0, 1_000_000, CLEANRL),

@@ -1,11 +1,8 @@
 """The command ``ddpg-jax``: parses, calls, prints; heavy imports wait until they are needed."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +11,52 @@ import click
 from ddpg_jax import __version__, runs
 from ddpg_jax.runs.cli.errors import CommandGroup
 from ddpg_jax.runs.cli.flags import (
+    EVOLVE,
     GroupedCommand,
+    WholeNumber,
     declared_hyperparameters,
-    declared_in,
     flags,
-    with_help,
 )
 from ddpg_jax.runs.cli.jax_setup import (
     collect_garbage_seldom,
     require_device,
     use_compilation_cache,
 )
-from ddpg_jax.runs.cli.parameter_types import WholeNumber
 from ddpg_jax.runs.console.output import answer
 from ddpg_jax.runs.distributed import processes
-from ddpg_jax.runs.options import field
+from ddpg_jax.runs.options.field import check_options, options_of
 from ddpg_jax.runs.options.run_options import (
     COUNT,
     EnvironmentOptions,
-    EvolveOptions,
     LaunchOptions,
     RunOptions,
     SweepOptions,
 )
-from ddpg_jax.runs.options.validation import INT32_MAX
+from ddpg_jax.runs.options.validation import INT32_MAX, Options
 from ddpg_jax.runs.presets import PRESETS
 
-SEED = MEMBER = WholeNumber(0, INT32_MAX)
-MANY = WholeNumber(1, COUNT)
-PROCESSES = ("coordinator", "num_processes", "process_id")
+PROCESSES = processes.ProcessFlags._fields
+ENVIRONMENT = options_of(EnvironmentOptions)
+TRAIN = (
+    options_of(LaunchOptions) | options_of(RunOptions) | declared_hyperparameters() | ENVIRONMENT
+)
+SWEEP = options_of(SweepOptions) | EVOLVE | TRAIN
+
+FROM_ZERO, FROM_ONE = WholeNumber(0, INT32_MAX), WholeNumber(1, COUNT)
+PATH = click.Path(path_type=Path)
+# What several commands take.
+run_argument = click.argument("run", type=PATH)
+seed_option = click.option("--seed", type=FROM_ZERO, default=0, help="Seed of the episodes.")
+member_option = click.option(
+    "--member",
+    type=FROM_ZERO,
+    help="Member of a run or sweep. [default: the first; of a sweep the best]",
+)
 
 
-@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 @click.version_option(__version__)
 def main() -> None:
     """Deterministic policy gradients in JAX: whole training runs as one compiled program."""
@@ -60,11 +71,10 @@ def _begin() -> None:
     require_device()
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
+def _given(options: Options) -> Options:
     """Return the given options, those of the environment in ``env_options``."""
     given = {name: value for name, value in options.items() if value not in (None, ())}
-    common = [each.name for each in fields(EnvironmentOptions)]
-    own = {name: given.pop(name) for name in common if name in given}
+    own = {name: given.pop(name) for name in ENVIRONMENT if name in given}
     own |= dict(map(_env_option, given.pop("env_option", ())))
     return given | ({"env_options": own} if own else {})
 
@@ -79,96 +89,63 @@ def _env_option(text: str) -> tuple[str, Any]:
         return name, value
 
 
-@with_help
-@flags(
-    declared_in(LaunchOptions),
-    declared_in(RunOptions),
-    declared_hyperparameters(),
-    declared_in(EnvironmentOptions),
-)
-@main.command(cls=GroupedCommand)
+@main.command(cls=GroupedCommand, params=flags(TRAIN))
 @click.argument("env", required=False)
-def train(
-    env: str | None,
-    run_dir: Path | None,
-    resume: bool,
-    dry_run: bool,
-    profile: bool,
-    **options: Any,
-) -> None:
+def train(env: str | None, dry_run: bool, profile: bool, **options: Any) -> None:
     """Train an agent on ENV (pendulum) and write everything into a run folder."""
     given = _given(options)
     others = {name: given.pop(name) for name in PROCESSES if name in given}
-    field.check_options(LaunchOptions(**others))
-    processes.initialize(processes.ProcessFlags(**others), run_dir)
+    check_options(LaunchOptions(**others))
+    processes.initialize(processes.ProcessFlags(**others), given.get("run_dir"))
     _begin()
     if dry_run:
-        answer(runs.plan(env, run_dir=run_dir, resume=resume, **given))
-        return
-    shown = processes.is_first()
-    runs.train(env, run_dir=run_dir, resume=resume, profile=profile, progress=shown, **given)
+        answer(runs.plan(env, **given))
+    else:
+        runs.train(env, profile=profile, progress=processes.is_first(), **given)
 
 
-@with_help
-@flags(
-    declared_in(SweepOptions),
-    declared_in(EvolveOptions, prefix="pbt_"),
-    declared_in(LaunchOptions),
-    declared_in(RunOptions),
-    declared_hyperparameters(),
-    declared_in(EnvironmentOptions),
-    leave_out=("env", "profile", "dry_run", *PROCESSES),
-)
-@main.command(cls=GroupedCommand)
+@main.command(cls=GroupedCommand, params=flags(SWEEP, ("env", "profile", "dry_run", *PROCESSES)))
 @click.argument("env", required=False)
-def sweep(env: str | None, sets: tuple[str, ...], pbt: bool, **options: Any) -> None:
+def sweep(env: str | None, pbt: bool, **options: Any) -> None:
     """Train members with their own hyper-parameters on ENV (pendulum), many in one program."""
     given = _given(options)
-    evolve = {
-        name.removeprefix("pbt_"): given.pop(name) for name in list(given) if name[:4] == "pbt_"
-    }
+    evolve = {name.removeprefix("pbt_"): given.pop(name) for name in EVOLVE if name in given}
     if evolve and not pbt:
         raise click.UsageError(f"--pbt-{min(evolve).replace('_', '-')} requires --pbt.")
-    split = [each.partition("=") for each in sets]
+    split = [each.partition("=") for each in given.pop("set", ())]
     if wrong := [name for name, equals, _ in split if not equals]:
         raise click.UsageError(f"--set {wrong[0]}: give NAME=VALUES, for example tau=0.005,0.05.")
-    given |= {"evolve": evolve} if pbt else {}
+    if pbt:
+        given["evolve"] = evolve
     _begin()
     runs.sweep(env, {name: values for name, _, values in split}, **given)
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--episodes", type=MANY, default=100, show_default=True, help="Episodes per member.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the episodes.")
-@click.option("--member", type=MEMBER, default=None, help="One member. [default: all]")
+@run_argument
+@click.option("--episodes", type=FROM_ONE, default=100, help="Episodes per member.")
+@seed_option
+@click.option("--member", type=FROM_ZERO, help="One member. [default: all]")
 def evaluate(run: Path, episodes: int, seed: int, member: int | None) -> None:
     """Play deterministic episodes with the newest checkpoint of RUN and print one JSON object."""
     _begin()
-    from ddpg_jax.runs.results import evaluate as of_run
-    from ddpg_jax.runs.sweeps import evaluate_sweep, sweep_results
+    from ddpg_jax.runs.results import policy
+    from ddpg_jax.runs.sweeps import sweep_results
 
     if member is None and sweep_results.is_sweep(run):
-        answer(json.dumps(evaluate_sweep.evaluate_sweep(run, episodes, seed)))
+        answer(json.dumps(sweep_results.evaluate_sweep(run, episodes, seed)))
         return
     folder, place = sweep_results.locate_member(run, member)
-    wanted = None if member is None else place
-    answer(json.dumps(of_run.evaluate(folder, episodes, seed, wanted)))
-
-
-BEST = "Member of a run or sweep. [default: the first; of a sweep the best]"
+    found = policy.evaluate(folder, episodes, seed, None if member is None else place)
+    answer(json.dumps(found))
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="File to write, without suffix. [default: RUN/episode]",
-)
-@click.option("--steps", type=MANY, help="Steps to play. [default: an episode's]")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the episode.")
-@click.option("--member", type=MEMBER, help=BEST)
+@run_argument
+@click.option("--out", type=PATH, help="File to write, without suffix. [default: RUN/episode]")
+@click.option("--steps", type=FROM_ONE, help="Steps to play. [default: an episode's]")
+@seed_option
+@member_option
 @click.option(
     "--format",
     "form",
@@ -176,12 +153,7 @@ BEST = "Member of a run or sweep. [default: the first; of a sweep the best]"
     help="[default: html for Brax, else gif]",
 )
 def render(
-    run: Path,
-    out: Path | None,
-    steps: int | None,
-    seed: int,
-    member: int | None,
-    form: str | None,
+    run: Path, out: Path | None, steps: int | None, seed: int, member: int | None, form: str | None
 ) -> None:
     """Write an animation of the newest checkpoint of RUN: GIF, MP4, or Brax's HTML viewer."""
     _begin()
@@ -193,13 +165,9 @@ def render(
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="File to write. [default: RUN/policy.stablehlo]",
-)
-@click.option("--member", type=MEMBER, help=BEST)
+@run_argument
+@click.option("--out", type=PATH, help="File to write. [default: RUN/policy.stablehlo]")
+@member_option
 def export(run: Path, out: Path | None, member: int | None) -> None:
     """Write the policy of RUN's newest checkpoint as StableHLO, which needs nothing but JAX."""
     _begin()
@@ -211,16 +179,8 @@ def export(run: Path, out: Path | None, member: int | None) -> None:
 
 
 @main.command()
-@click.argument(
-    "folders", metavar="RUNS...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("curves.png"),
-    show_default=True,
-    help="File to write.",
-)
+@click.argument("folders", metavar="RUNS...", nargs=-1, required=True, type=PATH)
+@click.option("--out", type=PATH, default=Path("curves.png"), help="File to write.")
 def plot(folders: tuple[Path, ...], out: Path) -> None:
     """Draw the evaluation curves of RUNS; runs that differ only in their seeds become one curve."""
     from ddpg_jax.runs.config import stored
@@ -239,19 +199,10 @@ def envs() -> None:
     answer("\n".join([*envs.names(), *envs.FAMILIES]))
 
 
-@flags(declared_in(EnvironmentOptions))
-@main.command()
+@main.command(params=flags({"env_option": TRAIN["env_option"]} | ENVIRONMENT))
 @click.argument("env")
-@click.option(
-    "--env-option",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="An option of ENV's own, as curvature=0.01; may be repeated.",
-)
-@click.option(
-    "--num-envs", type=MANY, default=4, show_default=True, help="Environments side by side."
-)
-@click.option("--steps", type=MANY, help="Vector steps to play. [default: two episodes]")
+@click.option("--num-envs", type=FROM_ONE, default=4, help="Environments side by side.")
+@click.option("--steps", type=FROM_ONE, help="Vector steps to play. [default: two episodes]")
 def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
     """Play ENV and print faults that would silently spoil learning; exit code 1 if it has any."""
     _begin()

@@ -1,19 +1,15 @@
 """Turns an error of any command into one sentence and exit code 2."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from ddpg_jax.runs.console import output, signals
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 TRACEBACK = "DDPG_JAX_TRACEBACK"
 MAX_LENGTH = 1_000
@@ -67,10 +63,8 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         sys.exit(130)  # 128 + SIGINT, as in shells
-    except BrokenPipeError:
-        raise  # a closed pipe: click ends quietly
-    except (click.exceptions.Exit, click.Abort):
-        raise
+    except (BrokenPipeError, click.exceptions.Exit, click.Abort):
+        raise  # click ends quietly, also where a pipe was closed
     except Exception as error:
         if meta.get(TRACEBACK) or os.environ.get(TRACEBACK, "0") not in ("", "0"):
             traceback.print_exception(error)
@@ -85,10 +79,9 @@ def error_sentence(error: Exception) -> str:
         where = f"{error.filename}: " if error.filename is not None else ""
         return f"{where}{error.strerror[:1].lower()}{error.strerror[1:]}."
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        what = checks.first_line(error)
         return (
-            f"out of memory ({what}): lower --num-envs, --batch-size, --replay-capacity, --seeds "
-            "or --hidden."
+            f"out of memory ({checks.first_line(error)}): lower --num-envs, --batch-size, "
+            "--replay-capacity, --seeds or --hidden."
         )
     if isinstance(error, ValueError | ImportError | OSError) and str(error).strip():
         return str(error)

@@ -1,7 +1,5 @@
 """Prepares JAX for a command: the devices and the compilation cache."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import os

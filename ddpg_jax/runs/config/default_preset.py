@@ -1,10 +1,6 @@
 """Chooses the default preset for an accelerator type; imports no JAX until it needs one."""
 
-from __future__ import annotations
-
-from typing import Any
-
-from ddpg_jax.runs.options.run_options import ANY_DEVICE
+from ddpg_jax.runs.options.run_options import ANY_DEVICE, RunOptions
 from ddpg_jax.runs.tasks import TASKS
 
 PARALLEL_DEVICES = ("gpu", "tpu")
@@ -12,24 +8,21 @@ PARALLEL_DEVICES = ("gpu", "tpu")
 LARGE_PRESET, SMALL_PRESET, IMAGE_PRESET = "fast-td3", "default", "drq-v2"
 
 
-def choose_preset(
-    env: str, preset: str | None, kind: str | None, env_options: dict[str, Any]
-) -> tuple[str, str]:
+def choose_preset(options: RunOptions) -> tuple[str, str]:
     """Return a preset, and the kind of device for which it was chosen.
 
     Without ``preset`` it is `IMAGE_PRESET` where the environment shows images, `LARGE_PRESET` on a
     GPU or TPU for tasks with a known range of rewards and no tuned hyper-parameters, and
-    `SMALL_PRESET` elsewhere. Without ``kind`` it is chosen for the device of JAX.
+    `SMALL_PRESET` elsewhere. Without ``device_kind`` it is chosen for the device of JAX.
     """
-    if preset is not None:
-        return preset, kind or ANY_DEVICE
-    if env_options.get("pixels"):
-        return IMAGE_PRESET, kind or ANY_DEVICE
+    kind = options.device_kind
+    if options.preset or options.env_options.get("pixels"):
+        return options.preset or IMAGE_PRESET, kind or ANY_DEVICE
     if kind is None:
         import jax
 
         kind = jax.default_backend()
-    task = TASKS.get(env)
+    task = TASKS.get(options.env)
     known = task is not None and task.support is not None and not task.hyperparameters
     return LARGE_PRESET if kind in PARALLEL_DEVICES and known else SMALL_PRESET, kind
 

@@ -4,16 +4,12 @@ As text it is ``members=4,data=2``, on the command line and in ``config.json``. 
 that the command line answers at once.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from ddpg_jax.runs.options.validation import RunError, convert_value, short_repr
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from ddpg_jax.runs.options.validation import Options, RunError, convert_value, short_repr
 
 Config = Any
 """`ddpg_jax.runs.config.run_config.Config`, which imports this module."""
@@ -43,14 +39,14 @@ def parse_mesh(text: str) -> Mesh:
     """
     found: dict[str, int] = {}
     for part in filter(None, text.split(",")):
-        name, _, size = part.partition("=")
-        if name.strip() not in Mesh._fields or name.strip() in found:
+        name, _, size = (word.strip() for word in part.partition("="))
+        if name not in Mesh._fields or name in found:
             raise ValueError(
                 f"mesh={short_repr(text)}: give the devices of each axis once, for example "
                 "members=4,data=2."
             )
-        found[name.strip()] = convert_value(f"mesh's {name.strip()}", size, int)
-        if not 1 <= found[name.strip()] < 2**20:
+        found[name] = convert_value(f"mesh's {name}", size, int)
+        if not 1 <= found[name] < 2**20:
             raise ValueError(
                 f"mesh={short_repr(text)}: each axis has at least one device, and less than "
                 f"{2**20}."
@@ -58,61 +54,50 @@ def parse_mesh(text: str) -> Mesh:
     return Mesh(**found)
 
 
-def requested_mesh(config: Config, devices: int | None, mesh: str) -> str:
+def requested_mesh(config: Config) -> str:
     """Return the requested mesh as text; empty where none was requested.
 
     Raises:
         ValueError: it does not divide the run; names the number to change.
     """
+    devices, mesh = config.devices, config.mesh
     if devices is not None and mesh:
         raise ValueError(f"devices={devices} and mesh={short_repr(mesh)}: give only one of them.")
-    if devices is None and not mesh:
+    if mesh:
+        chosen, given = parse_mesh(mesh), f"mesh={mesh}"
+    elif devices is None:
         return ""
-    chosen = (
-        parse_mesh(convert_value("mesh", mesh, str))
-        if mesh
-        else _members_first(config, convert_value("devices", devices, int))
-    )
-    _require_even(config, chosen, f"mesh={mesh}" if mesh else f"devices={devices}")
+    elif devices < 1:
+        raise ValueError(f"devices={devices}: must be at least 1.")
+    else:
+        members = math.gcd(config.seeds, devices)  # as many as possible: they do not communicate
+        chosen, given = Mesh(members, devices // members), f"devices={devices}"
+    _require_even(config, chosen, given)
     return str(chosen)
 
 
-def _members_first(config: Config, devices: int) -> Mesh:
-    """Return a mesh with as many members as possible: they need no communication."""
-    if devices < 1:
-        raise ValueError(f"devices={devices}: must be at least 1.")
-    members = math.gcd(config.seeds, devices)
-    return Mesh(members, devices // members)
-
-
 def _require_even(config: Config, mesh: Mesh, given: str) -> None:
-    hyperparameters = config.hyperparameters
-    for axis, size, counts in (
-        ("members", mesh.members, {"seeds": config.seeds}),
-        (
-            "data",
-            mesh.data,
-            {"num_envs": hyperparameters.num_envs, "batch_size": hyperparameters.batch_size},
-        ),
+    own = config.hyperparameters
+    for axis, size, name, count in (
+        ("members", mesh.members, "seeds", config.seeds),
+        ("data", mesh.data, "num_envs", own.num_envs),
+        ("data", mesh.data, "batch_size", own.batch_size),
     ):
-        for name, count in counts.items():
-            if count % size:
-                near = max(1, round(count / size)) * size
-                raise ValueError(
-                    f"{given} is {axis}={size}, which does not divide {name}={count}: choose "
-                    f"--{name.replace('_', '-')} {near}, or another number of devices."
-                )
+        if count % size:
+            near = max(1, round(count / size)) * size
+            raise ValueError(
+                f"{given} is {axis}={size}, which does not divide {name}={count}: choose "
+                f"--{name.replace('_', '-')} {near}, or another number of devices."
+            )
     if mesh.data > 1 and config.env.startswith("gymnasium/"):
         raise ValueError(f"{given}: host environments, as {config.env}, train on one device.")
 
 
 def largest_mesh(config: Config, available: int) -> Mesh:
     """Return the largest mesh on the available devices that divides the run, members first."""
-    members = next(
-        count for count in range(min(available, config.seeds), 0, -1) if config.seeds % count == 0
-    )
     if config.env.startswith("gymnasium/"):
         return Mesh()
+    members = next(count for count in range(available, 0, -1) if config.seeds % count == 0)
     even = math.gcd(config.hyperparameters.num_envs, config.hyperparameters.batch_size)
     return Mesh(
         members, next(count for count in range(available // members, 0, -1) if even % count == 0)
@@ -165,26 +150,25 @@ def choose_mesh(
     if processes > 1:
         _require_all(mesh, available, processes, config)
     if available > 1:
-        rest = (
-            f"; {available - mesh.devices} of {available} stay idle"
-            if mesh.devices < available
-            else ""
-        )
-        how = (
-            f"{config.seeds // mesh.members} of {config.seeds} members" if config.seeds > 1 else ""
-        )
-        share = (
-            f"{config.hyperparameters.num_envs // mesh.data} of {config.hyperparameters.num_envs} "
-            "environments, and "
-        )
-        share += (
-            f"{config.hyperparameters.batch_size // mesh.data} of "
-            f"{config.hyperparameters.batch_size} rows of a batch"
-        )
-        each = " with ".join(filter(None, (how, share if mesh.data > 1 else "")))
-        count = f"{mesh.devices} devices ({mesh})" if mesh.devices > 1 else "one device"
-        say(f"on {count}{f', each {each}' if each else ''}{rest}.")
+        say(_described(config, mesh, available))
     return str(mesh)
+
+
+def _described(config: Config, mesh: Mesh, available: int) -> str:
+    """Return a sentence on what each device trains, and on idle devices."""
+    own = config.hyperparameters
+    shares = []
+    if config.seeds > 1:
+        shares.append(f"{config.seeds // mesh.members} of {config.seeds} members")
+    if mesh.data > 1:
+        shares.append(
+            f"{own.num_envs // mesh.data} of {own.num_envs} environments, and "
+            f"{own.batch_size // mesh.data} of {own.batch_size} rows of a batch"
+        )
+    each = f", each {' with '.join(shares)}" if shares else ""
+    count = f"{mesh.devices} devices ({mesh})" if mesh.devices > 1 else "one device"
+    idle = available - mesh.devices
+    return f"on {count}{each}{f'; {idle} of {available} stay idle' if idle else ''}."
 
 
 def _require_all(mesh: Mesh, available: int, processes: int, config: Config) -> None:
@@ -200,7 +184,7 @@ def _require_all(mesh: Mesh, available: int, processes: int, config: Config) -> 
         )
 
 
-def schedule_of_shard(config: Config, shards: int) -> dict[str, Any]:
+def schedule_of_shard(config: Config, shards: int) -> Options:
     """Return the arguments of `ddpg_jax.train.make_train` for the schedule of one shard."""
     schedule = config.schedule
     return {

@@ -1,18 +1,12 @@
 """Checks what members of a run have of their own, and how they evolve."""
 
-from __future__ import annotations
-
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 from ddpg_jax.runs.options import field
+from ddpg_jax.runs.options.hyperparameters import Hyperparameters
 from ddpg_jax.runs.options.run_options import EvolveOptions
-from ddpg_jax.runs.options.validation import INT32_MAX, convert_value, short_repr
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ddpg_jax.runs.options.hyperparameters import Hyperparameters
+from ddpg_jax.runs.options.validation import INT32_MAX, Options, convert_value, short_repr
 
 
 def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[Any]]:
@@ -24,7 +18,8 @@ def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[
     """
     from ddpg_jax import checks
 
-    kinds = {name: kind for name, kind, _ in field.options_of(type(own))}
+    kinds = {name: each.kind for name, each in field.options_of(type(own)).items()}
+    kinds["seed"] = int
     found = {}
     for name, values in convert_value("vary", vary, dict).items():
         if name != "seed" and kinds.get(name) is not float:
@@ -37,17 +32,14 @@ def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[
                 f"vary's {name} is {short_repr(values)}: give a list of {seeds} values, one for "
                 "each member."
             )
-        found[name] = [
-            convert_value(name, value, int if name == "seed" else float) for value in values
-        ]
-    checks.between(0, INT32_MAX, **{"seed": found["seed"]} if "seed" in found else {})
+        found[name] = [convert_value(name, value, kinds[name]) for value in values]
+    checks.between(0, INT32_MAX, seed=found.get("seed", 0))
     for member in range(seeds if found else 0):
-        each: dict[str, Any] = own_hyperparameters(found, member)
-        replace(own, **each).check()
+        replace(own, **own_hyperparameters(found, member)).check()
     return found
 
 
-def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]:
+def checked_evolve(evolve: Any, vary: dict[str, list[Any]]) -> Options:
     """Return ``ranges``, ``{name: [low, high, whether logarithmic]}``, and `EvolveOptions`.
 
     Raises:
@@ -57,25 +49,26 @@ def checked_evolve(evolve: Any, vary: Mapping[str, list[Any]]) -> dict[str, Any]
     if not given:
         return {}
     ranges = convert_value("ranges", given.pop("ranges", {}), dict)
-    known = [name for name, *_ in field.options_of(EvolveOptions)]
-    if unknown := set(given) - set(known):
+    known = field.options_of(EvolveOptions)
+    if unknown := given.keys() - known:
         raise ValueError(f"evolve has {min(unknown)!r}: it takes ranges, {', '.join(known)}.")
-    if not ranges or (absent := set(ranges) - set(vary)) or "seed" in ranges:
-        which = f"{min(absent)} has none" if ranges and absent else "none is given"
+    absent = ranges.keys() - (vary.keys() - {"seed"})
+    if absent or not ranges:
+        which = f"{min(absent)} has none" if absent else "none is given"
         raise ValueError(
             f"evolution needs ranges of hyper-parameters that differ between members: {which}."
         )
     if any(len(members) < 2 for members in vary.values()):
         raise ValueError("evolution needs at least two members: raise --draws.")
-    options = EvolveOptions(**field.convert_options(EvolveOptions, given, required=True))
+    options = EvolveOptions(**field.convert_options(EvolveOptions, given))
     field.check_options(options)
     found = {
         name: [convert_value(name, low, float), convert_value(name, high, float), bool(log)]
         for name, (low, high, log) in ranges.items()
     }
-    return {"ranges": found, **asdict(options)}
+    return {"ranges": found, **vars(options)}
 
 
-def own_hyperparameters(vary: Mapping[str, list[Any]], member: int) -> dict[str, float]:
+def own_hyperparameters(vary: dict[str, list[Any]], member: int) -> Options:
     """Return the hyper-parameters that one member has instead of the run's."""
     return {name: values[member] for name, values in vary.items() if name != "seed"}

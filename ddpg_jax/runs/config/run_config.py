@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs.config import mesh
 from ddpg_jax.runs.config.default_preset import choose_preset, describe_choice
 from ddpg_jax.runs.config.population import checked_evolve, checked_vary
-from ddpg_jax.runs.config.schedule import make_schedule
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import EnvironmentOptions, RunOptions
-from ddpg_jax.runs.options.validation import INT32_MAX, convert_value
+from ddpg_jax.runs.options.validation import INT32_MAX, Options, convert_value
 from ddpg_jax.runs.presets import PRESETS, env_options_on, hyperparameters_on
 
 if TYPE_CHECKING:
@@ -21,13 +19,13 @@ if TYPE_CHECKING:
     from ddpg_jax.runs.options.preset import Preset
     from ddpg_jax.schedule import Schedule
 
-STORED = tuple(name for name, *_ in field.options_of(RunOptions) if name != "devices")
+STORED = [name for name in field.options_of(RunOptions) if name != "devices"]
 """Run options in ``config.json``, which has ``devices`` as the mesh."""
 DERIVED = ("source", "replaced", "trained_timesteps")
 """Entries of ``config.json`` that follow from the others."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(RunOptions):
     """A checked configuration.
 
@@ -44,7 +42,7 @@ class Config(RunOptions):
     vary: dict[str, list[Any]]
     """Floats of the preset in which members differ, ``{name: [seeds]}``, and ``seed`` where it
     is not ``seed + i``."""
-    evolve: dict[str, Any]
+    evolve: Options
     """How members evolve (`ddpg_jax.runs.config.population.checked_evolve`), or empty."""
 
     @property
@@ -81,20 +79,19 @@ class Config(RunOptions):
         found = f"hyper-parameters found by trying on {self.env} replace the preset's: "
         return changes and f"{found}{changes}."
 
-    def flat(self) -> dict[str, Any]:
+    def flat(self) -> Options:
         """Return every field as JSON-able data, on one level, which `make_config` accepts again."""
-        own = {name: getattr(self, name) for name in STORED}
         data = {
-            **own,
+            **{name: getattr(self, name) for name in STORED},
             "preset": self.preset.name,
             "source": " ".join(filter(None, (self.preset.cites, self._changes))),
             "replaced": self.replaced,
             "trained_timesteps": self.trained_timesteps,
-            **dataclasses.asdict(self.hyperparameters),
+            **vars(self.hyperparameters),
             **({"vary": self.vary} if self.vary else {}),
             **({"evolve": self.evolve} if self.evolve else {}),
         }
-        return dict(json.loads(json.dumps(data)))
+        return json.loads(json.dumps(data))
 
 
 def make_config(
@@ -102,7 +99,7 @@ def make_config(
     preset: str | None = None,
     *,
     vary: dict[str, list[Any]] | None = None,
-    evolve: dict[str, Any] | None = None,
+    evolve: Options | None = None,
     **given: Any,
 ) -> Config:
     """Return the configuration of a run: a preset with some hyper-parameters replaced.
@@ -119,23 +116,23 @@ def make_config(
         ValueError: an unknown preset, a hyper-parameter that it does not have, or a value of
             another type or out of its range.
     """
-    known = {name for name, *_ in field.options_of(RunOptions)}
-    own = {name: given.pop(name) for name in list(given) if name in known}
+    own = {name: given.pop(name) for name in field.options_of(RunOptions) if name in given}
     options = _checked_options({"env": env, "preset": preset, **own})
-    chosen, kind = choose_preset(
-        options.env, options.preset, options.device_kind, options.env_options
-    )
-    recipe = _preset(chosen)
+    chosen, kind = choose_preset(options)
+    recipe = preset_called(chosen)
     env_options = env_options_on(recipe, options.env, options.env_options)
     defaults, replaced = hyperparameters_on(recipe, options.env)
     hyperparameters = _replaced(defaults, given, recipe.name)
     varied = checked_vary(vary or {}, options.seeds, hyperparameters)
-    schedule = make_schedule(hyperparameters, options.steps_per_chunk)
-    fields = dataclasses.asdict(options) | {"preset": recipe, "device_kind": kind}
+    schedule = _schedule(hyperparameters, options.steps_per_chunk)
     config = Config(
-        **fields
-        | {"env_options": env_options, "devices": None, "mesh": ""}
-        | {"steps_per_chunk": schedule.steps_per_chunk},
+        **vars(options)
+        | {
+            "preset": recipe,
+            "device_kind": kind,
+            "env_options": env_options,
+            "steps_per_chunk": schedule.steps_per_chunk,
+        },
         hyperparameters=hyperparameters,
         replaced={
             name: both
@@ -146,43 +143,41 @@ def make_config(
         vary=varied,
         evolve=checked_evolve(evolve or {}, varied),
     )
-    return dataclasses.replace(
-        config, mesh=mesh.requested_mesh(config, options.devices, options.mesh)
-    )
+    return dataclasses.replace(config, devices=None, mesh=mesh.requested_mesh(config))
 
 
-def _checked_options(given: dict[str, Any]) -> RunOptions:
+def _checked_options(given: Options) -> RunOptions:
     """Return run options of their types and in their ranges, with those of the environment."""
     from ddpg_jax import checks
 
-    options = RunOptions(**field.convert_options(RunOptions, given))
-    options = dataclasses.replace(options, env_options=checked_env_options(options.env_options))
+    options = RunOptions(**field.convert_options(RunOptions, given, keep_defaults=True))
     field.check_options(options)
     checks.between(0, INT32_MAX - options.seeds, seed=options.seed)
-    if options.steps_per_chunk is not None:
-        convert_value("steps_per_chunk", options.steps_per_chunk, int)
-    return options
+    return dataclasses.replace(options, env_options=checked_env_options(options.env_options))
 
 
-def checked_env_options(given: Any) -> dict[str, Any]:
+def checked_env_options(given: Any) -> Options:
     """Return options of an environment; those that every environment may have are checked.
 
     Raises:
         ValueError: one is out of its range, or is not for ``env_options``.
     """
-    options: dict[str, Any] = convert_value("env_options", given, dict)
-    known = {name for name, *_ in field.options_of(EnvironmentOptions)}
-    common = {name: value for name, value in options.items() if name in known}
-    options |= field.convert_options(EnvironmentOptions, common, required=True)
-    field.check_options(
-        dataclasses.replace(EnvironmentOptions(), **{name: options[name] for name in common})
-    )
-    if taken := {"name", "num_envs"} & set(options):
+    options: Options = convert_value("env_options", given, dict)
+    known = field.options_of(EnvironmentOptions)
+    common = {name: options[name] for name in known if name in options}
+    common = field.convert_options(EnvironmentOptions, common)
+    field.check_options(EnvironmentOptions(**common))
+    if taken := {"name", "num_envs"} & options.keys():
         raise ValueError(f"{min(taken)!r} cannot be passed in env_options; leave it out.")
-    return options
+    return options | common
 
 
-def _preset(name: str) -> Preset:
+def preset_called(name: str) -> Preset:
+    """Return the preset of this name.
+
+    Raises:
+        ValueError: it is unknown.
+    """
     from ddpg_jax import checks
 
     if name not in PRESETS:
@@ -190,19 +185,55 @@ def _preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def _replaced(defaults: Hyperparameters, given: dict[str, Any], preset: str) -> Hyperparameters:
+def _replaced(defaults: Hyperparameters, given: Options, preset: str) -> Hyperparameters:
     """Return the hyper-parameters, some replaced, all of them checked."""
-    known = {name for name, *_ in field.options_of(type(defaults))}
-    if absent := [name for name in given if name not in known]:
+    if absent := [name for name in given if name not in vars(defaults)]:
         having = [
-            name
-            for name, other in PRESETS.items()
-            if absent[0] in {each.name for each in dataclasses.fields(other.hyperparameters)}
+            name for name, other in PRESETS.items() if absent[0] in vars(other.hyperparameters)
         ]
         where = f"presets that have it: {', '.join(having)}" if having else "no preset has it"
         raise ValueError(f"preset {preset!r} has no {absent[0]}; {where}.")
-    made = dataclasses.replace(
-        defaults, **field.convert_options(type(defaults), given, required=True)
-    )
+    made = dataclasses.replace(defaults, **field.convert_options(type(defaults), given))
     made.check()
     return made
+
+
+def _schedule(hyperparameters: Hyperparameters, steps_per_chunk: int | None) -> Schedule:
+    """Return warm-up, rounds and chunks; without ``steps_per_chunk`` chunks divide the run evenly.
+
+    Raises:
+        ValueError: the run ends before the first update, or counts beyond int32.
+    """
+    from ddpg_jax import schedule
+
+    updates, collect_steps = schedule.rounds_of(
+        hyperparameters.updates_per_step, hyperparameters.batches_per_update
+    )
+    one_round = schedule.Schedule(
+        num_envs=hyperparameters.num_envs,
+        learning_starts=hyperparameters.learning_starts,
+        updates_per_step=updates,
+        collect_steps=collect_steps,
+        steps_per_chunk=hyperparameters.num_envs * collect_steps,
+        n_step=hyperparameters.n_step,
+    )
+    if steps_per_chunk is None:
+        rounds = one_round.chunks(hyperparameters.total_timesteps)
+        steps_per_chunk = one_round.steps_per_round * schedule.even_chunk(rounds)
+    made = dataclasses.replace(one_round, steps_per_chunk=steps_per_chunk)
+    _require_chunk(hyperparameters.total_timesteps, made)
+    return made
+
+
+def _require_chunk(total: int, schedule: Schedule) -> None:
+    if schedule.chunks(total) < 1:
+        first, chunk = schedule.warm_up_steps, schedule.steps_per_chunk
+        raise ValueError(
+            f"total_timesteps={total} ends before the first update: it must be at least "
+            f"{first + chunk}, the warm-up ({first}) and one chunk ({chunk})."
+        )
+    if total > schedule.longest:
+        raise ValueError(
+            f"total_timesteps={total}: must be at most {schedule.longest} here: vector steps and "
+            "updates are counted in int32."
+        )

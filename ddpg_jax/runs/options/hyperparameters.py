@@ -3,14 +3,11 @@
 Imports no JAX, so that the command line answers at once.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
-from ddpg_jax.runs.options import field
-from ddpg_jax.runs.options.field import option
-from ddpg_jax.runs.options.validation import INT32_MAX, MAX_ROWS, MAX_STEPS, short_repr
+from ddpg_jax.runs.options.field import check_options, option
+from ddpg_jax.runs.options.validation import INT32_MAX, MAX_ROWS, MAX_STEPS, Options, short_repr
 
 MAX_WIDTH, MAX_LAYERS = 1_000_000, 64
 MAX_N_STEP = 1_000
@@ -18,12 +15,12 @@ MAX_N_STEP = 1_000
 MAX_DELAY, MAX_ATOMS = 1_000, 1_000_000
 DTYPES = ("float32", "bfloat16")
 # What several declarations share.
-COUNT: dict[str, Any] = {"low": 1, "high": INT32_MAX}
-WIDTH: dict[str, Any] = {"low": 1, "high": MAX_WIDTH}
-SHARE: dict[str, Any] = {"low": 0, "high": 1}
-IN_ACTIONS: dict[str, Any] = {"unit": "of the normalised action range", "low": 0}
-EXPLORATION: dict[str, Any] = {"group": "exploration", **IN_ACTIONS}
-SMOOTHING: dict[str, Any] = {"group": "targets", **IN_ACTIONS}
+COUNT: Options = {"low": 1, "high": INT32_MAX}
+WIDTH: Options = {"low": 1, "high": MAX_WIDTH}
+SHARE: Options = {"low": 0, "high": 1}
+IN_ACTIONS: Options = {"unit": "of the normalised action range", "low": 0}
+EXPLORATION: Options = {"group": "exploration", **IN_ACTIONS}
+SMOOTHING: Options = {"group": "targets", **IN_ACTIONS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +53,7 @@ class Hyperparameters:
         **COUNT,
     )
     batch_size: int = option(
-        256,
-        "Transitions of one critic update.",
-        "replay",
-        "transitions",
-        **COUNT,
-        common=True,
+        256, "Transitions of one critic update.", "replay", "transitions", **COUNT, common=True
     )
     replay_capacity: int = option(
         1_000_000,
@@ -181,17 +173,13 @@ class Hyperparameters:
             ("hidden", self.hidden or (0,)),
             ("critic_hidden", self.critic_hidden),
         ):
-            if min(widths, default=1) < 1:
+            if len(widths) > MAX_LAYERS or not all(1 <= width <= MAX_WIDTH for width in widths):
                 raise ValueError(
-                    f"{name}={short_repr(widths)}: give the width of each hidden layer, each at "
-                    "least 1, for example 256,256."
+                    f"{name}={short_repr(widths)}: give the width of each hidden layer, at least "
+                    f"1, for example 256,256; at most {MAX_LAYERS} layers of a width of at most "
+                    f"{MAX_WIDTH}."
                 )
-            if len(widths) > MAX_LAYERS or max(widths, default=1) > MAX_WIDTH:
-                raise ValueError(
-                    f"{name}={short_repr(widths)}: must be at most {MAX_LAYERS} layers of a width "
-                    f"of at most {MAX_WIDTH} each."
-                )
-        field.check_options(self)
+        check_options(self)
         if self.replay_capacity % self.num_envs:
             near = max(1, round(self.replay_capacity / self.num_envs)) * self.num_envs
             raise ValueError(

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from ddpg_jax.environment import Environment
     from ddpg_jax.runs.options.hyperparameters import Hyperparameters
-    from ddpg_jax.runs.tasks import Task
+    from ddpg_jax.runs.tasks import Task, Values
     from ddpg_jax.types import Agent, AgentState, Behaviour, Replay, Window
 
 
@@ -46,11 +46,11 @@ class Preset:
     ours: str = ""
     """Differences from the source, with its values; each run reports them at its start."""
     exact: bool = False
-    scaled_down: Mapping[str, Any] = field(default_factory=dict)
+    scaled_down: Values = field(default_factory=dict)
     """Replacements on a task with tuned hyper-parameters, which in turn replace these."""
-    of_task: Callable[[Task], Mapping[str, Any]] = lambda task: task.hyperparameters
+    of_task: Callable[[Task], Values] = lambda task: task.hyperparameters
     """``of_task(task)``: the task's tuned hyper-parameters; not used where the preset is exact."""
-    published_for: Callable[[str], Mapping[str, Any]] = lambda env: {}
+    published_for: Callable[[str], Values] = lambda env: {}
     """``published_for(env)``: the publication's own exceptions for this environment."""
     only_for: str | None = None
     """The only environment that it supports."""
@@ -58,7 +58,7 @@ class Preset:
     """Whether its networks take images; those of other presets take vectors."""
     around: Callable[[Environment], Environment] | None = None
     """A wrapper of the environment, in evaluation too."""
-    pictures: Callable[[Any, Environment, AgentState, Any], Mapping[str, Any]] | None = None
+    pictures: Callable[[Any, Environment, AgentState, Any], Values] | None = None
     """``pictures(hyperparameters, env, agent_state, key)``: pictures at the end of a run,
     ``{name: [H, W, 3] in [0, 1]}``."""
 

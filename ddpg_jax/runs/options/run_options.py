@@ -4,16 +4,13 @@ Hyper-parameters are in `ddpg_jax.runs.options.hyperparameters`. Imports no JAX,
 line answers at once.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from pathlib import Path  # noqa: TC003  (types of options are read at run time)
+from pathlib import Path
 from typing import Any
 
 from ddpg_jax.runs.options.field import option
 from ddpg_jax.runs.options.validation import INT32_MAX
 
-DEVICE_KINDS = ("cpu", "gpu", "tpu")
 ANY_DEVICE = "any"
 """Instead of a kind of device, where the preset was given."""
 COUNT = 1_000_000
@@ -36,7 +33,7 @@ class RunOptions:
         None,
         "Kind of device for which the default preset is chosen.",
         "devices",
-        choices=(*DEVICE_KINDS, ANY_DEVICE),
+        choices=("cpu", "gpu", "tpu", ANY_DEVICE),
         unset="what JAX computes on",
     )
     env_options: dict[str, Any] = option(
@@ -215,12 +212,11 @@ class LaunchOptions:
 class SweepOptions:
     """What members of a sweep differ in, and how many train at once."""
 
-    sets: tuple[str, ...] = option(
+    set: tuple[str, ...] = option(
         (),
         "Values of a hyper-parameter: 1e-4,1e-3 or log:LOW:HIGH[:COUNT] or uniform:LOW:HIGH[:COUNT]"
         "; may be repeated.",
         "sweep",
-        flag="--set",
         metavar="NAME=VALUES",
         common=True,
     )

@@ -1,13 +1,11 @@
 """Converts values from Python, a shell or a file to an option's type, without loss."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any, get_origin
+from collections.abc import Callable
+from typing import Any, get_origin
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
+Options = dict[str, Any]
+"""Values by name: of options, of hyper-parameters, or of a JSON object."""
 INT32_MAX = 2**31 - 1
 """Rows, steps of an environment and updates are int32 on the device."""
 MAX_ROWS = 2**30
@@ -35,7 +33,7 @@ def convert_value(name: str, value: Any, kind: Any) -> Any:
         if getattr(value, "shape", None) == () and hasattr(value, "item"):
             value = value.item()
         found = convert(value)
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
         raise ValueError(f"{name}={short_repr(value)}: must be {wanted}.") from error
     if kind is int and abs(found) >= 2**63:
         raise ValueError(f"{name}={short_repr(value)}: must be less than 2**63 in size.")
@@ -51,24 +49,24 @@ def short_repr(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
-def _integer(value: Any) -> int:
+def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError
-    if isinstance(value, str):
-        try:
-            return int(value)
-        except ValueError:
-            value = float(value)
-    whole = int(value)
-    if whole != value:
+    try:
+        return int(value) if isinstance(value, str) else value
+    except ValueError:
+        return float(value)
+
+
+def _integer(value: Any) -> int:
+    number = _number(value)
+    if int(number) != number:
         raise ValueError
-    return whole
+    return int(number)
 
 
 def _real(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError
-    number = float(value)
+    number = float(_number(value))
     if not abs(number) <= FLOAT32_MAX:
         raise ValueError
     return number
@@ -81,7 +79,7 @@ def _switch(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value or not value.isprintable():
+    if not (isinstance(value, str) and value and value.isprintable()):
         raise ValueError
     return value
 
@@ -91,14 +89,10 @@ def _widths(value: Any) -> tuple[int, ...]:
     return tuple(_integer(part.item() if hasattr(part, "item") else part) for part in parts)
 
 
-def _options(value: Any) -> dict[str, Any]:
+def _options(value: Any) -> Options:
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise ValueError
-    try:
-        text = json.dumps(value, default=lambda part: part.item(), allow_nan=False)
-        return dict(json.loads(text))
-    except (AttributeError, RecursionError) as error:
-        raise ValueError from error
+    return json.loads(json.dumps(value, default=lambda part: part.item(), allow_nan=False))
 
 
 _KINDS: dict[Any, tuple[Callable[[Any], Any], str]] = {

@@ -49,12 +49,12 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def hyperparameter_options() -> dict[str, tuple[type, Option]]:
-    """Return type and `Option` of each hyper-parameter of any preset."""
+def hyperparameter_options() -> dict[str, Option]:
+    """Return the `Option` of each hyper-parameter of any preset."""
     return {
-        name: (kind, declared)
+        name: declared
         for preset in PRESETS.values()
-        for name, kind, declared in options_of(type(preset.hyperparameters))
+        for name, declared in options_of(type(preset.hyperparameters)).items()
     }
 
 

@@ -1,23 +1,17 @@
 """Learning curves of runs."""
 
-from __future__ import annotations
-
+import functools
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ddpg_jax.runs.config.run_config import DERIVED
-from ddpg_jax.runs.config.stored import PLACEMENT
-from ddpg_jax.runs.folder import output_path
-from ddpg_jax.runs.folder.files import write_file
-from ddpg_jax.runs.folder.metrics import read_curve
+from ddpg_jax.runs.config import run_config, stored
+from ddpg_jax.runs.folder import files, metrics, output_path
 from ddpg_jax.runs.results.statistics import bootstrap_interval, interquartile_mean
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 
 def canvas(width: float, height: float) -> Any:
@@ -25,19 +19,16 @@ def canvas(width: float, height: float) -> Any:
 
     The object-oriented interface has no global state and may run in a thread.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
 def write_figure(figure: Any, path: Path) -> Path:
     """Write a figure in the format of the path's suffix."""
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix[1:].lower())
-    write_file(path, picture.getvalue())
+    files.write_file(path, picture.getvalue())
     return path
 
 
@@ -58,11 +49,10 @@ def plot(folders: Sequence[Path], path: Path) -> str:
     """
     groups: dict[str, list[Path]] = {}
     for folder in folders:
-        config = json.loads((folder / "config.json").read_text())
         label = {
             name: value
-            for name, value in config.items()
-            if name not in ("seed", "seeds", *PLACEMENT, *DERIVED)
+            for name, value in json.loads((folder / "config.json").read_text()).items()
+            if name not in ("seed", "seeds", *stored.PLACEMENT, *run_config.DERIVED)
         }
         groups.setdefault(json.dumps(label, sort_keys=True), []).append(folder)
     figure = canvas(6.4, 4.0)
@@ -73,16 +63,16 @@ def plot(folders: Sequence[Path], path: Path) -> str:
         raise ValueError(
             f"{path} ends in {path.suffix}, an unknown format: choose one of {', '.join(known)}."
         )
-    path = output_path.require_writable(path)
+    output_path.require_writable(path)
     axes = figure.add_subplot(
         xlabel="environment steps (per seed)", ylabel="return of deterministic episodes"
     )
     widest = 0
     for group, members in groups.items():
-        curves = [(steps, values) for steps, values in map(read_curve, members) if len(steps)]
+        curves = [curve for curve in map(metrics.read_curve, members) if len(curve[0])]
         if not curves:
             continue
-        steps = sorted(set.intersection(*(set(steps.tolist()) for steps, _ in curves)))
+        steps = functools.reduce(np.intersect1d, (steps for steps, _ in curves))
         values = np.concatenate([values[np.isin(x, steps)] for x, values in curves], axis=1)
         config = json.loads(group)
         title = f"{config['env']}, {config['preset']}" + (
@@ -90,10 +80,10 @@ def plot(folders: Sequence[Path], path: Path) -> str:
         )
         count = values.shape[1]
         widest = max(widest, count)
-        title += f", {count} seeds" if count > 1 else ""
-        axes.plot(steps, interquartile_mean(values) if count > 1 else values[:, 0], label=title)
         if count > 1:
+            title += f", {count} seeds"
             axes.fill_between(steps, *bootstrap_interval(values), alpha=0.25, linewidth=0)
+        axes.plot(steps, interquartile_mean(values), label=title)
     if not widest:
         raise ValueError(
             "none of these runs has an evaluation yet: train longer, or with --evaluate-every 1."

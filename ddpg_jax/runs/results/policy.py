@@ -1,28 +1,22 @@
-"""The policy of a finished run: restored from its newest checkpoint, called, exported."""
-
-from __future__ import annotations
+"""The policy of a finished run: restored from its newest checkpoint, called, played, exported."""
 
 import dataclasses
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 
 from ddpg_jax.export import policy
-from ddpg_jax.runs.checkpoints.resharding import restore_run
-from ddpg_jax.runs.checkpoints.store import Checkpoints
+from ddpg_jax.runs.checkpoints import resharding, store
+from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.config.stored import load_config, require_same_config
-from ddpg_jax.runs.folder import output_path
-from ddpg_jax.runs.folder.files import write_file
-from ddpg_jax.runs.programs.build import build
-from ddpg_jax.runs.programs.setup import environment
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from ddpg_jax.runs.config.run_config import Config
-    from ddpg_jax.types import Agent, AgentState
+from ddpg_jax.runs.folder import files, output_path
+from ddpg_jax.runs.programs import build, evaluation, setup
+from ddpg_jax.runs.results import statistics
+from ddpg_jax.types import Agent, AgentState
 
 
 def restore_policy(folder: Path) -> tuple[Config, Agent, int, AgentState]:
@@ -32,15 +26,14 @@ def restore_policy(folder: Path) -> tuple[Config, Agent, int, AgentState]:
         FileNotFoundError: the folder holds no run, or no readable checkpoint.
         ValueError: its checkpoints are of another version of this library or configuration.
     """
-    config = load_config(folder)
-    if not (folder / "checkpoints").is_dir():
-        raise FileNotFoundError(f"{folder} has no checkpoint: train it first.")
-    config = dataclasses.replace(config, mesh="")  # one device, also of a run on more
-    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
-    built = build(config)
+    config = dataclasses.replace(load_config(folder), mesh="")  # one device, also of a run on more
+    checkpoints = store.Checkpoints(folder / "checkpoints", read_only=True)
+    built = build.build(config)
     say = lambda text: print(text, file=sys.stderr)
     try:
-        steps, state, record = restore_run(checkpoints, config, built.state, say, resumes=False)
+        steps, state, record = resharding.restore_run(
+            checkpoints, config, built.state, say, resumes=False
+        )
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder} has {error}: train it first.") from error
     except ValueError as error:
@@ -69,8 +62,33 @@ def policy_function(
     Raises:
         ValueError: there is no such member.
     """
-    state, env = member_state(config, agent_state, member), environment(config, 1)
+    state, env = member_state(config, agent_state, member), setup.environment(config, 1)
     return jax.jit(lambda observation: env.native_action(agent.act(state, observation)))
+
+
+def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) -> dict[str, Any]:
+    """Evaluate each member of a run, or one, in ``episodes`` new deterministic episodes.
+
+    Raises:
+        ValueError: there is no such member.
+    """
+    config, agent, steps, agent_state = restore_policy(folder)
+    require_member(config, member or 0)
+    play = evaluation.make_evaluator(config, agent, episodes)
+    keys = evaluation.evaluation_keys(config, evaluation.LATER_STREAM, seed)
+    played = np.asarray(play(agent_state, keys), np.float64)
+    evaluation.require_finite_returns(played, config)
+    returns = played.reshape(config.seeds, -1)[slice(None) if member is None else [member]]
+    means = returns.mean(axis=1)
+    return {
+        "run": str(folder),
+        "env": config.env,
+        "env_steps": steps,
+        "episodes": episodes,
+        "seed": seed,
+        **({} if member is None else {"member": member}),
+        **statistics.return_statistics(means, returns.std(axis=1)),
+    }
 
 
 def export(folder: Path, path: Path, member: int) -> str:
@@ -79,10 +97,12 @@ def export(folder: Path, path: Path, member: int) -> str:
     Raises:
         ValueError: there is no such member.
     """
-    path = output_path.require_writable(path)
+    output_path.require_writable(path)
     config, agent, _, agent_state = restore_policy(folder)
-    exported = policy(agent, member_state(config, agent_state, member), environment(config, 1))
-    write_file(path, bytes(exported.serialize()))
+    exported = policy(
+        agent, member_state(config, agent_state, member), setup.environment(config, 1)
+    )
+    files.write_file(path, bytes(exported.serialize()))
     return str(path)
 
 

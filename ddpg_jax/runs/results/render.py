@@ -1,27 +1,20 @@
 """Animation of a run's newest checkpoint."""
 
-from __future__ import annotations
-
 import functools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from ddpg_jax import rollout
-from ddpg_jax.environment import Environment, HostEnvironment
+from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.envs import gymnasium
 from ddpg_jax.envs.render import film
-from ddpg_jax.runs.folder import output_path
-from ddpg_jax.runs.folder.files import write_file
-from ddpg_jax.runs.programs import memory
-from ddpg_jax.runs.programs.setup import environment
-from ddpg_jax.runs.results import video
-from ddpg_jax.runs.results.policy import member_state, restore_policy
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+from ddpg_jax.runs.folder import files, output_path
+from ddpg_jax.runs.programs import memory, setup
+from ddpg_jax.runs.results import policy, video
 
 MAX_FRAMES = 10_000
 """Largest number of frames of an animation."""
@@ -45,12 +38,11 @@ def render(
         ImportError: a package that draws is missing.
     """
     video.use_headless_opengl()
-    output_path.require_writable(
-        path.with_name(f"{path.name}.{form or 'gif'}") if path.name else path
-    )
-    config, agent, _, agent_state = restore_policy(folder)
-    agent_state = member_state(config, agent_state, member)
-    env = environment(config, 1)
+    named = path.with_name(f"{path.name}.{form or 'gif'}") if path.name else path
+    output_path.require_writable(named)
+    config, agent, _, agent_state = policy.restore_policy(folder)
+    agent_state = policy.member_state(config, agent_state, member)
+    env = setup.environment(config, 1)
     if (steps or env.time_limit or 0) > MAX_FRAMES:
         raise ValueError(
             f"an animation has at most {MAX_FRAMES} frames, but an episode up to {env.time_limit} "
@@ -64,12 +56,11 @@ def render(
         name, compiled = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
         act = lambda observation: np.asarray(compiled(agent_state, observation))
         frames, fps = _drawn(lambda: gymnasium.film(name, act, steps, seed, **config.env_options))
-        return video.write_video(frames, path.with_name(f"{path.name}.{form or 'gif'}"), fps)
+        return video.write_video(frames, named, fps)
     form = form or ("gif" if env.renderer.viewer is None else "html")
-    own = _by_scene(env)
-    look: Callable[[Any], Any] | None = (
-        env.renderer.viewer if form == "html" else env.renderer.draw or own
-    )
+    scene = None if form == "html" or env.single is None else env.single.scene
+    own = None if scene is None else functools.partial(film, scene)  # needs no OpenGL
+    look: Any = env.renderer.viewer if form == "html" else env.renderer.draw or own
     if look is None:
         raise ValueError(f"{config.env} cannot be drawn as {form}.")
     trajectory = rollout.make_trajectory(agent, env, steps or env.time_limit)
@@ -77,23 +68,13 @@ def render(
     memory.require_memory(
         [memory.MemoryPart("the animation", memory.tree_bytes(states), "--steps")]
     )
-    played = jax.jit(trajectory)(agent_state, jax.random.key(seed))
-    shown = rollout.frames(env, played)
-    picture = _drawn(
-        lambda: look(shown), None if own is None or form == "html" else lambda: own(shown)
-    )
+    shown = rollout.frames(env, jax.jit(trajectory)(agent_state, jax.random.key(seed)))
+    picture = _drawn(lambda: look(shown), None if own is None else lambda: own(shown))
     path = path.with_name(f"{path.name}.{form}")
     if form != "html":
         return video.write_video(picture, path, env.renderer.fps)
-    write_file(path, picture)
+    files.write_file(path, picture)
     return str(path)
-
-
-def _by_scene(env: Environment) -> Callable[[Any], Any] | None:
-    """Return a renderer that needs no OpenGL, where the environment has a scene."""
-    if env.single is None or env.single.scene is None:
-        return None
-    return functools.partial(film, env.single.scene)
 
 
 def _drawn(draw: Callable[[], Any], instead: Callable[[], Any] | None = None) -> Any:

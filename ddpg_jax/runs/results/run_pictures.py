@@ -1,27 +1,20 @@
 """The pictures in a run's folder; a failure to draw one does not affect the run."""
 
-from __future__ import annotations
-
+import contextlib
 import io
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from ddpg_jax.environment import Environment
-from ddpg_jax.runs.folder.files import write_file
-from ddpg_jax.runs.folder.metrics import read_curve
-from ddpg_jax.runs.programs.evaluation import LATER_STREAM
-from ddpg_jax.runs.programs.setup import environment
-from ddpg_jax.runs.results.plots import plot
-from ddpg_jax.runs.results.policy import member_state
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from ddpg_jax.runs.config.run_config import Config
-    from ddpg_jax.types import AgentState
+from ddpg_jax.runs.config.run_config import Config
+from ddpg_jax.runs.folder import files, metrics
+from ddpg_jax.runs.programs import evaluation, setup
+from ddpg_jax.runs.results import plots, policy
+from ddpg_jax.types import AgentState
 
 PIXEL_SCALE = 4
 """Factor by which images of an agent are enlarged."""
@@ -31,24 +24,18 @@ def draw_run_pictures(
     config: Config, folder: Path, agent_state: AgentState, say: Callable[[str], None]
 ) -> None:
     """Write ``curve.png`` and the preset's pictures of the first member (`Preset.pictures`)."""
-    _try(
-        f"{folder / 'curve.png'}",
-        lambda: read_curve(folder)[0].size and plot([folder], folder / "curve.png"),
-        say,
-    )
-    env, pictures = environment(config, config.hyperparameters.num_envs), config.preset.pictures
+    with reported_failure(f"{folder / 'curve.png'}", say):
+        if metrics.read_curve(folder)[0].size:
+            plots.plot([folder], folder / "curve.png")
+    env = setup.environment(config, config.hyperparameters.num_envs)
+    pictures = config.preset.pictures
     if pictures is None or not isinstance(env, Environment):
         return
-
-    def others() -> None:
-        key, state = (
-            jax.random.fold_in(jax.random.key(config.seed), LATER_STREAM),
-            member_state(config, agent_state, 0),
-        )
+    with reported_failure(f"the preset's pictures in {folder}", say):
+        key = jax.random.fold_in(jax.random.key(config.seed), evaluation.LATER_STREAM)
+        state = policy.member_state(config, agent_state, 0)
         for name, image in pictures(config.hyperparameters, env, state, key).items():
             save_png(image, folder / f"{name}.png")
-
-    _try(f"the preset's pictures in {folder}", others, say)
 
 
 def save_png(image: Any, path: Path) -> None:
@@ -56,14 +43,14 @@ def save_png(image: Any, path: Path) -> None:
     from matplotlib.image import imsave
 
     drawn = io.BytesIO()
-    imsave(
-        drawn, np.repeat(np.repeat(np.asarray(image), PIXEL_SCALE, 0), PIXEL_SCALE, 1), format="png"
-    )
-    write_file(path, drawn.getvalue())
+    imsave(drawn, np.asarray(image).repeat(PIXEL_SCALE, 0).repeat(PIXEL_SCALE, 1), format="png")
+    files.write_file(path, drawn.getvalue())
 
 
-def _try(what: str, draw: Callable[[], Any], say: Callable[[str], None]) -> None:
+@contextlib.contextmanager
+def reported_failure(what: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Report an error of the body instead of raising it: other results do not depend on it."""
     try:
-        draw()
+        yield
     except Exception as error:  # of a plotting library, of memory, or of the disk
         say(f"{what} could not be drawn ({error}); all other results are written.")

@@ -1,16 +1,11 @@
 """Statistics over seeds, and the content of ``summary.json``."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ddpg_jax.runs.folder.metrics import count_updates, finite_or_none
-from ddpg_jax.runs.folder.versions import describe_device, package_versions
-
-if TYPE_CHECKING:
-    from ddpg_jax.runs.config.run_config import Config
+from ddpg_jax.runs.config.run_config import Config
+from ddpg_jax.runs.folder import metrics, versions
 
 
 def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -60,17 +55,17 @@ def make_summary(config: Config, returns: np.ndarray, seconds: dict[str, float])
     """
     chunks, means = config.num_chunks, returns.mean(axis=1)
     env_steps = config.seeds * chunks * config.schedule.steps_per_chunk
-    updates = config.seeds * count_updates(config, chunks)
+    updates = config.seeds * metrics.count_updates(config, chunks)
     found = {
-        "final_returns": finite_or_none(means),
-        "final_return_std": finite_or_none(returns.std(axis=1)),
+        "final_returns": metrics.finite_or_none(means),
+        "final_return_std": metrics.finite_or_none(returns.std(axis=1)),
         "env_steps": env_steps + config.seeds * config.schedule.warm_up_steps,
         "updates": updates,
         **{f"{name}_seconds": value for name, value in seconds.items()},
         "env_steps_per_second": env_steps / seconds["train"],
         "updates_per_second": updates / seconds["train"],
-        "versions": package_versions(),
-        "device": describe_device(),
+        "versions": versions.package_versions(),
+        "device": versions.describe_device(),
         "config": config.flat(),
     }
     if config.seeds > 1 and not config.vary:
@@ -78,3 +73,14 @@ def make_summary(config: Config, returns: np.ndarray, seconds: dict[str, float])
         found["interquartile_mean"] = float(interquartile_mean(means))
         found["interquartile_mean_interval"] = [float(low), float(high)]
     return found
+
+
+def return_statistics(means: np.ndarray, stds: np.ndarray) -> dict[str, Any]:
+    """Return statistics of the members' mean returns; NaN counts in none of them."""
+    known = means[np.isfinite(means)]
+    return {
+        "mean_return": float(known.mean()) if known.size else None,
+        "returns": metrics.finite_or_none(means),
+        "return_std": metrics.finite_or_none(stds),
+        "interquartile_mean": float(interquartile_mean(known)) if known.size else None,
+    }

@@ -1,18 +1,13 @@
 """Writes frames to files: GIF by Pillow, MP4 by imageio."""
 
-from __future__ import annotations
-
 import ctypes.util
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 
 def use_headless_opengl() -> None:
@@ -63,8 +58,7 @@ def write_video(frames: Sequence[np.ndarray], path: Path, fps: float) -> str:
         from imageio import v3 as imageio
 
         # JAX warns of the fork that starts FFmpeg, which executes another program at once.
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
             imageio.imwrite(
                 path,
                 np.stack(frames),

@@ -1,32 +1,28 @@
 """The lineage of population-based training: ``lineage.json``, and its picture."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ddpg_jax.runs.folder.files import write_json
-from ddpg_jax.runs.folder.metrics import read_metrics
+from ddpg_jax.runs.folder import files, metrics
 from ddpg_jax.runs.results import plots
 from ddpg_jax.runs.sweeps import sweep_plots, sweep_results
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+from ddpg_jax.runs.sweeps.plan import Plan
 
 
-def write_lineage(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
+def write_lineage(folder: Path, plan: Plan) -> sweep_results.Record | None:
     """Write ``lineage.json`` of a sweep that evolves and return it; None of other sweeps."""
-    evolve = plan["parts"][0]["options"].get("evolve")
+    evolve = plan.parts[0].options.get("evolve")
     if not evolve:
         return None
-    made = lineage(sweep_results.run_folder(folder, 0), list(evolve["ranges"]))
-    write_json(folder / "lineage.json", made)
+    made = lineage(sweep_results.run_folder(folder, 0), evolve["ranges"])
+    files.write_json(folder / "lineage.json", made)
     return made
 
 
-def lineage(run: Path, names: list[str]) -> dict[str, Any]:
+def lineage(run: Path, names: list[str]) -> sweep_results.Record:
     """Return the history of a run whose members evolve.
 
     Returns:
@@ -34,13 +30,14 @@ def lineage(run: Path, names: list[str]) -> dict[str, Any]:
         state was continued in the chunk), of the ``return`` at the chunk's end and of each of the
         ``hyperparameters`` during it; and ``ancestors [T]`` of the member that is best at the end.
     """
-    rows = read_metrics(run)
-    made: dict[str, Any] = {"env_steps": [row["env_steps"] for row in rows]}
-    made |= {name: [row[name] for row in rows] for name in ("parent", "return")}
-    made["hyperparameters"] = {name: [row[name] for row in rows] for name in names}
+    rows = metrics.read_metrics(run)
+    of_rows = {name: [row[name] for row in rows] for name in ("env_steps", "parent", "return")}
     last = [-np.inf if value is None else value for value in rows[-1]["return"]]
-    made["ancestors"] = _ancestors(made["parent"], int(np.argmax(last)))
-    return made
+    return {
+        **of_rows,
+        "hyperparameters": {name: [row[name] for row in rows] for name in names},
+        "ancestors": _ancestors(of_rows["parent"], int(np.argmax(last))),
+    }
 
 
 def _ancestors(parents: list[list[int]], member: int) -> list[int]:
@@ -50,47 +47,45 @@ def _ancestors(parents: list[list[int]], member: int) -> list[int]:
     return found[::-1]
 
 
-def draw_lineage(folder: Path, made: dict[str, Any]) -> Path:
-    """Draw ``lineage.png``: hyper-parameters and returns over time; red lines mark copies."""
-    figure = plots.canvas(7.2, 2.6 * (len(made["hyperparameters"]) + 1))
-    axes = figure.subplots(len(made["hyperparameters"]) + 1, 1, sharex=True, squeeze=False)[:, 0]
-    returns = [value for row in made["return"] for value in row if value is not None]
-    colour, scale = sweep_plots.colours(returns)
-    for axis, (name, values) in zip(
-        axes, [*made["hyperparameters"].items(), ("return", made["return"])], strict=True
-    ):
+def draw_lineage(made: sweep_results.Record) -> Any:
+    """Draw hyper-parameters and returns over time; red lines mark copies."""
+    panels = made["hyperparameters"] | {"return": made["return"]}
+    figure = plots.canvas(7.2, 2.6 * len(panels))
+    axes = figure.subplots(len(panels), 1, sharex=True)
+    colour = sweep_plots.add_colours(
+        figure, [*chain(*made["return"])], "return of deterministic episodes"
+    )
+    for axis, (name, values) in zip(axes, panels.items(), strict=True):
         _panel(axis, made, np.array(values, float), colour)
         axis.set_ylabel(name)
-        if name != "return" and sweep_plots.is_wide([value for row in values for value in row]):
+        if name != "return" and sweep_plots.is_wide([*chain(*values)]):
             axis.set_yscale("log")
     axes[-1].set_xlabel("environment steps of each member")
     axes[0].set_title(
         "every member by its return; black: the ancestry of the best", fontsize="medium"
     )
-    figure.colorbar(scale, ax=list(axes), label="return of deterministic episodes")
-    return plots.write_figure(figure, folder / "lineage.png")
+    return figure
 
 
-def _panel(axis: Any, made: dict[str, Any], values: np.ndarray, colour: Any) -> None:
+def _panel(axis: Any, made: sweep_results.Record, values: np.ndarray, colour: Any) -> None:
     from matplotlib.collections import LineCollection
 
     steps, parents = made["env_steps"], made["parent"]
-    lines: list[list[tuple[float, float]]] = []
-    copies: list[list[tuple[float, float]]] = []
+    lines: list[Any] = []
+    copies: list[Any] = []
     for time in range(1, len(steps)):
         for member, parent in enumerate(parents[time]):
             line = [
-                (steps[time - 1], values[time - 1][parent]),
-                (steps[time], values[time][member]),
+                (steps[time - 1], values[time - 1, parent]),
+                (steps[time], values[time, member]),
             ]
             (lines if parent == member else copies).append(line)
     axis.add_collection(LineCollection(lines, colors="lightgrey", linewidths=0.6, zorder=1))
     axis.add_collection(
         LineCollection(copies, colors="tab:red", linewidths=0.7, alpha=0.6, zorder=2)
     )
-    for time, step in enumerate(steps):
-        shades = [colour(value) for value in made["return"][time]]
-        axis.scatter([step] * len(shades), values[time], c=shades, s=14, zorder=3)
-    best = [values[time][member] for time, member in enumerate(made["ancestors"])]
+    for step, row, returns in zip(steps, values, made["return"], strict=True):
+        axis.scatter([step] * len(row), row, c=[*map(colour, returns)], s=14, zorder=3)
+    best = values[np.arange(len(steps)), made["ancestors"]]
     axis.plot(steps, best, color="black", lw=1.6, zorder=4)
     axis.grid(alpha=0.3)

@@ -1,35 +1,29 @@
 """Runs a sweep in a folder, one run after the other; equal programs are compiled once."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ddpg_jax import envs
-from ddpg_jax.runs.config.run_config import DERIVED, Config
-from ddpg_jax.runs.config.stored import FREE, PLACEMENT, load_config, resumed_config
+from ddpg_jax.population import Programs
+from ddpg_jax.runs.config import run_config, stored
 from ddpg_jax.runs.console.output import say
 from ddpg_jax.runs.console.signals import Interrupted
-from ddpg_jax.runs.folder import lock
-from ddpg_jax.runs.folder.files import write_json
-from ddpg_jax.runs.options.validation import RunError
+from ddpg_jax.runs.folder import files, lock
+from ddpg_jax.runs.options.validation import Options, RunError
 from ddpg_jax.runs.programs import build
+from ddpg_jax.runs.results import plots, policy, run_pictures
 from ddpg_jax.runs.sweeps import lineage, sweep_plots, sweep_results, table
 from ddpg_jax.runs.sweeps.plan import Plan, SweepRun, make_plan
 from ddpg_jax.runs.training import loop
 from ddpg_jax.runs.training.progress import Display
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    import numpy as np
-
-    from ddpg_jax.population import Programs
-
-NOT_OF_A_PROGRAM = {"vary", "seed", *DERIVED, *FREE} - {"evaluation_episodes"}
+NOT_OF_A_PROGRAM = {"vary", "seed", *run_config.DERIVED, *stored.FREE} - {"evaluation_episodes"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,17 +31,23 @@ class Sweep:
     """The results of a sweep; all of them are in ``folder`` too."""
 
     folder: Path
-    members: list[dict[str, Any]]
+    members: list[sweep_results.Record]
     """``member``, ``seed``, ``hyperparameters``, ``final_return`` and ``final_return_std`` of each;
     its run is ``run``, in which it is number ``place``."""
-    best: dict[str, Any]
+    best: sweep_results.Record
     """The member with the greatest final return."""
-    settings: list[dict[str, Any]]
+    settings: list[sweep_results.Record]
     """Groups of equal ``hyperparameters`` with ``members`` and ``returns``, best mean first."""
 
     def curve(self, member: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return ``(env_steps [T], returns [T])`` of the evaluations of one member."""
-        return sweep_results.member_curve(self.folder, member)
+        """Return ``(env_steps [T], returns [T])`` of the evaluations of one member.
+
+        Raises:
+            ValueError: there is no such member.
+        """
+        return sweep_results.member_curve(
+            self.folder, sweep_results.find_member(self.members, member)
+        )
 
     def policy(self, member: int | None = None) -> Callable[[Any], Any]:
         """Return the compiled policy of one member, or of the best: ``action(observation)``.
@@ -57,9 +57,8 @@ class Sweep:
         Raises:
             ValueError: there is no such member.
         """
-        from ddpg_jax.runs.results import policy as runs_policy
-
-        return runs_policy.load_policy(*sweep_results.locate_member(self.folder, member))
+        one = sweep_results.find_member(self.members, member)
+        return policy.load_policy(self.folder / one["run"], one["place"])
 
 
 def sweep(
@@ -86,7 +85,7 @@ def sweep(
         stack.enter_context(lock.locked_folder(folder))
         if not resume:
             _require_new(folder)
-            write_json(folder / sweep_results.PLAN_FILE, plan.json())
+            files.write_json(folder / sweep_results.PLAN_FILE, dataclasses.asdict(plan))
         programs = _Programs()
         for index, part in enumerate(plan.parts):
             if progress and len(plan.parts) > 1:
@@ -94,31 +93,26 @@ def sweep(
                     f"run {index + 1} of {len(plan.parts)}: members {part.members[0]} to "
                     f"{part.members[-1]}"
                 )
-            _train(plan, part, folder, index, given, programs, progress)
+            _train(plan, part, sweep_results.run_folder(folder, index), given, programs, progress)
         return _finish(folder, progress)
 
 
 def _resumed(
-    env: str | None, values: Mapping[str, Any], run_dir: str | Path | None, options: dict[str, Any]
-) -> tuple[Path, Plan, dict[str, Any]]:
+    env: str | None, values: Mapping[str, Any], run_dir: str | Path | None, options: Options
+) -> tuple[Path, Plan, Options]:
     if run_dir is None:
         raise ValueError("--resume requires --run-dir, the folder of the sweep to resume.")
-    data = sweep_results.read_plan(Path(run_dir))
-    if (
-        values
-        or options.keys() & {"draws", "evolve", "memory", "seeds"}
-        or env not in (None, data["env"])
-    ):
+    plan = sweep_results.read_plan(Path(run_dir))
+    fixed = {"draws", "evolve", "memory", "seeds"}
+    if values or options.keys() & fixed or env not in (None, plan.env):
         raise ValueError(
             "--set, --draws, --seeds, --memory and --pbt cannot change when resuming a sweep."
         )
-    may = (*FREE, *PLACEMENT)
-    sweep_results.require_options(data, options, may)
-    return (
-        Path(run_dir),
-        Plan.of(data),
-        {name: value for name, value in options.items() if name in may},
-    )
+    stored.require_same_config(plan.options, options, "sweep")
+    given = {
+        name: value for name, value in options.items() if name in (*stored.FREE, *stored.PLACEMENT)
+    }
+    return Path(run_dir), plan, given
 
 
 def _require_new(folder: Path) -> None:
@@ -133,27 +127,22 @@ def _require_new(folder: Path) -> None:
 class _Programs:
     """The newest compiled programs, reused by a next run that has the same ones."""
 
-    def __init__(self) -> None:
-        self._known: str | None = None
-        self._built: Any = None
-        self._programs: Programs | None = None
+    _known: str | None = None
+    _built: Any = None
+    _programs: Programs | None = None
 
-    def built(self, config: Config, stopped: Callable[[], bool]) -> build.Built:
+    def built(self, config: run_config.Config, stopped: Callable[[], bool]) -> build.Built:
         """Build as `ddpg_jax.runs.programs.build.build` does."""
-        if envs.on_host(config.env):
-            return build.build(config, stopped)
         told = {
             name: value for name, value in config.flat().items() if name not in NOT_OF_A_PROGRAM
         }
         known = json.dumps([told, list(config.vary)])
-        if known != self._known:
+        if known != self._known or envs.on_host(config.env):
             self._known, self._built, self._programs = known, build.build(config, stopped), None
         return self._built
 
-    def compile_programs(self, built: build.Built, config: Config) -> Programs:
+    def compile_programs(self, built: build.Built, config: run_config.Config) -> Programs:
         """Compile as `ddpg_jax.runs.programs.build.compile_programs` does."""
-        if built is not self._built:
-            return build.compile_programs(built, config)
         if self._programs is not None:
             return self._programs._replace(seconds=0.0)
         self._programs = build.compile_programs(built, config)
@@ -161,32 +150,30 @@ class _Programs:
 
 
 def _train(
-    plan: Plan,
-    part: SweepRun,
-    folder: Path,
-    index: int,
-    given: dict[str, Any],
-    programs: _Programs,
-    progress: bool,
+    plan: Plan, part: SweepRun, run: Path, given: Options, programs: _Programs, progress: bool
 ) -> None:
-    run = sweep_results.run_folder(folder, index)
     started = (run / "config.json").is_file()
-    config = resumed_config(run, given) if started else plan.config(part, given)
-    anywhere = {"mesh": ""}
-    if (run / "summary.json").is_file() and load_config(
-        run
-    ).flat() | anywhere == config.flat() | anywhere:
-        return
+    config = stored.resumed_config(run, given) if started else plan.config(part, given)
+    if (run / "summary.json").is_file():
+        old, new = (each.flat() | {"mesh": ""} for each in (stored.load_config(run), config))
+        if old == new:
+            return
     with ExitStack() as stack:
-        shown: dict[str, Any] = {"say": lambda text: None}
+        shown: Options = {"say": lambda text: None}
         if progress:
             display = stack.enter_context(Display(config, run))
             shown = {"say": display.say, "on_chunk": display.show}
         try:
-            shown |= {"builder": programs.built, "compiler": programs.compile_programs}
-            loop.run(config, run, resume=started, **shown)
+            loop.run(
+                config,
+                run,
+                resume=started,
+                builder=programs.built,
+                compiler=programs.compile_programs,
+                **shown,
+            )
         except Interrupted as stop:
-            raise Interrupted(str(stop).replace(str(run), str(folder)), stop.signal) from stop
+            raise Interrupted(str(stop).replace(str(run), str(run.parent)), stop.signal) from stop
 
 
 def _finish(folder: Path, progress: bool) -> Sweep:
@@ -197,19 +184,24 @@ def _finish(folder: Path, progress: bool) -> Sweep:
             f"every member of {folder} diverged: lower the learning rates, or check the "
             "environment."
         )
-    settings, best = sweep_results.settings(members), sweep_results.best(members)
-    write_json(folder / "members.json", {"best": best, "settings": settings, "members": members})
+    found: Options = {
+        "best": sweep_results.best(members),
+        "settings": sweep_results.settings(members),
+        "members": members,
+    }
+    files.write_json(folder / "members.json", found)
     tell = say if progress else lambda text: None
     evolved = lineage.write_lineage(folder, plan)
-    try:
-        for path in (
-            *sweep_plots.write_all(folder, members),
-            *([] if evolved is None else [lineage.draw_lineage(folder, evolved)]),
-        ):
-            tell(f"picture: {path}")
-    except Exception as error:  # of a plotting library, or of the disk
-        tell(f"the pictures could not be drawn ({error}); all other results are written.")
+    with run_pictures.reported_failure("the pictures", tell):
+        figures = {
+            "sweep.png": sweep_plots.sweep(members),
+            "curves.png": sweep_plots.curves(folder, members),
+        }
+        if evolved:
+            figures["lineage.png"] = lineage.draw_lineage(evolved)
+        for name, figure in figures.items():
+            tell(f"picture: {plots.write_figure(figure, folder / name)}")
     if progress:
         table.print_table(members)
-        say(f"best: member {best['member']}; render it: ddpg-jax render {folder}")
-    return Sweep(folder=folder, members=members, best=best, settings=settings)
+        say(f"best: member {found['best']['member']}; render it: ddpg-jax render {folder}")
+    return Sweep(folder=folder, **found)

@@ -1,16 +1,11 @@
 """The search space of a sweep: lists, evenly spaced values and random draws; imports no JAX."""
 
-from __future__ import annotations
-
 import itertools
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, get_origin
+from typing import Any, NamedTuple, get_origin
 
 from ddpg_jax import checks
-from ddpg_jax.runs.options.validation import convert_value, short_repr
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from ddpg_jax.runs.options.validation import Options, convert_value, short_repr
 
 MAX_MEMBERS = 100_000
 """Members of a sweep."""
@@ -30,19 +25,16 @@ class SearchRange(NamedTuple):
 
     def at(self, place: float) -> float:
         """Return the value at a place in [0, 1] between both ends."""
-        low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
-        if self.log:
-            low, high = (max(low, 0.5), high) if self.whole else (low, high)
-            value = low * (high / low) ** place
-        else:
-            value = low + (high - low) * place
+        edge = 0.5 if self.whole else 0.0
+        low, high = self.low - edge, self.high + edge
+        value = low * (high / low) ** place if self.log else low + (high - low) * place
         return min(max(round(value) if self.whole else value, self.low), self.high)
 
     def spaced(self, count: int) -> list[float]:
         """Return ``count`` values from end to end."""
         whole = self._replace(whole=False)
         values = [whole.at(index / (count - 1)) for index in range(count)]
-        return list(dict.fromkeys(round(value) for value in values)) if self.whole else values
+        return list(dict.fromkeys(map(round, values))) if self.whole else values
 
 
 def parse_values(name: str, given: Any, kind: Any) -> list[Any] | SearchRange:
@@ -57,16 +49,12 @@ def parse_values(name: str, given: Any, kind: Any) -> list[Any] | SearchRange:
     Raises:
         ValueError: ``given`` is none of these.
     """
-    first, *rest = given.split(":") if isinstance(given, str) else [""]
-    if rest:
-        return _range(name, given, first, rest, kind)
-    values = (
-        given.split(",")
-        if isinstance(given, str)
-        else list(given)
-        if hasattr(given, "__iter__")
-        else [given]
-    )
+    values = given if hasattr(given, "__iter__") else [given]
+    if isinstance(given, str):
+        scale, *ends = given.split(":")
+        if ends:
+            return _range(name, given, scale, ends, kind)
+        values = given.split(",")
     found = [convert_value(name, _plain(value, kind), kind) for value in values]
     if not found:
         raise ValueError(f"{name} has no values: {SYNTAX}.")
@@ -108,8 +96,8 @@ def _range(
 
 
 def make_settings(
-    spaces: Mapping[str, list[Any] | SearchRange], draws: int | None, seed: int
-) -> list[dict[str, Any]]:
+    spaces: dict[str, list[Any] | SearchRange], draws: int | None, seed: int
+) -> list[Options]:
     """Return every combination of the listed values, each with ``draws`` draws from the ranges.
 
     Args:
@@ -123,22 +111,26 @@ def make_settings(
     import numpy as np
 
     lists = {name: space for name, space in spaces.items() if isinstance(space, list)}
-    ranges = {name: space for name, space in spaces.items() if isinstance(space, SearchRange)}
-    if ranges and draws is None:
+    drawn = spaces.keys() - lists
+    if drawn and draws is None:
         raise ValueError(
-            f"{min(ranges)} is drawn from a range: give --draws N, or :COUNT for evenly "
+            f"{min(drawn)} is drawn from a range: give --draws N, or :COUNT for evenly "
             "spaced values."
         )
-    if draws is not None and not ranges:
+    if draws is not None and not drawn:
         raise ValueError(f"draws={draws} requires a range; {SYNTAX}.")
-    checks.between(1, MAX_MEMBERS, draws=draws or 1)
-    if (count := math.prod(map(len, lists.values())) * (draws or 1)) > MAX_MEMBERS:
+    times = 1 if draws is None else draws
+    checks.between(1, MAX_MEMBERS, draws=times)
+    if (count := math.prod(map(len, lists.values())) * times) > MAX_MEMBERS:
         raise ValueError(f"{count:,} settings: a sweep has at most {MAX_MEMBERS:,}.")
     random = np.random.default_rng(seed)
     found = []
-    for values in itertools.product(*lists.values()):
-        for _ in range(draws or 1):
-            drawn = {name: space.at(float(random.uniform())) for name, space in ranges.items()}
-            both = dict(zip(lists, values, strict=True)) | drawn
-            found.append({name: both[name] for name in spaces})
+    for *values, _ in itertools.product(*lists.values(), range(times)):
+        listed = iter(values)
+        found.append(
+            {
+                name: space.at(random.uniform()) if isinstance(space, SearchRange) else next(listed)
+                for name, space in spaces.items()
+            }
+        )
     return found

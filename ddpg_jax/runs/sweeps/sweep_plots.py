@@ -1,18 +1,20 @@
 """Pictures of a sweep: return by hyper-parameter, and the curve of every member."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ddpg_jax.runs.results.plots import canvas, write_figure
-from ddpg_jax.runs.sweeps import sweep_results
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+from ddpg_jax.runs.results.plots import canvas
+from ddpg_jax.runs.sweeps.sweep_results import (
+    Record,
+    best,
+    mean_return,
+    member_curve,
+    settings,
+    short_text,
+)
 
 COLOURS = "viridis"
 DIVERGED_COLOUR = "lightgrey"
@@ -22,18 +24,10 @@ MAX_LABELLED_CELLS = 100
 """Largest heat map whose cells show their values."""
 
 
-def write_all(folder: Path, members: list[dict[str, Any]]) -> list[Path]:
-    """Write ``sweep.png`` and ``curves.png``, and return their paths."""
-    return [
-        write_figure(sweep(members), folder / "sweep.png"),
-        write_figure(curves(folder, members), folder / "curves.png"),
-    ]
-
-
-def sweep(members: list[dict[str, Any]]) -> Any:
+def sweep(members: list[Record]) -> Any:
     """Draw returns by hyper-parameter: a line, a heat map or scatter, or parallel coordinates."""
     names = list(members[0]["hyperparameters"])
-    found = sweep_results.settings(members)
+    found = settings(members)
     if len(names) == 1:
         return _line(names[0], members)
     grid = math.prod(len(_ordered(_of(name, found))) for name in names)
@@ -42,56 +36,55 @@ def sweep(members: list[dict[str, Any]]) -> Any:
     return _scatter(names, members) if len(names) == 2 else _parallel(names, found)
 
 
-def curves(folder: Path, members: list[dict[str, Any]]) -> Any:
+def curves(folder: Path, members: list[Record]) -> Any:
     """Draw return against steps of every member, coloured by its final return."""
     figure = canvas(6.4, 4.0)
     axes = figure.add_subplot(
         xlabel="environment steps of each member", ylabel="return of deterministic episodes"
     )
-    colour, scale = colours([one["final_return"] for one in members])
-    best = sweep_results.best(members)
+    colour = add_colours(figure, _returns(members), "final return")
+    winner = best(members)
     for one in members:
-        line = axes.plot(
-            *sweep_results.member_curve(folder, one["member"]), color=colour(one["final_return"])
-        )[0]
-        line.set(lw=0.9)
-        if one is best:
-            name = sweep_results.label(one["hyperparameters"])
-            line.set(lw=2.5, zorder=3, label=f"member {one['member']}: {name}")
-    figure.colorbar(scale, ax=axes, label="final return")
+        steps, returns = member_curve(folder, one)
+        (line,) = axes.plot(steps, returns, color=colour(one["final_return"]), lw=0.9)
+        if one is winner:
+            own = (f"{name} {short_text(value)}" for name, value in one["hyperparameters"].items())
+            line.set(lw=2.5, zorder=3, label=f"member {one['member']}: {', '.join(own)}")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="x-small", loc="lower right")
     return figure
 
 
-def colours(returns: Sequence[float | None]) -> tuple[Any, Any]:
-    """Return ``colour(return)``, and the scale for a colour bar."""
+def add_colours(figure: Any, returns: list[float | None], label: str) -> Any:
+    """Return ``colour(return)``, and add its colour bar to a figure."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     known = [value for value in returns if value is not None]
-    norm = Normalize(min(known), max(known) if max(known) > min(known) else min(known) + 1.0)
-    shades = colormaps[COLOURS]
-    colour = lambda value: DIVERGED_COLOUR if value is None else shades(norm(value))
-    return colour, ScalarMappable(norm, shades)
+    norm, shades = Normalize(min(known), max(known)), colormaps[COLOURS]
+    figure.colorbar(ScalarMappable(norm, shades), ax=figure.axes, label=label)
+    return lambda value: DIVERGED_COLOUR if value is None else shades(norm(value))
 
 
-def _of(name: str, members: list[dict[str, Any]]) -> list[Any]:
+def _returns(members: list[Record]) -> list[float | None]:
+    return [one["final_return"] for one in members]
+
+
+def _of(name: str, members: list[Record]) -> list[Any]:
     return [one["hyperparameters"][name] for one in members]
 
 
-def _ordered(values: Sequence[Any]) -> list[Any]:
+def _ordered(values: list[Any]) -> list[Any]:
     """Return the different values, sorted."""
-    different = {sweep_results.short_text(value): value for value in values}.values()
-    return sorted(different, key=lambda value: (isinstance(value, str), value))
+    return sorted({short_text(value): value for value in values}.values())
 
 
-def _are_numbers(values: Sequence[Any]) -> bool:
-    return all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
+def _are_numbers(values: list[Any]) -> bool:
+    return all(type(one) in (int, float) for one in values)
 
 
-def is_wide(values: Sequence[Any]) -> bool:
+def is_wide(values: list[Any]) -> bool:
     """Return whether values need a logarithmic axis."""
     return _are_numbers(values) and min(values) > 0 and max(values) / min(values) >= LOG_RATIO
 
@@ -101,14 +94,14 @@ def _places(values: list[Any]) -> tuple[list[float], list[str]]:
     if _are_numbers(values):
         return values, []
     order = _ordered(values)
-    return [float(order.index(value)) for value in values], _labels(order)
+    return [order.index(value) for value in values], _labels(order)
 
 
-def _labels(values: Sequence[Any]) -> list[str]:
-    return list(map(sweep_results.short_text, values))
+def _labels(values: list[Any]) -> list[str]:
+    return list(map(short_text, values))
 
 
-def _prepare(axis: Any, which: str, name: str, members: list[dict[str, Any]]) -> list[float]:
+def _prepare(axis: Any, which: str, name: str, members: list[Record]) -> list[float]:
     """Label an axis, and return the members' places on it."""
     places, labels = _places(_of(name, members))
     axis.set(**{f"{which}label": name})
@@ -119,26 +112,23 @@ def _prepare(axis: Any, which: str, name: str, members: list[dict[str, Any]]) ->
     return places
 
 
-def _line(name: str, members: list[dict[str, Any]]) -> Any:
+def _line(name: str, members: list[Record]) -> Any:
     figure = canvas(5.6, 4.0)
     axes = figure.add_subplot(ylabel="final return")
-    returns: dict[float, list[float]] = {}
-    for place, one in zip(_prepare(axes, "x", name, members), members, strict=True):
-        if one["final_return"] is not None:
-            returns.setdefault(place, []).append(one["final_return"])
-    for place, values in returns.items():
-        axes.plot([place] * len(values), values, "o", ms=4, alpha=0.6, color="tab:blue")
-    axes.plot(sorted(returns), [np.mean(returns[place]) for place in sorted(returns)], lw=1.2)
+    places, returns = np.array([_prepare(axes, "x", name, members), _returns(members)], float)
+    known = np.isfinite(returns)
+    axes.plot(places[known], returns[known], "o", ms=4, alpha=0.6, color="tab:blue")
+    ticks = np.unique(places[known])
+    axes.plot(ticks, [returns[known & (places == tick)].mean() for tick in ticks], lw=1.2)
     axes.grid(alpha=0.3)
     return figure
 
 
-def _heat_map(names: list[str], found: list[dict[str, Any]]) -> Any:
+def _heat_map(names: list[str], found: list[Record]) -> Any:
     down, right = (_ordered(_of(name, found)) for name in names)
-    cells = np.full((len(down), len(right)), np.nan)
-    for row, column, each in zip(*(_of(name, found) for name in names), found, strict=True):
-        mean = sweep_results.mean_return(each["returns"])
-        cells[down.index(row), right.index(column)] = mean if math.isfinite(mean) else np.nan
+    found = sorted(found, key=lambda each: [*each["hyperparameters"].values()])
+    cells = np.reshape([mean_return(each["returns"]) for each in found], (len(down), len(right)))
+    cells[np.isinf(cells)] = np.nan
     figure = canvas(2.6 + 0.75 * len(right), max(3.2, 1.2 + 0.55 * len(down)))
     axes = figure.add_subplot(xlabel=names[1], ylabel=names[0], facecolor=DIVERGED_COLOUR)
     image = axes.imshow(cells, cmap=COLOURS, aspect="auto", origin="lower")
@@ -152,28 +142,27 @@ def _heat_map(names: list[str], found: list[dict[str, Any]]) -> Any:
     return figure
 
 
-def _scatter(names: list[str], members: list[dict[str, Any]]) -> Any:
+def _scatter(names: list[str], members: list[Record]) -> Any:
     figure = canvas(5.6, 4.4)
     axes = figure.add_subplot()
     places = (_prepare(axes, which, name, members) for which, name in zip("xy", names, strict=True))
-    colour, scale = colours([one["final_return"] for one in members])
-    shades = [colour(one["final_return"]) for one in members]
+    colour = add_colours(figure, _returns(members), "final return")
+    shades = [*map(colour, _returns(members))]
     axes.scatter(*places, c=shades, s=40, edgecolors="black", linewidths=0.4, zorder=2)
-    figure.colorbar(scale, ax=axes, label="final return")
     axes.grid(alpha=0.3)
     return figure
 
 
-def _parallel(names: list[str], found: list[dict[str, Any]]) -> Any:
+def _parallel(names: list[str], found: list[Record]) -> Any:
     """Draw a line for each setting through its hyper-parameters to its return."""
-    means = [sweep_results.mean_return(each["returns"]) for each in found]
+    means = [mean_return(each["returns"]) for each in found]
     known = [mean if math.isfinite(mean) else None for mean in means]
-    colour, scale = colours(known)
     lowest = min(mean for mean in known if mean is not None)
     columns = [_column(values, is_wide(values)) for values in (_of(name, found) for name in names)]
     columns.append(_column([max(mean, lowest) for mean in means], log=False))
     figure = canvas(1.6 + 1.5 * len(columns), 4.2)
     axes = figure.add_subplot(xlim=(-0.3, len(columns) - 0.6), ylim=(-0.05, 1.05), yticks=[])
+    colour = add_colours(figure, known, "final return, mean over seeds")
     for index in np.argsort(means):  # the best on top
         width = 3.0 if means[index] == max(means) else 1.1
         axes.plot([heights[index] for heights, _ in columns], color=colour(known[index]), lw=width)
@@ -183,7 +172,6 @@ def _parallel(names: list[str], found: list[dict[str, Any]]) -> Any:
             box = {"fc": "white", "ec": "none", "pad": 0.8}
             axes.text(place + 0.04, height, text, fontsize="x-small", va="center", bbox=box)
     axes.set_xticks(range(len(columns)), [*names, "final return"], fontsize="small")
-    figure.colorbar(scale, ax=axes, label="final return, mean over seeds")
     return figure
 
 
@@ -192,7 +180,5 @@ def _column(values: list[Any], log: bool) -> tuple[list[float], dict[float, str]
     places, labels = _places(values)
     scaled = np.log(places) if log else np.asarray(places, float)
     heights = ((scaled - scaled.min()) / (np.ptp(scaled) or 1.0)).tolist()
-    if labels:
-        return heights, {heights[places.index(i)]: text for i, text in enumerate(labels)}
-    ends = (int(np.argmin(scaled)), int(np.argmax(scaled)))
-    return heights, {heights[i]: sweep_results.short_text(float(places[i])) for i in ends}
+    texts = zip(heights, _labels(values), strict=True)
+    return heights, {height: text for height, text in texts if labels or height in (0, 1)}

@@ -1,19 +1,18 @@
-"""Reads the folder of a sweep: its plan, and the run and returns of each member; no JAX."""
-
-from __future__ import annotations
+"""Reads the folder of a sweep: its plan, and the run and returns of each member; evaluates it."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ddpg_jax.runs.config.stored import read_stored
 from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
-from ddpg_jax.runs.options.validation import short_repr
+from ddpg_jax.runs.results import policy, statistics
+from ddpg_jax.runs.sweeps.plan import Plan
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
+Record = dict[str, Any]
+"""Of a member, see `read_members`, or of a setting, see `settings`."""
 PLAN_FILE = "sweep.json"
 FIGURES = {"final_return": "final_returns", "final_return_std": "final_return_std"}
 """Figures of a member, and their names in the summary of its run."""
@@ -24,28 +23,14 @@ def is_sweep(folder: Path) -> bool:
     return (folder / PLAN_FILE).is_file()
 
 
-def read_plan(folder: Path) -> dict[str, Any]:
-    """Return the plan of a sweep, as `ddpg_jax.runs.sweeps.plan.Plan.json` wrote it.
+def read_plan(folder: Path) -> Plan:
+    """Return the plan of a sweep.
 
     Raises:
         FileNotFoundError: the folder holds no sweep.
         ValueError: the plan is damaged.
     """
-    if not is_sweep(folder):
-        raise FileNotFoundError(
-            f"{folder} does not hold a sweep ({PLAN_FILE} is missing): give the folder that "
-            "`ddpg-jax sweep` made."
-        )
-    try:
-        data = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
-        if absent := {"env", "options", "values", "draws", "members", "parts"} ^ set(data):
-            raise ValueError(f"{min(absent)} is missing, or is one too many")
-        return data
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(
-            f"{folder / PLAN_FILE} is damaged ({str(error).rstrip('.')}): restore it, or start a "
-            "new sweep."
-        ) from error
+    return read_stored(folder / PLAN_FILE, "sweep", "sweep", Plan.of)
 
 
 def run_folder(folder: Path, index: int) -> Path:
@@ -66,18 +51,27 @@ def locate_member(folder: Path, member: int | None) -> tuple[Path, int]:
     """
     if not is_sweep(folder):
         return folder, member or 0
-    plan = read_plan(folder)
+    one = find_member(read_members(folder, read_plan(folder)), member)
+    return folder / one["run"], one["place"]
+
+
+def find_member(members: list[Record], member: int | None) -> Record:
+    """Return the record of a member; None is the best.
+
+    Raises:
+        FileNotFoundError: as `best`.
+        ValueError: there is no such member.
+    """
     if member is None:
-        member = best(read_members(folder, plan))["member"]
-    for index, part in enumerate(plan["parts"]):
-        if member in part["members"]:
-            return run_folder(folder, index), part["members"].index(member)
-    raise ValueError(
-        f"member={member}: this sweep has {len(plan['members'])} member(s), numbered from 0."
-    )
+        return best(members)
+    if member not in range(len(members)):
+        raise ValueError(
+            f"member={member}: this sweep has {len(members)} member(s), numbered from 0."
+        )
+    return members[member]
 
 
-def read_members(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+def read_members(folder: Path, plan: Plan) -> list[Record]:
     """Return a record of each member, in order.
 
     Each has its ``hyperparameters`` (the last ones where they evolved), ``seed``, ``run``,
@@ -85,41 +79,30 @@ def read_members(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     member diverged or its run has not ended.
     """
     found = []
-    for index, part in enumerate(plan["parts"]):
-        run, last = run_folder(folder, index), _last(run_folder(folder, index))
-        summary = (
-            json.loads((run / "summary.json").read_text())
-            if (run / "summary.json").is_file()
-            else {}
-        )
-        for place, number in enumerate(part["members"]):
-            one = plan["members"][number]
-            evolved = {
-                name: last[name][place]
-                for name in part["options"].get("evolve", {}).get("ranges", {})
-                if name in last
-            }
-            returns = {
-                name: summary[key][place] if summary else None for name, key in FIGURES.items()
-            }
+    for index, part in enumerate(plan.parts):
+        run = run_folder(folder, index)
+        path, rows = run / "summary.json", read_metrics(run) or [{}]
+        summary = json.loads(path.read_text()) if path.is_file() else {}
+        ranges = part.options.get("evolve", {}).get("ranges", {})
+        for place, number in enumerate(part.members):
+            one = vars(plan.members[number])
+            evolved = {name: rows[-1][name][place] for name in ranges if name in rows[-1]}
             found.append(
                 {
                     **one,
                     "hyperparameters": one["hyperparameters"] | evolved,
                     "run": run.name,
                     "place": place,
-                    **returns,
+                    **{
+                        name: summary[key][place] if summary else None
+                        for name, key in FIGURES.items()
+                    },
                 }
             )
     return sorted(found, key=lambda one: one["member"])
 
 
-def _last(run: Path) -> dict[str, Any]:
-    rows = read_metrics(run) if run.is_dir() else []
-    return rows[-1] if rows else {}
-
-
-def best(members: list[dict[str, Any]]) -> dict[str, Any]:
+def best(members: list[Record]) -> Record:
     """Return the member with the greatest final return.
 
     Raises:
@@ -134,9 +117,9 @@ def best(members: list[dict[str, Any]]) -> dict[str, Any]:
     return max(known, key=lambda one: one["final_return"])
 
 
-def settings(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def settings(members: list[Record]) -> list[Record]:
     """Group members with equal hyper-parameters, the best mean first, diverged ones last."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Record] = {}
     for one in members:
         each = found.setdefault(
             json.dumps(one["hyperparameters"]),
@@ -152,16 +135,28 @@ def mean_return(returns: list[float | None]) -> float:
     return -np.inf if None in returns else float(np.mean(returns))  # type: ignore[arg-type]
 
 
-def member_curve(folder: Path, member: int) -> tuple[np.ndarray, np.ndarray]:
+def member_curve(folder: Path, one: Record) -> tuple[np.ndarray, np.ndarray]:
     """Return ``(env_steps [T], returns [T])`` of one member."""
-    run, place = locate_member(folder, member)
-    steps, returns = read_curve(run)
-    return steps, returns[:, place] if len(steps) else np.empty(0)
+    steps, returns = read_curve(folder / one["run"])
+    return steps, returns[:, one["place"]] if len(steps) else np.empty(0)
 
 
-def label(hyperparameters: Mapping[str, Any]) -> str:
-    """Return a member's hyper-parameters on one line."""
-    return ", ".join(f"{name} {short_text(value)}" for name, value in hyperparameters.items())
+def evaluate_sweep(folder: Path, episodes: int, seed: int) -> Record:
+    """Evaluate every member of a sweep, run by run."""
+    plan = read_plan(folder)
+    found: dict[int, Any] = {}
+    for index, part in enumerate(plan.parts):
+        played = policy.evaluate(run_folder(folder, index), episodes, seed)
+        each = zip(part.members, played["returns"], played["return_std"], strict=False)
+        found |= {number: figures for number, *figures in each}  # copies that fill a run are last
+    means, stds = np.array([found[number] for number in sorted(found)], np.float64).T
+    return {
+        "run": str(folder),
+        "env": plan.env,
+        "episodes": episodes,
+        "seed": seed,
+        **statistics.return_statistics(means, stds),
+    }
 
 
 def short_text(value: Any) -> str:
@@ -173,23 +168,3 @@ def short_text(value: Any) -> str:
         if isinstance(value, list)
         else str(value)
     )
-
-
-def require_options(
-    plan: Mapping[str, Any], given: Mapping[str, Any], free: tuple[str, ...]
-) -> None:
-    """Refuse to resume a sweep with options other than its own, but for those that are ``free``.
-
-    Raises:
-        ValueError: an option differs.
-    """
-    for name, value in given.items():
-        same = plan["options"].get(name, "none") == (
-            list(value) if isinstance(value, tuple) else value
-        )
-        if name not in free and not same:
-            raise ValueError(
-                f"this sweep was made with another configuration: {name} (sweep: "
-                f"{plan['options'].get(name, 'none')}, given: {short_repr(value)}). Leave it out, "
-                "or start a new sweep."
-            )

@@ -1,7 +1,5 @@
 """The members of a sweep as a table on the terminal."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 
@@ -16,7 +14,7 @@ WIDTH = 200
 """Columns of output that is not a terminal."""
 
 
-def print_table(members: list[dict[str, Any]]) -> None:
+def print_table(members: list[sweep_results.Record]) -> None:
     """Print the table."""
     stream: Any = sys.stdout and TolerantStream(sys.stdout)
     console = Console(file=stream, highlight=False, emoji=False, force_jupyter=False)
@@ -25,24 +23,24 @@ def print_table(members: list[dict[str, Any]]) -> None:
     console.print(members_table(members))
 
 
-def members_table(members: list[dict[str, Any]]) -> Table:
+def members_table(members: list[sweep_results.Record]) -> Table:
     """Return a row per setting, the best first: hyper-parameters, mean, worst and best return."""
     found = sweep_results.settings(members)
     several = any(len(each["members"]) > 1 for each in found)
     names = list(found[0]["hyperparameters"])
-    title = f"{len(members)} members"
-    made = Table(title=f"{title}, {len(found)} settings" if several else title)
-    made.add_column("members" if several else "member", justify="right")
-    for name in names:
-        made.add_column(name, justify="right")
-    for name in ("mean return", "worst", "best") if several else ("return", "std of episodes"):
+    title, columns = f"{len(members)} members", ["member", *names, "return", "std of episodes"]
+    if several:
+        title += f", {len(found)} settings"
+        columns = ["members", *names, "mean return", "worst", "best"]
+    made = Table(title=title)
+    for name in columns:
         made.add_column(name, justify="right")
     spread = {one["member"]: one["final_return_std"] for one in members}
     for rank, each in enumerate(found[:MAX_ROWS_SHOWN]):
         figures = _several(each["returns"])
         if not several:
             figures = [figures[0], _number(spread[each["members"][0]])]
-        own = [sweep_results.short_text(each["hyperparameters"][name]) for name in names]
+        own = map(sweep_results.short_text, each["hyperparameters"].values())
         made.add_row(
             _numbers(each["members"]), *own, *figures, style="bold green" if rank == 0 else None
         )
