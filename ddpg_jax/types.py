@@ -16,6 +16,8 @@ from flax import struct
 Key = jax.Array
 PyTree = Any
 Metrics = dict[str, jax.Array]
+Numeric = float | jax.Array
+"""A hyper-parameter: a number or an array, traced or not."""
 
 
 @struct.dataclass
@@ -96,7 +98,7 @@ class AgentState:
     """Everything an agent learns: ``step`` counts updates (int32 scalar).
 
     ``slots``: what wrappers around the agent remember, each under a name of its own
-    (`ddpg_jax.agents.wrappers.slot`).
+    (`ddpg_jax.agents.with_slot`).
     """
 
     actor: NetworkState
@@ -146,7 +148,7 @@ class Agent(NamedTuple):
     """``to_replay(state, observation)``: what replay stores of an observation, where that never
     changes; None is all of it.
     """
-    gamma: float | jax.Array | None = None
+    gamma: Numeric | None = None
     """The discount factor, for comparison with the window's; None is not known."""
 
 
@@ -205,7 +207,7 @@ class Window(NamedTuple):
     from the ``length``-th step on.
     """
     length: int
-    gamma: float | jax.Array | None = None
+    gamma: Numeric | None = None
     """The discount factor, for comparison with the agent's; None is not known."""
 
 
@@ -242,6 +244,11 @@ class Policy(NamedTuple):
 def is_key(leaf: Any) -> bool:
     """Whether an array holds typed random keys."""
     return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+
+
+def zeros(like: PyTree, *lead: int) -> PyTree:
+    """Zeros with the shapes and dtypes of these arrays (or shapes), behind leading axes ``lead``."""
+    return jax.tree.map(lambda x: jnp.zeros((*lead, *x.shape), x.dtype), like)
 
 
 def strong(tree: PyTree) -> PyTree:

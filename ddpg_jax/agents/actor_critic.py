@@ -2,8 +2,9 @@
 tracking of the targets.
 """
 
-import dataclasses
+import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +22,7 @@ from ddpg_jax.types import (
     Metrics,
     Network,
     NetworkState,
+    Numeric,
     PyTree,
     Update,
     is_key,
@@ -61,7 +63,7 @@ def forward(network: Network, variables: PyTree, *inputs: Any) -> tuple[Any, PyT
     Batch normalisation uses the batch's own statistics here and updates the running ones; elsewhere
     it uses those.
     """
-    carried = [name for name in variables if name != "params"] if _is_flax(variables) else []
+    carried = list(_carried(variables))
     return (
         network.apply(variables, *inputs, mutable=carried)
         if carried
@@ -72,15 +74,15 @@ def forward(network: Network, variables: PyTree, *inputs: Any) -> tuple[Any, PyT
 def make_agent(
     actor: Network,
     critic: Network,
-    *,
     critic_target: Callable[[PyTree, PyTree, Batch, Key], jax.Array],
     critic_loss: Callable[[PyTree, Batch, jax.Array], CriticLoss],
     actor_loss: Callable[[PyTree, PyTree, Batch], ActorLoss],
+    *,
     actor_optimizer: optax.GradientTransformation,
     critic_optimizer: optax.GradientTransformation,
     track_actor: Track,
     track_critic: Track,
-    gamma: float | jax.Array | None = None,
+    gamma: Numeric | None = None,
     policy_delay: int = 1,
     act: Callable[[AgentState, PyTree], jax.Array] | None = None,
     axis_name: str | None = None,
@@ -104,8 +106,8 @@ def make_agent(
             traced.
         track_actor, track_critic: how the targets follow, as `ddpg_jax.agents.soft_update` or
             `hard_update`.
-        gamma: the discount factor in ``critic_target``, for comparison with that of an n-step
-            window.
+        gamma: the discount factor in ``critic_target``, in [0, 1], for comparison with that of an
+            n-step window.
         policy_delay: critic steps per actor step and per tracking step, at least 1; divides B.
         act: ``(agent_state, observation) -> action``, where the actor's parameters alone do not
             choose it (an encoder that the critic trains); None applies ``actor``.
@@ -118,10 +120,13 @@ def make_agent(
         The agent; its ``update`` consumes ``key`` in ``critic_target``.
 
     Raises:
-        ValueError: ``policy_delay`` is less than 1, or (from ``update``) does not divide B, or a
-            loss returns other ``variables`` than its network carries.
+        ValueError: ``gamma`` or ``policy_delay`` is out of its range, or (from ``update``) the
+            latter does not divide B, or a loss returns other ``variables`` than its network
+            carries.
     """
-    checks.between(1, float("inf"), policy_delay=policy_delay)
+    checks.at_least(1, policy_delay=policy_delay)
+    if gamma is not None:
+        checks.between(0, 1, gamma=gamma)
 
     def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:
         actor_key, critic_key = jax.random.split(key)
@@ -130,10 +135,6 @@ def make_agent(
             critic=_network_state(critic.init(critic_key, observation, action), critic_optimizer),
             step=jnp.zeros((), jnp.int32),
         )
-
-    def apply_actor(state: AgentState, observation: PyTree) -> jax.Array:
-        result: jax.Array = actor.apply(variables(state.actor), observation)
-        return result
 
     def critic_step(
         state: AgentState, critic: NetworkState, batch: Batch, weight: jax.Array | None, key: Key
@@ -170,26 +171,23 @@ def make_agent(
                 lambda x: jnp.asarray(x).at[rows].get(mode="promise_in_bounds"), (batch, weight)
             )
             step = lambda critic, inputs: critic_step(state, critic, *inputs)
-            critic_state, found = jax.lax.scan(
+            critic_state, (priorities, metrics) = jax.lax.scan(
                 step, state.critic, (*parts, keys[:-1]), unroll=min(policy_delay, 4)
             )
-            priority, critic_metrics = (
-                found[0].reshape(-1)[places],
-                jax.tree.map(lambda x: jnp.mean(x, axis=0), found[1]),
-            )
+            priority = priorities.reshape(-1)[places]
+            critic_metrics = jax.tree.map(functools.partial(jnp.mean, axis=0), metrics)
             batch = jax.tree.map(lambda x: x[-1], parts[0])
         actor_state, actor_metrics = actor_step(state, critic_state, batch)
-        actor_state, critic_state = (
-            _tracked(actor_state, track_actor),
-            _tracked(critic_state, track_critic),
+        state = replace(
+            state,
+            actor=_tracked(actor_state, track_actor),
+            critic=_tracked(critic_state, track_critic),
+            step=state.step + 1,
         )
-        state = dataclasses.replace(
-            state, actor=actor_state, critic=critic_state, step=state.step + 1
-        )
-        return Update(
-            state, priority, {"td_error": jnp.mean(priority)} | critic_metrics | actor_metrics
-        )
+        metrics = {"td_error": jnp.mean(priority)} | critic_metrics | actor_metrics
+        return Update(state, priority, metrics)
 
+    apply_actor = lambda state, observation: actor.apply(variables(state.actor), observation)
     return Agent(init, act or apply_actor, update, gamma=gamma)
 
 
@@ -206,22 +204,21 @@ def _join(params: PyTree, network: NetworkState) -> PyTree:
     return params | network.batch_stats if network.batch_stats else params
 
 
-def _is_flax(variables: PyTree) -> bool:
-    return isinstance(variables, dict) and "params" in variables
+def _carried(variables: PyTree) -> dict[str, PyTree]:
+    """What a Flax network carries besides its parameters."""
+    if not isinstance(variables, dict) or "params" not in variables:
+        return {}
+    return {name: value for name, value in variables.items() if name != "params"}
 
 
 def _network_state(variables: PyTree, optimizer: optax.GradientTransformation) -> NetworkState:
-    carried = {}
-    if _is_flax(variables):
-        carried = {name: value for name, value in variables.items() if name != "params"}
-        variables = {"params": variables["params"]}
-    # The target is a copy, not an alias: one buffer twice in a donated state is an error or a
-    # silent copy.
-    copy = jax.tree.map(jnp.copy, variables)
+    carried = _carried(variables)
+    params = {"params": variables["params"]} if carried else variables
     return NetworkState(
-        params=variables,
-        target_params=copy,
-        opt_state=optimizer.init(variables),
+        params=params,
+        # A copy, not an alias: one buffer twice in a donated state is an error or a silent copy.
+        target_params=jax.tree.map(jnp.copy, params),
+        opt_state=optimizer.init(params),
         batch_stats=carried,
     )
 
@@ -237,9 +234,9 @@ def _step(
     """
     # Of parameters that vary over the axis each shard has a gradient of its own; of replicated ones
     # it would be summed.
-    params = (
-        state.params if axis_name is None else jax.lax.pcast(state.params, axis_name, to="varying")
-    )
+    params = state.params
+    if axis_name is not None:
+        params = jax.lax.pcast(params, axis_name, to="varying")
     grads, (carried, rest) = jax.grad(loss, has_aux=True)(params)
     if set(carried) != set(state.batch_stats):
         raise ValueError(
@@ -250,7 +247,7 @@ def _step(
     grads, carried = averaged((grads, carried), axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return dataclasses.replace(state, params=params, opt_state=opt_state, batch_stats=carried), rest
+    return replace(state, params=params, opt_state=opt_state, batch_stats=carried), rest
 
 
 def averaged(tree: PyTree, axis_name: str | None) -> PyTree:
@@ -263,4 +260,4 @@ def averaged(tree: PyTree, axis_name: str | None) -> PyTree:
 
 
 def _tracked(state: NetworkState, track: Track) -> NetworkState:
-    return dataclasses.replace(state, target_params=track(state.params, state.target_params))
+    return replace(state, target_params=track(state.params, state.target_params))

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from ddpg_jax import checks
-from ddpg_jax.types import Agent, AgentState, Batch, Key, PyTree, Transition, Update
+from ddpg_jax.agents.minibatches import with_parts
+from ddpg_jax.types import Agent, AgentState, Batch, Key, PyTree, Update
 
 
 def augment(agent: Agent, *, pad: int = 4) -> Agent:
@@ -28,7 +29,7 @@ def augment(agent: Agent, *, pad: int = 4) -> Agent:
     the border. Its bilinear interpolation is between whole pixels there, so that nothing is
     interpolated.
     """
-    checks.between(1, float("inf"), pad=pad)
+    checks.at_least(1, pad=pad)
 
     def update(
         state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
@@ -37,11 +38,9 @@ def augment(agent: Agent, *, pad: int = 4) -> Agent:
         shifts = jax.random.randint(
             shift_key, (2, batch.reward.shape[0], 2), 0, 2 * pad + 1, jnp.int32
         )
-        shown = Transition(
+        shown = with_parts(
+            batch,
             observation=_moved(batch.observation, shifts[0], pad),
-            action=batch.action,
-            reward=batch.reward,
-            discount=batch.discount,
             next_observation=_moved(batch.next_observation, shifts[1], pad),
         )
         return agent.update(state, shown, update_key, weight)

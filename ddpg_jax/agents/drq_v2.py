@@ -1,7 +1,7 @@
 """DrQ-v2: from images, with one encoder that only the critics train."""
 
-import dataclasses
-from collections.abc import Callable
+import functools
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -11,10 +11,10 @@ from flax import linen as nn
 
 from ddpg_jax import checks, losses
 from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, make_agent, variables
-from ddpg_jax.agents.optimization import Rate, optimizers
+from ddpg_jax.agents.optimization import Optimizer, Rate, optimizers
 from ddpg_jax.agents.targets import hard_update, soft_update
 from ddpg_jax.networks import WithEncoder
-from ddpg_jax.types import Agent, Batch, Key, Network, PyTree
+from ddpg_jax.types import Agent, Batch, Key, Network, Numeric, PyTree, zeros
 
 
 def drq_v2(
@@ -22,14 +22,14 @@ def drq_v2(
     actor: Network,
     critics: nn.Module,
     *,
-    gamma: float | jax.Array = 0.99,
-    tau: float | jax.Array = 0.01,
+    gamma: Numeric = 0.99,
+    tau: Numeric = 0.01,
     actor_learning_rate: Rate = 1e-4,
     critic_learning_rate: Rate = 1e-4,
-    critic_weight_decay: float | jax.Array = 0.0,
-    target_noise: float | jax.Array = 0.1,
-    target_noise_clip: float | jax.Array = 0.3,
-    optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
+    critic_weight_decay: Numeric = 0.0,
+    target_noise: Numeric = 0.1,
+    target_noise_clip: Numeric = 0.3,
+    optimizer: Optimizer = optax.adam,
     axis_name: str | None = None,
 ) -> Agent:
     """DrQ-v2's agent: DDPG with clipped double Q on features of an encoder that the critics alone
@@ -66,15 +66,10 @@ def drq_v2(
     the critics' step, as it sees the critics; and its loss is at mu(h), without the clipped noise
     that is added there.
     """
-    checks.between(0, 1, gamma=gamma)
-    checks.between(0, float("inf"), target_noise=target_noise, target_noise_clip=target_noise_clip)
+    checks.at_least(0, target_noise=target_noise, target_noise_clip=target_noise_clip)
     whole: Network = WithEncoder(encoder, critics)
-    encode: Callable[..., Any] = lambda params, observation: whole.apply(
-        params, observation, method="encode"
-    )
-    judge: Callable[..., Any] = lambda params, features, action: whole.apply(
-        params, features, action, method="on"
-    )
+    encode = functools.partial(whole.apply, method="encode")
+    judge = functools.partial(whole.apply, method="on")
 
     def critic_target(
         actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
@@ -103,9 +98,9 @@ def drq_v2(
     return make_agent(
         _OnFeatures(encoder, actor),
         whole,
-        critic_target=critic_target,
-        critic_loss=critic_loss,
-        actor_loss=actor_loss,
+        critic_target,
+        critic_loss,
+        actor_loss,
         track_actor=hard_update,
         track_critic=soft_update(tau, copied=("encoder",)),
         act=lambda state, seen: actor.apply(
@@ -117,7 +112,7 @@ def drq_v2(
     )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class _OnFeatures:
     """The actor as `make_agent` begins it, from an observation."""
 
@@ -126,7 +121,7 @@ class _OnFeatures:
 
     def init(self, key: Key, observation: PyTree) -> PyTree:
         features = jax.eval_shape(lambda: self.encoder.init_with_output(key, observation)[0])
-        return self.actor.init(key, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), features))
+        return self.actor.init(key, zeros(features))
 
     def apply(self, params: PyTree, features: Any) -> Any:
         return self.actor.apply(params, features)

@@ -8,12 +8,15 @@ import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks
+from ddpg_jax.types import Numeric
 
-Rate = float | jax.Array | Callable[[Any], Any]
+Rate = Numeric | Callable[[Any], Any]
 """A learning rate, traced or not, or a schedule of the network's own steps."""
+Optimizer = Callable[..., optax.GradientTransformation]
+"""Makes an optimiser, ``optimizer(learning_rate)``."""
 
 
-def l2(weight_decay: float | jax.Array) -> optax.GradientTransformation:
+def l2(weight_decay: Numeric) -> optax.GradientTransformation:
     """The gradient of ``lambda/2 |W|^2`` over weight matrices, before the optimiser sees it (not
     decoupled, as in AdamW).
     """
@@ -30,10 +33,10 @@ def l2(weight_decay: float | jax.Array) -> optax.GradientTransformation:
 
 
 def optimizers(
-    optimizer: Callable[..., optax.GradientTransformation],
+    optimizer: Optimizer,
     actor_learning_rate: Rate,
     critic_learning_rate: Rate,
-    critic_weight_decay: float | jax.Array,
+    critic_weight_decay: Numeric,
 ) -> dict[str, optax.GradientTransformation]:
     """The optimisers that `make_agent` takes; ``optimizer(learning_rate)`` makes each, the critic's
     after `l2`.
@@ -53,9 +56,7 @@ def optimizers(
     }
 
 
-def adam(
-    *, weight_decay: float | jax.Array = 0.0, max_grad_norm: float | jax.Array = 0.0
-) -> Callable[[Rate], optax.GradientTransformation]:
+def adam(*, weight_decay: Numeric = 0.0, max_grad_norm: Numeric = 0.0) -> Optimizer:
     """``learning_rate -> optax.GradientTransformation``, for the ``optimizer`` of an agent.
 
     Args:
@@ -66,7 +67,7 @@ def adam(
         ValueError: a concrete number is negative, or not finite.
     """
     checks.at_least_zero(weight_decay=weight_decay)
-    checks.between(0, float("inf"), max_grad_norm=max_grad_norm)
+    checks.at_least(0, max_grad_norm=max_grad_norm)
 
     def make(learning_rate: Rate) -> optax.GradientTransformation:
         rate: Any = learning_rate
@@ -77,17 +78,15 @@ def adam(
         )
         if checks.is_zero(max_grad_norm):
             return step
-        norm = (
-            max_grad_norm
-            if checks.is_known(max_grad_norm)
-            else jnp.where(max_grad_norm > 0, max_grad_norm, jnp.inf)
-        )
+        norm = max_grad_norm
+        if not checks.is_known(norm):
+            norm = jnp.where(norm > 0, norm, jnp.inf)
         return optax.chain(optax.clip_by_global_norm(norm), step)
 
     return make
 
 
-def annealed(learning_rate: float | jax.Array, updates: int) -> Rate:
+def annealed(learning_rate: Numeric, updates: int) -> Rate:
     """A learning rate that falls linearly to 0 over that many of the network's own steps; 0 steps
     keep it constant.
 

@@ -1,7 +1,7 @@
 """Wrappers ``Agent -> Agent``: what an agent sees and is told, changed on the way in."""
 
-import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,8 +11,9 @@ from flax import struct
 
 from ddpg_jax import checks
 from ddpg_jax.agents.actor_critic import averaged
+from ddpg_jax.agents.minibatches import with_parts
 from ddpg_jax.reporting import CompensatedSum, compensated_add, zero_sum
-from ddpg_jax.types import Agent, AgentState, Batch, Key, PyTree, Transition, Update
+from ddpg_jax.types import Agent, AgentState, Batch, Key, Numeric, PyTree, Update
 
 
 @struct.dataclass
@@ -46,7 +47,7 @@ def with_slot(state: AgentState, slot: str, value: PyTree) -> AgentState:
 
 
 def _updated(state: AgentState, slot: str, value: PyTree) -> AgentState:
-    return dataclasses.replace(state, slots=state.slots | {slot: value})
+    return replace(state, slots=state.slots | {slot: value})
 
 
 def normalize_observations(
@@ -85,7 +86,8 @@ def normalize_observations(
         )
         return with_slot(agent.init(key, zero_sum(observation).value, action), slot, statistics)
 
-    def normalize(statistics: RunningStatistics, observation: PyTree) -> PyTree:
+    def normalize(state: AgentState, observation: PyTree) -> PyTree:
+        statistics = state.slots[slot]
         count = statistics.count.value
 
         def one(x: jax.Array, mean: jax.Array, squares: jax.Array) -> jax.Array:
@@ -96,27 +98,13 @@ def normalize_observations(
 
         return jax.tree.map(one, observation, statistics.mean.value, statistics.squares.value)
 
+    inner = _seeing(agent, normalize)
+
     def observe(state: AgentState, observation: PyTree) -> AgentState:
         state = _updated(state, slot, _merged(state.slots[slot], observation, axis_name))
-        return (
-            state
-            if agent.observe is None
-            else agent.observe(state, normalize(state.slots[slot], observation))
-        )
+        return state if inner.observe is None else inner.observe(state, observation)
 
-    def act(state: AgentState, observation: PyTree) -> jax.Array:
-        return agent.act(state, normalize(state.slots[slot], observation))
-
-    def update(
-        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
-    ) -> Update:
-        shown = {
-            name: normalize(state.slots[slot], getattr(batch, name))
-            for name in ("observation", "next_observation")
-        }
-        return agent.update(state, _with(batch, **shown), key, weight)
-
-    return agent._replace(init=init, act=act, update=update, observe=observe, to_replay=None)
+    return inner._replace(init=init, observe=observe, to_replay=None)
 
 
 def _merged(
@@ -152,7 +140,7 @@ def _merged(
     )
 
 
-def scale_rewards(agent: Agent, scale: float | jax.Array) -> Agent:
+def scale_rewards(agent: Agent, scale: Numeric) -> Agent:
     """Multiply the rewards that the agent learns from; what is reported stays in the environment's
     units.
 
@@ -168,13 +156,7 @@ def scale_rewards(agent: Agent, scale: float | jax.Array) -> Agent:
     checks.positive(scale=scale)
     if checks.is_known(scale) and np.all(np.asarray(scale) == 1):
         return agent
-
-    def update(
-        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
-    ) -> Update:
-        return agent.update(state, _with(batch, reward=batch.reward * scale), key, weight)
-
-    return agent._replace(update=update)
+    return _learning_from(agent, lambda state, batch: with_parts(batch, reward=batch.reward * scale))
 
 
 def scheduled(make: Callable[[jax.Array], Agent]) -> Agent:
@@ -233,31 +215,43 @@ def encode_observations(
         params = fit(fit_key)
         return with_slot(agent.init(agent_key, encoded(params, observation), action), slot, params)
 
+    def view(state: AgentState, observation: PyTree) -> jax.Array:
+        return encoded(state.slots[slot], observation)
+
+    def to_replay(state: AgentState, observation: PyTree) -> PyTree:
+        latent = view(state, observation)
+        return latent if agent.to_replay is None else agent.to_replay(state, latent)
+
+    return _seeing(agent, view)._replace(init=init, to_replay=to_replay)
+
+
+def _seeing(agent: Agent, view: Callable[[AgentState, PyTree], PyTree]) -> Agent:
+    """The agent that is shown ``view(state, observation)`` of every observation."""
+
     def act(state: AgentState, observation: PyTree) -> jax.Array:
-        return agent.act(state, encoded(state.slots[slot], observation))
+        return agent.act(state, view(state, observation))
+
+    def changed(state: AgentState, batch: Batch) -> Batch:
+        return with_parts(
+            batch,
+            observation=view(state, batch.observation),
+            next_observation=view(state, batch.next_observation),
+        )
+
+    def observe(state: AgentState, observation: PyTree) -> AgentState:
+        assert agent.observe is not None
+        return agent.observe(state, view(state, observation))
+
+    watched = None if agent.observe is None else observe
+    return _learning_from(agent, changed)._replace(act=act, observe=watched)
+
+
+def _learning_from(agent: Agent, changed: Callable[[AgentState, Batch], Batch]) -> Agent:
+    """The agent that learns from ``changed(state, batch)`` of every batch."""
 
     def update(
         state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
     ) -> Update:
-        both = {
-            name: encoded(state.slots[slot], getattr(batch, name))
-            for name in ("observation", "next_observation")
-        }
-        return agent.update(state, _with(batch, **both), key, weight)
+        return agent.update(state, changed(state, batch), key, weight)
 
-    def observe(state: AgentState, observation: PyTree) -> AgentState:
-        assert agent.observe is not None
-        return agent.observe(state, encoded(state.slots[slot], observation))
-
-    def to_replay(state: AgentState, observation: PyTree) -> PyTree:
-        latent = encoded(state.slots[slot], observation)
-        return latent if agent.to_replay is None else agent.to_replay(state, latent)
-
-    watched = None if agent.observe is None else observe
-    return agent._replace(init=init, act=act, update=update, observe=watched, to_replay=to_replay)
-
-
-def _with(batch: Batch, **changed: Any) -> Transition:
-    """A batch, whatever its type, with some of its parts replaced."""
-    names = ("observation", "action", "reward", "discount", "next_observation")
-    return Transition(**{name: getattr(batch, name) for name in names} | changed)
+    return agent._replace(update=update)
