@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ddpg_jax.environment import Environment
     from ddpg_jax.networks import Actor, Critic
-    from ddpg_jax.types import Agent, Behaviour, Network, Replay
+    from ddpg_jax.types import Agent, Behaviour, Network, Noise, Replay
 
 
 def actor(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Network:
@@ -90,9 +90,10 @@ def require_image_defaults(hyperparameters: Hyperparameters, *, scaled: str, sto
         raise ValueError(
             f"observation_dtype={hyperparameters.observation_dtype}: {stored}; leave it out."
         )
-    streams = {"actor_stream": (hyperparameters.actor_stream, Hyperparameters.actor_stream)}
-    streams["critic_stream"] = (hyperparameters.critic_stream, Hyperparameters.critic_stream)
-    for name, (stream, default) in streams.items():
+    for name, stream, default in (
+        ("actor_stream", hyperparameters.actor_stream, Hyperparameters.actor_stream),
+        ("critic_stream", hyperparameters.critic_stream, Hyperparameters.critic_stream),
+    ):
         if stream != default:
             raise ValueError(
                 f"{name}={stream!r}: networks of images read all of the observation; leave it out."
@@ -101,13 +102,9 @@ def require_image_defaults(hyperparameters: Hyperparameters, *, scaled: str, sto
 
 def dtype(hyperparameters: Hyperparameters) -> Any:
     """Return the type in which the networks compute."""
-    return _dtype(hyperparameters.dtype)
-
-
-def _dtype(name: str) -> Any:
     import jax.numpy as jnp
 
-    return getattr(jnp, name)
+    return getattr(jnp, hyperparameters.dtype)
 
 
 def learning_options(hyperparameters: Hyperparameters) -> dict[str, Any]:
@@ -130,20 +127,10 @@ def learning_options(hyperparameters: Hyperparameters) -> dict[str, Any]:
     }
 
 
-def gaussian(stddev: float) -> Callable[[Agent], Behaviour]:
-    """Explore with Gaussian noise on actions, clipped to their range."""
-    noise = ddpg_jax.noise
-    return lambda agent: ddpg_jax.behaviour.explore(
-        agent, noise.chain(noise.gaussian(stddev), noise.clip())
-    )
-
-
-def ornstein_uhlenbeck(stddev: float) -> Callable[[Agent], Behaviour]:
-    """Explore with Ornstein-Uhlenbeck noise on actions, clipped to their range."""
-    noise = ddpg_jax.noise
-    return lambda agent: ddpg_jax.behaviour.explore(
-        agent, noise.chain(noise.ornstein_uhlenbeck(stddev), noise.clip())
-    )
+def clipped(noise: Noise) -> Callable[[Agent], Behaviour]:
+    """Explore with this noise on actions, clipped to their range."""
+    bounded = ddpg_jax.noise.chain(noise, ddpg_jax.noise.clip())
+    return lambda agent: ddpg_jax.behaviour.explore(agent, bounded)
 
 
 def assemble(
@@ -188,7 +175,7 @@ def _replay(hyperparameters: Hyperparameters, **kept: Any) -> Replay:
 
     rows = hyperparameters.batch_size * hyperparameters.batches_per_update
     if hyperparameters.observation_dtype != "float32":
-        stored = _dtype(hyperparameters.observation_dtype)
+        stored = hyperparameters.observation_dtype
         kept = {"storage": functools.partial(ddpg_jax.replay.rows, observation_dtype=stored)} | kept
     if checks.is_zero(hyperparameters.priority_exponent):
         return ddpg_jax.replay.uniform(hyperparameters.replay_capacity, rows, **kept)

@@ -58,16 +58,16 @@ PRESETS = (
     Preset(
         name="pendulum-lecture",
         summary="The PyTorch lecture on Pendulum, with its deviations from the paper.",
-        source=(
-            "A lecture's DDPG in PyTorch: 2x64 ReLU, Adam 1e-3 both, tau 0.001, batch 64, buffer "
-            "10,000, Ornstein-Uhlenbeck 0.15 and 0.2 (in N m, dt 1) that never resets, linear "
-            "actor, action unclipped, time limit terminal, gamma 0.99, 1,000 episodes after the "
-            "first full batch."
-        ),
-        ours=(
-            "all episodes are played (there it ends once the mean of the last 100 returns is "
-            "above -300)."
-        ),
+        source="""
+            A lecture's DDPG in PyTorch: 2x64 ReLU, Adam 1e-3 both, tau 0.001, batch 64, buffer
+            10,000, Ornstein-Uhlenbeck 0.15 and 0.2 (in N m, dt 1) that never resets, linear actor,
+            action unclipped, time limit terminal, gamma 0.99, 1,000 episodes after the first full
+            batch.
+        """,
+        ours="""
+            all episodes are played (there it ends once the mean of the last 100 returns is above
+            -300).
+        """,
         hyperparameters=ddpg.DDPGHyperparameters(
             total_timesteps=200_064,
             learning_starts=64,
