@@ -2,8 +2,9 @@
 update.
 """
 
-import dataclasses
+import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -20,11 +21,13 @@ from ddpg_jax.types import (
     Behaviour,
     Key,
     Metrics,
+    Numeric,
     PyTree,
     Replay,
     Transition,
     Window,
     strong,
+    zeros,
 )
 
 
@@ -49,8 +52,7 @@ class TrainState:
     @property
     def first_bad_step(self) -> dict[str, jax.Array]:
         """``bad``, by the name of what is collected: action, observation and reward."""
-        result: dict[str, jax.Array] = unstacked(self.bad)
-        return result
+        return dict(unstacked(self.bad))
 
 
 class Learner(NamedTuple):
@@ -131,9 +133,9 @@ def make_learner(
         example = _example(env)
         agent_state = agent.init(agent_key, example.observation, example.action)
         example = to_replay(agent, agent_state, example)
-        batched = jax.tree.map(lambda x: jnp.zeros((env.num_envs, *x.shape), x.dtype), example)
+        batched = zeros(example, env.num_envs)
         if not env.same_step if isinstance(env, HostEnvironment) else env.breaks:
-            batched = dataclasses.replace(batched, valid=jnp.zeros((env.num_envs,), bool))
+            batched = replace(batched, valid=jnp.zeros((env.num_envs,), bool))
         result: TrainState = strong(
             TrainState(
                 agent=agent_state,
@@ -158,11 +160,9 @@ def make_learner(
         *,
         store: bool = True,
     ) -> TrainState:
-        agent_state = (
-            state.agent
-            if agent.observe is None
-            else agent.observe(state.agent, transition.observation)
-        )
+        agent_state = state.agent
+        if agent.observe is not None:
+            agent_state = agent.observe(agent_state, transition.observation)
         stored, window_state = to_replay(agent, state.agent, transition), state.window
         if window is not None:
             window_state, stored = window.push(window_state, stored, ended)
@@ -170,10 +170,8 @@ def make_learner(
         if store:
             valid = () if stored.valid is None else (stored.valid,)
             with jax.named_scope("replay"):
-                replay_state = replay.add(
-                    replay_state, dataclasses.replace(stored, valid=None), *valid
-                )
-        return dataclasses.replace(
+                replay_state = replay.add(replay_state, replace(stored, valid=None), *valid)
+        return replace(
             state,
             agent=agent_state,
             collector=collector,
@@ -192,7 +190,7 @@ def make_learner(
     return Learner(init, store_step, _make_update(agent, replay), adapt_behaviour)
 
 
-def _require_same_gamma(agent: float | jax.Array | None, window: float | jax.Array | None) -> None:
+def _require_same_gamma(agent: Numeric | None, window: Numeric | None) -> None:
     if agent is None or window is None or not (checks.is_known(agent) and checks.is_known(window)):
         return
     if not np.array_equal(np.asarray(agent, np.float32), np.asarray(window, np.float32)):
@@ -204,9 +202,7 @@ def _require_same_gamma(agent: float | jax.Array | None, window: float | jax.Arr
 
 
 def _example(env: Environment | HostEnvironment) -> Transition:
-    observation, action = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), (env.observation, env.action)
-    )
+    observation, action = zeros((env.observation, env.action))
     scalar = jnp.zeros((), jnp.float32)
     return Transition(
         observation=observation,
@@ -223,56 +219,43 @@ def to_replay(agent: Agent, state: AgentState, transition: Transition) -> Transi
         return transition
     seen = (transition.observation, transition.next_observation)
     observation, next_observation = (agent.to_replay(state, one) for one in seen)
-    return dataclasses.replace(
-        transition, observation=observation, next_observation=next_observation
-    )
+    return replace(transition, observation=observation, next_observation=next_observation)
 
 
 def with_behaviour(state: TrainState, behaviour: PyTree) -> TrainState:
     """The state of training with another state of what explores."""
-    return dataclasses.replace(
-        state, collector=dataclasses.replace(state.collector, behaviour=behaviour)
-    )
+    return replace(state, collector=replace(state.collector, behaviour=behaviour))
 
 
 def _make_update(
     agent: Agent, replay: Replay
 ) -> Callable[[TrainState, Key, Key], tuple[TrainState, Metrics]]:
-    def uniformly(
-        agent_state: AgentState, keys: tuple[Key, Key], replay_state: PyTree
-    ) -> tuple[AgentState, Stacked]:
-        sample_key, update_key = keys
-        with jax.named_scope("replay"):
-            batch = replay.sample(replay_state, sample_key)
-        with jax.named_scope("update"):
-            new = agent.update(agent_state, batch, update_key)
-        return new.state, stacked(new.metrics)
-
-    def by_priority(
-        carry: tuple[AgentState, PyTree], keys: tuple[Key, Key]
-    ) -> tuple[tuple[AgentState, PyTree], Stacked]:
-        agent_state, replay_state = carry
-        sample_key, update_key = keys
-        with jax.named_scope("replay"):
-            sampled = replay.sample(replay_state, sample_key)
-        with jax.named_scope("update"):
-            new = agent.update(agent_state, sampled.batch, update_key, sampled.weight)
-        assert replay.update is not None
-        with jax.named_scope("replay"):
-            replay_state = replay.update(replay_state, sampled.rows, new.priority)
-        return (new.state, replay_state), stacked(new.metrics)
-
     def update(state: TrainState, sample_keys: Key, update_keys: Key) -> tuple[TrainState, Metrics]:
-        keys = (sample_keys, update_keys)
-        if replay.update is None:  # the replay is not written to here, and stays out of the carry
-            step = lambda agent_state, keys: uniformly(agent_state, keys, state.replay)
-            agent_state, metrics = jax.lax.scan(step, state.agent, keys)
-            state = dataclasses.replace(state, agent=agent_state)
-        else:
-            (agent_state, replay_state), metrics = jax.lax.scan(
-                by_priority, (state.agent, state.replay), keys
+        def step(
+            carry: tuple[AgentState, PyTree], keys: tuple[Key, Key]
+        ) -> tuple[tuple[AgentState, PyTree], Stacked]:
+            agent_state, written = carry
+            sample_key, update_key = keys
+            with jax.named_scope("replay"):
+                sampled = replay.sample(state.replay if written is None else written, sample_key)
+            batch, weight = (
+                (sampled, ()) if replay.update is None else (sampled.batch, (sampled.weight,))
             )
-            state = dataclasses.replace(state, agent=agent_state, replay=replay_state)
-        return state, unstacked(jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics))
+            with jax.named_scope("update"):
+                new = agent.update(agent_state, batch, update_key, *weight)
+            if replay.update is not None:
+                with jax.named_scope("replay"):
+                    written = replay.update(written, sampled.rows, new.priority)
+            return (new.state, written), stacked(new.metrics)
+
+        # A replay that is not written to here stays out of the carry.
+        written = None if replay.update is None else state.replay
+        (agent_state, written), metrics = jax.lax.scan(
+            step, (state.agent, written), (sample_keys, update_keys)
+        )
+        state = replace(
+            state, agent=agent_state, replay=state.replay if written is None else written
+        )
+        return state, unstacked(jax.tree.map(functools.partial(jnp.mean, axis=0), metrics))
 
     return update

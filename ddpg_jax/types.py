@@ -247,7 +247,7 @@ def is_key(leaf: Any) -> bool:
 
 
 def zeros(like: PyTree, *lead: int) -> PyTree:
-    """Zeros with the shapes and dtypes of these arrays (or shapes), behind leading axes ``lead``."""
+    """Zeros of the dtypes and, behind the axes ``lead``, the shapes of arrays (or of shapes)."""
     return jax.tree.map(lambda x: jnp.zeros((*lead, *x.shape), x.dtype), like)
 
 

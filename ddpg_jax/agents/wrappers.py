@@ -156,7 +156,9 @@ def scale_rewards(agent: Agent, scale: Numeric) -> Agent:
     checks.positive(scale=scale)
     if checks.is_known(scale) and np.all(np.asarray(scale) == 1):
         return agent
-    return _learning_from(agent, lambda state, batch: with_parts(batch, reward=batch.reward * scale))
+    return _learning_from(
+        agent, lambda state, batch: with_parts(batch, reward=batch.reward * scale)
+    )
 
 
 def scheduled(make: Callable[[jax.Array], Agent]) -> Agent:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ddpg_jax import rollout
@@ -21,7 +20,7 @@ from ddpg_jax.host.programs import compile_all, make_programs
 from ddpg_jax.learner import TrainState, make_learner
 from ddpg_jax.reporting import Report
 from ddpg_jax.schedule import Schedule
-from ddpg_jax.types import Agent, AgentState, Behaviour, Key, Replay, Window, strong
+from ddpg_jax.types import Agent, AgentState, Behaviour, Key, Replay, Window
 
 __all__ = ["HostTrain", "Stopped", "interrupted", "make_evaluate", "make_train"]
 
@@ -88,33 +87,12 @@ def make_train(
 
     def init(key: Key) -> TrainState:
         agent_key, behaviour_key, key = jax.random.split(key, 3)
-        return learner.init(agent_key, key, _collector(env, behaviour, behaviour_key))
+        return learner.init(agent_key, key, rollout.begun(env, behaviour, behaviour_key))
 
     programs = make_programs(learner, env, behaviour, warming, schedule)
     loop = Loop(Hosted(env), programs, behaviour, warming, schedule, stopped)
-    return HostTrain(
-        init,
-        loop.warm_up,
-        loop.chunk,
-        schedule,
-        loop.begin,
-        lambda: compile_all(programs, init, env),
-    )
-
-
-def _collector(env: HostEnvironment, behaviour: Behaviour, key: Key) -> rollout.Collector:
-    """The part of a collector that lives on the device: what the behaviour remembers."""
-    count = env.num_envs
-    return rollout.Collector(
-        env_state=(),
-        observation=(),
-        behaviour=strong(
-            behaviour.init(key, jnp.zeros((count, *env.action.shape), env.action.dtype))
-        ),
-        reset=jnp.ones((count,), bool),
-        episode_return=jnp.zeros((count,), jnp.float32),
-        episode_length=jnp.zeros((count,), jnp.int32),
-    )
+    compile_now = lambda: compile_all(programs, init, env)
+    return HostTrain(init, loop.warm_up, loop.chunk, schedule, loop.begin, compile_now)
 
 
 def make_evaluate(

@@ -1,7 +1,8 @@
 """What runs on the device while the host steps the environments."""
 
-import dataclasses
+import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from ddpg_jax.host.rows import packed, row_shapes, unpack
 from ddpg_jax.learner import Learner, RoundKeys, TrainState
 from ddpg_jax.reporting import Totals, accumulate, finite_leaves, zero_totals
 from ddpg_jax.schedule import Schedule
-from ddpg_jax.types import AgentState, Behaviour, Key, PyTree, Transition
+from ddpg_jax.types import AgentState, Behaviour, Key, PyTree, Transition, zeros
 
 LEARNING = 0x1EA2_0000
 """Folded into the state's key for a stream of its own: ``fold_in(key, n)`` is ``split(key)[n]``,
@@ -87,16 +88,11 @@ def make_programs(
             next_observation=now["next_observation"],
             valid=None if env.same_step else now["valid"],
         )
-        collector = dataclasses.replace(state.collector, reset=now["first"])
+        collector = replace(state.collector, reset=now["first"])
         return learner.store_step(state, collector, transition, now["done"], store=store)
 
-    def fill(state: TrainState, before: jax.Array, action: jax.Array, row: jax.Array) -> TrainState:
-        return store(state, before, action, row, store=False)
-
-    def learn(
-        state: TrainState, sums: Totals, before: jax.Array, action: jax.Array, row: jax.Array
-    ) -> tuple[TrainState, Totals]:
-        state = store(state, before, action, row)
+    def learn(state: TrainState, sums: Totals, *step: jax.Array) -> tuple[TrainState, Totals]:
+        state = store(state, *step)
         key = jax.random.fold_in(jax.random.fold_in(state.key, LEARNING), state.steps)
         keys = RoundKeys.split(key, updates=updates, adapts=True)
         state, metrics = learner.update(state, keys.sample, keys.update)
@@ -111,7 +107,7 @@ def make_programs(
     return HostPrograms(
         explore,
         explore if warming is behaviour else _explore(warming, like),
-        Program(fill, donate_argnums=0),
+        Program(functools.partial(store, store=False), donate_argnums=0),
         Program(store, donate_argnums=0),
         Program(learn, donate_argnums=(0, 1)),
         Program(nothing),
@@ -125,11 +121,8 @@ def _explore(acting: Behaviour, like: PyTree) -> Program:
     ) -> tuple[Any, ...]:
         seen = unpack(row, like)
         key = jax.random.fold_in(key, number)
-        return (
-            *acting.act(state, agent_state, seen["observation"], key, seen["first"]),
-            number + 1,
-            row,
-        )
+        answer = acting.act(state, agent_state, seen["observation"], key, seen["first"])
+        return (*answer, number + 1, row)
 
     return Program(explore)
 
@@ -140,7 +133,7 @@ def compile_all(
     """Compile all that a chunk runs."""
     state = jax.eval_shape(init, jax.random.key(0))
     shape = packed(env)
-    action = jax.ShapeDtypeStruct((env.num_envs, *env.action.shape), env.action.dtype)
+    action = zeros(env.action, env.num_envs)
     sums = programs.zero_totals.shapes(state)
     return [
         programs.explore.compile(

@@ -17,10 +17,8 @@ def row_shapes(env: HostEnvironment) -> dict[str, Any]:
     ``done``: an episode ended with this step; ``first``: one begins with the answer to
     ``observation``.
     """
-    number, flag = (
-        jax.ShapeDtypeStruct((), np.dtype(np.float32)),
-        jax.ShapeDtypeStruct((), np.dtype(np.bool_)),
-    )
+    number = jax.ShapeDtypeStruct((), np.float32)
+    flag = jax.ShapeDtypeStruct((), np.bool_)
     flags = dict.fromkeys(("done", "first", "valid"), flag)
     seen = {"observation": env.observation, "next_observation": env.observation}
     return {"reward": number, "discount": number, **flags, **seen}
