@@ -5,8 +5,7 @@ A `Behaviour` is built from an agent and acts for ``E`` environments at once, on
 those on the host alike.
 """
 
-import dataclasses
-from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,18 @@ from flax import struct
 
 from ddpg_jax import checks
 from ddpg_jax.environment import Environment, HostEnvironment
-from ddpg_jax.types import Agent, AgentState, Batch, Behaviour, Key, Noise, PyTree, is_key
+from ddpg_jax.types import (
+    Agent,
+    AgentState,
+    Batch,
+    Behaviour,
+    Key,
+    Noise,
+    Numeric,
+    PyTree,
+    is_key,
+    zeros,
+)
 
 
 def explore(agent: Agent, noise: Noise) -> Behaviour:
@@ -38,7 +48,7 @@ def random_actions() -> Behaviour:
     ) -> tuple[jax.Array, jax.Array]:
         return jax.random.uniform(key, state.shape, state.dtype, -1.0, 1.0), state
 
-    return Behaviour(lambda key, action: jnp.zeros(action.shape, action.dtype), act)
+    return Behaviour(lambda key, action: zeros(action), act)
 
 
 @struct.dataclass
@@ -58,9 +68,9 @@ class ParameterNoiseState:
 def parameter_noise(
     agent: Agent,
     env: Environment | HostEnvironment,
-    stddev: float | jax.Array = 0.2,
+    stddev: Numeric = 0.2,
     *,
-    adaptation: float | jax.Array = 1.01,
+    adaptation: Numeric = 1.01,
     adapt_every: int = 50,
 ) -> Behaviour:
     """Explore by perturbing the policy's parameters, once per environment and episode.
@@ -86,17 +96,20 @@ def parameter_noise(
 
     Source: Plappert et al. 2018 (arXiv:1706.01905), section 3, equation 1 and appendix C.2.
     """
-    checks.between(0, float("inf"), stddev=stddev)
-    checks.between(1, float("inf"), adaptation=adaptation, adapt_every=adapt_every)
+    checks.at_least(0, stddev=stddev)
+    checks.at_least(1, adaptation=adaptation, adapt_every=adapt_every)
     count = env.num_envs
 
     def init(key: Key, action: jax.Array) -> ParameterNoiseState:
         shapes = _actor_shapes(agent, env)
-        params = jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), shapes)
-        pool = jax.vmap(lambda key: _unit_noise(key, shapes))(jax.random.split(key, count))
-        scale = jnp.asarray(stddev, jnp.float32) + 0.0  # a buffer of its own: the state is donated
-        step, rounds = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
-        return ParameterNoiseState(params=params, pool=pool, stddev=scale, step=step, rounds=rounds)
+        return ParameterNoiseState(
+            params=zeros(shapes, count),
+            pool=jax.vmap(lambda key: _unit_noise(key, shapes))(jax.random.split(key, count)),
+            # A buffer of its own: the state is donated.
+            stddev=jnp.asarray(stddev, jnp.float32) + 0.0,
+            step=jnp.zeros((), jnp.int32),
+            rounds=jnp.zeros((), jnp.int32),
+        )
 
     def act(
         state: ParameterNoiseState,
@@ -106,8 +119,9 @@ def parameter_noise(
         reset: jax.Array,
     ) -> tuple[jax.Array, ParameterNoiseState]:
         params, pool = _renewed(state, agent_state.actor.params, key, reset)
-        action = jax.vmap(_following(agent), in_axes=(None, 0, 0))(agent_state, params, observation)
-        return action, dataclasses.replace(state, params=params, pool=pool, step=state.step + 1)
+        each = jax.vmap(lambda params, seen: _act_by(agent, agent_state, seen, params=params))
+        action = each(params, observation)
+        return action, replace(state, params=params, pool=pool, step=state.step + 1)
 
     def adapt(
         state: ParameterNoiseState, agent_state: AgentState, batch: Batch
@@ -116,20 +130,19 @@ def parameter_noise(
         perturbed = jax.tree.map(
             lambda x, eps: x + state.stddev * eps, agent_state.actor.params, newest
         )
-        other = _following(agent)(agent_state, perturbed, batch.observation)
+        other = _act_by(agent, agent_state, batch.observation, params=perturbed)
         distance = jnp.sqrt(jnp.mean(jnp.square(agent.act(agent_state, batch.observation) - other)))
         new = jnp.where(distance <= stddev, state.stddev * adaptation, state.stddev / adaptation)
         rounds = state.rounds + 1
-        return dataclasses.replace(
-            state, stddev=jnp.where(rounds % adapt_every == 0, new, state.stddev), rounds=rounds
-        )
+        stddev_now = jnp.where(rounds % adapt_every == 0, new, state.stddev)
+        return replace(state, stddev=stddev_now, rounds=rounds)
 
     return Behaviour(init, act, adapt)
 
 
 def _actor_shapes(agent: Agent, env: Environment | HostEnvironment) -> PyTree:
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (env.observation, env.action))
-    return jax.eval_shape(lambda: agent.init(jax.random.key(0), *zeros).actor.params)
+    seen = zeros((env.observation, env.action))
+    return jax.eval_shape(lambda: agent.init(jax.random.key(0), *seen).actor.params)
 
 
 def _unit_noise(key: Key, params: PyTree) -> PyTree:
@@ -164,14 +177,9 @@ def _renewed(
     return jax.tree.map(renew, state.params, online, pool), pool
 
 
-def _following(agent: Agent) -> Callable[[AgentState, PyTree, PyTree], jax.Array]:
-    """The agent's action under other parameters of its actor."""
-
-    def follow(agent_state: AgentState, params: PyTree, observation: PyTree) -> jax.Array:
-        actor = dataclasses.replace(agent_state.actor, params=params)
-        return agent.act(dataclasses.replace(agent_state, actor=actor), observation)
-
-    return follow
+def _act_by(agent: Agent, state: AgentState, observation: PyTree, **changed: PyTree) -> jax.Array:
+    """The agent's action where parts of its actor's state are ``changed``."""
+    return agent.act(replace(state, actor=replace(state.actor, **changed)), observation)
 
 
 def noisy_network(agent: Agent) -> Behaviour:
@@ -199,7 +207,6 @@ def noisy_network(agent: Agent) -> Behaviour:
             k if is_key(leaf) else jnp.ones_like(leaf) for leaf, k in zip(leaves, keys, strict=True)
         ]
         noisy = carried | {"noise": jax.tree.unflatten(tree, leaves)}
-        actor = dataclasses.replace(agent_state.actor, batch_stats=noisy)
-        return agent.act(dataclasses.replace(agent_state, actor=actor), observation), state
+        return _act_by(agent, agent_state, observation, batch_stats=noisy), state
 
     return Behaviour(lambda key, action: (), act)

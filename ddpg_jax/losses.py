@@ -6,9 +6,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ddpg_jax.types import Numeric
+
 
 def td_target(
-    reward: jax.Array, discount: jax.Array, next_value: jax.Array, gamma: float | jax.Array
+    reward: jax.Array, discount: jax.Array, next_value: jax.Array, gamma: Numeric
 ) -> jax.Array:
     """The one-sample Bellman target ``y = r + gamma * d * Q'(s', mu'(s'))``.
 
@@ -42,8 +44,8 @@ def clipped_double_q(values: jax.Array) -> jax.Array:
 def smoothed_action(
     key: jax.Array,
     action: jax.Array,
-    target_noise: float | jax.Array,
-    target_noise_clip: float | jax.Array,
+    target_noise: Numeric,
+    target_noise_clip: Numeric,
 ) -> jax.Array:
     """Target policy smoothing, ``clip(a + clip(eps, -c, c), -1, 1)`` with ``eps ~ N(0, sigma~)``,
     for actions of any shape.
@@ -94,7 +96,7 @@ def categorical_td_target(
     discount: jax.Array,
     next_logits: jax.Array,
     support: jax.Array,
-    gamma: float | jax.Array,
+    gamma: Numeric,
 ) -> jax.Array:
     """The distributional Bellman target ``Phi(r + gamma d z | softmax(next_logits))``: `td_target`
     for distributions.

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import Key, Noise, PyTree
+from ddpg_jax.types import Key, Noise, Numeric, PyTree, zeros
 
-Scale = float | jax.Array | Callable[[jax.Array], jax.Array]
+Scale = Numeric | Callable[[jax.Array], jax.Array]
 
 
 def gaussian(stddev: Scale) -> Noise:
@@ -44,7 +44,7 @@ def gaussian(stddev: Scale) -> Noise:
     return Noise(init, apply)
 
 
-def gaussian_per_episode(low: float | jax.Array, high: float | jax.Array) -> Noise:
+def gaussian_per_episode(low: Numeric, high: Numeric) -> Noise:
     """Independent noise whose scale each environment draws anew for each episode,
     ``stddev ~ U(low, high)``.
 
@@ -56,7 +56,7 @@ def gaussian_per_episode(low: float | jax.Array, high: float | jax.Array) -> Noi
 
     Source: Seo et al. 2025 (arXiv:2505.22642): U(0.001, 0.4), redrawn where an episode ended.
     """
-    checks.between(0, float("inf"), low=low, high=high)
+    checks.at_least(0, low=low, high=high)
     checks.below(True, low=low, high=high)
 
     def init(key: Key, action: jax.Array) -> jax.Array:
@@ -84,8 +84,8 @@ class OrnsteinUhlenbeckState:
 def ornstein_uhlenbeck(
     stddev: Scale = 0.2,
     *,
-    theta: float | jax.Array = 0.15,
-    dt: float | jax.Array = 1.0,
+    theta: Numeric = 0.15,
+    dt: Numeric = 1.0,
     reset_at_episode_start: bool = True,
 ) -> Noise:
     """Temporally correlated noise around zero, one process per environment and action dimension.
@@ -111,9 +111,7 @@ def ornstein_uhlenbeck(
     scale = _schedule(stddev)
 
     def init(key: Key, action: jax.Array) -> OrnsteinUhlenbeckState:
-        return OrnsteinUhlenbeckState(
-            x=jnp.zeros(action.shape, action.dtype), step=jnp.zeros((), jnp.int32)
-        )
+        return OrnsteinUhlenbeckState(x=zeros(action), step=jnp.zeros((), jnp.int32))
 
     def apply(
         state: OrnsteinUhlenbeckState, action: jax.Array, key: Key, reset: jax.Array
@@ -126,7 +124,7 @@ def ornstein_uhlenbeck(
     return Noise(init, apply)
 
 
-def clip(low: float | jax.Array = -1.0, high: float | jax.Array = 1.0) -> Noise:
+def clip(low: Numeric = -1.0, high: Numeric = 1.0) -> Noise:
     """Clip the action to [low, high], numbers or ``[A]``; the last link of a `chain`, so that what
     is stored was executed.
     """
@@ -143,10 +141,8 @@ def chain(*noises: Noise) -> Noise:
     """Apply noises from left to right, each with a key of its own."""
 
     def init(key: Key, action: jax.Array) -> tuple[PyTree, ...]:
-        return tuple(
-            noise.init(k, action)
-            for noise, k in zip(noises, jax.random.split(key, len(noises)), strict=True)
-        )
+        keys = jax.random.split(key, len(noises))
+        return tuple(noise.init(k, action) for noise, k in zip(noises, keys, strict=True))
 
     def apply(
         state: tuple[PyTree, ...], action: jax.Array, key: Key, reset: jax.Array
@@ -168,7 +164,7 @@ def _schedule(stddev: Scale) -> Callable[[jax.Array], jax.Array | float]:
     return lambda step: stddev
 
 
-def _match(scale: float | jax.Array, action: jax.Array) -> jax.Array:
+def _match(scale: Numeric, action: jax.Array) -> jax.Array:
     """Give a scale ``[]``, ``[A]``, ``[E, 1]`` or ``[E, A]`` the action's rank and dtype."""
     scale = jnp.asarray(scale, action.dtype)
     return scale.reshape((1,) * (action.ndim - scale.ndim) + scale.shape)

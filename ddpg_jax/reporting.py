@@ -5,16 +5,14 @@ Metrics are summed on the device in float32 by compensated (two-sum) addition. S
 summed together are one vector: ten of them are then one operation, or one kernel, instead of ten.
 """
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax.types import AgentState, Metrics, PyTree
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 NEVER = jnp.iinfo(jnp.int32).max
 """The first step at which a value was not finite, of a value that always was."""
@@ -35,12 +33,9 @@ class CompensatedSum:
 
 def zero_sum(like: PyTree) -> CompensatedSum:
     """A sum of zeros with these shapes."""
-    zeros: Callable[..., Any] = lambda: jax.tree.map(
-        lambda x: jnp.zeros(jnp.shape(x), jnp.float32), like
-    )
-    return CompensatedSum(
-        value=zeros(), rest=zeros()
-    )  # two buffers, not one twice: the state is donated
+    zero = lambda x: jnp.zeros(jnp.shape(x), jnp.float32)
+    # Two buffers, not one twice: the state is donated.
+    return CompensatedSum(value=jax.tree.map(zero, like), rest=jax.tree.map(zero, like))
 
 
 def compensated_add(total: CompensatedSum, new: PyTree) -> CompensatedSum:
@@ -77,9 +72,8 @@ def stacked(scalars: PyTree, dtype: Any = jnp.float32) -> Stacked:
     """A pytree of scalars as one vector of this dtype."""
     leaves, structure = jax.tree.flatten(scalars)
     places, values = jnp.arange(len(leaves)), jnp.zeros(len(leaves), dtype)
-    for place, x in enumerate(
-        leaves
-    ):  # XLA fuses this with what follows; a concatenation is a kernel for each use
+    # XLA fuses this with what follows; a concatenation is a kernel for each use.
+    for place, x in enumerate(leaves):
         values = jnp.where(places == place, jnp.asarray(x, dtype), values)
     return Stacked(values=values, structure=structure)
 
@@ -173,8 +167,7 @@ class Report:
 def first_bad(watched: dict[str, PyTree], step: jax.Array) -> Stacked:
     """``step`` for each of the named values that is not finite, `NEVER` for the others."""
     fine = stacked({name: finite(value) for name, value in watched.items()}, bool)
-    result: Stacked = jax.tree.map(lambda fine: jnp.where(fine, NEVER, step), fine)
-    return result
+    return replace(fine, values=jnp.where(fine.values, NEVER, step))
 
 
 def finite(tree: PyTree) -> jax.Array:

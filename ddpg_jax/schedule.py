@@ -41,17 +41,7 @@ class Schedule:
     n_step: int = 1
 
     def __post_init__(self) -> None:
-        infinity = float("inf")
-        checks.between(
-            1,
-            infinity,
-            num_envs=self.num_envs,
-            learning_starts=self.learning_starts,
-            n_step=self.n_step,
-        )
-        checks.between(
-            1, infinity, updates_per_step=self.updates_per_step, collect_steps=self.collect_steps
-        )
+        checks.at_least(1, **vars(self) | {"steps_per_chunk": 1})  # which is checked below
         whole = self.steps_per_round
         if self.steps_per_chunk < 1 or self.steps_per_chunk % whole:
             unit = f"num_envs={self.num_envs}"

@@ -207,9 +207,7 @@ def encode_observations(
     """
 
     def encoded(params: PyTree, observation: PyTree) -> jax.Array:
-        one: Callable[..., Any] = lambda x: (
-            encode(params, x) if checks.is_image(x) else x.astype(jnp.float32)
-        )
+        one = lambda x: encode(params, x) if checks.is_image(x) else x.astype(jnp.float32)
         return jnp.concatenate([one(x) for x in jax.tree.leaves(observation)], axis=-1)
 
     def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:

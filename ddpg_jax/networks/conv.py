@@ -31,18 +31,13 @@ class Convolution(nn.Module):
         """``[..., H, W, C]`` to ``[..., H', W', features]``."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         fan_in = uniform_symmetric(1 / math.sqrt(math.prod(shape[:-1])))
-        starts = (
-            (nn.initializers.orthogonal(math.sqrt(2)), nn.initializers.zeros)
-            if self.orthogonal
-            else (fan_in, fan_in)
-        )
-        kernel, bias = (
-            self.param("kernel", starts[0], shape),
-            self.param("bias", starts[1], shape[-1:]),
-        )
-        y = _convolved(
-            x.reshape(-1, *x.shape[-3:]).astype(self.dtype), kernel.astype(self.dtype), self.stride
-        )
+        starts = (fan_in, fan_in)
+        if self.orthogonal:
+            starts = (nn.initializers.orthogonal(math.sqrt(2)), nn.initializers.zeros)
+        kernel = self.param("kernel", starts[0], shape)
+        bias = self.param("bias", starts[1], shape[-1:])
+        images = x.reshape(-1, *x.shape[-3:]).astype(self.dtype)
+        y = _convolved(images, kernel.astype(self.dtype), self.stride)
         y = y.reshape(*x.shape[:-3], *y.shape[1:])
         return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
 
@@ -56,7 +51,7 @@ def _convolved(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     rows, columns = ((n - size) // stride + 1 for n in images.shape[1:3])
 
     def by_product(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        part: Callable[..., Any] = lambda i, j: images[
+        part = lambda i, j: images[
             :, i : i + (rows - 1) * stride + 1 : stride, j : j + (columns - 1) * stride + 1 : stride
         ]
         windows = jnp.concatenate([part(i, j) for i in range(size) for j in range(size)], axis=-1)

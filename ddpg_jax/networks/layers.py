@@ -86,14 +86,10 @@ class NoisyDense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """``[..., I]`` to ``[..., features]``."""
         fan_in = x.shape[-1]
-        mean, spread = (
-            uniform_symmetric(1 / math.sqrt(fan_in)),
-            nn.initializers.constant(self.sigma / math.sqrt(fan_in)),
-        )
-        kernel, bias = (
-            self.param("kernel", mean, (fan_in, self.features)),
-            self.param("bias", mean, (self.features,)),
-        )
+        mean = uniform_symmetric(1 / math.sqrt(fan_in))
+        spread = nn.initializers.constant(self.sigma / math.sqrt(fan_in))
+        kernel = self.param("kernel", mean, (fan_in, self.features))
+        bias = self.param("bias", mean, (self.features,))
         kernel_sigma = self.param("kernel_sigma", spread, (fan_in, self.features), jnp.float32)
         bias_sigma = self.param("bias_sigma", spread, (self.features,), jnp.float32)
         key = self.variable("noise", "key", lambda: self.make_rng("params"))
@@ -101,10 +97,8 @@ class NoisyDense(nn.Module):
         scale, (next_key, in_key, out_key) = active.value, jax.random.split(key.value, 3)
         if self.is_mutable_collection("noise") and not self.is_initializing():
             scale, key.value = jnp.ones((), jnp.float32), next_key
-        shaped: Callable[..., Any] = lambda normal: jnp.sign(normal) * jnp.sqrt(jnp.abs(normal))
-        normal: Callable[..., Any] = lambda key, shape: shaped(
-            jax.random.normal(key, shape, jnp.float32)
-        )
+        shaped = lambda normal: jnp.sign(normal) * jnp.sqrt(jnp.abs(normal))
+        normal = lambda key, shape: shaped(jax.random.normal(key, shape, jnp.float32))
         noise_in, noise_out = normal(in_key, (fan_in, 1)), normal(out_key, bias.shape)
         kernel = kernel + kernel_sigma * (
             scale * noise_in * jnp.broadcast_to(noise_out, (1, self.features))

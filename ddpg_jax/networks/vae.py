@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from ddpg_jax import checks
 from ddpg_jax.networks.layers import Dense
-from ddpg_jax.types import Key, Metrics, PyTree
+from ddpg_jax.types import Key, Metrics, Numeric, PyTree
 
 LINEAR, SPREAD = "linear", "spread"
 """Names of layers."""
@@ -111,7 +112,7 @@ def vae(
     latent_size: int = 32,
     channels: int = 16,
     layers: int = 4,
-    beta: float | jax.Array = 1.0,
+    beta: Numeric = 1.0,
 ) -> VAE:
     """A variational autoencoder of square images.
 
@@ -140,7 +141,7 @@ def vae(
     XLA takes half a minute to compile on a CPU inside a loop, these 2x2; the linear maps are ours,
     which it can begin with (`principal`); it states neither beta nor the size of the latent.
     """
-    _require(depth=depth, latent_size=latent_size, channels=channels, layers=layers)
+    checks.at_least(1, depth=depth, latent_size=latent_size, channels=channels, layers=layers)
     multiple = 2**layers
     if size % multiple or size < 2 * multiple:
         near = max(2, round(size / multiple)) * multiple
@@ -149,17 +150,16 @@ def vae(
             "pixels along each side, and at least "
             f"{2 * multiple}: choose for example {near}."
         )
-    encoder, decoder = (
-        _Encoder(latent_size, channels, layers),
-        _Decoder(size, depth, channels, layers),
-    )
+    encoder = _Encoder(latent_size, channels, layers)
+    decoder = _Decoder(size, depth, channels, layers)
 
     def init(key: Key) -> PyTree:
         encoder_key, decoder_key = jax.random.split(key)
         image = jnp.zeros((size, size, depth), jnp.uint8)
-        params: dict[str, Any] = {"encoder": encoder.init(encoder_key, image)}
-        return params | {
-            "decoder": decoder.init(decoder_key, jnp.zeros((latent_size,), jnp.float32))
+        latent = jnp.zeros((latent_size,), jnp.float32)
+        return {
+            "encoder": encoder.init(encoder_key, image),
+            "decoder": decoder.init(decoder_key, latent),
         }
 
     def encode(params: PyTree, images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -168,10 +168,7 @@ def vae(
                 f"an image of shape {images.shape[-3:]}: this autoencoder takes "
                 f"{(size, size, depth)}."
             )
-        mean, log_variance = cast(
-            "tuple[jax.Array, jax.Array]", encoder.apply(params["encoder"], images)
-        )
-        return mean, log_variance
+        return cast("tuple[jax.Array, jax.Array]", encoder.apply(params["encoder"], images))
 
     def decode(params: PyTree, latents: jax.Array) -> jax.Array:
         return cast("jax.Array", decoder.apply(params["decoder"], latents))
@@ -209,7 +206,7 @@ than asked.
 
 
 def principal(
-    images: jax.Array, latent_size: int, variance: float | jax.Array, key: Key
+    images: jax.Array, latent_size: int, variance: Numeric, key: Key
 ) -> tuple[PyTree, PyTree, jax.Array]:
     """The best linear autoencoder of ``images: [N, P]`` uint8:
     ``(into latents, back, logarithms of the latents' variances)``.
@@ -249,12 +246,6 @@ def principal(
     )
 
 
-def _require(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name}={number}: must be at least 1.")
-
-
 def fit_vae(
     vae: VAE,
     images: jax.Array,
@@ -262,7 +253,7 @@ def fit_vae(
     *,
     updates: int = 2_000,
     batch_size: int = 64,
-    learning_rate: float | jax.Array = 1e-3,
+    learning_rate: Numeric = 1e-3,
 ) -> tuple[PyTree, Metrics]:
     """Train an autoencoder on ``images: [N, S, S, C]`` uint8 by Adam, whose rate falls to zero
     along half a cosine, from the best linear one on; ``(parameters, metrics [updates])``.
@@ -277,7 +268,7 @@ def fit_vae(
     Raises:
         ValueError: a number is out of its range.
     """
-    _require(updates=updates, batch_size=batch_size)
+    checks.at_least(1, updates=updates, batch_size=batch_size)
     falling = lambda count: (
         learning_rate * (1 + jnp.cos(count.astype(jnp.float32) * (jnp.pi / updates))) / 2
     )

@@ -2,7 +2,7 @@
 with other devices.
 """
 
-import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -57,7 +57,7 @@ def dealt(state: Any, count: int) -> Any:
         np.full(count, x, x.dtype) for x in (state.maximum.max(), state.samples.max())
     )
     made: dict[str, Any] = {"levels": tuple(levels), "maximum": maximum, "samples": samples}
-    return dataclasses.replace(state, ring=ring, **made)
+    return replace(state, ring=ring, **made)
 
 
 def _rows(ring: Any, count: int) -> list[np.ndarray]:
@@ -88,5 +88,5 @@ def _ring(ring: Any, rows: list[np.ndarray], count: int) -> RingState:
         np.array([len(taken) for taken in rows], np.int32),
     )
     position = (size % capacity).astype(np.int32)
-    dealt: RingState = dataclasses.replace(ring, rows=buffers, position=position, size=size)
+    dealt: RingState = replace(ring, rows=buffers, position=position, size=size)
     return dealt

@@ -2,9 +2,9 @@
 at a cost of O(batch).
 """
 
-import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,6 @@ from flax import struct
 from ddpg_jax import checks
 from ddpg_jax.replay.rows import LARGEST, RingState, rows
 from ddpg_jax.types import PyTree, Storage
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Images(NamedTuple):
@@ -114,9 +111,7 @@ def frames(
     Source: one frame a step and stacks by index, as in jaxrl2's MemoryEfficientReplayBuffer;
     content in place of rules for the beginnings and ends of episodes is ours.
     """
-    checks.between(
-        1, float("inf"), stack=stack, num_envs=num_envs, n_step=n_step, episode_steps=episode_steps
-    )
+    checks.at_least(1, stack=stack, num_envs=num_envs, n_step=n_step, episode_steps=episode_steps)
     ring = rows(capacity)
     if capacity % num_envs:
         raise ValueError(
@@ -168,7 +163,7 @@ def _added(
         newest = jnp.concatenate([now, past], axis=1)[:, : past.shape[1]]
         return jnp.where(wanted.reshape(-1, *(1,) * (past.ndim - 1)), newest, past)
 
-    return dataclasses.replace(
+    return replace(
         state,
         ring=ring.add(state.ring, row, valid),
         frames=state.frames.at[jnp.where(new, found.slot, room)].set(both, mode="drop"),
@@ -185,7 +180,7 @@ def _whole(state: FramesState, row: Row) -> PyTree:
         return _join(part[0], state.frames.at[part[1]].get(mode="promise_in_bounds"), state.images)
 
     kept = row.transition
-    return dataclasses.replace(
+    return replace(
         kept, observation=stacked(kept.observation), next_observation=stacked(kept.next_observation)
     )
 
@@ -221,7 +216,7 @@ def _images(observation: PyTree, stack: int) -> Images:
 def _row(transition: Any, slots: jax.Array, oldest: jax.Array, images: Images) -> Row:
     """The rows ``[n, ...]`` of transitions whose frames lie in ``slots: [n, 2, S]``."""
     return Row(
-        transition=dataclasses.replace(
+        transition=replace(
             transition,
             observation=(_split(transition.observation, images)[0], slots[:, 0]),
             next_observation=(_split(transition.next_observation, images)[0], slots[:, 1]),
@@ -283,7 +278,7 @@ def _found(
 ) -> tuple[RecentFrames, jax.Array]:
     """Where frames ``[E, 2 S]`` lie, or will, and which of them are new."""
     room = state.frames.shape[0]
-    alike: Callable[..., Any] = lambda a, b: jnp.all(a[:, :, None] == b[:, None], axis=-1)
+    alike = lambda a, b: jnp.all(a[:, :, None] == b[:, None], axis=-1)
     fresh = state.written - state.seen.number <= recent
     before = alike(fingerprint, state.seen.fingerprint) & fresh[:, None]
     again, first = jnp.any(before, axis=-1), jnp.argmax(alike(fingerprint, fingerprint), axis=-1)
@@ -291,7 +286,7 @@ def _found(
     order = jnp.cumsum(new.reshape(-1), dtype=jnp.int32).reshape(new.shape)
 
     def where(past: jax.Array, now: jax.Array) -> jax.Array:
-        at: Callable[..., Any] = lambda x, places: jnp.take_along_axis(x, places, axis=1)
+        at = lambda x, places: jnp.take_along_axis(x, places, axis=1)
         return jnp.where(again, at(past, jnp.argmax(before, axis=-1)), at(now, first))
 
     slot = where(state.seen.slot, (state.head + order - 1) % room)

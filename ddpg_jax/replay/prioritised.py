@@ -1,8 +1,7 @@
 """Prioritised sampling with importance weights; a step costs O(batch log capacity)."""
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from flax import struct
 from ddpg_jax import checks
 from ddpg_jax.replay.ring import stored
 from ddpg_jax.replay.rows import RingState, free_rows, rows
-from ddpg_jax.types import Key, PyTree, Replay, Sample, Storage
+from ddpg_jax.types import Key, Numeric, PyTree, Replay, Sample, Storage
 
 
 @struct.dataclass
@@ -36,9 +35,9 @@ def prioritised(
     capacity: int,
     batch_size: int,
     *,
-    priority_exponent: float | jax.Array = 0.6,
-    importance_exponent: float | jax.Array | Callable[[jax.Array], jax.Array] = 0.4,
-    epsilon: float | jax.Array = 1e-6,
+    priority_exponent: Numeric = 0.6,
+    importance_exponent: Numeric | Callable[[jax.Array], jax.Array] = 0.4,
+    epsilon: Numeric = 1e-6,
     axis_name: str | None = None,
     storage: Callable[[int], Storage] = rows,
 ) -> Replay:
@@ -73,7 +72,7 @@ def prioritised(
     """
     ring = stored(capacity, batch_size, storage)
     checks.between(0, 1, priority_exponent=priority_exponent)
-    checks.between(0, float("inf"), epsilon=epsilon)
+    checks.at_least(0, epsilon=epsilon)
     if not callable(importance_exponent):
         checks.between(0, 1, importance_exponent=importance_exponent)
     beta = (
@@ -81,7 +80,7 @@ def prioritised(
         if callable(importance_exponent)
         else lambda samples: importance_exponent
     )
-    exponent: Callable[..., Any] = lambda samples: jnp.asarray(beta(samples), jnp.float32)
+    exponent = lambda samples: jnp.asarray(beta(samples), jnp.float32)
 
     def init(transition: PyTree) -> PrioritisedState:
         nodes, levels = capacity, list[jax.Array]()
@@ -104,9 +103,7 @@ def prioritised(
             rows = free_rows(state.ring, valid, capacity)
         priorities = jnp.full(rows.shape, state.maximum)
         levels = _write(state.levels, rows, priorities)
-        return dataclasses.replace(
-            state, ring=ring.add(state.ring, transitions, valid), levels=levels
-        )
+        return replace(state, ring=ring.add(state.ring, transitions, valid), levels=levels)
 
     def sample(state: PrioritisedState, key: Key) -> Sample:
         words = jax.random.bits(
@@ -124,7 +121,7 @@ def prioritised(
         priorities = (jnp.abs(priority) + epsilon) ** priority_exponent
         maximum = jnp.maximum(state.maximum, jnp.max(priorities))
         levels = _write(state.levels, rows, priorities)
-        return dataclasses.replace(state, levels=levels, maximum=maximum, samples=state.samples + 1)
+        return replace(state, levels=levels, maximum=maximum, samples=state.samples + 1)
 
     return Replay(init, add, sample, update)
 
@@ -181,7 +178,7 @@ def _descend(
     """
     upto = jnp.triu(jnp.ones((FANOUT, FANOUT), jnp.float32))
     numbers = jnp.arange(FANOUT, dtype=jnp.int32)[None]
-    pick: Callable[..., Any] = lambda x, index: jnp.take_along_axis(x, index[:, None], axis=1)[:, 0]
+    pick = lambda x, index: jnp.take_along_axis(x, index[:, None], axis=1)[:, 0]
     node = jnp.zeros(low.shape, jnp.int32)
     weight = jnp.zeros(low.shape, jnp.float32)
     for level, uniform in zip(reversed(levels), uniforms, strict=True):
