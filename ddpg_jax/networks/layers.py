@@ -121,8 +121,7 @@ class LayerNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """``[..., F]`` normalised, in the dtype that it came in."""
-        result: jax.Array = nn.LayerNorm(dtype=jnp.float32)(x.astype(jnp.float32)).astype(x.dtype)
-        return result
+        return jnp.asarray(nn.LayerNorm(dtype=jnp.float32)(x.astype(jnp.float32)), x.dtype)
 
 
 class BatchNorm(nn.Module):
@@ -143,10 +142,8 @@ class BatchNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """``[..., F]`` normalised, in the dtype that it came in."""
         running = not self.is_mutable_collection("batch_stats")
-        result: jax.Array = nn.BatchNorm(use_running_average=running, dtype=jnp.float32)(
-            x.astype(jnp.float32)
-        ).astype(x.dtype)
-        return result
+        norm = nn.BatchNorm(use_running_average=running, dtype=jnp.float32)
+        return jnp.asarray(norm(x.astype(jnp.float32)), x.dtype)
 
 
 def normalized(norm: Norm | None, x: jax.Array) -> jax.Array:

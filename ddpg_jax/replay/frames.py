@@ -2,6 +2,7 @@
 at a cost of O(batch).
 """
 
+import functools
 import math
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -126,17 +127,19 @@ def frames(
         images = _images(transition.observation, stack)
         one = jax.tree.map(lambda x: jnp.asarray(x)[None], transition)
         slots, count = jnp.zeros((1, 2, stack), jnp.int32), jnp.zeros((), jnp.uint32)
+        seen = (num_envs, 2 * stack * n_step)
         return FramesState(
             ring=ring.init(jax.tree.map(lambda x: x[0], _row(one, slots, count[None], images))),
             frames=jnp.zeros((room, _split(one.observation, images)[1].shape[-1]), jnp.uint8),
             head=jnp.zeros((), jnp.int32),
             written=count,
-            seen=_nothing_seen(num_envs, 2 * stack * n_step),
+            seen=RecentFrames(
+                fingerprint=jnp.zeros((*seen, 2), jnp.uint32),
+                slot=jnp.zeros(seen, jnp.int32),
+                number=jnp.full(seen, 2**31, jnp.uint32),  # long ago
+            ),
             images=images,
         )
-
-    def add(state: FramesState, transitions: PyTree, valid: jax.Array | None = None) -> FramesState:
-        return _added(state, transitions, valid, ring, recent)
 
     def get(state: FramesState, rows: jax.Array) -> PyTree:
         lost = state.written - ring.get(state.ring, rows).oldest >= room
@@ -144,11 +147,16 @@ def frames(
         newer = (state.position - 1 - rows % max(1, capacity // (2 * stack))) % capacity
         return _whole(state, ring.get(state.ring, jnp.where(lost, newer, rows)))
 
-    return Storage(init, add, get, capacity)
+    return Storage(init, functools.partial(_add, ring=ring, recent=recent), get, capacity)
 
 
-def _added(
-    state: FramesState, transitions: PyTree, valid: jax.Array | None, ring: Storage, recent: int
+def _add(
+    state: FramesState,
+    transitions: PyTree,
+    valid: jax.Array | None = None,
+    *,
+    ring: Storage,
+    recent: int,
 ) -> FramesState:
     room = state.frames.shape[0]
     shown = (transitions.observation, transitions.next_observation)
@@ -185,32 +193,22 @@ def _whole(state: FramesState, row: Row) -> PyTree:
     )
 
 
-def _nothing_seen(*shape: int) -> RecentFrames:
-    long_ago = jnp.full(shape, 2**31, jnp.uint32)
-    return RecentFrames(
-        fingerprint=jnp.zeros((*shape, 2), jnp.uint32),
-        slot=jnp.zeros(shape, jnp.int32),
-        number=long_ago,
-    )
-
-
 def _images(observation: PyTree, stack: int) -> Images:
     leaves, structure = jax.tree.flatten(observation)
-    shapes = [jnp.shape(x) for x in leaves]
-    places = [i for i, x in enumerate(leaves) if checks.is_image(x)]
+    places = tuple(i for i, x in enumerate(leaves) if checks.is_image(x))
+    shapes = tuple(leaves[i].shape for i in places)
     if not places:
         raise ValueError(
             "frames are of images, uint8 [H, W, channels], but the observation has none: "
             "store it by replay.rows."
         )
-    for i in places:
-        if shapes[i][-1] % stack:
+    for shape in shapes:
+        if shape[-1] % stack:
             raise ValueError(
-                f"stack={stack}: an image of shape {shapes[i]} is not as many frames, "
-                "joined along its last axis; choose a "
-                f"divisor of {shapes[i][-1]}."
+                f"stack={stack}: an image of shape {shape} is not as many frames, joined along its "
+                f"last axis; choose a divisor of {shape[-1]}."
             )
-    return Images(structure, tuple(places), tuple(shapes[i] for i in places), stack)
+    return Images(structure, places, shapes, stack)
 
 
 def _row(transition: Any, slots: jax.Array, oldest: jax.Array, images: Images) -> Row:
@@ -230,28 +228,23 @@ def _split(observation: PyTree, images: Images) -> tuple[list[jax.Array], jax.Ar
     leaves = images.structure.flatten_up_to(observation)
     shown = [
         leaves[i].reshape(leaves[i].shape[0], -1, images.stack, shape[-1] // images.stack)
-        for i, shape in _each(images)
+        for i, shape in zip(images.places, images.shapes, strict=True)
     ]
     flat = [x.swapaxes(1, 2).reshape(x.shape[0], images.stack, -1) for x in shown]
-    return [x for i, x in enumerate(leaves) if i not in images.places], jnp.concatenate(
-        flat, axis=-1
-    )
+    others = [x for i, x in enumerate(leaves) if i not in images.places]
+    return others, jnp.concatenate(flat, axis=-1)
 
 
 def _join(others: list[jax.Array], shown: jax.Array, images: Images) -> PyTree:
     """The observations again."""
     leaves, begin = list(others), 0
-    for i, shape in _each(images):
+    for i, shape in zip(images.places, images.shapes, strict=True):
         channels = shape[-1] // images.stack
         width = math.prod(shape) // images.stack
         x = shown[..., begin : begin + width].reshape(*shown.shape[:2], -1, channels).swapaxes(1, 2)
         leaves.insert(i, x.reshape(x.shape[0], *shape))
         begin += width
     return jax.tree.unflatten(images.structure, leaves)
-
-
-def _each(images: Images) -> Any:
-    return zip(images.places, images.shapes, strict=True)
 
 
 def _fingerprint(shown: jax.Array) -> jax.Array:
@@ -267,10 +260,8 @@ def _fingerprint(shown: jax.Array) -> jax.Array:
 
     first = mixed(mixed(x, 0x7FEB352D, 16), 0x846CA68B, 16)
     second = mixed(first + jnp.uint32(0x9E3779B9), 0x85EBCA6B, 13)
-    return jnp.stack(
-        [jnp.sum(first, axis=-1, dtype=jnp.uint32), jnp.sum(second, axis=-1, dtype=jnp.uint32)],
-        axis=-1,
-    )
+    sums = [jnp.sum(x, axis=-1, dtype=jnp.uint32) for x in (first, second)]
+    return jnp.stack(sums, axis=-1)
 
 
 def _found(

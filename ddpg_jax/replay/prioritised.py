@@ -87,9 +87,11 @@ def prioritised(
         while not levels or nodes > 1:
             nodes = -(-nodes // FANOUT)
             levels.append(jnp.zeros((nodes, FANOUT), jnp.float32))
-        one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.int32)
         return PrioritisedState(
-            ring=ring.init(transition), levels=tuple(levels), maximum=one, samples=zero
+            ring=ring.init(transition),
+            levels=tuple(levels),
+            maximum=jnp.ones((), jnp.float32),
+            samples=jnp.zeros((), jnp.int32),
         )
 
     def add(
@@ -106,9 +108,8 @@ def prioritised(
         return replace(state, ring=ring.add(state.ring, transitions, valid), levels=levels)
 
     def sample(state: PrioritisedState, key: Key) -> Sample:
-        words = jax.random.bits(
-            key, (1 + len(state.levels), batch_size), jnp.uint32
-        )  # one draw, one kernel
+        shape = (1 + len(state.levels), batch_size)
+        words = jax.random.bits(key, shape, jnp.uint32)  # one draw, one kernel
         segment = _shuffled(words[0]).astype(jnp.float32)  # rows of a batch are exchangeable
         uniforms = (words[1:] >> 8).astype(jnp.float32) * 2.0**-24
         rows, priorities = _descend(

@@ -76,13 +76,13 @@ def rows(capacity: int, *, observation_dtype: Any = None) -> Storage:
 
     def init(transition: PyTree) -> RingState:
         layout = _layout(transition, seen)
-        widths = {
-            name: sum(math.prod(layout.shapes[i]) for i in places)
-            for name, places in _groups(layout).items()
-        }
+        width = lambda places: sum(math.prod(layout.shapes[i]) for i in places)
         # Two counters, not one twice: the state is donated.
         return RingState(
-            rows={name: jnp.zeros((capacity, width), name) for name, width in widths.items()},
+            rows={
+                name: jnp.zeros((capacity, width(places)), name)
+                for name, places in _groups(layout).items()
+            },
             position=jnp.zeros((), jnp.int32),
             size=jnp.zeros((), jnp.int32),
             layout=layout,
@@ -154,12 +154,12 @@ def unpack(rows: dict[str, jax.Array], layout: Layout) -> PyTree:
 def _layout(transition: PyTree, seen: np.dtype | None) -> Layout:
     leaves, structure = jax.tree_util.tree_flatten_with_path(transition)
     dtypes = tuple(np.dtype(jnp.result_type(x)) for _, x in leaves)
-    observed = [
-        bool(path) and getattr(path[0], "name", "") in ("observation", "next_observation")
-        for path, _ in leaves
-    ]
+    observed = lambda path: (
+        path and getattr(path[0], "name", "") in ("observation", "next_observation")
+    )
     stored = tuple(
-        seen if seen and one else dtype for one, dtype in zip(observed, dtypes, strict=True)
+        seen if seen and observed(path) else dtype
+        for (path, _), dtype in zip(leaves, dtypes, strict=True)
     )
     return Layout(structure, tuple(jnp.shape(x) for _, x in leaves), dtypes, stored)
 
