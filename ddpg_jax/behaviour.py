@@ -107,8 +107,8 @@ def parameter_noise(
             pool=jax.vmap(lambda key: _unit_noise(key, shapes))(jax.random.split(key, count)),
             # A buffer of its own: the state is donated.
             stddev=jnp.asarray(stddev, jnp.float32) + 0.0,
-            step=jnp.zeros((), jnp.int32),
-            rounds=jnp.zeros((), jnp.int32),
+            step=jnp.int32(0),
+            rounds=jnp.int32(0),
         )
 
     def act(

@@ -1,5 +1,5 @@
-"""Checks at the border: what was given, what is allowed, what to do. Traced values pass: their
-range is not known.
+"""Checks at the border: what was given, what is allowed, what to do. Traced values and schedules
+pass: their range is not known.
 """
 
 import difflib
@@ -22,8 +22,8 @@ class BrokenEnvironment(ValueError):
 
 
 def is_known(value: Any) -> bool:
-    """Whether a number or array has its value now, and is not traced."""
-    return not isinstance(value, jax.core.Tracer)
+    """Whether a number or array has its value now: it is neither traced nor a schedule."""
+    return not (isinstance(value, jax.core.Tracer) or callable(value))
 
 
 def is_zero(value: Any) -> bool:

@@ -142,10 +142,9 @@ def make_learner(
                 replay=replay.init(example),
                 collector=collector,
                 key=key,
-                steps=jnp.zeros((), jnp.int32),
+                steps=jnp.int32(0),
                 bad=first_bad(
-                    {"action": (), "observation": collector.observation, "reward": ()},
-                    jnp.zeros((), jnp.int32),
+                    {"action": (), "observation": collector.observation, "reward": ()}, jnp.int32(0)
                 ),
                 window=() if window is None else window.init(batched),
             )
@@ -203,7 +202,7 @@ def _require_same_gamma(agent: Numeric | None, window: Numeric | None) -> None:
 
 def _example(env: Environment | HostEnvironment) -> Transition:
     observation, action = zeros((env.observation, env.action))
-    scalar = jnp.zeros((), jnp.float32)
+    scalar = jnp.float32(0)
     return Transition(
         observation=observation,
         action=action,

@@ -111,7 +111,7 @@ def ornstein_uhlenbeck(
     scale = _schedule(stddev)
 
     def init(key: Key, action: jax.Array) -> OrnsteinUhlenbeckState:
-        return OrnsteinUhlenbeckState(x=zeros(action), step=jnp.zeros((), jnp.int32))
+        return OrnsteinUhlenbeckState(x=zeros(action), step=jnp.int32(0))
 
     def apply(
         state: OrnsteinUhlenbeckState, action: jax.Array, key: Key, reset: jax.Array
@@ -158,10 +158,8 @@ def chain(*noises: Noise) -> Noise:
 
 
 def _schedule(stddev: Scale) -> Callable[[jax.Array], jax.Array | float]:
-    if callable(stddev):
-        return stddev
     checks.at_least_zero(stddev=stddev)
-    return lambda step: stddev
+    return stddev if callable(stddev) else lambda step: stddev
 
 
 def _match(scale: Numeric, action: jax.Array) -> jax.Array:

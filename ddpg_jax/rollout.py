@@ -199,7 +199,7 @@ def make_evaluate(
                 done = done & time_step.valid
             return now, returns, alive & ~done, key, steps + 1
 
-        alive, steps = jnp.ones((env.num_envs,), bool), jnp.zeros((), jnp.int32)
+        alive, steps = jnp.ones((env.num_envs,), bool), jnp.int32(0)
         returns = jnp.zeros((env.num_envs,), jnp.float32)
         carry = (now, returns, alive, loop_key, steps)
         _, returns, alive, *_ = jax.lax.while_loop(running, step, carry)

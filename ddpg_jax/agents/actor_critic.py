@@ -133,7 +133,7 @@ def make_agent(
         return AgentState(
             actor=_network_state(actor.init(actor_key, observation), actor_optimizer),
             critic=_network_state(critic.init(critic_key, observation, action), critic_optimizer),
-            step=jnp.zeros((), jnp.int32),
+            step=jnp.int32(0),
         )
 
     def critic_step(

@@ -44,12 +44,11 @@ def optimizers(
     Raises:
         ValueError: a concrete number is negative, or not finite.
     """
-    rates = {
-        "actor_learning_rate": actor_learning_rate,
-        "critic_learning_rate": critic_learning_rate,
-    }
-    checks.at_least_zero(**{name: rate for name, rate in rates.items() if not callable(rate)})
-    checks.at_least_zero(critic_weight_decay=critic_weight_decay)
+    checks.at_least_zero(
+        actor_learning_rate=actor_learning_rate,
+        critic_learning_rate=critic_learning_rate,
+        critic_weight_decay=critic_weight_decay,
+    )
     return {
         "actor_optimizer": optimizer(actor_learning_rate),
         "critic_optimizer": optax.chain(l2(critic_weight_decay), optimizer(critic_learning_rate)),

@@ -176,7 +176,7 @@ def scheduled(make: Callable[[jax.Array], Agent]) -> Agent:
     ) -> Update:
         return make(state.step).update(state, batch, key, weight)
 
-    return make(jnp.zeros((), jnp.int32))._replace(update=update)
+    return make(jnp.int32(0))._replace(update=update)
 
 
 def encode_observations(

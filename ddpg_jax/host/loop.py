@@ -177,7 +177,7 @@ class Loop:
         if not own:  # a state of its own, for now
             start_key = jax.random.fold_in(acting_key, NEVER)
             acting = strong(self.warming.init(start_key, zeros(env.action, env.num_envs)))
-        state, number = replace(state, key=key), jnp.zeros((), jnp.int32)
+        state, number = replace(state, key=key), jnp.int32(0)
         for index in range(self.schedule.warm_up):
             heed(self.stopped)
             action, acting, number, before = self.programs.explore_at_first(
@@ -197,7 +197,7 @@ class Loop:
         state = self._ready(state)
         acting_key, key = jax.random.split(state.key)
         state, sums = replace(state, key=key), self.programs.zero_totals(state)
-        number = jnp.zeros((), jnp.int32)
+        number = jnp.int32(0)
         answered: tuple[Any, ...] = ()  # the newest row that the agent saw, and its action
         self.hosted.clear(int(state.steps))
         for index in range(self.schedule.rounds * self.schedule.collect_steps):

@@ -93,10 +93,10 @@ class NoisyDense(nn.Module):
         kernel_sigma = self.param("kernel_sigma", spread, (fan_in, self.features), jnp.float32)
         bias_sigma = self.param("bias_sigma", spread, (self.features,), jnp.float32)
         key = self.variable("noise", "key", lambda: self.make_rng("params"))
-        active = self.variable("noise", "active", lambda: jnp.zeros((), jnp.float32))
+        active = self.variable("noise", "active", lambda: jnp.float32(0))
         scale, (next_key, in_key, out_key) = active.value, jax.random.split(key.value, 3)
         if self.is_mutable_collection("noise") and not self.is_initializing():
-            scale, key.value = jnp.ones((), jnp.float32), next_key
+            scale, key.value = jnp.float32(1), next_key
         shaped = lambda normal: jnp.sign(normal) * jnp.sqrt(jnp.abs(normal))
         normal = lambda key, shape: shaped(jax.random.normal(key, shape, jnp.float32))
         noise_in, noise_out = normal(in_key, (fan_in, 1)), normal(out_key, bias.shape)

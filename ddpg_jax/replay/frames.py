@@ -126,12 +126,12 @@ def frames(
     def init(transition: PyTree) -> FramesState:
         images = _images(transition.observation, stack)
         one = jax.tree.map(lambda x: jnp.asarray(x)[None], transition)
-        slots, count = jnp.zeros((1, 2, stack), jnp.int32), jnp.zeros((), jnp.uint32)
+        slots, count = jnp.zeros((1, 2, stack), jnp.int32), jnp.uint32(0)
         seen = (num_envs, 2 * stack * n_step)
         return FramesState(
             ring=ring.init(jax.tree.map(lambda x: x[0], _row(one, slots, count[None], images))),
             frames=jnp.zeros((room, _split(one.observation, images)[1].shape[-1]), jnp.uint8),
-            head=jnp.zeros((), jnp.int32),
+            head=jnp.int32(0),
             written=count,
             seen=RecentFrames(
                 fingerprint=jnp.zeros((*seen, 2), jnp.uint32),

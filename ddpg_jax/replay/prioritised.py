@@ -71,16 +71,14 @@ def prioritised(
     appendix B.2.1.
     """
     ring = stored(capacity, batch_size, storage)
-    checks.between(0, 1, priority_exponent=priority_exponent)
-    checks.at_least(0, epsilon=epsilon)
-    if not callable(importance_exponent):
-        checks.between(0, 1, importance_exponent=importance_exponent)
-    beta = (
-        importance_exponent
-        if callable(importance_exponent)
-        else lambda samples: importance_exponent
+    checks.between(
+        0, 1, priority_exponent=priority_exponent, importance_exponent=importance_exponent
     )
-    exponent = lambda samples: jnp.asarray(beta(samples), jnp.float32)
+    checks.at_least(0, epsilon=epsilon)
+
+    def beta(samples: jax.Array) -> jax.Array:
+        given = importance_exponent
+        return jnp.asarray(given(samples) if callable(given) else given, jnp.float32)
 
     def init(transition: PyTree) -> PrioritisedState:
         nodes, levels = capacity, list[jax.Array]()
@@ -90,8 +88,8 @@ def prioritised(
         return PrioritisedState(
             ring=ring.init(transition),
             levels=tuple(levels),
-            maximum=jnp.ones((), jnp.float32),
-            samples=jnp.zeros((), jnp.int32),
+            maximum=jnp.float32(1),
+            samples=jnp.int32(0),
         )
 
     def add(
@@ -115,7 +113,7 @@ def prioritised(
         rows, priorities = _descend(
             state.levels, segment / batch_size, (segment + 1) / batch_size, uniforms
         )
-        weight = _weights(priorities, jnp.sum(state.levels[-1]), exponent(state.samples), axis_name)
+        weight = _weights(priorities, jnp.sum(state.levels[-1]), beta(state.samples), axis_name)
         return Sample(batch=ring.get(state.ring, rows), weight=weight, rows=rows)
 
     def update(state: PrioritisedState, rows: jax.Array, priority: jax.Array) -> PrioritisedState:

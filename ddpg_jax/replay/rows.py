@@ -83,8 +83,8 @@ def rows(capacity: int, *, observation_dtype: Any = None) -> Storage:
                 name: jnp.zeros((capacity, width(places)), name)
                 for name, places in _groups(layout).items()
             },
-            position=jnp.zeros((), jnp.int32),
-            size=jnp.zeros((), jnp.int32),
+            position=jnp.int32(0),
+            size=jnp.int32(0),
             layout=layout,
         )
 

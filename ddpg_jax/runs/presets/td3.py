@@ -14,8 +14,6 @@ from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ddpg_jax.environment import Environment
 
 
@@ -58,7 +56,7 @@ def compose(hyperparameters: TD3Hyperparameters, env: Environment, **start: Any)
     return components.assemble(hyperparameters, agent, components.clipped(noise))
 
 
-def random_steps(env: str) -> Mapping[str, Any]:
+def random_steps(env: str) -> dict[str, Any]:
     """Return 10,000 steps of random actions on HalfCheetah and Ant; 1,000 elsewhere."""
     long = re.fullmatch(r"(.*[/:])?(halfcheetah|ant)(-v\d+)?", env.lower())
     return {"learning_starts": 10_000} if long else {}

@@ -14,8 +14,6 @@ from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components, td3
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ddpg_jax.environment import Environment
 
 
@@ -104,7 +102,7 @@ FAST_TD3_BY_TASK = {
 """Tasks for which FastTD3 has other hyper-parameters."""
 
 
-def fast_td3_on(env: str) -> Mapping[str, Any]:
+def fast_td3_on(env: str) -> dict[str, Any]:
     """Return the hyper-parameters that FastTD3 replaces on this environment."""
     found = (own for name, own in FAST_TD3_BY_TASK.items() if re.fullmatch(name, env))
     return next(found, {})
