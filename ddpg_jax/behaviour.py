@@ -16,6 +16,7 @@ from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.types import (
     Agent,
     AgentState,
+    Array,
     Batch,
     Behaviour,
     Key,
@@ -31,8 +32,8 @@ def explore(agent: Agent, noise: Noise) -> Behaviour:
     """The usual behaviour: the agent's deterministic action, with noise added."""
 
     def act(
-        state: PyTree, agent_state: AgentState, observation: PyTree, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, PyTree]:
+        state: PyTree, agent_state: AgentState, observation: PyTree, key: Key, reset: Array
+    ) -> tuple[Array, PyTree]:
         return noise.apply(state, agent.act(agent_state, observation), key, reset)
 
     return Behaviour(noise.init, act)
@@ -44,8 +45,8 @@ def random_actions() -> Behaviour:
     """
 
     def act(
-        state: jax.Array, agent_state: AgentState, observation: PyTree, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+        state: Array, agent_state: AgentState, observation: PyTree, key: Key, reset: Array
+    ) -> tuple[Array, Array]:
         return jax.random.uniform(key, state.shape, state.dtype, -1.0, 1.0), state
 
     return Behaviour(lambda key, action: zeros(action), act)
@@ -60,9 +61,9 @@ class ParameterNoiseState:
 
     params: PyTree
     pool: PyTree
-    stddev: jax.Array
-    step: jax.Array
-    rounds: jax.Array
+    stddev: Array
+    step: Array
+    rounds: Array
 
 
 def parameter_noise(
@@ -100,7 +101,7 @@ def parameter_noise(
     checks.at_least(1, adaptation=adaptation, adapt_every=adapt_every)
     count = env.num_envs
 
-    def init(key: Key, action: jax.Array) -> ParameterNoiseState:
+    def init(key: Key, action: Array) -> ParameterNoiseState:
         shapes = _actor_shapes(agent, env)
         return ParameterNoiseState(
             params=zeros(shapes, count),
@@ -116,8 +117,8 @@ def parameter_noise(
         agent_state: AgentState,
         observation: PyTree,
         key: Key,
-        reset: jax.Array,
-    ) -> tuple[jax.Array, ParameterNoiseState]:
+        reset: Array,
+    ) -> tuple[Array, ParameterNoiseState]:
         params, pool = _renewed(state, agent_state.actor.params, key, reset)
         each = jax.vmap(lambda params, seen: _act_by(agent, agent_state, seen, params=params))
         action = each(params, observation)
@@ -159,7 +160,7 @@ def _unit_noise(key: Key, params: PyTree) -> PyTree:
 
 
 def _renewed(
-    state: ParameterNoiseState, online: PyTree, key: Key, reset: jax.Array
+    state: ParameterNoiseState, online: PyTree, key: Key, reset: Array
 ) -> tuple[PyTree, PyTree]:
     """The policies ``[E, ...]``, those of new episodes perturbed anew, and the pool with a fresh
     perturbation in it.
@@ -170,14 +171,14 @@ def _renewed(
     pool = jax.tree.map(lambda x, new: x.at[state.step % count].set(new), state.pool, fresh)
     rotation = jax.random.randint(rotation_key, (), 0, count, jnp.int32)
 
-    def renew(kept: jax.Array, x: jax.Array, noise: jax.Array) -> jax.Array:
+    def renew(kept: Array, x: Array, noise: Array) -> Array:
         start = x[None] + state.stddev * jnp.roll(noise, rotation, axis=0)
         return jnp.where(reset.reshape(-1, *(1,) * x.ndim), start, kept)
 
     return jax.tree.map(renew, state.params, online, pool), pool
 
 
-def _act_by(agent: Agent, state: AgentState, observation: PyTree, **changed: PyTree) -> jax.Array:
+def _act_by(agent: Agent, state: AgentState, observation: PyTree, **changed: PyTree) -> Array:
     """The agent's action where parts of its actor's state are ``changed``."""
     return agent.act(replace(state, actor=replace(state.actor, **changed)), observation)
 
@@ -193,8 +194,8 @@ def noisy_network(agent: Agent) -> Behaviour:
     """
 
     def act(
-        state: PyTree, agent_state: AgentState, observation: PyTree, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, PyTree]:
+        state: PyTree, agent_state: AgentState, observation: PyTree, key: Key, reset: Array
+    ) -> tuple[Array, PyTree]:
         carried = agent_state.actor.batch_stats
         if "noise" not in carried:
             raise ValueError(

@@ -18,6 +18,7 @@ from ddpg_jax.reporting import Stacked, first_bad, stacked, unstacked
 from ddpg_jax.types import (
     Agent,
     AgentState,
+    Array,
     Behaviour,
     Key,
     Metrics,
@@ -45,12 +46,12 @@ class TrainState:
     replay: PyTree
     collector: rollout.Collector
     key: Key
-    steps: jax.Array
+    steps: Array
     bad: Stacked
     window: PyTree = ()
 
     @property
-    def first_bad_step(self) -> dict[str, jax.Array]:
+    def first_bad_step(self) -> dict[str, Array]:
         """``bad``, by the name of what is collected: action, observation and reward."""
         return dict(unstacked(self.bad))
 
@@ -155,7 +156,7 @@ def make_learner(
         state: TrainState,
         collector: rollout.Collector,
         transition: Transition,
-        ended: jax.Array,
+        ended: Array,
         *,
         store: bool = True,
     ) -> TrainState:

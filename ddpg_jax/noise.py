@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import Key, Noise, Numeric, PyTree, zeros
+from ddpg_jax.types import Array, Key, Noise, Numeric, PyTree, zeros
 
-Scale = Numeric | Callable[[jax.Array], jax.Array]
+Scale = Numeric | Callable[[Array], Array]
 
 
 def gaussian(stddev: Scale) -> Noise:
@@ -32,12 +32,10 @@ def gaussian(stddev: Scale) -> Noise:
     """
     scale = _schedule(stddev)
 
-    def init(key: Key, action: jax.Array) -> jax.Array:
+    def init(key: Key, action: Array) -> Array:
         return jnp.zeros((), jnp.int32)
 
-    def apply(
-        step: jax.Array, action: jax.Array, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def apply(step: Array, action: Array, key: Key, reset: Array) -> tuple[Array, Array]:
         noise = jax.random.normal(key, action.shape, action.dtype)
         return action + _match(scale(step), action) * noise, step + 1
 
@@ -59,12 +57,10 @@ def gaussian_per_episode(low: Numeric, high: Numeric) -> Noise:
     checks.at_least(0, low=low, high=high)
     checks.below(True, low=low, high=high)
 
-    def init(key: Key, action: jax.Array) -> jax.Array:
+    def init(key: Key, action: Array) -> Array:
         return jnp.zeros((action.shape[0], 1), action.dtype)
 
-    def apply(
-        scale: jax.Array, action: jax.Array, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def apply(scale: Array, action: Array, key: Key, reset: Array) -> tuple[Array, Array]:
         scale_key, noise_key = jax.random.split(key)
         drawn = low + (high - low) * jax.random.uniform(scale_key, scale.shape, scale.dtype)
         scale = jnp.where(reset[:, None], drawn, scale)
@@ -77,8 +73,8 @@ def gaussian_per_episode(low: Numeric, high: Numeric) -> Noise:
 class OrnsteinUhlenbeckState:
     """``x: [E, A]`` the process of each environment; ``step``: how often it was applied."""
 
-    x: jax.Array
-    step: jax.Array
+    x: Array
+    step: Array
 
 
 def ornstein_uhlenbeck(
@@ -110,12 +106,12 @@ def ornstein_uhlenbeck(
     checks.at_least_zero(theta=theta, dt=dt)
     scale = _schedule(stddev)
 
-    def init(key: Key, action: jax.Array) -> OrnsteinUhlenbeckState:
+    def init(key: Key, action: Array) -> OrnsteinUhlenbeckState:
         return OrnsteinUhlenbeckState(x=zeros(action), step=jnp.int32(0))
 
     def apply(
-        state: OrnsteinUhlenbeckState, action: jax.Array, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, OrnsteinUhlenbeckState]:
+        state: OrnsteinUhlenbeckState, action: Array, key: Key, reset: Array
+    ) -> tuple[Array, OrnsteinUhlenbeckState]:
         x = jnp.where(reset[:, None], 0.0, state.x) if reset_at_episode_start else state.x
         noise = jax.random.normal(key, action.shape, action.dtype)
         x = x - theta * dt * x + _match(scale(state.step), action) * dt**0.5 * noise
@@ -129,9 +125,7 @@ def clip(low: Numeric = -1.0, high: Numeric = 1.0) -> Noise:
     is stored was executed.
     """
 
-    def apply(
-        state: PyTree, action: jax.Array, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, PyTree]:
+    def apply(state: PyTree, action: Array, key: Key, reset: Array) -> tuple[Array, PyTree]:
         return jnp.clip(action, _match(low, action), _match(high, action)), state
 
     return Noise(lambda key, action: (), apply)
@@ -140,13 +134,13 @@ def clip(low: Numeric = -1.0, high: Numeric = 1.0) -> Noise:
 def chain(*noises: Noise) -> Noise:
     """Apply noises from left to right, each with a key of its own."""
 
-    def init(key: Key, action: jax.Array) -> tuple[PyTree, ...]:
+    def init(key: Key, action: Array) -> tuple[PyTree, ...]:
         keys = jax.random.split(key, len(noises))
         return tuple(noise.init(k, action) for noise, k in zip(noises, keys, strict=True))
 
     def apply(
-        state: tuple[PyTree, ...], action: jax.Array, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, tuple[PyTree, ...]]:
+        state: tuple[PyTree, ...], action: Array, key: Key, reset: Array
+    ) -> tuple[Array, tuple[PyTree, ...]]:
         keys = jax.random.split(key, len(noises))
         new_states = []
         for noise, noise_state, noise_key in zip(noises, state, keys, strict=True):
@@ -157,12 +151,12 @@ def chain(*noises: Noise) -> Noise:
     return Noise(init, apply)
 
 
-def _schedule(stddev: Scale) -> Callable[[jax.Array], jax.Array | float]:
+def _schedule(stddev: Scale) -> Callable[[Array], Array | float]:
     checks.at_least_zero(stddev=stddev)
     return stddev if callable(stddev) else lambda step: stddev
 
 
-def _match(scale: Numeric, action: jax.Array) -> jax.Array:
+def _match(scale: Numeric, action: Array) -> Array:
     """Give a scale ``[]``, ``[A]``, ``[E, 1]`` or ``[E, A]`` the action's rank and dtype."""
     scale = jnp.asarray(scale, action.dtype)
     return scale.reshape((1,) * (action.ndim - scale.ndim) + scale.shape)

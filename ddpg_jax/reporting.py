@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from ddpg_jax.types import AgentState, Metrics, PyTree
+from ddpg_jax.types import AgentState, Array, Metrics, PyTree
 
 NEVER = jnp.iinfo(jnp.int32).max
 """The first step at which a value was not finite, of a value that always was."""
@@ -45,7 +45,7 @@ def compensated_add(total: CompensatedSum, new: PyTree) -> CompensatedSum:
     error of a float addition).
     """
 
-    def add(value: jax.Array, rest: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def add(value: Array, rest: Array, x: Array) -> tuple[Array, Array]:
         x = jnp.asarray(x, jnp.float32)
         rounded = value + x
         part = rounded - value
@@ -64,7 +64,7 @@ def compensated_add(total: CompensatedSum, new: PyTree) -> CompensatedSum:
 class Stacked:
     """The scalars of a pytree as one vector ``values: [..., K]``."""
 
-    values: jax.Array
+    values: Array
     structure: Any = struct.field(pytree_node=False)
 
 
@@ -103,7 +103,7 @@ def zero_totals(like: PyTree) -> Totals:
     )
 
 
-def accumulate(totals: Totals, new: PyTree, step: jax.Array) -> Totals:
+def accumulate(totals: Totals, new: PyTree, step: Array) -> Totals:
     """The totals with the scalars ``new``, of vector step ``step``, added."""
     total = compensated_add(totals.total, stacked(new))
     # A sum is not finite from the first value on that is not: XLA makes one kernel of both.
@@ -142,10 +142,10 @@ class Episodes:
     others.
     """
 
-    count: jax.Array
-    return_sum: jax.Array
-    length_sum: jax.Array
-    broken: jax.Array
+    count: Array
+    return_sum: Array
+    length_sum: Array
+    broken: Array
 
 
 @struct.dataclass
@@ -160,17 +160,17 @@ class Report:
 
     episodes: Episodes
     metrics: Metrics
-    first_bad_step: dict[str, jax.Array]
-    finite: dict[str, jax.Array]
+    first_bad_step: dict[str, Array]
+    finite: dict[str, Array]
 
 
-def first_bad(watched: dict[str, PyTree], step: jax.Array) -> Stacked:
+def first_bad(watched: dict[str, PyTree], step: Array) -> Stacked:
     """``step`` for each of the named values that is not finite, `NEVER` for the others."""
     fine = stacked({name: finite(value) for name, value in watched.items()}, bool)
     return replace(fine, values=jnp.where(fine.values, NEVER, step))
 
 
-def finite(tree: PyTree) -> jax.Array:
+def finite(tree: PyTree) -> Array:
     """Whether all floats in a pytree are finite; integers always are."""
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
     return (
@@ -180,7 +180,7 @@ def finite(tree: PyTree) -> jax.Array:
     )
 
 
-def finite_leaves(agent_state: AgentState) -> dict[str, jax.Array]:
+def finite_leaves(agent_state: AgentState) -> dict[str, Array]:
     """For each array of both networks' parameters, whether it is finite."""
     networks = {"actor": agent_state.actor, "critic": agent_state.critic}
     params = {name: (network.params, network.target_params) for name, network in networks.items()}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import Numeric, Transition, Window, zeros
+from ddpg_jax.types import Array, Numeric, Transition, Window, zeros
 
 
 @struct.dataclass
@@ -15,7 +15,7 @@ class WindowState:
     """
 
     transitions: Transition
-    ended: jax.Array
+    ended: Array
 
 
 def n_step(length: int, gamma: Numeric) -> Window:
@@ -49,7 +49,7 @@ def n_step(length: int, gamma: Numeric) -> Window:
         return WindowState(transitions=zeros(transition, length - 1), ended=ended)
 
     def push(
-        state: WindowState, transition: Transition, ended: jax.Array
+        state: WindowState, transition: Transition, ended: Array
     ) -> tuple[WindowState, Transition]:
         append = lambda window, new: jnp.concatenate([window, new[None]])
         steps = jax.tree.map(append, state.transitions, transition)

@@ -10,7 +10,17 @@ from flax import struct
 
 from ddpg_jax.environment import Environment, HostEnvironment, TimeStep
 from ddpg_jax.reporting import Episodes
-from ddpg_jax.types import Agent, AgentState, Behaviour, Key, Policy, PyTree, Transition, zeros
+from ddpg_jax.types import (
+    Agent,
+    AgentState,
+    Array,
+    Behaviour,
+    Key,
+    Policy,
+    PyTree,
+    Transition,
+    zeros,
+)
 
 TRIES = 10
 """For so many time limits an evaluation waits for an episode that does not break down."""
@@ -27,9 +37,9 @@ class Collector:
     env_state: PyTree
     observation: PyTree
     behaviour: PyTree
-    reset: jax.Array
-    episode_return: jax.Array
-    episode_length: jax.Array
+    reset: Array
+    episode_return: Array
+    episode_length: Array
 
 
 def begin(env: Environment, behaviour: Behaviour, key: Key) -> Collector:
@@ -87,7 +97,7 @@ def collect(
 
 
 def absorb(
-    collector: Collector, action: jax.Array, time_step: TimeStep
+    collector: Collector, action: Array, time_step: TimeStep
 ) -> tuple[Collector, Transition, Episodes]:
     """What a step of all environments adds: the transitions, the episodes that ended with it, and
     where things stand now.
@@ -133,7 +143,7 @@ def deterministic(agent: Agent) -> Policy:
 
     def act(
         state: PyTree, agent_state: AgentState, env_state: PyTree, observation: PyTree, key: Key
-    ) -> tuple[jax.Array, PyTree]:
+    ) -> tuple[Array, PyTree]:
         return agent.act(agent_state, observation), state
 
     return Policy(lambda key, env_state: (), act)
@@ -162,9 +172,7 @@ def _step(
     return (env_state, time_step.observation, policy_state), time_step
 
 
-def make_evaluate(
-    policy: Agent | Policy, env: Environment
-) -> Callable[[AgentState, Key], jax.Array]:
+def make_evaluate(policy: Agent | Policy, env: Environment) -> Callable[[AgentState, Key], Array]:
     """Evaluation: each of the ``E`` environments plays exactly one episode, from a fresh start.
 
     Args:
@@ -181,10 +189,10 @@ def make_evaluate(
     """
     limit, acting = TRIES * env.time_limit, _policy(policy)
 
-    def evaluate(agent_state: AgentState, key: Key) -> jax.Array:
+    def evaluate(agent_state: AgentState, key: Key) -> Array:
         now, loop_key = _start(env, acting, key)
 
-        def running(carry: Any) -> jax.Array:
+        def running(carry: Any) -> Array:
             _, _, alive, _, steps = carry
             return jnp.any(alive) & (steps < limit) if env.breaks else jnp.any(alive)
 

@@ -29,7 +29,7 @@ from ddpg_jax.learner import TrainState
 from ddpg_jax.population import Hyperparameters, Member, Place, Population, make_population
 from ddpg_jax.reporting import Report
 from ddpg_jax.train import of_shard
-from ddpg_jax.types import AgentState, Key, PyTree, is_key
+from ddpg_jax.types import AgentState, Array, Key, PyTree, is_key
 
 MEMBERS, DATA = "members", "data"
 """The axes of a mesh."""
@@ -91,7 +91,7 @@ def spread(
         state, report = inside.chunk(state, hyperparameters)
         return _axis_of_shards(jnp.expand_dims, state, shards, many), report
 
-    def evaluate(agent_state: AgentState, key: Key, hyperparameters: Hyperparameters) -> jax.Array:
+    def evaluate(agent_state: AgentState, key: Key, hyperparameters: Hyperparameters) -> Array:
         own = lambda key: of_shard(key, DATA if shards > 1 else None)
         key = jax.vmap(own)(key) if many else own(key)
         return inside.evaluate(agent_state, key, hyperparameters)
@@ -166,7 +166,7 @@ def _place(mesh: Mesh, many: bool) -> Place:
 def put(tree: PyTree, sharding: NamedSharding) -> PyTree:
     """Small arrays that every process has, random keys among them, laid out so."""
 
-    def one(x: jax.Array) -> jax.Array:
+    def one(x: Array) -> Array:
         whole = np.asarray(jax.random.key_data(x) if is_key(x) else x)
         array = jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
         return jax.random.wrap_key_data(array) if is_key(x) else array

@@ -17,6 +17,7 @@ from ddpg_jax.agents.targets import Track
 from ddpg_jax.types import (
     Agent,
     AgentState,
+    Array,
     Batch,
     Key,
     Metrics,
@@ -32,9 +33,9 @@ from ddpg_jax.types import (
 class CriticLoss(NamedTuple):
     """What an algorithm's ``critic_loss`` returns for a batch."""
 
-    per_example: jax.Array
+    per_example: Array
     """``[B]``: the loss of each example; the skeleton weighs and averages them."""
-    priority: jax.Array
+    priority: Array
     """``[B]``, at least 0: what a prioritised replay samples by; 0 only where nothing is left to
     learn.
     """
@@ -51,7 +52,7 @@ class ActorLoss(NamedTuple):
     `CriticLoss`.
     """
 
-    loss: jax.Array
+    loss: Array
     variables: PyTree
     metrics: Metrics
 
@@ -74,8 +75,8 @@ def forward(network: Network, variables: PyTree, *inputs: Any) -> tuple[Any, PyT
 def make_agent(
     actor: Network,
     critic: Network,
-    critic_target: Callable[[PyTree, PyTree, Batch, Key], jax.Array],
-    critic_loss: Callable[[PyTree, Batch, jax.Array], CriticLoss],
+    critic_target: Callable[[PyTree, PyTree, Batch, Key], Array],
+    critic_loss: Callable[[PyTree, Batch, Array], CriticLoss],
     actor_loss: Callable[[PyTree, PyTree, Batch], ActorLoss],
     *,
     actor_optimizer: optax.GradientTransformation,
@@ -84,7 +85,7 @@ def make_agent(
     track_critic: Track,
     gamma: Numeric | None = None,
     policy_delay: int = 1,
-    act: Callable[[AgentState, PyTree], jax.Array] | None = None,
+    act: Callable[[AgentState, PyTree], Array] | None = None,
     axis_name: str | None = None,
 ) -> Agent:
     """An `Agent` from the three functions in which the algorithms differ.
@@ -128,7 +129,7 @@ def make_agent(
     if gamma is not None:
         checks.between(0, 1, gamma=gamma)
 
-    def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:
+    def init(key: Key, observation: PyTree, action: Array) -> AgentState:
         actor_key, critic_key = jax.random.split(key)
         return AgentState(
             actor=_network_state(actor.init(actor_key, observation), actor_optimizer),
@@ -137,11 +138,11 @@ def make_agent(
         )
 
     def critic_step(
-        state: AgentState, critic: NetworkState, batch: Batch, weight: jax.Array | None, key: Key
-    ) -> tuple[NetworkState, tuple[jax.Array, Metrics]]:
+        state: AgentState, critic: NetworkState, batch: Batch, weight: Array | None, key: Key
+    ) -> tuple[NetworkState, tuple[Array, Metrics]]:
         target = critic_target(_targets(state.actor), _targets(critic), batch, key)
 
-        def loss(params: PyTree) -> tuple[jax.Array, tuple[PyTree, Any]]:
+        def loss(params: PyTree) -> tuple[Array, tuple[PyTree, Any]]:
             found = critic_loss(_join(params, critic), batch, target)
             mean = jnp.mean(found.per_example if weight is None else weight * found.per_example)
             return mean, (found.variables, (found.priority, {"critic_loss": mean} | found.metrics))
@@ -151,15 +152,13 @@ def make_agent(
     def actor_step(
         state: AgentState, critic: NetworkState, batch: Batch
     ) -> tuple[NetworkState, Metrics]:
-        def loss(params: PyTree) -> tuple[jax.Array, tuple[PyTree, Any]]:
+        def loss(params: PyTree) -> tuple[Array, tuple[PyTree, Any]]:
             found = actor_loss(_join(params, state.actor), variables(critic), batch)
             return found.loss, (found.variables, {"actor_loss": found.loss} | found.metrics)
 
         return _step(state.actor, loss, actor_optimizer, axis_name)
 
-    def update(
-        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
-    ) -> Update:
+    def update(state: AgentState, batch: Batch, key: Key, weight: Array | None = None) -> Update:
         if policy_delay == 1:
             critic_state, (priority, critic_metrics) = critic_step(
                 state, state.critic, batch, weight, key
@@ -225,7 +224,7 @@ def _network_state(variables: PyTree, optimizer: optax.GradientTransformation) -
 
 def _step(
     state: NetworkState,
-    loss: Callable[[PyTree], tuple[jax.Array, tuple[PyTree, Any]]],
+    loss: Callable[[PyTree], tuple[Array, tuple[PyTree, Any]]],
     optimizer: optax.GradientTransformation,
     axis_name: str | None,
 ) -> tuple[NetworkState, Any]:

@@ -1,6 +1,5 @@
 """Distributed distributional deep deterministic policy gradient."""
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -8,7 +7,7 @@ from ddpg_jax import checks, losses
 from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent
 from ddpg_jax.agents.optimization import Optimizer, Rate, optimizers
 from ddpg_jax.agents.targets import soft_update
-from ddpg_jax.types import Agent, Batch, Key, Network, Numeric, PyTree
+from ddpg_jax.types import Agent, Array, Batch, Key, Network, Numeric, PyTree
 
 
 def d4pg(
@@ -53,12 +52,12 @@ def d4pg(
     """
     checks.below(v_min=v_min, v_max=v_max)
 
-    def support(logits: jax.Array) -> jax.Array:
+    def support(logits: Array) -> Array:
         return jnp.linspace(v_min, v_max, logits.shape[-1], dtype=logits.dtype)
 
     def critic_target(
         actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
-    ) -> jax.Array:
+    ) -> Array:
         del key  # D4PG's target is deterministic
         next_action = actor.apply(actor_target_params, batch.next_observation)
         logits, _ = forward(critic, critic_target_params, batch.next_observation, next_action)
@@ -66,7 +65,7 @@ def d4pg(
             batch.reward, batch.discount, logits, support(logits), gamma
         )
 
-    def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
+    def critic_loss(critic_params: PyTree, batch: Batch, target: Array) -> CriticLoss:
         logits, variables = forward(critic, critic_params, batch.observation, batch.action)
         value = losses.categorical_mean(logits, support(logits))
         priority = losses.categorical_divergence(target, logits)

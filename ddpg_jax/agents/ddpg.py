@@ -1,6 +1,5 @@
 """Deep deterministic policy gradient."""
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -8,7 +7,7 @@ from ddpg_jax import losses
 from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent
 from ddpg_jax.agents.optimization import Optimizer, Rate, optimizers
 from ddpg_jax.agents.targets import soft_update
-from ddpg_jax.types import Agent, Batch, Key, Network, Numeric, PyTree
+from ddpg_jax.types import Agent, Array, Batch, Key, Network, Numeric, PyTree
 
 
 def ddpg(
@@ -56,7 +55,7 @@ def ddpg(
 
     def critic_target(
         actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
-    ) -> jax.Array:
+    ) -> Array:
         del key  # DDPG's target is deterministic
         # Where networks carry statistics: the target actor acts (apply), as the policy whose value
         # is sought, by the running ones. The target critic is passed as the critic in its loss is
@@ -66,7 +65,7 @@ def ddpg(
         next_value, _ = forward(critic, critic_target_params, batch.next_observation, next_action)
         return losses.td_target(batch.reward, batch.discount, next_value, gamma)
 
-    def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
+    def critic_loss(critic_params: PyTree, batch: Batch, target: Array) -> CriticLoss:
         value, variables = forward(critic, critic_params, batch.observation, batch.action)
         td_error = target - value
         metrics = {"value": jnp.mean(value), "td_error": jnp.mean(td_error)}

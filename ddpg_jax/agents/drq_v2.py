@@ -14,7 +14,7 @@ from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, make_agent, vari
 from ddpg_jax.agents.optimization import Optimizer, Rate, optimizers
 from ddpg_jax.agents.targets import hard_update, soft_update
 from ddpg_jax.networks import WithEncoder
-from ddpg_jax.types import Agent, Batch, Key, Network, Numeric, PyTree, zeros
+from ddpg_jax.types import Agent, Array, Batch, Key, Network, Numeric, PyTree, zeros
 
 
 def drq_v2(
@@ -73,7 +73,7 @@ def drq_v2(
 
     def critic_target(
         actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
-    ) -> jax.Array:
+    ) -> Array:
         features = encode(critic_target_params, batch.next_observation)
         next_action = losses.smoothed_action(
             key, actor.apply(actor_target_params, features), target_noise, target_noise_clip
@@ -81,7 +81,7 @@ def drq_v2(
         next_value = losses.clipped_double_q(judge(critic_target_params, features, next_action))
         return losses.td_target(batch.reward, batch.discount, next_value, gamma)
 
-    def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
+    def critic_loss(critic_params: PyTree, batch: Batch, target: Array) -> CriticLoss:
         values = whole.apply(critic_params, batch.observation, batch.action)
         targets = jnp.broadcast_to(target, values.shape)
         priority = jnp.max(jnp.abs(targets - values), axis=0)

@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ddpg_jax.types import Batch, Key, Transition
+from ddpg_jax.types import Array, Batch, Key, Transition
 
 
-def deal(key: Key, size: int, count: int) -> tuple[jax.Array, jax.Array]:
+def deal(key: Key, size: int, count: int) -> tuple[Array, Array]:
     """Rows of ``count`` minibatches ``[count, B / count]``, and where each row of the batch is in
     them, ``[B]``.
 

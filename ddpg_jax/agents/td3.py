@@ -1,6 +1,5 @@
 """Twin delayed deep deterministic policy gradient."""
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -9,7 +8,7 @@ from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_ag
 from ddpg_jax.agents.optimization import Optimizer, Rate, optimizers
 from ddpg_jax.agents.targets import soft_update
 from ddpg_jax.networks import Ensemble, first_critic
-from ddpg_jax.types import Agent, Batch, Key, Network, Numeric, PyTree
+from ddpg_jax.types import Agent, Array, Batch, Key, Network, Numeric, PyTree
 
 
 def td3(
@@ -62,7 +61,7 @@ def td3(
 
     def critic_target(
         actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
-    ) -> jax.Array:
+    ) -> Array:
         next_action = actor.apply(actor_target_params, batch.next_observation)
         next_action = losses.smoothed_action(key, next_action, target_noise, target_noise_clip)
         next_values, _ = forward(critics, critic_target_params, batch.next_observation, next_action)
@@ -70,7 +69,7 @@ def td3(
             batch.reward, batch.discount, losses.clipped_double_q(next_values), gamma
         )
 
-    def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
+    def critic_loss(critic_params: PyTree, batch: Batch, target: Array) -> CriticLoss:
         values, variables = forward(critics, critic_params, batch.observation, batch.action)
         targets = jnp.broadcast_to(target, values.shape)
         priority = jnp.max(jnp.abs(targets - values), axis=0)

@@ -2,7 +2,6 @@
 `ddpg_jax.agents.d4pg` known as FastTD3.
 """
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -11,7 +10,7 @@ from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_ag
 from ddpg_jax.agents.optimization import Optimizer, Rate, optimizers
 from ddpg_jax.agents.targets import soft_update
 from ddpg_jax.networks import Ensemble
-from ddpg_jax.types import Agent, Batch, Key, Network, Numeric, PyTree
+from ddpg_jax.types import Agent, Array, Batch, Key, Network, Numeric, PyTree
 
 
 def td3_categorical(
@@ -59,12 +58,12 @@ def td3_categorical(
     checks.below(v_min=v_min, v_max=v_max)
     critics = Ensemble(critic, num_critics)
 
-    def support(logits: jax.Array) -> jax.Array:
+    def support(logits: Array) -> Array:
         return jnp.linspace(v_min, v_max, logits.shape[-1], dtype=logits.dtype)
 
     def critic_target(
         actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
-    ) -> jax.Array:
+    ) -> Array:
         next_action = actor.apply(actor_target_params, batch.next_observation)
         next_action = losses.smoothed_action(key, next_action, target_noise, target_noise_clip)
         logits, _ = forward(critics, critic_target_params, batch.next_observation, next_action)
@@ -74,7 +73,7 @@ def td3_categorical(
             batch.reward, batch.discount, logits, support(logits), gamma
         )
 
-    def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
+    def critic_loss(critic_params: PyTree, batch: Batch, target: Array) -> CriticLoss:
         logits, variables = forward(critics, critic_params, batch.observation, batch.action)
         targets = jnp.broadcast_to(target, logits.shape)
         value = losses.categorical_mean(logits, support(logits))

@@ -13,7 +13,7 @@ from ddpg_jax import checks
 from ddpg_jax.agents.actor_critic import averaged
 from ddpg_jax.agents.minibatches import with_parts
 from ddpg_jax.reporting import CompensatedSum, compensated_add, zero_sum
-from ddpg_jax.types import Agent, AgentState, Batch, Key, Numeric, PyTree, Update
+from ddpg_jax.types import Agent, AgentState, Array, Batch, Key, Numeric, PyTree, Update
 
 
 @struct.dataclass
@@ -80,7 +80,7 @@ def normalize_observations(
     """
     checks.positive(epsilon=epsilon, limit=limit)
 
-    def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:
+    def init(key: Key, observation: PyTree, action: Array) -> AgentState:
         statistics = RunningStatistics(
             count=zero_sum(0.0), mean=zero_sum(observation), squares=zero_sum(observation)
         )
@@ -90,7 +90,7 @@ def normalize_observations(
         statistics = state.slots[slot]
         count = statistics.count.value
 
-        def one(x: jax.Array, mean: jax.Array, squares: jax.Array) -> jax.Array:
+        def one(x: Array, mean: Array, squares: Array) -> Array:
             variance = jnp.where(count > 0, squares / jnp.maximum(count, 1.0), 1.0)
             scale = jnp.broadcast_to(jnp.sqrt(variance + epsilon**2), x.shape)
             shifted = x.astype(jnp.float32) - jnp.broadcast_to(mean, x.shape)
@@ -161,7 +161,7 @@ def scale_rewards(agent: Agent, scale: Numeric) -> Agent:
     )
 
 
-def scheduled(make: Callable[[jax.Array], Agent]) -> Agent:
+def scheduled(make: Callable[[Array], Agent]) -> Agent:
     """An agent whose hyper-parameters follow its own updates: ``make(step)`` is what learns in
     update ``step`` (int32, traced).
 
@@ -171,9 +171,7 @@ def scheduled(make: Callable[[jax.Array], Agent]) -> Agent:
     recompiled.
     """
 
-    def update(
-        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
-    ) -> Update:
+    def update(state: AgentState, batch: Batch, key: Key, weight: Array | None = None) -> Update:
         return make(state.step).update(state, batch, key, weight)
 
     return make(jnp.int32(0))._replace(update=update)
@@ -181,7 +179,7 @@ def scheduled(make: Callable[[jax.Array], Agent]) -> Agent:
 
 def encode_observations(
     agent: Agent,
-    encode: Callable[[PyTree, jax.Array], jax.Array],
+    encode: Callable[[PyTree, Array], Array],
     fit: Callable[[Key], PyTree],
     *,
     slot: str = "encoder",
@@ -206,16 +204,16 @@ def encode_observations(
         ValueError: from ``init``, the slot is taken.
     """
 
-    def encoded(params: PyTree, observation: PyTree) -> jax.Array:
+    def encoded(params: PyTree, observation: PyTree) -> Array:
         one = lambda x: encode(params, x) if checks.is_image(x) else x.astype(jnp.float32)
         return jnp.concatenate([one(x) for x in jax.tree.leaves(observation)], axis=-1)
 
-    def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:
+    def init(key: Key, observation: PyTree, action: Array) -> AgentState:
         fit_key, agent_key = jax.random.split(key)
         params = fit(fit_key)
         return with_slot(agent.init(agent_key, encoded(params, observation), action), slot, params)
 
-    def view(state: AgentState, observation: PyTree) -> jax.Array:
+    def view(state: AgentState, observation: PyTree) -> Array:
         return encoded(state.slots[slot], observation)
 
     def to_replay(state: AgentState, observation: PyTree) -> PyTree:
@@ -228,7 +226,7 @@ def encode_observations(
 def _seeing(agent: Agent, view: Callable[[AgentState, PyTree], PyTree]) -> Agent:
     """The agent that is shown ``view(state, observation)`` of every observation."""
 
-    def act(state: AgentState, observation: PyTree) -> jax.Array:
+    def act(state: AgentState, observation: PyTree) -> Array:
         return agent.act(state, view(state, observation))
 
     def changed(state: AgentState, batch: Batch) -> Batch:
@@ -249,9 +247,7 @@ def _seeing(agent: Agent, view: Callable[[AgentState, PyTree], PyTree]) -> Agent
 def _learning_from(agent: Agent, changed: Callable[[AgentState, Batch], Batch]) -> Agent:
     """The agent that learns from ``changed(state, batch)`` of every batch."""
 
-    def update(
-        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
-    ) -> Update:
+    def update(state: AgentState, batch: Batch, key: Key, weight: Array | None = None) -> Update:
         return agent.update(state, changed(state, batch), key, weight)
 
     return agent._replace(update=update)

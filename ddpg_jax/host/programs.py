@@ -13,7 +13,7 @@ from ddpg_jax.host.rows import packed, row_shapes, unpack
 from ddpg_jax.learner import Learner, RoundKeys, TrainState
 from ddpg_jax.reporting import Totals, accumulate, finite_leaves, zero_totals
 from ddpg_jax.schedule import Schedule
-from ddpg_jax.types import AgentState, Behaviour, Key, PyTree, Transition, zeros
+from ddpg_jax.types import AgentState, Array, Behaviour, Key, PyTree, Transition, zeros
 
 LEARNING = 0x1EA2_0000
 """Folded into the state's key for a stream of its own: ``fold_in(key, n)`` is ``split(key)[n]``,
@@ -77,7 +77,7 @@ def make_programs(
     like, updates = row_shapes(env), schedule.updates_per_step
 
     def store(
-        state: TrainState, before: jax.Array, action: jax.Array, row: jax.Array, store: bool = True
+        state: TrainState, before: Array, action: Array, row: Array, store: bool = True
     ) -> TrainState:
         now = unpack(row, like)
         transition = Transition(
@@ -91,7 +91,7 @@ def make_programs(
         collector = replace(state.collector, reset=now["first"])
         return learner.store_step(state, collector, transition, now["done"], store=store)
 
-    def learn(state: TrainState, sums: Totals, *step: jax.Array) -> tuple[TrainState, Totals]:
+    def learn(state: TrainState, sums: Totals, *step: Array) -> tuple[TrainState, Totals]:
         state = store(state, *step)
         key = jax.random.fold_in(jax.random.fold_in(state.key, LEARNING), state.steps)
         keys = RoundKeys.split(key, updates=updates, adapts=True)
@@ -117,7 +117,7 @@ def make_programs(
 
 def _explore(acting: Behaviour, like: PyTree) -> Program:
     def explore(
-        state: PyTree, agent_state: AgentState, key: Key, number: jax.Array, row: jax.Array
+        state: PyTree, agent_state: AgentState, key: Key, number: Array, row: Array
     ) -> tuple[Any, ...]:
         seen = unpack(row, like)
         key = jax.random.fold_in(key, number)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpg_jax.environment import HostEnvironment
-from ddpg_jax.types import PyTree
+from ddpg_jax.types import Array, PyTree
 
 
 def row_shapes(env: HostEnvironment) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def pack(tree: PyTree) -> np.ndarray:
     return np.concatenate([leaf.reshape(len(leaf), -1).view(np.uint8) for leaf in leaves], axis=1)
 
 
-def unpack(row: jax.Array, like: PyTree) -> PyTree:
+def unpack(row: Array, like: PyTree) -> PyTree:
     """The arrays ``[E, ...]`` in ``row: [E, R]``, shaped as ``like`` for each environment."""
     leaves, structure = jax.tree.flatten(like)
     arrays, start = [], 0

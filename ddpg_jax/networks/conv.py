@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from ddpg_jax import checks
 from ddpg_jax.networks.layers import Dense, LayerNorm, uniform_symmetric
-from ddpg_jax.types import PyTree
+from ddpg_jax.types import Array, PyTree
 
 
 class Convolution(nn.Module):
@@ -27,7 +27,7 @@ class Convolution(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Array) -> Array:
         """``[..., H, W, C]`` to ``[..., H', W', features]``."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         fan_in = uniform_symmetric(1 / math.sqrt(math.prod(shape[:-1])))
@@ -42,7 +42,7 @@ class Convolution(nn.Module):
         return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
 
 
-def _convolved(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+def _convolved(images: Array, kernel: Array, stride: int) -> Array:
     """A convolution of ``images: [N, H, W, C]`` by ``kernel: [k, k, C, F]``. On a CPU it is one
     product of all windows with the kernel: of XLA's own convolutions there the gradients are,
     inside a loop, a hundred times as slow.
@@ -50,19 +50,19 @@ def _convolved(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     size = kernel.shape[0]
     rows, columns = ((n - size) // stride + 1 for n in images.shape[1:3])
 
-    def by_product(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    def by_product(images: Array, kernel: Array) -> Array:
         part = lambda i, j: images[
             :, i : i + (rows - 1) * stride + 1 : stride, j : j + (columns - 1) * stride + 1 : stride
         ]
         windows = jnp.concatenate([part(i, j) for i in range(size) for j in range(size)], axis=-1)
         return windows @ kernel.reshape(-1, kernel.shape[-1])
 
-    def by_convolution(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    def by_convolution(images: Array, kernel: Array) -> Array:
         return jax.lax.conv_general_dilated(
             images, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
 
-    result: jax.Array = jax.lax.platform_dependent(
+    result: Array = jax.lax.platform_dependent(
         images, kernel, cpu=by_product, default=by_convolution
     )
     return result
@@ -93,13 +93,13 @@ class Conv(nn.Module):
     channels: Sequence[int] = (32, 32, 32)
     kernels: Sequence[int] = (3, 3, 3)
     strides: Sequence[int] = (2, 2, 2)
-    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    activation: Callable[[Array], Array] = nn.relu
     offset: float = 0.0
     orthogonal: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> jax.Array:
+    def __call__(self, image: Array) -> Array:
         """``[..., H, W, C]`` to ``[..., F]``."""
         _require_room(image.shape[-3:-1], self.kernels, self.strides)
         x = image.astype(self.dtype)
@@ -151,7 +151,7 @@ class Trunk(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Array) -> Array:
         """``[..., F]`` to ``[..., width]``."""
         return jnp.tanh(LayerNorm()(Dense(self.width, dtype=self.dtype)(x)).astype(jnp.float32))
 
@@ -172,7 +172,7 @@ class Features(nn.Module):
     encoder: Callable[[], nn.Module]
 
     @nn.compact
-    def __call__(self, observation: PyTree) -> jax.Array:
+    def __call__(self, observation: PyTree) -> Array:
         """An observation of any structure to ``[..., F]``."""
         parts = [
             self.encoder()(x) if checks.is_image(x) else x.astype(jnp.float32)

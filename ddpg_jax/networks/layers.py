@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-Initializer = Callable[..., jax.Array]
+from ddpg_jax.types import Array
+
+Initializer = Callable[..., Array]
 Norm = Callable[[], nn.Module]
 NARROW = 16
 """Outputs of a layer from which on a CPU's products of that many columns are fast."""
@@ -19,7 +21,7 @@ def uniform_symmetric(bound: float) -> Initializer:
     final layers).
     """
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
@@ -38,7 +40,7 @@ class Dense(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Array) -> Array:
         """``[..., I]`` to ``[..., features]``."""
         fan_in = x.shape[-1]
         init = uniform_symmetric(1 / math.sqrt(fan_in) if self.bound is None else self.bound)
@@ -48,7 +50,7 @@ class Dense(nn.Module):
         return x + jnp.broadcast_to(bias.astype(self.dtype), x.shape)
 
 
-def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _product(x: Array, kernel: Array) -> Array:
     """``x @ kernel``. Of a few outputs a CPU is given the kernel transposed: its gradient is then a
     product with few rows instead of few columns, a tenth of the time (an update of DDPG, 256 wide:
     1.08 times as fast).
@@ -56,11 +58,11 @@ def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     if kernel.shape[1] >= NARROW:
         return x @ kernel
 
-    def transposed(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    def transposed(x: Array, kernel: Array) -> Array:
         kernel = jax.lax.optimization_barrier(kernel.T)  # else XLA turns it back
         return jax.lax.dot_general(x, kernel, (((x.ndim - 1,), (1,)), ((), ())))
 
-    result: jax.Array = jax.lax.platform_dependent(x, kernel, cpu=transposed, default=jnp.matmul)
+    result: Array = jax.lax.platform_dependent(x, kernel, cpu=transposed, default=jnp.matmul)
     return result
 
 
@@ -83,7 +85,7 @@ class NoisyDense(nn.Module):
     sigma: float = 0.5
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Array) -> Array:
         """``[..., I]`` to ``[..., features]``."""
         fan_in = x.shape[-1]
         mean = uniform_symmetric(1 / math.sqrt(fan_in))
@@ -119,7 +121,7 @@ class LayerNorm(nn.Module):
     """
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Array) -> Array:
         """``[..., F]`` normalised, in the dtype that it came in."""
         return jnp.asarray(nn.LayerNorm(dtype=jnp.float32)(x.astype(jnp.float32)), x.dtype)
 
@@ -139,13 +141,13 @@ class BatchNorm(nn.Module):
     """
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Array) -> Array:
         """``[..., F]`` normalised, in the dtype that it came in."""
         running = not self.is_mutable_collection("batch_stats")
         norm = nn.BatchNorm(use_running_average=running, dtype=jnp.float32)
         return jnp.asarray(norm(x.astype(jnp.float32)), x.dtype)
 
 
-def normalized(norm: Norm | None, x: jax.Array) -> jax.Array:
+def normalized(norm: Norm | None, x: Array) -> Array:
     """``x``, normalised by a layer of this kind; None leaves it alone."""
     return x if norm is None else norm()(x)

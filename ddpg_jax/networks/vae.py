@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from ddpg_jax import checks
 from ddpg_jax.networks.layers import Dense
-from ddpg_jax.types import Key, Metrics, Numeric, PyTree
+from ddpg_jax.types import Array, Key, Metrics, Numeric, PyTree
 
 LINEAR, SPREAD = "linear", "spread"
 """Names of layers."""
@@ -23,17 +23,17 @@ class VAE(NamedTuple):
 
     init: Callable[[Key], PyTree]
     """``init(key)``: its parameters."""
-    encode: Callable[[PyTree, jax.Array], tuple[jax.Array, jax.Array]]
+    encode: Callable[[PyTree, Array], tuple[Array, Array]]
     """``encode(params, images)``: means and logarithms of the variances of the latents,
     ``[..., Z]`` each.
     """
-    decode: Callable[[PyTree, jax.Array], jax.Array]
+    decode: Callable[[PyTree, Array], Array]
     """``decode(params, latents)``: images, float32 in about [0, 1]."""
-    begin: Callable[[PyTree, jax.Array, Key], PyTree]
+    begin: Callable[[PyTree, Array, Key], PyTree]
     """``begin(params, images [N, ...], key)``: the parameters, of which the linear part is the best
     there is.
     """
-    loss: Callable[[PyTree, jax.Array, Key], tuple[jax.Array, Metrics]]
+    loss: Callable[[PyTree, Array, Key], tuple[Array, Metrics]]
     """``loss(params, images [B, ...], key)``: a scalar, and its parts."""
     size: int
     latent_size: int
@@ -45,7 +45,7 @@ class _Encoder(nn.Module):
     layers: int
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, image: Array) -> tuple[Array, Array]:
         x = image.astype(jnp.float32) / 255 - 0.5
         linear = nn.Dense(self.latent_size, name=LINEAR)(_flat(x))
         for _ in range(self.layers):
@@ -63,7 +63,7 @@ class _Decoder(nn.Module):
     layers: int
 
     @nn.compact
-    def __call__(self, latent: jax.Array) -> jax.Array:
+    def __call__(self, latent: Array) -> Array:
         side = self.size // 2**self.layers
         x = nn.relu(Dense(side * side * self.channels)(latent)).reshape(
             *latent.shape[:-1], side, side, self.channels
@@ -80,25 +80,25 @@ def _nothing(features: int, **options: Any) -> nn.Module:
     return nn.Dense(features, kernel_init=nn.initializers.zeros, **options)
 
 
-def _flat(x: jax.Array) -> jax.Array:
+def _flat(x: Array) -> Array:
     return x.reshape(*x.shape[:-3], -1)
 
 
-def _halved(x: jax.Array, features: int) -> jax.Array:
+def _halved(x: Array, features: int) -> Array:
     """A convolution, kernel 2 and stride 2: ``[..., 2 H, 2 W, C]`` to ``[..., H, W, features]``."""
     height, width, depth = x.shape[-3] // 2, x.shape[-2] // 2, x.shape[-1]
     y = jnp.moveaxis(x.reshape(*x.shape[:-3], height, 2, width, 2, depth), -4, -3)
     return Dense(features)(y.reshape(*y.shape[:-3], 4 * depth))
 
 
-def _doubled(x: jax.Array, features: int) -> jax.Array:
+def _doubled(x: Array, features: int) -> Array:
     """A transposed convolution of kernel 2 and stride 2: ``[..., H, W, C]`` to
     ``[..., 2 H, 2 W, features]``.
     """
     return _pixels(Dense(4 * features)(x), features)
 
 
-def _pixels(y: jax.Array, features: int) -> jax.Array:
+def _pixels(y: Array, features: int) -> Array:
     """``[..., H, W, 4 features]`` as ``[..., 2 H, 2 W, features]``."""
     height, width = y.shape[-3:-1]
     y = jnp.moveaxis(y.reshape(*y.shape[:-1], 2, 2, features), -3, -4)
@@ -162,18 +162,18 @@ def vae(
             "decoder": decoder.init(decoder_key, latent),
         }
 
-    def encode(params: PyTree, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def encode(params: PyTree, images: Array) -> tuple[Array, Array]:
         if images.shape[-3:] != (size, size, depth):
             raise ValueError(
                 f"an image of shape {images.shape[-3:]}: this autoencoder takes "
                 f"{(size, size, depth)}."
             )
-        return cast("tuple[jax.Array, jax.Array]", encoder.apply(params["encoder"], images))
+        return cast("tuple[Array, Array]", encoder.apply(params["encoder"], images))
 
-    def decode(params: PyTree, latents: jax.Array) -> jax.Array:
-        return cast("jax.Array", decoder.apply(params["decoder"], latents))
+    def decode(params: PyTree, latents: Array) -> Array:
+        return cast("Array", decoder.apply(params["decoder"], latents))
 
-    def loss(params: PyTree, images: jax.Array, key: Key) -> tuple[jax.Array, Metrics]:
+    def loss(params: PyTree, images: Array, key: Key) -> tuple[Array, Metrics]:
         mean, log_variance = encode(params, images)
         drawn = mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape, mean.dtype)
         apart = jnp.sum(
@@ -183,7 +183,7 @@ def vae(
         whole = jnp.mean(apart / (2 * _SIGMA**2) + beta * divergence)
         return whole, {"reconstruction": jnp.mean(apart), "divergence": jnp.mean(divergence)}
 
-    def begin(params: PyTree, images: jax.Array, key: Key) -> PyTree:
+    def begin(params: PyTree, images: Array, key: Key) -> PyTree:
         return _with_linear(
             params, *principal(images.reshape(len(images), -1), latent_size, beta * _SIGMA**2, key)
         )
@@ -191,7 +191,7 @@ def vae(
     return VAE(init, encode, decode, begin, loss, size, latent_size)
 
 
-def _with_linear(params: PyTree, into: PyTree, back: PyTree, spread: jax.Array) -> PyTree:
+def _with_linear(params: PyTree, into: PyTree, back: PyTree, spread: Array) -> PyTree:
     """The parameters with another linear part, as of `principal`."""
     encoder, decoder = (params[name]["params"] for name in ("encoder", "decoder"))
     encoder = encoder | {LINEAR: into, SPREAD: encoder[SPREAD] | {"bias": spread}}
@@ -206,8 +206,8 @@ than asked.
 
 
 def principal(
-    images: jax.Array, latent_size: int, variance: Numeric, key: Key
-) -> tuple[PyTree, PyTree, jax.Array]:
+    images: Array, latent_size: int, variance: Numeric, key: Key
+) -> tuple[PyTree, PyTree, Array]:
     """The best linear autoencoder of ``images: [N, P]`` uint8:
     ``(into latents, back, logarithms of the latents' variances)``.
 
@@ -248,7 +248,7 @@ def principal(
 
 def fit_vae(
     vae: VAE,
-    images: jax.Array,
+    images: Array,
     key: Key,
     *,
     updates: int = 2_000,

@@ -13,7 +13,7 @@ from flax import struct
 
 from ddpg_jax import checks
 from ddpg_jax.replay.rows import LARGEST, RingState, rows
-from ddpg_jax.types import PyTree, Storage
+from ddpg_jax.types import Array, PyTree, Storage
 
 
 class Images(NamedTuple):
@@ -35,7 +35,7 @@ class Row:
     """
 
     transition: PyTree
-    oldest: jax.Array
+    oldest: Array
 
 
 @struct.dataclass
@@ -44,9 +44,9 @@ class RecentFrames:
     slots and numbers ``[E, K]``.
     """
 
-    fingerprint: jax.Array
-    slot: jax.Array
-    number: jax.Array
+    fingerprint: Array
+    slot: Array
+    number: Array
 
 
 @struct.dataclass
@@ -57,19 +57,19 @@ class FramesState:
     """
 
     ring: RingState
-    frames: jax.Array
-    head: jax.Array
-    written: jax.Array
+    frames: Array
+    head: Array
+    written: Array
     seen: RecentFrames
     images: Images = struct.field(pytree_node=False)
 
     @property
-    def position(self) -> jax.Array:
+    def position(self) -> Array:
         """The row written next."""
         return self.ring.position
 
     @property
-    def size(self) -> jax.Array:
+    def size(self) -> Array:
         """Rows with data."""
         return self.ring.size
 
@@ -141,7 +141,7 @@ def frames(
             images=images,
         )
 
-    def get(state: FramesState, rows: jax.Array) -> PyTree:
+    def get(state: FramesState, rows: Array) -> PyTree:
         lost = state.written - ring.get(state.ring, rows).oldest >= room
         # As many of the newest as are there even where every frame of every stack was a new one.
         newer = (state.position - 1 - rows % max(1, capacity // (2 * stack))) % capacity
@@ -153,7 +153,7 @@ def frames(
 def _add(
     state: FramesState,
     transitions: PyTree,
-    valid: jax.Array | None = None,
+    valid: Array | None = None,
     *,
     ring: Storage,
     recent: int,
@@ -167,7 +167,7 @@ def _add(
     oldest = written - jnp.max(written - found.number, axis=1)
     row = _row(transitions, found.slot.reshape(-1, 2, state.images.stack), oldest, state.images)
 
-    def keep(now: jax.Array, past: jax.Array) -> jax.Array:
+    def keep(now: Array, past: Array) -> Array:
         newest = jnp.concatenate([now, past], axis=1)[:, : past.shape[1]]
         return jnp.where(wanted.reshape(-1, *(1,) * (past.ndim - 1)), newest, past)
 
@@ -184,7 +184,7 @@ def _add(
 def _whole(state: FramesState, row: Row) -> PyTree:
     """The transitions of rows, with their stacks."""
 
-    def stacked(part: tuple[list[jax.Array], jax.Array]) -> PyTree:
+    def stacked(part: tuple[list[Array], Array]) -> PyTree:
         return _join(part[0], state.frames.at[part[1]].get(mode="promise_in_bounds"), state.images)
 
     kept = row.transition
@@ -211,7 +211,7 @@ def _images(observation: PyTree, stack: int) -> Images:
     return Images(structure, places, shapes, stack)
 
 
-def _row(transition: Any, slots: jax.Array, oldest: jax.Array, images: Images) -> Row:
+def _row(transition: Any, slots: Array, oldest: Array, images: Images) -> Row:
     """The rows ``[n, ...]`` of transitions whose frames lie in ``slots: [n, 2, S]``."""
     return Row(
         transition=replace(
@@ -223,7 +223,7 @@ def _row(transition: Any, slots: jax.Array, oldest: jax.Array, images: Images) -
     )
 
 
-def _split(observation: PyTree, images: Images) -> tuple[list[jax.Array], jax.Array]:
+def _split(observation: PyTree, images: Images) -> tuple[list[Array], Array]:
     """Leaves that are no images, and the frames of those that are, ``[n, S, pixels]``."""
     leaves = images.structure.flatten_up_to(observation)
     shown = [
@@ -235,7 +235,7 @@ def _split(observation: PyTree, images: Images) -> tuple[list[jax.Array], jax.Ar
     return others, jnp.concatenate(flat, axis=-1)
 
 
-def _join(others: list[jax.Array], shown: jax.Array, images: Images) -> PyTree:
+def _join(others: list[Array], shown: Array, images: Images) -> PyTree:
     """The observations again."""
     leaves, begin = list(others), 0
     for i, shape in zip(images.places, images.shapes, strict=True):
@@ -247,14 +247,14 @@ def _join(others: list[jax.Array], shown: jax.Array, images: Images) -> PyTree:
     return jax.tree.unflatten(images.structure, leaves)
 
 
-def _fingerprint(shown: jax.Array) -> jax.Array:
+def _fingerprint(shown: Array) -> Array:
     """64 bits of each frame, ``[..., pixels]`` to ``[..., 2]``: sums over pixels of numbers drawn
     by place and value.
     """
     place = jnp.arange(shown.shape[-1], dtype=jnp.uint32) << 8
     x = shown.astype(jnp.uint32) | jnp.broadcast_to(place, shown.shape)
 
-    def mixed(x: jax.Array, factor: int, shift: int) -> jax.Array:
+    def mixed(x: Array, factor: int, shift: int) -> Array:
         x = (x ^ (x >> shift)) * jnp.uint32(factor)
         return x ^ (x >> 15)
 
@@ -265,8 +265,8 @@ def _fingerprint(shown: jax.Array) -> jax.Array:
 
 
 def _found(
-    state: FramesState, fingerprint: jax.Array, wanted: jax.Array, recent: int
-) -> tuple[RecentFrames, jax.Array]:
+    state: FramesState, fingerprint: Array, wanted: Array, recent: int
+) -> tuple[RecentFrames, Array]:
     """Where frames ``[E, 2 S]`` lie, or will, and which of them are new."""
     room = state.frames.shape[0]
     alike = lambda a, b: jnp.all(a[:, :, None] == b[:, None], axis=-1)
@@ -276,7 +276,7 @@ def _found(
     new = ~again & (first == jnp.arange(first.shape[1], dtype=first.dtype)[None]) & wanted[:, None]
     order = jnp.cumsum(new.reshape(-1), dtype=jnp.int32).reshape(new.shape)
 
-    def where(past: jax.Array, now: jax.Array) -> jax.Array:
+    def where(past: Array, now: Array) -> Array:
         at = lambda x, places: jnp.take_along_axis(x, places, axis=1)
         return jnp.where(again, at(past, jnp.argmax(before, axis=-1)), at(now, first))
 

@@ -10,7 +10,7 @@ from flax import struct
 from ddpg_jax import checks
 from ddpg_jax.replay.ring import stored
 from ddpg_jax.replay.rows import RingState, free_rows, rows
-from ddpg_jax.types import Key, Numeric, PyTree, Replay, Sample, Storage
+from ddpg_jax.types import Array, Key, Numeric, PyTree, Replay, Sample, Storage
 
 
 @struct.dataclass
@@ -21,9 +21,9 @@ class PrioritisedState:
     """
 
     ring: RingState
-    levels: tuple[jax.Array, ...]
-    maximum: jax.Array
-    samples: jax.Array
+    levels: tuple[Array, ...]
+    maximum: Array
+    samples: Array
 
 
 # Children per node. Wide, so that a million rows are four levels: each is one gather, one small
@@ -36,7 +36,7 @@ def prioritised(
     batch_size: int,
     *,
     priority_exponent: Numeric = 0.6,
-    importance_exponent: Numeric | Callable[[jax.Array], jax.Array] = 0.4,
+    importance_exponent: Numeric | Callable[[Array], Array] = 0.4,
     epsilon: Numeric = 1e-6,
     axis_name: str | None = None,
     storage: Callable[[int], Storage] = rows,
@@ -76,12 +76,12 @@ def prioritised(
     )
     checks.at_least(0, epsilon=epsilon)
 
-    def beta(samples: jax.Array) -> jax.Array:
+    def beta(samples: Array) -> Array:
         given = importance_exponent
         return jnp.asarray(given(samples) if callable(given) else given, jnp.float32)
 
     def init(transition: PyTree) -> PrioritisedState:
-        nodes, levels = capacity, list[jax.Array]()
+        nodes, levels = capacity, list[Array]()
         while not levels or nodes > 1:
             nodes = -(-nodes // FANOUT)
             levels.append(jnp.zeros((nodes, FANOUT), jnp.float32))
@@ -93,7 +93,7 @@ def prioritised(
         )
 
     def add(
-        state: PrioritisedState, transitions: PyTree, valid: jax.Array | None = None
+        state: PrioritisedState, transitions: PyTree, valid: Array | None = None
     ) -> PrioritisedState:
         if valid is None:
             rows = state.ring.position + jnp.arange(
@@ -116,7 +116,7 @@ def prioritised(
         weight = _weights(priorities, jnp.sum(state.levels[-1]), beta(state.samples), axis_name)
         return Sample(batch=ring.get(state.ring, rows), weight=weight, rows=rows)
 
-    def update(state: PrioritisedState, rows: jax.Array, priority: jax.Array) -> PrioritisedState:
+    def update(state: PrioritisedState, rows: Array, priority: Array) -> PrioritisedState:
         priorities = (jnp.abs(priority) + epsilon) ** priority_exponent
         maximum = jnp.maximum(state.maximum, jnp.max(priorities))
         levels = _write(state.levels, rows, priorities)
@@ -125,16 +125,14 @@ def prioritised(
     return Replay(init, add, sample, update)
 
 
-def _weights(
-    priorities: jax.Array, total: jax.Array, beta: jax.Array, axis_name: str | None
-) -> jax.Array:
+def _weights(priorities: Array, total: Array, beta: Array, axis_name: str | None) -> Array:
     """``(N P)^-beta`` over its maximum: N and the total cancel, of several shards N alone."""
     shares = priorities if axis_name is None else priorities / total
     least = jnp.min(shares) if axis_name is None else jax.lax.pmin(jnp.min(shares), axis_name)
     return (least / jnp.maximum(shares, jnp.finfo(jnp.float32).tiny)) ** beta
 
 
-def _shuffled(words: jax.Array) -> jax.Array:
+def _shuffled(words: Array) -> Array:
     """The numbers below B, in the order of random ``words: [B]`` that take them as their last bits
     and are sorted.
 
@@ -142,13 +140,11 @@ def _shuffled(words: jax.Array) -> jax.Array:
     """
     bits = words.size.bit_length()
     words = words >> bits << bits | jnp.arange(words.size, dtype=jnp.uint32)
-    result: jax.Array = jnp.sort(words) & jnp.uint32(2**bits - 1)
+    result: Array = jnp.sort(words) & jnp.uint32(2**bits - 1)
     return result
 
 
-def _write(
-    levels: tuple[jax.Array, ...], rows: jax.Array, priorities: jax.Array
-) -> tuple[jax.Array, ...]:
+def _write(levels: tuple[Array, ...], rows: Array, priorities: Array) -> tuple[Array, ...]:
     """Set leaves ``rows: [B]``; of a row that comes twice the larger priority stays, on every
     machine alike. O(B) per level.
 
@@ -166,8 +162,8 @@ def _write(
 
 
 def _descend(
-    levels: tuple[jax.Array, ...], low: jax.Array, high: jax.Array, uniforms: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    levels: tuple[Array, ...], low: Array, high: Array, uniforms: Array
+) -> tuple[Array, Array]:
     """A leaf drawn in proportion to its priority from each segment ``[low, high)`` of the whole
     (``[B]``, in [0, 1]), and the priority; ``uniforms: [levels, B]``.
 

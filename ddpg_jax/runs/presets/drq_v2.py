@@ -21,10 +21,8 @@ from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components, ddpg
 
 if TYPE_CHECKING:
-    import jax
-
     from ddpg_jax.environment import Environment
-    from ddpg_jax.types import Agent, Noise
+    from ddpg_jax.types import Agent, Array, Noise
 
 PAPER_BOUND = 3e-4
 
@@ -97,7 +95,7 @@ def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Components:
     critic = components.critic_head(hyperparameters, final_bound=None)
     critics = networks.WithEncoder(trunk, networks.VmappedHead(critic))
 
-    def learning(step: jax.Array) -> Agent:
+    def learning(step: Array) -> Agent:
         return ddpg_jax.agents.drq_v2(
             encoder,
             actor,
@@ -118,7 +116,7 @@ def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Components:
     return _assemble(hyperparameters, env, agent, falling)
 
 
-def _stddev(hyperparameters: DrQHyperparameters, step: jax.Array, env_steps: float) -> jax.Array:
+def _stddev(hyperparameters: DrQHyperparameters, step: Array, env_steps: float) -> Array:
     """Return the standard deviation after ``step`` times ``env_steps`` environment steps."""
     import jax.numpy as jnp
 

@@ -14,11 +14,9 @@ from ddpg_jax.runs.presets import components, ddpg
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import jax
-
     from ddpg_jax.environment import Environment
     from ddpg_jax.networks import VAE
-    from ddpg_jax.types import AgentState, PyTree
+    from ddpg_jax.types import AgentState, Array, PyTree
 
 SLOT = "autoencoder"
 NUM_SHOWN = 12
@@ -141,13 +139,13 @@ def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
 
 def fit_autoencoder(
     hyperparameters: DriveHyperparameters, env: Environment, made: VAE
-) -> Callable[[jax.Array], PyTree]:
+) -> Callable[[Array], PyTree]:
     """Return ``fit(key)``: parameters of an autoencoder trained on images of random episodes."""
     import jax
 
     seen = random_images(env, hyperparameters.images, hyperparameters.images_every)
 
-    def fitted(key: jax.Array) -> PyTree:
+    def fitted(key: Array) -> PyTree:
         play_key, fit_key = jax.random.split(key)
         return ddpg_jax.networks.fit_vae(
             made,
@@ -161,7 +159,7 @@ def fit_autoencoder(
     return fitted
 
 
-def random_images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array], jax.Array]:
+def random_images(env: Environment, count: int, every: int = 1) -> Callable[[Array], Array]:
     """Return ``images(key)``: about ``count`` images ``[N, H, W, C]`` of random episodes.
 
     They are of each environment's ``every``-th step.
@@ -173,14 +171,14 @@ def random_images(env: Environment, count: int, every: int = 1) -> Callable[[jax
     behaviour, nobody = ddpg_jax.behaviour.random_actions(), cast("AgentState", None)
     collect = ddpg_jax.rollout.collect(env, behaviour)
 
-    def step(collector: Any, key: jax.Array) -> tuple[Any, None]:
+    def step(collector: Any, key: Array) -> tuple[Any, None]:
         return collect(collector, nobody, *jax.random.split(key))[0], None
 
-    def look(collector: Any, keys: jax.Array) -> tuple[Any, jax.Array]:
+    def look(collector: Any, keys: Array) -> tuple[Any, Array]:
         collector, _ = jax.lax.scan(step, collector, keys)
         return collector, next(filter(checks.is_image, jax.tree.leaves(collector.observation)))
 
-    def seen(key: jax.Array) -> jax.Array:
+    def seen(key: Array) -> Array:
         begin_key, key = jax.random.split(key)
         keys = jax.random.split(key, (-(-count // env.num_envs), every))
         found = jax.lax.scan(look, ddpg_jax.rollout.begin(env, behaviour, begin_key), keys)[1]
@@ -190,7 +188,7 @@ def random_images(env: Environment, count: int, every: int = 1) -> Callable[[jax
 
 
 def reconstructions(
-    hyperparameters: DriveHyperparameters, env: Environment, state: AgentState, key: jax.Array
+    hyperparameters: DriveHyperparameters, env: Environment, state: AgentState, key: Array
 ) -> dict[str, Any]:
     """Return images of new random episodes, and below each its reconstruction."""
     import jax
@@ -199,7 +197,7 @@ def reconstructions(
     made = autoencoder(hyperparameters, env)
     seen = random_images(env, NUM_SHOWN * IMAGE_SPACING)
 
-    def drawn(params: PyTree, key: jax.Array) -> jax.Array:
+    def drawn(params: PyTree, key: Array) -> Array:
         found = seen(key)[::IMAGE_SPACING][:NUM_SHOWN]
         again = jnp.clip(made.decode(params, made.encode(params, found)[0]), 0.0, 1.0)
         rows = jnp.stack([found.astype(jnp.float32) / 255, again])

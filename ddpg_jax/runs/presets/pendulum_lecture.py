@@ -15,10 +15,8 @@ from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components, ddpg
 
 if TYPE_CHECKING:
-    import jax
-
     from ddpg_jax.environment import Environment, TimeStep
-    from ddpg_jax.types import PyTree
+    from ddpg_jax.types import Array, PyTree
 
 
 def compose(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Components:
@@ -44,7 +42,7 @@ def in_torques(env: Environment) -> Environment:
     """Wrap an environment: actions are torques in N m, and the time limit terminates."""
     from ddpg_jax.envs.pendulum import MAX_TORQUE
 
-    def step(state: PyTree, action: jax.Array, key: jax.Array) -> tuple[PyTree, TimeStep]:
+    def step(state: PyTree, action: Array, key: Array) -> tuple[PyTree, TimeStep]:
         state, time_step = env.step(state, action / MAX_TORQUE, key)
         done = time_step.terminated | time_step.truncated
         return state, dataclasses.replace(time_step, terminated=done, truncated=done & False)
