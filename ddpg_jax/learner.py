@@ -2,7 +2,6 @@
 update.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -256,6 +255,6 @@ def _make_update(
         state = replace(
             state, agent=agent_state, replay=state.replay if written is None else written
         )
-        return state, unstacked(jax.tree.map(functools.partial(jnp.mean, axis=0), metrics))
+        return state, unstacked(jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics))
 
     return update

@@ -32,14 +32,11 @@ def gaussian(stddev: Scale) -> Noise:
     """
     scale = _schedule(stddev)
 
-    def init(key: Key, action: Array) -> Array:
-        return jnp.zeros((), jnp.int32)
-
     def apply(step: Array, action: Array, key: Key, reset: Array) -> tuple[Array, Array]:
         noise = jax.random.normal(key, action.shape, action.dtype)
         return action + _match(scale(step), action) * noise, step + 1
 
-    return Noise(init, apply)
+    return Noise(lambda key, action: jnp.int32(0), apply)
 
 
 def gaussian_per_episode(low: Numeric, high: Numeric) -> Noise:
@@ -57,16 +54,13 @@ def gaussian_per_episode(low: Numeric, high: Numeric) -> Noise:
     checks.at_least(0, low=low, high=high)
     checks.below(True, low=low, high=high)
 
-    def init(key: Key, action: Array) -> Array:
-        return jnp.zeros((action.shape[0], 1), action.dtype)
-
     def apply(scale: Array, action: Array, key: Key, reset: Array) -> tuple[Array, Array]:
         scale_key, noise_key = jax.random.split(key)
         drawn = low + (high - low) * jax.random.uniform(scale_key, scale.shape, scale.dtype)
         scale = jnp.where(reset[:, None], drawn, scale)
         return action + scale * jax.random.normal(noise_key, action.shape, action.dtype), scale
 
-    return Noise(init, apply)
+    return Noise(lambda key, action: jnp.zeros((action.shape[0], 1), action.dtype), apply)
 
 
 @struct.dataclass
@@ -106,9 +100,6 @@ def ornstein_uhlenbeck(
     checks.at_least_zero(theta=theta, dt=dt)
     scale = _schedule(stddev)
 
-    def init(key: Key, action: Array) -> OrnsteinUhlenbeckState:
-        return OrnsteinUhlenbeckState(x=zeros(action), step=jnp.int32(0))
-
     def apply(
         state: OrnsteinUhlenbeckState, action: Array, key: Key, reset: Array
     ) -> tuple[Array, OrnsteinUhlenbeckState]:
@@ -117,6 +108,7 @@ def ornstein_uhlenbeck(
         x = x - theta * dt * x + _match(scale(state.step), action) * dt**0.5 * noise
         return action + x, OrnsteinUhlenbeckState(x=x, step=state.step + 1)
 
+    init = lambda key, action: OrnsteinUhlenbeckState(x=zeros(action), step=jnp.int32(0))
     return Noise(init, apply)
 
 

@@ -2,7 +2,6 @@
 tracking of the targets.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -81,8 +80,8 @@ def make_agent(
     *,
     actor_optimizer: optax.GradientTransformation,
     critic_optimizer: optax.GradientTransformation,
-    track_actor: Track,
     track_critic: Track,
+    track_actor: Track | None = None,
     gamma: Numeric | None = None,
     policy_delay: int = 1,
     act: Callable[[AgentState, PyTree], Array] | None = None,
@@ -105,8 +104,8 @@ def make_agent(
         actor_loss: ``(actor_params, critic_params, batch) -> ActorLoss``.
         actor_optimizer, critic_optimizer: optax transformations; their hyper-parameters may be
             traced.
-        track_actor, track_critic: how the targets follow, as `ddpg_jax.agents.soft_update` or
-            `hard_update`.
+        track_critic, track_actor: how the targets follow, as `ddpg_jax.agents.soft_update` or
+            `hard_update`; None is as the critic's.
         gamma: the discount factor in ``critic_target``, in [0, 1], for comparison with that of an
             n-step window.
         policy_delay: critic steps per actor step and per tracking step, at least 1; divides B.
@@ -174,12 +173,12 @@ def make_agent(
                 step, state.critic, (*parts, keys[:-1]), unroll=min(policy_delay, 4)
             )
             priority = priorities.reshape(-1)[places]
-            critic_metrics = jax.tree.map(functools.partial(jnp.mean, axis=0), metrics)
+            critic_metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics)
             batch = jax.tree.map(lambda x: x[-1], parts[0])
         actor_state, actor_metrics = actor_step(state, critic_state, batch)
         state = replace(
             state,
-            actor=_tracked(actor_state, track_actor),
+            actor=_tracked(actor_state, track_actor or track_critic),
             critic=_tracked(critic_state, track_critic),
             step=state.step + 1,
         )

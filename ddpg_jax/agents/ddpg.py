@@ -84,7 +84,6 @@ def ddpg(
         critic_target,
         critic_loss,
         actor_loss,
-        track_actor=soft_update(tau),
         track_critic=soft_update(tau),
         gamma=gamma,
         axis_name=axis_name,

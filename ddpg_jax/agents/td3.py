@@ -87,7 +87,6 @@ def td3(
         critic_target,
         critic_loss,
         actor_loss,
-        track_actor=soft_update(tau),
         track_critic=soft_update(tau),
         policy_delay=policy_delay,
         gamma=gamma,

@@ -25,7 +25,7 @@ class Program:
     """A jitted function that can be compiled ahead of its first call."""
 
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
-        self._function = function
+        self.function = function
         self._jitted = compiling.jit(function, compiling.HOT_LOOP_OPTIONS, **options)
         self._call: Callable[..., Any] = self._jitted
 
@@ -34,12 +34,6 @@ class Program:
         compiled: jax.stages.Compiled = self._jitted.lower(*shapes).compile()
         self._call = compiled
         return compiled
-
-    def shapes(self, *shapes: Any) -> Any:
-        """Of what it returns; JAX refuses to trace the jitted function, which has options of its
-        own.
-        """
-        return jax.eval_shape(self._function, *shapes)
 
     def __call__(self, *arguments: Any) -> Any:
         """Run it, compiled on first use where `compile` did not."""
@@ -134,7 +128,8 @@ def compile_all(
     state = jax.eval_shape(init, jax.random.key(0))
     shape = packed(env)
     action = zeros(env.action, env.num_envs)
-    sums = programs.zero_totals.shapes(state)
+    # JAX refuses to trace the jitted function, which has options of its own.
+    sums = jax.eval_shape(programs.zero_totals.function, state)
     return [
         programs.explore.compile(
             state.collector.behaviour, state.agent, state.key, state.steps, shape

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ddpg_jax
 from ddpg_jax.runs.options.field import option
 from ddpg_jax.runs.options.hyperparameters import EXPLORATION, MAX_ATOMS, Hyperparameters
 from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
-
-if TYPE_CHECKING:
-    from ddpg_jax.environment import Environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +31,9 @@ class D4PGHyperparameters(Hyperparameters):
     num_atoms: int = option(51, "Atoms of the critic's support.", "targets", low=2, high=MAX_ATOMS)
 
 
-def compose(hyperparameters: D4PGHyperparameters, env: Environment, **start: Any) -> Components:
+def compose(
+    hyperparameters: D4PGHyperparameters, env: ddpg_jax.environment.Environment, **start: Any
+) -> Components:
     """Compose D4PG with clipped Gaussian noise."""
     agent = ddpg_jax.agents.d4pg(
         components.actor(hyperparameters, env, **start),

@@ -5,16 +5,13 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ddpg_jax
 from ddpg_jax.runs.options.field import option
 from ddpg_jax.runs.options.hyperparameters import EXPLORATION, MAX_DELAY, SMOOTHING, Hyperparameters
 from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
-
-if TYPE_CHECKING:
-    from ddpg_jax.environment import Environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +39,9 @@ class TD3Hyperparameters(DelayedHyperparameters):
     stddev: float = option(0.1, "Standard deviation of the exploration noise.", **EXPLORATION)
 
 
-def compose(hyperparameters: TD3Hyperparameters, env: Environment, **start: Any) -> Components:
+def compose(
+    hyperparameters: TD3Hyperparameters, env: ddpg_jax.environment.Environment, **start: Any
+) -> Components:
     """Compose TD3 with clipped Gaussian noise."""
     agent = ddpg_jax.agents.td3(
         components.actor(hyperparameters, env, **start),

@@ -5,16 +5,13 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ddpg_jax
 from ddpg_jax.runs.options.field import option
 from ddpg_jax.runs.options.hyperparameters import EXPLORATION, MAX_ATOMS
 from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components, td3
-
-if TYPE_CHECKING:
-    from ddpg_jax.environment import Environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +36,7 @@ class TD3CategoricalHyperparameters(td3.DelayedHyperparameters):
 
 def compose(
     hyperparameters: TD3CategoricalHyperparameters,
-    env: Environment,
+    env: ddpg_jax.environment.Environment,
     *,
     actor_bound: float | None = 3e-3,
     critic_bound: float | None = 3e-3,
