@@ -130,7 +130,16 @@ def make_learner(
         _require_same_gamma(agent.gamma, window.gamma)
 
     def init(agent_key: Key, key: Key, collector: rollout.Collector) -> TrainState:
-        example = _example(env)
+        scalar = jnp.float32(0)
+        example = zeros(
+            Transition(
+                observation=env.observation,
+                action=env.action,
+                reward=scalar,
+                discount=scalar,
+                next_observation=env.observation,
+            )
+        )
         agent_state = agent.init(agent_key, example.observation, example.action)
         example = to_replay(agent, agent_state, example)
         batched = zeros(example, env.num_envs)
@@ -200,25 +209,15 @@ def _require_same_gamma(agent: Numeric | None, window: Numeric | None) -> None:
         )
 
 
-def _example(env: Environment | HostEnvironment) -> Transition:
-    observation, action = zeros((env.observation, env.action))
-    scalar = jnp.float32(0)
-    return Transition(
-        observation=observation,
-        action=action,
-        reward=scalar,
-        discount=scalar,
-        next_observation=observation,
-    )
-
-
 def to_replay(agent: Agent, state: AgentState, transition: Transition) -> Transition:
     """What the agent wants to be stored of a transition."""
     if agent.to_replay is None:
         return transition
-    seen = (transition.observation, transition.next_observation)
-    observation, next_observation = (agent.to_replay(state, one) for one in seen)
-    return replace(transition, observation=observation, next_observation=next_observation)
+    return replace(
+        transition,
+        observation=agent.to_replay(state, transition.observation),
+        next_observation=agent.to_replay(state, transition.next_observation),
+    )
 
 
 def with_behaviour(state: TrainState, behaviour: PyTree) -> TrainState:

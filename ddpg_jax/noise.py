@@ -143,7 +143,7 @@ def chain(*noises: Noise) -> Noise:
     return Noise(init, apply)
 
 
-def _schedule(stddev: Scale) -> Callable[[Array], Array | float]:
+def _schedule(stddev: Scale) -> Callable[[Array], Numeric]:
     checks.at_least_zero(stddev=stddev)
     return stddev if callable(stddev) else lambda step: stddev
 

@@ -90,47 +90,36 @@ def collect(
         )
         with jax.named_scope("environment"):
             env_state, time_step = env.step(collector.env_state, action, env_key)
-        collector = replace(collector, env_state=env_state, behaviour=behaviour_state)
-        return absorb(collector, action, time_step)
+        transition = Transition(
+            observation=collector.observation,
+            action=action,
+            reward=time_step.reward,
+            discount=1.0 - time_step.terminated.astype(jnp.float32),
+            next_observation=time_step.next_observation,
+            valid=time_step.valid,
+        )
+        done = time_step.terminated | time_step.truncated
+        whole = done if time_step.valid is None else done & time_step.valid
+        episode_return = collector.episode_return + time_step.reward
+        episode_length = collector.episode_length + 1
+        episodes = Episodes(
+            count=jnp.sum(whole, dtype=jnp.float32),
+            return_sum=jnp.sum(jnp.where(whole, episode_return, 0.0)),
+            length_sum=jnp.sum(jnp.where(whole, episode_length, 0).astype(jnp.float32)),
+            broken=jnp.sum(done & ~whole, dtype=jnp.float32),
+        )
+        collector = replace(
+            collector,
+            env_state=env_state,
+            behaviour=behaviour_state,
+            observation=time_step.observation,
+            reset=done,
+            episode_return=jnp.where(done, 0.0, episode_return),
+            episode_length=jnp.where(done, 0, episode_length),
+        )
+        return collector, transition, episodes
 
     return step
-
-
-def absorb(
-    collector: Collector, action: Array, time_step: TimeStep
-) -> tuple[Collector, Transition, Episodes]:
-    """What a step of all environments adds: the transitions, the episodes that ended with it, and
-    where things stand now.
-
-    ``collector.observation`` is what ``action`` answered; the two other states in it are of after
-    the step already.
-    """
-    transition = Transition(
-        observation=collector.observation,
-        action=action,
-        reward=time_step.reward,
-        discount=1.0 - time_step.terminated.astype(jnp.float32),
-        next_observation=time_step.next_observation,
-        valid=time_step.valid,
-    )
-    done = time_step.terminated | time_step.truncated
-    whole = done if time_step.valid is None else done & time_step.valid
-    episode_return = collector.episode_return + time_step.reward
-    episode_length = collector.episode_length + 1
-    episodes = Episodes(
-        count=jnp.sum(whole, dtype=jnp.float32),
-        return_sum=jnp.sum(jnp.where(whole, episode_return, 0.0)),
-        length_sum=jnp.sum(jnp.where(whole, episode_length, 0).astype(jnp.float32)),
-        broken=jnp.sum(done & ~whole, dtype=jnp.float32),
-    )
-    collector = replace(
-        collector,
-        observation=time_step.observation,
-        reset=done,
-        episode_return=jnp.where(done, 0.0, episode_return),
-        episode_length=jnp.where(done, 0, episode_length),
-    )
-    return collector, transition, episodes
 
 
 # Folded into a key of an environment's step, for a policy that draws; `jax.random.split` uses small

@@ -100,8 +100,7 @@ def rounds_of(updates_per_step: int, batches_per_update: int) -> tuple[int, int]
     """``(updates, collect_steps)`` of a round in which every vector step has ``updates_per_step``
     critic updates, of which one update of the agent makes ``batches_per_update`` (a policy delay).
     """
-    ratio = Fraction(updates_per_step, batches_per_update)
-    return ratio.numerator, ratio.denominator
+    return Fraction(updates_per_step, batches_per_update).as_integer_ratio()
 
 
 def even_chunk(rounds: int) -> int:

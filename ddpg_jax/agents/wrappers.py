@@ -205,8 +205,11 @@ def encode_observations(
     """
 
     def encoded(params: PyTree, observation: PyTree) -> Array:
-        one = lambda x: encode(params, x) if checks.is_image(x) else x.astype(jnp.float32)
-        return jnp.concatenate([one(x) for x in jax.tree.leaves(observation)], axis=-1)
+        parts = [
+            encode(params, x) if checks.is_image(x) else x.astype(jnp.float32)
+            for x in jax.tree.leaves(observation)
+        ]
+        return jnp.concatenate(parts, axis=-1)
 
     def init(key: Key, observation: PyTree, action: Array) -> AgentState:
         fit_key, agent_key = jax.random.split(key)
