@@ -144,7 +144,7 @@ def make_learner(
         example = to_replay(agent, agent_state, example)
         batched = zeros(example, env.num_envs)
         if not env.same_step if isinstance(env, HostEnvironment) else env.breaks:
-            batched = replace(batched, valid=jnp.zeros((env.num_envs,), bool))
+            batched = replace(batched, valid=jnp.zeros(env.num_envs, bool))
         result: TrainState = strong(
             TrainState(
                 agent=agent_state,
@@ -203,9 +203,8 @@ def _require_same_gamma(agent: Numeric | None, window: Numeric | None) -> None:
         return
     if not np.array_equal(np.asarray(agent, np.float32), np.asarray(window, np.float32)):
         raise ValueError(
-            f"gamma={agent} of the agent is not gamma={window} of the n-step window: an "
-            "n-step target needs one discount "
-            "factor, so give both the same."
+            f"gamma={agent} of the agent is not gamma={window} of the n-step window: an n-step "
+            "target needs one discount factor, so give both the same."
         )
 
 

@@ -64,9 +64,9 @@ def begun(
         env_state=env_state,
         observation=observation,
         behaviour=behaviour.init(key, zeros(env.action, count)),
-        reset=jnp.ones((count,), bool),
-        episode_return=jnp.zeros((count,), jnp.float32),
-        episode_length=jnp.zeros((count,), jnp.int32),
+        reset=jnp.ones(count, bool),
+        episode_return=jnp.zeros(count, jnp.float32),
+        episode_length=jnp.zeros(count, jnp.int32),
     )
 
 
@@ -196,8 +196,8 @@ def make_evaluate(policy: Agent | Policy, env: Environment) -> Callable[[AgentSt
                 done = done & time_step.valid
             return now, returns, alive & ~done, key, steps + 1
 
-        alive, steps = jnp.ones((env.num_envs,), bool), jnp.int32(0)
-        returns = jnp.zeros((env.num_envs,), jnp.float32)
+        alive, steps = jnp.ones(env.num_envs, bool), jnp.int32(0)
+        returns = jnp.zeros(env.num_envs, jnp.float32)
         carry = (now, returns, alive, loop_key, steps)
         _, returns, alive, *_ = jax.lax.while_loop(running, step, carry)
         return jnp.where(alive, jnp.nan, returns) if env.breaks else returns

@@ -177,9 +177,8 @@ def put(tree: PyTree, sharding: NamedSharding) -> PyTree:
 def shardings(mesh: Mesh, state: TrainState, *, many: bool = True) -> TrainState:
     """The ``NamedSharding`` of each leaf of a state (or its shapes) on a mesh."""
     spec = state_spec(mesh.shape[DATA], many)
-    is_spec = lambda x: isinstance(x, PartitionSpec)
     lie = lambda one, part: jax.tree.map(lambda _: NamedSharding(mesh, one), part)
-    laid: TrainState = jax.tree.map(lie, spec, state, is_leaf=is_spec)
+    laid: TrainState = jax.tree.map(lie, spec, state)
     return laid
 
 

@@ -239,8 +239,7 @@ def _step(
     if set(carried) != set(state.batch_stats):
         raise ValueError(
             f"a loss returned variables {sorted(carried)}, but its network carries "
-            f"{sorted(state.batch_stats)}: return the "
-            "second result of agents.forward."
+            f"{sorted(state.batch_stats)}: return the second result of agents.forward."
         )
     grads, carried = averaged((grads, carried), axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -1,8 +1,7 @@
 """DrQ-v2: from images, with one encoder that only the critics train."""
 
 import functools
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -112,8 +111,7 @@ def drq_v2(
     )
 
 
-@dataclass(frozen=True)
-class _OnFeatures:
+class _OnFeatures(NamedTuple):
     """The actor as `make_agent` begins it, from an observation."""
 
     encoder: nn.Module

@@ -69,11 +69,10 @@ def adam(*, weight_decay: Numeric = 0.0, max_grad_norm: Numeric = 0.0) -> Optimi
     checks.at_least(0, max_grad_norm=max_grad_norm)
 
     def make(learning_rate: Rate) -> optax.GradientTransformation:
-        rate: Any = learning_rate
         step = (
-            optax.adam(rate)
+            optax.adam(learning_rate)
             if checks.is_zero(weight_decay)
-            else optax.adamw(rate, weight_decay=weight_decay)
+            else optax.adamw(learning_rate, weight_decay=weight_decay)
         )
         if checks.is_zero(max_grad_norm):
             return step
@@ -93,6 +92,4 @@ def annealed(learning_rate: Numeric, updates: int) -> Rate:
         ValueError: a concrete number is negative, or not finite.
     """
     checks.at_least_zero(learning_rate=learning_rate, updates=updates)
-    rate: Any = learning_rate
-    result: Rate = optax.linear_schedule(rate, 0.0, updates) if updates else rate
-    return result
+    return optax.linear_schedule(learning_rate, 0.0, updates) if updates else learning_rate

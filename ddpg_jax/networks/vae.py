@@ -146,9 +146,8 @@ def vae(
     if size % multiple or size < 2 * multiple:
         near = max(2, round(size / multiple)) * multiple
         raise ValueError(
-            f"size={size}: an autoencoder's images must have a multiple of {multiple} "
-            "pixels along each side, and at least "
-            f"{2 * multiple}: choose for example {near}."
+            f"size={size}: an autoencoder's images must have a multiple of {multiple} pixels along "
+            f"each side, and at least {2 * multiple}: choose for example {near}."
         )
     encoder = _Encoder(latent_size, channels, layers)
     decoder = _Decoder(size, depth, channels, layers)
@@ -156,7 +155,7 @@ def vae(
     def init(key: Key) -> PyTree:
         encoder_key, decoder_key = jax.random.split(key)
         image = jnp.zeros((size, size, depth), jnp.uint8)
-        latent = jnp.zeros((latent_size,), jnp.float32)
+        latent = jnp.zeros(latent_size, jnp.float32)
         return {
             "encoder": encoder.init(encoder_key, image),
             "decoder": decoder.init(decoder_key, latent),

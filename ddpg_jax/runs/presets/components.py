@@ -180,8 +180,7 @@ def _replay(hyperparameters: Hyperparameters, **kept: Any) -> Replay:
     if checks.is_zero(hyperparameters.priority_exponent):
         return ddpg_jax.replay.uniform(hyperparameters.replay_capacity, rows, **kept)
     batches = hyperparameters.importance_updates // hyperparameters.batches_per_update
-    first: Any = hyperparameters.importance_exponent
-    beta: Any = optax.linear_schedule(first, 1.0, batches)
+    beta = optax.linear_schedule(hyperparameters.importance_exponent, 1.0, batches)
     return ddpg_jax.replay.prioritised(
         hyperparameters.replay_capacity,
         rows,
