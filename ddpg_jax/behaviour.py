@@ -102,7 +102,8 @@ def parameter_noise(
     count = env.num_envs
 
     def init(key: Key, action: Array) -> ParameterNoiseState:
-        shapes = _actor_shapes(agent, env)
+        seen = zeros((env.observation, env.action))
+        shapes = jax.eval_shape(lambda: agent.init(jax.random.key(0), *seen).actor.params)
         return ParameterNoiseState(
             params=zeros(shapes, count),
             pool=jax.vmap(lambda key: _unit_noise(key, shapes))(jax.random.split(key, count)),
@@ -139,11 +140,6 @@ def parameter_noise(
         return replace(state, stddev=stddev_now, rounds=rounds)
 
     return Behaviour(init, act, adapt)
-
-
-def _actor_shapes(agent: Agent, env: Environment | HostEnvironment) -> PyTree:
-    seen = zeros((env.observation, env.action))
-    return jax.eval_shape(lambda: agent.init(jax.random.key(0), *seen).actor.params)
 
 
 def _unit_noise(key: Key, params: PyTree) -> PyTree:

@@ -128,9 +128,9 @@ def psum_totals(
         return found, 1
     totals, bad = found
     value = jax.lax.psum(totals.total.value, axis_name)
-    earliest = jax.lax.pmin((totals.bad, bad), axis_name)
-    whole = Totals(total=CompensatedSum(value=value, rest=totals.total.rest), bad=earliest[0])
-    return (whole, earliest[1]), jax.lax.axis_size(axis_name)
+    earliest, bad = jax.lax.pmin((totals.bad, bad), axis_name)
+    whole = Totals(total=replace(totals.total, value=value), bad=earliest)
+    return (whole, bad), jax.lax.axis_size(axis_name)
 
 
 @struct.dataclass

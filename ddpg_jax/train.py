@@ -111,8 +111,7 @@ def _make_warm_up(
 ) -> Callable[[TrainState], TrainState]:
     collect = _make_step(env, warming, learner)
 
-    def step(state: TrainState, keys: tuple[Key, Key], *, store: bool) -> tuple[TrainState, None]:
-        return collect(state, keys, store=store)[0], None
+    step = lambda state, keys, store=True: (collect(state, keys, store=store)[0], None)
 
     def warm_up(state: TrainState) -> TrainState:
         start_key, scan_key, key = jax.random.split(state.key, 3)
@@ -126,7 +125,7 @@ def _make_warm_up(
             filling = jax.tree.map(lambda x: x[: schedule.filling], both)
             state, _ = jax.lax.scan(functools.partial(step, store=False), state, filling)
         storing = jax.tree.map(lambda x: x[schedule.filling :], both)
-        state, _ = jax.lax.scan(functools.partial(step, store=True), state, storing)
+        state, _ = jax.lax.scan(step, state, storing)
         if warming is not behaviour:
             # What explores from now on has seen no start: its first step is one.
             reset = jnp.ones_like(state.collector.reset)
@@ -197,9 +196,12 @@ def _make_chunk(
     def chunk(state: TrainState) -> tuple[TrainState, Report]:
         scan_key, key = jax.random.split(state.key)
         state = replace(state, key=key)
-        steps, updates = schedule.collect_steps, schedule.updates_per_step
         keys = RoundKeys.split(
-            scan_key, (schedule.rounds,), steps=steps, updates=updates, adapts=adapts
+            scan_key,
+            (schedule.rounds,),
+            steps=schedule.collect_steps,
+            updates=schedule.updates_per_step,
+            adapts=adapts,
         )
         _, sums = jax.eval_shape(one_round, state, jax.tree.map(lambda x: x[0], keys))
         (state, totals), _ = jax.lax.scan(add_round, (state, zero_totals(sums)), keys)

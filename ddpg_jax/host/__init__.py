@@ -15,7 +15,7 @@ import numpy as np
 from ddpg_jax import rollout
 from ddpg_jax.behaviour import random_actions
 from ddpg_jax.environment import HostEnvironment
-from ddpg_jax.host.loop import EVALUATION, Hosted, Loop, Stopped, heed, interrupted, never, seed_of
+from ddpg_jax.host.loop import EVALUATION, Hosted, Loop, Stopped, heed, interrupted, seed_of
 from ddpg_jax.host.programs import compile_all, make_programs
 from ddpg_jax.learner import TrainState, make_learner
 from ddpg_jax.reporting import Report
@@ -58,7 +58,7 @@ def make_train(
     steps_per_chunk: int = 1_000,
     warm_up: Behaviour | None = None,
     window: Window | None = None,
-    stopped: Callable[[], bool] = never,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> HostTrain:
     """Compose an agent, host environments, a replay and a behaviour into training; arguments as in
     `ddpg_jax.train.make_train`.
@@ -96,7 +96,7 @@ def make_train(
 
 
 def make_evaluate(
-    agent: Agent, env: HostEnvironment, *, stopped: Callable[[], bool] = never
+    agent: Agent, env: HostEnvironment, *, stopped: Callable[[], bool] = lambda: False
 ) -> Callable[[AgentState, int], np.ndarray]:
     """``evaluate(agent_state, seed) -> [E]`` undiscounted returns of one deterministic episode of
     each environment.

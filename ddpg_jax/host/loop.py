@@ -25,11 +25,6 @@ class Stopped(Exception):
     """
 
 
-def never() -> bool:
-    """Nobody asks to stop."""
-    return False
-
-
 def heed(stopped: Callable[[], bool]) -> None:
     """Look whether to stop.
 

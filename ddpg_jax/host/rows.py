@@ -19,9 +19,15 @@ def row_shapes(env: HostEnvironment) -> dict[str, Any]:
     """
     number = jax.ShapeDtypeStruct((), np.float32)
     flag = jax.ShapeDtypeStruct((), np.bool_)
-    flags = dict.fromkeys(("done", "first", "valid"), flag)
-    seen = {"observation": env.observation, "next_observation": env.observation}
-    return {"reward": number, "discount": number, **flags, **seen}
+    return {
+        "reward": number,
+        "discount": number,
+        "done": flag,
+        "first": flag,
+        "valid": flag,
+        "observation": env.observation,
+        "next_observation": env.observation,
+    }
 
 
 def pack(tree: PyTree) -> np.ndarray:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ddpg_jax import checks
-from ddpg_jax.networks.layers import Dense, LayerNorm, uniform_symmetric
+from ddpg_jax.networks.layers import Activation, Dense, LayerNorm, uniform_symmetric
 from ddpg_jax.types import Array, PyTree
 
 
@@ -93,7 +93,7 @@ class Conv(nn.Module):
     channels: Sequence[int] = (32, 32, 32)
     kernels: Sequence[int] = (3, 3, 3)
     strides: Sequence[int] = (2, 2, 2)
-    activation: Callable[[Array], Array] = nn.relu
+    activation: Activation = nn.relu
     offset: float = 0.0
     orthogonal: bool = False
     dtype: jnp.dtype = jnp.float32
@@ -218,11 +218,10 @@ class VmappedHead(nn.Module):
 
     def __call__(self, *inputs: Any) -> Any:
         """``[size, ...]``: the output of every copy for the same inputs."""
-        each: Callable[..., Any] = nn.vmap(
+        return nn.vmap(
             lambda network, *inputs: network(*inputs),
             in_axes=None,
             axis_size=self.size,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-        )
-        return each(self.network, *inputs)
+        )(self.network, *inputs)

@@ -12,6 +12,7 @@ from ddpg_jax.types import Array
 
 Initializer = Callable[..., Array]
 Norm = Callable[[], nn.Module]
+Activation = Callable[[Array], Array]
 NARROW = 16
 """Outputs of a layer from which on a CPU's products of that many columns are fast."""
 
@@ -88,12 +89,13 @@ class NoisyDense(nn.Module):
     def __call__(self, x: Array) -> Array:
         """``[..., I]`` to ``[..., features]``."""
         fan_in = x.shape[-1]
+        shape = (fan_in, self.features)
         mean = uniform_symmetric(1 / math.sqrt(fan_in))
         spread = nn.initializers.constant(self.sigma / math.sqrt(fan_in))
-        kernel = self.param("kernel", mean, (fan_in, self.features))
-        bias = self.param("bias", mean, (self.features,))
-        kernel_sigma = self.param("kernel_sigma", spread, (fan_in, self.features), jnp.float32)
-        bias_sigma = self.param("bias_sigma", spread, (self.features,), jnp.float32)
+        kernel = self.param("kernel", mean, shape)
+        bias = self.param("bias", mean, shape[1:])
+        kernel_sigma = self.param("kernel_sigma", spread, shape, jnp.float32)
+        bias_sigma = self.param("bias_sigma", spread, shape[1:], jnp.float32)
         key = self.variable("noise", "key", lambda: self.make_rng("params"))
         active = self.variable("noise", "active", lambda: jnp.float32(0))
         scale, (next_key, in_key, out_key) = active.value, jax.random.split(key.value, 3)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ddpg_jax.networks.layers import Dense, Norm, normalized
+from ddpg_jax.networks.layers import Activation, Dense, Norm, normalized
 from ddpg_jax.types import Array, Key, Network, PyTree
 
 
@@ -55,8 +55,8 @@ class Actor(nn.Module):
 
     action_size: int
     hidden: Sequence[int] = (400, 300)
-    activation: Callable[[Array], Array] = nn.relu
-    output: Callable[[Array], Array] = jnp.tanh
+    activation: Activation = nn.relu
+    output: Activation = jnp.tanh
     final_bound: float | None = 3e-3
     dtype: jnp.dtype = jnp.float32
     norm: Norm | None = None
@@ -99,7 +99,7 @@ class Critic(nn.Module):
 
     hidden: Sequence[int] = (400, 300)
     action_layer: int = 1
-    activation: Callable[[Array], Array] = nn.relu
+    activation: Activation = nn.relu
     final_bound: float | None = 3e-3
     dtype: jnp.dtype = jnp.float32
     norm: Norm | None = None

@@ -145,7 +145,17 @@ def frames(
         lost = state.written - ring.get(state.ring, rows).oldest >= room
         # As many of the newest as are there even where every frame of every stack was a new one.
         newer = (state.position - 1 - rows % max(1, capacity // (2 * stack))) % capacity
-        return _whole(state, ring.get(state.ring, jnp.where(lost, newer, rows)))
+        found = ring.get(state.ring, jnp.where(lost, newer, rows)).transition
+
+        def whole(others: list[Array], slots: Array) -> PyTree:
+            shown = state.frames.at[slots].get(mode="promise_in_bounds")
+            return _join(others, shown, state.images)
+
+        return replace(
+            found,
+            observation=whole(*found.observation),
+            next_observation=whole(*found.next_observation),
+        )
 
     return Storage(init, functools.partial(_add, ring=ring, recent=recent), get, capacity)
 
@@ -178,18 +188,6 @@ def _add(
         head=(state.head + jnp.sum(new, dtype=jnp.int32)) % room,
         written=written,
         seen=jax.tree.map(keep, found, state.seen),
-    )
-
-
-def _whole(state: FramesState, row: Row) -> PyTree:
-    """The transitions of rows, with their stacks."""
-
-    def stacked(part: tuple[list[Array], Array]) -> PyTree:
-        return _join(part[0], state.frames.at[part[1]].get(mode="promise_in_bounds"), state.images)
-
-    kept = row.transition
-    return replace(
-        kept, observation=stacked(kept.observation), next_observation=stacked(kept.next_observation)
     )
 
 

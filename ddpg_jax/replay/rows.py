@@ -76,11 +76,10 @@ def rows(capacity: int, *, observation_dtype: Any = None) -> Storage:
 
     def init(transition: PyTree) -> RingState:
         layout = _layout(transition, seen)
-        width = lambda places: sum(math.prod(layout.shapes[i]) for i in places)
         # Two counters, not one twice: the state is donated.
         return RingState(
             rows={
-                name: jnp.zeros((capacity, width(places)), name)
+                name: jnp.zeros((capacity, sum(math.prod(layout.shapes[i]) for i in places)), name)
                 for name, places in _groups(layout).items()
             },
             position=jnp.int32(0),

@@ -84,20 +84,23 @@ def require_image_defaults(hyperparameters: Hyperparameters, *, scaled: str, sto
     Raises:
         ValueError: such a hyper-parameter was given.
     """
-    if hyperparameters.normalize_observations:
-        raise ValueError(f"normalize_observations: {scaled}; leave it out.")
-    if hyperparameters.observation_dtype != "float32":
-        raise ValueError(
-            f"observation_dtype={hyperparameters.observation_dtype}: {stored}; leave it out."
-        )
-    for name, stream, default in (
-        ("actor_stream", hyperparameters.actor_stream, Hyperparameters.actor_stream),
-        ("critic_stream", hyperparameters.critic_stream, Hyperparameters.critic_stream),
-    ):
-        if stream != default:
-            raise ValueError(
-                f"{name}={stream!r}: networks of images read all of the observation; leave it out."
-            )
+    streams = "networks of images read all of the observation"
+    given = hyperparameters
+    refused = {
+        f"normalize_observations: {scaled}": given.normalize_observations,
+        f"observation_dtype={given.observation_dtype}: {stored}": (
+            given.observation_dtype != Hyperparameters.observation_dtype
+        ),
+        f"actor_stream={given.actor_stream!r}: {streams}": (
+            given.actor_stream != Hyperparameters.actor_stream
+        ),
+        f"critic_stream={given.critic_stream!r}: {streams}": (
+            given.critic_stream != Hyperparameters.critic_stream
+        ),
+    }
+    for reason, is_given in refused.items():
+        if is_given:
+            raise ValueError(f"{reason}; leave it out.")
 
 
 def dtype(hyperparameters: Hyperparameters) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
@@ -95,19 +95,17 @@ def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Components:
     critic = components.critic_head(hyperparameters, final_bound=None)
     critics = networks.WithEncoder(trunk, networks.VmappedHead(critic))
 
-    def learning(step: Array) -> Agent:
-        return ddpg_jax.agents.drq_v2(
+    env_steps = hyperparameters.num_envs / hyperparameters.updates_per_step
+    agent = ddpg_jax.agents.scheduled(
+        lambda step: ddpg_jax.agents.drq_v2(
             encoder,
             actor,
             critics,
             **components.learning_options(hyperparameters),
-            target_noise=_stddev(
-                hyperparameters, step, hyperparameters.num_envs / hyperparameters.updates_per_step
-            ),
+            target_noise=_stddev(hyperparameters, step, env_steps),
             target_noise_clip=hyperparameters.target_noise_clip,
         )
-
-    agent = ddpg_jax.agents.scheduled(learning)
+    )
     if hyperparameters.shift:
         agent = ddpg_jax.agents.augment(agent, pad=hyperparameters.shift)
     falling = ddpg_jax.noise.gaussian(
@@ -204,17 +202,7 @@ PRESETS = (
             Its three 64x64 frames of an action that lasts three steps are options of the
             environment.
         """,
-        hyperparameters=ddpg.DDPGHyperparameters(
-            total_timesteps=2_500_000,
-            learning_starts=16,
-            batch_size=16,
-            hidden=(200, 200),
-            tau=0.001,
-            actor_learning_rate=1e-4,
-            critic_learning_rate=1e-3,
-            critic_weight_decay=1e-2,
-            stddev=0.2,
-        ),
+        hyperparameters=replace(ddpg.PAPER, learning_starts=16, batch_size=16, hidden=(200, 200)),
         compose=paper,
         exact=True,
         images=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
 from ddpg_jax.runs.options.field import option
@@ -168,7 +168,8 @@ def random_images(env: Environment, count: int, every: int = 1) -> Callable[[Arr
 
     from ddpg_jax import checks
 
-    behaviour, nobody = ddpg_jax.behaviour.random_actions(), cast("AgentState", None)
+    behaviour = ddpg_jax.behaviour.random_actions()
+    nobody: Any = None
     collect = ddpg_jax.rollout.collect(env, behaviour)
 
     def step(collector: Any, key: Array) -> tuple[Any, None]:

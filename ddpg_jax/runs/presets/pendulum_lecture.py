@@ -7,7 +7,7 @@ limit counts as terminal; the noise never resets.
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import ddpg_jax
@@ -45,7 +45,7 @@ def in_torques(env: Environment) -> Environment:
     def step(state: PyTree, action: Array, key: Array) -> tuple[PyTree, TimeStep]:
         state, time_step = env.step(state, action / MAX_TORQUE, key)
         done = time_step.terminated | time_step.truncated
-        return state, dataclasses.replace(time_step, terminated=done, truncated=done & False)
+        return state, replace(time_step, terminated=done, truncated=done & False)
 
     return env._replace(
         step=step, native_action=lambda action: env.native_action(action / MAX_TORQUE)
