@@ -30,26 +30,25 @@ from ddpg_jax.types import (
 
 def explore(agent: Agent, noise: Noise) -> Behaviour:
     """The usual behaviour: the agent's deterministic action, with noise added."""
-
-    def act(
-        state: PyTree, agent_state: AgentState, observation: PyTree, key: Key, reset: Array
-    ) -> tuple[Array, PyTree]:
-        return noise.apply(state, agent.act(agent_state, observation), key, reset)
-
-    return Behaviour(noise.init, act)
+    return Behaviour(
+        noise.init,
+        lambda state, agent_state, observation, key, reset: noise.apply(
+            state, agent.act(agent_state, observation), key, reset
+        ),
+    )
 
 
 def random_actions() -> Behaviour:
     """Actions drawn from U[-1, 1], whatever the agent thinks: the warm-up. Its state is the shape
     to draw.
     """
-
-    def act(
-        state: Array, agent_state: AgentState, observation: PyTree, key: Key, reset: Array
-    ) -> tuple[Array, Array]:
-        return jax.random.uniform(key, state.shape, state.dtype, -1.0, 1.0), state
-
-    return Behaviour(lambda key, action: zeros(action), act)
+    return Behaviour(
+        lambda key, action: zeros(action),
+        lambda state, agent_state, observation, key, reset: (
+            jax.random.uniform(key, state.shape, state.dtype, -1.0, 1.0),
+            state,
+        ),
+    )
 
 
 @struct.dataclass

@@ -116,11 +116,13 @@ def clip(low: Numeric = -1.0, high: Numeric = 1.0) -> Noise:
     """Clip the action to [low, high], numbers or ``[A]``; the last link of a `chain`, so that what
     is stored was executed.
     """
-
-    def apply(state: PyTree, action: Array, key: Key, reset: Array) -> tuple[Array, PyTree]:
-        return jnp.clip(action, _match(low, action), _match(high, action)), state
-
-    return Noise(lambda key, action: (), apply)
+    return Noise(
+        lambda key, action: (),
+        lambda state, action, key, reset: (
+            jnp.clip(action, _match(low, action), _match(high, action)),
+            state,
+        ),
+    )
 
 
 def chain(*noises: Noise) -> Noise:

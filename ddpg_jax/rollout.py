@@ -129,13 +129,13 @@ _ACTING = 0x5EED_AC70
 
 def deterministic(agent: Agent) -> Policy:
     """The agent's deterministic action; it remembers nothing and sees observations alone."""
-
-    def act(
-        state: PyTree, agent_state: AgentState, env_state: PyTree, observation: PyTree, key: Key
-    ) -> tuple[Array, PyTree]:
-        return agent.act(agent_state, observation), state
-
-    return Policy(lambda key, env_state: (), act)
+    return Policy(
+        lambda key, env_state: (),
+        lambda state, agent_state, env_state, observation, key: (
+            agent.act(agent_state, observation),
+            state,
+        ),
+    )
 
 
 def _policy(of: Agent | Policy) -> Policy:

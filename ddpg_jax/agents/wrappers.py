@@ -13,7 +13,7 @@ from ddpg_jax import checks
 from ddpg_jax.agents.actor_critic import averaged
 from ddpg_jax.agents.minibatches import with_parts
 from ddpg_jax.reporting import CompensatedSum, compensated_add, zero_sum
-from ddpg_jax.types import Agent, AgentState, Array, Batch, Key, Numeric, PyTree, Update
+from ddpg_jax.types import Agent, AgentState, Array, Batch, Key, Numeric, PyTree
 
 
 @struct.dataclass
@@ -170,11 +170,11 @@ def scheduled(make: Callable[[Array], Agent]) -> Agent:
     Only its ``update`` depends on ``step``; hyper-parameters may be traced, so nothing is
     recompiled.
     """
-
-    def update(state: AgentState, batch: Batch, key: Key, weight: Array | None = None) -> Update:
-        return make(state.step).update(state, batch, key, weight)
-
-    return make(jnp.int32(0))._replace(update=update)
+    return make(jnp.int32(0))._replace(
+        update=lambda state, batch, key, weight=None: make(state.step).update(
+            state, batch, key, weight
+        )
+    )
 
 
 def encode_observations(
@@ -216,8 +216,7 @@ def encode_observations(
         params = fit(fit_key)
         return with_slot(agent.init(agent_key, encoded(params, observation), action), slot, params)
 
-    def view(state: AgentState, observation: PyTree) -> Array:
-        return encoded(state.slots[slot], observation)
+    view = lambda state, observation: encoded(state.slots[slot], observation)
 
     def to_replay(state: AgentState, observation: PyTree) -> PyTree:
         latent = view(state, observation)
@@ -228,9 +227,7 @@ def encode_observations(
 
 def _seeing(agent: Agent, view: Callable[[AgentState, PyTree], PyTree]) -> Agent:
     """The agent that is shown ``view(state, observation)`` of every observation."""
-
-    def act(state: AgentState, observation: PyTree) -> Array:
-        return agent.act(state, view(state, observation))
+    told = agent.observe
 
     def changed(state: AgentState, batch: Batch) -> Batch:
         return with_parts(
@@ -239,18 +236,16 @@ def _seeing(agent: Agent, view: Callable[[AgentState, PyTree], PyTree]) -> Agent
             next_observation=view(state, batch.next_observation),
         )
 
-    def observe(state: AgentState, observation: PyTree) -> AgentState:
-        assert agent.observe is not None
-        return agent.observe(state, view(state, observation))
-
-    watched = None if agent.observe is None else observe
-    return _learning_from(agent, changed)._replace(act=act, observe=watched)
+    return _learning_from(agent, changed)._replace(
+        act=lambda state, seen: agent.act(state, view(state, seen)),
+        observe=None if told is None else lambda state, seen: told(state, view(state, seen)),
+    )
 
 
 def _learning_from(agent: Agent, changed: Callable[[AgentState, Batch], Batch]) -> Agent:
     """The agent that learns from ``changed(state, batch)`` of every batch."""
-
-    def update(state: AgentState, batch: Batch, key: Key, weight: Array | None = None) -> Update:
-        return agent.update(state, changed(state, batch), key, weight)
-
-    return agent._replace(update=update)
+    return agent._replace(
+        update=lambda state, batch, key, weight=None: agent.update(
+            state, changed(state, batch), key, weight
+        )
+    )

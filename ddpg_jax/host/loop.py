@@ -73,8 +73,17 @@ class Hosted:
         self._bad = dict.fromkeys(("action", "observation", "reward"), NEVER)
         self.clear()
         number, flag = np.zeros(count, np.float32), np.zeros(count, bool)
-        row = {"reward": number, "discount": number, "done": flag, "first": ~flag, "valid": flag}
-        return self._packed({**row, "observation": observation, "next_observation": observation})
+        return self._packed(
+            {
+                "reward": number,
+                "discount": number,
+                "done": flag,
+                "first": ~flag,
+                "valid": flag,
+                "observation": observation,
+                "next_observation": observation,
+            }
+        )
 
     def _packed(self, row: dict[str, Any]) -> np.ndarray:
         self._shown = row
@@ -97,16 +106,17 @@ class Hosted:
             now = self.env.step(action)
         done = now.terminated | now.truncated
         self._count(action, now, done)
-        row = {
-            "reward": now.reward,
-            "discount": 1.0 - now.terminated.astype(np.float32),
-            "done": done | ~now.valid,
-            "first": done if self.env.same_step else ~now.valid,
-            "valid": now.valid,
-            "observation": now.observation,
-            "next_observation": now.next_observation,
-        }
-        return self._packed(row)
+        return self._packed(
+            {
+                "reward": now.reward,
+                "discount": 1.0 - now.terminated.astype(np.float32),
+                "done": done | ~now.valid,
+                "first": done if self.env.same_step else ~now.valid,
+                "valid": now.valid,
+                "observation": now.observation,
+                "next_observation": now.next_observation,
+            }
+        )
 
     def _count(self, action: np.ndarray, now: HostStep, done: np.ndarray) -> None:
         self._return += np.where(now.valid, now.reward, 0.0)
@@ -122,9 +132,8 @@ class Hosted:
         self._steps += 1
 
     def episodes(self) -> Episodes:
-        """Sums over the episodes that ended since `clear`."""
-        count, returns, lengths = (jnp.float32(value) for value in self._ended)
-        return Episodes(count=count, return_sum=returns, length_sum=lengths, broken=jnp.float32(0))
+        """Sums over the episodes that ended since `clear`, of which none is broken."""
+        return Episodes(*map(jnp.float32, [*self._ended, 0]))
 
     def watched(self, state: TrainState) -> TrainState:
         """The state, which remembers the first step where something collected was not finite."""

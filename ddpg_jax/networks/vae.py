@@ -183,18 +183,13 @@ def vae(
         return whole, {"reconstruction": jnp.mean(apart), "divergence": jnp.mean(divergence)}
 
     def begin(params: PyTree, images: Array, key: Key) -> PyTree:
-        return _with_linear(
-            params, *principal(images.reshape(len(images), -1), latent_size, beta * _SIGMA**2, key)
-        )
+        flat, variance = images.reshape(len(images), -1), beta * _SIGMA**2
+        into, back, spread = principal(flat, latent_size, variance, key)
+        encoder, decoder = (params[name]["params"] for name in ("encoder", "decoder"))
+        encoder = encoder | {LINEAR: into, SPREAD: encoder[SPREAD] | {"bias": spread}}
+        return {"encoder": {"params": encoder}, "decoder": {"params": decoder | {LINEAR: back}}}
 
     return VAE(init, encode, decode, begin, loss, size, latent_size)
-
-
-def _with_linear(params: PyTree, into: PyTree, back: PyTree, spread: Array) -> PyTree:
-    """The parameters with another linear part, as of `principal`."""
-    encoder, decoder = (params[name]["params"] for name in ("encoder", "decoder"))
-    encoder = encoder | {LINEAR: into, SPREAD: encoder[SPREAD] | {"bias": spread}}
-    return {"encoder": {"params": encoder}, "decoder": {"params": decoder | {LINEAR: back}}}
 
 
 _SIGMA = 0.1

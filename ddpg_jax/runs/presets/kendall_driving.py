@@ -80,6 +80,8 @@ class DriveHyperparameters(ddpg.DDPGHyperparameters):
 
 def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Components:
     """Compose DDPG on latents, with Ornstein-Uhlenbeck noise of falling standard deviation."""
+    import jax
+
     from ddpg_jax.environment import HostEnvironment
 
     components.require_image_defaults(
@@ -98,9 +100,20 @@ def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Componen
         components.critic_head(hyperparameters),
     )
     encode = lambda params, images: made.encode(params, images)[0]
-    agent = ddpg_jax.agents.encode_observations(
-        agent, encode, fit_autoencoder(hyperparameters, env, made), slot=SLOT
-    )
+    seen = random_images(env, hyperparameters.images, hyperparameters.images_every)
+
+    def fit(key: Array) -> PyTree:
+        play_key, fit_key = jax.random.split(key)
+        return ddpg_jax.networks.fit_vae(
+            made,
+            seen(play_key),
+            fit_key,
+            updates=hyperparameters.image_updates,
+            batch_size=hyperparameters.image_batch,
+            learning_rate=hyperparameters.image_learning_rate,
+        )[0]
+
+    agent = ddpg_jax.agents.encode_observations(agent, encode, fit, slot=SLOT)
     falling = lambda step: (
         hyperparameters.stddev
         * 0.5
@@ -135,28 +148,6 @@ def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
         layers=hyperparameters.layers,
         beta=hyperparameters.beta,
     )
-
-
-def fit_autoencoder(
-    hyperparameters: DriveHyperparameters, env: Environment, made: VAE
-) -> Callable[[Array], PyTree]:
-    """Return ``fit(key)``: parameters of an autoencoder trained on images of random episodes."""
-    import jax
-
-    seen = random_images(env, hyperparameters.images, hyperparameters.images_every)
-
-    def fitted(key: Array) -> PyTree:
-        play_key, fit_key = jax.random.split(key)
-        return ddpg_jax.networks.fit_vae(
-            made,
-            seen(play_key),
-            fit_key,
-            updates=hyperparameters.image_updates,
-            batch_size=hyperparameters.image_batch,
-            learning_rate=hyperparameters.image_learning_rate,
-        )[0]
-
-    return fitted
 
 
 def random_images(env: Environment, count: int, every: int = 1) -> Callable[[Array], Array]:
