@@ -96,8 +96,8 @@ def parameter_noise(
 
     Source: Plappert et al. 2018 (arXiv:1706.01905), section 3, equation 1 and appendix C.2.
     """
-    checks.at_least(0, stddev=stddev)
-    checks.at_least(1, adaptation=adaptation, adapt_every=adapt_every)
+    checks.between(0, stddev=stddev)
+    checks.between(1, adaptation=adaptation, adapt_every=adapt_every)
     count = env.num_envs
 
     def init(key: Key, action: Array) -> ParameterNoiseState:

@@ -40,17 +40,12 @@ def is_image(x: Any) -> bool:
     return len(x.shape) >= 3 and x.dtype == np.uint8
 
 
-def between(low: float, high: float, /, **values: Any) -> None:
+def between(low: float, high: float = math.inf, /, **values: Any) -> None:
     """Raise ``ValueError`` if a concrete number or array among ``values`` leaves [low, high] or is
     not a number.
     """
     allowed = f"at least {low}" if math.isinf(high) else f"between {low} and {high}"
     _require(allowed, lambda x: (x >= low) & (x <= high), values)
-
-
-def at_least(low: float, /, **values: Any) -> None:
-    """`between` without an upper end."""
-    between(low, math.inf, **values)
 
 
 def finite(**values: Any) -> None:
@@ -64,7 +59,7 @@ def at_least_zero(**values: Any) -> None:
     """Raise ``ValueError`` if a concrete number or array among ``values`` is negative, infinite or
     not a number.
     """
-    at_least(0, **values)
+    between(0, **values)
     finite(**values)
 
 

@@ -13,7 +13,7 @@ from flax import struct
 
 from ddpg_jax import checks, rollout
 from ddpg_jax.environment import Environment, HostEnvironment
-from ddpg_jax.reporting import Stacked, first_bad, stacked, unstacked
+from ddpg_jax.reporting import Report, Stacked, first_bad, stacked, unstacked
 from ddpg_jax.types import (
     Agent,
     AgentState,
@@ -53,6 +53,10 @@ class TrainState:
     def first_bad_step(self) -> dict[str, Array]:
         """``bad``, by the name of what is collected: action, observation and reward."""
         return dict(unstacked(self.bad))
+
+
+Chunk = Callable[[TrainState], tuple[TrainState, Report]]
+"""A chunk of training; consumes its argument."""
 
 
 class Learner(NamedTuple):

@@ -51,7 +51,7 @@ def gaussian_per_episode(low: Numeric, high: Numeric) -> Noise:
 
     Source: Seo et al. 2025 (arXiv:2505.22642): U(0.001, 0.4), redrawn where an episode ended.
     """
-    checks.at_least(0, low=low, high=high)
+    checks.between(0, low=low, high=high)
     checks.below(True, low=low, high=high)
 
     def apply(scale: Array, action: Array, key: Key, reset: Array) -> tuple[Array, Array]:

@@ -1,5 +1,7 @@
 """Multi-step returns: windows of collected steps turned into transitions."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -41,7 +43,7 @@ def n_step(length: int, gamma: Numeric) -> Window:
     Source: Barth-Maron et al. 2018, section 3 and Algorithm 1. Time limits bootstrap, as in Pardo
     et al. 2018, equation 6.
     """
-    checks.at_least(1, length=length)
+    checks.between(1, length=length)
     checks.between(0, 1, gamma=gamma)
 
     def init(transition: Transition) -> WindowState:
@@ -64,14 +66,12 @@ def n_step(length: int, gamma: Numeric) -> Window:
             last = jnp.where(running, i, last)
             running = running & ~ends[i]
         at_last = lambda x: x[last, jnp.arange(ended.shape[0])]
-        begun = Transition(
-            observation=jax.tree.map(lambda x: x[0], steps.observation),
-            action=steps.action[0],
+        power = jnp.asarray(gamma, reward.dtype) ** last.astype(reward.dtype)
+        begun = replace(
+            jax.tree.map(lambda x: x[0], steps),
             reward=reward,
-            discount=jnp.asarray(gamma, reward.dtype) ** last.astype(reward.dtype)
-            * at_last(steps.discount),
+            discount=power * at_last(steps.discount),
             next_observation=jax.tree.map(at_last, steps.next_observation),
-            valid=None if steps.valid is None else steps.valid[0],
         )
         return jax.tree.map(lambda x: x[1:], WindowState(transitions=steps, ended=ends)), begun
 

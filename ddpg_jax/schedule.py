@@ -41,7 +41,7 @@ class Schedule:
     n_step: int = 1
 
     def __post_init__(self) -> None:
-        checks.at_least(1, **vars(self) | {"steps_per_chunk": 1})  # which is checked below
+        checks.between(1, **vars(self) | {"steps_per_chunk": 1})  # which is checked below
         whole = self.steps_per_round
         if self.steps_per_chunk < 1 or self.steps_per_chunk % whole:
             unit = f"num_envs={self.num_envs}"

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ddpg_jax import rollout
 from ddpg_jax.behaviour import random_actions
 from ddpg_jax.environment import Environment
-from ddpg_jax.learner import Learner, RoundKeys, TrainState, make_learner, with_behaviour
+from ddpg_jax.learner import Chunk, Learner, RoundKeys, TrainState, make_learner, with_behaviour
 from ddpg_jax.reporting import (
     Episodes,
     Report,
@@ -39,7 +39,7 @@ class Train(NamedTuple):
     """Store ``learning_starts`` transitions (and what fills the last vector step), without
     learning; fewer where some of them were not valid.
     """
-    chunk: Callable[[TrainState], tuple[TrainState, Report]]
+    chunk: Chunk
     """``steps_per_chunk`` environment steps and their updates, as one scan."""
     schedule: Schedule
 
@@ -176,7 +176,7 @@ def _make_chunk(
     learner: Learner,
     schedule: Schedule,
     axis_name: str | None,
-) -> Callable[[TrainState], tuple[TrainState, Report]]:
+) -> Chunk:
     step, adapts = _make_step(env, behaviour, learner), behaviour.adapt is not None
 
     def one_round(state: TrainState, keys: RoundKeys) -> tuple[TrainState, RoundSums]:

@@ -124,7 +124,7 @@ def make_agent(
             latter does not divide B, or a loss returns other ``variables`` than its network
             carries.
     """
-    checks.at_least(1, policy_delay=policy_delay)
+    checks.between(1, policy_delay=policy_delay)
     if gamma is not None:
         checks.between(0, 1, gamma=gamma)
 

@@ -29,7 +29,7 @@ def augment(agent: Agent, *, pad: int = 4) -> Agent:
     the border. Its bilinear interpolation is between whole pixels there, so that nothing is
     interpolated.
     """
-    checks.at_least(1, pad=pad)
+    checks.between(1, pad=pad)
 
     def update(state: AgentState, batch: Batch, key: Key, weight: Array | None = None) -> Update:
         update_key, shift_key = jax.random.split(key)

@@ -65,7 +65,7 @@ def drq_v2(
     the critics' step, as it sees the critics; and its loss is at mu(h), without the clipped noise
     that is added there.
     """
-    checks.at_least(0, target_noise=target_noise, target_noise_clip=target_noise_clip)
+    checks.between(0, target_noise=target_noise, target_noise_clip=target_noise_clip)
     whole: Network = WithEncoder(encoder, critics)
     encode = functools.partial(whole.apply, method="encode")
     judge = functools.partial(whole.apply, method="on")

@@ -66,7 +66,7 @@ def adam(*, weight_decay: Numeric = 0.0, max_grad_norm: Numeric = 0.0) -> Optimi
         ValueError: a concrete number is negative, or not finite.
     """
     checks.at_least_zero(weight_decay=weight_decay)
-    checks.at_least(0, max_grad_norm=max_grad_norm)
+    checks.between(0, max_grad_norm=max_grad_norm)
 
     def make(learning_rate: Rate) -> optax.GradientTransformation:
         step = (

@@ -55,8 +55,8 @@ def td3(
     defaults are. Priority: the greater of both critics' absolute errors is what Fujimoto et al.
     2020 (LAP, arXiv:2007.06049) and its code sample by.
     """
-    checks.at_least(0, target_noise=target_noise, target_noise_clip=target_noise_clip)
-    checks.at_least(1, num_critics=num_critics)
+    checks.between(0, target_noise=target_noise, target_noise_clip=target_noise_clip)
+    checks.between(1, num_critics=num_critics)
     critics = Ensemble(critic, num_critics)
 
     def critic_target(

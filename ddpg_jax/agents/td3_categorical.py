@@ -53,8 +53,8 @@ def td3_categorical(
     Source: Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground, from
     which all defaults are. Differs from there: no AdamW by default (pass ``optimizer``).
     """
-    checks.at_least(0, target_noise=target_noise, target_noise_clip=target_noise_clip)
-    checks.at_least(1, num_critics=num_critics)
+    checks.between(0, target_noise=target_noise, target_noise_clip=target_noise_clip)
+    checks.between(1, num_critics=num_critics)
     checks.below(v_min=v_min, v_max=v_max)
     critics = Ensemble(critic, num_critics)
 

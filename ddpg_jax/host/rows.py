@@ -1,6 +1,5 @@
 """What crosses to the device: one row of bytes for each environment and vector step."""
 
-import math
 from typing import Any
 
 import jax
@@ -41,7 +40,7 @@ def unpack(row: Array, like: PyTree) -> PyTree:
     leaves, structure = jax.tree.flatten(like)
     arrays, start = [], 0
     for leaf in leaves:
-        size, width = math.prod(leaf.shape), leaf.dtype.itemsize
+        size, width = leaf.size, leaf.dtype.itemsize
         part = row[:, start : start + size * width]
         start += size * width
         if leaf.dtype == np.bool_:
@@ -56,7 +55,5 @@ def unpack(row: Array, like: PyTree) -> PyTree:
 
 def packed(env: HostEnvironment) -> jax.ShapeDtypeStruct:
     """The shape of what `pack` makes of `row_shapes` of each environment."""
-    size = sum(
-        math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(row_shapes(env))
-    )
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row_shapes(env)))
     return jax.ShapeDtypeStruct((env.num_envs, size), jnp.uint8)

@@ -141,7 +141,7 @@ def vae(
     XLA takes half a minute to compile on a CPU inside a loop, these 2x2; the linear maps are ours,
     which it can begin with (`principal`); it states neither beta nor the size of the latent.
     """
-    checks.at_least(1, depth=depth, latent_size=latent_size, channels=channels, layers=layers)
+    checks.between(1, depth=depth, latent_size=latent_size, channels=channels, layers=layers)
     multiple = 2**layers
     if size % multiple or size < 2 * multiple:
         near = max(2, round(size / multiple)) * multiple
@@ -169,8 +169,7 @@ def vae(
             )
         return cast("tuple[Array, Array]", encoder.apply(params["encoder"], images))
 
-    def decode(params: PyTree, latents: Array) -> Array:
-        return cast("Array", decoder.apply(params["decoder"], latents))
+    decode = lambda params, latents: cast("Array", decoder.apply(params["decoder"], latents))
 
     def loss(params: PyTree, images: Array, key: Key) -> tuple[Array, Metrics]:
         mean, log_variance = encode(params, images)
@@ -185,9 +184,9 @@ def vae(
     def begin(params: PyTree, images: Array, key: Key) -> PyTree:
         flat, variance = images.reshape(len(images), -1), beta * _SIGMA**2
         into, back, spread = principal(flat, latent_size, variance, key)
-        encoder, decoder = (params[name]["params"] for name in ("encoder", "decoder"))
-        encoder = encoder | {LINEAR: into, SPREAD: encoder[SPREAD] | {"bias": spread}}
-        return {"encoder": {"params": encoder}, "decoder": {"params": decoder | {LINEAR: back}}}
+        encoding, decoding = (params[name]["params"] for name in ("encoder", "decoder"))
+        encoding = encoding | {LINEAR: into, SPREAD: encoding[SPREAD] | {"bias": spread}}
+        return {"encoder": {"params": encoding}, "decoder": {"params": decoding | {LINEAR: back}}}
 
     return VAE(init, encode, decode, begin, loss, size, latent_size)
 
@@ -262,7 +261,7 @@ def fit_vae(
     Raises:
         ValueError: a number is out of its range.
     """
-    checks.at_least(1, updates=updates, batch_size=batch_size)
+    checks.between(1, updates=updates, batch_size=batch_size)
     falling = lambda count: (
         learning_rate * (1 + jnp.cos(count.astype(jnp.float32) * (jnp.pi / updates))) / 2
     )

@@ -112,7 +112,7 @@ def frames(
     Source: one frame a step and stacks by index, as in jaxrl2's MemoryEfficientReplayBuffer;
     content in place of rules for the beginnings and ends of episodes is ours.
     """
-    checks.at_least(1, stack=stack, num_envs=num_envs, n_step=n_step, episode_steps=episode_steps)
+    checks.between(1, stack=stack, num_envs=num_envs, n_step=n_step, episode_steps=episode_steps)
     ring = rows(capacity)
     if capacity % num_envs:
         raise ValueError(
@@ -171,7 +171,7 @@ def _add(
     room = state.frames.shape[0]
     shown = (transitions.observation, transitions.next_observation)
     both = jnp.concatenate([_split(x, state.images)[1] for x in shown], axis=1)  # [E, 2 S, pixels]
-    wanted = jnp.ones(both.shape[:1], bool) if valid is None else valid
+    wanted = jnp.ones(len(both), bool) if valid is None else valid
     found, new = _found(state, _fingerprint(both), wanted, recent)
     written = state.written + jnp.sum(new, dtype=jnp.uint32)
     oldest = written - jnp.max(written - found.number, axis=1)

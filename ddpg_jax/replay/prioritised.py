@@ -74,7 +74,7 @@ def prioritised(
     checks.between(
         0, 1, priority_exponent=priority_exponent, importance_exponent=importance_exponent
     )
-    checks.at_least(0, epsilon=epsilon)
+    checks.between(0, epsilon=epsilon)
 
     def beta(samples: Array) -> Array:
         given = importance_exponent

@@ -68,7 +68,7 @@ def _below(size: Array, key: Key, count: int, exact: bool) -> Array:
 
 def stored(capacity: int, batch_size: int, storage: Callable[[int], Storage]) -> Storage:
     """The storage, its size checked against that of a batch."""
-    checks.at_least(1, batch_size=batch_size)
+    checks.between(1, batch_size=batch_size)
     if capacity < batch_size:
         raise ValueError(
             f"capacity={capacity} is smaller than batch_size={batch_size}: raise the "
