@@ -119,7 +119,17 @@ def parameter_noise(
         key: Key,
         reset: Array,
     ) -> tuple[Array, ParameterNoiseState]:
-        params, pool = _renewed(state, agent_state.actor.params, key, reset)
+        draw_key, rotation_key = jax.random.split(key)
+        online = agent_state.actor.params
+        fresh = _unit_noise(draw_key, online)
+        pool = jax.tree.map(lambda x, new: x.at[state.step % count].set(new), state.pool, fresh)
+        rotation = jax.random.randint(rotation_key, (), 0, count, jnp.int32)
+
+        def renewed(kept: Array, x: Array, noise: Array) -> Array:  # where an episode begins
+            start = x[None] + state.stddev * jnp.roll(noise, rotation, axis=0)
+            return jnp.where(reset.reshape(-1, *(1,) * x.ndim), start, kept)
+
+        params = jax.tree.map(renewed, state.params, online, pool)
         each = jax.vmap(lambda params, seen: _act_by(agent, agent_state, seen, params=params))
         action = each(params, observation)
         return action, replace(state, params=params, pool=pool, step=state.step + 1)
@@ -152,25 +162,6 @@ def _unit_noise(key: Key, params: PyTree) -> PyTree:
         for (path, leaf), k in zip(leaves, keys, strict=True)
     ]
     return jax.tree.unflatten(tree, drawn)
-
-
-def _renewed(
-    state: ParameterNoiseState, online: PyTree, key: Key, reset: Array
-) -> tuple[PyTree, PyTree]:
-    """The policies ``[E, ...]``, those of new episodes perturbed anew, and the pool with a fresh
-    perturbation in it.
-    """
-    draw_key, rotation_key = jax.random.split(key)
-    count = reset.shape[0]
-    fresh = _unit_noise(draw_key, online)
-    pool = jax.tree.map(lambda x, new: x.at[state.step % count].set(new), state.pool, fresh)
-    rotation = jax.random.randint(rotation_key, (), 0, count, jnp.int32)
-
-    def renew(kept: Array, x: Array, noise: Array) -> Array:
-        start = x[None] + state.stddev * jnp.roll(noise, rotation, axis=0)
-        return jnp.where(reset.reshape(-1, *(1,) * x.ndim), start, kept)
-
-    return jax.tree.map(renew, state.params, online, pool), pool
 
 
 def _act_by(agent: Agent, state: AgentState, observation: PyTree, **changed: PyTree) -> Array:

@@ -69,7 +69,8 @@ class _Decoder(nn.Module):
             *latent.shape[:-1], side, side, self.channels
         )
         for _ in range(self.layers - 1):
-            x = nn.relu(_doubled(x, self.channels))
+            # A transposed convolution of kernel 2 and stride 2.
+            x = nn.relu(_pixels(Dense(4 * self.channels)(x), self.channels))
         linear = nn.Dense(self.size**2 * self.depth, name=LINEAR)(latent)
         drawn = _pixels(_nothing(4 * self.depth)(x), self.depth)
         return drawn + linear.reshape(drawn.shape) + 0.5
@@ -89,13 +90,6 @@ def _halved(x: Array, features: int) -> Array:
     height, width, depth = x.shape[-3] // 2, x.shape[-2] // 2, x.shape[-1]
     y = jnp.moveaxis(x.reshape(*x.shape[:-3], height, 2, width, 2, depth), -4, -3)
     return Dense(features)(y.reshape(*y.shape[:-3], 4 * depth))
-
-
-def _doubled(x: Array, features: int) -> Array:
-    """A transposed convolution of kernel 2 and stride 2: ``[..., H, W, C]`` to
-    ``[..., 2 H, 2 W, features]``.
-    """
-    return _pixels(Dense(4 * features)(x), features)
 
 
 def _pixels(y: Array, features: int) -> Array:
