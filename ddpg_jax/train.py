@@ -110,7 +110,6 @@ def _make_warm_up(
     env: Environment, behaviour: Behaviour, warming: Behaviour, learner: Learner, schedule: Schedule
 ) -> Callable[[TrainState], TrainState]:
     collect = _make_step(env, warming, learner)
-
     step = lambda state, keys, store=True: (collect(state, keys, store=store)[0], None)
 
     def warm_up(state: TrainState) -> TrainState:
