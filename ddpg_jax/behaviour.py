@@ -5,6 +5,7 @@ A `Behaviour` is built from an agent and acts for ``E`` environments at once, on
 those on the host alike.
 """
 
+import functools
 from dataclasses import replace
 
 import jax
@@ -130,8 +131,8 @@ def parameter_noise(
             return jnp.where(reset.reshape(-1, *(1,) * x.ndim), start, kept)
 
         params = jax.tree.map(renewed, state.params, online, pool)
-        each = jax.vmap(lambda params, seen: _act_by(agent, agent_state, seen, params=params))
-        action = each(params, observation)
+        each = jax.vmap(functools.partial(_act_by, agent, agent_state))
+        action = each(observation, params=params)
         return action, replace(state, params=params, pool=pool, step=state.step + 1)
 
     def adapt(

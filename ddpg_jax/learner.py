@@ -134,15 +134,14 @@ def make_learner(
         _require_same_gamma(agent.gamma, window.gamma)
 
     def init(agent_key: Key, key: Key, collector: rollout.Collector) -> TrainState:
+        observation, action = zeros((env.observation, env.action))
         scalar = jnp.float32(0)
-        example = zeros(
-            Transition(
-                observation=env.observation,
-                action=env.action,
-                reward=scalar,
-                discount=scalar,
-                next_observation=env.observation,
-            )
+        example = Transition(
+            observation=observation,
+            action=action,
+            reward=scalar,
+            discount=scalar,
+            next_observation=observation,
         )
         agent_state = agent.init(agent_key, example.observation, example.action)
         example = to_replay(agent, agent_state, example)

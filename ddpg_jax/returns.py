@@ -53,7 +53,12 @@ def n_step(length: int, gamma: Numeric) -> Window:
     def push(
         state: WindowState, transition: Transition, ended: Array
     ) -> tuple[WindowState, Transition]:
-        append = lambda window, new: jnp.concatenate([window, new[None]])
+        def append(window: Array, new: Array) -> Array:
+            return jnp.concatenate([window, new[None]])
+
+        def at_last(x: Array) -> Array:
+            return x[last, jnp.arange(ended.shape[0])]
+
         steps = jax.tree.map(append, state.transitions, transition)
         ends = append(state.ended, ended)
         if length > 1 and transition.valid is not None:
@@ -65,7 +70,6 @@ def n_step(length: int, gamma: Numeric) -> Window:
             reward = reward + jnp.where(running, gamma**i * steps.reward[i], 0.0)
             last = jnp.where(running, i, last)
             running = running & ~ends[i]
-        at_last = lambda x: x[last, jnp.arange(ended.shape[0])]
         power = jnp.asarray(gamma, reward.dtype) ** last.astype(reward.dtype)
         begun = replace(
             jax.tree.map(lambda x: x[0], steps),

@@ -15,6 +15,7 @@ A state's leaves have a leading axis of members, where there are many, and, but 
 of shards where there is more than one.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -92,7 +93,7 @@ def spread(
         return _axis_of_shards(jnp.expand_dims, state, shards, many), report
 
     def evaluate(agent_state: AgentState, key: Key, hyperparameters: Hyperparameters) -> Array:
-        own = lambda key: of_shard(key, DATA if shards > 1 else None)
+        own = functools.partial(of_shard, axis_name=DATA if shards > 1 else None)
         key = jax.vmap(own)(key) if many else own(key)
         return inside.evaluate(agent_state, key, hyperparameters)
 

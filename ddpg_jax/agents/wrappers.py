@@ -216,7 +216,8 @@ def encode_observations(
         params = fit(fit_key)
         return with_slot(agent.init(agent_key, encoded(params, observation), action), slot, params)
 
-    view = lambda state, observation: encoded(state.slots[slot], observation)
+    def view(state: AgentState, observation: PyTree) -> Array:
+        return encoded(state.slots[slot], observation)
 
     def to_replay(state: AgentState, observation: PyTree) -> PyTree:
         latent = view(state, observation)

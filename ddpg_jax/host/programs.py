@@ -85,7 +85,7 @@ def make_programs(
         collector = replace(state.collector, reset=now["first"])
         return learner.store_step(state, collector, transition, now["done"], store=store)
 
-    def learn(state: TrainState, sums: Totals, *step: Array) -> tuple[TrainState, Totals]:
+    def learn(state: TrainState, sums: Totals, *step: Any) -> tuple[TrainState, Totals]:
         state = store(state, *step)
         key = jax.random.fold_in(jax.random.fold_in(state.key, LEARNING), state.steps)
         keys = RoundKeys.split(key, updates=updates, adapts=True)

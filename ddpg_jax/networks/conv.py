@@ -51,11 +51,13 @@ def _convolved(images: Array, kernel: Array, stride: int) -> Array:
     rows, columns = ((n - size) // stride + 1 for n in images.shape[1:3])
 
     def by_product(images: Array, kernel: Array) -> Array:
-        part = lambda i, j: images[
-            :, i : i + (rows - 1) * stride + 1 : stride, j : j + (columns - 1) * stride + 1 : stride
+        height, width = (rows - 1) * stride + 1, (columns - 1) * stride + 1
+        windows = [
+            images[:, i : i + height : stride, j : j + width : stride]
+            for i in range(size)
+            for j in range(size)
         ]
-        windows = jnp.concatenate([part(i, j) for i in range(size) for j in range(size)], axis=-1)
-        return windows @ kernel.reshape(-1, kernel.shape[-1])
+        return jnp.concatenate(windows, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
     def by_convolution(images: Array, kernel: Array) -> Array:
         return jax.lax.conv_general_dilated(

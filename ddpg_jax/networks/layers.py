@@ -101,9 +101,12 @@ class NoisyDense(nn.Module):
         scale, (next_key, in_key, out_key) = active.value, jax.random.split(key.value, 3)
         if self.is_mutable_collection("noise") and not self.is_initializing():
             scale, key.value = jnp.float32(1), next_key
-        shaped = lambda normal: jnp.sign(normal) * jnp.sqrt(jnp.abs(normal))
-        normal = lambda key, shape: shaped(jax.random.normal(key, shape, jnp.float32))
-        noise_in, noise_out = normal(in_key, (fan_in, 1)), normal(out_key, bias.shape)
+
+        def drawn(key: Array, *shape: int) -> Array:
+            normal = jax.random.normal(key, shape, jnp.float32)
+            return jnp.sign(normal) * jnp.sqrt(jnp.abs(normal))
+
+        noise_in, noise_out = drawn(in_key, fan_in, 1), drawn(out_key, self.features)
         kernel = kernel + kernel_sigma * (
             scale * noise_in * jnp.broadcast_to(noise_out, (1, self.features))
         )

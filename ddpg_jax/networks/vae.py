@@ -163,7 +163,8 @@ def vae(
             )
         return cast("tuple[Array, Array]", encoder.apply(params["encoder"], images))
 
-    decode = lambda params, latents: cast("Array", decoder.apply(params["decoder"], latents))
+    def decode(params: PyTree, latents: Array) -> Array:
+        return cast("Array", decoder.apply(params["decoder"], latents))
 
     def loss(params: PyTree, images: Array, key: Key) -> tuple[Array, Metrics]:
         mean, log_variance = encode(params, images)

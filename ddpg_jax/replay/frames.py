@@ -267,7 +267,10 @@ def _found(
 ) -> tuple[RecentFrames, Array]:
     """Where frames ``[E, 2 S]`` lie, or will, and which of them are new."""
     room = state.frames.shape[0]
-    alike = lambda a, b: jnp.all(a[:, :, None] == b[:, None], axis=-1)
+
+    def alike(a: Array, b: Array) -> Array:
+        return jnp.all(a[:, :, None] == b[:, None], axis=-1)
+
     fresh = state.written - state.seen.number <= recent
     before = alike(fingerprint, state.seen.fingerprint) & fresh[:, None]
     again, first = jnp.any(before, axis=-1), jnp.argmax(alike(fingerprint, fingerprint), axis=-1)
@@ -275,7 +278,7 @@ def _found(
     order = jnp.cumsum(new.reshape(-1), dtype=jnp.int32).reshape(new.shape)
 
     def where(past: Array, now: Array) -> Array:
-        at = lambda x, places: jnp.take_along_axis(x, places, axis=1)
+        at = functools.partial(jnp.take_along_axis, axis=1)
         return jnp.where(again, at(past, jnp.argmax(before, axis=-1)), at(now, first))
 
     slot = where(state.seen.slot, (state.head + order - 1) % room)

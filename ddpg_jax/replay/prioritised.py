@@ -173,7 +173,10 @@ def _descend(
     """
     upto = jnp.triu(jnp.ones((FANOUT, FANOUT), jnp.float32))
     numbers = jnp.arange(FANOUT, dtype=jnp.int32)[None]
-    pick = lambda x, index: jnp.take_along_axis(x, index[:, None], axis=1)[:, 0]
+
+    def pick(x: Array, index: Array) -> Array:
+        return jnp.take_along_axis(x, index[:, None], axis=1)[:, 0]
+
     node = jnp.zeros(low.shape, jnp.int32)
     weight = jnp.zeros(low.shape, jnp.float32)
     for level, uniform in zip(reversed(levels), uniforms, strict=True):

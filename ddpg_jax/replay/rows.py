@@ -153,11 +153,9 @@ def unpack(rows: dict[str, Array], layout: Layout) -> PyTree:
 def _layout(transition: PyTree, seen: np.dtype | None) -> Layout:
     leaves, structure = jax.tree_util.tree_flatten_with_path(transition)
     dtypes = tuple(np.dtype(jnp.result_type(x)) for _, x in leaves)
-    observed = lambda path: (
-        path and getattr(path[0], "name", "") in ("observation", "next_observation")
-    )
+    observed = ("observation", "next_observation")
     stored = tuple(
-        seen if seen and observed(path) else dtype
+        seen if seen and path and getattr(path[0], "name", "") in observed else dtype
         for (path, _), dtype in zip(leaves, dtypes, strict=True)
     )
     return Layout(structure, tuple(jnp.shape(x) for _, x in leaves), dtypes, stored)
