@@ -5,11 +5,10 @@ error, never a broadcast.
 import chex
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-from ddpg_jax.types import Array, Numeric
 
-
-def td_target(reward: Array, discount: Array, next_value: Array, gamma: Numeric) -> Array:
+def td_target(reward: Array, discount: Array, next_value: Array, gamma: float | Array) -> Array:
     """The one-sample Bellman target ``y = r + gamma * d * Q'(s', mu'(s'))``.
 
     Args:
@@ -42,8 +41,8 @@ def clipped_double_q(values: Array) -> Array:
 def smoothed_action(
     key: Array,
     action: Array,
-    target_noise: Numeric,
-    target_noise_clip: Numeric,
+    target_noise: float | Array,
+    target_noise_clip: float | Array,
 ) -> Array:
     """Target policy smoothing, ``clip(a + clip(eps, -c, c), -1, 1)`` with ``eps ~ N(0, sigma~)``,
     for actions of any shape.
@@ -92,7 +91,7 @@ def categorical_td_target(
     discount: Array,
     next_logits: Array,
     support: Array,
-    gamma: Numeric,
+    gamma: float | Array,
 ) -> Array:
     """The distributional Bellman target ``Phi(r + gamma d z | softmax(next_logits))``: `td_target`
     for distributions.
