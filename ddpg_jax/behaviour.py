@@ -5,8 +5,8 @@ A `Behaviour` is built from an agent and acts for ``E`` environments at once, on
 those on the host alike.
 """
 
-import dataclasses
-from collections.abc import Callable
+import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -14,31 +14,42 @@ from flax import struct
 
 from ddpg_jax import checks
 from ddpg_jax.environment import Environment, HostEnvironment
-from ddpg_jax.types import Agent, AgentState, Batch, Behaviour, Key, Noise, PyTree, is_key
+from ddpg_jax.types import (
+    Agent,
+    AgentState,
+    Array,
+    Batch,
+    Behaviour,
+    Key,
+    Noise,
+    Numeric,
+    PyTree,
+    is_key,
+    zeros,
+)
 
 
 def explore(agent: Agent, noise: Noise) -> Behaviour:
     """The usual behaviour: the agent's deterministic action, with noise added."""
-
-    def act(
-        state: PyTree, agent_state: AgentState, observation: PyTree, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, PyTree]:
-        return noise.apply(state, agent.act(agent_state, observation), key, reset)
-
-    return Behaviour(noise.init, act)
+    return Behaviour(
+        noise.init,
+        lambda state, agent_state, observation, key, reset: noise.apply(
+            state, agent.act(agent_state, observation), key, reset
+        ),
+    )
 
 
 def random_actions() -> Behaviour:
     """Actions drawn from U[-1, 1], whatever the agent thinks: the warm-up. Its state is the shape
     to draw.
     """
-
-    def act(
-        state: jax.Array, agent_state: AgentState, observation: PyTree, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        return jax.random.uniform(key, state.shape, state.dtype, -1.0, 1.0), state
-
-    return Behaviour(lambda key, action: jnp.zeros(action.shape, action.dtype), act)
+    return Behaviour(
+        lambda key, action: zeros(action),
+        lambda state, agent_state, observation, key, reset: (
+            jax.random.uniform(key, state.shape, state.dtype, -1.0, 1.0),
+            state,
+        ),
+    )
 
 
 @struct.dataclass
@@ -50,17 +61,17 @@ class ParameterNoiseState:
 
     params: PyTree
     pool: PyTree
-    stddev: jax.Array
-    step: jax.Array
-    rounds: jax.Array
+    stddev: Array
+    step: Array
+    rounds: Array
 
 
 def parameter_noise(
     agent: Agent,
     env: Environment | HostEnvironment,
-    stddev: float | jax.Array = 0.2,
+    stddev: Numeric = 0.2,
     *,
-    adaptation: float | jax.Array = 1.01,
+    adaptation: Numeric = 1.01,
     adapt_every: int = 50,
 ) -> Behaviour:
     """Explore by perturbing the policy's parameters, once per environment and episode.
@@ -86,28 +97,43 @@ def parameter_noise(
 
     Source: Plappert et al. 2018 (arXiv:1706.01905), section 3, equation 1 and appendix C.2.
     """
-    checks.between(0, float("inf"), stddev=stddev)
-    checks.between(1, float("inf"), adaptation=adaptation, adapt_every=adapt_every)
+    checks.between(0, stddev=stddev)
+    checks.between(1, adaptation=adaptation, adapt_every=adapt_every)
     count = env.num_envs
 
-    def init(key: Key, action: jax.Array) -> ParameterNoiseState:
-        shapes = _actor_shapes(agent, env)
-        params = jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), shapes)
-        pool = jax.vmap(lambda key: _unit_noise(key, shapes))(jax.random.split(key, count))
-        scale = jnp.asarray(stddev, jnp.float32) + 0.0  # a buffer of its own: the state is donated
-        step, rounds = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
-        return ParameterNoiseState(params=params, pool=pool, stddev=scale, step=step, rounds=rounds)
+    def init(key: Key, action: Array) -> ParameterNoiseState:
+        seen = zeros((env.observation, env.action))
+        shapes = jax.eval_shape(lambda: agent.init(jax.random.key(0), *seen).actor.params)
+        return ParameterNoiseState(
+            params=zeros(shapes, count),
+            pool=jax.vmap(lambda key: _unit_noise(key, shapes))(jax.random.split(key, count)),
+            # A buffer of its own: the state is donated.
+            stddev=jnp.asarray(stddev, jnp.float32) + 0.0,
+            step=jnp.int32(0),
+            rounds=jnp.int32(0),
+        )
 
     def act(
         state: ParameterNoiseState,
         agent_state: AgentState,
         observation: PyTree,
         key: Key,
-        reset: jax.Array,
-    ) -> tuple[jax.Array, ParameterNoiseState]:
-        params, pool = _renewed(state, agent_state.actor.params, key, reset)
-        action = jax.vmap(_following(agent), in_axes=(None, 0, 0))(agent_state, params, observation)
-        return action, dataclasses.replace(state, params=params, pool=pool, step=state.step + 1)
+        reset: Array,
+    ) -> tuple[Array, ParameterNoiseState]:
+        draw_key, rotation_key = jax.random.split(key)
+        online = agent_state.actor.params
+        fresh = _unit_noise(draw_key, online)
+        pool = jax.tree.map(lambda x, new: x.at[state.step % count].set(new), state.pool, fresh)
+        rotation = jax.random.randint(rotation_key, (), 0, count, jnp.int32)
+
+        def renewed(kept: Array, x: Array, noise: Array) -> Array:  # where an episode begins
+            start = x[None] + state.stddev * jnp.roll(noise, rotation, axis=0)
+            return jnp.where(reset.reshape(-1, *(1,) * x.ndim), start, kept)
+
+        params = jax.tree.map(renewed, state.params, online, pool)
+        each = jax.vmap(functools.partial(_act_by, agent, agent_state))
+        action = each(observation, params=params)
+        return action, replace(state, params=params, pool=pool, step=state.step + 1)
 
     def adapt(
         state: ParameterNoiseState, agent_state: AgentState, batch: Batch
@@ -116,20 +142,14 @@ def parameter_noise(
         perturbed = jax.tree.map(
             lambda x, eps: x + state.stddev * eps, agent_state.actor.params, newest
         )
-        other = _following(agent)(agent_state, perturbed, batch.observation)
+        other = _act_by(agent, agent_state, batch.observation, params=perturbed)
         distance = jnp.sqrt(jnp.mean(jnp.square(agent.act(agent_state, batch.observation) - other)))
         new = jnp.where(distance <= stddev, state.stddev * adaptation, state.stddev / adaptation)
         rounds = state.rounds + 1
-        return dataclasses.replace(
-            state, stddev=jnp.where(rounds % adapt_every == 0, new, state.stddev), rounds=rounds
-        )
+        stddev_now = jnp.where(rounds % adapt_every == 0, new, state.stddev)
+        return replace(state, stddev=stddev_now, rounds=rounds)
 
     return Behaviour(init, act, adapt)
-
-
-def _actor_shapes(agent: Agent, env: Environment | HostEnvironment) -> PyTree:
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (env.observation, env.action))
-    return jax.eval_shape(lambda: agent.init(jax.random.key(0), *zeros).actor.params)
 
 
 def _unit_noise(key: Key, params: PyTree) -> PyTree:
@@ -145,33 +165,9 @@ def _unit_noise(key: Key, params: PyTree) -> PyTree:
     return jax.tree.unflatten(tree, drawn)
 
 
-def _renewed(
-    state: ParameterNoiseState, online: PyTree, key: Key, reset: jax.Array
-) -> tuple[PyTree, PyTree]:
-    """The policies ``[E, ...]``, those of new episodes perturbed anew, and the pool with a fresh
-    perturbation in it.
-    """
-    draw_key, rotation_key = jax.random.split(key)
-    count = reset.shape[0]
-    fresh = _unit_noise(draw_key, online)
-    pool = jax.tree.map(lambda x, new: x.at[state.step % count].set(new), state.pool, fresh)
-    rotation = jax.random.randint(rotation_key, (), 0, count, jnp.int32)
-
-    def renew(kept: jax.Array, x: jax.Array, noise: jax.Array) -> jax.Array:
-        start = x[None] + state.stddev * jnp.roll(noise, rotation, axis=0)
-        return jnp.where(reset.reshape(-1, *(1,) * x.ndim), start, kept)
-
-    return jax.tree.map(renew, state.params, online, pool), pool
-
-
-def _following(agent: Agent) -> Callable[[AgentState, PyTree, PyTree], jax.Array]:
-    """The agent's action under other parameters of its actor."""
-
-    def follow(agent_state: AgentState, params: PyTree, observation: PyTree) -> jax.Array:
-        actor = dataclasses.replace(agent_state.actor, params=params)
-        return agent.act(dataclasses.replace(agent_state, actor=actor), observation)
-
-    return follow
+def _act_by(agent: Agent, state: AgentState, observation: PyTree, **changed: PyTree) -> Array:
+    """The agent's action where parts of its actor's state are ``changed``."""
+    return agent.act(replace(state, actor=replace(state.actor, **changed)), observation)
 
 
 def noisy_network(agent: Agent) -> Behaviour:
@@ -185,8 +181,8 @@ def noisy_network(agent: Agent) -> Behaviour:
     """
 
     def act(
-        state: PyTree, agent_state: AgentState, observation: PyTree, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, PyTree]:
+        state: PyTree, agent_state: AgentState, observation: PyTree, key: Key, reset: Array
+    ) -> tuple[Array, PyTree]:
         carried = agent_state.actor.batch_stats
         if "noise" not in carried:
             raise ValueError(
@@ -199,7 +195,6 @@ def noisy_network(agent: Agent) -> Behaviour:
             k if is_key(leaf) else jnp.ones_like(leaf) for leaf, k in zip(leaves, keys, strict=True)
         ]
         noisy = carried | {"noise": jax.tree.unflatten(tree, leaves)}
-        actor = dataclasses.replace(agent_state.actor, batch_stats=noisy)
-        return agent.act(dataclasses.replace(agent_state, actor=actor), observation), state
+        return _act_by(agent, agent_state, observation, batch_stats=noisy), state
 
     return Behaviour(lambda key, action: (), act)

@@ -1,5 +1,5 @@
-"""Checks at the border: what was given, what is allowed, what to do. Traced values pass: their
-range is not known.
+"""Checks at the border: what was given, what is allowed, what to do. Traced values and schedules
+pass: their range is not known.
 """
 
 import difflib
@@ -22,8 +22,8 @@ class BrokenEnvironment(ValueError):
 
 
 def is_known(value: Any) -> bool:
-    """Whether a number or array has its value now, and is not traced."""
-    return not isinstance(value, jax.core.Tracer)
+    """Whether a number or array has its value now: it is neither traced nor a schedule."""
+    return not (isinstance(value, jax.core.Tracer) or callable(value))
 
 
 def is_zero(value: Any) -> bool:
@@ -40,38 +40,38 @@ def is_image(x: Any) -> bool:
     return len(x.shape) >= 3 and x.dtype == np.uint8
 
 
-def between(low: float, high: float, /, **values: Any) -> None:
+def between(low: float, high: float = math.inf, /, **values: Any) -> None:
     """Raise ``ValueError`` if a concrete number or array among ``values`` leaves [low, high] or is
     not a number.
     """
-    for name, value in values.items():
-        if is_known(value) and not np.all((np.asarray(value) >= low) & (np.asarray(value) <= high)):
-            allowed = f"at least {low}" if math.isinf(high) else f"between {low} and {high}"
-            raise ValueError(f"{name}={value}: must be {allowed}.")
+    allowed = f"at least {low}" if math.isinf(high) else f"between {low} and {high}"
+    _require(allowed, lambda x: (x >= low) & (x <= high), values)
 
 
 def finite(**values: Any) -> None:
     """Raise ``ValueError`` if a concrete number or array among ``values`` is infinite or is not a
     number.
     """
-    for name, value in values.items():
-        if is_known(value) and not np.all(np.isfinite(np.asarray(value, np.float64))):
-            raise ValueError(f"{name}={value}: must be a finite number.")
+    _require("a finite number", lambda x: np.isfinite(x.astype(np.float64)), values)
 
 
 def at_least_zero(**values: Any) -> None:
     """Raise ``ValueError`` if a concrete number or array among ``values`` is negative, infinite or
     not a number.
     """
-    between(0, float("inf"), **values)
+    between(0, **values)
     finite(**values)
 
 
 def positive(**values: Any) -> None:
     """Raise ``ValueError`` if a concrete number or array among ``values`` is not greater than 0."""
+    _require("greater than 0", lambda x: x > 0, values)
+
+
+def _require(allowed: str, holds: Callable[[Any], Any], values: dict[str, Any]) -> None:
     for name, value in values.items():
-        if is_known(value) and not np.all(np.asarray(value) > 0):
-            raise ValueError(f"{name}={value}: must be greater than 0.")
+        if is_known(value) and not np.all(holds(np.asarray(value))):
+            raise ValueError(f"{name}={value}: must be {allowed}.")
 
 
 def below(equal: bool = False, /, **values: Any) -> None:
@@ -79,11 +79,8 @@ def below(equal: bool = False, /, **values: Any) -> None:
     rise, or do not fall.
     """
     (low, a), (high, b) = values.items()
-    if (
-        is_known(a)
-        and is_known(b)
-        and not np.all(np.asarray(a) <= np.asarray(b) if equal else np.asarray(a) < np.asarray(b))
-    ):
+    rises = np.less_equal if equal else np.less
+    if is_known(a) and is_known(b) and not np.all(rises(a, b)):
         raise ValueError(
             f"{low}={a}, {high}={b}: {low} must "
             f"{'not be greater' if equal else 'be less'} than {high}."

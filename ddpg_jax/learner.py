@@ -2,8 +2,8 @@
 update.
 """
 
-import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -13,18 +13,21 @@ from flax import struct
 
 from ddpg_jax import checks, rollout
 from ddpg_jax.environment import Environment, HostEnvironment
-from ddpg_jax.reporting import Stacked, first_bad, stacked, unstacked
+from ddpg_jax.reporting import Report, Stacked, first_bad, stacked, unstacked
 from ddpg_jax.types import (
     Agent,
     AgentState,
+    Array,
     Behaviour,
     Key,
     Metrics,
+    Numeric,
     PyTree,
     Replay,
     Transition,
     Window,
     strong,
+    zeros,
 )
 
 
@@ -42,15 +45,18 @@ class TrainState:
     replay: PyTree
     collector: rollout.Collector
     key: Key
-    steps: jax.Array
+    steps: Array
     bad: Stacked
     window: PyTree = ()
 
     @property
-    def first_bad_step(self) -> dict[str, jax.Array]:
+    def first_bad_step(self) -> dict[str, Array]:
         """``bad``, by the name of what is collected: action, observation and reward."""
-        result: dict[str, jax.Array] = unstacked(self.bad)
-        return result
+        return dict(unstacked(self.bad))
+
+
+Chunk = Callable[[TrainState], tuple[TrainState, Report]]
+"""A chunk of training; consumes its argument."""
 
 
 class Learner(NamedTuple):
@@ -128,22 +134,29 @@ def make_learner(
         _require_same_gamma(agent.gamma, window.gamma)
 
     def init(agent_key: Key, key: Key, collector: rollout.Collector) -> TrainState:
-        example = _example(env)
+        observation, action = zeros((env.observation, env.action))
+        scalar = jnp.float32(0)
+        example = Transition(
+            observation=observation,
+            action=action,
+            reward=scalar,
+            discount=scalar,
+            next_observation=observation,
+        )
         agent_state = agent.init(agent_key, example.observation, example.action)
         example = to_replay(agent, agent_state, example)
-        batched = jax.tree.map(lambda x: jnp.zeros((env.num_envs, *x.shape), x.dtype), example)
+        batched = zeros(example, env.num_envs)
         if not env.same_step if isinstance(env, HostEnvironment) else env.breaks:
-            batched = dataclasses.replace(batched, valid=jnp.zeros((env.num_envs,), bool))
+            batched = replace(batched, valid=jnp.zeros(env.num_envs, bool))
         result: TrainState = strong(
             TrainState(
                 agent=agent_state,
                 replay=replay.init(example),
                 collector=collector,
                 key=key,
-                steps=jnp.zeros((), jnp.int32),
+                steps=jnp.int32(0),
                 bad=first_bad(
-                    {"action": (), "observation": collector.observation, "reward": ()},
-                    jnp.zeros((), jnp.int32),
+                    {"action": (), "observation": collector.observation, "reward": ()}, jnp.int32(0)
                 ),
                 window=() if window is None else window.init(batched),
             )
@@ -154,15 +167,13 @@ def make_learner(
         state: TrainState,
         collector: rollout.Collector,
         transition: Transition,
-        ended: jax.Array,
+        ended: Array,
         *,
         store: bool = True,
     ) -> TrainState:
-        agent_state = (
-            state.agent
-            if agent.observe is None
-            else agent.observe(state.agent, transition.observation)
-        )
+        agent_state = state.agent
+        if agent.observe is not None:
+            agent_state = agent.observe(agent_state, transition.observation)
         stored, window_state = to_replay(agent, state.agent, transition), state.window
         if window is not None:
             window_state, stored = window.push(window_state, stored, ended)
@@ -170,10 +181,8 @@ def make_learner(
         if store:
             valid = () if stored.valid is None else (stored.valid,)
             with jax.named_scope("replay"):
-                replay_state = replay.add(
-                    replay_state, dataclasses.replace(stored, valid=None), *valid
-                )
-        return dataclasses.replace(
+                replay_state = replay.add(replay_state, replace(stored, valid=None), *valid)
+        return replace(
             state,
             agent=agent_state,
             collector=collector,
@@ -192,87 +201,61 @@ def make_learner(
     return Learner(init, store_step, _make_update(agent, replay), adapt_behaviour)
 
 
-def _require_same_gamma(agent: float | jax.Array | None, window: float | jax.Array | None) -> None:
+def _require_same_gamma(agent: Numeric | None, window: Numeric | None) -> None:
     if agent is None or window is None or not (checks.is_known(agent) and checks.is_known(window)):
         return
     if not np.array_equal(np.asarray(agent, np.float32), np.asarray(window, np.float32)):
         raise ValueError(
-            f"gamma={agent} of the agent is not gamma={window} of the n-step window: an "
-            "n-step target needs one discount "
-            "factor, so give both the same."
+            f"gamma={agent} of the agent is not gamma={window} of the n-step window: an n-step "
+            "target needs one discount factor, so give both the same."
         )
-
-
-def _example(env: Environment | HostEnvironment) -> Transition:
-    observation, action = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), (env.observation, env.action)
-    )
-    scalar = jnp.zeros((), jnp.float32)
-    return Transition(
-        observation=observation,
-        action=action,
-        reward=scalar,
-        discount=scalar,
-        next_observation=observation,
-    )
 
 
 def to_replay(agent: Agent, state: AgentState, transition: Transition) -> Transition:
     """What the agent wants to be stored of a transition."""
     if agent.to_replay is None:
         return transition
-    seen = (transition.observation, transition.next_observation)
-    observation, next_observation = (agent.to_replay(state, one) for one in seen)
-    return dataclasses.replace(
-        transition, observation=observation, next_observation=next_observation
+    return replace(
+        transition,
+        observation=agent.to_replay(state, transition.observation),
+        next_observation=agent.to_replay(state, transition.next_observation),
     )
 
 
 def with_behaviour(state: TrainState, behaviour: PyTree) -> TrainState:
     """The state of training with another state of what explores."""
-    return dataclasses.replace(
-        state, collector=dataclasses.replace(state.collector, behaviour=behaviour)
-    )
+    return replace(state, collector=replace(state.collector, behaviour=behaviour))
 
 
 def _make_update(
     agent: Agent, replay: Replay
 ) -> Callable[[TrainState, Key, Key], tuple[TrainState, Metrics]]:
-    def uniformly(
-        agent_state: AgentState, keys: tuple[Key, Key], replay_state: PyTree
-    ) -> tuple[AgentState, Stacked]:
-        sample_key, update_key = keys
-        with jax.named_scope("replay"):
-            batch = replay.sample(replay_state, sample_key)
-        with jax.named_scope("update"):
-            new = agent.update(agent_state, batch, update_key)
-        return new.state, stacked(new.metrics)
-
-    def by_priority(
-        carry: tuple[AgentState, PyTree], keys: tuple[Key, Key]
-    ) -> tuple[tuple[AgentState, PyTree], Stacked]:
-        agent_state, replay_state = carry
-        sample_key, update_key = keys
-        with jax.named_scope("replay"):
-            sampled = replay.sample(replay_state, sample_key)
-        with jax.named_scope("update"):
-            new = agent.update(agent_state, sampled.batch, update_key, sampled.weight)
-        assert replay.update is not None
-        with jax.named_scope("replay"):
-            replay_state = replay.update(replay_state, sampled.rows, new.priority)
-        return (new.state, replay_state), stacked(new.metrics)
-
     def update(state: TrainState, sample_keys: Key, update_keys: Key) -> tuple[TrainState, Metrics]:
-        keys = (sample_keys, update_keys)
-        if replay.update is None:  # the replay is not written to here, and stays out of the carry
-            step = lambda agent_state, keys: uniformly(agent_state, keys, state.replay)
-            agent_state, metrics = jax.lax.scan(step, state.agent, keys)
-            state = dataclasses.replace(state, agent=agent_state)
-        else:
-            (agent_state, replay_state), metrics = jax.lax.scan(
-                by_priority, (state.agent, state.replay), keys
+        def step(
+            carry: tuple[AgentState, PyTree], keys: tuple[Key, Key]
+        ) -> tuple[tuple[AgentState, PyTree], Stacked]:
+            agent_state, written = carry
+            sample_key, update_key = keys
+            with jax.named_scope("replay"):
+                sampled = replay.sample(state.replay if written is None else written, sample_key)
+            batch, weight = (
+                (sampled, ()) if replay.update is None else (sampled.batch, (sampled.weight,))
             )
-            state = dataclasses.replace(state, agent=agent_state, replay=replay_state)
+            with jax.named_scope("update"):
+                new = agent.update(agent_state, batch, update_key, *weight)
+            if replay.update is not None:
+                with jax.named_scope("replay"):
+                    written = replay.update(written, sampled.rows, new.priority)
+            return (new.state, written), stacked(new.metrics)
+
+        # A replay that is not written to here stays out of the carry.
+        written = None if replay.update is None else state.replay
+        (agent_state, written), metrics = jax.lax.scan(
+            step, (state.agent, written), (sample_keys, update_keys)
+        )
+        state = replace(
+            state, agent=agent_state, replay=state.replay if written is None else written
+        )
         return state, unstacked(jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics))
 
     return update

@@ -5,11 +5,10 @@ error, never a broadcast.
 import chex
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 
-def td_target(
-    reward: jax.Array, discount: jax.Array, next_value: jax.Array, gamma: float | jax.Array
-) -> jax.Array:
+def td_target(reward: Array, discount: Array, next_value: Array, gamma: float | Array) -> Array:
     """The one-sample Bellman target ``y = r + gamma * d * Q'(s', mu'(s'))``.
 
     Args:
@@ -30,7 +29,7 @@ def td_target(
     return reward + gamma * discount * next_value
 
 
-def clipped_double_q(values: jax.Array) -> jax.Array:
+def clipped_double_q(values: Array) -> Array:
     """``min_i Q'_i``: ``[N, B]`` values of N critics to ``[B]``, against overestimation.
 
     Source: Fujimoto et al. 2018, equation 10.
@@ -40,11 +39,11 @@ def clipped_double_q(values: jax.Array) -> jax.Array:
 
 
 def smoothed_action(
-    key: jax.Array,
-    action: jax.Array,
-    target_noise: float | jax.Array,
-    target_noise_clip: float | jax.Array,
-) -> jax.Array:
+    key: Array,
+    action: Array,
+    target_noise: float | Array,
+    target_noise_clip: float | Array,
+) -> Array:
     """Target policy smoothing, ``clip(a + clip(eps, -c, c), -1, 1)`` with ``eps ~ N(0, sigma~)``,
     for actions of any shape.
 
@@ -54,9 +53,7 @@ def smoothed_action(
     return jnp.clip(action + jnp.clip(noise, -target_noise_clip, target_noise_clip), -1.0, 1.0)
 
 
-def categorical_projection(
-    probabilities: jax.Array, values: jax.Array, support: jax.Array
-) -> jax.Array:
+def categorical_projection(probabilities: Array, values: Array, support: Array) -> Array:
     """Project a distribution on arbitrary atoms onto a fixed, evenly spaced support.
 
         p_j = sum_i clip(1 - |clip(v_i, V_min, V_max) - z_j| / Delta, 0, 1) p_i
@@ -90,12 +87,12 @@ def categorical_projection(
 
 
 def categorical_td_target(
-    reward: jax.Array,
-    discount: jax.Array,
-    next_logits: jax.Array,
-    support: jax.Array,
-    gamma: float | jax.Array,
-) -> jax.Array:
+    reward: Array,
+    discount: Array,
+    next_logits: Array,
+    support: Array,
+    gamma: float | Array,
+) -> Array:
     """The distributional Bellman target ``Phi(r + gamma d z | softmax(next_logits))``: `td_target`
     for distributions.
 
@@ -119,7 +116,7 @@ def categorical_td_target(
     return categorical_projection(jax.nn.softmax(next_logits), values, support)
 
 
-def categorical_cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
+def categorical_cross_entropy(logits: Array, target: Array) -> Array:
     """``-sum_j p_j log q_j`` of each example, from ``logits: [B, l]`` of q and ``target: [B, l]``
     probabilities p, to ``[B]``.
 
@@ -129,7 +126,7 @@ def categorical_cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array
     return -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
 
 
-def categorical_divergence(target: jax.Array, logits: jax.Array) -> jax.Array:
+def categorical_divergence(target: Array, logits: Array) -> Array:
     """``KL(p || q) = sum_j p_j (log p_j - log q_j)``, at least 0; arguments as in
     `categorical_cross_entropy`, to ``[B]``.
     """
@@ -137,12 +134,12 @@ def categorical_divergence(target: jax.Array, logits: jax.Array) -> jax.Array:
     return categorical_cross_entropy(logits, target) - entropy
 
 
-def categorical_mean(logits: jax.Array, support: jax.Array) -> jax.Array:
+def categorical_mean(logits: Array, support: Array) -> Array:
     """``E[Z] = sum_j z_j q_j``: ``[..., l]`` logits and ``[l]`` support to ``[...]``."""
     return jax.nn.softmax(logits) @ support
 
 
-def squared_error(value: jax.Array, target: jax.Array) -> jax.Array:
+def squared_error(value: Array, target: Array) -> Array:
     """The critic's loss ``(y_i - Q(s_i, a_i))^2`` of each example, from two arrays ``[B]``; the
     agent averages it.
 
@@ -155,7 +152,7 @@ def squared_error(value: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.square(target - value)
 
 
-def deterministic_policy_gradient(value: jax.Array) -> jax.Array:
+def deterministic_policy_gradient(value: Array) -> Array:
     """The actor's loss ``-1/B sum_i Q(s_i, mu(s_i))``, a scalar, from ``value: [B]``.
 
     Its gradient with respect to the actor's parameters is minus the deterministic policy gradient

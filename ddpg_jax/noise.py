@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import Key, Noise, PyTree
+from ddpg_jax.types import Array, Key, Noise, Numeric, PyTree, zeros
 
-Scale = float | jax.Array | Callable[[jax.Array], jax.Array]
+Scale = Numeric | Callable[[Array], Array]
 
 
 def gaussian(stddev: Scale) -> Noise:
@@ -32,19 +32,14 @@ def gaussian(stddev: Scale) -> Noise:
     """
     scale = _schedule(stddev)
 
-    def init(key: Key, action: jax.Array) -> jax.Array:
-        return jnp.zeros((), jnp.int32)
-
-    def apply(
-        step: jax.Array, action: jax.Array, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def apply(step: Array, action: Array, key: Key, reset: Array) -> tuple[Array, Array]:
         noise = jax.random.normal(key, action.shape, action.dtype)
         return action + _match(scale(step), action) * noise, step + 1
 
-    return Noise(init, apply)
+    return Noise(lambda key, action: jnp.int32(0), apply)
 
 
-def gaussian_per_episode(low: float | jax.Array, high: float | jax.Array) -> Noise:
+def gaussian_per_episode(low: Numeric, high: Numeric) -> Noise:
     """Independent noise whose scale each environment draws anew for each episode,
     ``stddev ~ U(low, high)``.
 
@@ -56,36 +51,31 @@ def gaussian_per_episode(low: float | jax.Array, high: float | jax.Array) -> Noi
 
     Source: Seo et al. 2025 (arXiv:2505.22642): U(0.001, 0.4), redrawn where an episode ended.
     """
-    checks.between(0, float("inf"), low=low, high=high)
+    checks.between(0, low=low, high=high)
     checks.below(True, low=low, high=high)
 
-    def init(key: Key, action: jax.Array) -> jax.Array:
-        return jnp.zeros((action.shape[0], 1), action.dtype)
-
-    def apply(
-        scale: jax.Array, action: jax.Array, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def apply(scale: Array, action: Array, key: Key, reset: Array) -> tuple[Array, Array]:
         scale_key, noise_key = jax.random.split(key)
         drawn = low + (high - low) * jax.random.uniform(scale_key, scale.shape, scale.dtype)
         scale = jnp.where(reset[:, None], drawn, scale)
         return action + scale * jax.random.normal(noise_key, action.shape, action.dtype), scale
 
-    return Noise(init, apply)
+    return Noise(lambda key, action: jnp.zeros((action.shape[0], 1), action.dtype), apply)
 
 
 @struct.dataclass
 class OrnsteinUhlenbeckState:
     """``x: [E, A]`` the process of each environment; ``step``: how often it was applied."""
 
-    x: jax.Array
-    step: jax.Array
+    x: Array
+    step: Array
 
 
 def ornstein_uhlenbeck(
     stddev: Scale = 0.2,
     *,
-    theta: float | jax.Array = 0.15,
-    dt: float | jax.Array = 1.0,
+    theta: Numeric = 0.15,
+    dt: Numeric = 1.0,
     reset_at_episode_start: bool = True,
 ) -> Noise:
     """Temporally correlated noise around zero, one process per environment and action dimension.
@@ -110,47 +100,41 @@ def ornstein_uhlenbeck(
     checks.at_least_zero(theta=theta, dt=dt)
     scale = _schedule(stddev)
 
-    def init(key: Key, action: jax.Array) -> OrnsteinUhlenbeckState:
-        return OrnsteinUhlenbeckState(
-            x=jnp.zeros(action.shape, action.dtype), step=jnp.zeros((), jnp.int32)
-        )
-
     def apply(
-        state: OrnsteinUhlenbeckState, action: jax.Array, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, OrnsteinUhlenbeckState]:
+        state: OrnsteinUhlenbeckState, action: Array, key: Key, reset: Array
+    ) -> tuple[Array, OrnsteinUhlenbeckState]:
         x = jnp.where(reset[:, None], 0.0, state.x) if reset_at_episode_start else state.x
         noise = jax.random.normal(key, action.shape, action.dtype)
         x = x - theta * dt * x + _match(scale(state.step), action) * dt**0.5 * noise
         return action + x, OrnsteinUhlenbeckState(x=x, step=state.step + 1)
 
+    init = lambda key, action: OrnsteinUhlenbeckState(x=zeros(action), step=jnp.int32(0))
     return Noise(init, apply)
 
 
-def clip(low: float | jax.Array = -1.0, high: float | jax.Array = 1.0) -> Noise:
+def clip(low: Numeric = -1.0, high: Numeric = 1.0) -> Noise:
     """Clip the action to [low, high], numbers or ``[A]``; the last link of a `chain`, so that what
     is stored was executed.
     """
-
-    def apply(
-        state: PyTree, action: jax.Array, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, PyTree]:
-        return jnp.clip(action, _match(low, action), _match(high, action)), state
-
-    return Noise(lambda key, action: (), apply)
+    return Noise(
+        lambda key, action: (),
+        lambda state, action, key, reset: (
+            jnp.clip(action, _match(low, action), _match(high, action)),
+            state,
+        ),
+    )
 
 
 def chain(*noises: Noise) -> Noise:
     """Apply noises from left to right, each with a key of its own."""
 
-    def init(key: Key, action: jax.Array) -> tuple[PyTree, ...]:
-        return tuple(
-            noise.init(k, action)
-            for noise, k in zip(noises, jax.random.split(key, len(noises)), strict=True)
-        )
+    def init(key: Key, action: Array) -> tuple[PyTree, ...]:
+        keys = jax.random.split(key, len(noises))
+        return tuple(noise.init(k, action) for noise, k in zip(noises, keys, strict=True))
 
     def apply(
-        state: tuple[PyTree, ...], action: jax.Array, key: Key, reset: jax.Array
-    ) -> tuple[jax.Array, tuple[PyTree, ...]]:
+        state: tuple[PyTree, ...], action: Array, key: Key, reset: Array
+    ) -> tuple[Array, tuple[PyTree, ...]]:
         keys = jax.random.split(key, len(noises))
         new_states = []
         for noise, noise_state, noise_key in zip(noises, state, keys, strict=True):
@@ -161,14 +145,12 @@ def chain(*noises: Noise) -> Noise:
     return Noise(init, apply)
 
 
-def _schedule(stddev: Scale) -> Callable[[jax.Array], jax.Array | float]:
-    if callable(stddev):
-        return stddev
+def _schedule(stddev: Scale) -> Callable[[Array], Numeric]:
     checks.at_least_zero(stddev=stddev)
-    return lambda step: stddev
+    return stddev if callable(stddev) else lambda step: stddev
 
 
-def _match(scale: float | jax.Array, action: jax.Array) -> jax.Array:
+def _match(scale: Numeric, action: Array) -> Array:
     """Give a scale ``[]``, ``[A]``, ``[E, 1]`` or ``[E, A]`` the action's rank and dtype."""
     scale = jnp.asarray(scale, action.dtype)
     return scale.reshape((1,) * (action.ndim - scale.ndim) + scale.shape)

@@ -5,16 +5,14 @@ Metrics are summed on the device in float32 by compensated (two-sum) addition. S
 summed together are one vector: ten of them are then one operation, or one kernel, instead of ten.
 """
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from ddpg_jax.types import AgentState, Metrics, PyTree
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from ddpg_jax.types import AgentState, Array, Metrics, PyTree
 
 NEVER = jnp.iinfo(jnp.int32).max
 """The first step at which a value was not finite, of a value that always was."""
@@ -35,12 +33,9 @@ class CompensatedSum:
 
 def zero_sum(like: PyTree) -> CompensatedSum:
     """A sum of zeros with these shapes."""
-    zeros: Callable[..., Any] = lambda: jax.tree.map(
-        lambda x: jnp.zeros(jnp.shape(x), jnp.float32), like
-    )
-    return CompensatedSum(
-        value=zeros(), rest=zeros()
-    )  # two buffers, not one twice: the state is donated
+    zero = lambda x: jnp.zeros(jnp.shape(x), jnp.float32)
+    # Two buffers, not one twice: the state is donated.
+    return CompensatedSum(value=jax.tree.map(zero, like), rest=jax.tree.map(zero, like))
 
 
 def compensated_add(total: CompensatedSum, new: PyTree) -> CompensatedSum:
@@ -50,7 +45,7 @@ def compensated_add(total: CompensatedSum, new: PyTree) -> CompensatedSum:
     error of a float addition).
     """
 
-    def add(value: jax.Array, rest: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def add(value: Array, rest: Array, x: Array) -> tuple[Array, Array]:
         x = jnp.asarray(x, jnp.float32)
         rounded = value + x
         part = rounded - value
@@ -69,7 +64,7 @@ def compensated_add(total: CompensatedSum, new: PyTree) -> CompensatedSum:
 class Stacked:
     """The scalars of a pytree as one vector ``values: [..., K]``."""
 
-    values: jax.Array
+    values: Array
     structure: Any = struct.field(pytree_node=False)
 
 
@@ -77,9 +72,8 @@ def stacked(scalars: PyTree, dtype: Any = jnp.float32) -> Stacked:
     """A pytree of scalars as one vector of this dtype."""
     leaves, structure = jax.tree.flatten(scalars)
     places, values = jnp.arange(len(leaves)), jnp.zeros(len(leaves), dtype)
-    for place, x in enumerate(
-        leaves
-    ):  # XLA fuses this with what follows; a concatenation is a kernel for each use
+    # XLA fuses this with what follows; a concatenation is a kernel for each use.
+    for place, x in enumerate(leaves):
         values = jnp.where(places == place, jnp.asarray(x, dtype), values)
     return Stacked(values=values, structure=structure)
 
@@ -109,7 +103,7 @@ def zero_totals(like: PyTree) -> Totals:
     )
 
 
-def accumulate(totals: Totals, new: PyTree, step: jax.Array) -> Totals:
+def accumulate(totals: Totals, new: PyTree, step: Array) -> Totals:
     """The totals with the scalars ``new``, of vector step ``step``, added."""
     total = compensated_add(totals.total, stacked(new))
     # A sum is not finite from the first value on that is not: XLA makes one kernel of both.
@@ -134,9 +128,9 @@ def psum_totals(
         return found, 1
     totals, bad = found
     value = jax.lax.psum(totals.total.value, axis_name)
-    earliest = jax.lax.pmin((totals.bad, bad), axis_name)
-    whole = Totals(total=CompensatedSum(value=value, rest=totals.total.rest), bad=earliest[0])
-    return (whole, earliest[1]), jax.lax.axis_size(axis_name)
+    earliest, bad = jax.lax.pmin((totals.bad, bad), axis_name)
+    whole = Totals(total=replace(totals.total, value=value), bad=earliest)
+    return (whole, bad), jax.lax.axis_size(axis_name)
 
 
 @struct.dataclass
@@ -148,10 +142,10 @@ class Episodes:
     others.
     """
 
-    count: jax.Array
-    return_sum: jax.Array
-    length_sum: jax.Array
-    broken: jax.Array
+    count: Array
+    return_sum: Array
+    length_sum: Array
+    broken: Array
 
 
 @struct.dataclass
@@ -166,18 +160,17 @@ class Report:
 
     episodes: Episodes
     metrics: Metrics
-    first_bad_step: dict[str, jax.Array]
-    finite: dict[str, jax.Array]
+    first_bad_step: dict[str, Array]
+    finite: dict[str, Array]
 
 
-def first_bad(watched: dict[str, PyTree], step: jax.Array) -> Stacked:
+def first_bad(watched: dict[str, PyTree], step: Array) -> Stacked:
     """``step`` for each of the named values that is not finite, `NEVER` for the others."""
     fine = stacked({name: finite(value) for name, value in watched.items()}, bool)
-    result: Stacked = jax.tree.map(lambda fine: jnp.where(fine, NEVER, step), fine)
-    return result
+    return replace(fine, values=jnp.where(fine.values, NEVER, step))
 
 
-def finite(tree: PyTree) -> jax.Array:
+def finite(tree: PyTree) -> Array:
     """Whether all floats in a pytree are finite; integers always are."""
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
     return (
@@ -187,7 +180,7 @@ def finite(tree: PyTree) -> jax.Array:
     )
 
 
-def finite_leaves(agent_state: AgentState) -> dict[str, jax.Array]:
+def finite_leaves(agent_state: AgentState) -> dict[str, Array]:
     """For each array of both networks' parameters, whether it is finite."""
     networks = {"actor": agent_state.actor, "critic": agent_state.critic}
     params = {name: (network.params, network.target_params) for name, network in networks.items()}

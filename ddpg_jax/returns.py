@@ -1,16 +1,13 @@
 """Multi-step returns: windows of collected steps turned into transitions."""
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import PyTree, Transition, Window
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from ddpg_jax.types import Array, Numeric, Transition, Window, zeros
 
 
 @struct.dataclass
@@ -20,10 +17,10 @@ class WindowState:
     """
 
     transitions: Transition
-    ended: jax.Array
+    ended: Array
 
 
-def n_step(length: int, gamma: float | jax.Array) -> Window:
+def n_step(length: int, gamma: Numeric) -> Window:
     """n-step returns: the transition that begins at step t covers k = min(n, steps to the end of
     t's episode) steps.
 
@@ -46,26 +43,26 @@ def n_step(length: int, gamma: float | jax.Array) -> Window:
     Source: Barth-Maron et al. 2018, section 3 and Algorithm 1. Time limits bootstrap, as in Pardo
     et al. 2018, equation 6.
     """
-    checks.between(1, float("inf"), length=length)
+    checks.between(1, length=length)
     checks.between(0, 1, gamma=gamma)
 
     def init(transition: Transition) -> WindowState:
-        empty: PyTree = jax.tree.map(
-            lambda x: jnp.zeros((length - 1, *x.shape), x.dtype), transition
-        )
-        return WindowState(
-            transitions=empty, ended=jnp.zeros((length - 1, *transition.reward.shape), bool)
-        )
+        ended = jnp.zeros((length - 1, *transition.reward.shape), bool)
+        return WindowState(transitions=zeros(transition, length - 1), ended=ended)
 
     def push(
-        state: WindowState, transition: Transition, ended: jax.Array
+        state: WindowState, transition: Transition, ended: Array
     ) -> tuple[WindowState, Transition]:
-        append: Callable[..., Any] = lambda window, new: jnp.concatenate([window, new[None]])
+        def append(window: Array, new: Array) -> Array:
+            return jnp.concatenate([window, new[None]])
+
+        def at_last(x: Array) -> Array:
+            return x[last, jnp.arange(ended.shape[0])]
+
         steps = jax.tree.map(append, state.transitions, transition)
         ends = append(state.ended, ended)
-        if (
-            length > 1 and transition.valid is not None
-        ):  # the step before a breakdown is the last of its episode
+        if length > 1 and transition.valid is not None:
+            # The step before a breakdown is the last of its episode.
             ends = ends.at[-2].set(ends[-2] | ~transition.valid)
         reward, last = steps.reward[0], jnp.zeros(ended.shape, jnp.int32)
         running = ~ends[0]
@@ -73,15 +70,12 @@ def n_step(length: int, gamma: float | jax.Array) -> Window:
             reward = reward + jnp.where(running, gamma**i * steps.reward[i], 0.0)
             last = jnp.where(running, i, last)
             running = running & ~ends[i]
-        at_last: Callable[..., Any] = lambda x: x[last, jnp.arange(ended.shape[0])]
-        begun = Transition(
-            observation=jax.tree.map(lambda x: x[0], steps.observation),
-            action=steps.action[0],
+        power = jnp.asarray(gamma, reward.dtype) ** last.astype(reward.dtype)
+        begun = replace(
+            jax.tree.map(lambda x: x[0], steps),
             reward=reward,
-            discount=jnp.asarray(gamma, reward.dtype) ** last.astype(reward.dtype)
-            * at_last(steps.discount),
+            discount=power * at_last(steps.discount),
             next_observation=jax.tree.map(at_last, steps.next_observation),
-            valid=None if steps.valid is None else steps.valid[0],
         )
         return jax.tree.map(lambda x: x[1:], WindowState(transitions=steps, ended=ends)), begun
 

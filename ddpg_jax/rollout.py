@@ -1,16 +1,26 @@
 """Collecting transitions and evaluating policies, on the device."""
 
-import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from ddpg_jax.environment import Environment, TimeStep
+from ddpg_jax.environment import Environment, HostEnvironment, TimeStep
 from ddpg_jax.reporting import Episodes
-from ddpg_jax.types import Agent, AgentState, Behaviour, Key, Policy, PyTree, Transition
+from ddpg_jax.types import (
+    Agent,
+    AgentState,
+    Array,
+    Behaviour,
+    Key,
+    Policy,
+    PyTree,
+    Transition,
+    zeros,
+)
 
 TRIES = 10
 """For so many time limits an evaluation waits for an episode that does not break down."""
@@ -27,25 +37,36 @@ class Collector:
     env_state: PyTree
     observation: PyTree
     behaviour: PyTree
-    reset: jax.Array
-    episode_return: jax.Array
-    episode_length: jax.Array
+    reset: Array
+    episode_return: Array
+    episode_length: Array
 
 
 def begin(env: Environment, behaviour: Behaviour, key: Key) -> Collector:
     """Reset the environments and the behaviour; consumes ``key``."""
     env_key, behaviour_key = jax.random.split(key)
-    env_state, observation = env.reset(env_key)
+    return begun(env, behaviour, behaviour_key, *env.reset(env_key))
+
+
+def begun(
+    env: Environment | HostEnvironment,
+    behaviour: Behaviour,
+    key: Key,
+    env_state: PyTree = (),
+    observation: PyTree = (),
+) -> Collector:
+    """The collector of environments that were reset; it knows nothing more of those on the host.
+
+    Consumes ``key`` in the behaviour.
+    """
     count = env.num_envs
     return Collector(
         env_state=env_state,
         observation=observation,
-        behaviour=behaviour.init(
-            behaviour_key, jnp.zeros((count, *env.action.shape), env.action.dtype)
-        ),
-        reset=jnp.ones((count,), bool),
-        episode_return=jnp.zeros((count,), jnp.float32),
-        episode_length=jnp.zeros((count,), jnp.int32),
+        behaviour=behaviour.init(key, zeros(env.action, count)),
+        reset=jnp.ones(count, bool),
+        episode_return=jnp.zeros(count, jnp.float32),
+        episode_length=jnp.zeros(count, jnp.int32),
     )
 
 
@@ -69,50 +90,36 @@ def collect(
         )
         with jax.named_scope("environment"):
             env_state, time_step = env.step(collector.env_state, action, env_key)
-        return absorb(
-            dataclasses.replace(collector, env_state=env_state, behaviour=behaviour_state),
-            action,
-            time_step,
+        transition = Transition(
+            observation=collector.observation,
+            action=action,
+            reward=time_step.reward,
+            discount=1.0 - time_step.terminated.astype(jnp.float32),
+            next_observation=time_step.next_observation,
+            valid=time_step.valid,
         )
+        done = time_step.terminated | time_step.truncated
+        whole = done if time_step.valid is None else done & time_step.valid
+        episode_return = collector.episode_return + time_step.reward
+        episode_length = collector.episode_length + 1
+        episodes = Episodes(
+            count=jnp.sum(whole, dtype=jnp.float32),
+            return_sum=jnp.sum(jnp.where(whole, episode_return, 0.0)),
+            length_sum=jnp.sum(jnp.where(whole, episode_length, 0).astype(jnp.float32)),
+            broken=jnp.sum(done & ~whole, dtype=jnp.float32),
+        )
+        collector = replace(
+            collector,
+            env_state=env_state,
+            behaviour=behaviour_state,
+            observation=time_step.observation,
+            reset=done,
+            episode_return=jnp.where(done, 0.0, episode_return),
+            episode_length=jnp.where(done, 0, episode_length),
+        )
+        return collector, transition, episodes
 
     return step
-
-
-def absorb(
-    collector: Collector, action: jax.Array, time_step: TimeStep
-) -> tuple[Collector, Transition, Episodes]:
-    """What a step of all environments adds: the transitions, the episodes that ended with it, and
-    where things stand now.
-
-    ``collector.observation`` is what ``action`` answered; the two other states in it are of after
-    the step already.
-    """
-    transition = Transition(
-        observation=collector.observation,
-        action=action,
-        reward=time_step.reward,
-        discount=1.0 - time_step.terminated.astype(jnp.float32),
-        next_observation=time_step.next_observation,
-        valid=time_step.valid,
-    )
-    done = time_step.terminated | time_step.truncated
-    whole = done if time_step.valid is None else done & time_step.valid
-    episode_return = collector.episode_return + time_step.reward
-    episode_length = collector.episode_length + 1
-    episodes = Episodes(
-        count=jnp.sum(whole, dtype=jnp.float32),
-        return_sum=jnp.sum(jnp.where(whole, episode_return, 0.0)),
-        length_sum=jnp.sum(jnp.where(whole, episode_length, 0).astype(jnp.float32)),
-        broken=jnp.sum(done & ~whole, dtype=jnp.float32),
-    )
-    collector = dataclasses.replace(
-        collector,
-        observation=time_step.observation,
-        reset=done,
-        episode_return=jnp.where(done, 0.0, episode_return),
-        episode_length=jnp.where(done, 0, episode_length),
-    )
-    return collector, transition, episodes
 
 
 # Folded into a key of an environment's step, for a policy that draws; `jax.random.split` uses small
@@ -122,22 +129,39 @@ _ACTING = 0x5EED_AC70
 
 def deterministic(agent: Agent) -> Policy:
     """The agent's deterministic action; it remembers nothing and sees observations alone."""
-
-    def act(
-        state: PyTree, agent_state: AgentState, env_state: PyTree, observation: PyTree, key: Key
-    ) -> tuple[jax.Array, PyTree]:
-        return agent.act(agent_state, observation), state
-
-    return Policy(lambda key, env_state: (), act)
+    return Policy(
+        lambda key, env_state: (),
+        lambda state, agent_state, env_state, observation, key: (
+            agent.act(agent_state, observation),
+            state,
+        ),
+    )
 
 
 def _policy(of: Agent | Policy) -> Policy:
     return of if isinstance(of, Policy) else deterministic(of)
 
 
-def make_evaluate(
-    policy: Agent | Policy, env: Environment
-) -> Callable[[AgentState, Key], jax.Array]:
+def _start(env: Environment, policy: Policy, key: Key) -> tuple[Any, Key]:
+    """``(env_state, observation, policy_state)`` where episodes begin, and a key."""
+    reset_key, key = jax.random.split(key)
+    env_state, observation = env.reset(reset_key)
+    policy_state = policy.init(jax.random.fold_in(reset_key, _ACTING), env_state)
+    return (env_state, observation, policy_state), key
+
+
+def _step(
+    env: Environment, policy: Policy, agent_state: AgentState, now: Any, env_key: Key
+) -> tuple[Any, TimeStep]:
+    """One step from where `_start`, or the step before, ended."""
+    env_state, observation, policy_state = now
+    act_key = jax.random.fold_in(env_key, _ACTING)
+    action, policy_state = policy.act(policy_state, agent_state, env_state, observation, act_key)
+    env_state, time_step = env.step(env_state, action, env_key)
+    return (env_state, time_step.observation, policy_state), time_step
+
+
+def make_evaluate(policy: Agent | Policy, env: Environment) -> Callable[[AgentState, Key], Array]:
     """Evaluation: each of the ``E`` environments plays exactly one episode, from a fresh start.
 
     Args:
@@ -154,48 +178,28 @@ def make_evaluate(
     """
     limit, acting = TRIES * env.time_limit, _policy(policy)
 
-    def evaluate(agent_state: AgentState, key: Key) -> jax.Array:
-        reset_key, loop_key = jax.random.split(key)
-        env_state, observation = env.reset(reset_key)
-        policy_state = acting.init(jax.random.fold_in(reset_key, _ACTING), env_state)
+    def evaluate(agent_state: AgentState, key: Key) -> Array:
+        now, loop_key = _start(env, acting, key)
 
-        def running(carry: Any) -> jax.Array:
-            return jnp.any(carry[3]) & (carry[5] < limit) if env.breaks else jnp.any(carry[3])
+        def running(carry: Any) -> Array:
+            _, _, alive, _, steps = carry
+            return jnp.any(alive) & (steps < limit) if env.breaks else jnp.any(alive)
 
         def step(carry: Any) -> Any:
-            env_state, observation, returns, alive, key, steps, policy_state = carry
+            now, returns, alive, key, steps = carry
             key, env_key = jax.random.split(key)
-            act_key = jax.random.fold_in(env_key, _ACTING)
-            action, policy_state = acting.act(
-                policy_state, agent_state, env_state, observation, act_key
-            )
-            env_state, time_step = env.step(env_state, action, env_key)
+            now, time_step = _step(env, acting, agent_state, now, env_key)
             returns = returns + jnp.where(alive, time_step.reward, 0.0)
             done = time_step.terminated | time_step.truncated
             if time_step.valid is not None:
                 returns = jnp.where(alive & ~time_step.valid, 0.0, returns)
                 done = done & time_step.valid
-            return (
-                env_state,
-                time_step.observation,
-                returns,
-                alive & ~done,
-                key,
-                steps + 1,
-                policy_state,
-            )
+            return now, returns, alive & ~done, key, steps + 1
 
-        alive, steps = jnp.ones((env.num_envs,), bool), jnp.zeros((), jnp.int32)
-        carry = (
-            env_state,
-            observation,
-            jnp.zeros((env.num_envs,), jnp.float32),
-            alive,
-            loop_key,
-            steps,
-            policy_state,
-        )
-        _, _, returns, alive, *_ = jax.lax.while_loop(running, step, carry)
+        alive, steps = jnp.ones(env.num_envs, bool), jnp.int32(0)
+        returns = jnp.zeros(env.num_envs, jnp.float32)
+        carry = (now, returns, alive, loop_key, steps)
+        _, returns, alive, *_ = jax.lax.while_loop(running, step, carry)
         return jnp.where(alive, jnp.nan, returns) if env.breaks else returns
 
     return evaluate
@@ -210,22 +214,12 @@ def make_trajectory(
     acting = _policy(policy)
 
     def trajectory(agent_state: AgentState, key: Key) -> PyTree:
-        reset_key, loop_key = jax.random.split(key)
+        start, loop_key = _start(env, acting, key)
 
-        def step(carry: Any, env_key: Key) -> tuple[Any, PyTree]:
-            env_state, observation, policy_state = carry
-            act_key = jax.random.fold_in(env_key, _ACTING)
-            action, policy_state = acting.act(
-                policy_state, agent_state, env_state, observation, act_key
-            )
-            new_state, time_step = env.step(env_state, action, env_key)
-            return (new_state, time_step.observation, policy_state), env_state
+        def step(now: Any, env_key: Key) -> tuple[Any, PyTree]:
+            return _step(env, acting, agent_state, now, env_key)[0], now[0]
 
-        env_state, observation = env.reset(reset_key)
-        begun = acting.init(jax.random.fold_in(reset_key, _ACTING), env_state)
-        return jax.lax.scan(
-            step, (env_state, observation, begun), jax.random.split(loop_key, steps)
-        )[1]
+        return jax.lax.scan(step, start, jax.random.split(loop_key, steps))[1]
 
     return trajectory
 

@@ -41,17 +41,7 @@ class Schedule:
     n_step: int = 1
 
     def __post_init__(self) -> None:
-        infinity = float("inf")
-        checks.between(
-            1,
-            infinity,
-            num_envs=self.num_envs,
-            learning_starts=self.learning_starts,
-            n_step=self.n_step,
-        )
-        checks.between(
-            1, infinity, updates_per_step=self.updates_per_step, collect_steps=self.collect_steps
-        )
+        checks.between(1, **vars(self) | {"steps_per_chunk": 1})  # which is checked below
         whole = self.steps_per_round
         if self.steps_per_chunk < 1 or self.steps_per_chunk % whole:
             unit = f"num_envs={self.num_envs}"
@@ -110,8 +100,7 @@ def rounds_of(updates_per_step: int, batches_per_update: int) -> tuple[int, int]
     """``(updates, collect_steps)`` of a round in which every vector step has ``updates_per_step``
     critic updates, of which one update of the agent makes ``batches_per_update`` (a policy delay).
     """
-    ratio = Fraction(updates_per_step, batches_per_update)
-    return ratio.numerator, ratio.denominator
+    return Fraction(updates_per_step, batches_per_update).as_integer_ratio()
 
 
 def even_chunk(rounds: int) -> int:

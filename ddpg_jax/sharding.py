@@ -15,11 +15,13 @@ A state's leaves have a leading axis of members, where there are many, and, but 
 of shards where there is more than one.
 """
 
-import dataclasses
+import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -28,7 +30,7 @@ from ddpg_jax.learner import TrainState
 from ddpg_jax.population import Hyperparameters, Member, Place, Population, make_population
 from ddpg_jax.reporting import Report
 from ddpg_jax.train import of_shard
-from ddpg_jax.types import AgentState, Key, PyTree, is_key
+from ddpg_jax.types import AgentState, Array, Key, PyTree, is_key
 
 MEMBERS, DATA = "members", "data"
 """The axes of a mesh."""
@@ -44,7 +46,7 @@ def make_mesh(members: int = 1, data: int = 1, devices: Sequence[Any] | None = N
     Raises:
         ValueError: there are too few.
     """
-    checks.between(1, float("inf"), members=members, data=data)
+    checks.between(1, members=members, data=data)
     found = jax.devices() if devices is None else devices
     if len(found) < members * data:
         raise ValueError(
@@ -78,23 +80,22 @@ def spread(
             f"members={mesh.shape[MEMBERS]}: there is one member alone, so its mesh has members=1."
         )
     shards, inside = mesh.shape[DATA], make_population(member, many=many)
-    lead = (MEMBERS,) if many else ()
-    members, parts = PartitionSpec(*lead), state_spec(shards, many)
+    parts = state_spec(shards, many)
+    members: Any = parts.agent
 
     def start(key: Key, hyperparameters: Hyperparameters) -> TrainState:
-        return _with_shards(inside.start(key, hyperparameters), shards, many)
+        state = inside.start(key, hyperparameters)
+        return _axis_of_shards(jnp.expand_dims, state, shards, many)
 
     def chunk(state: TrainState, hyperparameters: Hyperparameters) -> tuple[TrainState, Report]:
-        state, report = inside.chunk(_without_shards(state, shards, many), hyperparameters)
-        return _with_shards(state, shards, many), report
+        state = _axis_of_shards(jnp.squeeze, state, shards, many)
+        state, report = inside.chunk(state, hyperparameters)
+        return _axis_of_shards(jnp.expand_dims, state, shards, many), report
 
-    def evaluate(agent_state: AgentState, key: Key, hyperparameters: Hyperparameters) -> jax.Array:
-        def own(key: Key) -> Key:
-            return of_shard(key, DATA) if shards > 1 else key
-
-        return inside.evaluate(
-            agent_state, jax.vmap(own)(key) if many else own(key), hyperparameters
-        )
+    def evaluate(agent_state: AgentState, key: Key, hyperparameters: Hyperparameters) -> Array:
+        own = functools.partial(of_shard, axis_name=DATA if shards > 1 else None)
+        key = jax.vmap(own)(key) if many else own(key)
+        return inside.evaluate(agent_state, key, hyperparameters)
 
     def over(function: Callable[..., Any], given: Any, made: Any) -> Callable[..., Any]:
         # Simulators begin loops with constants, whose type would have to say that they vary.
@@ -103,7 +104,7 @@ def spread(
     return Population(
         over(start, (members, members), parts),
         over(chunk, (parts, members), (parts, members)),
-        over(evaluate, (members,) * 3, PartitionSpec(*lead, DATA)),
+        over(evaluate, (members,) * 3, PartitionSpec(*members, DATA)),
         _place(mesh, many),
     )
 
@@ -166,7 +167,7 @@ def _place(mesh: Mesh, many: bool) -> Place:
 def put(tree: PyTree, sharding: NamedSharding) -> PyTree:
     """Small arrays that every process has, random keys among them, laid out so."""
 
-    def one(x: jax.Array) -> jax.Array:
+    def one(x: Array) -> Array:
         whole = np.asarray(jax.random.key_data(x) if is_key(x) else x)
         array = jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
         return jax.random.wrap_key_data(array) if is_key(x) else array
@@ -177,24 +178,19 @@ def put(tree: PyTree, sharding: NamedSharding) -> PyTree:
 def shardings(mesh: Mesh, state: TrainState, *, many: bool = True) -> TrainState:
     """The ``NamedSharding`` of each leaf of a state (or its shapes) on a mesh."""
     spec = state_spec(mesh.shape[DATA], many)
-    is_spec = lambda x: isinstance(x, PartitionSpec)
     lie = lambda one, part: jax.tree.map(lambda _: NamedSharding(mesh, one), part)
-    laid: TrainState = jax.tree.map(lie, spec, state, is_leaf=is_spec)
+    laid: TrainState = jax.tree.map(lie, spec, state)
     return laid
 
 
-def _with_shards(state: TrainState, shards: int, many: bool) -> TrainState:
-    """A state of one shard with an axis of shards, of length 1 here, in all but the agent."""
-    return (
-        state if shards == 1 else _but_agent(state, lambda x: jax.numpy.expand_dims(x, int(many)))
-    )
-
-
-def _without_shards(state: TrainState, shards: int, many: bool) -> TrainState:
-    return state if shards == 1 else _but_agent(state, lambda x: jax.numpy.squeeze(x, int(many)))
-
-
-def _but_agent(state: TrainState, function: Callable[[PyTree], PyTree]) -> TrainState:
+def _axis_of_shards(
+    change: Callable[..., Any], state: TrainState, shards: int, many: bool
+) -> TrainState:
+    """A state of one shard whose axis of shards, of length 1 here and in all but the agent, is made
+    (``jnp.expand_dims``) or taken away (``jnp.squeeze``).
+    """
+    if shards == 1:
+        return state
     nobody: Any = ()
-    changed: TrainState = jax.tree.map(function, dataclasses.replace(state, agent=nobody))
-    return dataclasses.replace(changed, agent=state.agent)
+    changed: TrainState = jax.tree.map(lambda x: change(x, int(many)), replace(state, agent=nobody))
+    return replace(changed, agent=state.agent)

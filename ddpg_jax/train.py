@@ -2,9 +2,9 @@
 jit, vmap or shard it.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ddpg_jax import rollout
 from ddpg_jax.behaviour import random_actions
 from ddpg_jax.environment import Environment
-from ddpg_jax.learner import Learner, RoundKeys, TrainState, make_learner, with_behaviour
+from ddpg_jax.learner import Chunk, Learner, RoundKeys, TrainState, make_learner, with_behaviour
 from ddpg_jax.reporting import (
     Episodes,
     Report,
@@ -27,7 +27,7 @@ from ddpg_jax.reporting import (
     zero_totals,
 )
 from ddpg_jax.schedule import Schedule
-from ddpg_jax.types import Agent, Behaviour, Key, Metrics, Replay, Transition, Window, strong
+from ddpg_jax.types import Agent, Behaviour, Key, Metrics, Replay, Window, strong, zeros
 
 
 class Train(NamedTuple):
@@ -39,7 +39,7 @@ class Train(NamedTuple):
     """Store ``learning_starts`` transitions (and what fills the last vector step), without
     learning; fewer where some of them were not valid.
     """
-    chunk: Callable[[TrainState], tuple[TrainState, Report]]
+    chunk: Chunk
     """``steps_per_chunk`` environment steps and their updates, as one scan."""
     schedule: Schedule
 
@@ -109,37 +109,28 @@ def of_shard(key: Key, axis_name: str | None) -> Key:
 def _make_warm_up(
     env: Environment, behaviour: Behaviour, warming: Behaviour, learner: Learner, schedule: Schedule
 ) -> Callable[[TrainState], TrainState]:
-    collect = rollout.collect(env, warming)
-
-    def step(state: TrainState, keys: tuple[Key, Key], *, store: bool) -> tuple[TrainState, None]:
-        collector, transition, _ = collect(state.collector, state.agent, *keys)
-        return _watched(
-            learner.store_step(state, collector, transition, collector.reset, store=store),
-            transition,
-        ), None
+    collect = _make_step(env, warming, learner)
+    step = lambda state, keys, store=True: (collect(state, keys, store=store)[0], None)
 
     def warm_up(state: TrainState) -> TrainState:
         start_key, scan_key, key = jax.random.split(state.key, 3)
         kept = state.collector.behaviour
         if warming is not behaviour:  # a state of its own, for now
-            action = jnp.zeros((env.num_envs, *env.action.shape), env.action.dtype)
-            state = with_behaviour(state, warming.init(start_key, action))
+            own = warming.init(start_key, zeros(env.action, env.num_envs))
+            state = with_behaviour(state, own)
         keys = RoundKeys.split(scan_key, steps=schedule.warm_up, adapts=False)
         both = (keys.act, keys.env)
         if schedule.filling:
             filling = jax.tree.map(lambda x: x[: schedule.filling], both)
             state, _ = jax.lax.scan(functools.partial(step, store=False), state, filling)
         storing = jax.tree.map(lambda x: x[schedule.filling :], both)
-        state, _ = jax.lax.scan(functools.partial(step, store=True), state, storing)
-        if (
-            warming is not behaviour
-        ):  # what explores from now on has seen no start: its first step is one
-            state = with_behaviour(state, kept)
-            collector = dataclasses.replace(
-                state.collector, reset=jnp.ones_like(state.collector.reset)
-            )
-            state = dataclasses.replace(state, collector=collector)
-        result: TrainState = strong(dataclasses.replace(state, key=key))
+        state, _ = jax.lax.scan(step, state, storing)
+        if warming is not behaviour:
+            # What explores from now on has seen no start: its first step is one.
+            reset = jnp.ones_like(state.collector.reset)
+            collector = replace(state.collector, behaviour=kept, reset=reset)
+            state = replace(state, collector=collector)
+        result: TrainState = strong(replace(state, key=key))
         return result
 
     return warm_up
@@ -154,17 +145,28 @@ class RoundSums(NamedTuple):
     metrics: Metrics
 
 
-def _watched(state: TrainState, transition: Transition) -> TrainState:
-    """The state after a step, which remembers the first one where something collected was not
-    finite.
+def _make_step(
+    env: Environment, behaviour: Behaviour, learner: Learner
+) -> Callable[..., tuple[TrainState, Episodes]]:
+    """``step(state, keys, store=True)``: collect, store, and remember in ``state.bad`` the first
+    step at which something collected was not finite.
     """
-    collected = {
-        "observation": (transition.next_observation, state.collector.observation),
-        "action": transition.action,
-        "reward": transition.reward,
-    }
-    bad = jax.tree.map(jnp.minimum, state.bad, first_bad(collected, state.steps - 1))
-    return dataclasses.replace(state, bad=bad)
+    collect = rollout.collect(env, behaviour)
+
+    def step(
+        state: TrainState, keys: tuple[Key, Key], *, store: bool = True
+    ) -> tuple[TrainState, Episodes]:
+        collector, transition, episodes = collect(state.collector, state.agent, *keys)
+        state = learner.store_step(state, collector, transition, collector.reset, store=store)
+        collected = {
+            "observation": (transition.next_observation, collector.observation),
+            "action": transition.action,
+            "reward": transition.reward,
+        }
+        bad = jax.tree.map(jnp.minimum, state.bad, first_bad(collected, state.steps - 1))
+        return replace(state, bad=bad), episodes
+
+    return step
 
 
 def _make_chunk(
@@ -173,15 +175,8 @@ def _make_chunk(
     learner: Learner,
     schedule: Schedule,
     axis_name: str | None,
-) -> Callable[[TrainState], tuple[TrainState, Report]]:
-    collect = rollout.collect(env, behaviour)
-    adapts = behaviour.adapt is not None
-
-    def step(state: TrainState, keys: tuple[Key, Key]) -> tuple[TrainState, Episodes]:
-        collector, transition, episodes = collect(state.collector, state.agent, *keys)
-        return _watched(
-            learner.store_step(state, collector, transition, collector.reset), transition
-        ), episodes
+) -> Chunk:
+    step, adapts = _make_step(env, behaviour, learner), behaviour.adapt is not None
 
     def one_round(state: TrainState, keys: RoundKeys) -> tuple[TrainState, RoundSums]:
         state, episodes = jax.lax.scan(step, state, (keys.act, keys.env))
@@ -199,10 +194,13 @@ def _make_chunk(
 
     def chunk(state: TrainState) -> tuple[TrainState, Report]:
         scan_key, key = jax.random.split(state.key)
-        state = dataclasses.replace(state, key=key)
-        steps, updates = schedule.collect_steps, schedule.updates_per_step
+        state = replace(state, key=key)
         keys = RoundKeys.split(
-            scan_key, (schedule.rounds,), steps=steps, updates=updates, adapts=adapts
+            scan_key,
+            (schedule.rounds,),
+            steps=schedule.collect_steps,
+            updates=schedule.updates_per_step,
+            adapts=adapts,
         )
         _, sums = jax.eval_shape(one_round, state, jax.tree.map(lambda x: x[0], keys))
         (state, totals), _ = jax.lax.scan(add_round, (state, zero_totals(sums)), keys)

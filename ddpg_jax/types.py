@@ -13,9 +13,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-Key = jax.Array
+Array = jax.Array
+Key = Array
 PyTree = Any
-Metrics = dict[str, jax.Array]
+Metrics = dict[str, Array]
+Numeric = float | Array
+"""A hyper-parameter: a number or an array, traced or not."""
 
 
 @struct.dataclass
@@ -30,11 +33,11 @@ class Transition:
     """
 
     observation: PyTree
-    action: jax.Array
-    reward: jax.Array
-    discount: jax.Array
+    action: Array
+    reward: Array
+    discount: Array
     next_observation: PyTree
-    valid: jax.Array | None = None
+    valid: Array | None = None
 
 
 class Batch(Protocol):
@@ -47,15 +50,15 @@ class Batch(Protocol):
         """``[B, ...]`` in each leaf."""
 
     @property
-    def action(self) -> jax.Array:
+    def action(self) -> Array:
         """``[B, A]``, in [-1, 1]."""
 
     @property
-    def reward(self) -> jax.Array:
+    def reward(self) -> Array:
         """``[B]``, of n steps where replay stores n-step returns."""
 
     @property
-    def discount(self) -> jax.Array:
+    def discount(self) -> Array:
         """``[B]``: 0 where the episode terminated, else gamma^(k-1) under a k-step return (see
         `Transition`).
         """
@@ -72,8 +75,8 @@ class Sample:
     """
 
     batch: PyTree
-    weight: jax.Array
-    rows: jax.Array
+    weight: Array
+    rows: Array
 
 
 @struct.dataclass
@@ -96,12 +99,12 @@ class AgentState:
     """Everything an agent learns: ``step`` counts updates (int32 scalar).
 
     ``slots``: what wrappers around the agent remember, each under a name of its own
-    (`ddpg_jax.agents.wrappers.slot`).
+    (`ddpg_jax.agents.with_slot`).
     """
 
     actor: NetworkState
     critic: NetworkState
-    step: jax.Array
+    step: Array
     slots: dict[str, PyTree] = struct.field(default_factory=dict)
 
 
@@ -123,16 +126,16 @@ class Update(NamedTuple):
     """
 
     state: AgentState
-    priority: jax.Array
+    priority: Array
     metrics: Metrics
 
 
 class Agent(NamedTuple):
     """An off-policy agent."""
 
-    init: Callable[[Key, PyTree, jax.Array], AgentState]
+    init: Callable[[Key, PyTree, Array], AgentState]
     """``init(key, observation, action)``: example arrays without a batch axis."""
-    act: Callable[[AgentState, PyTree], jax.Array]
+    act: Callable[[AgentState, PyTree], Array]
     """``act(state, observation)``: the deterministic action in [-1, 1], any leading axes."""
     update: Callable[..., Update]
     """``update(state, batch, key, weight=None)``: one step on a `Batch`; ``weight: [B]`` of the
@@ -146,16 +149,16 @@ class Agent(NamedTuple):
     """``to_replay(state, observation)``: what replay stores of an observation, where that never
     changes; None is all of it.
     """
-    gamma: float | jax.Array | None = None
+    gamma: Numeric | None = None
     """The discount factor, for comparison with the window's; None is not known."""
 
 
 class Noise(NamedTuple):
     """Exploration noise added to actions; `ddpg_jax.noise.chain` composes several."""
 
-    init: Callable[[Key, jax.Array], PyTree]
+    init: Callable[[Key, Array], PyTree]
     """``init(key, action)``: the noise state for actions shaped like ``action: [E, A]``."""
-    apply: Callable[[PyTree, jax.Array, Key, jax.Array], tuple[jax.Array, PyTree]]
+    apply: Callable[[PyTree, Array, Key, Array], tuple[Array, PyTree]]
     """``apply(noise_state, action, key, reset)``: ``reset: [E]`` is True where an episode begins
     with this action.
     """
@@ -169,7 +172,7 @@ class Storage(NamedTuple):
     init: Callable[[PyTree], Any]
     add: Callable[..., Any]
     """Both as of `Replay`."""
-    get: Callable[[Any, jax.Array], PyTree]
+    get: Callable[[Any, Array], PyTree]
     """``get(storage_state, rows)``: the transitions in these rows, ``[B]``."""
     capacity: int
 
@@ -187,7 +190,7 @@ class Replay(NamedTuple):
     """``sample(replay_state, key)``: a batch of ``B`` exchangeable rows, or a `Sample` where
     ``update`` is given.
     """
-    update: Callable[[PyTree, jax.Array, jax.Array], PyTree] | None = None
+    update: Callable[[PyTree, Array, Array], PyTree] | None = None
     """``update(replay_state, rows, priority)``: store the priorities ``[B]`` of what was sampled.
     """
 
@@ -199,13 +202,13 @@ class Window(NamedTuple):
 
     init: Callable[[Transition], PyTree]
     """``init(transition)``: from the shapes of one step's transitions ``[E, ...]``."""
-    push: Callable[[PyTree, Transition, jax.Array], tuple[PyTree, Transition]]
+    push: Callable[[PyTree, Transition, Array], tuple[PyTree, Transition]]
     """``push(state, transition, ended)``: add a step ``[E, ...]`` and whether an episode ended with
     it, ``[E]``; returns the transition that begins ``length - 1`` steps earlier, which exists only
     from the ``length``-th step on.
     """
     length: int
-    gamma: float | jax.Array | None = None
+    gamma: Numeric | None = None
     """The discount factor, for comparison with the agent's; None is not known."""
 
 
@@ -214,9 +217,9 @@ class Behaviour(NamedTuple):
     parameter-space noise.
     """
 
-    init: Callable[[Key, jax.Array], PyTree]
+    init: Callable[[Key, Array], PyTree]
     """``init(key, action)``: the behaviour state for actions shaped like ``action: [E, A]``."""
-    act: Callable[[PyTree, AgentState, PyTree, Key, jax.Array], tuple[jax.Array, PyTree]]
+    act: Callable[[PyTree, AgentState, PyTree, Key, Array], tuple[Array, PyTree]]
     """``act(behaviour_state, agent_state, observation, key, reset)``:
     ``(action, behaviour_state)``.
     """
@@ -233,7 +236,7 @@ class Policy(NamedTuple):
 
     init: Callable[[Key, PyTree], PyTree]
     """``init(key, env_state)``: what it remembers, leading axis ``E``."""
-    act: Callable[[PyTree, AgentState, PyTree, PyTree, Key], tuple[jax.Array, PyTree]]
+    act: Callable[[PyTree, AgentState, PyTree, PyTree, Key], tuple[Array, PyTree]]
     """``act(policy_state, agent_state, env_state, observation, key)``:
     ``(action [E, A], policy_state)``.
     """
@@ -242,6 +245,11 @@ class Policy(NamedTuple):
 def is_key(leaf: Any) -> bool:
     """Whether an array holds typed random keys."""
     return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+
+
+def zeros(like: PyTree, *lead: int) -> PyTree:
+    """Zeros of the dtypes and, behind the axes ``lead``, the shapes of arrays (or of shapes)."""
+    return jax.tree.map(lambda x: jnp.zeros((*lead, *x.shape), x.dtype), like)
 
 
 def strong(tree: PyTree) -> PyTree:

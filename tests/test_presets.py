@@ -299,7 +299,7 @@ def test_numbers_of_the_replay(name, calls):
     sizes, options, store = calls["prioritised"]
     assert sizes == (15_002, 17 * delay)
     storage = options["storage"]
-    assert (storage.func, storage.keywords) == (replay.rows, {"observation_dtype": jnp.bfloat16})
+    assert (storage.func, storage.keywords) == (replay.rows, {"observation_dtype": "bfloat16"})
     assert options["priority_exponent"] == CHANGED["priority_exponent"]
     beta = options["importance_exponent"]
     samples = 36 // delay

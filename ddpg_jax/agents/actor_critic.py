@@ -2,8 +2,8 @@
 tracking of the targets.
 """
 
-import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -16,11 +16,13 @@ from ddpg_jax.agents.targets import Track
 from ddpg_jax.types import (
     Agent,
     AgentState,
+    Array,
     Batch,
     Key,
     Metrics,
     Network,
     NetworkState,
+    Numeric,
     PyTree,
     Update,
     is_key,
@@ -30,9 +32,9 @@ from ddpg_jax.types import (
 class CriticLoss(NamedTuple):
     """What an algorithm's ``critic_loss`` returns for a batch."""
 
-    per_example: jax.Array
+    per_example: Array
     """``[B]``: the loss of each example; the skeleton weighs and averages them."""
-    priority: jax.Array
+    priority: Array
     """``[B]``, at least 0: what a prioritised replay samples by; 0 only where nothing is left to
     learn.
     """
@@ -49,7 +51,7 @@ class ActorLoss(NamedTuple):
     `CriticLoss`.
     """
 
-    loss: jax.Array
+    loss: Array
     variables: PyTree
     metrics: Metrics
 
@@ -61,7 +63,7 @@ def forward(network: Network, variables: PyTree, *inputs: Any) -> tuple[Any, PyT
     Batch normalisation uses the batch's own statistics here and updates the running ones; elsewhere
     it uses those.
     """
-    carried = [name for name in variables if name != "params"] if _is_flax(variables) else []
+    carried = list(_carried(variables))
     return (
         network.apply(variables, *inputs, mutable=carried)
         if carried
@@ -72,17 +74,17 @@ def forward(network: Network, variables: PyTree, *inputs: Any) -> tuple[Any, PyT
 def make_agent(
     actor: Network,
     critic: Network,
-    *,
-    critic_target: Callable[[PyTree, PyTree, Batch, Key], jax.Array],
-    critic_loss: Callable[[PyTree, Batch, jax.Array], CriticLoss],
+    critic_target: Callable[[PyTree, PyTree, Batch, Key], Array],
+    critic_loss: Callable[[PyTree, Batch, Array], CriticLoss],
     actor_loss: Callable[[PyTree, PyTree, Batch], ActorLoss],
+    *,
     actor_optimizer: optax.GradientTransformation,
     critic_optimizer: optax.GradientTransformation,
-    track_actor: Track,
     track_critic: Track,
-    gamma: float | jax.Array | None = None,
+    track_actor: Track | None = None,
+    gamma: Numeric | None = None,
     policy_delay: int = 1,
-    act: Callable[[AgentState, PyTree], jax.Array] | None = None,
+    act: Callable[[AgentState, PyTree], Array] | None = None,
     axis_name: str | None = None,
 ) -> Agent:
     """An `Agent` from the three functions in which the algorithms differ.
@@ -102,10 +104,10 @@ def make_agent(
         actor_loss: ``(actor_params, critic_params, batch) -> ActorLoss``.
         actor_optimizer, critic_optimizer: optax transformations; their hyper-parameters may be
             traced.
-        track_actor, track_critic: how the targets follow, as `ddpg_jax.agents.soft_update` or
-            `hard_update`.
-        gamma: the discount factor in ``critic_target``, for comparison with that of an n-step
-            window.
+        track_critic, track_actor: how the targets follow, as `ddpg_jax.agents.soft_update` or
+            `hard_update`; None is as the critic's.
+        gamma: the discount factor in ``critic_target``, in [0, 1], for comparison with that of an
+            n-step window.
         policy_delay: critic steps per actor step and per tracking step, at least 1; divides B.
         act: ``(agent_state, observation) -> action``, where the actor's parameters alone do not
             choose it (an encoder that the critic trains); None applies ``actor``.
@@ -118,29 +120,28 @@ def make_agent(
         The agent; its ``update`` consumes ``key`` in ``critic_target``.
 
     Raises:
-        ValueError: ``policy_delay`` is less than 1, or (from ``update``) does not divide B, or a
-            loss returns other ``variables`` than its network carries.
+        ValueError: ``gamma`` or ``policy_delay`` is out of its range, or (from ``update``) the
+            latter does not divide B, or a loss returns other ``variables`` than its network
+            carries.
     """
-    checks.between(1, float("inf"), policy_delay=policy_delay)
+    checks.between(1, policy_delay=policy_delay)
+    if gamma is not None:
+        checks.between(0, 1, gamma=gamma)
 
-    def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:
+    def init(key: Key, observation: PyTree, action: Array) -> AgentState:
         actor_key, critic_key = jax.random.split(key)
         return AgentState(
             actor=_network_state(actor.init(actor_key, observation), actor_optimizer),
             critic=_network_state(critic.init(critic_key, observation, action), critic_optimizer),
-            step=jnp.zeros((), jnp.int32),
+            step=jnp.int32(0),
         )
 
-    def apply_actor(state: AgentState, observation: PyTree) -> jax.Array:
-        result: jax.Array = actor.apply(variables(state.actor), observation)
-        return result
-
     def critic_step(
-        state: AgentState, critic: NetworkState, batch: Batch, weight: jax.Array | None, key: Key
-    ) -> tuple[NetworkState, tuple[jax.Array, Metrics]]:
+        state: AgentState, critic: NetworkState, batch: Batch, weight: Array | None, key: Key
+    ) -> tuple[NetworkState, tuple[Array, Metrics]]:
         target = critic_target(_targets(state.actor), _targets(critic), batch, key)
 
-        def loss(params: PyTree) -> tuple[jax.Array, tuple[PyTree, Any]]:
+        def loss(params: PyTree) -> tuple[Array, tuple[PyTree, Any]]:
             found = critic_loss(_join(params, critic), batch, target)
             mean = jnp.mean(found.per_example if weight is None else weight * found.per_example)
             return mean, (found.variables, (found.priority, {"critic_loss": mean} | found.metrics))
@@ -150,15 +151,13 @@ def make_agent(
     def actor_step(
         state: AgentState, critic: NetworkState, batch: Batch
     ) -> tuple[NetworkState, Metrics]:
-        def loss(params: PyTree) -> tuple[jax.Array, tuple[PyTree, Any]]:
+        def loss(params: PyTree) -> tuple[Array, tuple[PyTree, Any]]:
             found = actor_loss(_join(params, state.actor), variables(critic), batch)
             return found.loss, (found.variables, {"actor_loss": found.loss} | found.metrics)
 
         return _step(state.actor, loss, actor_optimizer, axis_name)
 
-    def update(
-        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
-    ) -> Update:
+    def update(state: AgentState, batch: Batch, key: Key, weight: Array | None = None) -> Update:
         if policy_delay == 1:
             critic_state, (priority, critic_metrics) = critic_step(
                 state, state.critic, batch, weight, key
@@ -170,26 +169,23 @@ def make_agent(
                 lambda x: jnp.asarray(x).at[rows].get(mode="promise_in_bounds"), (batch, weight)
             )
             step = lambda critic, inputs: critic_step(state, critic, *inputs)
-            critic_state, found = jax.lax.scan(
+            critic_state, (priorities, metrics) = jax.lax.scan(
                 step, state.critic, (*parts, keys[:-1]), unroll=min(policy_delay, 4)
             )
-            priority, critic_metrics = (
-                found[0].reshape(-1)[places],
-                jax.tree.map(lambda x: jnp.mean(x, axis=0), found[1]),
-            )
+            priority = priorities.reshape(-1)[places]
+            critic_metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics)
             batch = jax.tree.map(lambda x: x[-1], parts[0])
         actor_state, actor_metrics = actor_step(state, critic_state, batch)
-        actor_state, critic_state = (
-            _tracked(actor_state, track_actor),
-            _tracked(critic_state, track_critic),
+        state = replace(
+            state,
+            actor=_tracked(actor_state, track_actor or track_critic),
+            critic=_tracked(critic_state, track_critic),
+            step=state.step + 1,
         )
-        state = dataclasses.replace(
-            state, actor=actor_state, critic=critic_state, step=state.step + 1
-        )
-        return Update(
-            state, priority, {"td_error": jnp.mean(priority)} | critic_metrics | actor_metrics
-        )
+        metrics = {"td_error": jnp.mean(priority)} | critic_metrics | actor_metrics
+        return Update(state, priority, metrics)
 
+    apply_actor = lambda state, observation: actor.apply(variables(state.actor), observation)
     return Agent(init, act or apply_actor, update, gamma=gamma)
 
 
@@ -206,29 +202,28 @@ def _join(params: PyTree, network: NetworkState) -> PyTree:
     return params | network.batch_stats if network.batch_stats else params
 
 
-def _is_flax(variables: PyTree) -> bool:
-    return isinstance(variables, dict) and "params" in variables
+def _carried(variables: PyTree) -> dict[str, PyTree]:
+    """What a Flax network carries besides its parameters."""
+    if not isinstance(variables, dict) or "params" not in variables:
+        return {}
+    return {name: value for name, value in variables.items() if name != "params"}
 
 
 def _network_state(variables: PyTree, optimizer: optax.GradientTransformation) -> NetworkState:
-    carried = {}
-    if _is_flax(variables):
-        carried = {name: value for name, value in variables.items() if name != "params"}
-        variables = {"params": variables["params"]}
-    # The target is a copy, not an alias: one buffer twice in a donated state is an error or a
-    # silent copy.
-    copy = jax.tree.map(jnp.copy, variables)
+    carried = _carried(variables)
+    params = {"params": variables["params"]} if carried else variables
     return NetworkState(
-        params=variables,
-        target_params=copy,
-        opt_state=optimizer.init(variables),
+        params=params,
+        # A copy, not an alias: one buffer twice in a donated state is an error or a silent copy.
+        target_params=jax.tree.map(jnp.copy, params),
+        opt_state=optimizer.init(params),
         batch_stats=carried,
     )
 
 
 def _step(
     state: NetworkState,
-    loss: Callable[[PyTree], tuple[jax.Array, tuple[PyTree, Any]]],
+    loss: Callable[[PyTree], tuple[Array, tuple[PyTree, Any]]],
     optimizer: optax.GradientTransformation,
     axis_name: str | None,
 ) -> tuple[NetworkState, Any]:
@@ -237,20 +232,19 @@ def _step(
     """
     # Of parameters that vary over the axis each shard has a gradient of its own; of replicated ones
     # it would be summed.
-    params = (
-        state.params if axis_name is None else jax.lax.pcast(state.params, axis_name, to="varying")
-    )
+    params = state.params
+    if axis_name is not None:
+        params = jax.lax.pcast(params, axis_name, to="varying")
     grads, (carried, rest) = jax.grad(loss, has_aux=True)(params)
     if set(carried) != set(state.batch_stats):
         raise ValueError(
             f"a loss returned variables {sorted(carried)}, but its network carries "
-            f"{sorted(state.batch_stats)}: return the "
-            "second result of agents.forward."
+            f"{sorted(state.batch_stats)}: return the second result of agents.forward."
         )
     grads, carried = averaged((grads, carried), axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return dataclasses.replace(state, params=params, opt_state=opt_state, batch_stats=carried), rest
+    return replace(state, params=params, opt_state=opt_state, batch_stats=carried), rest
 
 
 def averaged(tree: PyTree, axis_name: str | None) -> PyTree:
@@ -263,4 +257,4 @@ def averaged(tree: PyTree, axis_name: str | None) -> PyTree:
 
 
 def _tracked(state: NetworkState, track: Track) -> NetworkState:
-    return dataclasses.replace(state, target_params=track(state.params, state.target_params))
+    return replace(state, target_params=track(state.params, state.target_params))

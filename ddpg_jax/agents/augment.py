@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from ddpg_jax import checks
-from ddpg_jax.types import Agent, AgentState, Batch, Key, PyTree, Transition, Update
+from ddpg_jax.agents.minibatches import with_parts
+from ddpg_jax.types import Agent, AgentState, Array, Batch, Key, PyTree, Update
 
 
 def augment(agent: Agent, *, pad: int = 4) -> Agent:
@@ -28,20 +29,16 @@ def augment(agent: Agent, *, pad: int = 4) -> Agent:
     the border. Its bilinear interpolation is between whole pixels there, so that nothing is
     interpolated.
     """
-    checks.between(1, float("inf"), pad=pad)
+    checks.between(1, pad=pad)
 
-    def update(
-        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
-    ) -> Update:
+    def update(state: AgentState, batch: Batch, key: Key, weight: Array | None = None) -> Update:
         update_key, shift_key = jax.random.split(key)
         shifts = jax.random.randint(
             shift_key, (2, batch.reward.shape[0], 2), 0, 2 * pad + 1, jnp.int32
         )
-        shown = Transition(
+        shown = with_parts(
+            batch,
             observation=_moved(batch.observation, shifts[0], pad),
-            action=batch.action,
-            reward=batch.reward,
-            discount=batch.discount,
             next_observation=_moved(batch.next_observation, shifts[1], pad),
         )
         return agent.update(state, shown, update_key, weight)
@@ -49,17 +46,17 @@ def augment(agent: Agent, *, pad: int = 4) -> Agent:
     return agent._replace(update=update)
 
 
-def _moved(observation: PyTree, shifts: jax.Array, pad: int) -> PyTree:
+def _moved(observation: PyTree, shifts: Array, pad: int) -> PyTree:
     return jax.tree.map(lambda x: shifted(x, shifts, pad) if checks.is_image(x) else x, observation)
 
 
-def shifted(images: jax.Array, shifts: jax.Array, pad: int) -> jax.Array:
+def shifted(images: Array, shifts: Array, pad: int) -> Array:
     """``images: [B, H, W, C]``, padded by their border and cut out at ``shifts: [B, 2]``: one
     gather of B windows.
     """
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="edge")
 
-    def window(image: jax.Array, shift: jax.Array) -> jax.Array:
+    def window(image: Array, shift: Array) -> Array:
         return jax.lax.dynamic_slice(image, (shift[0], shift[1], 0), images.shape[1:])
 
     return jax.vmap(window)(padded, shifts)

@@ -1,30 +1,27 @@
 """Distributed distributional deep deterministic policy gradient."""
 
-from collections.abc import Callable
-
-import jax
 import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks, losses
 from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent
-from ddpg_jax.agents.optimization import Rate, optimizers
+from ddpg_jax.agents.optimization import Optimizer, Rate, optimizers
 from ddpg_jax.agents.targets import soft_update
-from ddpg_jax.types import Agent, Batch, Key, Network, PyTree
+from ddpg_jax.types import Agent, Array, Batch, Key, Network, Numeric, PyTree
 
 
 def d4pg(
     actor: Network,
     critic: Network,
     *,
-    v_min: float | jax.Array = -150.0,
-    v_max: float | jax.Array = 150.0,
-    gamma: float | jax.Array = 0.99,
-    tau: float | jax.Array = 0.005,
+    v_min: Numeric = -150.0,
+    v_max: Numeric = 150.0,
+    gamma: Numeric = 0.99,
+    tau: Numeric = 0.005,
     actor_learning_rate: Rate = 1e-4,
     critic_learning_rate: Rate = 1e-4,
-    critic_weight_decay: float | jax.Array = 0.0,
-    optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
+    critic_weight_decay: Numeric = 0.0,
+    optimizer: Optimizer = optax.adam,
     axis_name: str | None = None,
 ) -> Agent:
     """D4PG: DDPG whose critic predicts the distribution of the return on fixed atoms.
@@ -53,15 +50,14 @@ def d4pg(
     and learning rates as in the authors' group's Acme. Differs from the paper: Polyak averaging
     where it copies the targets every 100 updates.
     """
-    checks.between(0, 1, gamma=gamma)
     checks.below(v_min=v_min, v_max=v_max)
 
-    def support(logits: jax.Array) -> jax.Array:
+    def support(logits: Array) -> Array:
         return jnp.linspace(v_min, v_max, logits.shape[-1], dtype=logits.dtype)
 
     def critic_target(
         actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
-    ) -> jax.Array:
+    ) -> Array:
         del key  # D4PG's target is deterministic
         next_action = actor.apply(actor_target_params, batch.next_observation)
         logits, _ = forward(critic, critic_target_params, batch.next_observation, next_action)
@@ -69,7 +65,7 @@ def d4pg(
             batch.reward, batch.discount, logits, support(logits), gamma
         )
 
-    def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
+    def critic_loss(critic_params: PyTree, batch: Batch, target: Array) -> CriticLoss:
         logits, variables = forward(critic, critic_params, batch.observation, batch.action)
         value = losses.categorical_mean(logits, support(logits))
         priority = losses.categorical_divergence(target, logits)
@@ -85,10 +81,9 @@ def d4pg(
     return make_agent(
         actor,
         critic,
-        critic_target=critic_target,
-        critic_loss=critic_loss,
-        actor_loss=actor_loss,
-        track_actor=soft_update(tau),
+        critic_target,
+        critic_loss,
+        actor_loss,
         track_critic=soft_update(tau),
         gamma=gamma,
         axis_name=axis_name,

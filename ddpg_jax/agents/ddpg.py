@@ -1,28 +1,25 @@
 """Deep deterministic policy gradient."""
 
-from collections.abc import Callable
-
-import jax
 import jax.numpy as jnp
 import optax
 
-from ddpg_jax import checks, losses
+from ddpg_jax import losses
 from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent
-from ddpg_jax.agents.optimization import Rate, optimizers
+from ddpg_jax.agents.optimization import Optimizer, Rate, optimizers
 from ddpg_jax.agents.targets import soft_update
-from ddpg_jax.types import Agent, Batch, Key, Network, PyTree
+from ddpg_jax.types import Agent, Array, Batch, Key, Network, Numeric, PyTree
 
 
 def ddpg(
     actor: Network,
     critic: Network,
     *,
-    gamma: float | jax.Array = 0.99,
-    tau: float | jax.Array = 0.001,
+    gamma: Numeric = 0.99,
+    tau: Numeric = 0.001,
     actor_learning_rate: Rate = 1e-4,
     critic_learning_rate: Rate = 1e-3,
-    critic_weight_decay: float | jax.Array = 1e-2,
-    optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
+    critic_weight_decay: Numeric = 1e-2,
+    optimizer: Optimizer = optax.adam,
     axis_name: str | None = None,
 ) -> Agent:
     """DDPG: an off-policy actor-critic with a deterministic policy and slowly tracking targets.
@@ -55,11 +52,10 @@ def ddpg(
     Source: Lillicrap et al. 2015 (arXiv:1509.02971), Algorithm 1 and section 7, from which all
     defaults are.
     """
-    checks.between(0, 1, gamma=gamma)
 
     def critic_target(
         actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
-    ) -> jax.Array:
+    ) -> Array:
         del key  # DDPG's target is deterministic
         # Where networks carry statistics: the target actor acts (apply), as the policy whose value
         # is sought, by the running ones. The target critic is passed as the critic in its loss is
@@ -69,7 +65,7 @@ def ddpg(
         next_value, _ = forward(critic, critic_target_params, batch.next_observation, next_action)
         return losses.td_target(batch.reward, batch.discount, next_value, gamma)
 
-    def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
+    def critic_loss(critic_params: PyTree, batch: Batch, target: Array) -> CriticLoss:
         value, variables = forward(critic, critic_params, batch.observation, batch.action)
         td_error = target - value
         metrics = {"value": jnp.mean(value), "td_error": jnp.mean(td_error)}
@@ -85,10 +81,9 @@ def ddpg(
     return make_agent(
         actor,
         critic,
-        critic_target=critic_target,
-        critic_loss=critic_loss,
-        actor_loss=actor_loss,
-        track_actor=soft_update(tau),
+        critic_target,
+        critic_loss,
+        actor_loss,
         track_critic=soft_update(tau),
         gamma=gamma,
         axis_name=axis_name,

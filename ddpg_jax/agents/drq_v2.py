@@ -1,8 +1,7 @@
 """DrQ-v2: from images, with one encoder that only the critics train."""
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +10,10 @@ from flax import linen as nn
 
 from ddpg_jax import checks, losses
 from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, make_agent, variables
-from ddpg_jax.agents.optimization import Rate, optimizers
+from ddpg_jax.agents.optimization import Optimizer, Rate, optimizers
 from ddpg_jax.agents.targets import hard_update, soft_update
 from ddpg_jax.networks import WithEncoder
-from ddpg_jax.types import Agent, Batch, Key, Network, PyTree
+from ddpg_jax.types import Agent, Array, Batch, Key, Network, Numeric, PyTree, zeros
 
 
 def drq_v2(
@@ -22,14 +21,14 @@ def drq_v2(
     actor: Network,
     critics: nn.Module,
     *,
-    gamma: float | jax.Array = 0.99,
-    tau: float | jax.Array = 0.01,
+    gamma: Numeric = 0.99,
+    tau: Numeric = 0.01,
     actor_learning_rate: Rate = 1e-4,
     critic_learning_rate: Rate = 1e-4,
-    critic_weight_decay: float | jax.Array = 0.0,
-    target_noise: float | jax.Array = 0.1,
-    target_noise_clip: float | jax.Array = 0.3,
-    optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
+    critic_weight_decay: Numeric = 0.0,
+    target_noise: Numeric = 0.1,
+    target_noise_clip: Numeric = 0.3,
+    optimizer: Optimizer = optax.adam,
     axis_name: str | None = None,
 ) -> Agent:
     """DrQ-v2's agent: DDPG with clipped double Q on features of an encoder that the critics alone
@@ -66,19 +65,14 @@ def drq_v2(
     the critics' step, as it sees the critics; and its loss is at mu(h), without the clipped noise
     that is added there.
     """
-    checks.between(0, 1, gamma=gamma)
-    checks.between(0, float("inf"), target_noise=target_noise, target_noise_clip=target_noise_clip)
+    checks.between(0, target_noise=target_noise, target_noise_clip=target_noise_clip)
     whole: Network = WithEncoder(encoder, critics)
-    encode: Callable[..., Any] = lambda params, observation: whole.apply(
-        params, observation, method="encode"
-    )
-    judge: Callable[..., Any] = lambda params, features, action: whole.apply(
-        params, features, action, method="on"
-    )
+    encode = functools.partial(whole.apply, method="encode")
+    judge = functools.partial(whole.apply, method="on")
 
     def critic_target(
         actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
-    ) -> jax.Array:
+    ) -> Array:
         features = encode(critic_target_params, batch.next_observation)
         next_action = losses.smoothed_action(
             key, actor.apply(actor_target_params, features), target_noise, target_noise_clip
@@ -86,7 +80,7 @@ def drq_v2(
         next_value = losses.clipped_double_q(judge(critic_target_params, features, next_action))
         return losses.td_target(batch.reward, batch.discount, next_value, gamma)
 
-    def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
+    def critic_loss(critic_params: PyTree, batch: Batch, target: Array) -> CriticLoss:
         values = whole.apply(critic_params, batch.observation, batch.action)
         targets = jnp.broadcast_to(target, values.shape)
         priority = jnp.max(jnp.abs(targets - values), axis=0)
@@ -103,9 +97,9 @@ def drq_v2(
     return make_agent(
         _OnFeatures(encoder, actor),
         whole,
-        critic_target=critic_target,
-        critic_loss=critic_loss,
-        actor_loss=actor_loss,
+        critic_target,
+        critic_loss,
+        actor_loss,
         track_actor=hard_update,
         track_critic=soft_update(tau, copied=("encoder",)),
         act=lambda state, seen: actor.apply(
@@ -117,8 +111,7 @@ def drq_v2(
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _OnFeatures:
+class _OnFeatures(NamedTuple):
     """The actor as `make_agent` begins it, from an observation."""
 
     encoder: nn.Module
@@ -126,7 +119,7 @@ class _OnFeatures:
 
     def init(self, key: Key, observation: PyTree) -> PyTree:
         features = jax.eval_shape(lambda: self.encoder.init_with_output(key, observation)[0])
-        return self.actor.init(key, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), features))
+        return self.actor.init(key, zeros(features))
 
     def apply(self, params: PyTree, features: Any) -> Any:
         return self.actor.apply(params, features)

@@ -1,12 +1,14 @@
-"""A batch dealt into the minibatches of a policy delay."""
+"""Batches: dealt into the minibatches of a policy delay, or with some of their parts replaced."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ddpg_jax.types import Key
+from ddpg_jax.types import Array, Batch, Key, Transition
 
 
-def deal(key: Key, size: int, count: int) -> tuple[jax.Array, jax.Array]:
+def deal(key: Key, size: int, count: int) -> tuple[Array, Array]:
     """Rows of ``count`` minibatches ``[count, B / count]``, and where each row of the batch is in
     them, ``[B]``.
 
@@ -25,3 +27,9 @@ def deal(key: Key, size: int, count: int) -> tuple[jax.Array, jax.Array]:
     minibatch = (numbers + first) % count  # [groups, count]
     rows = jnp.take_along_axis(numbers, (numbers - first) % count, axis=1).T
     return rows, (minibatch * groups + numbers // count).reshape(-1)
+
+
+def with_parts(batch: Batch, **parts: Any) -> Transition:
+    """A batch, whatever its type, with some of its parts replaced."""
+    names = ("observation", "action", "reward", "discount", "next_observation")
+    return Transition(**{name: getattr(batch, name) for name in names} | parts)

@@ -8,12 +8,15 @@ import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks
+from ddpg_jax.types import Numeric
 
-Rate = float | jax.Array | Callable[[Any], Any]
+Rate = Numeric | Callable[[Any], Any]
 """A learning rate, traced or not, or a schedule of the network's own steps."""
+Optimizer = Callable[..., optax.GradientTransformation]
+"""Makes an optimiser, ``optimizer(learning_rate)``."""
 
 
-def l2(weight_decay: float | jax.Array) -> optax.GradientTransformation:
+def l2(weight_decay: Numeric) -> optax.GradientTransformation:
     """The gradient of ``lambda/2 |W|^2`` over weight matrices, before the optimiser sees it (not
     decoupled, as in AdamW).
     """
@@ -30,10 +33,10 @@ def l2(weight_decay: float | jax.Array) -> optax.GradientTransformation:
 
 
 def optimizers(
-    optimizer: Callable[..., optax.GradientTransformation],
+    optimizer: Optimizer,
     actor_learning_rate: Rate,
     critic_learning_rate: Rate,
-    critic_weight_decay: float | jax.Array,
+    critic_weight_decay: Numeric,
 ) -> dict[str, optax.GradientTransformation]:
     """The optimisers that `make_agent` takes; ``optimizer(learning_rate)`` makes each, the critic's
     after `l2`.
@@ -41,21 +44,18 @@ def optimizers(
     Raises:
         ValueError: a concrete number is negative, or not finite.
     """
-    rates = {
-        "actor_learning_rate": actor_learning_rate,
-        "critic_learning_rate": critic_learning_rate,
-    }
-    checks.at_least_zero(**{name: rate for name, rate in rates.items() if not callable(rate)})
-    checks.at_least_zero(critic_weight_decay=critic_weight_decay)
+    checks.at_least_zero(
+        actor_learning_rate=actor_learning_rate,
+        critic_learning_rate=critic_learning_rate,
+        critic_weight_decay=critic_weight_decay,
+    )
     return {
         "actor_optimizer": optimizer(actor_learning_rate),
         "critic_optimizer": optax.chain(l2(critic_weight_decay), optimizer(critic_learning_rate)),
     }
 
 
-def adam(
-    *, weight_decay: float | jax.Array = 0.0, max_grad_norm: float | jax.Array = 0.0
-) -> Callable[[Rate], optax.GradientTransformation]:
+def adam(*, weight_decay: Numeric = 0.0, max_grad_norm: Numeric = 0.0) -> Optimizer:
     """``learning_rate -> optax.GradientTransformation``, for the ``optimizer`` of an agent.
 
     Args:
@@ -66,28 +66,25 @@ def adam(
         ValueError: a concrete number is negative, or not finite.
     """
     checks.at_least_zero(weight_decay=weight_decay)
-    checks.between(0, float("inf"), max_grad_norm=max_grad_norm)
+    checks.between(0, max_grad_norm=max_grad_norm)
 
     def make(learning_rate: Rate) -> optax.GradientTransformation:
-        rate: Any = learning_rate
         step = (
-            optax.adam(rate)
+            optax.adam(learning_rate)
             if checks.is_zero(weight_decay)
-            else optax.adamw(rate, weight_decay=weight_decay)
+            else optax.adamw(learning_rate, weight_decay=weight_decay)
         )
         if checks.is_zero(max_grad_norm):
             return step
-        norm = (
-            max_grad_norm
-            if checks.is_known(max_grad_norm)
-            else jnp.where(max_grad_norm > 0, max_grad_norm, jnp.inf)
-        )
+        norm = max_grad_norm
+        if not checks.is_known(norm):
+            norm = jnp.where(norm > 0, norm, jnp.inf)
         return optax.chain(optax.clip_by_global_norm(norm), step)
 
     return make
 
 
-def annealed(learning_rate: float | jax.Array, updates: int) -> Rate:
+def annealed(learning_rate: Numeric, updates: int) -> Rate:
     """A learning rate that falls linearly to 0 over that many of the network's own steps; 0 steps
     keep it constant.
 
@@ -95,6 +92,4 @@ def annealed(learning_rate: float | jax.Array, updates: int) -> Rate:
         ValueError: a concrete number is negative, or not finite.
     """
     checks.at_least_zero(learning_rate=learning_rate, updates=updates)
-    rate: Any = learning_rate
-    result: Rate = optax.linear_schedule(rate, 0.0, updates) if updates else rate
-    return result
+    return optax.linear_schedule(learning_rate, 0.0, updates) if updates else learning_rate

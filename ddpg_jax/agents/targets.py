@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from ddpg_jax import checks
-from ddpg_jax.types import PyTree
+from ddpg_jax.types import Numeric, PyTree
 
 Track = Callable[[PyTree, PyTree], PyTree]
 """How targets follow: ``track(params, target_params) -> target_params``, after each update."""
 
 
-def soft_update(tau: float | jax.Array, copied: Sequence[str] = ()) -> Track:
+def soft_update(tau: Numeric, copied: Sequence[str] = ()) -> Track:
     """Soft update (Polyak averaging) of targets, ``theta' <- tau theta + (1 - tau) theta'``; 1
     copies, 0 freezes.
 

@@ -1,33 +1,30 @@
 """Twin delayed deep deterministic policy gradient."""
 
-from collections.abc import Callable
-
-import jax
 import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks, losses
 from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent
-from ddpg_jax.agents.optimization import Rate, optimizers
+from ddpg_jax.agents.optimization import Optimizer, Rate, optimizers
 from ddpg_jax.agents.targets import soft_update
 from ddpg_jax.networks import Ensemble, first_critic
-from ddpg_jax.types import Agent, Batch, Key, Network, PyTree
+from ddpg_jax.types import Agent, Array, Batch, Key, Network, Numeric, PyTree
 
 
 def td3(
     actor: Network,
     critic: Network,
     *,
-    gamma: float | jax.Array = 0.99,
-    tau: float | jax.Array = 0.005,
+    gamma: Numeric = 0.99,
+    tau: Numeric = 0.005,
     actor_learning_rate: Rate = 1e-3,
     critic_learning_rate: Rate = 1e-3,
-    critic_weight_decay: float | jax.Array = 0.0,
-    target_noise: float | jax.Array = 0.2,
-    target_noise_clip: float | jax.Array = 0.5,
+    critic_weight_decay: Numeric = 0.0,
+    target_noise: Numeric = 0.2,
+    target_noise_clip: Numeric = 0.5,
     policy_delay: int = 2,
     num_critics: int = 2,
-    optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
+    optimizer: Optimizer = optax.adam,
     axis_name: str | None = None,
 ) -> Agent:
     """TD3: DDPG with clipped double Q, target policy smoothing and delayed actor and targets.
@@ -58,14 +55,13 @@ def td3(
     defaults are. Priority: the greater of both critics' absolute errors is what Fujimoto et al.
     2020 (LAP, arXiv:2007.06049) and its code sample by.
     """
-    checks.between(0, 1, gamma=gamma)
-    checks.between(0, float("inf"), target_noise=target_noise, target_noise_clip=target_noise_clip)
-    checks.between(1, float("inf"), num_critics=num_critics)
+    checks.between(0, target_noise=target_noise, target_noise_clip=target_noise_clip)
+    checks.between(1, num_critics=num_critics)
     critics = Ensemble(critic, num_critics)
 
     def critic_target(
         actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
-    ) -> jax.Array:
+    ) -> Array:
         next_action = actor.apply(actor_target_params, batch.next_observation)
         next_action = losses.smoothed_action(key, next_action, target_noise, target_noise_clip)
         next_values, _ = forward(critics, critic_target_params, batch.next_observation, next_action)
@@ -73,7 +69,7 @@ def td3(
             batch.reward, batch.discount, losses.clipped_double_q(next_values), gamma
         )
 
-    def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
+    def critic_loss(critic_params: PyTree, batch: Batch, target: Array) -> CriticLoss:
         values, variables = forward(critics, critic_params, batch.observation, batch.action)
         targets = jnp.broadcast_to(target, values.shape)
         priority = jnp.max(jnp.abs(targets - values), axis=0)
@@ -88,10 +84,9 @@ def td3(
     return make_agent(
         actor,
         critics,
-        critic_target=critic_target,
-        critic_loss=critic_loss,
-        actor_loss=actor_loss,
-        track_actor=soft_update(tau),
+        critic_target,
+        critic_loss,
+        actor_loss,
         track_critic=soft_update(tau),
         policy_delay=policy_delay,
         gamma=gamma,

@@ -2,36 +2,33 @@
 `ddpg_jax.agents.d4pg` known as FastTD3.
 """
 
-from collections.abc import Callable
-
-import jax
 import jax.numpy as jnp
 import optax
 
 from ddpg_jax import checks, losses
 from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent
-from ddpg_jax.agents.optimization import Rate, optimizers
+from ddpg_jax.agents.optimization import Optimizer, Rate, optimizers
 from ddpg_jax.agents.targets import soft_update
 from ddpg_jax.networks import Ensemble
-from ddpg_jax.types import Agent, Batch, Key, Network, PyTree
+from ddpg_jax.types import Agent, Array, Batch, Key, Network, Numeric, PyTree
 
 
 def td3_categorical(
     actor: Network,
     critic: Network,
     *,
-    v_min: float | jax.Array = -10.0,
-    v_max: float | jax.Array = 10.0,
-    gamma: float | jax.Array = 0.97,
-    tau: float | jax.Array = 0.1,
+    v_min: Numeric = -10.0,
+    v_max: Numeric = 10.0,
+    gamma: Numeric = 0.97,
+    tau: Numeric = 0.1,
     actor_learning_rate: Rate = 3e-4,
     critic_learning_rate: Rate = 3e-4,
-    critic_weight_decay: float | jax.Array = 0.0,
-    target_noise: float | jax.Array = 0.001,
-    target_noise_clip: float | jax.Array = 0.5,
+    critic_weight_decay: Numeric = 0.0,
+    target_noise: Numeric = 0.001,
+    target_noise_clip: Numeric = 0.5,
     policy_delay: int = 2,
     num_critics: int = 2,
-    optimizer: Callable[..., optax.GradientTransformation] = optax.adam,
+    optimizer: Optimizer = optax.adam,
     axis_name: str | None = None,
 ) -> Agent:
     """TD3 on distributions.
@@ -56,18 +53,17 @@ def td3_categorical(
     Source: Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground, from
     which all defaults are. Differs from there: no AdamW by default (pass ``optimizer``).
     """
-    checks.between(0, 1, gamma=gamma)
-    checks.between(0, float("inf"), target_noise=target_noise, target_noise_clip=target_noise_clip)
-    checks.between(1, float("inf"), num_critics=num_critics)
+    checks.between(0, target_noise=target_noise, target_noise_clip=target_noise_clip)
+    checks.between(1, num_critics=num_critics)
     checks.below(v_min=v_min, v_max=v_max)
     critics = Ensemble(critic, num_critics)
 
-    def support(logits: jax.Array) -> jax.Array:
+    def support(logits: Array) -> Array:
         return jnp.linspace(v_min, v_max, logits.shape[-1], dtype=logits.dtype)
 
     def critic_target(
         actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
-    ) -> jax.Array:
+    ) -> Array:
         next_action = actor.apply(actor_target_params, batch.next_observation)
         next_action = losses.smoothed_action(key, next_action, target_noise, target_noise_clip)
         logits, _ = forward(critics, critic_target_params, batch.next_observation, next_action)
@@ -77,7 +73,7 @@ def td3_categorical(
             batch.reward, batch.discount, logits, support(logits), gamma
         )
 
-    def critic_loss(critic_params: PyTree, batch: Batch, target: jax.Array) -> CriticLoss:
+    def critic_loss(critic_params: PyTree, batch: Batch, target: Array) -> CriticLoss:
         logits, variables = forward(critics, critic_params, batch.observation, batch.action)
         targets = jnp.broadcast_to(target, logits.shape)
         value = losses.categorical_mean(logits, support(logits))
@@ -96,10 +92,9 @@ def td3_categorical(
     return make_agent(
         actor,
         critics,
-        critic_target=critic_target,
-        critic_loss=critic_loss,
-        actor_loss=actor_loss,
-        track_actor=soft_update(tau),
+        critic_target,
+        critic_loss,
+        actor_loss,
         track_critic=soft_update(tau),
         policy_delay=policy_delay,
         gamma=gamma,

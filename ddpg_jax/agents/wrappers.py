@@ -1,7 +1,7 @@
 """Wrappers ``Agent -> Agent``: what an agent sees and is told, changed on the way in."""
 
-import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,8 +11,9 @@ from flax import struct
 
 from ddpg_jax import checks
 from ddpg_jax.agents.actor_critic import averaged
+from ddpg_jax.agents.minibatches import with_parts
 from ddpg_jax.reporting import CompensatedSum, compensated_add, zero_sum
-from ddpg_jax.types import Agent, AgentState, Batch, Key, PyTree, Transition, Update
+from ddpg_jax.types import Agent, AgentState, Array, Batch, Key, Numeric, PyTree
 
 
 @struct.dataclass
@@ -46,7 +47,7 @@ def with_slot(state: AgentState, slot: str, value: PyTree) -> AgentState:
 
 
 def _updated(state: AgentState, slot: str, value: PyTree) -> AgentState:
-    return dataclasses.replace(state, slots=state.slots | {slot: value})
+    return replace(state, slots=state.slots | {slot: value})
 
 
 def normalize_observations(
@@ -79,16 +80,17 @@ def normalize_observations(
     """
     checks.positive(epsilon=epsilon, limit=limit)
 
-    def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:
+    def init(key: Key, observation: PyTree, action: Array) -> AgentState:
         statistics = RunningStatistics(
             count=zero_sum(0.0), mean=zero_sum(observation), squares=zero_sum(observation)
         )
         return with_slot(agent.init(key, zero_sum(observation).value, action), slot, statistics)
 
-    def normalize(statistics: RunningStatistics, observation: PyTree) -> PyTree:
+    def normalize(state: AgentState, observation: PyTree) -> PyTree:
+        statistics = state.slots[slot]
         count = statistics.count.value
 
-        def one(x: jax.Array, mean: jax.Array, squares: jax.Array) -> jax.Array:
+        def one(x: Array, mean: Array, squares: Array) -> Array:
             variance = jnp.where(count > 0, squares / jnp.maximum(count, 1.0), 1.0)
             scale = jnp.broadcast_to(jnp.sqrt(variance + epsilon**2), x.shape)
             shifted = x.astype(jnp.float32) - jnp.broadcast_to(mean, x.shape)
@@ -96,27 +98,13 @@ def normalize_observations(
 
         return jax.tree.map(one, observation, statistics.mean.value, statistics.squares.value)
 
+    inner = _seeing(agent, normalize)
+
     def observe(state: AgentState, observation: PyTree) -> AgentState:
         state = _updated(state, slot, _merged(state.slots[slot], observation, axis_name))
-        return (
-            state
-            if agent.observe is None
-            else agent.observe(state, normalize(state.slots[slot], observation))
-        )
+        return state if inner.observe is None else inner.observe(state, observation)
 
-    def act(state: AgentState, observation: PyTree) -> jax.Array:
-        return agent.act(state, normalize(state.slots[slot], observation))
-
-    def update(
-        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
-    ) -> Update:
-        shown = {
-            name: normalize(state.slots[slot], getattr(batch, name))
-            for name in ("observation", "next_observation")
-        }
-        return agent.update(state, _with(batch, **shown), key, weight)
-
-    return agent._replace(init=init, act=act, update=update, observe=observe, to_replay=None)
+    return inner._replace(init=init, observe=observe, to_replay=None)
 
 
 def _merged(
@@ -152,7 +140,7 @@ def _merged(
     )
 
 
-def scale_rewards(agent: Agent, scale: float | jax.Array) -> Agent:
+def scale_rewards(agent: Agent, scale: Numeric) -> Agent:
     """Multiply the rewards that the agent learns from; what is reported stays in the environment's
     units.
 
@@ -168,16 +156,12 @@ def scale_rewards(agent: Agent, scale: float | jax.Array) -> Agent:
     checks.positive(scale=scale)
     if checks.is_known(scale) and np.all(np.asarray(scale) == 1):
         return agent
-
-    def update(
-        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
-    ) -> Update:
-        return agent.update(state, _with(batch, reward=batch.reward * scale), key, weight)
-
-    return agent._replace(update=update)
+    return _learning_from(
+        agent, lambda state, batch: with_parts(batch, reward=batch.reward * scale)
+    )
 
 
-def scheduled(make: Callable[[jax.Array], Agent]) -> Agent:
+def scheduled(make: Callable[[Array], Agent]) -> Agent:
     """An agent whose hyper-parameters follow its own updates: ``make(step)`` is what learns in
     update ``step`` (int32, traced).
 
@@ -186,18 +170,16 @@ def scheduled(make: Callable[[jax.Array], Agent]) -> Agent:
     Only its ``update`` depends on ``step``; hyper-parameters may be traced, so nothing is
     recompiled.
     """
-
-    def update(
-        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
-    ) -> Update:
-        return make(state.step).update(state, batch, key, weight)
-
-    return make(jnp.zeros((), jnp.int32))._replace(update=update)
+    return make(jnp.int32(0))._replace(
+        update=lambda state, batch, key, weight=None: make(state.step).update(
+            state, batch, key, weight
+        )
+    )
 
 
 def encode_observations(
     agent: Agent,
-    encode: Callable[[PyTree, jax.Array], jax.Array],
+    encode: Callable[[PyTree, Array], Array],
     fit: Callable[[Key], PyTree],
     *,
     slot: str = "encoder",
@@ -222,42 +204,49 @@ def encode_observations(
         ValueError: from ``init``, the slot is taken.
     """
 
-    def encoded(params: PyTree, observation: PyTree) -> jax.Array:
-        one: Callable[..., Any] = lambda x: (
+    def encoded(params: PyTree, observation: PyTree) -> Array:
+        parts = [
             encode(params, x) if checks.is_image(x) else x.astype(jnp.float32)
-        )
-        return jnp.concatenate([one(x) for x in jax.tree.leaves(observation)], axis=-1)
+            for x in jax.tree.leaves(observation)
+        ]
+        return jnp.concatenate(parts, axis=-1)
 
-    def init(key: Key, observation: PyTree, action: jax.Array) -> AgentState:
+    def init(key: Key, observation: PyTree, action: Array) -> AgentState:
         fit_key, agent_key = jax.random.split(key)
         params = fit(fit_key)
         return with_slot(agent.init(agent_key, encoded(params, observation), action), slot, params)
 
-    def act(state: AgentState, observation: PyTree) -> jax.Array:
-        return agent.act(state, encoded(state.slots[slot], observation))
-
-    def update(
-        state: AgentState, batch: Batch, key: Key, weight: jax.Array | None = None
-    ) -> Update:
-        both = {
-            name: encoded(state.slots[slot], getattr(batch, name))
-            for name in ("observation", "next_observation")
-        }
-        return agent.update(state, _with(batch, **both), key, weight)
-
-    def observe(state: AgentState, observation: PyTree) -> AgentState:
-        assert agent.observe is not None
-        return agent.observe(state, encoded(state.slots[slot], observation))
+    def view(state: AgentState, observation: PyTree) -> Array:
+        return encoded(state.slots[slot], observation)
 
     def to_replay(state: AgentState, observation: PyTree) -> PyTree:
-        latent = encoded(state.slots[slot], observation)
+        latent = view(state, observation)
         return latent if agent.to_replay is None else agent.to_replay(state, latent)
 
-    watched = None if agent.observe is None else observe
-    return agent._replace(init=init, act=act, update=update, observe=watched, to_replay=to_replay)
+    return _seeing(agent, view)._replace(init=init, to_replay=to_replay)
 
 
-def _with(batch: Batch, **changed: Any) -> Transition:
-    """A batch, whatever its type, with some of its parts replaced."""
-    names = ("observation", "action", "reward", "discount", "next_observation")
-    return Transition(**{name: getattr(batch, name) for name in names} | changed)
+def _seeing(agent: Agent, view: Callable[[AgentState, PyTree], PyTree]) -> Agent:
+    """The agent that is shown ``view(state, observation)`` of every observation."""
+    told = agent.observe
+
+    def changed(state: AgentState, batch: Batch) -> Batch:
+        return with_parts(
+            batch,
+            observation=view(state, batch.observation),
+            next_observation=view(state, batch.next_observation),
+        )
+
+    return _learning_from(agent, changed)._replace(
+        act=lambda state, seen: agent.act(state, view(state, seen)),
+        observe=None if told is None else lambda state, seen: told(state, view(state, seen)),
+    )
+
+
+def _learning_from(agent: Agent, changed: Callable[[AgentState, Batch], Batch]) -> Agent:
+    """The agent that learns from ``changed(state, batch)`` of every batch."""
+    return agent._replace(
+        update=lambda state, batch, key, weight=None: agent.update(
+            state, changed(state, batch), key, weight
+        )
+    )

@@ -10,18 +10,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ddpg_jax import rollout
 from ddpg_jax.behaviour import random_actions
 from ddpg_jax.environment import HostEnvironment
-from ddpg_jax.host.loop import EVALUATION, Hosted, Loop, Stopped, heed, interrupted, never, seed_of
+from ddpg_jax.host.loop import EVALUATION, Hosted, Loop, Stopped, heed, interrupted, seed_of
 from ddpg_jax.host.programs import compile_all, make_programs
-from ddpg_jax.learner import TrainState, make_learner
-from ddpg_jax.reporting import Report
+from ddpg_jax.learner import Chunk, TrainState, make_learner
 from ddpg_jax.schedule import Schedule
-from ddpg_jax.types import Agent, AgentState, Behaviour, Key, Replay, Window, strong
+from ddpg_jax.types import Agent, AgentState, Behaviour, Key, Replay, Window
 
 __all__ = ["HostTrain", "Stopped", "interrupted", "make_evaluate", "make_train"]
 
@@ -35,7 +33,7 @@ class HostTrain(NamedTuple):
     """``init(key)``: agent and empty replay. Pure."""
     warm_up: Callable[[TrainState], TrainState]
     """Store ``learning_starts`` transitions, fewer where steps are none. Consumes its argument."""
-    chunk: Callable[[TrainState], tuple[TrainState, Report]]
+    chunk: Chunk
     """``steps_per_chunk`` environment steps and their updates. Consumes its argument."""
     schedule: Schedule
     begin: Callable[[int], None]
@@ -59,7 +57,7 @@ def make_train(
     steps_per_chunk: int = 1_000,
     warm_up: Behaviour | None = None,
     window: Window | None = None,
-    stopped: Callable[[], bool] = never,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> HostTrain:
     """Compose an agent, host environments, a replay and a behaviour into training; arguments as in
     `ddpg_jax.train.make_train`.
@@ -88,37 +86,16 @@ def make_train(
 
     def init(key: Key) -> TrainState:
         agent_key, behaviour_key, key = jax.random.split(key, 3)
-        return learner.init(agent_key, key, _collector(env, behaviour, behaviour_key))
+        return learner.init(agent_key, key, rollout.begun(env, behaviour, behaviour_key))
 
     programs = make_programs(learner, env, behaviour, warming, schedule)
     loop = Loop(Hosted(env), programs, behaviour, warming, schedule, stopped)
-    return HostTrain(
-        init,
-        loop.warm_up,
-        loop.chunk,
-        schedule,
-        loop.begin,
-        lambda: compile_all(programs, init, env),
-    )
-
-
-def _collector(env: HostEnvironment, behaviour: Behaviour, key: Key) -> rollout.Collector:
-    """The part of a collector that lives on the device: what the behaviour remembers."""
-    count = env.num_envs
-    return rollout.Collector(
-        env_state=(),
-        observation=(),
-        behaviour=strong(
-            behaviour.init(key, jnp.zeros((count, *env.action.shape), env.action.dtype))
-        ),
-        reset=jnp.ones((count,), bool),
-        episode_return=jnp.zeros((count,), jnp.float32),
-        episode_length=jnp.zeros((count,), jnp.int32),
-    )
+    compile_now = lambda: compile_all(programs, init, env)
+    return HostTrain(init, loop.warm_up, loop.chunk, schedule, loop.begin, compile_now)
 
 
 def make_evaluate(
-    agent: Agent, env: HostEnvironment, *, stopped: Callable[[], bool] = never
+    agent: Agent, env: HostEnvironment, *, stopped: Callable[[], bool] = lambda: False
 ) -> Callable[[AgentState, int], np.ndarray]:
     """``evaluate(agent_state, seed) -> [E]`` undiscounted returns of one deterministic episode of
     each environment.

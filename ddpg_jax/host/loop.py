@@ -1,7 +1,7 @@
 """What runs on the host: the environments, and the programs between their steps."""
 
-import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from ddpg_jax.host.rows import pack
 from ddpg_jax.learner import TrainState, with_behaviour
 from ddpg_jax.reporting import NEVER, Episodes, Report, Totals, read_totals, stacked
 from ddpg_jax.schedule import Schedule
-from ddpg_jax.types import Behaviour, strong
+from ddpg_jax.types import Behaviour, strong, zeros
 
 TRAINING, EVALUATION = 0, 1
 
@@ -23,11 +23,6 @@ class Stopped(Exception):
     """A loop on the host was asked to stop, and did before its work was done: what it had begun is
     lost.
     """
-
-
-def never() -> bool:
-    """Nobody asks to stop."""
-    return False
 
 
 def heed(stopped: Callable[[], bool]) -> None:
@@ -59,16 +54,16 @@ def interrupted(state: TrainState) -> TrainState:
     if not hasattr(state.window, "ended"):
         return state
     ended = state.window.ended.at[-1:].set(True)
-    return dataclasses.replace(state, window=dataclasses.replace(state.window, ended=ended))
+    return replace(state, window=replace(state.window, ended=ended))
 
 
+@dataclass
 class Hosted:
     """The environments with what is known of them on the host: where they stand, and sums since
     `clear`.
     """
 
-    def __init__(self, env: HostEnvironment) -> None:
-        self.env = env
+    env: HostEnvironment
 
     def begin(self, seed: int) -> np.ndarray:
         """Reset; a row that shows where they stand."""
@@ -78,8 +73,17 @@ class Hosted:
         self._bad = dict.fromkeys(("action", "observation", "reward"), NEVER)
         self.clear()
         number, flag = np.zeros(count, np.float32), np.zeros(count, bool)
-        row = {"reward": number, "discount": number, "done": flag, "first": ~flag, "valid": flag}
-        return self._packed({**row, "observation": observation, "next_observation": observation})
+        return self._packed(
+            {
+                "reward": number,
+                "discount": number,
+                "done": flag,
+                "first": ~flag,
+                "valid": flag,
+                "observation": observation,
+                "next_observation": observation,
+            }
+        )
 
     def _packed(self, row: dict[str, Any]) -> np.ndarray:
         self._shown = row
@@ -102,16 +106,17 @@ class Hosted:
             now = self.env.step(action)
         done = now.terminated | now.truncated
         self._count(action, now, done)
-        row = {
-            "reward": now.reward,
-            "discount": 1.0 - now.terminated.astype(np.float32),
-            "done": done if self.env.same_step else done | ~now.valid,
-            "first": done if self.env.same_step else ~now.valid,
-            "valid": now.valid,
-            "observation": now.observation,
-            "next_observation": now.next_observation,
-        }
-        return self._packed(row)
+        return self._packed(
+            {
+                "reward": now.reward,
+                "discount": 1.0 - now.terminated.astype(np.float32),
+                "done": done | ~now.valid,
+                "first": done if self.env.same_step else ~now.valid,
+                "valid": now.valid,
+                "observation": now.observation,
+                "next_observation": now.next_observation,
+            }
+        )
 
     def _count(self, action: np.ndarray, now: HostStep, done: np.ndarray) -> None:
         self._return += np.where(now.valid, now.reward, 0.0)
@@ -121,123 +126,110 @@ class Hosted:
         seen = (self._shown["observation"], now.observation, now.next_observation)
         watched = {"action": action, "observation": seen, "reward": now.reward}
         for name, value in watched.items():
-            leaves = [
-                leaf for leaf in jax.tree.leaves(value) if np.issubdtype(leaf.dtype, np.inexact)
-            ]
-            if self._bad[name] == NEVER and not all(np.isfinite(leaf).all() for leaf in leaves):
+            floats = (x for x in jax.tree.leaves(value) if np.issubdtype(x.dtype, np.inexact))
+            if self._bad[name] == NEVER and not all(np.isfinite(x).all() for x in floats):
                 self._bad[name] = self._steps
         self._steps += 1
 
     def episodes(self) -> Episodes:
-        """Sums over the episodes that ended since `clear`."""
-        count, returns, lengths = (jnp.float32(value) for value in self._ended)
-        return Episodes(count=count, return_sum=returns, length_sum=lengths, broken=jnp.float32(0))
+        """Sums over the episodes that ended since `clear`, of which none is broken."""
+        return Episodes(*map(jnp.float32, [*self._ended, 0]))
 
     def watched(self, state: TrainState) -> TrainState:
         """The state, which remembers the first step where something collected was not finite."""
         bad = jax.tree.map(jnp.minimum, state.bad, stacked(self._bad, jnp.int32))
-        return dataclasses.replace(state, bad=bad)
+        return replace(state, bad=bad)
 
 
+@dataclass
 class Loop:
-    """Environments and programs, taking turns."""
+    """Environments and programs, taking turns. ``row``: the newest; ``anew``: whether it is of a
+    reset that no state has taken notice of.
+    """
 
-    def __init__(
-        self,
-        hosted: Hosted,
-        programs: HostPrograms,
-        behaviour: Behaviour,
-        warming: Behaviour,
-        schedule: Schedule,
-        stopped: Callable[[], bool],
-    ) -> None:
-        self._hosted, self._programs, self._schedule, self._stopped = (
-            hosted,
-            programs,
-            schedule,
-            stopped,
-        )
-        self._behaviour, self._warming = behaviour, warming
-        self._row: Any = None
-        self._anew = False
+    hosted: Hosted
+    programs: HostPrograms
+    behaviour: Behaviour
+    warming: Behaviour
+    schedule: Schedule
+    stopped: Callable[[], bool]
+    row: Any = None
+    anew: bool = False
 
     def begin(self, seed: int) -> None:
         """Reset the environments."""
-        self._row, self._anew = self._hosted.begin(seed), True
+        self.row, self.anew = self.hosted.begin(seed), True
 
     def _ready(self, state: TrainState) -> TrainState:
         """The state to go on from, once the environments have begun; running episodes of it are cut
         where they began anew.
         """
-        if self._row is None:
+        if self.row is None:
             raise ValueError(
                 "the environments have not begun: call begin(seed) before warm_up and chunk."
             )
-        if self._anew:
-            state, self._anew = interrupted(state), False
+        if self.anew:
+            state, self.anew = interrupted(state), False
         return state
 
     def warm_up(self, state: TrainState) -> TrainState:
         """See `ddpg_jax.host.HostTrain`."""
         state = self._ready(state)
-        own = self._warming is self._behaviour
+        own = self.warming is self.behaviour
         acting_key, key = jax.random.split(state.key)
-        acting, env = state.collector.behaviour, self._hosted.env
+        acting, env = state.collector.behaviour, self.hosted.env
         if not own:  # a state of its own, for now
-            action = jnp.zeros((env.num_envs, *env.action.shape), env.action.dtype)
-            acting = strong(self._warming.init(jax.random.fold_in(acting_key, NEVER), action))
-        state, number = dataclasses.replace(state, key=key), jnp.zeros((), jnp.int32)
-        for index in range(self._schedule.warm_up):
-            explore = self._programs.explore_at_first
-            heed(self._stopped)
-            action, acting, number, before = explore(
-                acting, state.agent, acting_key, number, self._row
+            start_key = jax.random.fold_in(acting_key, NEVER)
+            acting = strong(self.warming.init(start_key, zeros(env.action, env.num_envs)))
+        state, number = replace(state, key=key), jnp.int32(0)
+        for index in range(self.schedule.warm_up):
+            heed(self.stopped)
+            action, acting, number, before = self.programs.explore_at_first(
+                acting, state.agent, acting_key, number, self.row
             )
-            self._row = self._hosted.step(np.asarray(action))
-            store = self._programs.fill if index < self._schedule.filling else self._programs.store
-            state = store(state, before, action, self._row)
-        state = self._hosted.watched(state)
+            self.row = self.hosted.step(np.asarray(action))
+            store = self.programs.fill if index < self.schedule.filling else self.programs.store
+            state = store(state, before, action, self.row)
+        state = self.hosted.watched(state)
         if own:
             return with_behaviour(state, acting)
-        self._row = self._hosted.anew()
+        self.row = self.hosted.anew()
         return state
 
     def chunk(self, state: TrainState) -> tuple[TrainState, Report]:
         """See `ddpg_jax.host.HostTrain`."""
         state = self._ready(state)
         acting_key, key = jax.random.split(state.key)
-        state, sums = dataclasses.replace(state, key=key), self._programs.zero_totals(state)
-        number, before, action = jnp.zeros((), jnp.int32), None, None  # no answer yet
-        self._hosted.clear(int(state.steps))
-        for index in range(self._schedule.rounds * self._schedule.collect_steps):
-            behaving, asked, answered = state.collector.behaviour, before, action
-            action, behaving, number, before = self._programs.explore(
-                behaving, state.agent, acting_key, number, self._row
+        state, sums = replace(state, key=key), self.programs.zero_totals(state)
+        number = jnp.int32(0)
+        answered: tuple[Any, ...] = ()  # the newest row that the agent saw, and its action
+        self.hosted.clear(int(state.steps))
+        for index in range(self.schedule.rounds * self.schedule.collect_steps):
+            action, behaving, number, before = self.programs.explore(
+                state.collector.behaviour, state.agent, acting_key, number, self.row
             )
             state = with_behaviour(state, behaving)
             executed = np.asarray(action)  # before the state it came from is given away
-            if index:
-                state, sums = self._take_in(state, sums, index, asked, answered, before)
-            self._row = self._hosted.step(executed)
-        state, sums = self._take_in(state, sums, index + 1, before, action, self._row)
-        state, (metrics, bad) = self._hosted.watched(state), read_totals(sums)
-        report = Report(
-            episodes=self._hosted.episodes(),
-            metrics=jax.tree.map(lambda x: x / self._schedule.rounds, metrics),
+            if answered:
+                state, sums = self._take_in(state, sums, index, *answered, before)
+            answered = before, action
+            self.row = self.hosted.step(executed)
+        state, sums = self._take_in(state, sums, index + 1, *answered, self.row)
+        state, (metrics, bad) = self.hosted.watched(state), read_totals(sums)
+        return state, Report(
+            episodes=self.hosted.episodes(),
+            metrics=jax.tree.map(lambda x: x / self.schedule.rounds, metrics),
             first_bad_step=state.first_bad_step | bad,
-            finite=self._programs.finite(state.agent),
+            finite=self.programs.finite(state.agent),
         )
-        return state, report
 
     def _take_in(
-        self, state: TrainState, sums: Totals, steps: int, before: Any, action: Any, row: Any
+        self, state: TrainState, sums: Totals, steps: int, *step: Any
     ) -> tuple[TrainState, Totals]:
-        """The chunk's step number ``steps``: ``row`` followed ``action``, the answer to ``before``;
-        a round may be over.
+        """The chunk's step number ``steps``, ``before, action, row`` as of `HostPrograms`; a round
+        may be over.
         """
-        if steps % self._schedule.collect_steps:
-            return self._programs.store(state, before, action, row), sums
-        result: tuple[TrainState, Totals] = self._programs.store_and_learn(
-            state, sums, before, action, row
-        )
+        if steps % self.schedule.collect_steps:
+            return self.programs.store(state, *step), sums
+        result: tuple[TrainState, Totals] = self.programs.store_and_learn(state, sums, *step)
         return result

@@ -1,7 +1,8 @@
 """What runs on the device while the host steps the environments."""
 
-import dataclasses
+import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from ddpg_jax.host.rows import packed, row_shapes, unpack
 from ddpg_jax.learner import Learner, RoundKeys, TrainState
 from ddpg_jax.reporting import Totals, accumulate, finite_leaves, zero_totals
 from ddpg_jax.schedule import Schedule
-from ddpg_jax.types import AgentState, Behaviour, Key, PyTree, Transition
+from ddpg_jax.types import AgentState, Array, Behaviour, Key, PyTree, Transition, zeros
 
 LEARNING = 0x1EA2_0000
 """Folded into the state's key for a stream of its own: ``fold_in(key, n)`` is ``split(key)[n]``,
@@ -24,7 +25,7 @@ class Program:
     """A jitted function that can be compiled ahead of its first call."""
 
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
-        self._function = function
+        self.function = function
         self._jitted = compiling.jit(function, compiling.HOT_LOOP_OPTIONS, **options)
         self._call: Callable[..., Any] = self._jitted
 
@@ -33,12 +34,6 @@ class Program:
         compiled: jax.stages.Compiled = self._jitted.lower(*shapes).compile()
         self._call = compiled
         return compiled
-
-    def shapes(self, *shapes: Any) -> Any:
-        """Of what it returns; JAX refuses to trace the jitted function, which has options of its
-        own.
-        """
-        return jax.eval_shape(self._function, *shapes)
 
     def __call__(self, *arguments: Any) -> Any:
         """Run it, compiled on first use where `compile` did not."""
@@ -76,7 +71,7 @@ def make_programs(
     like, updates = row_shapes(env), schedule.updates_per_step
 
     def store(
-        state: TrainState, before: jax.Array, action: jax.Array, row: jax.Array, store: bool = True
+        state: TrainState, before: Array, action: Array, row: Array, store: bool = True
     ) -> TrainState:
         now = unpack(row, like)
         transition = Transition(
@@ -87,16 +82,11 @@ def make_programs(
             next_observation=now["next_observation"],
             valid=None if env.same_step else now["valid"],
         )
-        collector = dataclasses.replace(state.collector, reset=now["first"])
+        collector = replace(state.collector, reset=now["first"])
         return learner.store_step(state, collector, transition, now["done"], store=store)
 
-    def fill(state: TrainState, before: jax.Array, action: jax.Array, row: jax.Array) -> TrainState:
-        return store(state, before, action, row, store=False)
-
-    def learn(
-        state: TrainState, sums: Totals, before: jax.Array, action: jax.Array, row: jax.Array
-    ) -> tuple[TrainState, Totals]:
-        state = store(state, before, action, row)
+    def learn(state: TrainState, sums: Totals, *step: Any) -> tuple[TrainState, Totals]:
+        state = store(state, *step)
         key = jax.random.fold_in(jax.random.fold_in(state.key, LEARNING), state.steps)
         keys = RoundKeys.split(key, updates=updates, adapts=True)
         state, metrics = learner.update(state, keys.sample, keys.update)
@@ -111,7 +101,7 @@ def make_programs(
     return HostPrograms(
         explore,
         explore if warming is behaviour else _explore(warming, like),
-        Program(fill, donate_argnums=0),
+        Program(functools.partial(store, store=False), donate_argnums=0),
         Program(store, donate_argnums=0),
         Program(learn, donate_argnums=(0, 1)),
         Program(nothing),
@@ -121,15 +111,12 @@ def make_programs(
 
 def _explore(acting: Behaviour, like: PyTree) -> Program:
     def explore(
-        state: PyTree, agent_state: AgentState, key: Key, number: jax.Array, row: jax.Array
+        state: PyTree, agent_state: AgentState, key: Key, number: Array, row: Array
     ) -> tuple[Any, ...]:
         seen = unpack(row, like)
         key = jax.random.fold_in(key, number)
-        return (
-            *acting.act(state, agent_state, seen["observation"], key, seen["first"]),
-            number + 1,
-            row,
-        )
+        answer = acting.act(state, agent_state, seen["observation"], key, seen["first"])
+        return (*answer, number + 1, row)
 
     return Program(explore)
 
@@ -140,8 +127,9 @@ def compile_all(
     """Compile all that a chunk runs."""
     state = jax.eval_shape(init, jax.random.key(0))
     shape = packed(env)
-    action = jax.ShapeDtypeStruct((env.num_envs, *env.action.shape), env.action.dtype)
-    sums = programs.zero_totals.shapes(state)
+    action = zeros(env.action, env.num_envs)
+    # JAX refuses to trace the jitted function, which has options of its own.
+    sums = jax.eval_shape(programs.zero_totals.function, state)
     return [
         programs.explore.compile(
             state.collector.behaviour, state.agent, state.key, state.steps, shape

@@ -1,6 +1,5 @@
 """What crosses to the device: one row of bytes for each environment and vector step."""
 
-import math
 from typing import Any
 
 import jax
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpg_jax.environment import HostEnvironment
-from ddpg_jax.types import PyTree
+from ddpg_jax.types import Array, PyTree
 
 
 def row_shapes(env: HostEnvironment) -> dict[str, Any]:
@@ -17,13 +16,17 @@ def row_shapes(env: HostEnvironment) -> dict[str, Any]:
     ``done``: an episode ended with this step; ``first``: one begins with the answer to
     ``observation``.
     """
-    number, flag = (
-        jax.ShapeDtypeStruct((), np.dtype(np.float32)),
-        jax.ShapeDtypeStruct((), np.dtype(np.bool_)),
-    )
-    flags = dict.fromkeys(("done", "first", "valid"), flag)
-    seen = {"observation": env.observation, "next_observation": env.observation}
-    return {"reward": number, "discount": number, **flags, **seen}
+    number = jax.ShapeDtypeStruct((), np.float32)
+    flag = jax.ShapeDtypeStruct((), np.bool_)
+    return {
+        "reward": number,
+        "discount": number,
+        "done": flag,
+        "first": flag,
+        "valid": flag,
+        "observation": env.observation,
+        "next_observation": env.observation,
+    }
 
 
 def pack(tree: PyTree) -> np.ndarray:
@@ -32,12 +35,12 @@ def pack(tree: PyTree) -> np.ndarray:
     return np.concatenate([leaf.reshape(len(leaf), -1).view(np.uint8) for leaf in leaves], axis=1)
 
 
-def unpack(row: jax.Array, like: PyTree) -> PyTree:
+def unpack(row: Array, like: PyTree) -> PyTree:
     """The arrays ``[E, ...]`` in ``row: [E, R]``, shaped as ``like`` for each environment."""
     leaves, structure = jax.tree.flatten(like)
     arrays, start = [], 0
     for leaf in leaves:
-        size, width = math.prod(leaf.shape), leaf.dtype.itemsize
+        size, width = leaf.size, leaf.dtype.itemsize
         part = row[:, start : start + size * width]
         start += size * width
         if leaf.dtype == np.bool_:
@@ -52,7 +55,5 @@ def unpack(row: jax.Array, like: PyTree) -> PyTree:
 
 def packed(env: HostEnvironment) -> jax.ShapeDtypeStruct:
     """The shape of what `pack` makes of `row_shapes` of each environment."""
-    size = sum(
-        math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(row_shapes(env))
-    )
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row_shapes(env)))
     return jax.ShapeDtypeStruct((env.num_envs, size), jnp.uint8)

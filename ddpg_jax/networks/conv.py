@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ddpg_jax import checks
-from ddpg_jax.networks.layers import Dense, LayerNorm, uniform_symmetric
-from ddpg_jax.types import PyTree
+from ddpg_jax.networks.layers import Activation, Dense, LayerNorm, uniform_symmetric
+from ddpg_jax.types import Array, PyTree
 
 
 class Convolution(nn.Module):
@@ -27,27 +27,22 @@ class Convolution(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Array) -> Array:
         """``[..., H, W, C]`` to ``[..., H', W', features]``."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         fan_in = uniform_symmetric(1 / math.sqrt(math.prod(shape[:-1])))
-        starts = (
-            (nn.initializers.orthogonal(math.sqrt(2)), nn.initializers.zeros)
-            if self.orthogonal
-            else (fan_in, fan_in)
-        )
-        kernel, bias = (
-            self.param("kernel", starts[0], shape),
-            self.param("bias", starts[1], shape[-1:]),
-        )
-        y = _convolved(
-            x.reshape(-1, *x.shape[-3:]).astype(self.dtype), kernel.astype(self.dtype), self.stride
-        )
+        starts = (fan_in, fan_in)
+        if self.orthogonal:
+            starts = (nn.initializers.orthogonal(math.sqrt(2)), nn.initializers.zeros)
+        kernel = self.param("kernel", starts[0], shape)
+        bias = self.param("bias", starts[1], shape[-1:])
+        images = x.reshape(-1, *x.shape[-3:]).astype(self.dtype)
+        y = _convolved(images, kernel.astype(self.dtype), self.stride)
         y = y.reshape(*x.shape[:-3], *y.shape[1:])
         return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
 
 
-def _convolved(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+def _convolved(images: Array, kernel: Array, stride: int) -> Array:
     """A convolution of ``images: [N, H, W, C]`` by ``kernel: [k, k, C, F]``. On a CPU it is one
     product of all windows with the kernel: of XLA's own convolutions there the gradients are,
     inside a loop, a hundred times as slow.
@@ -55,19 +50,21 @@ def _convolved(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     size = kernel.shape[0]
     rows, columns = ((n - size) // stride + 1 for n in images.shape[1:3])
 
-    def by_product(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        part: Callable[..., Any] = lambda i, j: images[
-            :, i : i + (rows - 1) * stride + 1 : stride, j : j + (columns - 1) * stride + 1 : stride
+    def by_product(images: Array, kernel: Array) -> Array:
+        height, width = (rows - 1) * stride + 1, (columns - 1) * stride + 1
+        windows = [
+            images[:, i : i + height : stride, j : j + width : stride]
+            for i in range(size)
+            for j in range(size)
         ]
-        windows = jnp.concatenate([part(i, j) for i in range(size) for j in range(size)], axis=-1)
-        return windows @ kernel.reshape(-1, kernel.shape[-1])
+        return jnp.concatenate(windows, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
-    def by_convolution(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    def by_convolution(images: Array, kernel: Array) -> Array:
         return jax.lax.conv_general_dilated(
             images, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
 
-    result: jax.Array = jax.lax.platform_dependent(
+    result: Array = jax.lax.platform_dependent(
         images, kernel, cpu=by_product, default=by_convolution
     )
     return result
@@ -98,13 +95,13 @@ class Conv(nn.Module):
     channels: Sequence[int] = (32, 32, 32)
     kernels: Sequence[int] = (3, 3, 3)
     strides: Sequence[int] = (2, 2, 2)
-    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    activation: Activation = nn.relu
     offset: float = 0.0
     orthogonal: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> jax.Array:
+    def __call__(self, image: Array) -> Array:
         """``[..., H, W, C]`` to ``[..., F]``."""
         _require_room(image.shape[-3:-1], self.kernels, self.strides)
         x = image.astype(self.dtype)
@@ -156,7 +153,7 @@ class Trunk(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Array) -> Array:
         """``[..., F]`` to ``[..., width]``."""
         return jnp.tanh(LayerNorm()(Dense(self.width, dtype=self.dtype)(x)).astype(jnp.float32))
 
@@ -177,7 +174,7 @@ class Features(nn.Module):
     encoder: Callable[[], nn.Module]
 
     @nn.compact
-    def __call__(self, observation: PyTree) -> jax.Array:
+    def __call__(self, observation: PyTree) -> Array:
         """An observation of any structure to ``[..., F]``."""
         parts = [
             self.encoder()(x) if checks.is_image(x) else x.astype(jnp.float32)
@@ -223,11 +220,10 @@ class VmappedHead(nn.Module):
 
     def __call__(self, *inputs: Any) -> Any:
         """``[size, ...]``: the output of every copy for the same inputs."""
-        each: Callable[..., Any] = nn.vmap(
+        return nn.vmap(
             lambda network, *inputs: network(*inputs),
             in_axes=None,
             axis_size=self.size,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-        )
-        return each(self.network, *inputs)
+        )(self.network, *inputs)

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ddpg_jax.networks.layers import Dense, Norm, normalized
-from ddpg_jax.types import Key, Network, PyTree
+from ddpg_jax.networks.layers import Activation, Dense, Norm, normalized
+from ddpg_jax.types import Array, Key, Network, PyTree
 
 
 @jax.custom_vjp
-def inverting(x: jax.Array) -> jax.Array:
+def inverting(x: Array) -> Array:
     """``clip(x, -1, 1)`` with inverted gradients: what came to a bound leaves it at the gradient's
     full speed.
 
@@ -25,7 +25,7 @@ def inverting(x: jax.Array) -> jax.Array:
     return jnp.clip(x, -1.0, 1.0)
 
 
-def _inverted(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+def _inverted(x: Array, gradient: Array) -> tuple[Array]:
     return (gradient * jnp.where(gradient < 0, 1 - x, 1 + x) / 2,)
 
 
@@ -55,8 +55,8 @@ class Actor(nn.Module):
 
     action_size: int
     hidden: Sequence[int] = (400, 300)
-    activation: Callable[[jax.Array], jax.Array] = nn.relu
-    output: Callable[[jax.Array], jax.Array] = jnp.tanh
+    activation: Activation = nn.relu
+    output: Activation = jnp.tanh
     final_bound: float | None = 3e-3
     dtype: jnp.dtype = jnp.float32
     norm: Norm | None = None
@@ -64,7 +64,7 @@ class Actor(nn.Module):
     dense: Callable[..., nn.Module] = Dense
 
     @nn.compact
-    def __call__(self, observation: jax.Array) -> jax.Array:
+    def __call__(self, observation: Array) -> Array:
         """``[..., O]`` to ``[..., action_size]``."""
         x = normalized(self.input_norm, observation)
         for width in self.hidden:
@@ -99,7 +99,7 @@ class Critic(nn.Module):
 
     hidden: Sequence[int] = (400, 300)
     action_layer: int = 1
-    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    activation: Activation = nn.relu
     final_bound: float | None = 3e-3
     dtype: jnp.dtype = jnp.float32
     norm: Norm | None = None
@@ -108,7 +108,7 @@ class Critic(nn.Module):
     num_atoms: int | None = None
 
     @nn.compact
-    def __call__(self, observation: jax.Array, action: jax.Array) -> jax.Array:
+    def __call__(self, observation: Array, action: Array) -> Array:
         """``[..., O]`` and ``[..., A]`` to ``[...]`` or ``[..., num_atoms]``."""
         if not 0 <= self.action_layer <= len(self.hidden):
             raise ValueError(

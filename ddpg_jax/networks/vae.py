@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from ddpg_jax import checks
 from ddpg_jax.networks.layers import Dense
-from ddpg_jax.types import Key, Metrics, PyTree
+from ddpg_jax.types import Array, Key, Metrics, Numeric, PyTree
 
 LINEAR, SPREAD = "linear", "spread"
 """Names of layers."""
@@ -22,17 +23,17 @@ class VAE(NamedTuple):
 
     init: Callable[[Key], PyTree]
     """``init(key)``: its parameters."""
-    encode: Callable[[PyTree, jax.Array], tuple[jax.Array, jax.Array]]
+    encode: Callable[[PyTree, Array], tuple[Array, Array]]
     """``encode(params, images)``: means and logarithms of the variances of the latents,
     ``[..., Z]`` each.
     """
-    decode: Callable[[PyTree, jax.Array], jax.Array]
+    decode: Callable[[PyTree, Array], Array]
     """``decode(params, latents)``: images, float32 in about [0, 1]."""
-    begin: Callable[[PyTree, jax.Array, Key], PyTree]
+    begin: Callable[[PyTree, Array, Key], PyTree]
     """``begin(params, images [N, ...], key)``: the parameters, of which the linear part is the best
     there is.
     """
-    loss: Callable[[PyTree, jax.Array, Key], tuple[jax.Array, Metrics]]
+    loss: Callable[[PyTree, Array, Key], tuple[Array, Metrics]]
     """``loss(params, images [B, ...], key)``: a scalar, and its parts."""
     size: int
     latent_size: int
@@ -44,7 +45,7 @@ class _Encoder(nn.Module):
     layers: int
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, image: Array) -> tuple[Array, Array]:
         x = image.astype(jnp.float32) / 255 - 0.5
         linear = nn.Dense(self.latent_size, name=LINEAR)(_flat(x))
         for _ in range(self.layers):
@@ -62,13 +63,14 @@ class _Decoder(nn.Module):
     layers: int
 
     @nn.compact
-    def __call__(self, latent: jax.Array) -> jax.Array:
+    def __call__(self, latent: Array) -> Array:
         side = self.size // 2**self.layers
         x = nn.relu(Dense(side * side * self.channels)(latent)).reshape(
             *latent.shape[:-1], side, side, self.channels
         )
         for _ in range(self.layers - 1):
-            x = nn.relu(_doubled(x, self.channels))
+            # A transposed convolution of kernel 2 and stride 2.
+            x = nn.relu(_pixels(Dense(4 * self.channels)(x), self.channels))
         linear = nn.Dense(self.size**2 * self.depth, name=LINEAR)(latent)
         drawn = _pixels(_nothing(4 * self.depth)(x), self.depth)
         return drawn + linear.reshape(drawn.shape) + 0.5
@@ -79,25 +81,18 @@ def _nothing(features: int, **options: Any) -> nn.Module:
     return nn.Dense(features, kernel_init=nn.initializers.zeros, **options)
 
 
-def _flat(x: jax.Array) -> jax.Array:
+def _flat(x: Array) -> Array:
     return x.reshape(*x.shape[:-3], -1)
 
 
-def _halved(x: jax.Array, features: int) -> jax.Array:
+def _halved(x: Array, features: int) -> Array:
     """A convolution, kernel 2 and stride 2: ``[..., 2 H, 2 W, C]`` to ``[..., H, W, features]``."""
     height, width, depth = x.shape[-3] // 2, x.shape[-2] // 2, x.shape[-1]
     y = jnp.moveaxis(x.reshape(*x.shape[:-3], height, 2, width, 2, depth), -4, -3)
     return Dense(features)(y.reshape(*y.shape[:-3], 4 * depth))
 
 
-def _doubled(x: jax.Array, features: int) -> jax.Array:
-    """A transposed convolution of kernel 2 and stride 2: ``[..., H, W, C]`` to
-    ``[..., 2 H, 2 W, features]``.
-    """
-    return _pixels(Dense(4 * features)(x), features)
-
-
-def _pixels(y: jax.Array, features: int) -> jax.Array:
+def _pixels(y: Array, features: int) -> Array:
     """``[..., H, W, 4 features]`` as ``[..., 2 H, 2 W, features]``."""
     height, width = y.shape[-3:-1]
     y = jnp.moveaxis(y.reshape(*y.shape[:-1], 2, 2, features), -3, -4)
@@ -111,7 +106,7 @@ def vae(
     latent_size: int = 32,
     channels: int = 16,
     layers: int = 4,
-    beta: float | jax.Array = 1.0,
+    beta: Numeric = 1.0,
 ) -> VAE:
     """A variational autoencoder of square images.
 
@@ -140,43 +135,38 @@ def vae(
     XLA takes half a minute to compile on a CPU inside a loop, these 2x2; the linear maps are ours,
     which it can begin with (`principal`); it states neither beta nor the size of the latent.
     """
-    _require(depth=depth, latent_size=latent_size, channels=channels, layers=layers)
+    checks.between(1, depth=depth, latent_size=latent_size, channels=channels, layers=layers)
     multiple = 2**layers
     if size % multiple or size < 2 * multiple:
         near = max(2, round(size / multiple)) * multiple
         raise ValueError(
-            f"size={size}: an autoencoder's images must have a multiple of {multiple} "
-            "pixels along each side, and at least "
-            f"{2 * multiple}: choose for example {near}."
+            f"size={size}: an autoencoder's images must have a multiple of {multiple} pixels along "
+            f"each side, and at least {2 * multiple}: choose for example {near}."
         )
-    encoder, decoder = (
-        _Encoder(latent_size, channels, layers),
-        _Decoder(size, depth, channels, layers),
-    )
+    encoder = _Encoder(latent_size, channels, layers)
+    decoder = _Decoder(size, depth, channels, layers)
 
     def init(key: Key) -> PyTree:
         encoder_key, decoder_key = jax.random.split(key)
         image = jnp.zeros((size, size, depth), jnp.uint8)
-        params: dict[str, Any] = {"encoder": encoder.init(encoder_key, image)}
-        return params | {
-            "decoder": decoder.init(decoder_key, jnp.zeros((latent_size,), jnp.float32))
+        latent = jnp.zeros(latent_size, jnp.float32)
+        return {
+            "encoder": encoder.init(encoder_key, image),
+            "decoder": decoder.init(decoder_key, latent),
         }
 
-    def encode(params: PyTree, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def encode(params: PyTree, images: Array) -> tuple[Array, Array]:
         if images.shape[-3:] != (size, size, depth):
             raise ValueError(
                 f"an image of shape {images.shape[-3:]}: this autoencoder takes "
                 f"{(size, size, depth)}."
             )
-        mean, log_variance = cast(
-            "tuple[jax.Array, jax.Array]", encoder.apply(params["encoder"], images)
-        )
-        return mean, log_variance
+        return cast("tuple[Array, Array]", encoder.apply(params["encoder"], images))
 
-    def decode(params: PyTree, latents: jax.Array) -> jax.Array:
-        return cast("jax.Array", decoder.apply(params["decoder"], latents))
+    def decode(params: PyTree, latents: Array) -> Array:
+        return cast("Array", decoder.apply(params["decoder"], latents))
 
-    def loss(params: PyTree, images: jax.Array, key: Key) -> tuple[jax.Array, Metrics]:
+    def loss(params: PyTree, images: Array, key: Key) -> tuple[Array, Metrics]:
         mean, log_variance = encode(params, images)
         drawn = mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape, mean.dtype)
         apart = jnp.sum(
@@ -186,19 +176,14 @@ def vae(
         whole = jnp.mean(apart / (2 * _SIGMA**2) + beta * divergence)
         return whole, {"reconstruction": jnp.mean(apart), "divergence": jnp.mean(divergence)}
 
-    def begin(params: PyTree, images: jax.Array, key: Key) -> PyTree:
-        return _with_linear(
-            params, *principal(images.reshape(len(images), -1), latent_size, beta * _SIGMA**2, key)
-        )
+    def begin(params: PyTree, images: Array, key: Key) -> PyTree:
+        flat, variance = images.reshape(len(images), -1), beta * _SIGMA**2
+        into, back, spread = principal(flat, latent_size, variance, key)
+        encoding, decoding = (params[name]["params"] for name in ("encoder", "decoder"))
+        encoding = encoding | {LINEAR: into, SPREAD: encoding[SPREAD] | {"bias": spread}}
+        return {"encoder": {"params": encoding}, "decoder": {"params": decoding | {LINEAR: back}}}
 
     return VAE(init, encode, decode, begin, loss, size, latent_size)
-
-
-def _with_linear(params: PyTree, into: PyTree, back: PyTree, spread: jax.Array) -> PyTree:
-    """The parameters with another linear part, as of `principal`."""
-    encoder, decoder = (params[name]["params"] for name in ("encoder", "decoder"))
-    encoder = encoder | {LINEAR: into, SPREAD: encoder[SPREAD] | {"bias": spread}}
-    return {"encoder": {"params": encoder}, "decoder": {"params": decoder | {LINEAR: back}}}
 
 
 _SIGMA = 0.1
@@ -209,8 +194,8 @@ than asked.
 
 
 def principal(
-    images: jax.Array, latent_size: int, variance: float | jax.Array, key: Key
-) -> tuple[PyTree, PyTree, jax.Array]:
+    images: Array, latent_size: int, variance: Numeric, key: Key
+) -> tuple[PyTree, PyTree, Array]:
     """The best linear autoencoder of ``images: [N, P]`` uint8:
     ``(into latents, back, logarithms of the latents' variances)``.
 
@@ -249,20 +234,14 @@ def principal(
     )
 
 
-def _require(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name}={number}: must be at least 1.")
-
-
 def fit_vae(
     vae: VAE,
-    images: jax.Array,
+    images: Array,
     key: Key,
     *,
     updates: int = 2_000,
     batch_size: int = 64,
-    learning_rate: float | jax.Array = 1e-3,
+    learning_rate: Numeric = 1e-3,
 ) -> tuple[PyTree, Metrics]:
     """Train an autoencoder on ``images: [N, S, S, C]`` uint8 by Adam, whose rate falls to zero
     along half a cosine, from the best linear one on; ``(parameters, metrics [updates])``.
@@ -277,7 +256,7 @@ def fit_vae(
     Raises:
         ValueError: a number is out of its range.
     """
-    _require(updates=updates, batch_size=batch_size)
+    checks.between(1, updates=updates, batch_size=batch_size)
     falling = lambda count: (
         learning_rate * (1 + jnp.cos(count.astype(jnp.float32) * (jnp.pi / updates))) / 2
     )

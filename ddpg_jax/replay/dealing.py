@@ -2,7 +2,7 @@
 with other devices.
 """
 
-import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -30,63 +30,62 @@ def dealt(state: Any, count: int) -> Any:
         ValueError: it is the state of another replay.
     """
     if isinstance(state, RingState):
-        return _ring(state, _rows(state, count), count)
-    if not isinstance(state, PrioritisedState):
-        raise ValueError(
-            f"{type(state).__name__} of a replay is not known how to deal anew: go on "
-            "with as many devices."
-        )
-    rows = _rows(state.ring, count)
-    ring, shards = _ring(state.ring, rows, count), len(state.samples)
-    capacity = next(iter(ring.rows.values())).shape[1]
-    old = next(iter(state.ring.rows.values())).shape[1]
-    leaves = np.zeros((count, -(-capacity // FANOUT) * FANOUT), np.float32)
-    priorities = state.levels[0].reshape(shards, -1)[:, :old].reshape(-1)
-    for shard, taken in enumerate(rows):
-        leaves[shard, : len(taken)] = priorities[taken]
-    levels = [leaves.reshape(count, -1, FANOUT)]
-    while levels[-1].shape[1] > 1:
-        sums = levels[-1].sum(axis=-1)
-        nodes = -(-sums.shape[1] // FANOUT)
-        levels.append(
-            np.pad(sums, ((0, 0), (0, nodes * FANOUT - sums.shape[1]))).reshape(
-                count, nodes, FANOUT
-            )
-        )
-    maximum, samples = (
-        np.full(count, x, x.dtype) for x in (state.maximum.max(), state.samples.max())
+        return _ring(state, _rows(state, count))
+    if isinstance(state, PrioritisedState):
+        return _prioritised(state, _rows(state.ring, count))
+    raise ValueError(
+        f"{type(state).__name__} of a replay is not known how to deal anew: go on "
+        "with as many devices."
     )
-    made: dict[str, Any] = {"levels": tuple(levels), "maximum": maximum, "samples": samples}
-    return dataclasses.replace(state, ring=ring, **made)
 
 
 def _rows(ring: Any, count: int) -> list[np.ndarray]:
     """For each of the new shards which rows it gets, of those of all shards one after the other;
     the oldest first.
     """
-    shards, capacity = next(iter(ring.rows.values())).shape[:2]
-    age = (ring.position[:, None] - 1 - np.arange(capacity)) % capacity + capacity * np.arange(
-        shards
-    )[:, None]
+    shards, capacity = len(ring.size), _capacity(ring.rows)
+    age = (ring.position[:, None] - 1 - np.arange(capacity)) % capacity
+    age += capacity * np.arange(shards)[:, None]
     stored = np.arange(capacity) < ring.size[:, None]
     newest = age.T[stored.T]  # the newest of each shard, then the second newest of each, ...
     whole = len(newest) // count
     return [newest[shard::count][:whole][::-1] for shard in range(count)]
 
 
-def _ring(ring: Any, rows: list[np.ndarray], count: int) -> RingState:
-    def one(buffer: np.ndarray) -> np.ndarray:
-        flat = buffer.reshape(-1, buffer.shape[-1])
-        new = np.zeros((count, len(flat) // count, flat.shape[-1]), buffer.dtype)
-        for shard, taken in enumerate(rows):
-            new[shard, : len(taken)] = flat[taken]
-        return new
+def _dealt(flat: np.ndarray, rows: list[np.ndarray]) -> np.ndarray:
+    """Rows ``[N, ...]`` of all shards as ``[count, N / count, ...]``, filled up with zeros."""
+    new = np.zeros((len(rows), len(flat) // len(rows), *flat.shape[1:]), flat.dtype)
+    for shard, taken in enumerate(rows):
+        new[shard, : len(taken)] = flat[taken]
+    return new
 
-    buffers = jax.tree.map(one, ring.rows)
-    capacity, size = (
-        next(iter(buffers.values())).shape[1],
-        np.array([len(taken) for taken in rows], np.int32),
+
+def _ring(ring: Any, rows: list[np.ndarray]) -> Any:
+    buffers = jax.tree.map(lambda x: _dealt(x.reshape(-1, x.shape[-1]), rows), ring.rows)
+    size = np.array([len(taken) for taken in rows], np.int32)
+    return replace(ring, rows=buffers, position=size % _capacity(buffers), size=size)
+
+
+def _prioritised(state: Any, rows: list[np.ndarray]) -> Any:
+    priorities = state.levels[0].reshape(len(state.samples), -1)[:, : _capacity(state.ring.rows)]
+    levels = [_nodes(_dealt(priorities.reshape(-1), rows))]
+    while levels[-1].shape[1] > 1:
+        levels.append(_nodes(levels[-1].sum(axis=-1)))
+    return replace(
+        state,
+        ring=_ring(state.ring, rows),
+        levels=tuple(levels),
+        maximum=np.full(len(rows), state.maximum.max()),
+        samples=np.full(len(rows), state.samples.max()),
     )
-    position = (size % capacity).astype(np.int32)
-    dealt: RingState = dataclasses.replace(ring, rows=buffers, position=position, size=size)
-    return dealt
+
+
+def _nodes(children: np.ndarray) -> np.ndarray:
+    """``[D, n]`` as nodes ``[D, ceil(n / FANOUT), FANOUT]``, filled up with zeros."""
+    padded = np.pad(children, ((0, 0), (0, -children.shape[1] % FANOUT)))
+    return padded.reshape(len(children), -1, FANOUT)
+
+
+def _capacity(buffers: dict[str, np.ndarray]) -> int:
+    """Of each shard."""
+    return int(next(iter(buffers.values())).shape[1])

@@ -2,9 +2,10 @@
 at a cost of O(batch).
 """
 
-import dataclasses
+import functools
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,7 @@ from flax import struct
 
 from ddpg_jax import checks
 from ddpg_jax.replay.rows import LARGEST, RingState, rows
-from ddpg_jax.types import PyTree, Storage
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from ddpg_jax.types import Array, PyTree, Storage
 
 
 class Images(NamedTuple):
@@ -37,7 +35,7 @@ class Row:
     """
 
     transition: PyTree
-    oldest: jax.Array
+    oldest: Array
 
 
 @struct.dataclass
@@ -46,9 +44,9 @@ class RecentFrames:
     slots and numbers ``[E, K]``.
     """
 
-    fingerprint: jax.Array
-    slot: jax.Array
-    number: jax.Array
+    fingerprint: Array
+    slot: Array
+    number: Array
 
 
 @struct.dataclass
@@ -59,19 +57,19 @@ class FramesState:
     """
 
     ring: RingState
-    frames: jax.Array
-    head: jax.Array
-    written: jax.Array
+    frames: Array
+    head: Array
+    written: Array
     seen: RecentFrames
     images: Images = struct.field(pytree_node=False)
 
     @property
-    def position(self) -> jax.Array:
+    def position(self) -> Array:
         """The row written next."""
         return self.ring.position
 
     @property
-    def size(self) -> jax.Array:
+    def size(self) -> Array:
         """Rows with data."""
         return self.ring.size
 
@@ -114,9 +112,7 @@ def frames(
     Source: one frame a step and stacks by index, as in jaxrl2's MemoryEfficientReplayBuffer;
     content in place of rules for the beginnings and ends of episodes is ours.
     """
-    checks.between(
-        1, float("inf"), stack=stack, num_envs=num_envs, n_step=n_step, episode_steps=episode_steps
-    )
+    checks.between(1, stack=stack, num_envs=num_envs, n_step=n_step, episode_steps=episode_steps)
     ring = rows(capacity)
     if capacity % num_envs:
         raise ValueError(
@@ -130,45 +126,62 @@ def frames(
     def init(transition: PyTree) -> FramesState:
         images = _images(transition.observation, stack)
         one = jax.tree.map(lambda x: jnp.asarray(x)[None], transition)
-        slots, count = jnp.zeros((1, 2, stack), jnp.int32), jnp.zeros((), jnp.uint32)
+        slots, count = jnp.zeros((1, 2, stack), jnp.int32), jnp.uint32(0)
+        seen = (num_envs, 2 * stack * n_step)
         return FramesState(
             ring=ring.init(jax.tree.map(lambda x: x[0], _row(one, slots, count[None], images))),
             frames=jnp.zeros((room, _split(one.observation, images)[1].shape[-1]), jnp.uint8),
-            head=jnp.zeros((), jnp.int32),
+            head=jnp.int32(0),
             written=count,
-            seen=_nothing_seen(num_envs, 2 * stack * n_step),
+            seen=RecentFrames(
+                fingerprint=jnp.zeros((*seen, 2), jnp.uint32),
+                slot=jnp.zeros(seen, jnp.int32),
+                number=jnp.full(seen, 2**31, jnp.uint32),  # long ago
+            ),
             images=images,
         )
 
-    def add(state: FramesState, transitions: PyTree, valid: jax.Array | None = None) -> FramesState:
-        return _added(state, transitions, valid, ring, recent)
-
-    def get(state: FramesState, rows: jax.Array) -> PyTree:
+    def get(state: FramesState, rows: Array) -> PyTree:
         lost = state.written - ring.get(state.ring, rows).oldest >= room
         # As many of the newest as are there even where every frame of every stack was a new one.
         newer = (state.position - 1 - rows % max(1, capacity // (2 * stack))) % capacity
-        return _whole(state, ring.get(state.ring, jnp.where(lost, newer, rows)))
+        found = ring.get(state.ring, jnp.where(lost, newer, rows)).transition
 
-    return Storage(init, add, get, capacity)
+        def whole(others: list[Array], slots: Array) -> PyTree:
+            shown = state.frames.at[slots].get(mode="promise_in_bounds")
+            return _join(others, shown, state.images)
+
+        return replace(
+            found,
+            observation=whole(*found.observation),
+            next_observation=whole(*found.next_observation),
+        )
+
+    return Storage(init, functools.partial(_add, ring=ring, recent=recent), get, capacity)
 
 
-def _added(
-    state: FramesState, transitions: PyTree, valid: jax.Array | None, ring: Storage, recent: int
+def _add(
+    state: FramesState,
+    transitions: PyTree,
+    valid: Array | None = None,
+    *,
+    ring: Storage,
+    recent: int,
 ) -> FramesState:
     room = state.frames.shape[0]
     shown = (transitions.observation, transitions.next_observation)
     both = jnp.concatenate([_split(x, state.images)[1] for x in shown], axis=1)  # [E, 2 S, pixels]
-    wanted = jnp.ones(both.shape[:1], bool) if valid is None else valid
+    wanted = jnp.ones(len(both), bool) if valid is None else valid
     found, new = _found(state, _fingerprint(both), wanted, recent)
     written = state.written + jnp.sum(new, dtype=jnp.uint32)
     oldest = written - jnp.max(written - found.number, axis=1)
     row = _row(transitions, found.slot.reshape(-1, 2, state.images.stack), oldest, state.images)
 
-    def keep(now: jax.Array, past: jax.Array) -> jax.Array:
+    def keep(now: Array, past: Array) -> Array:
         newest = jnp.concatenate([now, past], axis=1)[:, : past.shape[1]]
         return jnp.where(wanted.reshape(-1, *(1,) * (past.ndim - 1)), newest, past)
 
-    return dataclasses.replace(
+    return replace(
         state,
         ring=ring.add(state.ring, row, valid),
         frames=state.frames.at[jnp.where(new, found.slot, room)].set(both, mode="drop"),
@@ -178,50 +191,28 @@ def _added(
     )
 
 
-def _whole(state: FramesState, row: Row) -> PyTree:
-    """The transitions of rows, with their stacks."""
-
-    def stacked(part: tuple[list[jax.Array], jax.Array]) -> PyTree:
-        return _join(part[0], state.frames.at[part[1]].get(mode="promise_in_bounds"), state.images)
-
-    kept = row.transition
-    return dataclasses.replace(
-        kept, observation=stacked(kept.observation), next_observation=stacked(kept.next_observation)
-    )
-
-
-def _nothing_seen(*shape: int) -> RecentFrames:
-    long_ago = jnp.full(shape, 2**31, jnp.uint32)
-    return RecentFrames(
-        fingerprint=jnp.zeros((*shape, 2), jnp.uint32),
-        slot=jnp.zeros(shape, jnp.int32),
-        number=long_ago,
-    )
-
-
 def _images(observation: PyTree, stack: int) -> Images:
     leaves, structure = jax.tree.flatten(observation)
-    shapes = [jnp.shape(x) for x in leaves]
-    places = [i for i, x in enumerate(leaves) if checks.is_image(x)]
+    places = tuple(i for i, x in enumerate(leaves) if checks.is_image(x))
+    shapes = tuple(leaves[i].shape for i in places)
     if not places:
         raise ValueError(
             "frames are of images, uint8 [H, W, channels], but the observation has none: "
             "store it by replay.rows."
         )
-    for i in places:
-        if shapes[i][-1] % stack:
+    for shape in shapes:
+        if shape[-1] % stack:
             raise ValueError(
-                f"stack={stack}: an image of shape {shapes[i]} is not as many frames, "
-                "joined along its last axis; choose a "
-                f"divisor of {shapes[i][-1]}."
+                f"stack={stack}: an image of shape {shape} is not as many frames, joined along its "
+                f"last axis; choose a divisor of {shape[-1]}."
             )
-    return Images(structure, tuple(places), tuple(shapes[i] for i in places), stack)
+    return Images(structure, places, shapes, stack)
 
 
-def _row(transition: Any, slots: jax.Array, oldest: jax.Array, images: Images) -> Row:
+def _row(transition: Any, slots: Array, oldest: Array, images: Images) -> Row:
     """The rows ``[n, ...]`` of transitions whose frames lie in ``slots: [n, 2, S]``."""
     return Row(
-        transition=dataclasses.replace(
+        transition=replace(
             transition,
             observation=(_split(transition.observation, images)[0], slots[:, 0]),
             next_observation=(_split(transition.next_observation, images)[0], slots[:, 1]),
@@ -230,23 +221,22 @@ def _row(transition: Any, slots: jax.Array, oldest: jax.Array, images: Images) -
     )
 
 
-def _split(observation: PyTree, images: Images) -> tuple[list[jax.Array], jax.Array]:
+def _split(observation: PyTree, images: Images) -> tuple[list[Array], Array]:
     """Leaves that are no images, and the frames of those that are, ``[n, S, pixels]``."""
     leaves = images.structure.flatten_up_to(observation)
     shown = [
         leaves[i].reshape(leaves[i].shape[0], -1, images.stack, shape[-1] // images.stack)
-        for i, shape in _each(images)
+        for i, shape in zip(images.places, images.shapes, strict=True)
     ]
     flat = [x.swapaxes(1, 2).reshape(x.shape[0], images.stack, -1) for x in shown]
-    return [x for i, x in enumerate(leaves) if i not in images.places], jnp.concatenate(
-        flat, axis=-1
-    )
+    others = [x for i, x in enumerate(leaves) if i not in images.places]
+    return others, jnp.concatenate(flat, axis=-1)
 
 
-def _join(others: list[jax.Array], shown: jax.Array, images: Images) -> PyTree:
+def _join(others: list[Array], shown: Array, images: Images) -> PyTree:
     """The observations again."""
     leaves, begin = list(others), 0
-    for i, shape in _each(images):
+    for i, shape in zip(images.places, images.shapes, strict=True):
         channels = shape[-1] // images.stack
         width = math.prod(shape) // images.stack
         x = shown[..., begin : begin + width].reshape(*shown.shape[:2], -1, channels).swapaxes(1, 2)
@@ -255,43 +245,40 @@ def _join(others: list[jax.Array], shown: jax.Array, images: Images) -> PyTree:
     return jax.tree.unflatten(images.structure, leaves)
 
 
-def _each(images: Images) -> Any:
-    return zip(images.places, images.shapes, strict=True)
-
-
-def _fingerprint(shown: jax.Array) -> jax.Array:
+def _fingerprint(shown: Array) -> Array:
     """64 bits of each frame, ``[..., pixels]`` to ``[..., 2]``: sums over pixels of numbers drawn
     by place and value.
     """
     place = jnp.arange(shown.shape[-1], dtype=jnp.uint32) << 8
     x = shown.astype(jnp.uint32) | jnp.broadcast_to(place, shown.shape)
 
-    def mixed(x: jax.Array, factor: int, shift: int) -> jax.Array:
+    def mixed(x: Array, factor: int, shift: int) -> Array:
         x = (x ^ (x >> shift)) * jnp.uint32(factor)
         return x ^ (x >> 15)
 
     first = mixed(mixed(x, 0x7FEB352D, 16), 0x846CA68B, 16)
     second = mixed(first + jnp.uint32(0x9E3779B9), 0x85EBCA6B, 13)
-    return jnp.stack(
-        [jnp.sum(first, axis=-1, dtype=jnp.uint32), jnp.sum(second, axis=-1, dtype=jnp.uint32)],
-        axis=-1,
-    )
+    sums = [jnp.sum(x, axis=-1, dtype=jnp.uint32) for x in (first, second)]
+    return jnp.stack(sums, axis=-1)
 
 
 def _found(
-    state: FramesState, fingerprint: jax.Array, wanted: jax.Array, recent: int
-) -> tuple[RecentFrames, jax.Array]:
+    state: FramesState, fingerprint: Array, wanted: Array, recent: int
+) -> tuple[RecentFrames, Array]:
     """Where frames ``[E, 2 S]`` lie, or will, and which of them are new."""
     room = state.frames.shape[0]
-    alike: Callable[..., Any] = lambda a, b: jnp.all(a[:, :, None] == b[:, None], axis=-1)
+
+    def alike(a: Array, b: Array) -> Array:
+        return jnp.all(a[:, :, None] == b[:, None], axis=-1)
+
     fresh = state.written - state.seen.number <= recent
     before = alike(fingerprint, state.seen.fingerprint) & fresh[:, None]
     again, first = jnp.any(before, axis=-1), jnp.argmax(alike(fingerprint, fingerprint), axis=-1)
     new = ~again & (first == jnp.arange(first.shape[1], dtype=first.dtype)[None]) & wanted[:, None]
     order = jnp.cumsum(new.reshape(-1), dtype=jnp.int32).reshape(new.shape)
 
-    def where(past: jax.Array, now: jax.Array) -> jax.Array:
-        at: Callable[..., Any] = lambda x, places: jnp.take_along_axis(x, places, axis=1)
+    def where(past: Array, now: Array) -> Array:
+        at = functools.partial(jnp.take_along_axis, axis=1)
         return jnp.where(again, at(past, jnp.argmax(before, axis=-1)), at(now, first))
 
     slot = where(state.seen.slot, (state.head + order - 1) % room)

@@ -1,8 +1,7 @@
 """Prioritised sampling with importance weights; a step costs O(batch log capacity)."""
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from flax import struct
 from ddpg_jax import checks
 from ddpg_jax.replay.ring import stored
 from ddpg_jax.replay.rows import RingState, free_rows, rows
-from ddpg_jax.types import Key, PyTree, Replay, Sample, Storage
+from ddpg_jax.types import Array, Key, Numeric, PyTree, Replay, Sample, Storage
 
 
 @struct.dataclass
@@ -22,9 +21,9 @@ class PrioritisedState:
     """
 
     ring: RingState
-    levels: tuple[jax.Array, ...]
-    maximum: jax.Array
-    samples: jax.Array
+    levels: tuple[Array, ...]
+    maximum: Array
+    samples: Array
 
 
 # Children per node. Wide, so that a million rows are four levels: each is one gather, one small
@@ -36,9 +35,9 @@ def prioritised(
     capacity: int,
     batch_size: int,
     *,
-    priority_exponent: float | jax.Array = 0.6,
-    importance_exponent: float | jax.Array | Callable[[jax.Array], jax.Array] = 0.4,
-    epsilon: float | jax.Array = 1e-6,
+    priority_exponent: Numeric = 0.6,
+    importance_exponent: Numeric | Callable[[Array], Array] = 0.4,
+    epsilon: Numeric = 1e-6,
     axis_name: str | None = None,
     storage: Callable[[int], Storage] = rows,
 ) -> Replay:
@@ -72,29 +71,29 @@ def prioritised(
     appendix B.2.1.
     """
     ring = stored(capacity, batch_size, storage)
-    checks.between(0, 1, priority_exponent=priority_exponent)
-    checks.between(0, float("inf"), epsilon=epsilon)
-    if not callable(importance_exponent):
-        checks.between(0, 1, importance_exponent=importance_exponent)
-    beta = (
-        importance_exponent
-        if callable(importance_exponent)
-        else lambda samples: importance_exponent
+    checks.between(
+        0, 1, priority_exponent=priority_exponent, importance_exponent=importance_exponent
     )
-    exponent: Callable[..., Any] = lambda samples: jnp.asarray(beta(samples), jnp.float32)
+    checks.between(0, epsilon=epsilon)
+
+    def beta(samples: Array) -> Array:
+        given = importance_exponent
+        return jnp.asarray(given(samples) if callable(given) else given, jnp.float32)
 
     def init(transition: PyTree) -> PrioritisedState:
-        nodes, levels = capacity, list[jax.Array]()
+        nodes, levels = capacity, list[Array]()
         while not levels or nodes > 1:
             nodes = -(-nodes // FANOUT)
             levels.append(jnp.zeros((nodes, FANOUT), jnp.float32))
-        one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.int32)
         return PrioritisedState(
-            ring=ring.init(transition), levels=tuple(levels), maximum=one, samples=zero
+            ring=ring.init(transition),
+            levels=tuple(levels),
+            maximum=jnp.float32(1),
+            samples=jnp.int32(0),
         )
 
     def add(
-        state: PrioritisedState, transitions: PyTree, valid: jax.Array | None = None
+        state: PrioritisedState, transitions: PyTree, valid: Array | None = None
     ) -> PrioritisedState:
         if valid is None:
             rows = state.ring.position + jnp.arange(
@@ -104,41 +103,36 @@ def prioritised(
             rows = free_rows(state.ring, valid, capacity)
         priorities = jnp.full(rows.shape, state.maximum)
         levels = _write(state.levels, rows, priorities)
-        return dataclasses.replace(
-            state, ring=ring.add(state.ring, transitions, valid), levels=levels
-        )
+        return replace(state, ring=ring.add(state.ring, transitions, valid), levels=levels)
 
     def sample(state: PrioritisedState, key: Key) -> Sample:
-        words = jax.random.bits(
-            key, (1 + len(state.levels), batch_size), jnp.uint32
-        )  # one draw, one kernel
+        shape = (1 + len(state.levels), batch_size)
+        words = jax.random.bits(key, shape, jnp.uint32)  # one draw, one kernel
         segment = _shuffled(words[0]).astype(jnp.float32)  # rows of a batch are exchangeable
         uniforms = (words[1:] >> 8).astype(jnp.float32) * 2.0**-24
         rows, priorities = _descend(
             state.levels, segment / batch_size, (segment + 1) / batch_size, uniforms
         )
-        weight = _weights(priorities, jnp.sum(state.levels[-1]), exponent(state.samples), axis_name)
+        weight = _weights(priorities, jnp.sum(state.levels[-1]), beta(state.samples), axis_name)
         return Sample(batch=ring.get(state.ring, rows), weight=weight, rows=rows)
 
-    def update(state: PrioritisedState, rows: jax.Array, priority: jax.Array) -> PrioritisedState:
+    def update(state: PrioritisedState, rows: Array, priority: Array) -> PrioritisedState:
         priorities = (jnp.abs(priority) + epsilon) ** priority_exponent
         maximum = jnp.maximum(state.maximum, jnp.max(priorities))
         levels = _write(state.levels, rows, priorities)
-        return dataclasses.replace(state, levels=levels, maximum=maximum, samples=state.samples + 1)
+        return replace(state, levels=levels, maximum=maximum, samples=state.samples + 1)
 
     return Replay(init, add, sample, update)
 
 
-def _weights(
-    priorities: jax.Array, total: jax.Array, beta: jax.Array, axis_name: str | None
-) -> jax.Array:
+def _weights(priorities: Array, total: Array, beta: Array, axis_name: str | None) -> Array:
     """``(N P)^-beta`` over its maximum: N and the total cancel, of several shards N alone."""
     shares = priorities if axis_name is None else priorities / total
     least = jnp.min(shares) if axis_name is None else jax.lax.pmin(jnp.min(shares), axis_name)
     return (least / jnp.maximum(shares, jnp.finfo(jnp.float32).tiny)) ** beta
 
 
-def _shuffled(words: jax.Array) -> jax.Array:
+def _shuffled(words: Array) -> Array:
     """The numbers below B, in the order of random ``words: [B]`` that take them as their last bits
     and are sorted.
 
@@ -146,13 +140,11 @@ def _shuffled(words: jax.Array) -> jax.Array:
     """
     bits = words.size.bit_length()
     words = words >> bits << bits | jnp.arange(words.size, dtype=jnp.uint32)
-    result: jax.Array = jnp.sort(words) & jnp.uint32(2**bits - 1)
+    result: Array = jnp.sort(words) & jnp.uint32(2**bits - 1)
     return result
 
 
-def _write(
-    levels: tuple[jax.Array, ...], rows: jax.Array, priorities: jax.Array
-) -> tuple[jax.Array, ...]:
+def _write(levels: tuple[Array, ...], rows: Array, priorities: Array) -> tuple[Array, ...]:
     """Set leaves ``rows: [B]``; of a row that comes twice the larger priority stays, on every
     machine alike. O(B) per level.
 
@@ -170,8 +162,8 @@ def _write(
 
 
 def _descend(
-    levels: tuple[jax.Array, ...], low: jax.Array, high: jax.Array, uniforms: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    levels: tuple[Array, ...], low: Array, high: Array, uniforms: Array
+) -> tuple[Array, Array]:
     """A leaf drawn in proportion to its priority from each segment ``[low, high)`` of the whole
     (``[B]``, in [0, 1]), and the priority; ``uniforms: [levels, B]``.
 
@@ -181,7 +173,10 @@ def _descend(
     """
     upto = jnp.triu(jnp.ones((FANOUT, FANOUT), jnp.float32))
     numbers = jnp.arange(FANOUT, dtype=jnp.int32)[None]
-    pick: Callable[..., Any] = lambda x, index: jnp.take_along_axis(x, index[:, None], axis=1)[:, 0]
+
+    def pick(x: Array, index: Array) -> Array:
+        return jnp.take_along_axis(x, index[:, None], axis=1)[:, 0]
+
     node = jnp.zeros(low.shape, jnp.int32)
     weight = jnp.zeros(low.shape, jnp.float32)
     for level, uniform in zip(reversed(levels), uniforms, strict=True):

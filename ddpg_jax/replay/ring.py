@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ddpg_jax import checks
 from ddpg_jax.replay.rows import rows
-from ddpg_jax.types import Key, PyTree, Replay, Storage
+from ddpg_jax.types import Array, Key, PyTree, Replay, Storage
 
 ONE_WORD = 2**24
 """Up to so many rows 32 random bits tell them apart: probabilities differ by up to 2^24 / 2^32 =
@@ -49,7 +49,7 @@ def uniform(capacity: int, batch_size: int, *, storage: Callable[[int], Storage]
     return Replay(ring.init, ring.add, sample)
 
 
-def _below(size: jax.Array, key: Key, count: int, exact: bool) -> jax.Array:
+def _below(size: Array, key: Key, count: int, exact: bool) -> Array:
     """``count`` numbers below ``size``: 32-bit draws modulo the size, in which probabilities differ
     by up to size / 2^32.
 
@@ -62,13 +62,13 @@ def _below(size: jax.Array, key: Key, count: int, exact: bool) -> jax.Array:
     high, low = jax.random.bits(key, (2, count), jnp.uint32)
     size = jnp.broadcast_to(size, high.shape)
     carried = high * size + jax.lax.mulhi(low, size) < high * size  # the addition went beyond 2^32
-    result: jax.Array = jax.lax.mulhi(high, size) + carried.astype(jnp.uint32)
+    result: Array = jax.lax.mulhi(high, size) + carried.astype(jnp.uint32)
     return result
 
 
 def stored(capacity: int, batch_size: int, storage: Callable[[int], Storage]) -> Storage:
     """The storage, its size checked against that of a batch."""
-    checks.between(1, float("inf"), batch_size=batch_size)
+    checks.between(1, batch_size=batch_size)
     if capacity < batch_size:
         raise ValueError(
             f"capacity={capacity} is smaller than batch_size={batch_size}: raise the "

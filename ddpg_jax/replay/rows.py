@@ -12,7 +12,7 @@ import numpy as np
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import PyTree, Storage
+from ddpg_jax.types import Array, PyTree, Storage
 
 LARGEST = 2**30
 """Rows of the largest ring: positions are int32, and a position plus what is added must be one."""
@@ -35,9 +35,9 @@ class RingState:
     written next; ``size``: rows with data.
     """
 
-    rows: dict[str, jax.Array]
-    position: jax.Array
-    size: jax.Array
+    rows: dict[str, Array]
+    position: Array
+    size: Array
     layout: Layout = struct.field(pytree_node=False)
 
     @property
@@ -76,19 +76,18 @@ def rows(capacity: int, *, observation_dtype: Any = None) -> Storage:
 
     def init(transition: PyTree) -> RingState:
         layout = _layout(transition, seen)
-        widths = {
-            name: sum(math.prod(layout.shapes[i]) for i in places)
-            for name, places in _groups(layout).items()
-        }
         # Two counters, not one twice: the state is donated.
         return RingState(
-            rows={name: jnp.zeros((capacity, width), name) for name, width in widths.items()},
-            position=jnp.zeros((), jnp.int32),
-            size=jnp.zeros((), jnp.int32),
+            rows={
+                name: jnp.zeros((capacity, sum(math.prod(layout.shapes[i]) for i in places)), name)
+                for name, places in _groups(layout).items()
+            },
+            position=jnp.int32(0),
+            size=jnp.int32(0),
             layout=layout,
         )
 
-    def add(state: RingState, transitions: PyTree, valid: jax.Array | None = None) -> RingState:
+    def add(state: RingState, transitions: PyTree, valid: Array | None = None) -> RingState:
         count = jax.tree.leaves(transitions)[0].shape[0]
         if count == 0 or capacity % count:
             raise ValueError(
@@ -96,7 +95,7 @@ def rows(capacity: int, *, observation_dtype: Any = None) -> Storage:
                 f"choose for example {max(1, capacity // max(count, 1)) * count}."
             )
 
-        def write(buffer: jax.Array, items: jax.Array) -> jax.Array:
+        def write(buffer: Array, items: Array) -> Array:
             if valid is None:
                 return jax.lax.dynamic_update_slice_in_dim(buffer, items, state.position, axis=0)
             return buffer.at[free].set(items, mode="drop")
@@ -110,7 +109,7 @@ def rows(capacity: int, *, observation_dtype: Any = None) -> Storage:
             layout=state.layout,
         )
 
-    def get(state: RingState, rows: jax.Array) -> PyTree:
+    def get(state: RingState, rows: Array) -> PyTree:
         fetched = jax.tree.map(
             lambda buffer: buffer.at[rows].get(mode="promise_in_bounds"), state.rows
         )
@@ -119,13 +118,13 @@ def rows(capacity: int, *, observation_dtype: Any = None) -> Storage:
     return Storage(init, add, get, capacity)
 
 
-def free_rows(ring: RingState, valid: jax.Array, capacity: int) -> jax.Array:
+def free_rows(ring: RingState, valid: Array, capacity: int) -> Array:
     """Where each valid one of ``[n]`` new items goes, without gaps; the others beyond all rows."""
     rows = (ring.position + jnp.cumsum(valid, dtype=jnp.int32) - 1) % capacity
     return jnp.where(valid, rows, jnp.iinfo(jnp.int32).max)
 
 
-def pack(tree: PyTree, layout: Layout) -> dict[str, jax.Array]:
+def pack(tree: PyTree, layout: Layout) -> dict[str, Array]:
     """Leaves ``[n, ...]`` as rows ``[n, width]``, by dtype."""
     leaves = layout.structure.flatten_up_to(tree)
     flat = [
@@ -138,7 +137,7 @@ def pack(tree: PyTree, layout: Layout) -> dict[str, jax.Array]:
     }
 
 
-def unpack(rows: dict[str, jax.Array], layout: Layout) -> PyTree:
+def unpack(rows: dict[str, Array], layout: Layout) -> PyTree:
     """The leaves ``[n, ...]`` again, in their own dtypes; of members as well, ``[M, n, ...]``."""
     leaves: list[Any] = [None] * len(layout.shapes)
     for name, places in _groups(layout).items():
@@ -154,12 +153,10 @@ def unpack(rows: dict[str, jax.Array], layout: Layout) -> PyTree:
 def _layout(transition: PyTree, seen: np.dtype | None) -> Layout:
     leaves, structure = jax.tree_util.tree_flatten_with_path(transition)
     dtypes = tuple(np.dtype(jnp.result_type(x)) for _, x in leaves)
-    observed = [
-        bool(path) and getattr(path[0], "name", "") in ("observation", "next_observation")
-        for path, _ in leaves
-    ]
+    observed = ("observation", "next_observation")
     stored = tuple(
-        seen if seen and one else dtype for one, dtype in zip(observed, dtypes, strict=True)
+        seen if seen and path and getattr(path[0], "name", "") in observed else dtype
+        for (path, _), dtype in zip(leaves, dtypes, strict=True)
     )
     return Layout(structure, tuple(jnp.shape(x) for _, x in leaves), dtypes, stored)
 
@@ -173,7 +170,7 @@ def _groups(layout: Layout) -> dict[str, list[int]]:
     return found
 
 
-def _stored(x: jax.Array, dtype: np.dtype) -> jax.Array:
+def _stored(x: Array, dtype: np.dtype) -> Array:
     if jnp.issubdtype(dtype, jnp.integer) and jnp.issubdtype(x.dtype, jnp.floating):
         info = jnp.iinfo(dtype)
         x = jnp.clip(jnp.round(x), info.min, info.max)

@@ -148,12 +148,12 @@ class Hyperparameters:
     axis_name: ClassVar[str | None] = None
     """The mesh axis over which a run is split; not an option, set by `of_shard`."""
 
+    split: ClassVar[tuple[str, ...]] = ("num_envs", "batch_size", "replay_capacity")
+    """What the shards of a run share among them."""
+
     def of_shard(self, shards: int, axis_name: str) -> Self:
         """Return those of one shard: ``shards`` divides environments, batch and replay."""
-        own = {
-            name: getattr(self, name) // shards
-            for name in ("num_envs", "batch_size", "replay_capacity")
-        }
+        own = {name: max(1, getattr(self, name) // shards) for name in self.split}
         made = replace(self, **own)
         object.__setattr__(made, "axis_name", axis_name)  # frozen, and not a field
         return made

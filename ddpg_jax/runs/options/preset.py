@@ -62,6 +62,11 @@ class Preset:
     """``pictures(hyperparameters, env, agent_state, key)``: pictures at the end of a run,
     ``{name: [H, W, 3] in [0, 1]}``."""
 
+    def __post_init__(self) -> None:
+        """Join the lines of each text."""
+        for name in ("summary", "source", "ours"):
+            object.__setattr__(self, name, " ".join(getattr(self, name).split()))
+
     @property
     def cites(self) -> str:
         """`source` and `ours`, as one text."""

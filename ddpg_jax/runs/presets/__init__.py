@@ -5,8 +5,8 @@ A new preset is a record in a file here; a new file is a line in `MODULES`.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 from ddpg_jax.runs.options.field import Option, options_of
 from ddpg_jax.runs.options.hyperparameters import Hyperparameters
@@ -21,9 +21,6 @@ from ddpg_jax.runs.presets import (
     td3_categorical,
 )
 from ddpg_jax.runs.tasks import TASKS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = [
     "PRESETS",
@@ -74,14 +71,12 @@ def hyperparameters_on(
             f"preset {preset.name!r} is for the environment {preset.only_for!r}, not {env!r}: "
             "choose another preset."
         )
-    known = {field.name for field in fields(preset.hyperparameters)}
-    own = {name: value for name, value in _from_task(preset, env) if name in known}
+    given = preset.hyperparameters
+    own = {name: value for name, value in _from_task(preset, env).items() if hasattr(given, name)}
     replaced = {
-        name: (old, own[name])
-        for name in own
-        if (old := getattr(preset.hyperparameters, name)) != own[name]
+        name: (old, value) for name, value in own.items() if (old := getattr(given, name)) != value
     }
-    made = replace(preset.hyperparameters, **{**own, **preset.published_for(env)})
+    made = replace(given, **{**own, **preset.published_for(env)})
     return made, replaced
 
 
@@ -91,14 +86,13 @@ def env_options_on(preset: Preset, env: str, given: dict[str, Any]) -> dict[str,
     return {**TASKS[env].images, **given} if shows else given
 
 
-def _from_task(preset: Preset, env: str) -> Iterator[tuple[str, Any]]:
-    """Yield what a preset takes from a task; later values replace earlier ones."""
+def _from_task(preset: Preset, env: str) -> dict[str, Any]:
+    """Return what a preset takes from a task."""
     if env not in TASKS:
-        return
+        return {}
     task = TASKS[env]
     found = preset.of_task(task)
-    if found and not preset.exact:
-        yield from preset.scaled_down.items()
-        yield from found.items()
-    if task.support is not None:
-        yield from zip(("v_min", "v_max"), task.support, strict=True)
+    tuned = {} if preset.exact or not found else {**preset.scaled_down, **found}
+    if task.support is None:
+        return tuned
+    return tuned | {"v_min": task.support[0], "v_max": task.support[1]}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ddpg_jax.environment import Environment
     from ddpg_jax.networks import Actor, Critic
-    from ddpg_jax.types import Agent, Behaviour, Network, Replay
+    from ddpg_jax.types import Agent, Behaviour, Network, Noise, Replay
 
 
 def actor(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Network:
@@ -84,30 +84,30 @@ def require_image_defaults(hyperparameters: Hyperparameters, *, scaled: str, sto
     Raises:
         ValueError: such a hyper-parameter was given.
     """
-    if hyperparameters.normalize_observations:
-        raise ValueError(f"normalize_observations: {scaled}; leave it out.")
-    if hyperparameters.observation_dtype != "float32":
-        raise ValueError(
-            f"observation_dtype={hyperparameters.observation_dtype}: {stored}; leave it out."
-        )
-    streams = {"actor_stream": (hyperparameters.actor_stream, Hyperparameters.actor_stream)}
-    streams["critic_stream"] = (hyperparameters.critic_stream, Hyperparameters.critic_stream)
-    for name, (stream, default) in streams.items():
-        if stream != default:
-            raise ValueError(
-                f"{name}={stream!r}: networks of images read all of the observation; leave it out."
-            )
+    streams = "networks of images read all of the observation"
+    given = hyperparameters
+    refused = {
+        f"normalize_observations: {scaled}": given.normalize_observations,
+        f"observation_dtype={given.observation_dtype}: {stored}": (
+            given.observation_dtype != Hyperparameters.observation_dtype
+        ),
+        f"actor_stream={given.actor_stream!r}: {streams}": (
+            given.actor_stream != Hyperparameters.actor_stream
+        ),
+        f"critic_stream={given.critic_stream!r}: {streams}": (
+            given.critic_stream != Hyperparameters.critic_stream
+        ),
+    }
+    for reason, is_given in refused.items():
+        if is_given:
+            raise ValueError(f"{reason}; leave it out.")
 
 
 def dtype(hyperparameters: Hyperparameters) -> Any:
     """Return the type in which the networks compute."""
-    return _dtype(hyperparameters.dtype)
-
-
-def _dtype(name: str) -> Any:
     import jax.numpy as jnp
 
-    return getattr(jnp, name)
+    return getattr(jnp, hyperparameters.dtype)
 
 
 def learning_options(hyperparameters: Hyperparameters) -> dict[str, Any]:
@@ -130,20 +130,10 @@ def learning_options(hyperparameters: Hyperparameters) -> dict[str, Any]:
     }
 
 
-def gaussian(stddev: float) -> Callable[[Agent], Behaviour]:
-    """Explore with Gaussian noise on actions, clipped to their range."""
-    noise = ddpg_jax.noise
-    return lambda agent: ddpg_jax.behaviour.explore(
-        agent, noise.chain(noise.gaussian(stddev), noise.clip())
-    )
-
-
-def ornstein_uhlenbeck(stddev: float) -> Callable[[Agent], Behaviour]:
-    """Explore with Ornstein-Uhlenbeck noise on actions, clipped to their range."""
-    noise = ddpg_jax.noise
-    return lambda agent: ddpg_jax.behaviour.explore(
-        agent, noise.chain(noise.ornstein_uhlenbeck(stddev), noise.clip())
-    )
+def clipped(noise: Noise) -> Callable[[Agent], Behaviour]:
+    """Explore with this noise on actions, clipped to their range."""
+    bounded = ddpg_jax.noise.chain(noise, ddpg_jax.noise.clip())
+    return lambda agent: ddpg_jax.behaviour.explore(agent, bounded)
 
 
 def assemble(
@@ -188,13 +178,12 @@ def _replay(hyperparameters: Hyperparameters, **kept: Any) -> Replay:
 
     rows = hyperparameters.batch_size * hyperparameters.batches_per_update
     if hyperparameters.observation_dtype != "float32":
-        stored = _dtype(hyperparameters.observation_dtype)
+        stored = hyperparameters.observation_dtype
         kept = {"storage": functools.partial(ddpg_jax.replay.rows, observation_dtype=stored)} | kept
     if checks.is_zero(hyperparameters.priority_exponent):
         return ddpg_jax.replay.uniform(hyperparameters.replay_capacity, rows, **kept)
     batches = hyperparameters.importance_updates // hyperparameters.batches_per_update
-    first: Any = hyperparameters.importance_exponent
-    beta: Any = optax.linear_schedule(first, 1.0, batches)
+    beta = optax.linear_schedule(hyperparameters.importance_exponent, 1.0, batches)
     return ddpg_jax.replay.prioritised(
         hyperparameters.replay_capacity,
         rows,

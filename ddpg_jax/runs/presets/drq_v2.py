@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
 from ddpg_jax.runs.options.field import option
@@ -21,10 +21,8 @@ from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components, ddpg
 
 if TYPE_CHECKING:
-    import jax
-
     from ddpg_jax.environment import Environment
-    from ddpg_jax.types import Agent, Noise
+    from ddpg_jax.types import Agent, Array, Noise
 
 PAPER_BOUND = 3e-4
 
@@ -73,12 +71,8 @@ class DrQHyperparameters(Hyperparameters):
         0.3, "Bound of the noise of target policy smoothing.", **SMOOTHING
     )
 
-    def of_shard(self, shards: int, axis_name: str) -> Self:
-        """Return those of one shard, in which the noise falls by the steps of all shards."""
-        made = super().of_shard(shards, axis_name)
-        # `replace` would lose the axis.
-        object.__setattr__(made, "stddev_steps", max(1, self.stddev_steps // shards))
-        return made
+    # The noise falls by the steps of all shards.
+    split = (*Hyperparameters.split, "stddev_steps")
 
 
 def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Components:
@@ -101,30 +95,26 @@ def drq_v2(hyperparameters: DrQHyperparameters, env: Environment) -> Components:
     critic = components.critic_head(hyperparameters, final_bound=None)
     critics = networks.WithEncoder(trunk, networks.VmappedHead(critic))
 
-    def learning(step: jax.Array) -> Agent:
-        return ddpg_jax.agents.drq_v2(
+    env_steps = hyperparameters.num_envs / hyperparameters.updates_per_step
+    agent = ddpg_jax.agents.scheduled(
+        lambda step: ddpg_jax.agents.drq_v2(
             encoder,
             actor,
             critics,
             **components.learning_options(hyperparameters),
-            target_noise=_stddev(
-                hyperparameters, step, hyperparameters.num_envs / hyperparameters.updates_per_step
-            ),
+            target_noise=_stddev(hyperparameters, step, env_steps),
             target_noise_clip=hyperparameters.target_noise_clip,
         )
-
-    agent = ddpg_jax.agents.scheduled(learning)
+    )
     if hyperparameters.shift:
         agent = ddpg_jax.agents.augment(agent, pad=hyperparameters.shift)
     falling = ddpg_jax.noise.gaussian(
         lambda step: _stddev(hyperparameters, step, hyperparameters.num_envs)
     )
-    return _assemble(
-        hyperparameters, env, agent, ddpg_jax.noise.chain(falling, ddpg_jax.noise.clip())
-    )
+    return _assemble(hyperparameters, env, agent, falling)
 
 
-def _stddev(hyperparameters: DrQHyperparameters, step: jax.Array, env_steps: float) -> jax.Array:
+def _stddev(hyperparameters: DrQHyperparameters, step: Array, env_steps: float) -> Array:
     """Return the standard deviation after ``step`` times ``env_steps`` environment steps."""
     import jax.numpy as jnp
 
@@ -138,20 +128,14 @@ def _stddev(hyperparameters: DrQHyperparameters, step: jax.Array, env_steps: flo
 def paper(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Components:
     """Compose the paper's DDPG on images, with separate encoders of actor and critic."""
     networks = ddpg_jax.networks
-    seen = lambda head: networks.WithEncoder(
-        networks.Features(
-            functools.partial(networks.Conv, dtype=components.dtype(hyperparameters))
-        ),
-        head,
-    )
+    encoder = functools.partial(networks.Conv, dtype=components.dtype(hyperparameters))
+    seen = lambda head: networks.WithEncoder(networks.Features(encoder), head)
     agent = ddpg.make_agent(
         hyperparameters,
         seen(components.actor_head(hyperparameters, env, final_bound=PAPER_BOUND)),
         seen(components.critic_head(hyperparameters, final_bound=PAPER_BOUND)),
     )
-    noise = ddpg_jax.noise.chain(
-        ddpg_jax.noise.ornstein_uhlenbeck(hyperparameters.stddev), ddpg_jax.noise.clip()
-    )
+    noise = ddpg_jax.noise.ornstein_uhlenbeck(hyperparameters.stddev)
     return _assemble(hyperparameters, env, agent, noise, own_warm_up=True)
 
 
@@ -169,29 +153,30 @@ def _assemble(
         num_envs=env.num_envs,
         n_step=hyperparameters.n_step,
     )
-    explore = lambda agent: ddpg_jax.behaviour.explore(agent, noise)
-    return components.assemble(hyperparameters, agent, explore, storage=storage, **options)
+    return components.assemble(
+        hyperparameters, agent, components.clipped(noise), storage=storage, **options
+    )
 
 
 PRESETS = (
     Preset(
         name="drq-v2",
-        summary=(
-            "DrQ-v2, from images: DDPG with twin critics, random shifts, and an encoder that the "
-            "critics train."
-        ),
-        source=(
-            "Yarats et al. 2021 (arXiv:2107.09645) and facebookresearch/drqv2, medium tasks: four "
-            "3x3 convolutions of 32 channels, trunks of 50, 1,024x1,024, batch 256, 3-step "
-            "returns, gamma 0.99, tau 0.01, Adam 1e-4, N(0, 1 to 0.1 over 500,000 steps) clipped "
-            "at 0.3 in targets, 2,000 random steps, an update every second step, replay 1e6, "
-            "shifts by 4 pixels, 1.55e6 steps. Three frames of 84x84 and actions that last two "
-            "steps are options of the environment."
-        ),
-        ours=(
-            "two environments side by side, an update at each of their steps; dense layers start "
-            "at fan-in (not orthogonal); no noise in the actor's loss (there as in the target)."
-        ),
+        summary="""
+            DrQ-v2, from images: DDPG with twin critics, random shifts, and an encoder that the
+            critics train.
+        """,
+        source="""
+            Yarats et al. 2021 (arXiv:2107.09645) and facebookresearch/drqv2, medium tasks: four 3x3
+            convolutions of 32 channels, trunks of 50, 1,024x1,024, batch 256, 3-step returns, gamma
+            0.99, tau 0.01, Adam 1e-4, N(0, 1 to 0.1 over 500,000 steps) clipped at 0.3 in targets,
+            2,000 random steps, an update every second step, replay 1e6, shifts by 4 pixels, 1.55e6
+            steps. Three frames of 84x84 and actions that last two steps are options of the
+            environment.
+        """,
+        ours="""
+            two environments side by side, an update at each of their steps; dense layers start at
+            fan-in (not orthogonal); no noise in the actor's loss (there as in the target).
+        """,
         hyperparameters=DrQHyperparameters(
             total_timesteps=1_550_000,
             learning_starts=2_000,
@@ -208,26 +193,16 @@ PRESETS = (
     Preset(
         name="paper-pixels",
         summary="Lillicrap et al. 2015, section 7, from images.",
-        source=(
-            "Lillicrap et al. 2015 (arXiv:1509.02971), section 7: three convolutions of 32 "
-            "filters without pooling, 200-200, actions at the dense layers, final layers from "
-            "U[-3e-4, 3e-4], batch 16, Adam 1e-4 and 1e-3, L2 1e-2 on Q, gamma 0.99, tau 0.001, "
-            "replay 1e6, Ornstein-Uhlenbeck 0.15 and 0.2, at most 2.5e6 steps. The paper states "
-            "no kernels nor strides (3x3 of stride 2 here), no dt (1) and no batch normalisation "
-            "from pixels (none). Its three 64x64 frames of an action that lasts three steps are "
-            "options of the environment."
-        ),
-        hyperparameters=ddpg.DDPGHyperparameters(
-            total_timesteps=2_500_000,
-            learning_starts=16,
-            batch_size=16,
-            hidden=(200, 200),
-            tau=0.001,
-            actor_learning_rate=1e-4,
-            critic_learning_rate=1e-3,
-            critic_weight_decay=1e-2,
-            stddev=0.2,
-        ),
+        source="""
+            Lillicrap et al. 2015 (arXiv:1509.02971), section 7: three convolutions of 32 filters
+            without pooling, 200-200, actions at the dense layers, final layers from U[-3e-4, 3e-4],
+            batch 16, Adam 1e-4 and 1e-3, L2 1e-2 on Q, gamma 0.99, tau 0.001, replay 1e6,
+            Ornstein-Uhlenbeck 0.15 and 0.2, at most 2.5e6 steps. The paper states no kernels nor
+            strides (3x3 of stride 2 here), no dt (1) and no batch normalisation from pixels (none).
+            Its three 64x64 frames of an action that lasts three steps are options of the
+            environment.
+        """,
+        hyperparameters=replace(ddpg.PAPER, learning_starts=16, batch_size=16, hidden=(200, 200)),
         compose=paper,
         exact=True,
         images=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
 from ddpg_jax.runs.options.field import option
@@ -14,11 +14,9 @@ from ddpg_jax.runs.presets import components, ddpg
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import jax
-
     from ddpg_jax.environment import Environment
     from ddpg_jax.networks import VAE
-    from ddpg_jax.types import AgentState, PyTree
+    from ddpg_jax.types import AgentState, Array, PyTree
 
 SLOT = "autoencoder"
 NUM_SHOWN = 12
@@ -76,15 +74,14 @@ class DriveHyperparameters(ddpg.DDPGHyperparameters):
         3e-4, "Learning rate of the autoencoder.", "autoencoder", low=0
     )
 
-    def of_shard(self, shards: int, axis_name: str) -> Self:
-        """Return those of one shard, in which the noise falls by the steps of all shards."""
-        made = super().of_shard(shards, axis_name)
-        object.__setattr__(made, "stddev_half_life", max(1, self.stddev_half_life // shards))
-        return made
+    # The noise falls by the steps of all shards.
+    split = (*ddpg.DDPGHyperparameters.split, "stddev_half_life")
 
 
 def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Components:
     """Compose DDPG on latents, with Ornstein-Uhlenbeck noise of falling standard deviation."""
+    import jax
+
     from ddpg_jax.environment import HostEnvironment
 
     components.require_image_defaults(
@@ -96,27 +93,34 @@ def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Componen
         raise ValueError(
             "preset drive first plays random episodes, which requires an environment on the device."
         )
-    made, noise = autoencoder(hyperparameters, env), ddpg_jax.noise
+    made = autoencoder(hyperparameters, env)
     agent = ddpg.make_agent(
         hyperparameters,
         components.actor_head(hyperparameters, env),
         components.critic_head(hyperparameters),
     )
     encode = lambda params, images: made.encode(params, images)[0]
-    agent = ddpg_jax.agents.encode_observations(
-        agent, encode, fit_autoencoder(hyperparameters, env, made), slot=SLOT
-    )
+    seen = random_images(env, hyperparameters.images, hyperparameters.images_every)
+
+    def fit(key: Array) -> PyTree:
+        play_key, fit_key = jax.random.split(key)
+        return ddpg_jax.networks.fit_vae(
+            made,
+            seen(play_key),
+            fit_key,
+            updates=hyperparameters.image_updates,
+            batch_size=hyperparameters.image_batch,
+            learning_rate=hyperparameters.image_learning_rate,
+        )[0]
+
+    agent = ddpg_jax.agents.encode_observations(agent, encode, fit, slot=SLOT)
     falling = lambda step: (
         hyperparameters.stddev
         * 0.5
         ** (step.astype("float32") * (hyperparameters.num_envs / hyperparameters.stddev_half_life))
     )
-    process = noise.chain(
-        noise.ornstein_uhlenbeck(falling, theta=hyperparameters.theta), noise.clip()
-    )
-    return components.assemble(
-        hyperparameters, agent, lambda agent: ddpg_jax.behaviour.explore(agent, process)
-    )
+    noise = ddpg_jax.noise.ornstein_uhlenbeck(falling, theta=hyperparameters.theta)
+    return components.assemble(hyperparameters, agent, components.clipped(noise))
 
 
 def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
@@ -136,8 +140,7 @@ def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
             f"preset drive requires one square image, but the observation has {shapes or 'none'}."
         )
     size, _, depth = shapes[0]
-    made = ddpg_jax.networks.vae
-    return made(
+    return ddpg_jax.networks.vae(
         size,
         depth=depth,
         latent_size=hyperparameters.latent_size,
@@ -147,34 +150,7 @@ def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:
     )
 
 
-def fit_autoencoder(
-    hyperparameters: DriveHyperparameters, env: Environment, made: VAE
-) -> Callable[[jax.Array], PyTree]:
-    """Return ``fit(key)``: parameters of an autoencoder trained on images of random episodes."""
-    import jax
-
-    seen = random_images(env, hyperparameters.images, hyperparameters.images_every)
-
-    def fitted(key: jax.Array) -> PyTree:
-        play_key, fit_key = jax.random.split(key)
-        rate, updates, batch_size = (
-            hyperparameters.image_learning_rate,
-            hyperparameters.image_updates,
-            hyperparameters.image_batch,
-        )
-        return ddpg_jax.networks.fit_vae(
-            made,
-            seen(play_key),
-            fit_key,
-            updates=updates,
-            batch_size=batch_size,
-            learning_rate=rate,
-        )[0]
-
-    return fitted
-
-
-def random_images(env: Environment, count: int, every: int = 1) -> Callable[[jax.Array], jax.Array]:
+def random_images(env: Environment, count: int, every: int = 1) -> Callable[[Array], Array]:
     """Return ``images(key)``: about ``count`` images ``[N, H, W, C]`` of random episodes.
 
     They are of each environment's ``every``-th step.
@@ -183,19 +159,18 @@ def random_images(env: Environment, count: int, every: int = 1) -> Callable[[jax
 
     from ddpg_jax import checks
 
-    behaviour, nobody = ddpg_jax.behaviour.random_actions(), cast("AgentState", None)
+    behaviour = ddpg_jax.behaviour.random_actions()
+    nobody: Any = None
     collect = ddpg_jax.rollout.collect(env, behaviour)
 
-    def step(collector: Any, key: jax.Array) -> tuple[Any, None]:
+    def step(collector: Any, key: Array) -> tuple[Any, None]:
         return collect(collector, nobody, *jax.random.split(key))[0], None
 
-    def look(collector: Any, keys: jax.Array) -> tuple[Any, jax.Array]:
+    def look(collector: Any, keys: Array) -> tuple[Any, Array]:
         collector, _ = jax.lax.scan(step, collector, keys)
-        return collector, next(
-            x for x in jax.tree.leaves(collector.observation) if checks.is_image(x)
-        )
+        return collector, next(filter(checks.is_image, jax.tree.leaves(collector.observation)))
 
-    def seen(key: jax.Array) -> jax.Array:
+    def seen(key: Array) -> Array:
         begin_key, key = jax.random.split(key)
         keys = jax.random.split(key, (-(-count // env.num_envs), every))
         found = jax.lax.scan(look, ddpg_jax.rollout.begin(env, behaviour, begin_key), keys)[1]
@@ -205,7 +180,7 @@ def random_images(env: Environment, count: int, every: int = 1) -> Callable[[jax
 
 
 def reconstructions(
-    hyperparameters: DriveHyperparameters, env: Environment, state: AgentState, key: jax.Array
+    hyperparameters: DriveHyperparameters, env: Environment, state: AgentState, key: Array
 ) -> dict[str, Any]:
     """Return images of new random episodes, and below each its reconstruction."""
     import jax
@@ -214,7 +189,7 @@ def reconstructions(
     made = autoencoder(hyperparameters, env)
     seen = random_images(env, NUM_SHOWN * IMAGE_SPACING)
 
-    def drawn(params: PyTree, key: jax.Array) -> jax.Array:
+    def drawn(params: PyTree, key: Array) -> Array:
         found = seen(key)[::IMAGE_SPACING][:NUM_SHOWN]
         again = jnp.clip(made.decode(params, made.encode(params, found)[0]), 0.0, 1.0)
         rows = jnp.stack([found.astype(jnp.float32) / 255, again])
@@ -226,28 +201,26 @@ def reconstructions(
 PRESETS = (
     Preset(
         name="drive",
-        summary=(
-            "Learning to drive in a day: DDPG on an autoencoder's latents of the camera, and on "
-            "speed and steering."
-        ),
-        source=(
-            "Kendall et al. 2018 (arXiv:1807.00412), sections III-C and IV-A: an autoencoder of "
-            "four convolutions of stride 2 and 16 channels, trained on five random episodes, "
-            "prioritised replay, gamma 0.9, Ornstein-Uhlenbeck 0.6 and 0.4 with a half-life of "
-            "250 episodes, batch 64, gradients clipped at 0.005, 250 updates after each episode. "
-            "It states no learning rates, no size of images and latents, and no exponents of the "
-            "replay."
-        ),
-        ours=(
-            "64 cars side by side, each on a road and in colours of its own (one car on one road "
-            "there), four updates from 256 transitions at each of their steps; 3-step returns, "
-            "gamma 0.95; 128x128 (8 there), inverted gradients at the actions' bounds (Hausknecht "
-            "and Stone 2016); Adam 3e-4 and 1e-3, which fall to zero over 20,000 updates; "
-            "priorities to the power of 0.6; the noise halves in 120,000 steps of all cars. The "
-            "autoencoder has three convolutions, latents of 64 and beta 0.1, starts as the best "
-            "linear one, and has 100 updates (Adam 3e-4) from 64 of 8,192 images, every fourth of "
-            "random episodes."
-        ),
+        summary="""
+            Learning to drive in a day: DDPG on an autoencoder's latents of the camera, and on speed
+            and steering.
+        """,
+        source="""
+            Kendall et al. 2018 (arXiv:1807.00412), sections III-C and IV-A: an autoencoder of four
+            convolutions of stride 2 and 16 channels, trained on five random episodes, prioritised
+            replay, gamma 0.9, Ornstein-Uhlenbeck 0.6 and 0.4 with a half-life of 250 episodes,
+            batch 64, gradients clipped at 0.005, 250 updates after each episode. It states no
+            learning rates, no size of images and latents, and no exponents of the replay.
+        """,
+        ours="""
+            64 cars side by side, each on a road and in colours of its own (one car on one road
+            there), four updates from 256 transitions at each of their steps; 3-step returns, gamma
+            0.95; 128x128 (8 there), inverted gradients at the actions' bounds (Hausknecht and Stone
+            2016); Adam 3e-4 and 1e-3, which fall to zero over 20,000 updates; priorities to the
+            power of 0.6; the noise halves in 120,000 steps of all cars. The autoencoder has three
+            convolutions, latents of 64 and beta 0.1, starts as the best linear one, and has 100
+            updates (Adam 3e-4) from 64 of 8,192 images, every fourth of random episodes.
+        """,
         hyperparameters=DriveHyperparameters(
             total_timesteps=326_400,
             num_envs=64,

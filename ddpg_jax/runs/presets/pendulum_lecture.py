@@ -7,7 +7,7 @@ limit counts as terminal; the noise never resets.
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import ddpg_jax
@@ -15,10 +15,8 @@ from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components, ddpg
 
 if TYPE_CHECKING:
-    import jax
-
     from ddpg_jax.environment import Environment, TimeStep
-    from ddpg_jax.types import PyTree
+    from ddpg_jax.types import Array, PyTree
 
 
 def compose(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Components:
@@ -44,10 +42,10 @@ def in_torques(env: Environment) -> Environment:
     """Wrap an environment: actions are torques in N m, and the time limit terminates."""
     from ddpg_jax.envs.pendulum import MAX_TORQUE
 
-    def step(state: PyTree, action: jax.Array, key: jax.Array) -> tuple[PyTree, TimeStep]:
+    def step(state: PyTree, action: Array, key: Array) -> tuple[PyTree, TimeStep]:
         state, time_step = env.step(state, action / MAX_TORQUE, key)
         done = time_step.terminated | time_step.truncated
-        return state, dataclasses.replace(time_step, terminated=done, truncated=done & False)
+        return state, replace(time_step, terminated=done, truncated=done & False)
 
     return env._replace(
         step=step, native_action=lambda action: env.native_action(action / MAX_TORQUE)
@@ -58,16 +56,16 @@ PRESETS = (
     Preset(
         name="pendulum-lecture",
         summary="The PyTorch lecture on Pendulum, with its deviations from the paper.",
-        source=(
-            "A lecture's DDPG in PyTorch: 2x64 ReLU, Adam 1e-3 both, tau 0.001, batch 64, buffer "
-            "10,000, Ornstein-Uhlenbeck 0.15 and 0.2 (in N m, dt 1) that never resets, linear "
-            "actor, action unclipped, time limit terminal, gamma 0.99, 1,000 episodes after the "
-            "first full batch."
-        ),
-        ours=(
-            "all episodes are played (there it ends once the mean of the last 100 returns is "
-            "above -300)."
-        ),
+        source="""
+            A lecture's DDPG in PyTorch: 2x64 ReLU, Adam 1e-3 both, tau 0.001, batch 64, buffer
+            10,000, Ornstein-Uhlenbeck 0.15 and 0.2 (in N m, dt 1) that never resets, linear actor,
+            action unclipped, time limit terminal, gamma 0.99, 1,000 episodes after the first full
+            batch.
+        """,
+        ours="""
+            all episodes are played (there it ends once the mean of the last 100 returns is above
+            -300).
+        """,
         hyperparameters=ddpg.DDPGHyperparameters(
             total_timesteps=200_064,
             learning_starts=64,

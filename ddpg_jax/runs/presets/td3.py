@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ddpg_jax
 from ddpg_jax.runs.options.field import option
@@ -12,17 +13,11 @@ from ddpg_jax.runs.options.hyperparameters import EXPLORATION, MAX_DELAY, SMOOTH
 from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ddpg_jax.environment import Environment
-
 
 @dataclass(frozen=True, kw_only=True)
-class TD3Hyperparameters(Hyperparameters):
-    """The hyper-parameters of TD3."""
+class DelayedHyperparameters(Hyperparameters):
+    """The hyper-parameters of a policy delay and of target policy smoothing."""
 
-    stddev: float = option(0.1, "Standard deviation of the exploration noise.", **EXPLORATION)
     policy_delay: int = option(
         2, "Critic updates per actor update.", "targets", "updates", low=1, high=MAX_DELAY
     )
@@ -37,7 +32,16 @@ class TD3Hyperparameters(Hyperparameters):
         return self.policy_delay
 
 
-def compose(hyperparameters: TD3Hyperparameters, env: Environment, **start: Any) -> Components:
+@dataclass(frozen=True, kw_only=True)
+class TD3Hyperparameters(DelayedHyperparameters):
+    """The hyper-parameters of TD3."""
+
+    stddev: float = option(0.1, "Standard deviation of the exploration noise.", **EXPLORATION)
+
+
+def compose(
+    hyperparameters: TD3Hyperparameters, env: ddpg_jax.environment.Environment, **start: Any
+) -> Components:
     """Compose TD3 with clipped Gaussian noise."""
     agent = ddpg_jax.agents.td3(
         components.actor(hyperparameters, env, **start),
@@ -47,15 +51,11 @@ def compose(hyperparameters: TD3Hyperparameters, env: Environment, **start: Any)
         target_noise_clip=hyperparameters.target_noise_clip,
         policy_delay=hyperparameters.policy_delay,
     )
-    return components.assemble(hyperparameters, agent, components.gaussian(hyperparameters.stddev))
+    noise = ddpg_jax.noise.gaussian(hyperparameters.stddev)
+    return components.assemble(hyperparameters, agent, components.clipped(noise))
 
 
-def paper(hyperparameters: TD3Hyperparameters, env: Environment) -> Components:
-    """Compose TD3 with final layers that start like the others."""
-    return compose(hyperparameters, env, final_bound=None)
-
-
-def random_steps(env: str) -> Mapping[str, Any]:
+def random_steps(env: str) -> dict[str, Any]:
     """Return 10,000 steps of random actions on HalfCheetah and Ant; 1,000 elsewhere."""
     long = re.fullmatch(r"(.*[/:])?(halfcheetah|ant)(-v\d+)?", env.lower())
     return {"learning_starts": 10_000} if long else {}
@@ -65,32 +65,32 @@ PRESETS = (
     Preset(
         name="td3",
         summary="TD3 with the sizes of its authors' code.",
-        source=(
-            "Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1 and the authors' TD3.py: "
-            "256x256, batch 256, Adam 3e-4, tau 0.005, gamma 0.99, N(0, 0.1), target noise 0.2 "
-            "clipped at 0.5, delay 2, replay 1e6, 1e6 steps."
-        ),
-        ours=(
-            "1,000 random steps (25,000 there); final layers start in U[-3e-3, 3e-3] (at fan-in "
-            "there)."
-        ),
+        source="""
+            Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1 and the authors' TD3.py: 256x256,
+            batch 256, Adam 3e-4, tau 0.005, gamma 0.99, N(0, 0.1), target noise 0.2 clipped at 0.5,
+            delay 2, replay 1e6, 1e6 steps.
+        """,
+        ours="""
+            1,000 random steps (25,000 there); final layers start in U[-3e-3, 3e-3] (at fan-in
+            there).
+        """,
         hyperparameters=TD3Hyperparameters(),
         compose=compose,
     ),
     Preset(
         name="td3-paper",
         summary="Fujimoto et al. 2018, section 6.1.",
-        source=(
-            "Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1: 400-300, Q([s, a]), Adam 1e-3, "
-            "batch 100, tau 0.005, delay 2, target noise 0.2 clipped at 0.5, N(0, 0.1), the whole "
-            "history of 1e6 steps in the replay, 10,000 random steps on HalfCheetah and Ant and "
-            "1,000 elsewhere. All layers start at fan-in, as in the authors' code; gamma 0.99 is "
-            "from there too."
-        ),
+        source="""
+            Fujimoto et al. 2018 (arXiv:1802.09477), section 6.1: 400-300, Q([s, a]), Adam 1e-3,
+            batch 100, tau 0.005, delay 2, target noise 0.2 clipped at 0.5, N(0, 0.1), the whole
+            history of 1e6 steps in the replay, 10,000 random steps on HalfCheetah and Ant and 1,000
+            elsewhere. All layers start at fan-in, as in the authors' code; gamma 0.99 is from there
+            too.
+        """,
         hyperparameters=TD3Hyperparameters(
             batch_size=100, hidden=(400, 300), actor_learning_rate=1e-3, critic_learning_rate=1e-3
         ),
-        compose=paper,
+        compose=functools.partial(compose, final_bound=None),  # as the other layers
         exact=True,
         published_for=random_steps,
     ),

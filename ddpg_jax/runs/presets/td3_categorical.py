@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ddpg_jax
 from ddpg_jax.runs.options.field import option
-from ddpg_jax.runs.options.hyperparameters import (
-    EXPLORATION,
-    MAX_ATOMS,
-    MAX_DELAY,
-    SMOOTHING,
-    Hyperparameters,
-)
+from ddpg_jax.runs.options.hyperparameters import EXPLORATION, MAX_ATOMS
 from ddpg_jax.runs.options.preset import Components, Preset
-from ddpg_jax.runs.presets import components
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ddpg_jax.environment import Environment
+from ddpg_jax.runs.presets import components, td3
 
 
 @dataclass(frozen=True, kw_only=True)
-class TD3CategoricalHyperparameters(Hyperparameters):
+class TD3CategoricalHyperparameters(td3.DelayedHyperparameters):
     """The hyper-parameters of TD3 with categorical critics."""
 
+    target_noise: float = 0.001
     stddev_low: float = option(
         0.001,
         "Least standard deviation of the noise; each environment draws one per episode.",
         **EXPLORATION,
     )
     stddev_high: float = option(0.4, "Greatest standard deviation of the noise.", **EXPLORATION)
-    policy_delay: int = option(
-        2, "Critic updates per actor update.", "targets", "updates", low=1, high=MAX_DELAY
-    )
-    target_noise: float = option(
-        0.001, "Standard deviation of target policy smoothing.", **SMOOTHING
-    )
-    target_noise_clip: float = option(
-        0.5, "Bound of the noise of target policy smoothing.", **SMOOTHING
-    )
     v_min: float = option(
         -10.0, "Lower end of the critic's support.", "targets", "discounted return"
     )
@@ -51,15 +33,10 @@ class TD3CategoricalHyperparameters(Hyperparameters):
     )
     num_atoms: int = option(101, "Atoms of the critic's support.", "targets", low=2, high=MAX_ATOMS)
 
-    @property
-    def batches_per_update(self) -> int:
-        """One for each critic step."""
-        return self.policy_delay
-
 
 def compose(
     hyperparameters: TD3CategoricalHyperparameters,
-    env: Environment,
+    env: ddpg_jax.environment.Environment,
     *,
     actor_bound: float | None = 3e-3,
     critic_bound: float | None = 3e-3,
@@ -80,14 +57,10 @@ def compose(
         target_noise_clip=hyperparameters.target_noise_clip,
         policy_delay=hyperparameters.policy_delay,
     )
-    noise = ddpg_jax.noise
-    drawn = noise.chain(
-        noise.gaussian_per_episode(hyperparameters.stddev_low, hyperparameters.stddev_high),
-        noise.clip(),
+    noise = ddpg_jax.noise.gaussian_per_episode(
+        hyperparameters.stddev_low, hyperparameters.stddev_high
     )
-    return components.assemble(
-        hyperparameters, agent, lambda agent: ddpg_jax.behaviour.explore(agent, drawn)
-    )
+    return components.assemble(hyperparameters, agent, components.clipped(noise))
 
 
 FAST_TD3 = TD3CategoricalHyperparameters(
@@ -126,42 +99,30 @@ FAST_TD3_BY_TASK = {
 """Tasks for which FastTD3 has other hyper-parameters."""
 
 
-def fast_td3(hyperparameters: TD3CategoricalHyperparameters, env: Environment) -> Components:
-    """Compose TD3 with categorical critics whose layers start as in FastTD3."""
-    return compose(hyperparameters, env, actor_bound=ACTOR_BOUND, critic_bound=None)
-
-
-def fast_td3_on(env: str) -> Mapping[str, Any]:
+def fast_td3_on(env: str) -> dict[str, Any]:
     """Return the hyper-parameters that FastTD3 replaces on this environment."""
-    return next(
-        (
-            hyperparameters
-            for name, hyperparameters in FAST_TD3_BY_TASK.items()
-            if re.fullmatch(name, env)
-        ),
-        {},
-    )
+    found = (own for name, own in FAST_TD3_BY_TASK.items() if re.fullmatch(name, env))
+    return next(found, {})
 
 
 PRESETS = (
     Preset(
         name="td3-categorical",
-        summary=(
-            "TD3 with categorical critics, on large batches from a thousand environments where a "
-            "task has no hyper-parameters."
-        ),
-        source=(
-            "Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: "
-            "1,024 environments, batch 32,768, 2 updates per step, delay 2, AdamW 3e-4 with decay "
-            "0.1, tau 0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, 0.4) per episode, "
-            "target noise 0.001 clipped at 0.5, actor 512-256-128, critics 1,024-512-256, 10,240 "
-            "steps of each environment in the replay, the first update after 10, observations "
-            "normalised."
-        ),
-        ours=(
-            "final layers start in U[-3e-3, 3e-3] (the actor's from N(0, 0.01), the critics' at "
-            "fan-in there); float32 (bfloat16 there); 5e7 steps."
-        ),
+        summary="""
+            TD3 with categorical critics, on large batches from a thousand environments where a task
+            has no hyper-parameters.
+        """,
+        source="""
+            Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: 1,024
+            environments, batch 32,768, 2 updates per step, delay 2, AdamW 3e-4 with decay 0.1, tau
+            0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, 0.4) per episode, target noise
+            0.001 clipped at 0.5, actor 512-256-128, critics 1,024-512-256, 10,240 steps of each
+            environment in the replay, the first update after 10, observations normalised.
+        """,
+        ours="""
+            final layers start in U[-3e-3, 3e-3] (the actor's from N(0, 0.01), the critics' at
+            fan-in there); float32 (bfloat16 there); 5e7 steps.
+        """,
         hyperparameters=FAST_TD3,
         compose=compose,
         scaled_down={
@@ -176,25 +137,24 @@ PRESETS = (
     ),
     Preset(
         name="fast-td3",
-        summary=(
-            "FastTD3: TD3 with categorical critics, on large batches from a thousand "
-            "environments; the choice on a GPU."
-        ),
-        source=(
-            "Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: "
-            "1,024 environments, batch 32,768, 2 updates per step, delay 2, AdamW 3e-4 with decay "
-            "0.1, tau 0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, 0.4) per episode, "
-            "target noise 0.001 clipped at 0.5, actor 512-256-128, critics 1,024-512-256, 10,240 "
-            "steps of each environment in the replay, the first update after 10, observations "
-            "normalised, networks in bfloat16; CheetahRun: 3-step returns, +-500, stddev from "
-            "0.1, target noise 0.1; Go1: 8 updates per step, stddev ~ U(0.2, 0.8), target noise "
-            "0.2."
-        ),
-        ours=(
-            "the actor's final layer starts in U of the same spread (N(0, 0.01) there); 5e7 steps."
-        ),
+        summary="""
+            FastTD3: TD3 with categorical critics, on large batches from a thousand environments;
+            the choice on a GPU.
+        """,
+        source="""
+            Seo et al. 2025 (arXiv:2505.22642) and its configuration for MuJoCo Playground: 1,024
+            environments, batch 32,768, 2 updates per step, delay 2, AdamW 3e-4 with decay 0.1, tau
+            0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, 0.4) per episode, target noise
+            0.001 clipped at 0.5, actor 512-256-128, critics 1,024-512-256, 10,240 steps of each
+            environment in the replay, the first update after 10, observations normalised, networks
+            in bfloat16; CheetahRun: 3-step returns, +-500, stddev from 0.1, target noise 0.1; Go1:
+            8 updates per step, stddev ~ U(0.2, 0.8), target noise 0.2.
+        """,
+        ours="""
+            the actor's final layer starts in U of the same spread (N(0, 0.01) there); 5e7 steps.
+        """,
         hyperparameters=replace(FAST_TD3, dtype="bfloat16"),
-        compose=fast_td3,
+        compose=functools.partial(compose, actor_bound=ACTOR_BOUND, critic_bound=None),
         exact=True,
         published_for=fast_td3_on,
     ),
