@@ -40,7 +40,7 @@ def is_image(x: Any) -> bool:
     return len(x.shape) >= 3 and x.dtype == np.uint8
 
 
-def between(low: float, high: float, /, **values: Any) -> None:
+def between(low: float, high: float = math.inf, /, **values: Any) -> None:
     """Raise ``ValueError`` if a concrete number or array among ``values`` leaves [low, high] or is
     not a number.
     """
@@ -63,7 +63,7 @@ def at_least_zero(**values: Any) -> None:
     """Raise ``ValueError`` if a concrete number or array among ``values`` is negative, infinite or
     not a number.
     """
-    between(0, float("inf"), **values)
+    between(0, **values)
     finite(**values)
 
 
