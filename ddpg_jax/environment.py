@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax import Array
 
 from ddpg_jax.types import Key, PyTree
 
@@ -28,11 +29,20 @@ class TimeStep:
     """
 
     observation: PyTree
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
+    reward: Array
+    terminated: Array
+    truncated: Array
     next_observation: PyTree
-    valid: jax.Array | None = None
+    valid: Array | None = None
+
+
+ResetResult = tuple[PyTree, PyTree]
+"""``(state, observation)``."""
+Reset = Callable[[Key], ResetResult]
+StepResult = tuple[PyTree, TimeStep]
+"""``(state, time_step)``."""
+SingleStepResult = tuple[PyTree, PyTree, Array, Array]
+"""``(state, observation, reward, terminated)``."""
 
 
 class SingleEnvironment(NamedTuple):
@@ -40,18 +50,18 @@ class SingleEnvironment(NamedTuple):
     `envs.batch` makes many.
     """
 
-    reset: Callable[[Key], tuple[PyTree, PyTree]]
+    reset: Reset
     """``reset(key)``: ``(state, observation)``; a fresh draw from the start distribution."""
-    step: Callable[[PyTree, jax.Array, Key], tuple[PyTree, PyTree, jax.Array, jax.Array]]
+    step: Callable[[PyTree, Array, Key], SingleStepResult]
     """``step(state, action, key)``: ``(state, observation, reward, terminated)`` for
     ``action: [A]`` in [-1, 1].
     """
     action_size: int
-    truncated: Callable[[PyTree], jax.Array] | None = None
+    truncated: Callable[[PyTree], Array] | None = None
     """``truncated(state)``: whether the episode is cut off here, though not over; None where only
     the time limit does that. A state that is terminated as well is terminated.
     """
-    valid: Callable[[PyTree, PyTree, jax.Array], jax.Array] | None = None
+    valid: Callable[[PyTree, PyTree, Array], Array] | None = None
     """``valid(state, observation, reward)``: whether the simulation still holds; None where it
     cannot break down. Where it does not, the environment is reset, and the step is no transition
     (`TimeStep`).
@@ -75,7 +85,7 @@ class Renderer(NamedTuple):
     """Steps per second of the environment's own time."""
 
 
-def unit_action(action: jax.Array) -> jax.Array:
+def unit_action(action: Array) -> Array:
     """The action of an environment whose own range is [-1, 1] in every dimension."""
     return jnp.clip(action, -1.0, 1.0)
 
@@ -84,7 +94,7 @@ class BatchRecipe(NamedTuple):
     """How `ddpg_jax.envs.batch` made an `Environment`."""
 
     make: Callable[..., "Environment"]
-    """``make(single, time_limit, renderer)``: another `SingleEnvironment` made into as many
+    """``make(single, time_limit=, renderer=)``: another `SingleEnvironment` made into as many
     environments in the same way.
     """
     step: Callable[..., Any]
@@ -96,9 +106,9 @@ class Environment(NamedTuple):
     dimension.
     """
 
-    reset: Callable[[Key], tuple[PyTree, PyTree]]
+    reset: Reset
     """``reset(key)``: ``(env_state, observation)`` with leading axis ``E``."""
-    step: Callable[[PyTree, jax.Array, Key], tuple[PyTree, TimeStep]]
+    step: Callable[[PyTree, Array, Key], StepResult]
     """``step(env_state, action, key)``: ``action: [E, A]``."""
     num_envs: int
     observation: PyTree
@@ -109,7 +119,7 @@ class Environment(NamedTuple):
     """Steps after which an episode is truncated."""
     breaks: bool = False
     """Whether a simulation may break down, which `TimeStep.valid` then says."""
-    native_action: Callable[[jax.Array], jax.Array] = unit_action
+    native_action: Callable[[Array], Array] = unit_action
     """``native_action(action)``: ``[..., A]`` in the environment's own units and bounds, for
     export.
     """
@@ -163,7 +173,7 @@ class HostEnvironment(NamedTuple):
     time_limit: int | None
     same_step: bool
     """Whether every step of every environment is a transition (same-step autoreset)."""
-    native_action: Callable[[jax.Array], jax.Array]
+    native_action: Callable[[Array], Array]
     draw: Callable[[], Any]
     """``draw() -> [H, W, 3]`` uint8, environment 0 now; None where it was not made to be drawn."""
     fps: float

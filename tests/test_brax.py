@@ -317,10 +317,10 @@ def test_every_episode_has_masses_of_its_own():
         "brax/inverted_pendulum", 4, backend="spring", time_limit=2, randomize=randomize
     )
     state, _ = jax.jit(env.reset)(jax.random.key(0))
-    step, masses, ends = jax.jit(env.step), [np.asarray(state.state.system[0])], []
+    step, masses, ends = jax.jit(env.step), [np.asarray(jax.tree.leaves(state.state.system)[0])], []
     for number in range(4):
         state, now = step(state, jnp.full((4, 1), 0.5), jax.random.key(number))
-        masses.append(np.asarray(state.state.system[0]))
+        masses.append(np.asarray(jax.tree.leaves(state.state.system)[0]))
         ends.append(np.asarray(now.next_observation))
     np.testing.assert_array_equal(masses[0], masses[1])
     assert not np.any(masses[1] == masses[2]), "a new episode"

@@ -115,10 +115,10 @@ def test_a_simulation_that_becomes_nan_is_begun_anew(compiled):
 def test_every_episode_has_a_gravity_of_its_own(compiled):
     reset, step = compiled.reset, compiled.step
     state, _ = reset(jax.random.key(0))
-    gravities = [np.asarray(state.state.system[0])[:, 2]]
+    gravities = [np.asarray(jax.tree.leaves(state.state.system)[0])[:, 2]]
     for number in range(4):
         state, now = step(state, jnp.zeros((4, 1)), jax.random.key(number))
-        gravities.append(np.asarray(state.state.system[0])[:, 2])
+        gravities.append(np.asarray(jax.tree.leaves(state.state.system)[0])[:, 2])
         speed = np.abs(now.next_observation[:, 2])
     np.testing.assert_array_equal(gravities[0], gravities[1])
     assert not np.any(gravities[1] == gravities[2]), "a new episode"

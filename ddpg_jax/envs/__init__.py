@@ -13,7 +13,7 @@ A new family is a file here with ``make(...)`` and a line in `names` and in `mak
 from typing import Any
 
 from ddpg_jax import checks
-from ddpg_jax.environment import Environment, HostEnvironment, Renderer, SingleEnvironment
+from ddpg_jax.environment import Environment, Renderer, SingleEnvironment
 from ddpg_jax.envs import brax, gymnasium, lane, own, pendulum, playground
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.check import check
@@ -91,43 +91,34 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # by the name, which
             later from its ``reset`` and ``step`` too.
         ImportError: the simulator is not installed.
     """
+    written = ":" in name and not on_host(name)  # a function of one's own
+    if "backend" in options and not (written or name.startswith("brax/")):
+        raise ValueError(f"{name} has no backend: that is an option of Brax.")
+    seen, others = seen_options(options)
     if on_host(name):
-        return _on_host(name, num_envs, options)
-    seen, options = seen_options(options)
+        if seen is None and "action_repeat" in options:
+            raise ValueError(
+                f"{name} has no action_repeat: register it with a wrapper of Gymnasium that "
+                "repeats actions."
+            )
+        return gymnasium.make(name.removeprefix(gymnasium.PREFIX), num_envs, **options)
     if seen is not None:
-        return pixels(make(name, num_envs, **options), **seen)
-    if ":" in name:
-        return own.make(name, num_envs, **options)
-    _require_options(name, options)
-    return _on_device(name, num_envs, options)
-
-
-def _require_options(name: str, options: dict[str, Any]) -> None:
-    if alone := sorted(set(options) & (set(OPTIONS) - {"action_repeat"})):
+        return pixels(make(name, num_envs, **others), **seen)
+    if written:
+        return own.make(name, num_envs, **others)
+    if alone := sorted(set(others) & (set(OPTIONS) - {"action_repeat"})):
         raise ValueError(
-            f"{alone[0]} is an option of what an agent sees: add pixels=True (--pixels), "
-            "or leave it out."
+            f"{alone[0]} is an option of what an agent sees: add pixels=True (--pixels), or leave "
+            "it out."
         )
-    if "backend" in options and not name.startswith("brax/"):
-        raise ValueError(f"{name} has no backend: that is an option of Brax.")
-
-
-def _on_host(name: str, num_envs: int, options: dict[str, Any]) -> HostEnvironment:
-    if "backend" in options:
-        raise ValueError(f"{name} has no backend: that is an option of Brax.")
-    if "action_repeat" in options and not options.get("pixels"):
-        raise ValueError(
-            f"{name} has no action_repeat: register it with a wrapper of Gymnasium "
-            "that repeats actions."
-        )
-    return gymnasium.make(name.removeprefix(gymnasium.PREFIX), num_envs, **options)
+    times = others.pop("action_repeat", None)
+    if times is None:
+        return _on_device(name, num_envs, others)
+    checks.between(1, action_repeat=times)
+    return action_repeat(_on_device(name, num_envs, others), times)
 
 
 def _on_device(name: str, num_envs: int, options: dict[str, Any]) -> Environment:
-    if "action_repeat" in options:
-        times = options.pop("action_repeat")
-        checks.between(1, float("inf"), action_repeat=times)
-        return action_repeat(_on_device(name, num_envs, options), times)
     if name.startswith(playground.PREFIX):
         return playground.make(name.removeprefix(playground.PREFIX), num_envs, **options)
     if name not in names():
@@ -135,11 +126,9 @@ def _on_device(name: str, num_envs: int, options: dict[str, Any]) -> Environment
     if name in OWN:
         function, known = OWN[name]
         if unknown := sorted(set(options) - set(known)):
-            has = (
-                f"its options are {', '.join(known)}"
-                if len(known) > 1
-                else f"its only option is {known[0]}"
+            raise ValueError(
+                f"environment {name!r} has no option {unknown[0]!r}: its options are "
+                f"{', '.join(known)}."
             )
-            raise ValueError(f"environment {name!r} has no option {unknown[0]!r}: {has}.")
         return function(num_envs, **options)
     return brax.make(name.removeprefix("brax/"), num_envs, **options)

@@ -1,17 +1,13 @@
 """Gymnasium's action spaces: from [-1, 1] per dimension to what an environment takes."""
 
-from __future__ import annotations
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from ddpg_jax.envs.spaces import narrow
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 EXACT = 2**24
 """Whole numbers up to here are exact in float32, in which actions are chosen."""
@@ -24,7 +20,7 @@ class Actions(NamedTuple):
 
     size: int
     executed: Callable[[np.ndarray], np.ndarray]
-    native: Callable[[jax.Array], jax.Array]
+    native: Callable[[Array], Array]
 
 
 def scaled(space: Any) -> Actions:
@@ -45,25 +41,16 @@ def scaled(space: Any) -> Actions:
         if whole
         else ((high / 2 - low / 2, high / 2 + low / 2, low, high), _between)
     )
-    own = [part.astype(np.float32 if whole else np.float64) for part in parts]
+    exact = np.float32 if whole else np.float64
+    own = [part.astype(exact) for part in parts]
 
-    def executed(action: np.ndarray) -> np.ndarray:
-        # An actor that became NaN is for the training loop to report; a simulator may not survive
-        # it.
-        result: np.ndarray = function(np, np.nan_to_num(action).astype(own[0].dtype), *own).astype(
-            kind
-        )
-        return result
+    def native(action: Array) -> Any:
+        bounds = (jnp.broadcast_to(jnp.asarray(x, action.dtype), action.shape) for x in parts)
+        moved = function(jnp, action, *bounds)
+        return moved.astype(narrow(kind)) if whole else moved
 
-    def native(action: jax.Array) -> jax.Array:
-        moved = function(
-            jnp,
-            action,
-            *(jnp.broadcast_to(jnp.asarray(part, action.dtype), action.shape) for part in parts),
-        )
-        result: jax.Array = moved.astype(narrow(kind)) if whole else moved
-        return result
-
+    # An actor that became NaN is for the training loop to report; a simulator may not survive it.
+    executed = lambda action: function(np, np.nan_to_num(action).astype(exact), *own).astype(kind)
     return Actions(len(low), executed, native)
 
 
@@ -82,9 +69,8 @@ def _bounds(space: Any) -> tuple[np.ndarray, np.ndarray]:
 
     if not isinstance(space, Box):
         raise ValueError(
-            f"the action space is {space}, but a deterministic policy gradient needs "
-            "continuous actions: choose an environment "
-            "whose action space is a Box."
+            f"the action space is {space}, but a deterministic policy gradient needs continuous "
+            "actions: choose an environment whose action space is a Box."
         )
     if len(space.shape) != 1 or not space.shape[0]:
         wanted = (
@@ -100,7 +86,6 @@ def _bounds(space: Any) -> tuple[np.ndarray, np.ndarray]:
         more = f", or none within 2**{EXACT.bit_length() - 1}" if whole else ""
         raise ValueError(
             f"the action space {space} has no bounds to scale to{more}: wrap it by "
-            "gymnasium.wrappers.RescaleAction or "
-            "ClipAction."
+            "gymnasium.wrappers.RescaleAction or ClipAction."
         )
     return low, high

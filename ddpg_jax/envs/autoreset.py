@@ -2,19 +2,24 @@
 right, once.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax import Array
 
 from ddpg_jax import checks
 from ddpg_jax.environment import (
     BatchRecipe,
     Environment,
     Renderer,
+    Reset,
+    ResetResult,
     SingleEnvironment,
+    StepResult,
     TimeStep,
     unit_action,
 )
@@ -28,9 +33,9 @@ class BatchState:
     """
 
     state: PyTree
-    steps: jax.Array
+    steps: Array
     pool: PyTree
-    cursor: jax.Array
+    cursor: Array
 
 
 def batch(
@@ -39,7 +44,7 @@ def batch(
     time_limit: int,
     *,
     fresh_per_step: int | None = None,
-    native_action: Callable[[jax.Array], jax.Array] = unit_action,
+    native_action: Callable[[Array], Array] = unit_action,
     renderer: Renderer | None = None,
 ) -> Environment:
     """``num_envs`` copies that reset themselves.
@@ -62,21 +67,20 @@ def batch(
         ValueError: a number is out of its range.
     """
     fresh = num_envs if fresh_per_step is None else fresh_per_step
-    checks.between(1, float("inf"), num_envs=num_envs, time_limit=time_limit)
+    checks.between(1, num_envs=num_envs, time_limit=time_limit)
     checks.between(1, num_envs, fresh_per_step=fresh)
-    fresh = next(
-        n for n in range(fresh, num_envs + 1) if num_envs % n == 0
-    )  # whole slices of the pool
-    starts = _starts(single, num_envs, fresh)
+    # Whole slices of the pool.
+    fresh = next(n for n in range(fresh, num_envs + 1) if num_envs % n == 0)
+    reset, draw = _starts(single, num_envs, fresh)
 
-    def step(env_state: BatchState, action: jax.Array, key: Key) -> tuple[BatchState, TimeStep]:
+    def step(env_state: BatchState, action: Array, key: Key) -> StepResult:
         step_key, start_key = jax.random.split(key)
         keys = jax.random.split(step_key, num_envs)
         stepped = jax.vmap(single.step)(env_state.state, action, keys)
         state, next_observation, reward, terminated = strong(stepped)
         next_observation = _single_precision(next_observation)
         steps = env_state.steps + 1
-        pool, (start_state, start_observation), cursor = starts.draw(env_state, start_key)
+        pool, start, cursor = draw(env_state, start_key)
         terminated, truncated = terminated.astype(bool), steps >= time_limit
         if single.truncated is not None:
             truncated = truncated | jax.vmap(single.truncated)(state)
@@ -84,67 +88,46 @@ def batch(
         if single.valid is not None:  # nothing that is not finite leaves here
             valid = jax.vmap(single.valid)(state, next_observation, reward)
             terminated, truncated = terminated & valid, truncated | ~valid
-            next_observation = select(valid, next_observation, start_observation)
+            next_observation = select(valid, next_observation, start[1])
             reward = jnp.where(valid, reward, 0.0)
         done = terminated | truncated
-        state, observation = select(
-            done, (start_state, start_observation), (state, next_observation)
-        )
-        new = BatchState(state=state, steps=jnp.where(done, 0, steps), pool=pool, cursor=cursor)
-        return new, TimeStep(
-            observation=observation,
-            reward=reward.astype(jnp.float32),
-            terminated=terminated,
-            truncated=truncated,
-            next_observation=next_observation,
-            valid=valid,
-        )
+        state, observation = select(done, start, (state, next_observation))
+        new = BatchState(state, jnp.where(done, 0, steps), pool, cursor)
+        reward = reward.astype(jnp.float32)
+        return new, TimeStep(observation, reward, terminated, truncated, next_observation, valid)
 
-    def another(single: SingleEnvironment, time_limit: int, renderer: Renderer) -> Environment:
-        return batch(
-            single,
-            num_envs,
-            time_limit,
-            fresh_per_step=fresh_per_step,
-            native_action=native_action,
-            renderer=renderer,
-        )
-
-    _, observation = jax.eval_shape(single.reset, jax.random.key(0))
+    seen = lambda key: _single_precision(strong(single.reset(key)[1]))
+    another = functools.partial(
+        batch, num_envs=num_envs, fresh_per_step=fresh_per_step, native_action=native_action
+    )
     return Environment(
-        starts.reset,
+        reset,
         step,
         num_envs,
-        observation=jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
-            jax.eval_shape(_single_precision, observation),
-        ),
+        observation=jax.eval_shape(seen, jax.random.key(0)),
         action=jax.ShapeDtypeStruct((single.action_size,), jnp.float32),
         time_limit=time_limit,
         breaks=single.valid is not None,
         native_action=native_action,
         single=single,
         single_state=lambda env_state: env_state.state,
-        renderer=Renderer() if renderer is None else renderer,
+        renderer=renderer or Renderer(),
         recipe=BatchRecipe(another, step),
     )
 
 
-class _Starts(NamedTuple):
-    """Where episodes begin. ``draw(env_state, key)``: the new pool, a start
-    ``(state, observation)`` for each, the cursor.
+def _starts(
+    single: SingleEnvironment, num_envs: int, fresh: int
+) -> tuple[Reset, Callable[[BatchState, Key], Any]]:
+    """Where episodes begin: ``reset(key)``, and ``draw(env_state, key)``, which returns the new
+    pool, a start ``(state, observation)`` for each, and the cursor.
     """
 
-    reset: Callable[[Key], tuple[BatchState, PyTree]]
-    draw: Callable[[BatchState, Key], tuple[PyTree, PyTree, jax.Array]]
-
-
-def _starts(single: SingleEnvironment, num_envs: int, fresh: int) -> _Starts:
-    def begin(key: Key, count: int) -> tuple[PyTree, PyTree]:
+    def begin(key: Key, count: int) -> ResetResult:
         state, observation = strong(jax.vmap(single.reset)(jax.random.split(key, count)))
         return state, _single_precision(observation)
 
-    def reset(key: Key) -> tuple[BatchState, PyTree]:
+    def reset(key: Key) -> ResetResult:
         if fresh == num_envs:  # every step draws a whole new pool: none is carried
             (state, observation), pool = begin(key, num_envs), ()
         else:  # one draw, so that the simulator's reset is compiled once
@@ -152,11 +135,9 @@ def _starts(single: SingleEnvironment, num_envs: int, fresh: int) -> _Starts:
             state, observation = jax.tree.map(lambda x: x[:num_envs], both)
             pool = jax.tree.map(lambda x: x[num_envs:], both)
         steps = jnp.zeros((num_envs,), jnp.int32)
-        return BatchState(
-            state=state, steps=steps, pool=pool, cursor=jnp.zeros((), jnp.int32)
-        ), observation
+        return BatchState(state, steps, pool, jnp.int32(0)), observation
 
-    def draw(env_state: BatchState, key: Key) -> tuple[PyTree, PyTree, jax.Array]:
+    def draw(env_state: BatchState, key: Key) -> tuple[PyTree, PyTree, Array]:
         if fresh == num_envs:
             return (), begin(key, num_envs), env_state.cursor
         draw_key, rotation_key = jax.random.split(key)
@@ -169,7 +150,7 @@ def _starts(single: SingleEnvironment, num_envs: int, fresh: int) -> _Starts:
         rows = (jnp.arange(num_envs, dtype=jnp.int32) + rotation) % num_envs
         return pool, jax.tree.map(lambda x: x[rows], pool), (env_state.cursor + fresh) % num_envs
 
-    return _Starts(reset, draw)
+    return reset, draw
 
 
 def _single_precision(observation: PyTree) -> PyTree:
@@ -179,8 +160,8 @@ def _single_precision(observation: PyTree) -> PyTree:
     )
 
 
-def select(condition: jax.Array, new: Any, old: Any) -> Any:
+def select(condition: Array, new: Any, old: Any) -> Any:
     """``where`` on every leaf of two pytrees with leading axis ``E``; ``condition: [E]``."""
     return jax.tree.map(
-        lambda a, b: jnp.where(condition.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), new, old
+        lambda a, b: jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, old
     )

@@ -4,18 +4,23 @@ apart from time limits.
 
 import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
-from ddpg_jax.environment import Environment, Renderer, SingleEnvironment
+from ddpg_jax.environment import (
+    Environment,
+    Renderer,
+    ResetResult,
+    SingleEnvironment,
+    SingleStepResult,
+)
 from ddpg_jax.envs import quiet
 from ddpg_jax.envs.autoreset import batch
-from ddpg_jax.envs.randomize import one_by_one, randomized
-from ddpg_jax.envs.render.image import Scene
-from ddpg_jax.envs.render.model import scene_of
+from ddpg_jax.envs.randomize import Randomize, one_by_one, randomized
+from ddpg_jax.envs.render import Scene, scene_of
 from ddpg_jax.types import Key, PyTree
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")
@@ -42,7 +47,7 @@ def make(
     *,
     backend: str = "generalized",
     time_limit: int = 1000,
-    randomize: Callable[[Any, Key], Any] | None = None,
+    randomize: Randomize | None = None,
     **options: Any,
 ) -> Environment:
     """``num_envs`` copies of a Brax environment.
@@ -64,21 +69,35 @@ def make(
     if backend not in BACKENDS:
         raise ValueError(f"unknown Brax backend {backend!r}: choose one of {', '.join(BACKENDS)}.")
     env = _create(name, backend, options)
-    fresh = max(
-        1, num_envs // 16
-    )  # a reset costs up to a third of a step; an episode lasts longer than 16 steps
-    if not hasattr(env, "sys"):  # `fast` simulates nothing that could be randomised or drawn
-        if randomize is not None:
-            raise ValueError(f"brax/{name} has no system to randomise: choose another environment.")
-        return batch(single(env), num_envs, time_limit, fresh_per_step=fresh)
-    one = single(env)
-    if randomize is not None:
-        one = randomized(
-            lambda system: single(with_attributes(env, sys=system)), env.sys, randomize
+    renderer = None
+    if hasattr(env, "sys"):
+        renderer = Renderer(
+            functools.partial(draw, env), functools.partial(viewer, env), 1 / env.dt
         )
-    renderer = Renderer(
-        functools.partial(draw, env), functools.partial(viewer, env), fps=1 / env.dt
-    )
+    elif randomize is not None:  # `fast` simulates nothing that could be randomised or drawn
+        raise ValueError(f"brax/{name} has no system to randomise: choose another environment.")
+    return batched(env, single, "sys", randomize, num_envs, time_limit, renderer)
+
+
+def batched(
+    env: Any,
+    single: Callable[[Any], SingleEnvironment],
+    system: str,
+    randomize: Randomize | None,
+    num_envs: int,
+    time_limit: int,
+    renderer: Renderer | None,
+) -> Environment:
+    """``num_envs`` copies of a simulator's environment; its ``system`` is an attribute of it."""
+
+    def using(drawn: PyTree) -> SingleEnvironment:
+        other = copy.copy(env)
+        vars(other)[system] = drawn
+        return single(other)
+
+    one = randomized(using, getattr(env, system), randomize) if randomize else single(env)
+    # A reset costs up to a step; an episode lasts longer than 16 of them.
+    fresh = max(1, num_envs // 16)
     return batch(one, num_envs, time_limit, fresh_per_step=fresh, renderer=renderer)
 
 
@@ -87,13 +106,11 @@ def single(env: Any) -> SingleEnvironment:
     `SingleEnvironment`.
     """
 
-    def reset(key: Key) -> tuple[PyTree, PyTree]:
+    def reset(key: Key) -> ResetResult:
         state = env.reset(key)
         return state, state.obs
 
-    def step(
-        state: PyTree, action: jax.Array, key: Key
-    ) -> tuple[PyTree, PyTree, jax.Array, jax.Array]:
+    def step(state: PyTree, action: Array, key: Key) -> SingleStepResult:
         # Brax takes [-1, 1] in every dimension: its environments scale to the actuators' ranges
         # themselves.
         state = env.step(state, jnp.clip(action, -1.0, 1.0))
@@ -122,7 +139,7 @@ def scene(env: Any) -> Callable[[PyTree], Scene]:
     return now
 
 
-def bodies(model: Any, data: Any) -> tuple[jax.Array, jax.Array]:
+def bodies(model: Any, data: Any) -> tuple[Array, Array]:
     """Where the bodies of an MJX model are, ``[bodies, 3]``, and how they are turned,
     ``[bodies, 4]``.
     """
@@ -146,31 +163,19 @@ def _create(name: str, backend: str, options: dict[str, Any]) -> Any:
             raise ValueError(f"brax/{name} does not take these options: {error}.") from error
 
 
-def with_attributes(env: Any, **attributes: Any) -> Any:
-    """A copy of an environment with other attributes."""
-    env = copy.copy(env)
-    vars(env).update(attributes)
-    return env
-
-
 def viewer(env: Any, states: PyTree) -> str:
     """Brax's viewer, an HTML page."""
     from brax.io import html
 
-    result: str = html.render(
-        env.sys.tree_replace({"opt.timestep": env.dt}),
-        [state.pipeline_state for state in one_by_one(states)],
-    )
-    return result
+    system = env.sys.tree_replace({"opt.timestep": env.dt})
+    return str(html.render(system, [state.pipeline_state for state in one_by_one(states)]))
 
 
-def draw(env: Any, states: PyTree) -> Sequence[Any]:
+def draw(env: Any, states: PyTree) -> list[Any]:
     """Frames by MuJoCo's renderer, from the model's own camera where it has one."""
     from brax.io import image
 
     model = env.sys.mj_model
     camera = model.camera(0).name if model.ncam else None
-    result: Sequence[Any] = image.render_array(
-        env.sys, [state.pipeline_state for state in one_by_one(states)], camera=camera
-    )
-    return result
+    simulated = [state.pipeline_state for state in one_by_one(states)]
+    return list(image.render_array(env.sys, simulated, camera=camera))

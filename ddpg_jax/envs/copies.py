@@ -5,9 +5,8 @@ What a copy returns is put into arrays of ours at once, before anything else is 
 are not looked at.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,8 +16,8 @@ from ddpg_jax.environment import HostEnvironment, HostStep
 from ddpg_jax.envs import spaces
 from ddpg_jax.envs.actions import Actions, scaled
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+SAID = ("reward", "terminated", "truncated")
+"""What ``step`` returns for each environment, beside an observation."""
 
 
 def words(seed: int, count: int) -> list[int]:
@@ -26,46 +25,7 @@ def words(seed: int, count: int) -> list[int]:
 
     Source: O'Neill 2015, "Developing a seed_seq alternative", as in ``numpy.random.SeedSequence``.
     """
-    result: list[int] = np.random.SeedSequence(seed).generate_state(count).tolist()
-    return result
-
-
-class Rows:
-    """Arrays ``[E, ...]`` for the observations of ``space``, and how those of one environment or of
-    all come into them.
-    """
-
-    def __init__(self, space: Any, count: int, name: str) -> None:
-        self._leaves, self._count = tuple(spaces.leaves(space)), count
-        self._named = [
-            f"{name}: an observation{''.join(f'[{key!r}]' for key in leaf.path)}"
-            for leaf in self._leaves
-        ]
-        self._name = name
-        self.shape = spaces.tree(
-            [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in self._leaves], self._leaves
-        )
-
-    def empty(self) -> list[np.ndarray]:
-        """Arrays to fill."""
-        return [np.empty((self._count, *leaf.shape), leaf.dtype) for leaf in self._leaves]
-
-    def put(self, rows: list[np.ndarray], observation: Any, index: Any = ...) -> None:
-        """Copy the observation of environment ``index``, or those of all, into ``rows``."""
-        for leaf, into, named in zip(self._leaves, rows, self._named, strict=True):
-            part = observation
-            for key in leaf.path:
-                try:
-                    part = part[key]
-                except (KeyError, TypeError, IndexError) as error:
-                    raise BrokenEnvironment(
-                        f"{self._name}: an observation has no {key!r}, which its space has."
-                    ) from error
-            spaces.put(into[index, ...] if index is not ... else into, part, named)
-
-    def whole(self, rows: list[np.ndarray]) -> Any:
-        """Filled arrays as an observation."""
-        return spaces.tree(rows, self._leaves)
+    return [*np.random.SeedSequence(seed).generate_state(count).tolist()]
 
 
 def copies(
@@ -83,111 +43,81 @@ def copies(
         BrokenEnvironment: from ``reset`` and ``step``: an environment raised, or returned what it
             must not.
     """
-    count, actions, seen = len(envs), scaled(action_space), Rows(observation_space, len(envs), name)
+    count, actions, shapes = len(envs), scaled(action_space), spaces.shapes(observation_space)
+    where, observed = f"{name}: step", f"{name}: an observation"
     resets = [guarded(name, "reset", env.reset) for env in envs]
     steps = [guarded(name, "step", env.step) for env in envs]
 
-    def begin(rows: list[np.ndarray], index: int, **seed: int) -> None:
-        observation, _ = parts(resets[index](**seed), 2, f"{name}: reset")
-        seen.put(rows, observation, index)
+    def begin(rows: Any, index: int, **seed: int) -> None:
+        answer = parts(resets[index](**seed), 2, f"{name}: reset")
+        spaces.put(rows, answer[0], observed, index)
 
     def reset(seed: int) -> Any:
-        rows = seen.empty()
+        rows = spaces.empty(shapes, count)
         for index, word in enumerate(words(seed, count)):
             begin(rows, index, seed=word)
-        return seen.whole(rows)
+        return rows
 
     def step(action: np.ndarray) -> HostStep:
-        executed, following, reward = actions.executed(action), seen.empty(), np.empty(count)
-        terminated, truncated = np.empty(count, bool), np.empty(count, bool)
+        executed, following = actions.executed(action), spaces.empty(shapes, count)
+        reward, *flags = np.empty(count), np.empty(count, bool), np.empty(count, bool)
         for index, one in enumerate(steps):
-            observation, reward[index], terminated[index], truncated[index] = _read(
-                one(executed[index]), name
-            )
-            seen.put(following, observation, index)
-        truncated &= ~terminated
+            observation, *said, _ = parts(one(executed[index]), 5, where)
+            for row, what, given in zip((reward, *flags), SAID, said, strict=True):
+                row[index] = _scalar(given, what, where)
+            spaces.put(following, observation, observed, index)
+        terminated, truncated = flags[0], flags[1] & ~flags[0]
         ended, shown = np.flatnonzero(terminated | truncated), following
         if ended.size:
-            shown = [rows.copy() for rows in following]
+            shown = jax.tree.map(np.copy, following)
             for index in ended.tolist():
                 begin(shown, index)
-        reward = spaces.cast(reward, np.float32, f"{name}: step returned a reward")
-        return HostStep(
-            seen.whole(shown),
-            reward,
-            terminated,
-            truncated,
-            seen.whole(following),
-            np.ones(count, bool),
-        )
+        reward = spaces.cast(reward, np.float32, f"{where} returned a reward")
+        return HostStep(shown, reward, terminated, truncated, following, np.ones(count, bool))
 
-    close, own = guarded(name, "close", close), declared(seen, actions)
-    draw = guarded(name, "render", lambda: envs[0].render() if envs[0].render_mode else None)
+    draw = lambda: envs[0].render() if envs[0].render_mode else None
+    own = declared(name, envs[0], shapes, actions, draw, close)
     return HostEnvironment(
-        reset,
-        step,
-        close,
-        count,
-        time_limit=time_limit,
-        same_step=True,
-        draw=draw,
-        fps=fps(envs[0]),
-        **own,
+        reset, step, num_envs=count, time_limit=time_limit, same_step=True, **own
     )
 
 
-def declared(seen: Rows, actions: Actions) -> dict[str, Any]:
-    """What a `HostEnvironment` says of its observations and actions."""
-    action = jax.ShapeDtypeStruct((actions.size,), np.dtype(np.float32))
-    return {"observation": seen.shape, "action": action, "native_action": actions.native}
-
-
-def fps(env: Any) -> float:
-    """Steps per second of an environment's own time, as far as it says."""
-    return float((env.metadata or {}).get("render_fps") or 30)
+def declared(
+    name: str,
+    env: Any,
+    shapes: Any,
+    actions: Actions,
+    draw: Callable[[], Any],
+    close: Callable[[], Any],
+) -> dict[str, Any]:
+    """What is alike in every `HostEnvironment`."""
+    return {
+        "observation": shapes,
+        "action": jax.ShapeDtypeStruct((actions.size,), np.dtype(np.float32)),
+        "native_action": actions.native,
+        "fps": float((env.metadata or {}).get("render_fps") or 30),
+        "draw": guarded(name, "render", draw),
+        "close": guarded(name, "close", close),
+    }
 
 
 def parts(answer: Any, count: int, where: str) -> Any:
     """What ``reset`` or ``step`` returned, if it is as much as it must be."""
-    if not isinstance(answer, tuple | list) or len(answer) != count:
-        given = (
-            f"{len(answer)} values"
-            if isinstance(answer, tuple | list)
-            else f"a {type(answer).__name__}"
-        )
-        wanted = {
-            2: "(observation, info)",
-            5: "(observation, reward, terminated, truncated, info)",
-        }[count]
-        raise BrokenEnvironment(f"{where} returned {given}: Gymnasium's returns {wanted}.")
-    return answer
+    several = isinstance(answer, tuple | list)
+    if several and len(answer) == count:
+        return answer
+    given = f"{len(answer)} values" if several else f"a {type(answer).__name__}"
+    wanted = ", ".join(("observation", *(SAID if count == 5 else ()), "info"))
+    raise BrokenEnvironment(f"{where} returned {given}: Gymnasium's returns ({wanted}).")
 
 
-def _read(answer: Any, name: str) -> tuple[Any, float, bool, bool]:
-    """What ``step`` returned but for the info: a number is a number, and a flag true or false."""
-    where = f"{name}: step"
-    observation, reward, terminated, truncated, _ = parts(answer, 5, where)
-    return (
-        observation,
-        _number(reward, where),
-        _flag(terminated, "terminated", where),
-        _flag(truncated, "truncated", where),
-    )
-
-
-def _number(given: Any, where: str) -> float:
-    if isinstance(given, float):
+def _scalar(given: Any, what: str, where: str) -> float:
+    """What ``step`` returned as this: a reward is a number, and a flag true or false."""
+    flag = what != "reward"
+    if isinstance(given, bool | np.bool_ if flag else float):
         return given
-    value = spaces.array(given)
-    if value.shape or value.dtype.kind not in "fiub":
-        raise BrokenEnvironment(f"{where} returned as reward {given!r}: it must be one number.")
+    value, kinds = spaces.array(given), "iub" if flag else "fiub"
+    if value.shape or value.dtype.kind not in kinds or (flag and value not in (0, 1)):
+        wanted = "True or False" if flag else "one number"
+        raise BrokenEnvironment(f"{where} returned as {what} {given!r}: it must be {wanted}.")
     return float(value)
-
-
-def _flag(given: Any, which: str, where: str) -> bool:
-    if isinstance(given, bool | np.bool_):
-        return bool(given)
-    value = spaces.array(given)
-    if value.shape or value.dtype.kind not in "iub" or value not in (0, 1):
-        raise BrokenEnvironment(f"{where} returned as {which} {given!r}: it must be True or False.")
-    return bool(value)

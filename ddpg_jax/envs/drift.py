@@ -19,20 +19,22 @@ def drift(
     which may be None, are not those that the environment declares; ``more``: names of pairs that
     must be alike.
     """
-    expected = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((env.num_envs, *x.shape), x.dtype), env.observation
-    )
-    flags = jax.ShapeDtypeStruct((env.num_envs,), jnp.bool_)
+
+    def many(dtype: Any, shape: tuple[int, ...] = ()) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((env.num_envs, *shape), dtype)
+
+    expected, flags = jax.tree.map(lambda x: many(x.dtype, x.shape), env.observation), many(bool)
+    declared = {
+        "observation": expected,
+        "next_observation": expected,
+        "reward": many(jnp.float32),
+        "terminated": flags,
+        "truncated": flags,
+        "valid": flags if isinstance(env, HostEnvironment) or env.breaks else None,
+    }
     wanted = {} if observation is None else {"the observation of reset": (observation, expected)}
     if now is not None:
-        wanted |= {
-            "observation": (now.observation, expected),
-            "next_observation": (now.next_observation, expected),
-            "reward": (now.reward, jax.ShapeDtypeStruct((env.num_envs,), jnp.float32)),
-            "terminated": (now.terminated, flags),
-            "truncated": (now.truncated, flags),
-            "valid": (now.valid, flags if isinstance(env, HostEnvironment) or env.breaks else None),
-        }
+        wanted |= {name: (getattr(now, name), want) for name, want in declared.items()}
     return [
         f"{name} is {_describe(given)} where {_describe(want)} was declared: shapes and "
         "dtypes must not drift"
@@ -42,8 +44,7 @@ def drift(
 
 
 def _describe(tree: PyTree) -> str:
-    described = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree)
-    leaves = jax.tree_util.tree_leaves_with_path(described)
     return ", ".join(
-        f"{jax.tree_util.keystr(path)}{' ' if path else ''}{leaf}" for path, leaf in leaves
+        f"{jax.tree_util.keystr(path)}{' ' if path else ''}{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     )

@@ -1,24 +1,19 @@
 """Gymnasium's environments, stepped on the host: the same contract as on the device, in NumPy."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from ddpg_jax import checks
+from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.envs import quiet
 from ddpg_jax.envs.copies import copies
 from ddpg_jax.envs.pixels import require, seen_options
 from ddpg_jax.envs.vector import vector
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ddpg_jax.environment import HostEnvironment
 
 __all__ = ["PREFIX", "film", "make", "vector"]
 
@@ -66,64 +61,38 @@ def make(
     import gymnasium
 
     checks.between(1, COPIES, num_envs=num_envs)
-    checks.between(1, float("inf"), **({} if time_limit is None else {"time_limit": time_limit}))
+    seen, given = seen_options({"disable_env_checker": True} | options)
+    if time_limit is not None:
+        checks.between(1, time_limit=time_limit)
+        given = {"max_episode_steps": time_limit} | given
     _register(name)
-    seen, options = seen_options(options)
-    wrappers, times = (
-        (wrappers, 1)
-        if seen is None
-        else ((*wrappers, _pictures(seen)), seen.get("action_repeat", 1))
-    )
-    limit: dict[str, Any] = {} if time_limit is None else {"max_episode_steps": time_limit}
-    given = (
-        {"disable_env_checker": True}
-        | ({} if seen is None else {"render_mode": "rgb_array"})
-        | limit
-        | options
-    )
+    times = stacked = 1
+    if seen is not None:
+        from ddpg_jax.envs.pictures import Pictures
 
-    def all_of_them() -> list[tuple[Any, Any, Any]]:
-        made = [gymnasium.make(name, **given) for _ in range(num_envs)]
-        made = [functools.reduce(lambda env, wrapper: wrapper(env), wrappers, env) for env in made]
-        return [(env, env.observation_space, env.action_space) for env in made]
+        require(**seen)
+        given = {"render_mode": "rgb_array"} | given
+        wrappers = (*wrappers, functools.partial(Pictures, **seen))
+        times, stacked = seen["action_repeat"], seen["frames"] // seen["frames_per_action"]
 
-    made = _made(name, all_of_them, given)
-    first, *spaces = made[0]
-    if any(others != spaces for _, *others in made):
+    def one() -> tuple[Any, Any, Any]:
+        env = gymnasium.make(name, **given)
+        for wrapper in wrappers:
+            env = wrapper(env)
+        return env, env.observation_space, env.action_space
+
+    made = _made(name, lambda: [one() for _ in range(num_envs)], given)
+    first, observation_space, action_space = made[0]
+    if any(other[1:] != made[0][1:] for other in made):
         raise checks.BrokenEnvironment(
             f"{PREFIX}{name}: two copies differ in their spaces, which must be the same."
         )
     envs = [env for env, *_ in made]
+    limit = time_limit or (first.spec and first.spec.max_episode_steps) or None
     close = lambda: [env.close() for env in envs]
-    observation_space, action_space = spaces
-    limit_of_all = time_limit or _limit(first)
-    env = copies(
-        envs,
-        PREFIX + name,
-        limit_of_all and -(-limit_of_all // times),
-        observation_space,
-        action_space,
-        close,
-    )
-    stacked = 1 if seen is None else seen.get("frames", 3) // seen.get("frames_per_action", 1)
+    limit = limit and -(-limit // times)
+    env = copies(envs, PREFIX + name, limit, observation_space, action_space, close)
     return env._replace(fps=env.fps / times, stacked=stacked)
-
-
-def _pictures(seen: dict[str, Any]) -> Callable[[Any], Any]:
-    """The wrapper that shows pictures."""
-    require(**seen)
-
-    def wrap(env: Any) -> Any:
-        from ddpg_jax.envs.pictures import Pictures
-
-        return Pictures(env, **{"size": 64, "frames": 3} | seen)
-
-    return wrap
-
-
-def _limit(env: Any) -> int | None:
-    """The registered time limit of an environment, if any."""
-    return (env.spec and env.spec.max_episode_steps) or None
 
 
 def _register(name: str) -> None:
@@ -152,9 +121,7 @@ def _made(name: str, make: Callable[[], Any], options: dict[str, Any], what: str
             f"{PREFIX}{name} could not be imported: {checks.first_line(error)}"
         ) from error
     except gymnasium.error.UnregisteredEnv as error:
-        if (
-            name.rpartition(":")[2] in gymnasium.registry
-        ):  # it is another one that the constructor asks for
+        if name.rpartition(":")[2] in gymnasium.registry:  # its constructor asks for another one
             raise checks.broken(PREFIX + name, what, error) from error
         where = "Gymnasium's ids are in gymnasium.registry."
         raise checks.nearest("environment", name, gymnasium.registry, where, PREFIX) from error
@@ -171,7 +138,8 @@ def _made(name: str, make: Callable[[], Any], options: dict[str, Any], what: str
 
 def _missing(name: str, error: BaseException) -> ImportError:
     """The error for a module that is not installed: of an extra of Gymnasium's, or any other."""
-    cause = error if isinstance(error, ModuleNotFoundError) else error.__cause__
+    plain = isinstance(error, ModuleNotFoundError)
+    cause = error if plain else error.__cause__
     module = getattr(cause, "name", None) or ""
     extra = next(
         (extra for start, extra in EXTRAS.items() if f"{module}.".startswith(f"{start}.")), None
@@ -181,7 +149,7 @@ def _missing(name: str, error: BaseException) -> ImportError:
             f"{name} needs more than Gymnasium itself ({error}); install: pip install "
             f"'gymnasium[{extra}]'"
         )
-    if isinstance(error, ModuleNotFoundError) and module:
+    if plain and module:
         return ImportError(
             f"{PREFIX}{name} needs the module {module!r}, which is not installed and not "
             "in the working folder."

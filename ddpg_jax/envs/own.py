@@ -4,16 +4,15 @@ are traced.
 
 import importlib
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from ddpg_jax import checks
-from ddpg_jax.environment import BatchRecipe, Environment, TimeStep
+from ddpg_jax.environment import BatchRecipe, Environment
 from ddpg_jax.envs.drift import drift
-from ddpg_jax.types import Key, PyTree
+from ddpg_jax.types import PyTree
 
 WANTED = (
     "give module:function, of a function make(num_envs, **options) that returns a "
@@ -44,19 +43,16 @@ def make(name: str, num_envs: int, **options: Any) -> Environment:
     return watched(name, env)
 
 
-def _function(name: str) -> Callable[..., Any]:
+def _function(name: str) -> Any:
     module, _, function = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), function)
-    except ModuleNotFoundError as error:
-        if error.name and not f"{module}.".startswith(f"{error.name}."):
+    except (ModuleNotFoundError, AttributeError, ValueError, TypeError) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and not f"{module}.".startswith(f"{missing}."):
             raise ImportError(
-                f"{name} needs the module {error.name!r}, which is not installed."
+                f"{name} needs the module {missing!r}, which is not installed."
             ) from error
-        raise ValueError(
-            f"environment {name!r} could not be imported ({error}): {WANTED}"
-        ) from error
-    except (AttributeError, ValueError, TypeError) as error:
         raise ValueError(
             f"environment {name!r} could not be imported ({checks.first_line(error)}): {WANTED}"
         ) from error
@@ -64,8 +60,7 @@ def _function(name: str) -> Callable[..., Any]:
         raise checks.broken(name, f"importing {module}", error) from error
     if not callable(found):
         raise ValueError(f"environment {name!r} is a {type(found).__name__}: {WANTED}")
-    result: Callable[..., Any] = found
-    return result
+    return found
 
 
 def watched(name: str, env: Environment) -> Environment:
@@ -75,10 +70,9 @@ def watched(name: str, env: Environment) -> Environment:
     Raises:
         BrokenEnvironment: there is nothing to see, or nothing to choose.
     """
-    empty = {"observation": env.observation, "action": env.action}
-    for what, shapes in empty.items():
-        leaves = jax.tree.leaves(shapes)
-        if not leaves or not all(math.prod(leaf.shape) for leaf in leaves):
+    for what, shapes in (("observation", env.observation), ("action", env.action)):
+        sizes = [leaf.size for leaf in jax.tree.leaves(shapes)]
+        if not sizes or 0 in sizes:
             raise checks.BrokenEnvironment(
                 f"{name}: the {what} holds no number ({shapes}): there is nothing to learn."
             )
@@ -87,26 +81,21 @@ def watched(name: str, env: Environment) -> Environment:
             f"{name}: the action has shape {env.action.shape}: it must be one vector, [A]."
         )
 
-    def right(what: str, observation: PyTree, now: TimeStep | None) -> None:
-        for found in drift(env, observation, now):
-            raise checks.BrokenEnvironment(f"{name}: {what}: {found}.")
+    def checked(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> tuple[PyTree, Any]:
+            state, seen = function(*given)
+            for found in drift(env, seen, None) if what == "reset" else drift(env, None, seen):
+                raise checks.BrokenEnvironment(f"{name}: {what}: {found}.")
+            return state, seen
 
-    def reset(key: Key) -> tuple[PyTree, PyTree]:
-        state, observation = env.reset(key)
-        right("reset", observation, None)
-        return state, observation
-
-    def step(state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, TimeStep]:
-        new, now = env.step(state, action, key)
-        right("step", None, now)
-        return new, now
+        return checks.guarded(name, what, call)
 
     made = env.recipe
-    guarded = env._replace(
-        reset=checks.guarded(name, "reset", reset), step=checks.guarded(name, "step", step)
-    )
+    guarded = env._replace(reset=checked("reset", env.reset), step=checked("step", env.step))
     if made is None or made.step is not env.step:  # it was wrapped since it was made
         return guarded
     return guarded._replace(
-        recipe=BatchRecipe(lambda *given: watched(name, made.make(*given)), guarded.step)
+        recipe=BatchRecipe(
+            lambda *given, **options: watched(name, made.make(*given, **options)), guarded.step
+        )
     )

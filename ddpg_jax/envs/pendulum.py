@@ -1,20 +1,18 @@
 """Gymnasium's ``Pendulum-v1`` in JAX: the same dynamics, bounds, starts and time limit."""
 
 import math
-from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax import Array
 
-from ddpg_jax.environment import Environment, Renderer, SingleEnvironment
+from ddpg_jax.environment import Environment, Renderer, SingleEnvironment, SingleStepResult
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.render import Capsules, Light, Scene, Sky, look_at, spheres
+from ddpg_jax.envs.render.camera import row, vector
 from ddpg_jax.types import Key, PyTree
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 GRAVITY, MASS, LENGTH, TIME_STEP = 10.0, 1.0, 1.0, 0.05
 MAX_SPEED, MAX_TORQUE = 8.0, 2.0
@@ -26,41 +24,34 @@ class PendulumState:
     last one applied.
     """
 
-    angle: jax.Array
-    speed: jax.Array
-    torque: jax.Array
+    angle: Array
+    speed: Array
+    torque: Array
 
 
 def make(num_envs: int, *, time_limit: int = 200) -> Environment:
     """``num_envs`` pendulums; observation ``[cos, sin, speed]``, action the torque divided by 2 N
     m, never terminates.
     """
+    single = SingleEnvironment(reset, step, action_size=1, scene=scene)
     renderer = Renderer(draw, fps=1 / TIME_STEP)
-    return batch(
-        SingleEnvironment(reset, step, action_size=1, scene=scene),
-        num_envs,
-        time_limit,
-        native_action=torque,
-        renderer=renderer,
-    )
+    return batch(single, num_envs, time_limit, native_action=torque, renderer=renderer)
 
 
-def torque(action: jax.Array) -> jax.Array:
+def torque(action: Array) -> Array:
     """N m, at most 2 either way, for an action in [-1, 1]."""
     return MAX_TORQUE * jnp.clip(action, -1.0, 1.0)
 
 
-def reset(key: Key) -> tuple[PendulumState, jax.Array]:
+def reset(key: Key) -> tuple[PendulumState, Array]:
     """Angle from U[-pi, pi], speed from U[-1, 1] rad/s."""
-    high = jnp.array([jnp.pi, 1.0], jnp.float32)
+    high = vector(jnp.pi, 1.0)
     angle, speed = jax.random.uniform(key, (2,), jnp.float32, minval=-high, maxval=high)
-    state = PendulumState(angle=angle, speed=speed, torque=jnp.zeros_like(angle))
+    state = PendulumState(angle, speed, jnp.zeros_like(angle))
     return state, observe(state)
 
 
-def step(
-    state: PendulumState, action: jax.Array, key: Key | None = None
-) -> tuple[PendulumState, jax.Array, jax.Array, jax.Array]:
+def step(state: PendulumState, action: Array, key: Key | None = None) -> SingleStepResult:
     """One step of 0.05 s; the cost ``angle^2 + 0.1 speed^2 + 0.001 torque^2`` is of the state
     before it.
 
@@ -79,11 +70,11 @@ def step(
         3 * GRAVITY / (2 * LENGTH) * jnp.sin(state.angle) + 3.0 / (MASS * LENGTH**2) * applied
     )
     speed = jnp.clip(state.speed + acceleration * TIME_STEP, -MAX_SPEED, MAX_SPEED)
-    state = PendulumState(angle=state.angle + speed * TIME_STEP, speed=speed, torque=applied)
-    return state, observe(state), -cost, jnp.zeros((), bool)
+    state = PendulumState(state.angle + speed * TIME_STEP, speed, applied)
+    return state, observe(state), -cost, jnp.bool_(False)
 
 
-def observe(state: PendulumState) -> jax.Array:
+def observe(state: PendulumState) -> Array:
     """``[cos(angle), sin(angle), speed]``."""
     return jnp.stack([jnp.cos(state.angle), jnp.sin(state.angle), state.speed], axis=-1)
 
@@ -93,10 +84,9 @@ def scene(state: PendulumState) -> Scene:
     tip = LENGTH * jnp.stack(
         [-jnp.sin(state.angle), jnp.zeros_like(state.angle), jnp.cos(state.angle)]
     )
-    row: Callable[..., Any] = lambda *values: jnp.array([values], jnp.float32)
-    rod = Capsules(row(0, 0, 0), tip[None], jnp.array([0.1], jnp.float32), row(0.8, 0.3, 0.3))
-    axle = spheres(row(0, -0.1, 0), jnp.array([0.05], jnp.float32), row(0, 0, 0))
-    white, camera = row(1, 1, 1)[0], look_at(row(0, -12, 0)[0], row(0, 0, 0)[0], field_of_view=0.2)
+    rod = Capsules(row(0, 0, 0), tip[None], vector(0.1), row(0.8, 0.3, 0.3))
+    axle = spheres(row(0, -0.1, 0), vector(0.05), row(0, 0, 0))
+    white, camera = vector(1, 1, 1), look_at(vector(0, -12, 0), vector(0, 0, 0), field_of_view=0.2)
     return Scene(camera, (rod, axle), Light(ambient=0.6), Sky(white, white, white))
 
 
@@ -116,12 +106,11 @@ def draw(states: PyTree) -> list[np.ndarray]:
     (bar,) = axes.plot([], [], lw=4, color="#4477aa")
     caption = axes.set_title("")
 
-    def frame(number: int) -> np.ndarray:
-        angle, torque = float(states.angle[number]), float(states.torque[number])
+    frames, pairs = [], zip(states.angle.tolist(), states.torque.tolist(), strict=True)
+    for number, (angle, torque) in enumerate(pairs):
         rod.set_data([0, -LENGTH * math.sin(angle)], [0, LENGTH * math.cos(angle)])
         bar.set_data([0, -torque / MAX_TORQUE], [-1.1, -1.1])
         caption.set_text(f"{number * TIME_STEP:5.2f} s   torque {torque:+.2f} N m")
         canvas.draw()
-        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-    return [frame(number) for number in range(len(states.angle))]
+        frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return frames

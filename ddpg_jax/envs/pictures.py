@@ -2,8 +2,6 @@
 device. Imports Gymnasium.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import gymnasium
@@ -29,13 +27,12 @@ class Pictures(gymnasium.Wrapper):
         grayscale: bool = False,
     ) -> None:
         super().__init__(env)
-        self._seen = is_picture(env.observation_space)
-        self._size, self._frames, self._gray = size, frames, grayscale
+        space, channels = env.observation_space, 1 if grayscale else 3
+        self._seen = space.dtype == np.uint8 and (space.shape or ())[2:] in ((1,), (3,))
+        self._shape, self._frames = (size, size, channels), frames
         self._times, self._each = action_repeat, action_repeat // frames_per_action
-        self._channels = 1 if grayscale else 3
-        self.observation_space = gymnasium.spaces.Box(
-            0, 255, (size, size, frames * self._channels), np.uint8
-        )
+        shape = (size, size, frames * channels)
+        self.observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
 
     def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode; its first picture is all there is."""
@@ -47,14 +44,14 @@ class Pictures(gymnasium.Wrapper):
         """Take an action as many times as it lasts, or until the episode ends; rewards are added
         up.
         """
-        total, done, newest = 0.0, False, None
+        total, done = 0.0, False
         for number in range(self._times):
             if not done:
                 observation, reward, terminated, truncated, info = self.env.step(action)
-                total, done, newest = total + float(reward), bool(terminated or truncated), None
+                total, done = total + float(reward), bool(terminated or truncated)
             if (number + 1) % self._each == 0:
-                newest = self._picture(observation) if newest is None else newest
-                self._stack = np.concatenate([self._stack[..., self._channels :], newest], axis=-1)
+                kept = self._stack[..., self._shape[2] :]
+                self._stack = np.concatenate([kept, self._picture(observation)], axis=-1)
         return self._stack, total, terminated, truncated, info
 
     def _picture(self, observation: Any) -> np.ndarray:
@@ -66,17 +63,8 @@ class Pictures(gymnasium.Wrapper):
                 "render returned nothing: it needs render_mode='rgb_array', and to draw "
                 "pictures there"
             )
-        picture = Image.fromarray(drawn[..., 0] if drawn.shape[-1] == 1 else drawn).convert(
-            "L" if self._gray else "RGB"
-        )
-        if picture.size != (self._size, self._size):
-            picture = picture.resize(
-                (self._size, self._size), Image.Resampling.BILINEAR
-            )  # of all that a pixel covers
-        return np.asarray(picture, np.uint8).reshape(self._size, self._size, self._channels)
-
-
-def is_picture(space: Any) -> bool:
-    """Whether observations are pictures already."""
-    shape: tuple[int, ...] = space.shape or ()
-    return space.dtype == np.uint8 and len(shape) == 3 and shape[-1] in (1, 3)
+        picture = Image.fromarray(drawn[..., 0] if drawn.shape[-1] == 1 else drawn)
+        picture = picture.convert("L" if self._shape[2] == 1 else "RGB")
+        if picture.size != self._shape[:2]:  # each pixel of all that it covers
+            picture = picture.resize(self._shape[:2], Image.Resampling.BILINEAR)
+        return np.asarray(picture, np.uint8).reshape(self._shape)

@@ -2,32 +2,37 @@
 state's scene.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax import Array
 
 from ddpg_jax import checks
-from ddpg_jax.environment import Environment, Renderer, SingleEnvironment
-from ddpg_jax.envs.render.image import LARGEST, Scene, film, render
+from ddpg_jax.environment import (
+    BatchRecipe,
+    Environment,
+    Renderer,
+    ResetResult,
+    SingleEnvironment,
+    SingleStepResult,
+)
+from ddpg_jax.envs.render.image import LARGEST, Scene, film, mapped, render, side_by_side
 from ddpg_jax.envs.wrappers import frame_stack
 from ddpg_jax.types import Key, PyTree, strong
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 OPTIONS = {
-    "image_size": "size",
-    "frame_stack": "frames",
-    "frames_per_action": "frames_per_action",
-    "grayscale": "grayscale",
-    "action_repeat": "action_repeat",
+    "image_size": ("size", 64),
+    "frame_stack": ("frames", 3),
+    "frames_per_action": ("frames_per_action", 1),
+    "grayscale": ("grayscale", False),
+    "action_repeat": ("action_repeat", 1),
 }
-"""Names of the arguments of `pixels` among the options of an environment."""
+"""The arguments of `pixels` by their names among the options of an environment, and defaults."""
 BRIGHTNESS = (0.299, 0.587, 0.114)
 """Of red, green and blue (ITU-R BT.601)."""
 
@@ -39,8 +44,8 @@ class PixelState:
     """
 
     state: PyTree
-    steps: jax.Array
-    valid: jax.Array | None = None
+    steps: Array
+    valid: Array | None = None
 
 
 def pixels(
@@ -79,34 +84,38 @@ def pixels(
     nine feature maps. Yarats et al. 2021 (arXiv:2107.09645), section 4: 84 pixels,
     ``action_repeat=2``, three frames.
     """
-    made, single = env.recipe, env.single
     require(size, frames, action_repeat, frames_per_action)
-    _require_scene(env)
-    assert made is not None
-    assert single is not None
-    picture = jax.named_scope("rendering")(lambda scene: _picture(scene, size, grayscale, samples))
+    made, single = _scene_of(env)
+
+    @jax.named_scope("rendering")
+    def picture(scene: Scene) -> Array:
+        """``[size, size, 3]`` uint8, or with one channel."""
+        drawn = render(scene, size, size, samples=samples)
+        if not grayscale:
+            return drawn
+        red, green, blue = (
+            drawn[..., i].astype(jnp.float32) * weight for i, weight in enumerate(BRIGHTNESS)
+        )
+        return (red + green + blue + 0.5).astype(jnp.uint8)[..., None]
+
     seen = _seen(single, picture, action_repeat, frames_per_action, env.time_limit)
-    draw = lambda states: _beside(seen, picture, states)
+    draw = lambda states: _beside(seen.scene, picture, states)
     renderer = Renderer(draw, fps=env.renderer.fps / action_repeat)
-    env = made.make(seen, -(-env.time_limit // action_repeat), renderer)
+    env = made.make(seen, time_limit=-(-env.time_limit // action_repeat), renderer=renderer)
     return env if frames == frames_per_action else frame_stack(env, frames // frames_per_action)
 
 
 def seen_options(options: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """``(arguments of pixels, other options)``; None where the environment is not to be seen."""
-    others = {name: value for name, value in options.items() if name != "pixels"}
-    if not options.get("pixels"):
+    others = dict(options)
+    if not others.pop("pixels", False):
         return None, others
-    given = {OPTIONS[name]: value for name, value in others.items() if name in OPTIONS}
-    return given, {name: value for name, value in others.items() if name not in OPTIONS}
+    given = {argument: others.pop(name, usual) for name, (argument, usual) in OPTIONS.items()}
+    return given, others
 
 
 def require(
-    size: int = 64,
-    frames: int = 3,
-    action_repeat: int = 1,
-    frames_per_action: int = 1,
-    **others: Any,
+    size: int, frames: int, action_repeat: int, frames_per_action: int, **others: Any
 ) -> None:
     """Check arguments of `pixels`.
 
@@ -115,11 +124,7 @@ def require(
     """
     checks.between(1, LARGEST, size=size)
     checks.between(
-        1,
-        float("inf"),
-        frames=frames,
-        action_repeat=action_repeat,
-        frames_per_action=frames_per_action,
+        1, frames=frames, action_repeat=action_repeat, frames_per_action=frames_per_action
     )
     for name, number in (("frames (frame_stack)", frames), ("action_repeat", action_repeat)):
         if number % frames_per_action:
@@ -128,18 +133,18 @@ def require(
             )
 
 
-def _require_scene(env: Environment) -> None:
+def _scene_of(env: Environment) -> tuple[BatchRecipe, SingleEnvironment]:
+    """What to draw, and how it was made into an environment."""
     if not isinstance(env, Environment) or env.single is None or env.single.scene is None:
         raise ValueError(
-            "pixels: this environment cannot be drawn on the device: give its "
-            "SingleEnvironment a scene(state) that returns a "
-            "ddpg_jax.envs.render.Scene."
+            "pixels: this environment cannot be drawn on the device: give its SingleEnvironment a "
+            "scene(state) that returns a ddpg_jax.envs.render.Scene."
         )
     if env.recipe is None or env.recipe.step is not env.step:
         raise ValueError(
-            "pixels: this environment was wrapped, or not made by envs.batch: put pixels "
-            "around it first and other wrappers "
-            "around that; repeated actions and stacked frames are its own arguments."
+            "pixels: this environment was wrapped, or not made by envs.batch: put pixels around it "
+            "first and other wrappers around that; repeated actions and stacked frames are its own "
+            "arguments."
         )
     state, _ = jax.eval_shape(env.single.reset, jax.random.key(0))
     if not isinstance(found := jax.eval_shape(env.single.scene, state), Scene):
@@ -147,22 +152,12 @@ def _require_scene(env: Environment) -> None:
             f"pixels: scene(state) returned {type(found).__name__}: it must be a "
             "ddpg_jax.envs.render.Scene."
         )
-
-
-def _picture(scene: Scene, size: int, grayscale: bool, samples: int) -> jax.Array:
-    """``[size, size, 3]`` uint8, or with one channel."""
-    picture = render(scene, size, size, samples=samples)
-    if not grayscale:
-        return picture
-    red, green, blue = (
-        picture[..., i].astype(jnp.float32) * weight for i, weight in enumerate(BRIGHTNESS)
-    )
-    return (red + green + blue + 0.5).astype(jnp.uint8)[..., None]
+    return env.recipe, env.single
 
 
 def _seen(
     single: SingleEnvironment,
-    picture: Callable[[Scene], jax.Array],
+    picture: Callable[[Scene], Array],
     times: int,
     shown: int,
     time_limit: int,
@@ -170,22 +165,15 @@ def _seen(
     """The environment with pictures ``[H, W, shown * C]`` of some of the ``times`` steps of each
     action as its observation.
     """
-    scene = single.scene
-    assert scene is not None
+    scene: Any = single.scene
 
-    def reset(key: Key) -> tuple[PixelState, jax.Array]:
-        state, _ = single.reset(key)
-        begun = PixelState(
-            strong(state),
-            jnp.zeros((), jnp.int32),
-            None if single.valid is None else jnp.ones((), bool),
-        )
-        return begun, jnp.concatenate([picture(scene(begun.state))] * shown, axis=-1)
+    def reset(key: Key) -> ResetResult:
+        state, valid = strong(single.reset(key)[0]), single.valid and jnp.bool_(True)
+        begun = PixelState(state, jnp.int32(0), valid)
+        return begun, jnp.concatenate([picture(scene(state))] * shown, axis=-1)
 
-    def once(
-        before: tuple[PixelState, jax.Array, jax.Array, jax.Array], action: jax.Array, key: Key
-    ) -> tuple[Any, Scene]:
-        now, total, terminated, ended = before
+    def once(action: Array, before: Any, key: Key) -> tuple[Any, Scene]:
+        now, total, _, ended = before
         state, observation, reward, over = strong(single.step(now.state, action, key))
         over, valid, end = over.astype(bool), now.valid, now.steps + 1 >= time_limit
         if single.valid is not None:
@@ -193,30 +181,20 @@ def _seen(
             end = end | ~valid
         if single.truncated is not None:
             end = end | single.truncated(state)
-        after = (
-            PixelState(state, now.steps + 1, valid),
-            total + reward.astype(jnp.float32),
-            over,
-            over | end,
-        )
-        after = jax.tree.map(
-            lambda old, new: jnp.where(ended, old, new), (now, total, terminated, ended), after
-        )
+        new = PixelState(state, now.steps + 1, valid)
+        after = (new, total + reward.astype(jnp.float32), over, over | end)
+        after = jax.tree.map(lambda old, new: jnp.where(ended, old, new), before, after)
         return after, scene(after[0].state)
 
-    def step(
-        state: PixelState, action: jax.Array, key: Key
-    ) -> tuple[PixelState, jax.Array, jax.Array, jax.Array]:
-        never = jnp.zeros((), bool)
-        begin = (state, jnp.zeros((), jnp.float32), never, never)
+    def step(state: PixelState, action: Array, key: Key) -> SingleStepResult:
+        never = jnp.bool_(False)
+        begin = (state, jnp.float32(0), never, never)
         if times == 1:
-            (state, reward, terminated, _), last = once(begin, action, key)
+            (state, reward, terminated, _), last = once(action, begin, key)
             return state, picture(last), reward, terminated
-        keys = jax.random.split(key, times)
-        (state, reward, terminated, _), scenes = jax.lax.scan(
-            lambda carry, key: once(carry, action, key), begin, keys
-        )
-        each = times // shown
+        keys, each = jax.random.split(key, times), times // shown
+        repeated = functools.partial(once, action)
+        (state, reward, terminated, _), scenes = jax.lax.scan(repeated, begin, keys)
         drawn = jax.vmap(picture)(jax.tree.map(lambda x: x[each - 1 :: each], scenes))
         return state, jnp.concatenate(list(drawn), axis=-1), reward, terminated
 
@@ -230,24 +208,10 @@ def _seen(
     )
 
 
-def _beside(
-    single: SingleEnvironment,
-    picture: Callable[[Scene], jax.Array],
-    states: PyTree,
-    height: int = 240,
-    gap: int = 8,
-) -> list[np.ndarray]:
+def _beside(scene: Any, picture: Callable[[Scene], Array], states: PyTree) -> list[np.ndarray]:
     """The scene, and beside it the newest picture that the agent sees, of states ``[T, ...]``."""
-    assert single.scene is not None
-    scene = single.scene
-    pictures = np.asarray(
-        jax.jit(lambda states: jax.lax.map(lambda state: picture(scene(state)), states))(states)
-    )
-    rows = np.arange(height) * pictures.shape[1] // height
-    seen = np.broadcast_to(pictures[:, rows][:, :, rows], (len(pictures), height, height, 3))
-    between = np.full((height, gap, 3), 255, np.uint8)
-    whole = film(scene, states, height, height * 4 // 3)
-    return [
-        np.concatenate([one, between, other], axis=1)
-        for one, other in zip(whole, seen, strict=True)
-    ]
+    whole = film(scene, states)
+    pictures = mapped(lambda state: picture(scene(state)), states)
+    rows = np.arange(len(whole[0])) * pictures.shape[1] // len(whole[0])
+    seen = pictures[:, rows][:, :, rows]
+    return side_by_side(whole, np.broadcast_to(seen, (*seen.shape[:3], 3)))

@@ -2,11 +2,9 @@
 is reset and counted.
 """
 
-from __future__ import annotations
-
 import functools
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +12,9 @@ import jax.numpy as jnp
 from ddpg_jax import checks
 from ddpg_jax.environment import Environment, Renderer, SingleEnvironment
 from ddpg_jax.envs import brax, quiet
-from ddpg_jax.envs.autoreset import batch
-from ddpg_jax.envs.randomize import one_by_one, randomized
-from ddpg_jax.envs.render.model import scene_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ddpg_jax.types import Key, PyTree
+from ddpg_jax.envs.randomize import Randomize, one_by_one
+from ddpg_jax.envs.render import scene_of
+from ddpg_jax.types import PyTree
 
 PREFIX = "playground/"
 
@@ -31,7 +24,7 @@ def make(
     num_envs: int,
     *,
     time_limit: int | None = None,
-    randomize: Callable[[Any, Key], Any] | None = None,
+    randomize: Randomize | None = None,
     **options: Any,
 ) -> Environment:
     """``num_envs`` copies of an environment of MuJoCo Playground, simulated by MJX in JAX (not
@@ -54,22 +47,10 @@ def make(
         OSError: the environment's models are downloaded on first use, and could not be.
     """
     env, config = load(name, options)
-    fresh = max(1, num_envs // 16)  # a reset costs about as much as a step
     limit = config.episode_length if time_limit is None else time_limit
-    one = single(env)
-    if randomize is not None:  # by the attribute that Playground's own randomisation sets
-        one = randomized(
-            lambda model: single(brax.with_attributes(env, _mjx_model=model)),
-            env.mjx_model,
-            randomize,
-        )
-    return batch(
-        one,
-        num_envs,
-        limit,
-        fresh_per_step=fresh,
-        renderer=Renderer(functools.partial(draw, env), fps=1 / env.dt),
-    )
+    renderer = Renderer(functools.partial(draw, env), fps=1 / env.dt)
+    # The system is the attribute that Playground's own randomisation sets.
+    return brax.batched(env, single, "_mjx_model", randomize, num_envs, limit, renderer)
 
 
 def single(env: Any) -> SingleEnvironment:
@@ -82,9 +63,8 @@ def single(env: Any) -> SingleEnvironment:
 
     made = functools.cache(lambda: scene_of(env.mj_model))
     scene = lambda state: made()(*brax.bodies(env.mjx_model, state.data))
-    return brax.single(env)._replace(
-        valid=valid, scene=scene
-    )  # the two libraries agree on what an environment is
+    # The two libraries agree on what an environment is.
+    return brax.single(env)._replace(valid=valid, scene=scene)
 
 
 def load(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -117,9 +97,8 @@ def load(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
                 raise
             raise OSError(
                 f"the models of {PREFIX}{name} are downloaded on first use by git, which failed "
-                f"({checks.first_line(error)}): try again with a connection, or choose a "
-                "task of the DM Control Suite, which "
-                "needs none."
+                f"({checks.first_line(error)}): try again with a connection, or choose a task of "
+                "the DM Control Suite, which needs none."
             ) from error
 
 

@@ -6,25 +6,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax import Array
 
-from ddpg_jax.environment import SingleEnvironment
+from ddpg_jax.environment import ResetResult, SingleEnvironment, SingleStepResult
 from ddpg_jax.types import Key, PyTree
+
+Randomize = Callable[[PyTree, Key], Any]
 
 
 @struct.dataclass
 class RandomizedState:
-    """``state`` of the environment inside; ``system``: those arrays of its system that this episode
-    has for itself.
+    """``state`` of the environment inside; ``system``: the arrays of its system, those alone that
+    this episode has for itself.
     """
 
     state: PyTree
-    system: list[jax.Array]
+    system: list[Array | None]
 
 
 def randomized(
     single: Callable[[PyTree], SingleEnvironment],
     system: PyTree,
-    randomize: Callable[[PyTree, Key], Any],
+    randomize: Randomize,
 ) -> SingleEnvironment:
     """Domain randomisation: every episode is played with a system (masses, friction, gains) drawn
     for it.
@@ -41,47 +44,32 @@ def randomized(
     """
     leaves, structure = jax.tree.flatten(system)
 
-    def draw(key: Key) -> tuple[list[int], list[jax.Array]]:
-        systems, _ = randomize(system, key[None])
-        drawn = jax.tree.leaves(systems)
-        varied = [
-            index for index, leaf in enumerate(drawn) if jnp.ndim(leaf) > jnp.ndim(leaves[index])
-        ]
-        return varied, [drawn[index][0] for index in varied]
-
-    varied: list[int] = []
-    jax.eval_shape(lambda key: varied.extend(draw(key)[0]), jax.random.key(0))
-
-    def using(own: list[jax.Array]) -> SingleEnvironment:
-        new = list(leaves)
-        for index, leaf in zip(varied, own, strict=True):
-            new[index] = leaf
+    def using(own: list[Array | None]) -> SingleEnvironment:
+        new = [old if drawn is None else drawn for old, drawn in zip(leaves, own, strict=True)]
         return single(jax.tree.unflatten(structure, new))
 
-    def reset(key: Key) -> tuple[RandomizedState, PyTree]:
+    def reset(key: Key) -> ResetResult:
         system_key, reset_key = jax.random.split(key)
-        own = draw(system_key)[1]
+        drawn = jax.tree.leaves(randomize(system, system_key[None])[0])
+        own = [
+            new[0] if jnp.ndim(new) > jnp.ndim(old) else None
+            for old, new in zip(leaves, drawn, strict=True)
+        ]
         state, observation = using(own).reset(reset_key)
-        return RandomizedState(state=state, system=own), observation
+        return RandomizedState(state, own), observation
 
-    def step(
-        state: RandomizedState, action: jax.Array, key: Key
-    ) -> tuple[RandomizedState, PyTree, jax.Array, jax.Array]:
+    def step(state: RandomizedState, action: Array, key: Key) -> SingleStepResult:
         inner, *rest = using(state.system).step(state.state, action, key)
-        return RandomizedState(state=inner, system=state.system), *rest
+        return RandomizedState(inner, state.system), *rest
 
     plain = single(system)
-
-    def own(name: str) -> Callable[..., Any] | None:
-        """What the environment says with the episode's own system, where it says such a thing."""
-        return (
-            None
-            if getattr(plain, name) is None
-            else lambda state, *rest: getattr(using(state.system), name)(state.state, *rest)
-        )
-
+    # What the environment says with the episode's own system, where it says such a thing.
+    own = lambda name: (
+        getattr(plain, name)
+        and (lambda state, *rest: getattr(using(state.system), name)(state.state, *rest))
+    )
     return SingleEnvironment(
-        reset, step, plain.action_size, own("truncated"), own("valid"), own("scene")
+        reset, step, plain.action_size, *map(own, ("truncated", "valid", "scene"))
     )
 
 
@@ -90,5 +78,5 @@ def one_by_one(states: PyTree) -> list[PyTree]:
     host.
     """
     states = jax.device_get(states.state if isinstance(states, RandomizedState) else states)
-    count = jax.tree.leaves(states)[0].shape[0]
+    count = len(jax.tree.leaves(states)[0])
     return [jax.tree.map(lambda x, i=i: x[i], states) for i in range(count)]

@@ -1,60 +1,48 @@
 """What runs the environments that `ddpg_jax.envs.check` looks at, on the device or on the host."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ddpg_jax import checks
-from ddpg_jax.environment import Environment, HostEnvironment, TimeStep
+from ddpg_jax.environment import Environment, HostEnvironment, StepResult
 from ddpg_jax.envs.drift import drift
-from ddpg_jax.types import Key, PyTree
-
-
-class Runner(Protocol):
-    """What runs environments for the check: `reset` begins, `step` continues."""
-
-    def reset(self, seed: int) -> PyTree:
-        """Begin; observations ``[E, ...]``."""
-
-    def step(self, action: np.ndarray) -> Any:
-        """One vector step; a `ddpg_jax.environment.TimeStep` or `HostStep`."""
+from ddpg_jax.types import PyTree
 
 
 class DeviceRunner:
     """Environments on the device, each program compiled once."""
 
     def __init__(self, env: Environment) -> None:
-        self._env, self._traces = env, 0
+        self.env, self._traces = env, 0
 
-        def step(state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, TimeStep]:
+        def step(*given: Any) -> StepResult:
             self._traces += 1
-            return env.step(state, action, key)
+            return env.step(*given)
 
         # A simulator is slow to compile: two programs serve all that is looked at.
         self._reset, self._step = jax.jit(env.reset), jax.jit(step)
 
     def reset(self, seed: int) -> PyTree:
-        """See `Runner`."""
+        """Begin; observations ``[E, ...]``."""
         reset_key, self._key = jax.random.split(jax.random.key(seed))
         self._state, observation = self._reset(reset_key)
         return observation
 
-    def step(self, action: np.ndarray) -> TimeStep:
-        """See `Runner`."""
+    def step(self, action: np.ndarray) -> Any:
+        """One vector step; a `ddpg_jax.environment.TimeStep`."""
         self._key, key = jax.random.split(self._key)
         self._state, now = self._step(self._state, jnp.asarray(action), key)
-        result: TimeStep = now
-        return result
+        return now
 
     def shapes(self) -> list[str]:
         """Findings about shapes and dtypes."""
-        env, key = self._env, jax.random.key(0)
+        env, key = self.env, jax.random.key(0)
         try:
             state, observation = jax.eval_shape(env.reset, key)
-            action = jax.ShapeDtypeStruct((env.num_envs, *env.action.shape), env.action.dtype)
-            after, now = jax.eval_shape(env.step, state, action, key)
+            after, now = jax.eval_shape(env.step, state, random_actions(env, 0), key)
         except Exception as error:
             return [
                 f"reset or step cannot be traced by JAX: {type(error).__name__}: "
@@ -76,23 +64,21 @@ class HostRunner:
     """Environments on the host."""
 
     def __init__(self, env: HostEnvironment) -> None:
-        self._env = env
-        self.reset, self.step = env.reset, env.step
+        self.env, self.reset, self.step = env, env.reset, env.step
 
     def shapes(self) -> list[str]:
         """Findings about shapes and dtypes."""
-        observation = self.reset(0)
-        return drift(self._env, observation, self.step(random_actions(self._env, 0)))
+        return drift(self.env, self.reset(0), self.step(random_actions(self.env, 0)))
 
     def compiles(self) -> list[str]:
         """Findings about compilation, after the play."""
         return []
 
 
+Runner = DeviceRunner | HostRunner
+
+
 def random_actions(env: Environment | HostEnvironment, seed: int) -> np.ndarray:
     """Uniform actions ``[E, A]``."""
-    return (
-        np.random.default_rng(seed)
-        .uniform(-1, 1, (env.num_envs, *env.action.shape))
-        .astype(env.action.dtype)
-    )
+    actions = np.random.default_rng(seed).uniform(-1, 1, (env.num_envs, *env.action.shape))
+    return actions.astype(env.action.dtype)

@@ -2,35 +2,21 @@
 arrays without loss.
 """
 
-from __future__ import annotations
-
-import functools
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
+import jax
 import numpy as np
 
 from ddpg_jax.checks import BrokenEnvironment
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 KINDS = {"f": "f", "i": "iub", "u": "iub", "b": "b"}
 """What may arrive where numbers of a kind are declared."""
 
 
-class Leaf(NamedTuple):
-    """An array of an observation: the ``path`` of keys to it, and its ``shape`` and ``dtype`` as
-    the agent sees it.
-    """
-
-    path: tuple[str, ...]
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-
-def leaves(space: Any, path: tuple[str, ...] = ()) -> Iterator[Leaf]:
-    """The arrays of an observation space; 64-bit numbers as 32-bit ones.
+def shapes(space: Any, named: str = "the observation space") -> Any:
+    """Shape and dtype of the array of an observation space, as the agent sees it, or a dict of
+    them; 64-bit numbers as 32-bit ones.
 
     Raises:
         ValueError: a space is of a kind that has no array, an array or a dict is empty, or whole
@@ -38,22 +24,19 @@ def leaves(space: Any, path: tuple[str, ...] = ()) -> Iterator[Leaf]:
     """
     from gymnasium import spaces
 
-    named = "the observation space" + "".join(f"[{key!r}]" for key in path)
     if isinstance(space, spaces.Dict):
         if not space.spaces or not all(isinstance(key, str) for key in space.spaces):
             raise ValueError(
                 f"{named} is {space}: a Dict needs at least one entry, and names that are text."
             )
-        for key, part in space.items():
-            yield from leaves(part, (*path, key))
-        return
+        return {key: shapes(part, f"{named}[{key!r}]") for key, part in space.items()}
     if not isinstance(
         space, spaces.Box | spaces.MultiBinary | spaces.Discrete | spaces.MultiDiscrete
     ):
         raise ValueError(
             f"{named} {space} is no Box and no Dict of them: flatten it by "
-            "gymnasium.wrappers.FlattenObservation, or turn "
-            "it into arrays by TransformObservation."
+            "gymnasium.wrappers.FlattenObservation, or turn it into arrays by "
+            "TransformObservation."
         )
     shape = tuple(space.shape or ())
     if not math.prod(shape):
@@ -63,20 +46,16 @@ def leaves(space: Any, path: tuple[str, ...] = ()) -> Iterator[Leaf]:
     dtype = narrow(np.dtype(space.dtype))
     if dtype.kind in "iu" and not _within(space, dtype):
         raise ValueError(
-            f"{named} {space} holds whole numbers beyond {dtype}, which JAX would cut "
-            "off: declare the bounds that they keep, "
-            "or turn them into float32 by gymnasium.wrappers.TransformObservation."
+            f"{named} {space} holds whole numbers beyond {dtype}, which JAX would cut off: declare "
+            "the bounds that they keep, or turn them into float32 by "
+            "gymnasium.wrappers.TransformObservation."
         )
-    yield Leaf(path, shape, dtype)
+    return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def narrow(dtype: np.dtype) -> np.dtype:
     """JAX's own of a dtype, which has at most 32 bits."""
-    return (
-        np.dtype({"f": "float32", "i": "int32", "u": "uint32"}[dtype.kind])
-        if dtype.itemsize > 4
-        else dtype
-    )
+    return np.dtype(f"{dtype.kind}4") if dtype.itemsize > 4 else dtype
 
 
 def _within(space: Any, dtype: np.dtype) -> bool:
@@ -88,42 +67,40 @@ def _within(space: Any, dtype: np.dtype) -> bool:
     if isinstance(space, spaces.Box):
         low, high = space.low, space.high
     else:
-        size = space.n if isinstance(space, spaces.Discrete) else space.nvec
-        low, high = (
-            np.asarray(space.start, object),
-            np.asarray(space.start, object) + np.asarray(size, object) - 1,
-        )
+        low = np.asarray(space.start, object)
+        high = low + (space.n if isinstance(space, spaces.Discrete) else space.nvec) - 1
     limits = np.iinfo(dtype)
     return int(np.min(low)) >= limits.min and int(np.max(high)) <= limits.max
 
 
-def tree(parts: list[Any], of: tuple[Leaf, ...]) -> Any:
-    """An observation of these parts, one for each of its leaves: an array, or dicts of them."""
-    if not of[0].path:
-        return parts[0]
-    whole: dict[str, Any] = {}
-    for leaf, part in zip(of, parts, strict=True):
-        inner = functools.reduce(
-            lambda known, key: known.setdefault(key, {}), leaf.path[:-1], whole
-        )
-        inner[leaf.path[-1]] = part
-    return whole
+def empty(shapes: Any, count: int) -> Any:
+    """Arrays to fill, for ``count`` observations of these `shapes`."""
+    return jax.tree.map(lambda x: np.empty((count, *x.shape), x.dtype), shapes)
 
 
-def put(rows: np.ndarray, given: Any, where: str) -> None:
-    """Copy what an environment returned into ``rows``, whose shape and kind of number it must have.
+def put(rows: Any, given: Any, where: str, index: Any = ...) -> None:
+    """Copy what an environment returned into ``rows``, or into those of environment ``index``: an
+    array, whose shape and kind of number it must have, or a dict of them.
 
     Raises:
         BrokenEnvironment: it has not, or a number in it does not fit into the dtype of ``rows``;
             ``where`` begins the sentence.
     """
+    if isinstance(rows, dict):
+        for key, part in rows.items():
+            try:
+                inner = given[key]
+            except (KeyError, TypeError, IndexError) as error:
+                raise BrokenEnvironment(f"{where} has no {key!r}, which its space has.") from error
+            put(part, inner, f"{where}[{key!r}]", index)
+        return
+    rows = rows if index is ... else rows[index, ...]
     known = array(given)
     if known.dtype != rows.dtype or known.shape != rows.shape:
         if known.shape != rows.shape or known.dtype.kind not in KINDS[rows.dtype.kind]:
             raise BrokenEnvironment(
-                f"{where} of {_described(known)} where {_described(rows)} is declared: it "
-                "must be what its space says, "
-                "in every step."
+                f"{where} of {_described(known)} where {_described(rows)} is declared: it must be "
+                "what its space says, in every step."
             )
         known = cast(known, rows.dtype, where)
     rows[...] = known

@@ -1,16 +1,15 @@
 """Gymnasium's vector environments, also those of a user, as environments on the host."""
 
-from __future__ import annotations
-
 from typing import Any
 
+import jax
 import numpy as np
 
 from ddpg_jax.checks import BrokenEnvironment, guarded
 from ddpg_jax.environment import HostEnvironment, HostStep
 from ddpg_jax.envs import spaces
 from ddpg_jax.envs.actions import scaled
-from ddpg_jax.envs.copies import Rows, copies, declared, fps, parts, words
+from ddpg_jax.envs.copies import copies, declared, parts, words
 
 
 def vector(env: Any, time_limit: int | None = None) -> HostEnvironment:
@@ -46,112 +45,71 @@ def vector(env: Any, time_limit: int | None = None) -> HostEnvironment:
     spec = env.spec or getattr(getattr(env.unwrapped, "envs", (None,))[0], "spec", None)
     name = f"gymnasium/{spec.id}" if spec else type(env.unwrapped).__name__
     time_limit = time_limit or (spec and spec.max_episode_steps) or None
+    alike = env.single_observation_space, env.single_action_space
     if same_step and type(env) is SyncVectorEnv:
-        return copies(
-            env.envs,
-            name,
-            time_limit,
-            env.single_observation_space,
-            env.single_action_space,
-            env.close,
-        )
-    actions, seen = scaled(env.single_action_space), Rows(env.single_observation_space, count, name)
+        return copies(env.envs, name, time_limit, *alike, env.close)
+    shapes, actions = spaces.shapes(alike[0]), scaled(alike[1])
     begins = np.zeros(count, bool)  # next-step: which environments ignore the next action
     each = isinstance(env.unwrapped, SyncVectorEnv | AsyncVectorEnv)  # takes a seed for each copy
     resetting, stepping = guarded(name, "reset", env.reset), guarded(name, "step", env.step)
 
-    def taken(observation: Any) -> list[np.ndarray]:
-        rows = seen.empty()  # a copy: Gymnasium may write the next observation into the same array
-        seen.put(rows, observation)
+    def taken(observation: Any) -> Any:
+        # A copy: Gymnasium may write the next observation into the same array.
+        rows = spaces.empty(shapes, count)
+        spaces.put(rows, observation, f"{name}: an observation")
         return rows
 
     def reset(seed: int) -> Any:
         begins[:] = False
         given = words(seed, count)
-        observation, _ = parts(
-            resetting(seed=given if each else given[0] >> 1), 2, f"{name}: reset"
-        )
-        return seen.whole(taken(observation))
+        answer = resetting(seed=given if each else given[0] >> 1)
+        return taken(parts(answer, 2, f"{name}: reset")[0])
 
     def step(action: np.ndarray) -> HostStep:
-        raw, reward, terminated, truncated, info = parts(
-            stepping(actions.executed(action)), 5, f"{name}: step"
-        )
-        shown = following = taken(raw)
+        raw, reward, *flags, info = parts(stepping(actions.executed(action)), 5, f"{name}: step")
+        shown, valid = taken(raw), ~begins
         terminated, truncated = (
-            _flags(terminated, count, name) & ~begins,
-            _flags(truncated, count, name) & ~begins,
+            _each(given, np.empty(count, bool), f"{name}: step returned flags") & valid
+            for given in flags
         )
-        valid, done = ~begins, terminated | truncated
+        rewards = _each(reward, np.empty(count, np.float32), f"{name}: step returned rewards")
+        following, done = shown, terminated | truncated
         if same_step and done.any():
-            following = [rows.copy() for rows in shown]
-            _put_final(seen, following, info, np.flatnonzero(done), name)
+            following = jax.tree.map(np.copy, shown)
+            _put_final(following, info, done, name)
         elif not same_step:
             begins[:] = done
-        numbers = _numbers(reward, count, name)
-        return HostStep(
-            seen.whole(shown),
-            numbers,
-            terminated,
-            truncated & ~terminated,
-            seen.whole(following),
-            valid,
-        )
+        return HostStep(shown, rewards, terminated, truncated & ~terminated, following, valid)
 
-    close = guarded(name, "close", env.close)
-    draw = guarded(
-        name, "render", lambda: (env.render() or (None,))[0] if env.render_mode else None
-    )
-    own = declared(seen, actions)
+    draw = lambda: (env.render() or (None,))[0] if env.render_mode else None
+    own = declared(name, env, shapes, actions, draw, env.close)
     return HostEnvironment(
-        reset,
-        step,
-        close,
-        count,
-        time_limit=time_limit,
-        same_step=same_step,
-        draw=draw,
-        fps=fps(env),
-        **own,
+        reset, step, num_envs=count, time_limit=time_limit, same_step=same_step, **own
     )
 
 
-def _numbers(given: Any, count: int, name: str) -> np.ndarray:
-    numbers, given = np.empty(count, np.float32), spaces.array(given)
-    given = given.astype(np.float64) if given.dtype.kind in "iub" else given
-    spaces.put(numbers, given, f"{name}: step returned rewards")
-    return numbers
+def _each(given: Any, rows: np.ndarray, where: str) -> np.ndarray:
+    """Rewards or flags, one for each environment, in these ``rows``."""
+    given = spaces.array(given)
+    spaces.put(rows, given.astype(rows.dtype) if given.dtype.kind in "iub" else given, where)
+    return rows
 
 
-def _flags(given: Any, count: int, name: str) -> np.ndarray:
-    flags = np.asarray(given)
-    if flags.shape != (count,) or flags.dtype.kind not in "biu":
-        raise BrokenEnvironment(
-            f"{name}: step returned flags of {flags.dtype}{list(flags.shape)} where "
-            f"bool[{count}] is right."
-        )
-    return flags.astype(bool)
-
-
-def _put_final(seen: Rows, rows: list[np.ndarray], info: Any, ended: np.ndarray, name: str) -> None:
+def _put_final(rows: Any, info: Any, ended: np.ndarray, name: str) -> None:
     """The last observations of episodes that ended in this step, in place of the first of the next
     ones.
     """
-    told = info.get("_final_obs", np.zeros(len(rows[0]), bool))
-    for index in ended:
-        if not told[index]:
-            raise BrokenEnvironment(
-                f"{name}: an episode ended without a final_obs in the infos of step: "
-                "same-step autoreset has to give it, "
-                "as what really followed."
-            )
-        seen.put(rows, _of_one(info["final_obs"], index), index)
+    if not np.all(info.get("_final_obs", False) | ~ended):
+        raise BrokenEnvironment(
+            f"{name}: an episode ended without a final_obs in the infos of step: same-step "
+            "autoreset has to give it, as what really followed."
+        )
+    for index in np.flatnonzero(ended).tolist():
+        spaces.put(rows, _of_one(info["final_obs"], index), f"{name}: an observation", index)
 
 
 def _of_one(final: Any, index: int) -> Any:
     """What is of one environment, in an array of observations or in a dict of arrays."""
-    return (
-        {key: _of_one(part, index) for key, part in final.items()}
-        if isinstance(final, dict)
-        else final[index]
-    )
+    if isinstance(final, dict):
+        return {key: _of_one(part, index) for key, part in final.items()}
+    return final[index]

@@ -3,16 +3,17 @@ them: those statistics belong to the agent (`ddpg_jax.agents.normalize_observati
 evaluation and export use the same.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax import Array
 
 from ddpg_jax import checks
-from ddpg_jax.environment import Environment, TimeStep
+from ddpg_jax.environment import Environment, ResetResult, StepResult, TimeStep
 from ddpg_jax.envs.autoreset import select
 from ddpg_jax.types import Key, PyTree
 
@@ -39,22 +40,20 @@ def action_repeat(env: Environment, times: int) -> Environment:
 
     Source: Lillicrap et al. 2015, section 4 (3 on pixels).
     """
-    checks.between(1, float("inf"), times=times)
-    own: Callable[..., Any] = lambda leaf: leaf.ndim > 0 and leaf.shape[0] == env.num_envs
+    checks.between(1, times=times)
 
-    def step(state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, TimeStep]:
-        def once(carry: tuple[PyTree, TimeStep], key: Key) -> tuple[tuple[PyTree, TimeStep], None]:
+    def step(state: PyTree, action: Array, key: Key) -> StepResult:
+        def once(carry: StepResult, key: Key) -> tuple[StepResult, None]:
             state, before = carry
             ended = before.terminated | before.truncated
             new_state, now = env.step(state, action, key)
-            kept = jax.tree.map(
-                lambda old, new: select(ended, old, new) if own(new) else new, state, new_state
+            still = lambda old, new: (
+                select(ended, old, new) if new.shape[:1] == (env.num_envs,) else new
             )
+            kept = jax.tree.map(still, state, new_state)
             both = select(ended, before, now)
-            return (
-                kept,
-                replace(both, reward=before.reward + jnp.where(ended, 0.0, now.reward)),
-            ), None
+            reward = before.reward + jnp.where(ended, 0.0, now.reward)
+            return (kept, replace(both, reward=reward)), None
 
         keys = jax.random.split(key, times)
         return jax.lax.scan(once, env.step(state, action, keys[0]), keys[1:])[0]
@@ -77,37 +76,23 @@ def frame_stack(env: Environment, count: int) -> Environment:
 
     Source: Mnih et al. 2015; Lillicrap et al. 2015, section 4.
     """
-    checks.between(1, float("inf"), count=count)
+    checks.between(1, count=count)
     if any(not x.shape for x in jax.tree.leaves(env.observation)):
         raise ValueError(
             "frame_stack joins observations along their last axis, but one of them is a "
             "scalar: map_observation first."
         )
+    repeat = lambda x: jnp.concatenate([x] * count, axis=-1)
+    push = lambda old, new: jnp.concatenate([old[..., new.shape[-1] :], new], axis=-1)
+    begin = functools.partial(jax.tree.map, repeat)
 
-    def begin(observation: PyTree) -> PyTree:
-        return jax.tree.map(lambda x: jnp.concatenate([x] * count, axis=-1), observation)
-
-    def push(frames: PyTree, observation: PyTree) -> PyTree:
-        return jax.tree.map(
-            lambda old, new: jnp.concatenate([old[..., new.shape[-1] :], new], axis=-1),
-            frames,
-            observation,
-        )
-
-    def reset(key: Key) -> tuple[WrappedState, PyTree]:
-        state, observation = env.reset(key)
-        frames = begin(observation)
-        return WrappedState(env=state, extra=frames), frames
-
-    def step(state: WrappedState, action: jax.Array, key: Key) -> tuple[WrappedState, TimeStep]:
-        inner, now = env.step(state.env, action, key)
-        following = push(state.extra, now.next_observation)
+    def after(frames: PyTree, now: TimeStep) -> StepResult:
+        following = jax.tree.map(push, frames, now.next_observation)
         frames = select(now.terminated | now.truncated, begin(now.observation), following)
-        return WrappedState(env=inner, extra=frames), replace(
-            now, observation=frames, next_observation=following
-        )
+        return frames, replace(now, observation=frames, next_observation=following)
 
-    wrapped = _wrapped(env, reset, step, jax.eval_shape(begin, env.observation))
+    shape = jax.eval_shape(begin, env.observation)
+    wrapped = _remembering(env, lambda observation: (begin(observation),) * 2, after, shape)
     return wrapped._replace(stacked=count * env.stacked)
 
 
@@ -127,40 +112,29 @@ def time_aware(env: Environment) -> Environment:
             "time_aware needs an observation that is one vector: map_observation first."
         )
 
-    def with_time(observation: jax.Array, steps: jax.Array) -> jax.Array:
+    def with_time(observation: Array, steps: Array) -> Array:
         remaining = 1.0 - steps.astype(observation.dtype) / env.time_limit
         return jnp.concatenate([observation, remaining[..., None]], axis=-1)
 
-    def reset(key: Key) -> tuple[WrappedState, PyTree]:
-        state, observation = env.reset(key)
+    def begin(observation: Array) -> ResetResult:
         steps = jnp.zeros((env.num_envs,), jnp.int32)
-        return WrappedState(env=state, extra=steps), with_time(observation, steps)
+        return steps, with_time(observation, steps)
 
-    def step(state: WrappedState, action: jax.Array, key: Key) -> tuple[WrappedState, TimeStep]:
-        inner, now = env.step(state.env, action, key)
-        steps = state.extra + 1
-        after = jnp.where(now.terminated | now.truncated, 0, steps)
-        shown = replace(
-            now,
-            observation=with_time(now.observation, after),
-            next_observation=with_time(now.next_observation, steps),
-        )
-        return WrappedState(env=inner, extra=after), shown
+    def after(steps: Array, now: TimeStep) -> StepResult:
+        steps = steps + 1
+        begun = jnp.where(now.terminated | now.truncated, 0, steps)
+        shown, following = with_time(now.observation, begun), with_time(now.next_observation, steps)
+        return begun, replace(now, observation=shown, next_observation=following)
 
-    size = env.observation.shape[0] + 1
-    return _wrapped(env, reset, step, jax.ShapeDtypeStruct((size,), env.observation.dtype))
+    shape = jax.ShapeDtypeStruct((env.observation.shape[0] + 1,), env.observation.dtype)
+    return _remembering(env, begin, after, shape)
 
 
-def scale_reward(env: Environment, scale: float | jax.Array) -> Environment:
+def scale_reward(env: Environment, scale: float | Array) -> Environment:
     """Multiply rewards, in evaluation too; `ddpg_jax.agents.scale_rewards` leaves what is reported
     alone.
     """
-
-    def step(state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, TimeStep]:
-        state, now = env.step(state, action, key)
-        return state, replace(now, reward=now.reward * scale)
-
-    return env._replace(step=step)
+    return _showing(env, lambda now: replace(now, reward=now.reward * scale))
 
 
 def map_observation(env: Environment, function: Callable[[PyTree], PyTree]) -> Environment:
@@ -169,23 +143,46 @@ def map_observation(env: Environment, function: Callable[[PyTree], PyTree]) -> E
     """
     each = jax.vmap(function)
 
-    def reset(key: Key) -> tuple[PyTree, PyTree]:
+    def reset(key: Key) -> ResetResult:
         state, observation = env.reset(key)
         return state, each(observation)
 
-    def step(state: PyTree, action: jax.Array, key: Key) -> tuple[PyTree, TimeStep]:
-        state, now = env.step(state, action, key)
-        return state, replace(
-            now, observation=each(now.observation), next_observation=each(now.next_observation)
-        )
-
-    return env._replace(
-        reset=reset, step=step, observation=jax.eval_shape(function, env.observation)
+    change = lambda now: replace(
+        now, observation=each(now.observation), next_observation=each(now.next_observation)
     )
+    shape = jax.eval_shape(function, env.observation)
+    return _showing(env, change)._replace(reset=reset, observation=shape)
 
 
-def _wrapped(
-    env: Environment, reset: Callable[..., Any], step: Callable[..., Any], observation: Any
+def _showing(env: Environment, change: Callable[[TimeStep], TimeStep]) -> Environment:
+    """With ``change(time_step)`` instead of each."""
+
+    def step(state: PyTree, action: Array, key: Key) -> StepResult:
+        state, now = env.step(state, action, key)
+        return state, change(now)
+
+    return env._replace(step=step)
+
+
+def _remembering(
+    env: Environment,
+    begin: Callable[[PyTree], ResetResult],
+    after: Callable[[PyTree, TimeStep], StepResult],
+    shape: PyTree,
 ) -> Environment:
+    """With a memory of its own: ``begin(observation)`` and ``after(memory, time_step)`` return it,
+    and what is shown instead.
+    """
+
+    def reset(key: Key) -> ResetResult:
+        state, observation = env.reset(key)
+        extra, shown = begin(observation)
+        return WrappedState(state, extra), shown
+
+    def step(state: WrappedState, action: Array, key: Key) -> StepResult:
+        inner, now = env.step(state.env, action, key)
+        extra, shown = after(state.extra, now)
+        return WrappedState(inner, extra), shown
+
     inside = lambda state: env.single_state(state.env)
-    return env._replace(reset=reset, step=step, observation=observation, single_state=inside)
+    return env._replace(reset=reset, step=step, observation=shape, single_state=inside)

@@ -10,20 +10,23 @@ wheel's angle and the speed, leaving the lane ends the episode. `ddpg_jax.envs.l
 roads that no training sees.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import jax
+from jax import Array
 
 from ddpg_jax import checks
-from ddpg_jax.environment import Environment, Renderer, SingleEnvironment
+from ddpg_jax.environment import (
+    Environment,
+    Renderer,
+    ResetResult,
+    SingleEnvironment,
+    SingleStepResult,
+)
 from ddpg_jax.envs.autoreset import batch
-from ddpg_jax.envs.lane import road as roads
 from ddpg_jax.envs.lane.camera import draw, picture, scene
 from ddpg_jax.envs.lane.car import TIME_STEP, set_points
-from ddpg_jax.envs.lane.road import LANE_WIDTH, RMS_CURVATURE
+from ddpg_jax.envs.lane.road import LANE_WIDTH, RMS_CURVATURE, Range
 from ddpg_jax.envs.lane.state import (
     LaneState,
     begin,
@@ -34,9 +37,7 @@ from ddpg_jax.envs.lane.state import (
     torcs,
     vehicle,
 )
-
-if TYPE_CHECKING:
-    from ddpg_jax.types import Key
+from ddpg_jax.types import Key
 
 SHARPEST, NARROWEST, WIDEST = 0.05, 2.0, 10.0
 SIZE, SMALLEST, LARGEST = 64, 8, 512
@@ -47,7 +48,6 @@ of its copies.
 """
 
 Shown = Callable[[LaneState], Any]
-Reward = Callable[[LaneState], jax.Array]
 
 
 def make(
@@ -98,18 +98,16 @@ def make_single(
     Raises:
         ValueError: an option is out of its range.
     """
-    shown, rewarded = shows(observation, camera_size), _one_of("reward", reward, REWARDS)
+    shown = shows(observation, camera_size)
+    rewarded = _one_of("reward", reward, {"speed": speed, "torcs": torcs})
     checks.between(0, SHARPEST, curvature=curvature)
     widths = _widths(lane_width)
 
-    def reset(key: Key) -> tuple[LaneState, Any]:
-        road_key, place_key = jax.random.split(key)
-        state = begin(roads.draw(road_key, curvature, widths), place_key)
+    def reset(key: Key) -> ResetResult:
+        state = begin(key, curvature, widths)
         return state, shown(state)
 
-    def step(
-        state: LaneState, action: jax.Array, key: Key | None = None
-    ) -> tuple[LaneState, Any, jax.Array, jax.Array]:
+    def step(state: LaneState, action: Array, key: Key | None = None) -> SingleStepResult:
         state = driven(state, action)
         return state, shown(state), rewarded(state), is_off(state)
 
@@ -120,27 +118,19 @@ def shows(observation: str = "features", camera_size: int = SIZE) -> Shown:
     """What one car sees of its state; arguments as of `make_single`."""
     checks.between(SMALLEST, LARGEST, camera_size=camera_size)
     seen = lambda state: {"camera": picture(state, camera_size), "vehicle": vehicle(state)}
-    result: Shown = _one_of("observation", observation, {"features": features, "camera": seen})
-    return result
+    return _one_of("observation", observation, {"features": features, "camera": seen})
 
 
-REWARDS: dict[str, Reward] = {"speed": speed, "torcs": torcs}
-
-
-def _one_of(what: str, name: Any, known: dict[str, Any]) -> Any:
+def _one_of(what: str, name: Any, known: dict[str, Shown]) -> Shown:
     if name not in known:
         raise ValueError(f"{what}={name!r}: must be {' or '.join(known)}.")
     return known[name]
 
 
-def _widths(given: Any) -> tuple[float, float]:
-    widths = [given] if isinstance(given, int | float) else given
-    numbers = isinstance(widths, list | tuple) and all(isinstance(x, int | float) for x in widths)
-    if (
-        not numbers
-        or len(widths) not in (1, 2)
-        or not NARROWEST <= widths[0] <= widths[-1] <= WIDEST
-    ):
+def _widths(given: Any) -> Range:
+    widths = given if isinstance(given, list | tuple) else [given]
+    numbers = len(widths) in (1, 2) and all(isinstance(x, int | float) for x in widths)
+    if not (numbers and NARROWEST <= widths[0] <= widths[-1] <= WIDEST):
         raise ValueError(
             f"lane_width={given}: give metres, {NARROWEST} to {WIDEST}, or two of them, "
             "from which to which it is drawn."

@@ -2,9 +2,11 @@
 follows a set speed.
 """
 
-import jax
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from flax import struct
+from jax import Array
 
 TIME_STEP = 0.1
 WHEELBASE, WIDTH, LENGTH = 1.7, 1.3, 2.4
@@ -19,22 +21,21 @@ class Car:
     left is positive.
     """
 
-    speed: jax.Array
-    steering: jax.Array
+    speed: Array
+    steering: Array
 
 
-@struct.dataclass
-class Motion:
+class Motion(NamedTuple):
     """What a step moved the car by, seen from where it was: metres ``forward`` and to the ``left``,
     rad ``turned`` left.
     """
 
-    forward: jax.Array
-    left: jax.Array
-    turned: jax.Array
+    forward: Array
+    left: Array
+    turned: Array
 
 
-def set_points(action: jax.Array) -> jax.Array:
+def set_points(action: Array) -> Array:
     """``[..., 2]`` in [-1, 1] as the wheel's angle wanted, within 0.5 rad, and the speed wanted, 0
     to 10 km/h (2.78 m/s).
     """
@@ -42,7 +43,7 @@ def set_points(action: jax.Array) -> jax.Array:
     return jnp.stack([action[..., 0] * MAX_STEERING, (action[..., 1] + 1) / 2 * MAX_SPEED], axis=-1)
 
 
-def move(car: Car, action: jax.Array) -> tuple[Car, Motion]:
+def move(car: Car, action: Array) -> tuple[Car, Motion]:
     """One step of 0.1 s.
 
         steering <- steering + dt clip(5/s (wanted - steering), -+2 rad/s)
@@ -59,18 +60,14 @@ def move(car: Car, action: jax.Array) -> tuple[Car, Motion]:
     steering, speed = set_points(action)
     turn = jnp.clip(STEERING_GAIN * (steering - car.steering), -STEERING_RATE, STEERING_RATE)
     faster = jnp.clip(SPEED_GAIN * (speed - car.speed), -MAX_ACCELERATION, MAX_ACCELERATION)
-    car = Car(
-        speed=jnp.maximum(car.speed + faster * TIME_STEP, 0.0),
-        steering=car.steering + turn * TIME_STEP,
-    )
+    speed = jnp.maximum(car.speed + faster * TIME_STEP, 0.0)
+    car = Car(speed, car.steering + turn * TIME_STEP)
     way = car.speed * TIME_STEP
     turned = way * jnp.tan(car.steering) / WHEELBASE
     chord = way * jnp.sinc(turned / (2 * jnp.pi))  # sin(turned / 2) / (turned / 2)
-    return car, Motion(
-        forward=chord * jnp.cos(turned / 2), left=chord * jnp.sin(turned / 2), turned=turned
-    )
+    return car, Motion(chord * jnp.cos(turned / 2), chord * jnp.sin(turned / 2), turned)
 
 
 def at_rest() -> Car:
     """Standing, the wheel straight."""
-    return Car(speed=jnp.zeros((), jnp.float32), steering=jnp.zeros((), jnp.float32))
+    return Car(jnp.float32(0), jnp.float32(0))

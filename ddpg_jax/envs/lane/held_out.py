@@ -1,22 +1,18 @@
 """Roads that no training sees, and how far a driver comes on them."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax import Array
 
-from ddpg_jax.envs.lane import road as roads
 from ddpg_jax.envs.lane.car import TIME_STEP, at_rest
-from ddpg_jax.envs.lane.road import LANE_WIDTH, RMS_CURVATURE
+from ddpg_jax.envs.lane.road import LANE_WIDTH, RMS_CURVATURE, Range
 from ddpg_jax.envs.lane.state import LaneState, begin, driven, features, is_off
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ddpg_jax.types import Key, PyTree
+from ddpg_jax.types import Key, PyTree
 
 SEED = 0x0AD5
 """Of the held-out roads; those of a run are drawn from keys that its seed is split into."""
@@ -31,17 +27,17 @@ class Driven:
     in all, and how many ``disengagements`` (int32).
     """
 
-    first: jax.Array
-    metres: jax.Array
-    disengagements: jax.Array
+    first: Array
+    metres: Array
+    disengagements: Array
 
     @property
-    def finished(self) -> jax.Array:
+    def finished(self) -> Array:
         """Whether the whole road was driven without a disengagement, given its ``LENGTH``."""
         return (self.disengagements == 0) & (self.metres >= LENGTH)
 
     @property
-    def metres_per_disengagement(self) -> jax.Array:
+    def metres_per_disengagement(self) -> Array:
         """Over all roads; all metres where there was none."""
         return jnp.sum(self.metres) / jnp.maximum(jnp.sum(self.disengagements), 1).astype(
             jnp.float32
@@ -49,12 +45,12 @@ class Driven:
 
 
 def drive(
-    act: Callable[[PyTree, Key], jax.Array],
+    act: Callable[[PyTree, Key], Array],
     key: Key,
     *,
     shown: Callable[[LaneState], PyTree] = features,
     curvature: float = RMS_CURVATURE,
-    lane_width: tuple[float, float] = LANE_WIDTH,
+    lane_width: Range = LANE_WIDTH,
     count: int = ROADS,
 ) -> Driven:
     """Drive the first 250 m of ``count`` held-out roads; whoever leaves the lane goes on from its
@@ -81,30 +77,27 @@ def drive(
         off = is_off(state) & running
         at = jnp.where(running, jnp.clip(state.place.along, 0.0, LENGTH), before.metres)
         never = before.disengagements == 0
-        now = Driven(
-            first=jnp.where(never, at, before.first),
-            metres=at,
-            disengagements=before.disengagements + off.astype(jnp.int32),
-        )
+        count = before.disengagements + off.astype(jnp.int32)
+        now = Driven(jnp.where(never, at, before.first), at, count)
         return (jax.vmap(_put_back)(state, off), now), None
 
     starts = jax.vmap(lambda number: start(number, curvature, lane_width))(
         jnp.arange(count, dtype=jnp.uint32)
     )
-    nothing = Driven(jnp.zeros((count,)), jnp.zeros((count,)), jnp.zeros((count,), jnp.int32))
+    zeros = jnp.zeros((count,))
+    nothing = Driven(zeros, zeros, zeros.astype(jnp.int32))
     keys = jax.random.split(key, int(LENGTH / SLOWEST / TIME_STEP))
     return jax.lax.scan(step, (starts, nothing), keys)[0][1]
 
 
-def start(number: jax.Array, curvature: float, lane_width: tuple[float, float]) -> LaneState:
+def start(number: Array, curvature: float, lane_width: Range) -> LaneState:
     """Where held-out road ``number`` (uint32) begins."""
-    road_key, place_key = jax.random.split(jax.random.fold_in(jax.random.key(SEED), number))
-    return begin(roads.draw(road_key, curvature, lane_width), place_key)
+    return begin(jax.random.fold_in(jax.random.key(SEED), number), curvature, lane_width)
 
 
-def _put_back(state: LaneState, off: jax.Array) -> LaneState:
+def _put_back(state: LaneState, off: Array) -> LaneState:
     zero = jnp.zeros_like(state.place.offset)
-    place = state.place.replace(offset=zero, angle=zero)  # type: ignore[attr-defined]
-    back = state.replace(place=place, car=at_rest())  # type: ignore[attr-defined]
+    place = replace(state.place, offset=zero, angle=zero)
+    back = replace(state, place=place, car=at_rest())
     chosen: LaneState = jax.tree.map(lambda new, old: jnp.where(off, new, old), back, state)
     return chosen

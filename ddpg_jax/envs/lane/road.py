@@ -5,9 +5,12 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax import Array
 
 from ddpg_jax.types import Key
 
+Range = tuple[float, float]
+"""From which to which."""
 RMS_CURVATURE, LANE_WIDTH = 0.015, (3.0, 4.0)
 """Root mean square in 1/m, and from which to which (m)."""
 WAVES = 6
@@ -22,10 +25,10 @@ class Road:
     lane's ``width`` in m.
     """
 
-    amplitude: jax.Array
-    frequency: jax.Array
-    phase: jax.Array
-    width: jax.Array
+    amplitude: Array
+    frequency: Array
+    phase: Array
+    width: Array
 
 
 @struct.dataclass
@@ -35,19 +38,18 @@ class Place:
     there.
     """
 
-    along: jax.Array
-    offset: jax.Array
-    angle: jax.Array
+    along: Array
+    offset: Array
+    angle: Array
 
 
-def draw(key: Key, curvature: float | jax.Array, widths: tuple[float, float]) -> Road:
+def draw(key: Key, curvature: float | Array, widths: Range) -> Road:
     """A road whose curvature has this root mean square (1/m), of waves of 25 to 120 m; the lane's
     width is from between two.
     """
     low, high = math.log(2 * math.pi / LONGEST), math.log(2 * math.pi / SHORTEST)
-    drawn = jax.random.uniform(
-        key, (2 * WAVES + 1,), jnp.float32
-    )  # one draw: each takes XLA a second to compile
+    # One draw: each takes XLA a second to compile.
+    drawn = jax.random.uniform(key, (2 * WAVES + 1,), jnp.float32)
     return Road(
         amplitude=jnp.full((WAVES,), curvature * math.sqrt(2 / WAVES), jnp.float32),
         frequency=jnp.exp(low + (high - low) * drawn[:WAVES]),
@@ -56,13 +58,13 @@ def draw(key: Key, curvature: float | jax.Array, widths: tuple[float, float]) ->
     )
 
 
-def curvature(road: Road, along: jax.Array) -> jax.Array:
+def curvature(road: Road, along: Array) -> Array:
     """1/m at ``along: [...]``, to the left positive: the sum of ``a cos(w s + phi)``."""
     amplitude, frequency, phase = _waves(road, along.ndim)
     return jnp.sum(amplitude * jnp.cos(frequency * along[None] + phase), axis=0)
 
 
-def turned(road: Road, start: jax.Array, end: jax.Array) -> jax.Array:
+def turned(road: Road, start: Array, end: Array) -> Array:
     """By how much (rad) the road turns left from one place to another, ``[...]`` both: the integral
     of `curvature`.
     """
@@ -71,11 +73,11 @@ def turned(road: Road, start: jax.Array, end: jax.Array) -> jax.Array:
     return jnp.sum(amplitude / frequency * sines, axis=0)
 
 
-def _waves(road: Road, rank: int) -> list[jax.Array]:
+def _waves(road: Road, rank: int) -> list[Array]:
     return [x.reshape(-1, *(1,) * rank) for x in (road.amplitude, road.frequency, road.phase)]
 
 
-def middle(road: Road, start: jax.Array, ways: jax.Array) -> tuple[jax.Array, jax.Array]:
+def middle(road: Road, start: Array, ways: Array) -> tuple[Array, Array]:
     """The lane's middle around a place on it: points ``[2, N]`` (forward, left of it), and the
     lane's angles ``[N]`` there.
 
@@ -93,7 +95,7 @@ def middle(road: Road, start: jax.Array, ways: jax.Array) -> tuple[jax.Array, ja
     return points - points[:, jnp.argmin(jnp.abs(ways)), None], turned(road, start, at)
 
 
-def beside(point: jax.Array, curvature: jax.Array) -> tuple[jax.Array, jax.Array]:
+def beside(point: Array, curvature: Array) -> tuple[Array, Array]:
     """``(along, offset)`` of ``point: [2, ...]`` (forward, left) from a place on a road of constant
     curvature, exactly.
 
@@ -108,7 +110,7 @@ def beside(point: jax.Array, curvature: jax.Array) -> tuple[jax.Array, jax.Array
     return jnp.arctan2(bend * forward, across) / bend, offset
 
 
-def moved(road: Road, place: Place, forward: jax.Array, left: jax.Array, turn: jax.Array) -> Place:
+def moved(road: Road, place: Place, forward: Array, left: Array, turn: Array) -> Place:
     """Where something is after it moved: metres ``forward`` and to its ``left`` by its own
     direction, and a ``turn`` (rad).
     """
@@ -120,4 +122,4 @@ def moved(road: Road, place: Place, forward: jax.Array, left: jax.Array, turn: j
     ahead, offset = beside(point, half)
     along = place.along + ahead
     angle = place.angle + turn - turned(road, place.along, along)
-    return Place(along=along, offset=offset, angle=jnp.arctan2(jnp.sin(angle), jnp.cos(angle)))
+    return Place(along, offset, jnp.arctan2(jnp.sin(angle), jnp.cos(angle)))

@@ -2,15 +2,14 @@
 in each episode.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax import Array
 
 from ddpg_jax.envs.lane.road import beside
-from ddpg_jax.envs.render.camera import Rays
+from ddpg_jax.envs.render.camera import Rays, vector
 from ddpg_jax.envs.render.hit import NOTHING, Hit, nearest, of
 from ddpg_jax.types import Key
 
@@ -25,14 +24,14 @@ class Look:
     between two lanes, m; how ``bright`` it is; the ``sky``'s two colours ``[2, 3]``.
     """
 
-    asphalt: jax.Array
-    verge: jax.Array
-    paint: jax.Array
-    rough: jax.Array
-    grain: jax.Array
-    dash: jax.Array
-    bright: jax.Array
-    sky: jax.Array
+    asphalt: Array
+    verge: Array
+    paint: Array
+    rough: Array
+    grain: Array
+    dash: Array
+    bright: Array
+    sky: Array
 
 
 _RANGES = {
@@ -53,14 +52,10 @@ def paint(key: Key) -> Look:
         np.concatenate([ends[i] for ends in _RANGES.values()]).astype(np.float32) for i in range(2)
     )
     drawn = low + (high - low) * jax.random.uniform(key, low.shape, jnp.float32)
-    ends = np.cumsum([len(low) for low, _ in _RANGES.values()])[:-1].tolist()
-    named: dict[str, Any] = dict(zip(_RANGES, jnp.split(drawn, ends), strict=True))
-    named |= {name: named[name][0] for name in ("rough", "grain", "dash", "bright")}
-    named |= {
-        "asphalt": jnp.broadcast_to(named["asphalt"], (3,)),
-        "sky": named["sky"].reshape(2, 3),
-    }
-    return Look(**named)
+    ends = np.cumsum([len(low) for low, _ in _RANGES.values()])[:-1]
+    asphalt, verge, line, rough, grain, dash, bright, sky = jnp.split(drawn, ends)
+    asphalt, sky = jnp.broadcast_to(asphalt, (3,)), sky.reshape(2, 3)
+    return Look(asphalt, verge, line, rough[0], grain[0], dash[0], bright[0], sky)
 
 
 @struct.dataclass
@@ -70,14 +65,14 @@ class Surface:
     it; the lane's ``width`` ``[1]`` and its look.
     """
 
-    point: jax.Array
-    direction: jax.Array
-    bend: jax.Array
-    along: jax.Array
-    width: jax.Array
+    point: Array
+    direction: Array
+    bend: Array
+    along: Array
+    width: Array
     look: Look
 
-    def places(self, rays: Rays) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def places(self, rays: Rays) -> tuple[Array, Array, Array]:
         """``(distance, along, offset)``, each ``[P]``: how far the ground is on each ray, and where
         on the road it is.
         """
@@ -99,31 +94,31 @@ class Surface:
         """See `ddpg_jax.envs.render.hit.Shapes`."""
         distance, along, offset = self.places(rays)
         pixel = rays.angle * jnp.minimum(distance, 1e3)  # metres that one covers, across
-        up = jnp.broadcast_to(jnp.array([[0.0], [0.0], [1.0]], jnp.float32), rays.direction.shape)
-        color = _painted(self.look, self.width[0], along, offset, pixel)
+        up = jnp.broadcast_to(vector(0, 0, 1)[:, None], rays.direction.shape)
+        color = self._painted(along, offset, pixel)
         return Hit(distance, up, color, jnp.zeros(distance.shape, jnp.int32))
 
+    def _painted(self, along: Array, offset: Array, pixel: Array) -> Array:
+        """Colours ``[3, P]``: the lane that is driven, another on its left, a line on either side
+        and a dashed one between them.
+        """
+        look, width = self.look, self.width[0]
 
-def _painted(
-    look: Look, width: jax.Array, along: jax.Array, offset: jax.Array, pixel: jax.Array
-) -> jax.Array:
-    """Colours ``[3, P]``: the lane that is driven, another on its left, a line on either side and a
-    dashed one between them.
-    """
+        def covered(inside: Array) -> Array:
+            """The share of a pixel, from metres."""
+            return jnp.clip(inside / jnp.maximum(pixel, 1e-3) + 0.5, 0, 1)
 
-    def covered(inside: jax.Array) -> jax.Array:
-        """The share of a pixel, from metres."""
-        return jnp.clip(inside / jnp.maximum(pixel, 1e-3) + 0.5, 0, 1)
+        def line(middle: Array) -> Array:
+            return covered(LINE / 2 - jnp.abs(offset - middle))
 
-    def line(middle: jax.Array) -> jax.Array:
-        return covered(LINE / 2 - jnp.abs(offset - middle))
-
-    on_road = covered(width + 0.3 - jnp.abs(offset - width / 2))
-    dashed = line(width / 2) * covered(look.dash / 2 - jnp.abs(along % (2 * look.dash) - look.dash))
-    painted = jnp.maximum(jnp.maximum(line(-width / 2), line(width * 1.5)), dashed)
-    wave = jnp.sin(6.3 * along / look.grain) * jnp.sin(6.3 * offset / look.grain + jnp.sin(along))
-    fades = jnp.clip(1 - 2 * pixel / look.grain, 0, 1)
-    ground = look.verge[:, None] + (look.asphalt - look.verge)[:, None] * on_road[None]
-    ground = ground * (1 + look.rough * wave * fades)[None]
-    colors: jax.Array = ground + (look.paint[:, None] - ground) * painted[None]
-    return colors
+        on_road = covered(width + 0.3 - jnp.abs(offset - width / 2))
+        dash = covered(look.dash / 2 - jnp.abs(along % (2 * look.dash) - look.dash))
+        dashed = line(width / 2) * dash
+        painted = jnp.maximum(jnp.maximum(line(-width / 2), line(width * 1.5)), dashed)
+        grain = 6.3 * offset / look.grain + jnp.sin(along)
+        wave = jnp.sin(6.3 * along / look.grain) * jnp.sin(grain)
+        fades = jnp.clip(1 - 2 * pixel / look.grain, 0, 1)
+        ground = look.verge[:, None] + (look.asphalt - look.verge)[:, None] * on_road[None]
+        ground = ground * (1 + look.rough * wave * fades)[None]
+        colors: Array = ground + (look.paint[:, None] - ground) * painted[None]
+        return colors

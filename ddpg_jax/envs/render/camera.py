@@ -1,11 +1,13 @@
 """A perspective camera, and the rays it looks along."""
 
+import functools
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax import Array
+from jax.typing import ArrayLike
 
 
 @struct.dataclass
@@ -14,9 +16,9 @@ class Camera:
     ``field_of_view``: rad, from the lowest pixel to the highest.
     """
 
-    position: jax.Array
-    rotation: jax.Array
-    field_of_view: jax.Array | float = math.pi / 4
+    position: Array
+    rotation: Array
+    field_of_view: ArrayLike = math.pi / 4
 
 
 @struct.dataclass
@@ -25,53 +27,58 @@ class Rays:
     ``angle`` (rad) between two of them.
     """
 
-    origin: jax.Array
-    direction: jax.Array
-    angle: jax.Array
+    origin: Array
+    direction: Array
+    angle: Array
 
 
 def look_at(
-    position: jax.Array,
-    target: jax.Array,
+    position: ArrayLike,
+    target: ArrayLike,
     *,
-    up: jax.Array | None = None,
-    field_of_view: jax.Array | float = math.pi / 4,
+    up: ArrayLike | None = None,
+    field_of_view: ArrayLike = math.pi / 4,
 ) -> Camera:
     """A camera at ``position: [3]`` that looks at ``target: [3]``.
 
     ``up: [3]`` is where the sky is; None is (0, 0, 1), which will not do for a camera that looks
     along it.
     """
-    position, target = jnp.asarray(position, jnp.float32), jnp.asarray(target, jnp.float32)
+    position, target = _single(position), _single(target)
     back = _unit(position - target)
-    right = _unit(
-        jnp.cross(
-            jnp.array([0.0, 0.0, 1.0], jnp.float32) if up is None else jnp.asarray(up, jnp.float32),
-            back,
-        )
-    )
+    right = _unit(jnp.cross(_single((0.0, 0.0, 1.0) if up is None else up), back))
     return Camera(position, jnp.stack([right, jnp.cross(back, right), back], axis=1), field_of_view)
 
 
 def rays(camera: Camera, height: int, width: int) -> Rays:
     """One ray through the middle of each pixel, row by row from the top: ``P = height * width``."""
-    slope = jnp.tan(jnp.asarray(camera.field_of_view, jnp.float32) / 2)
+    slope = jnp.tan(_single(camera.field_of_view) / 2)
     up, right = np.meshgrid(_centres(height)[::-1], _centres(width) * width / height, indexing="ij")
-    seen = [
-        right.reshape(1, -1).astype(np.float32) * slope,
-        up.reshape(1, -1).astype(np.float32) * slope,
-    ]
-    columns = jnp.asarray(camera.rotation, jnp.float32)
+    seen = [x.reshape(1, -1).astype(np.float32) * slope for x in (right, up)]
+    columns = _single(camera.rotation)
     # Sums of products, not a matrix product: accelerators round the factors of those.
     direction = columns[:, :1] * seen[0] + columns[:, 1:2] * seen[1] - columns[:, 2:]
     length = jnp.sqrt(1 + seen[0] ** 2 + seen[1] ** 2)
-    return Rays(jnp.asarray(camera.position, jnp.float32), direction / length, 2 * slope / height)
+    return Rays(_single(camera.position), direction / length, 2 * slope / height)
 
 
 def _centres(count: int) -> np.ndarray:
     return (2 * np.arange(count) + 1 - count) / count
 
 
-def _unit(vector: jax.Array) -> jax.Array:
-    result: jax.Array = vector / jnp.linalg.norm(vector)
+def vector(*values: float) -> Array:
+    """``[N]``."""
+    return jnp.array(values, jnp.float32)
+
+
+def row(*values: float) -> Array:
+    """Of the only one of a group of shapes, ``[1, N]``."""
+    return jnp.array([values], jnp.float32)
+
+
+_single = functools.partial(jnp.asarray, dtype=jnp.float32)
+
+
+def _unit(vector: Array) -> Array:
+    result: Array = vector / jnp.linalg.norm(vector)
     return result

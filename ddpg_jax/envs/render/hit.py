@@ -6,7 +6,9 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
+from jax import Array
 
 from ddpg_jax.envs.render.camera import Rays
 from ddpg_jax.types import PyTree
@@ -22,10 +24,10 @@ class Hit:
     shape, ``shape: [P]`` int32.
     """
 
-    distance: jax.Array
-    normal: jax.Array
-    color: jax.Array
-    shape: jax.Array
+    distance: Array
+    normal: Array
+    color: Array
+    shape: Array
 
 
 class Shapes(Protocol):
@@ -38,15 +40,13 @@ class Shapes(Protocol):
         ...
 
 
-def along(vectors: jax.Array, rays: Rays) -> jax.Array:
+def along(vectors: Array, rays: Rays) -> Array:
     """Scalar products ``[N, P]`` of ``vectors: [N, 3]`` and the rays' directions."""
-    return sum(
-        (vectors[:, i, None] * rays.direction[None, i] for i in range(1, 3)),
-        vectors[:, :1] * rays.direction[None, 0],
-    )
+    x, y, z = (vectors[:, i, None] * rays.direction[None, i] for i in range(3))
+    return x + y + z
 
 
-def dot(a: jax.Array, b: jax.Array) -> jax.Array:
+def dot(a: Array, b: Array) -> Array:
     """Scalar products over the leading axis, which is 3."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
@@ -58,32 +58,43 @@ def done(arrays: PyTree) -> PyTree:
     return jax.lax.optimization_barrier(arrays)
 
 
-def where_met(met: jax.Array, distance: jax.Array) -> jax.Array:
+def where_met(met: Array, distance: Array) -> Array:
     """The distance where there is a point in front of the origin, else `NOTHING`."""
     return jnp.where(met & (distance > 0), distance, NOTHING)
 
 
-def nearest(distances: jax.Array) -> tuple[jax.Array, jax.Array]:
+def nearest(distances: Array) -> tuple[Array, Array]:
     """``(distance [P], shape [P])`` of the nearest among ``distances: [N, P]``."""
-    distances = done(distances)
-    if distances.shape[0] == 1:
+    distances, count = done(distances), len(distances)
+    if count == 1:
         return distances[0], jnp.zeros(distances.shape[1:], jnp.int32)
-    nearest, numbers = jnp.min(distances, axis=0), jnp.arange(distances.shape[0], dtype=jnp.int32)
-    last = jnp.int32(distances.shape[0] - 1)
+    nearest, numbers = jnp.min(distances, axis=0), jnp.arange(count, dtype=jnp.int32)
+    last = jnp.int32(count - 1)
     return nearest, jnp.min(jnp.where(distances == nearest[None], numbers[:, None], last), axis=0)
 
 
-def of(shape: jax.Array, *numbers: jax.Array) -> list[jax.Array]:
+def first_root(square: Array | float, half: Array | float, rest: Array) -> tuple[Array, Array]:
+    """Whether ``square t^2 + 2 half t + rest = 0`` has a solution, and its smaller one."""
+    root = half**2 - square * rest
+    return root >= 0, (-half - jnp.sqrt(jnp.maximum(root, 0))) / square
+
+
+def meet(rays: Rays, distances: Array, start: Array, *numbers: Array) -> list[Array]:
+    """Of the nearest shape along each ray: its distance, its number, the point from its ``start``
+    ``[3, P]``, and ``numbers`` as `of` it.
+    """
+    distance, shape = nearest(distances)
+    origin, *rest = of(shape, rays.origin[None] - start, *numbers)
+    return [distance, shape, origin + distance[None] * rays.direction, *rest]
+
+
+def of(shape: Array, *numbers: Array) -> list[Array]:
     """From ``numbers: [N, ...]`` of each shape to those of the shape that each ray met,
     ``[..., P]``.
     """
-    widths = [x[0].size for x in numbers]
-    if numbers[0].shape[0] == 1:
+    if len(numbers[0]) == 1:
         return [jnp.broadcast_to(x[0, ..., None], (*x.shape[1:], *shape.shape)) for x in numbers]
-    table = jnp.concatenate([x.reshape(x.shape[0], -1) for x in numbers], axis=1).T
+    table = jnp.concatenate([x.reshape(len(x), -1) for x in numbers], axis=1).T
     rows = done(table.at[:, shape].get(mode="promise_in_bounds"))
-    ends = [sum(widths[: i + 1]) for i in range(len(widths))]
-    return [
-        rows[end - width : end].reshape(*x.shape[1:], -1)
-        for x, width, end in zip(numbers, widths, ends, strict=True)
-    ]
+    parts = jnp.split(rows, np.cumsum([x[0].size for x in numbers])[:-1])
+    return [part.reshape(*x.shape[1:], -1) for part, x in zip(parts, numbers, strict=True)]

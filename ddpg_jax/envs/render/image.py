@@ -1,29 +1,28 @@
 """From a scene to a picture: the nearest shape along each ray, lit, in bytes."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax import Array
 
 from ddpg_jax import checks
-from ddpg_jax.envs.render.camera import Camera, Rays, rays
+from ddpg_jax.envs.render.camera import Camera, Rays, rays, row, vector
 from ddpg_jax.envs.render.hit import NOTHING, Hit, Shapes, done, dot
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ddpg_jax.types import PyTree
+from ddpg_jax.types import PyTree
 
 LARGEST = 4096
 """Pixels along a side."""
+GAP = 8
+"""Pixels between two pictures side by side."""
 
 
 def _vector(*values: float) -> Any:
-    return struct.field(default_factory=lambda: jnp.array(values, jnp.float32))
+    return struct.field(default_factory=lambda: vector(*values))
 
 
 @struct.dataclass
@@ -33,21 +32,19 @@ class Light:
     ``strength: [L]``.
     """
 
-    ambient: jax.Array | float = 0.3
-    headlight: jax.Array | float = 0.3
-    direction: jax.Array = struct.field(
-        default_factory=lambda: jnp.array([[0.0, 0.0, -1.0]], jnp.float32)
-    )
-    strength: jax.Array = _vector(0.4)
+    ambient: Array | float = 0.3
+    headlight: Array | float = 0.3
+    direction: Array = struct.field(default_factory=lambda: row(0, 0, -1))
+    strength: Array = _vector(0.4)
 
 
 @struct.dataclass
 class Sky:
     """The background: colours ``[3]`` overhead, at the horizon, and below it."""
 
-    top: jax.Array = _vector(0.3, 0.5, 0.8)
-    horizon: jax.Array = _vector(0.8, 0.9, 1.0)
-    bottom: jax.Array = _vector(0.3, 0.3, 0.3)
+    top: Array = _vector(0.3, 0.5, 0.8)
+    horizon: Array = _vector(0.8, 0.9, 1.0)
+    bottom: Array = _vector(0.3, 0.3, 0.3)
 
 
 @struct.dataclass
@@ -62,7 +59,7 @@ class Scene:
     sky: Sky = struct.field(default_factory=Sky)
 
 
-def render(scene: Scene, height: int, width: int, *, samples: int = 1) -> jax.Array:
+def render(scene: Scene, height: int, width: int, *, samples: int = 1) -> Array:
     """A picture ``[height, width, 3]`` uint8 of one scene; `jax.vmap` makes many.
 
     Args:
@@ -80,10 +77,8 @@ def render(scene: Scene, height: int, width: int, *, samples: int = 1) -> jax.Ar
     color = _lit(scene, ray, trace(scene, ray))
     if samples > 1:
         color = color.reshape(3, height, samples, width, samples).mean(axis=(2, 4))
-    result: jax.Array = done(
-        (color.reshape(3, height * width) * 255 + 0.5).astype(jnp.uint8)
-    ).T.reshape(height, width, 3)
-    return result
+    shown = done((color.reshape(3, height * width) * 255 + 0.5).astype(jnp.uint8))
+    return jnp.reshape(shown.T, (height, width, 3))
 
 
 def trace(scene: Scene, ray: Rays) -> Hit:
@@ -98,7 +93,8 @@ def trace(scene: Scene, ray: Rays) -> Hit:
             "the scene has no shape: give at least one group, for example spheres(...)."
         )
     first, *rest = scene.shapes
-    best, count = done(first.hit(ray)), _count(first)
+    best: Hit = done(first.hit(ray))
+    count = _count(first)
     for group in rest:
         hit = done(group.hit(ray))
         hit = hit.replace(shape=hit.shape + count)
@@ -108,8 +104,7 @@ def trace(scene: Scene, ray: Rays) -> Hit:
             hit,
             best,
         )
-    result: Hit = best
-    return result
+    return best
 
 
 def film(
@@ -120,8 +115,20 @@ def film(
     samples: int = 2,
 ) -> list[np.ndarray]:
     """Pictures ``[height, width, 3]`` of states ``[T, ...]``, one after the other, on the host."""
-    picture = lambda state: render(scene(state), height, width, samples=samples)
-    return list(np.asarray(jax.jit(lambda states: jax.lax.map(picture, states))(states)))
+    return list(mapped(lambda state: render(scene(state), height, width, samples=samples), states))
+
+
+def mapped(picture: Callable[[PyTree], Array], states: PyTree) -> np.ndarray:
+    """``picture(state)`` of states ``[T, ...]``, one after the other, on the host."""
+    return np.asarray(jax.jit(functools.partial(jax.lax.map, picture))(states))
+
+
+def side_by_side(left: Iterable[np.ndarray], right: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """Pictures of one height next to each other."""
+    return [
+        np.concatenate([one, np.full((len(one), GAP, 3), 255, np.uint8), other], axis=1)
+        for one, other in zip(left, right, strict=True)
+    ]
 
 
 def single_precision(scene: Scene) -> Scene:
@@ -135,14 +142,13 @@ def single_precision(scene: Scene) -> Scene:
     return result
 
 
-def _lit(scene: Scene, ray: Rays, hit: Hit) -> jax.Array:
+def _lit(scene: Scene, ray: Rays, hit: Hit) -> Array:
     """Colours ``[3, P]`` in [0, 1]: diffuse light without shadows, and the sky."""
     light = scene.light
     bright = light.ambient + light.headlight * jnp.maximum(-dot(hit.normal, ray.direction), 0)
     for direction, strength in zip(light.direction, light.strength, strict=True):
-        bright = bright + strength * jnp.maximum(
-            -dot(hit.normal, direction / jnp.linalg.norm(direction)), 0
-        )
+        away = direction / jnp.linalg.norm(direction)
+        bright = bright + strength * jnp.maximum(-dot(hit.normal, away), 0)
     bright, height = done(bright), ray.direction[2][None]
     far = jnp.where(height > 0, scene.sky.top[:, None], scene.sky.bottom[:, None])
     sky = scene.sky.horizon[:, None] + jnp.abs(height) * (far - scene.sky.horizon[:, None])
@@ -150,5 +156,4 @@ def _lit(scene: Scene, ray: Rays, hit: Hit) -> jax.Array:
 
 
 def _count(group: Shapes) -> int:
-    result: int = jax.tree.leaves(group)[0].shape[0]
-    return result
+    return len(jax.tree.leaves(group)[0])

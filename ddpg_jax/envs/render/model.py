@@ -2,13 +2,13 @@
 camera.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from ddpg_jax.envs.render import look
 from ddpg_jax.envs.render.camera import Camera, look_at
@@ -16,9 +16,6 @@ from ddpg_jax.envs.render.image import Scene
 from ddpg_jax.envs.render.planes import Planes
 from ddpg_jax.envs.render.solids import Boxes, Ellipsoids
 from ddpg_jax.envs.render.tubes import Capsules, Cylinders
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 PLANE, HEIGHTS, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX, MESH = range(8)
 """MuJoCo's kinds of geoms."""
@@ -28,25 +25,25 @@ SHOWN = 3
 
 
 class Geoms(NamedTuple):
-    """``N`` geoms of a model: ``kind``, ``body``, ``number`` (sites count on from the geoms)
-    ``[N]``; ``place: [N, 3]`` and ``turn: [N, 4]`` in the body's frame; ``size``, ``color``,
-    ``other``: ``[N, 3]``; ``square: [N, 2]`` of a pattern.
+    """``N`` geoms of a model: ``number`` (sites count on from the geoms), ``kind``, ``body``,
+    ``group`` ``[N]``; ``place: [N, 3]`` and ``turn: [N, 3, 3]`` in the body's frame; ``size``,
+    ``color``, ``other``: ``[N, 3]``; ``square: [N, 2]`` of a pattern; how opaque, ``alpha: [N]``.
     """
 
+    number: np.ndarray
     kind: np.ndarray
     body: np.ndarray
-    number: np.ndarray
+    group: np.ndarray
     place: np.ndarray
     turn: np.ndarray
     size: np.ndarray
     color: np.ndarray
     other: np.ndarray
     square: np.ndarray
+    alpha: np.ndarray
 
 
-def scene_of(
-    model: Any, camera: int | str | None = None
-) -> Callable[[jax.Array, jax.Array], Scene]:
+def scene_of(model: Any, camera: int | str | None = None) -> Callable[[Array, Array], Scene]:
     """``scene(position [bodies, 3], rotation [bodies, 4])`` of a ``mujoco.MjModel``: where its
     bodies are, the world first, and the quaternions of how they are turned.
 
@@ -64,52 +61,39 @@ def scene_of(
     geoms, view = geoms_of(model), camera_of(model, camera)
     if not len(geoms.kind):
         raise ValueError(
-            "the model has no geom that can be seen: give one a group below 3 and a "
-            "colour that is not transparent."
+            "the model has no geom that can be seen: give one a group below 3 and a colour that is "
+            "not transparent."
         )
-    groups = [(make, geoms_where(geoms, kinds)) for kinds, make in _KINDS]
+    groups = [(shapes, geoms_where(geoms, kinds)) for kinds, shapes in _KINDS]
     light, sky = look.light_of(model), look.sky_of(model)
 
-    def scene(position: jax.Array, rotation: jax.Array) -> Scene:
-        shapes = tuple(
-            make(some, *_placed(some, position, rotation))
-            for make, some in groups
-            if len(some.kind)
+    def scene(position: Array, rotation: Array) -> Scene:
+        made = tuple(
+            _made(shapes, some, position, rotation) for shapes, some in groups if len(some.kind)
         )
-        return Scene(view(position, rotation), shapes, light, sky)
+        return Scene(view(position, rotation), made, light, sky)
 
     return scene
 
 
 def geoms_of(model: Any) -> Geoms:
     """The visible parts of a ``mujoco.MjModel``: geoms and sites of the groups that it shows."""
-    colors = look.colors_of(model, "geom")
-    sizes, place, turn, kind = (
-        model.geom_size.copy(),
-        model.geom_pos,
-        model.geom_quat,
-        model.geom_type.copy(),
-    )
-    boxed = np.isin(kind, (HEIGHTS, MESH)) | (kind > MESH)
-    sizes[boxed], kind[boxed] = model.geom_aabb[boxed, 3:], BOX
-    middle = np.sum(_many_axes(turn) * model.geom_aabb[:, None, :3], axis=2)
-    place = place + np.where(boxed[:, None], middle, 0)
-    geoms = Geoms(kind, model.geom_bodyid, np.arange(model.ngeom), place, turn, sizes, *colors)
-    numbers = np.arange(model.nsite) + model.ngeom
-    site = (
-        model.site_type,
-        model.site_bodyid,
-        numbers,
-        model.site_pos,
-        model.site_quat,
-        model.site_size,
-    )
-    both = Geoms(
-        *map(np.concatenate, zip(geoms, (*site, *look.colors_of(model, "site")), strict=True))
-    )
-    groups = np.concatenate([model.geom_group, model.site_group])
-    alpha = np.concatenate([look.alpha_of(model, "geom"), look.alpha_of(model, "site")])
-    return Geoms(*(x[(groups < SHOWN) & (alpha > 0.1)] for x in both))
+    both = map(np.concatenate, zip(_parts(model, "geom"), _parts(model, "site"), strict=True))
+    geoms = Geoms(np.arange(model.ngeom + model.nsite), *both)
+    kind = model.geom_type
+    boxed = np.flatnonzero(np.isin(kind, (HEIGHTS, MESH)) | (kind > MESH))
+    boxes = model.geom_aabb[boxed]
+    geoms.kind[boxed], geoms.size[boxed] = BOX, boxes[:, 3:]
+    geoms.place[boxed] += np.sum(geoms.turn[boxed] * boxes[:, None, :3], axis=2)
+    shown = (geoms.group < SHOWN) & (geoms.alpha > 0.1)
+    return Geoms(*(_single(x[shown]) for x in geoms))
+
+
+def _parts(model: Any, what: str) -> tuple[np.ndarray, ...]:
+    """Of all geoms, or sites: the fields of `Geoms` but for the numbers."""
+    plain = [getattr(model, f"{what}_{field}") for field in ("type", "bodyid", "group", "pos")]
+    turn, size = _many_axes(getattr(model, f"{what}_quat")), getattr(model, f"{what}_size")
+    return *plain, turn, size, *look.colors_of(model, what)
 
 
 def geoms_where(geoms: Geoms, kinds: tuple[int, ...]) -> Geoms:
@@ -123,79 +107,53 @@ def order_of(model: Any) -> np.ndarray:
     return np.concatenate([geoms_where(geoms, kinds).number for kinds, _ in _KINDS])
 
 
-def _planes(geoms: Geoms, place: jax.Array, turn: jax.Array) -> Planes:
-    half = np.where(geoms.size[:, :2] > 0, geoms.size[:, :2], np.inf)
-    return Planes(
-        place,
-        turn,
-        _numbers(half),
-        _numbers(geoms.color),
-        _numbers(geoms.other),
-        _numbers(geoms.square),
-    )
-
-
-def _capsules(geoms: Geoms, place: jax.Array, turn: jax.Array) -> Capsules:
-    half = np.where(geoms.kind == SPHERE, 0.0, geoms.size[:, 1])
-    way = turn[:, :, 2] * _numbers(half)[:, None]
-    return Capsules(place - way, place + way, _numbers(geoms.size[:, 0]), _numbers(geoms.color))
-
-
-def _cylinders(geoms: Geoms, place: jax.Array, turn: jax.Array) -> Cylinders:
-    way = turn[:, :, 2] * _numbers(geoms.size[:, 1])[:, None]
-    return Cylinders(place - way, place + way, _numbers(geoms.size[:, 0]), _numbers(geoms.color))
-
-
-def _boxes(geoms: Geoms, place: jax.Array, turn: jax.Array) -> Boxes:
-    return Boxes(place, turn, _numbers(geoms.size), _numbers(geoms.color))
-
-
-def _ellipsoids(geoms: Geoms, place: jax.Array, turn: jax.Array) -> Ellipsoids:
-    return Ellipsoids(place, turn, _numbers(geoms.size), _numbers(geoms.color))
+def _made(shapes: Any, geoms: Geoms, position: Array, rotation: Array) -> Any:
+    """A group of shapes, where the bodies are now."""
+    size, color, axes = geoms.size, geoms.color, jax.vmap(_axes)(rotation)[geoms.body]
+    place = position[geoms.body] + jnp.sum(axes * geoms.place[:, None], axis=2)
+    turn = jnp.sum(axes[:, :, :, None] * geoms.turn[:, None], axis=2)
+    if shapes == Planes:
+        half = np.where(size[:, :2] > 0, size[:, :2], np.inf)
+        return shapes(place, turn, half, color, geoms.other, geoms.square)
+    if shapes in (Boxes, Ellipsoids):
+        return shapes(place, turn, size, color)
+    way = turn[:, :, 2] * np.where(geoms.kind == SPHERE, 0.0, size[:, 1])[:, None]
+    return shapes(place - way, place + way, size[:, 0], color)
 
 
 _KINDS = (
-    ((PLANE,), _planes),
-    ((SPHERE, CAPSULE), _capsules),
-    ((CYLINDER,), _cylinders),
-    ((BOX,), _boxes),
-    ((ELLIPSOID,), _ellipsoids),
+    ((PLANE,), Planes),
+    ((SPHERE, CAPSULE), Capsules),
+    ((CYLINDER,), Cylinders),
+    ((BOX,), Boxes),
+    ((ELLIPSOID,), Ellipsoids),
 )
 
 
-def camera_of(model: Any, camera: int | str | None) -> Callable[[jax.Array, jax.Array], Camera]:
+def camera_of(model: Any, camera: int | str | None) -> Callable[[Array, Array], Camera]:
     """``camera(position, rotation)`` of the bodies, in each of MuJoCo's five modes; arguments and
     errors as of `scene_of`.
     """
     if camera is None and not model.ncam:
         return lambda position, rotation: _whole(model)
     number = _number(model, 0 if camera is None else camera)
-    body, target, mode = (
-        model.cam_bodyid[number],
-        model.cam_targetbodyid[number],
-        model.cam_mode[number],
-    )
-    angle = float(np.radians(model.cam_fovy[number]))
-    fixed, own = (
-        model.cam_mat0[number].reshape(3, 3).astype(np.float32),
-        _axes(model.cam_quat[number], np),
-    )
+    body, target = model.cam_bodyid[number], model.cam_targetbodyid[number]
+    mode, angle = model.cam_mode[number], float(np.radians(model.cam_fovy[number]))
+    fixed = _single(model.cam_mat0[number].reshape(3, 3))
+    own = _single(_axes(model.cam_quat[number], np))
 
-    def view(position: jax.Array, rotation: jax.Array) -> Camera:
+    def view(position: Array, rotation: Array) -> Camera:
         if mode == 1:
-            return Camera(position[body] + _numbers(model.cam_pos0[number]), fixed, angle)
+            return Camera(position[body] + _single(model.cam_pos0[number]), fixed, angle)
         if mode == 2:
-            return Camera(
-                _middle(model, body, position, rotation) + _numbers(model.cam_poscom0[number]),
-                fixed,
-                angle,
-            )
+            middle = _middle(model, body, position, rotation)
+            return Camera(middle + _single(model.cam_poscom0[number]), fixed, angle)
         axes = _axes(rotation[body])
-        place = position[body] + jnp.sum(axes * _numbers(model.cam_pos[number])[None], axis=1)
+        place = position[body] + jnp.sum(axes * _single(model.cam_pos[number])[None], axis=1)
         if mode in (3, 4) and target >= 0:
             aim = position[target] if mode == 3 else _middle(model, target, position, rotation)
             return look_at(place, aim, field_of_view=angle)
-        return Camera(place, jnp.sum(axes[:, :, None] * _numbers(own)[None], axis=1), angle)
+        return Camera(place, jnp.sum(axes[:, :, None] * own[None], axis=1), angle)
 
     return view
 
@@ -212,26 +170,14 @@ def _number(model: Any, camera: int | str) -> int:
 
 def _whole(model: Any) -> Camera:
     """MuJoCo's own view of a model without a camera: of its middle, from 1.5 times its extent."""
-    azimuth, elevation = (
-        np.radians(model.vis.global_.azimuth),
-        np.radians(model.vis.global_.elevation),
-    )
-    forward = np.array(
-        [
-            np.cos(elevation) * np.cos(azimuth),
-            np.cos(elevation) * np.sin(azimuth),
-            np.sin(elevation),
-        ]
-    )
-    away = model.stat.center - 1.5 * model.stat.extent * forward
-    return look_at(
-        _numbers(away),
-        _numbers(model.stat.center),
-        field_of_view=float(np.radians(model.vis.global_.fovy)),
-    )
+    free, center = model.vis.global_, model.stat.center
+    turn, up, angle = np.radians([free.azimuth, free.elevation, free.fovy])
+    forward = np.array([np.cos(up) * np.cos(turn), np.cos(up) * np.sin(turn), np.sin(up)])
+    away = center - 1.5 * model.stat.extent * forward
+    return look_at(away, center, field_of_view=float(angle))
 
 
-def _middle(model: Any, body: int, position: jax.Array, rotation: jax.Array) -> jax.Array:
+def _middle(model: Any, body: int, position: Array, rotation: Array) -> Array:
     """The centre of mass of a body and all that hangs on it."""
     inside = np.zeros(model.nbody, bool)
     inside[body] = True
@@ -240,16 +186,9 @@ def _middle(model: Any, body: int, position: jax.Array, rotation: jax.Array) -> 
     mass = np.where(inside, model.body_mass, 0.0)
     mass = mass / mass.sum() if mass.sum() > 0 else inside / inside.sum()
     centers = position + jnp.sum(
-        jax.vmap(_axes)(rotation) * _numbers(model.body_ipos)[:, None], axis=2
+        jax.vmap(_axes)(rotation) * _single(model.body_ipos)[:, None], axis=2
     )
-    return jnp.sum(centers * _numbers(mass)[:, None], axis=0)
-
-
-def _placed(geoms: Geoms, position: jax.Array, rotation: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Places ``[N, 3]`` and axes ``[N, 3, 3]`` in the world."""
-    axes = jax.vmap(_axes)(rotation)[geoms.body]
-    place = position[geoms.body] + jnp.sum(axes * _numbers(geoms.place)[:, None], axis=2)
-    return place, jnp.sum(axes[:, :, :, None] * _numbers(_many_axes(geoms.turn))[:, None], axis=2)
+    return jnp.sum(centers * _single(mass)[:, None], axis=0)
 
 
 def _axes(turn: Any, xp: Any = jnp) -> Any:
@@ -269,5 +208,6 @@ def _many_axes(turns: np.ndarray) -> np.ndarray:
     return np.moveaxis(_axes(turns.T, np), -1, 0)
 
 
-def _numbers(values: Any) -> jax.Array:
-    return jnp.asarray(values, jnp.float32)
+def _single(values: np.ndarray) -> Any:
+    """In single precision, if it is not of whole numbers."""
+    return values.astype(np.float32) if values.dtype.kind == "f" else values
