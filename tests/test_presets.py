@@ -591,7 +591,7 @@ SOURCES["drive"] = {  # Kendall et al. 2018, sections III-C and IV-A; None: it d
     "channels": 16,
     "layers": 4,
     "n_step": 1,
-    "anneal_updates": 0,
+    "anneal": False,
     **dict.fromkeys(
         (
             "num_envs",
@@ -627,8 +627,8 @@ OURS = {
         "inverting_gradients": "inverted gradients at the actions' bounds",
         "actor_learning_rate": "Adam 3e-4",
         "critic_learning_rate": "and 1e-3",
-        "anneal_updates": "zero over 20,000 updates",
-        "importance_updates": "20,000 updates",
+        "anneal": "zero over the run",
+        "importance_updates": "beta 1 after 20,000 updates",
         "priority_exponent": "the power of 0.6",
         "stddev_half_life": "halves in 120,000 steps",
         "layers": "three convolutions",
@@ -639,7 +639,7 @@ OURS = {
         "image_batch": "from 64",
         "images": "8,192 images",
         "images_every": "every fourth",
-        "replay_capacity": "",
+        "replay_capacity": "replay of all 326,400 steps",
     },
     "drq-v2": {"num_envs": "two environments side by side"},
     "d4pg": {
@@ -686,6 +686,7 @@ BESIDE = {
 SILENT = {
     "reward_scale": 1.0,
     "importance_updates": 100_000,
+    "anneal": False,
     "anneal_updates": 0,
     "n_step": 1,
     "critic_hidden": (),
@@ -714,6 +715,7 @@ def test_every_number_is_its_sources_or_said_to_be_ours(name):
         value = getattr(preset.hyperparameters, field.name)
         if field.name in ours:
             assert source[field.name] != value, f"{field.name} is the source's after all"
+            assert ours[field.name], f"{field.name}: an empty text is in every text"
             assert ours[field.name] in preset.ours, field.name
         elif field.name in source:
             assert value == source[field.name], field.name

@@ -1,92 +1,65 @@
-"""Replays of several shards, dealt anew to another number of them: on the host, when a run goes on
-with other devices.
+"""Which rows of a replay each of another number of shards gets: on the host, where a run resumes on
+other devices.
 """
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
-import jax
 import numpy as np
 
-from ddpg_jax.replay.prioritised import FANOUT, PrioritisedState
-from ddpg_jax.replay.rows import RingState
+if TYPE_CHECKING:
+    from ddpg_jax.replay.rows import RingState
 
 
-def dealt(state: Any, count: int) -> Any:
-    """What ``D`` shards have stored, on ``count`` shards; none is lost but the oldest, where they
-    do not come out even.
+class Places(NamedTuple):
+    """Rows of several shards: an index into arrays ``[D, C, ...]``."""
 
-    The newest of each go to the new ones in turn, so that ages are spread alike; each lies with its
-    oldest row first.
+    shard: np.ndarray
+    row: np.ndarray
+
+
+def assign(
+    ring: "RingState", count: int, capacity: int, chains: np.ndarray | None = None
+) -> list[Places]:
+    """The rows of each of ``count`` new shards, oldest first.
+
+    All get equally many, of the newest, so the oldest are lost where they do not divide: at most
+    ``count`` - 1 where ``capacity`` suffices. Rows go round in turn, the newest of each old shard
+    first, so that ages are alike in all new ones.
 
     Args:
-        state: a `RingState` or `PrioritisedState` of NumPy arrays with a leading axis ``D``.
-        count: of new shards; divides the rows of all.
-
-    Returns:
-        The same with a leading axis ``count``.
-
-    Raises:
-        ValueError: it is the state of another replay.
+        ring: NumPy arrays with a leading axis of the old shards.
+        capacity: rows of a new shard.
+        chains: ``[D, C]``, a number for each row: rows with the same share data and stay together.
+            Whole chains go round in turn; at most ``count`` - 1 are cut.
     """
-    if isinstance(state, RingState):
-        return _ring(state, _rows(state, count), count)
-    if not isinstance(state, PrioritisedState):
-        raise ValueError(
-            f"{type(state).__name__} of a replay is not known how to deal anew: go on "
-            "with as many devices."
-        )
-    rows = _rows(state.ring, count)
-    ring, shards = _ring(state.ring, rows, count), len(state.samples)
-    capacity = next(iter(ring.rows.values())).shape[1]
-    old = next(iter(state.ring.rows.values())).shape[1]
-    leaves = np.zeros((count, -(-capacity // FANOUT) * FANOUT), np.float32)
-    priorities = state.levels[0].reshape(shards, -1)[:, :old].reshape(-1)
-    for shard, taken in enumerate(rows):
-        leaves[shard, : len(taken)] = priorities[taken]
-    levels = [leaves.reshape(count, -1, FANOUT)]
-    while levels[-1].shape[1] > 1:
-        sums = levels[-1].sum(axis=-1)
-        nodes = -(-sums.shape[1] // FANOUT)
-        levels.append(
-            np.pad(sums, ((0, 0), (0, nodes * FANOUT - sums.shape[1]))).reshape(
-                count, nodes, FANOUT
-            )
-        )
-    maximum, samples = (
-        np.full(count, x, x.dtype) for x in (state.maximum.max(), state.samples.max())
-    )
-    made: dict[str, Any] = {"levels": tuple(levels), "maximum": maximum, "samples": samples}
-    return dataclasses.replace(state, ring=ring, **made)
+    rows = np.arange(next(iter(ring.rows.values())).shape[1])
+    age = (ring.position[:, None] - 1 - rows) % rows.size
+    shard, row = np.nonzero(rows < ring.size[:, None])
+    newest = np.argsort(age[shard, row], kind="stable")
+    newest = newest[: min(len(newest) // count, capacity) * count]
+    shard, row, order = shard[newest], row[newest], np.arange(len(newest))
+    if chains is None:
+        parts = [order[new::count] for new in range(count)]
+    else:
+        _, first, chain = np.unique(chains[shard, row], return_index=True, return_inverse=True)
+        turn = np.argsort(np.argsort(first))[chain]  # of the chain, by its newest row
+        parts = np.split(np.lexsort((order, turn, turn % count)), count)
+    oldest_first = [np.sort(part)[::-1] for part in parts]
+    return [Places(shard[part], row[part]) for part in oldest_first]
 
 
-def _rows(ring: Any, count: int) -> list[np.ndarray]:
-    """For each of the new shards which rows it gets, of those of all shards one after the other;
-    the oldest first.
-    """
-    shards, capacity = next(iter(ring.rows.values())).shape[:2]
-    age = (ring.position[:, None] - 1 - np.arange(capacity)) % capacity + capacity * np.arange(
-        shards
-    )[:, None]
-    stored = np.arange(capacity) < ring.size[:, None]
-    newest = age.T[stored.T]  # the newest of each shard, then the second newest of each, ...
-    whole = len(newest) // count
-    return [newest[shard::count][:whole][::-1] for shard in range(count)]
-
-
-def _ring(ring: Any, rows: list[np.ndarray], count: int) -> RingState:
-    def one(buffer: np.ndarray) -> np.ndarray:
-        flat = buffer.reshape(-1, buffer.shape[-1])
-        new = np.zeros((count, len(flat) // count, flat.shape[-1]), buffer.dtype)
-        for shard, taken in enumerate(rows):
-            new[shard, : len(taken)] = flat[taken]
-        return new
-
-    buffers = jax.tree.map(one, ring.rows)
-    capacity, size = (
-        next(iter(buffers.values())).shape[1],
-        np.array([len(taken) for taken in rows], np.int32),
-    )
+def moved(ring: "RingState", places: list[Places], capacity: int) -> "RingState":
+    """The ring of each new shard, of ``capacity`` rows: those of `assign`, from row 0 on."""
+    size = np.array([len(taken.row) for taken in places], np.int32)
     position = (size % capacity).astype(np.int32)
-    dealt: RingState = dataclasses.replace(ring, rows=buffers, position=position, size=size)
-    return dealt
+    rows = {name: laid(buffer, places, capacity) for name, buffer in ring.rows.items()}
+    return dataclasses.replace(ring, rows=rows, position=position, size=size)
+
+
+def laid(x: np.ndarray, places: list[Places], capacity: int) -> np.ndarray:
+    """``[D, C, ...]`` as ``[len(places), capacity, ...]``, zeros where nothing comes to lie."""
+    new = np.zeros((len(places), capacity, *x.shape[2:]), x.dtype)
+    for shard, taken in enumerate(places):
+        new[shard, : len(taken.row)] = x[taken]
+    return new

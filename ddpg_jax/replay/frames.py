@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.replay.rows import LARGEST, RingState, rows
-from ddpg_jax.types import PyTree, Storage
+from ddpg_jax.replay.dealing import assign, moved
+from ddpg_jax.replay.rows import LARGEST, RingState, columns, rows
+from ddpg_jax.types import Dealt, PyTree, Storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +151,10 @@ def frames(
         newer = (state.position - 1 - rows % max(1, capacity // (2 * stack))) % capacity
         return _whole(state, ring.get(state.ring, jnp.where(lost, newer, rows)))
 
-    return Storage(init, add, get, capacity)
+    def deal(states: FramesState, count: int) -> Dealt:
+        return _dealt(states, count, capacity, room, num_envs)
+
+    return Storage(init, add, get, capacity, deal)
 
 
 def _added(
@@ -297,3 +302,51 @@ def _found(
     slot = where(state.seen.slot, (state.head + order - 1) % room)
     number = where(state.seen.number, state.written + order.astype(jnp.uint32))
     return RecentFrames(fingerprint=fingerprint, slot=slot, number=number), new
+
+
+def _dealt(states: FramesState, count: int, capacity: int, room: int, num_envs: int) -> Dealt:
+    """Rows that share frames stay together; their frames lie as if added row after row."""
+    shards, old_room, pixels = states.frames.shape
+    layout = states.ring.layout
+    leaves = jax.tree.unflatten(layout.structure, range(len(layout.shapes)))
+    shown = (leaves.transition.observation[1], leaves.transition.next_observation[1])
+    where = [columns(layout, leaf) for leaf in (*shown, leaves.oldest)]
+    *slots, oldest = (states.ring.rows[name][..., own] for name, own in where)
+    holds = states.written[:, None] - oldest[..., 0] < old_room
+    frame = np.concatenate(slots, axis=-1) + old_room * np.arange(shards)[:, None, None]
+    places = assign(states.ring, count, capacity, _chains(frame, holds, shards * old_room))
+    ring, frames = moved(states.ring, places, capacity), np.zeros((count, room, pixels), np.uint8)
+    written, lost = np.zeros(count, np.uint32), int(states.ring.size.sum() - ring.size.sum())
+    for new, taken in enumerate(places):
+        kept = np.flatnonzero(holds[taken])
+        used, first, which = np.unique(frame[taken][kept], return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        rank, newest = np.argsort(order), order[-room:]
+        number = rank[which].reshape(-1, frame.shape[-1])
+        frames[new, rank[newest] % room] = states.frames.reshape(-1, pixels)[used[newest]]
+        written[new], first_kept = used.size, used.size - room
+        lost += int(np.sum(number.min(axis=1) < first_kept))
+        laid = [*np.split(number % room, 2, axis=1), number.min(axis=1, keepdims=True)]
+        for (name, own), part, absent in zip(where, laid, (0, 0, first_kept % 2**32), strict=True):
+            ring.rows[name][new, : len(taken.row), own] = absent
+            ring.rows[name][new, kept, own] = part
+    state = dataclasses.replace(
+        states,
+        ring=ring,
+        frames=frames,
+        head=(written % room).astype(np.int32),
+        written=written,
+        seen=jax.tree.map(np.asarray, _nothing_seen(count, num_envs, states.seen.slot.shape[-1])),
+    )
+    return Dealt(state, places, lost)
+
+
+def _chains(frame: np.ndarray, holds: np.ndarray, frames: int) -> np.ndarray:
+    """A number for each row, the same where rows are joined by common frames ``[D, C, 2 S]``."""
+    from scipy import sparse
+
+    row, frame = np.flatnonzero(holds), frame[holds]
+    edges = (np.repeat(row, frame.shape[-1]), holds.size + frame.reshape(-1))
+    graph = sparse.coo_array((np.ones(frame.size, bool), edges), shape=(holds.size + frames,) * 2)
+    _, chain = sparse.csgraph.connected_components(graph, directed=False)
+    return chain[: holds.size].reshape(holds.shape)

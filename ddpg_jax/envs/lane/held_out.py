@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from ddpg_jax.types import Key, PyTree
 
-SEED = 0x0AD5
-"""Of the held-out roads; those of a run are drawn from keys that its seed is split into."""
+SEED, STREAM = 0x0AD5, 0x4E1D_0007
+"""Of the held-out roads. ``fold_in(key, i)`` and ``split(key, n)[i]`` coincide, so roads that a
+user draws by this seed would be these but for a stream of their own."""
 ROADS, LENGTH = 20, 250.0
 SLOWEST = 1.0
 """m/s: who is slower on average does not come to the end."""
@@ -98,7 +99,8 @@ def drive(
 
 def start(number: jax.Array, curvature: float, lane_width: tuple[float, float]) -> LaneState:
     """Where held-out road ``number`` (uint32) begins."""
-    road_key, place_key = jax.random.split(jax.random.fold_in(jax.random.key(SEED), number))
+    stream = jax.random.fold_in(jax.random.key(SEED), STREAM)
+    road_key, place_key = jax.random.split(jax.random.fold_in(stream, number))
     return begin(roads.draw(road_key, curvature, lane_width), place_key)
 
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from ddpg_jax.export import policy
-from ddpg_jax.runs.checkpoints.resharding import restore_run
+from ddpg_jax.runs.checkpoints.resharding import restore_agent
 from ddpg_jax.runs.checkpoints.store import Checkpoints
 from ddpg_jax.runs.config.stored import load_config, require_same_config
 from ddpg_jax.runs.folder import output_path
 from ddpg_jax.runs.folder.files import write_file
-from ddpg_jax.runs.programs.build import build
 from ddpg_jax.runs.programs.setup import environment
 
 if TYPE_CHECKING:
@@ -37,18 +36,18 @@ def restore_policy(folder: Path) -> tuple[Config, Agent, int, AgentState]:
         raise FileNotFoundError(f"{folder} has no checkpoint: train it first.")
     config = dataclasses.replace(config, mesh="")  # one device, also of a run on more
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
-    built = build(config)
     say = lambda text: print(text, file=sys.stderr)
     try:
-        steps, state, record = restore_run(checkpoints, config, built.state, say, resumes=False)
+        steps, agent, state, record = restore_agent(checkpoints, config, say)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{folder} has {error}: train it first.") from error
+        remedy = "restore one" if checkpoints.steps() else "train it first"
+        raise FileNotFoundError(f"{folder} has {error}: {remedy}.") from error
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     finally:
         checkpoints.close()
     require_same_config(record["config"], config.flat())
-    return config, built.agent, steps, state.agent
+    return config, agent, steps, state
 
 
 def load_policy(folder: Path, member: int) -> Callable[[Any], Any]:
