@@ -251,7 +251,7 @@ def test_number_types_are_those_of_the_values():
 
 def test_presets_named_after_an_algorithm_are_ours_and_the_others_exact():
     assert {name for name, preset in PRESETS.items() if preset.exact} == {
-        name for name in PRESETS if "paper" in name or "lecture" in name or name == "fast-td3"
+        name for name in PRESETS if "paper" in name or "lecture" in name
     }
 
 

@@ -673,7 +673,16 @@ BESIDE = {
         "all layers start at fan-in",
     ],
     "td3-categorical": ["final layers start in U[-3e-3, 3e-3]", "float32"],
-    "fast-td3": ["N(0, 0.01)", "5e7 steps"],
+    "fast-td3": [
+        "the online actor there",
+        "the critics' after each of their steps there",
+        "after, there",
+        "the mean of both there",
+        "the policy's there",
+        "stored actions are clipped",
+        "N(0, 0.01) and bias 0 there",
+        "5e7 steps",
+    ],
     "parameter-noise": ["1,000 random ones", "256x256"],
     "pendulum-lecture": ["all episodes are played"],
     "drq-v2": ["not orthogonal"],
@@ -751,6 +760,13 @@ def test_every_number_is_its_sources_or_said_to_be_ours(name):
             "playground/Go1Getup",
             {"updates_per_step": 8, "stddev_low": 0.2, "stddev_high": 0.8, "target_noise": 0.2},
         ),
+        ("playground/Go1Handstand", {}),
+        ("playground/Go1Footstand", {}),
+        (
+            "playground/LeapCubeReorient",
+            {"n_step": 3, "gamma": 0.99, "target_noise": 0.2, "v_min": -50.0, "v_max": 50.0},
+        ),
+        ("playground/LeapCubeRotateZAxis", {"gamma": 0.99, "target_noise": 0.2}),
         ("brax/ant", {"v_min": -100.0, "v_max": 900.0}),  # the task's
     ],
 )
