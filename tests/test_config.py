@@ -275,14 +275,10 @@ def test_ours_take_the_tasks_numbers_and_say_so_and_exact_ones_only_a_support(na
     support = {"v_min", "v_max"} & known
     for field, value in zip(("v_min", "v_max"), task.support, strict=True):
         assert field not in known or getattr(config.hyperparameters, field) == value
-    if preset.exact:
-        assert changed <= support
-    else:
-        assert {
-            field: getattr(config.hyperparameters, field)
-            for field in task.hyperparameters
-            if field in known
-        } == {field: value for field, value in task.hyperparameters.items() if field in known}
+    own = {} if preset.exact else preset.of_task(task)
+    taken = {field: value for field, value in own.items() if field in known}
+    assert taken == {field: getattr(config.hyperparameters, field) for field in taken}
+    assert own or changed <= support
     assert set(config.replaced) == changed, "each is said"
     for field, (old, new) in config.replaced.items():
         assert (old, new) == (
