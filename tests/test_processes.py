@@ -128,7 +128,7 @@ def test_a_folder_that_is_not_shared_is_refused(monkeypatch, tmp_path):
     processes.require_shared(tmp_path)
     assert not list(tmp_path.iterdir())
     second[:] = [0]
-    with pytest.raises(RunError, match="process 1 does not find in .* what process 0 writes"):
+    with pytest.raises(RunError, match=r"process 1 does not find in .* what process 0 writes"):
         processes.require_shared(tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -1,8 +1,10 @@
 """Replays and runs on another number of shards: every transition is what it was, pictures
 included."""
 
+import dataclasses
 import functools
 import itertools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,10 @@ import numpy as np
 import pytest
 
 from ddpg_jax import replay
+from ddpg_jax.replay.prioritised import FANOUT
+from ddpg_jax.runs.checkpoints import resharding
+from ddpg_jax.runs.config.mesh import Mesh
+from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.types import Transition
 
 ENVS, CAPACITY, STACK = 8, 96, 3  # environments and rows of all shards
@@ -106,7 +112,8 @@ def contents(storage, sampling, n_step, states):
         ring = jax.tree.map(lambda x, shard=shard: jnp.asarray(x[shard]), rings)
         size, position = int(ring.size), int(ring.position)
         rows = (position - size + np.arange(size)) % stored.capacity
-        got = jax.tree.map(np.asarray, stored.get(ring, jnp.asarray(rows, jnp.int32)))
+        got = stored.get(ring, jnp.asarray(rows, jnp.int32)) if size else ()
+        got = jax.tree.map(np.asarray, got)
         found.append([jax.tree.map(lambda x, i=i: x[i], got) for i in range(size)])
     return found
 
@@ -137,3 +144,121 @@ def test_every_transition_is_what_it_was(storage, sampling, n_step, count, break
         for shard in numbers(after):  # of each old shard and environment in their order
             for was in before:
                 assert [x for x in shard if x in was] == [x for x in was if x in shard]
+
+
+def rings(make, shards, stored):
+    """A replay of each shard that has ``stored`` items, number ``1000 shard + i``, in a ring of
+    8."""
+    ring = make(8, 2)
+
+    def one(shard):
+        state = ring.init(jnp.zeros((1,)))
+        for i in range(stored[shard]):
+            state = ring.add(state, jnp.full((1, 1), 1_000.0 * shard + i))
+        return state
+
+    states = [one(shard) for shard in range(shards)]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+
+
+def dealt(states, count, make=replay.uniform, capacity=8):
+    return make(capacity, 2).deal(states, count).state
+
+
+def held(state):
+    """What each shard has, the oldest first."""
+    rows, sizes = state.rows["float32"][..., 0], state.size
+    place = lambda shard, i: (state.position[shard] - sizes[shard] + i) % rows.shape[1]
+    return [
+        [int(rows[shard, place(shard, i)]) for i in range(sizes[shard])]
+        for shard in range(len(sizes))
+    ]
+
+
+def test_rings_are_dealt_by_age():
+    state = rings(replay.uniform, 2, [11, 11])  # a ring keeps the last 8: 3 to 10
+    four = dealt(state, 4, capacity=4)
+    assert held(four) == [
+        [4, 6, 8, 10],
+        [1004, 1006, 1008, 1010],
+        [3, 5, 7, 9],
+        [1003, 1005, 1007, 1009],
+    ]
+    one = dealt(state, 1, capacity=16)
+    assert held(one) == [[value for i in range(3, 11) for value in (1_000 + i, i)]]
+    assert (one.rows["float32"].shape, one.position.tolist()) == ((1, 16, 1), [0])
+    # Shards that hold unequally many, as where some steps were none: the oldest that does not
+    # divide is lost.
+    uneven = replay.uniform(4, 2).deal(rings(replay.uniform, 2, [3, 2]), 4)
+    assert (held(uneven.state), uneven.lost) == ([[2], [1001], [1], [1000]], 1)
+    assert held(dealt(four, 2)) == held(state)
+    small = replay.uniform(3, 2).deal(state, 2)  # fewer rows than before: the newest
+    assert (held(small.state), small.lost) == ([[8, 9, 10], [1008, 1009, 1010]], 10)
+
+
+def test_priorities_go_with_their_rows():
+    state = rings(replay.prioritised, 2, [5, 5])
+    leaves = state.levels[0].copy()
+    leaves[:, 0, :8] = np.arange(16).reshape(2, 8) / 16
+    state = dataclasses.replace(
+        state, levels=(leaves,), maximum=np.float32([1, 3]), samples=np.int32([7, 7])
+    )
+    new = dealt(state, 1, replay.prioritised, 16)
+    values, priorities = held(new.ring)[0], new.levels[0].reshape(-1)[:10]
+    assert [round(16 * p) for p in priorities] == [
+        value % 1_000 + 8 * (value // 1_000) for value in values
+    ]
+    assert (new.maximum.tolist(), new.samples.tolist()) == ([3], [7])
+    wide = replay.prioritised(FANOUT * 4, 2)
+    full = jax.jit(lambda state: wide.add(state, jnp.ones((FANOUT * 4, 1))))(
+        wide.init(jnp.zeros((1,)))
+    )
+    both = jax.tree.map(lambda x: np.stack([x, x]), full)
+    four = dealt(both, 4, replay.prioritised, FANOUT * 2)
+    assert [level.shape for level in four.levels] == [(4, 2, FANOUT), (4, 1, FANOUT)]
+    assert four.levels[-1].sum(axis=(1, 2)).tolist() == [FANOUT * 2] * 4
+
+
+def test_frames_that_were_lost_stay_lost_and_are_counted_once():
+    """Episodes shorter than planned for: the oldest rows have lost frames, and give newer
+    transitions."""
+    made = functools.partial(replay.frames, stack=STACK, num_envs=2, n_step=1, episode_steps=1_000)
+    ring = replay.uniform(60, 2, storage=made)
+    known, state = {}, None
+    for given, _ in steps(0, 2, 60, 1, breaks=False):
+        times = [2 * int(x[-1]) for x in given]  # no frame is shown twice
+        given = [([t] * STACK, [t + 1] * STACK, *x[2:]) for t, x in zip(times, given, strict=True)]
+        rows = transitions(0, given, images=True)
+        state = ring.init(jax.tree.map(lambda x: x[0], rows)) if state is None else state
+        state = ring.add(state, rows)
+        known |= {
+            float(n): jax.tree.map(lambda x, i=i: x[i], rows) for i, n in enumerate(rows.reward)
+        }
+    whole = lambda state, at: state.written[at] - oldest(state, at) < state.frames.shape[-2]
+    states = jax.tree.map(lambda x: np.asarray(x)[None], state)
+    lost = int(np.sum(~whole(states, 0)))
+    assert 0 < lost < 60
+    half = functools.partial(replay.frames, stack=STACK, num_envs=1, n_step=1, episode_steps=1_000)
+    new = replay.uniform(30, 2, storage=half).deal(states, 2)
+    now = sum(int(np.sum(~whole(new.state, shard))) for shard in range(2))
+    assert now == lost + new.lost
+    for shard in range(2):
+        one = jax.tree.map(lambda x, shard=shard: jnp.asarray(x[shard]), new.state)
+        got = half(30).get(one, jnp.arange(30, dtype=jnp.int32))
+        for i in range(30):
+            row = jax.tree.map(lambda x, i=i: np.asarray(x[i]), got)
+            jax.tree.map(np.testing.assert_array_equal, row, known[float(row.reward)])
+
+
+def oldest(state, shard):
+    return state.ring.rows["uint32"][shard, :, 0]
+
+
+def test_a_replay_that_cannot_be_dealt_is_refused(monkeypatch):
+    storage = lambda capacity: replay.rows(capacity)._replace(deal=None)
+    assert replay.uniform(8, 2, storage=storage).deal is None
+    assert replay.prioritised(8, 2, storage=storage).deal is None
+    composed = types.SimpleNamespace(replay=replay.uniform(8, 2, storage=storage))
+    monkeypatch.setattr(resharding, "compose", lambda *arguments: composed)
+    with pytest.raises(ValueError, match="cannot be dealt from data=2 to data=1: resume on --mesh"):
+        resharding._dealer(make_config("pendulum"), Mesh(1, 2), Mesh(1, 1))

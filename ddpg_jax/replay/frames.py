@@ -322,12 +322,13 @@ def _dealt(states: FramesState, count: int, capacity: int, room: int, num_envs: 
         used, first, which = np.unique(frame[taken][kept], return_index=True, return_inverse=True)
         order = np.argsort(first)
         rank, newest = np.argsort(order), order[-room:]
-        number = rank[which].reshape(-1, frame.shape[-1])
+        place = rank[which].reshape(-1, frame.shape[-1])
         frames[new, rank[newest] % room] = states.frames.reshape(-1, pixels)[used[newest]]
-        written[new], first_kept = used.size, used.size - room
-        lost += int(np.sum(number.min(axis=1) < first_kept))
-        laid = [*np.split(number % room, 2, axis=1), number.min(axis=1, keepdims=True)]
-        for (name, own), part, absent in zip(where, laid, (0, 0, first_kept % 2**32), strict=True):
+        written[new], gone = used.size, used.size - room  # frames are counted from 1
+        first_frame = place.min(axis=1, keepdims=True) + 1
+        lost += int(np.sum(first_frame <= gone))
+        laid = [*np.split(place % room, 2, axis=1), first_frame]
+        for (name, own), part, absent in zip(where, laid, (0, 0, gone % 2**32), strict=True):
             ring.rows[name][new, : len(taken.row), own] = absent
             ring.rows[name][new, kept, own] = part
     state = dataclasses.replace(
