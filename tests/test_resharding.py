@@ -11,11 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpg_jax import replay
+from ddpg_jax import envs, replay, runs
+from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.replay.prioritised import FANOUT
 from ddpg_jax.runs.checkpoints import resharding
-from ddpg_jax.runs.config.mesh import Mesh
+from ddpg_jax.runs.checkpoints.store import Checkpoints
+from ddpg_jax.runs.config.mesh import Mesh, parse_mesh
 from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.config.stored import load_config
+from ddpg_jax.runs.programs import build
+from ddpg_jax.runs.results import evaluate, policy
 from ddpg_jax.types import Transition
 
 ENVS, CAPACITY, STACK = 8, 96, 3  # environments and rows of all shards
@@ -144,6 +149,111 @@ def test_every_transition_is_what_it_was(storage, sampling, n_step, count, break
         for shard in numbers(after):  # of each old shard and environment in their order
             for was in before:
                 assert [x for x in shard if x in was] == [x for x in was if x in shard]
+
+
+def pooled(num_envs):
+    """An environment that keeps starts for later where there are several of it."""
+    single = envs.make("pendulum", 1).single
+    return batch(single, num_envs, 9, fresh_per_step=1)
+
+
+STORAGES = {
+    "rows": {"hidden": (8,)},
+    "frames": {
+        "preset": "drq-v2",
+        "env_options": {"pixels": True, "image_size": 12, "grayscale": True},
+        "hidden": (8,),
+        "channels": 2,
+        "layers": 1,
+        "trunk": 4,
+        "shift": 1,
+    },
+}
+# Storage, alpha, n-step, environment, environments, and shards of one run after the other: every
+# pair of values is among them.
+PAIRWISE = [
+    ("rows", 0.0, 1, "pendulum", 8, (8, 1, 4)),
+    ("rows", 0.6, 3, "test_resharding:pooled", 8, (2, 8, 1)),
+    ("frames", 0.0, 3, "test_resharding:pooled", 4, (4, 2, 1)),
+    ("frames", 0.6, 1, "pendulum", 4, (1, 4, 2)),
+    ("frames", 0.6, 1, "test_resharding:pooled", 8, (4, 8)),
+]
+ALL = [
+    pytest.param(*case, marks=pytest.mark.slow)
+    for case in itertools.product(
+        STORAGES,
+        (0.0, 0.6),
+        (1, 3),
+        ("pendulum", "test_resharding:pooled"),
+        (8, 16),
+        ((1, 2, 4, 8, 4, 2, 1), (8, 1, 8)),
+    )
+]
+
+
+def stored_transitions(folder):
+    """The transitions in a run's newest checkpoint, by their bytes, the oldest of each shard
+    first."""
+    config = load_config(folder)
+    shards = parse_mesh(config.mesh).data
+    found = Checkpoints(folder / "checkpoints", read_only=True).newest(
+        lambda about: build.state_shapes(config), pytest.fail
+    )
+    states = found.state.replay
+    states = states if shards > 1 else jax.tree.map(lambda x: x[None], states)
+    storage = states.ring if hasattr(states, "levels") else states
+    made = make("frames" if hasattr(storage, "frames") else "rows", "uniform", 1, 1)[1]
+    rows = []
+    for shard in range(shards):
+        one = jax.tree.map(lambda x, shard=shard: jnp.asarray(x[shard]), storage)
+        capacity = len(getattr(one, "ring", one).rows["float32"])
+        index = (int(one.position) - int(one.size) + np.arange(int(one.size))) % capacity
+        got = jax.tree.map(np.asarray, made.get(one, jnp.asarray(index, jnp.int32)))
+        rows.append(
+            [b"".join(x[i].tobytes() for x in jax.tree.leaves(got)) for i in range(len(index))]
+        )
+    return rows
+
+
+@pytest.mark.eight_devices
+@pytest.mark.parametrize(("storage", "alpha", "n_step", "env", "count", "shards"), PAIRWISE + ALL)
+def test_a_run_on_other_shards_keeps_its_transitions(
+    tmp_path, storage, alpha, n_step, env, count, shards
+):
+    options = {
+        "num_envs": count,
+        "batch_size": 16,
+        "replay_capacity": 50 * count,
+        "learning_starts": 5 * count,
+        "steps_per_chunk": 8 * count,
+        "checkpoint_every": 1,
+        "evaluate_every": 0,
+        "evaluation_episodes": 2,
+        "n_step": n_step,
+        "priority_exponent": alpha,
+        **STORAGES[storage],
+    }
+    steps = lambda chunks: {"total_timesteps": (5 + n_step - 1 + 8 * chunks) * count}
+    folder, before = tmp_path / "run", None
+    for number, data in enumerate(shards):
+        more = {"resume": True} if number else {"env": env, **options}
+        runs.train(
+            run_dir=folder,
+            progress=False,
+            mesh=f"members=1,data={data}",
+            **more,
+            **steps(number + 1),
+        )
+        now = stored_transitions(folder)
+        assert len(now) == data
+        kept = set(itertools.chain.from_iterable(now))
+        if before is not None:
+            assert len(before - kept) <= data - 1
+        before = kept
+    returns = evaluate.evaluate(folder, 3, 0)["returns"]
+    assert len(returns) == 1
+    assert policy.restore_policy(folder)[2] == steps(len(shards))["total_timesteps"]
+    assert load_config(folder).mesh == f"members=1,data={shards[-1]}"
 
 
 def rings(make, shards, stored):

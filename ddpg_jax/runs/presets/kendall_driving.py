@@ -245,8 +245,8 @@ PRESETS = (
             "and Stone 2016); Adam 3e-4 and 1e-3, which fall to zero over the run; a replay of "
             "all 326,400 steps, priorities to the power of 0.6, beta 1 after 20,000 updates; the "
             "noise halves in 120,000 steps of all cars. The autoencoder has three convolutions, "
-            "latents of 64 and beta 0.1, starts as the best linear one, and has 100 updates (Adam 3e-4) from 64 of 8,192 images, every fourth of "
-            "random episodes."
+            "latents of 64 and beta 0.1, starts as the best linear one, and has 100 updates "
+            "(Adam 3e-4) from 64 of 8,192 images, every fourth of random episodes."
         ),
         hyperparameters=DriveHyperparameters(
             total_timesteps=326_400,
