@@ -80,7 +80,7 @@ CHANGED = {
     "image_batch": 9,
     "image_learning_rate": 0.125,
 }
-SWITCHES = ("layer_norm", "inverting_gradients", "normalize_observations")
+SWITCHES = ("layer_norm", "inverting_gradients", "normalize_observations", "anneal")
 OF_VECTORS = [name for name, preset in PRESETS.items() if not preset.images]
 """Those that take images: `test_images`."""
 AGENT = {

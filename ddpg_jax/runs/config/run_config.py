@@ -61,7 +61,7 @@ class Config(RunOptions):
     def anneal_updates(self) -> int:
         """Critic updates over which learning rates fall to zero; 0 where they do not."""
         own = self.hyperparameters
-        steps = own.total_timesteps - self.schedule.warm_up_steps
+        steps = own.total_timesteps - own.learning_starts
         whole = own.anneal and steps // own.num_envs * own.updates_per_step
         return own.anneal_updates or max(0, int(whole))
 
