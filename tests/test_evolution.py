@@ -187,7 +187,6 @@ def test_an_encoder_is_not_taken_without_its_replay():
         "vary": {"tau": [0.01, 0.02]},
         "evolve": {"copy_replay": False, "ranges": {"tau": [0.001, 0.1, True]}},
     }
-    with pytest.raises(
-        ValueError, match="copy_replay=False: preset drive stores .* leave --no-pbt"
-    ):
+    sentence = "copy_replay=False: preset drive stores what its agent's encoder made"
+    with pytest.raises(ValueError, match=sentence):
         build.build(make_config("lane", "drive", **varied))
