@@ -6,7 +6,7 @@ dataclass that JAX knows as a pytree. Axes are written in capitals: ``B`` batch,
 ``A`` action dimensions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -164,6 +164,18 @@ class Noise(NamedTuple):
     """
 
 
+class Dealt(NamedTuple):
+    """A replay on another number of shards.
+
+    ``places``: for each new shard where its rows 0, 1, ... lay before, ``(shard, row)``; ``lost``:
+    transitions that no new shard has.
+    """
+
+    state: PyTree
+    places: Sequence[Any]
+    lost: int
+
+
 class Storage(NamedTuple):
     """How the transitions of a replay lie in memory, apart from how they are drawn. Its states have
     ``size``, rows with data, and ``position``, the row written next.
@@ -175,6 +187,8 @@ class Storage(NamedTuple):
     get: Callable[[Any, Array], PyTree]
     """``get(storage_state, rows)``: the transitions in these rows, ``[B]``."""
     capacity: int
+    deal: Callable[[Any, int], Dealt] | None = None
+    """As of `Replay`."""
 
 
 class Replay(NamedTuple):
@@ -192,6 +206,11 @@ class Replay(NamedTuple):
     """
     update: Callable[[PyTree, Array, Array], PyTree] | None = None
     """``update(replay_state, rows, priority)``: store the priorities ``[B]`` of what was sampled.
+    """
+    deal: Callable[[PyTree, int], Dealt] | None = None
+    """``deal(replay_states, count)``: the transitions of other shards' replays, NumPy arrays with a
+    leading axis of shards, in ``count`` replays such as this one, again NumPy arrays. Without it a
+    run cannot resume on another number of shards.
     """
 
 

@@ -542,6 +542,7 @@ VALUES = {
 
 
 SWITCHES = {"layer_norm": True, "inverting_gradients": True, "normalize_observations": False}
+SWITCHES |= {"anneal": True}
 # Hyperparameters that only some presets have.
 CATEGORICAL = {
     "stddev_low": 0.01,

@@ -1,5 +1,6 @@
 """Configurations as plain data, and presets against the numbers they cite."""
 
+import dataclasses
 import json
 from dataclasses import fields
 
@@ -17,6 +18,7 @@ from ddpg_jax.runs.config.run_config import DERIVED, make_config
 from ddpg_jax.runs.config.stored import FREE, from_flat, load_config, resumed_config
 from ddpg_jax.runs.options import validation
 from ddpg_jax.runs.presets import PRESETS
+from ddpg_jax.runs.programs import setup
 from ddpg_jax.runs.programs.setup import environment
 from ddpg_jax.runs.tasks import TASKS
 
@@ -251,7 +253,7 @@ def test_number_types_are_those_of_the_values():
 
 def test_presets_named_after_an_algorithm_are_ours_and_the_others_exact():
     assert {name for name, preset in PRESETS.items() if preset.exact} == {
-        name for name in PRESETS if "paper" in name or "lecture" in name or name == "fast-td3"
+        name for name in PRESETS if "paper" in name or "lecture" in name
     }
 
 
@@ -275,14 +277,10 @@ def test_ours_take_the_tasks_numbers_and_say_so_and_exact_ones_only_a_support(na
     support = {"v_min", "v_max"} & known
     for field, value in zip(("v_min", "v_max"), task.support, strict=True):
         assert field not in known or getattr(config.hyperparameters, field) == value
-    if preset.exact:
-        assert changed <= support
-    else:
-        assert {
-            field: getattr(config.hyperparameters, field)
-            for field in task.hyperparameters
-            if field in known
-        } == {field: value for field, value in task.hyperparameters.items() if field in known}
+    own = {} if preset.exact else preset.of_task(task)
+    taken = {field: value for field, value in own.items() if field in known}
+    assert taken == {field: getattr(config.hyperparameters, field) for field in taken}
+    assert own or changed <= support
     assert set(config.replaced) == changed, "each is said"
     for field, (old, new) in config.replaced.items():
         assert (old, new) == (
@@ -768,3 +766,33 @@ def test_the_largest_replay_is_the_rings():
         ValueError, match=r"^replay_capacity=1073741825: must be between 1 and 1073741824"
     ):
         make_config("pendulum", replay_capacity=2**30 + 1)
+
+
+@pytest.mark.parametrize(
+    ("env", "preset", "updates"),
+    [
+        ("lane", None, 20_000),
+        ("brax/inverted_double_pendulum", "td3", 80_000),
+        ("lane", "drq-v2", 10_000),
+        ("lane", "drive", 20_000),
+        ("pendulum", None, 0),
+    ],
+)
+def test_learning_rates_fall_over_the_whole_run(env, preset, updates):
+    """However long that is: a longer run does not go on at a rate of zero."""
+    config = make_config(env, preset)
+    start, total = config.hyperparameters.learning_starts, config.hyperparameters.total_timesteps
+    longer = {"total_timesteps": start + 3 * (total - start)}
+    composed = lambda **given: (
+        setup.compose(
+            dataclasses.replace(
+                made := make_config(env, preset, **given),
+                preset=dataclasses.replace(made.preset, compose=lambda own, env: own),
+            ),
+            None,
+        ).anneal_updates
+    )
+    assert composed() == updates
+    assert composed(**longer) == 3 * updates
+    assert composed(**longer, anneal_updates=77) == 77
+    assert composed(anneal=False) == 0

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from ddpg_jax import runs
-from ddpg_jax.runs.checkpoints import resharding
 from ddpg_jax.runs.checkpoints.store import Checkpoints
 from ddpg_jax.runs.config import mesh
 from ddpg_jax.runs.config.mesh import Mesh
@@ -121,24 +120,6 @@ def test_the_mesh_of_a_run_is_said():
         r"but mesh=members=1,data=4 of",
     ):
         mesh.choose_mesh(config(), 6, said.append, processes=2)
-
-
-def test_what_is_of_each_environment_is_cut_anew():
-    each = np.arange(8).reshape(2, 4)  # of 2 shards with 4 environments each
-    np.testing.assert_array_equal(
-        resharding._split(each, np.zeros((4, 2)), old=2, new=4), each.reshape(4, 2)
-    )
-    window = np.arange(24).reshape(2, 3, 4)  # the axis of environments is the second one of a shard
-    cut = resharding._split(window, np.zeros((1, 3, 8)), old=2, new=1)
-    np.testing.assert_array_equal(cut[0], np.concatenate([window[0], window[1]], axis=1))
-    np.testing.assert_array_equal(
-        resharding._split(np.array([5, 6]), np.zeros(4), old=2, new=4), [5, 6, 5, 6]
-    )
-    with pytest.raises(
-        ValueError,
-        match=r"an array of shape \(4, 4\) in each of 2 shards cannot be split over 4 shards",
-    ):
-        resharding._split(np.zeros((2, 4, 4)), np.zeros((4, 2, 2)), old=2, new=4)
 
 
 @pytest.mark.eight_devices

@@ -12,6 +12,8 @@ from ddpg_jax.learner import TrainState
 from ddpg_jax.population import Population
 from ddpg_jax.population.evolution import Range, _changed, evolving
 from ddpg_jax.reporting import Report
+from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.programs import build
 
 M, ROWS = 10, 3
 RANGES = {"rate": Range(1e-3, 10.0, log=True), "shift": Range(-1.0, 1.0)}
@@ -176,3 +178,15 @@ def test_replays_are_copied_in_place():
 def test_what_is_out_of_range_is_refused(options, ranges, message):
     with pytest.raises(ValueError, match=message):
         evolving(Population(start, chunk, evaluate), ranges, **options)
+
+
+def test_an_encoder_is_not_taken_without_its_replay():
+    """The replay of preset drive holds latents: of another's encoder they mean nothing."""
+    varied = {
+        "seeds": 2,
+        "vary": {"tau": [0.01, 0.02]},
+        "evolve": {"copy_replay": False, "ranges": {"tau": [0.001, 0.1, True]}},
+    }
+    sentence = "copy_replay=False: preset drive stores what its agent's encoder made"
+    with pytest.raises(ValueError, match=sentence):
+        build.build(make_config("lane", "drive", **varied))

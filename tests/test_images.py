@@ -518,7 +518,7 @@ OF_DRQ = CHANGED | {
 
 OF_DRIVE = {name: value for name, value in CHANGED.items() if name != "layer_norm"} | {
     "inverting_gradients": False,
-    "anneal_updates": 0,
+    "anneal": False,
     "theta": 0.75,
     "stddev_half_life": 100,
     "latent_size": 3,

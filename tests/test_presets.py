@@ -80,7 +80,7 @@ CHANGED = {
     "image_batch": 9,
     "image_learning_rate": 0.125,
 }
-SWITCHES = ("layer_norm", "inverting_gradients", "normalize_observations")
+SWITCHES = ("layer_norm", "inverting_gradients", "normalize_observations", "anneal")
 OF_VECTORS = [name for name, preset in PRESETS.items() if not preset.images]
 """Those that take images: `test_images`."""
 AGENT = {
@@ -591,7 +591,7 @@ SOURCES["drive"] = {  # Kendall et al. 2018, sections III-C and IV-A; None: it d
     "channels": 16,
     "layers": 4,
     "n_step": 1,
-    "anneal_updates": 0,
+    "anneal": False,
     **dict.fromkeys(
         (
             "num_envs",
@@ -627,8 +627,8 @@ OURS = {
         "inverting_gradients": "inverted gradients at the actions' bounds",
         "actor_learning_rate": "Adam 3e-4",
         "critic_learning_rate": "and 1e-3",
-        "anneal_updates": "zero over 20,000 updates",
-        "importance_updates": "20,000 updates",
+        "anneal": "zero over the run",
+        "importance_updates": "beta 1 after 20,000 updates",
         "priority_exponent": "the power of 0.6",
         "stddev_half_life": "halves in 120,000 steps",
         "layers": "three convolutions",
@@ -639,7 +639,7 @@ OURS = {
         "image_batch": "from 64",
         "images": "8,192 images",
         "images_every": "every fourth",
-        "replay_capacity": "",
+        "replay_capacity": "replay of all 326,400 steps",
     },
     "drq-v2": {"num_envs": "two environments side by side"},
     "d4pg": {
@@ -673,7 +673,16 @@ BESIDE = {
         "all layers start at fan-in",
     ],
     "td3-categorical": ["final layers start in U[-3e-3, 3e-3]", "float32"],
-    "fast-td3": ["N(0, 0.01)", "5e7 steps"],
+    "fast-td3": [
+        "the online actor there",
+        "the critics' after each of their steps there",
+        "after, there",
+        "the mean of both there",
+        "the policy's there",
+        "stored actions are clipped",
+        "N(0, 0.01) and bias 0 there",
+        "5e7 steps",
+    ],
     "parameter-noise": ["1,000 random ones", "256x256"],
     "pendulum-lecture": ["all episodes are played"],
     "drq-v2": ["not orthogonal"],
@@ -686,6 +695,7 @@ BESIDE = {
 SILENT = {
     "reward_scale": 1.0,
     "importance_updates": 100_000,
+    "anneal": False,
     "anneal_updates": 0,
     "n_step": 1,
     "critic_hidden": (),
@@ -714,6 +724,7 @@ def test_every_number_is_its_sources_or_said_to_be_ours(name):
         value = getattr(preset.hyperparameters, field.name)
         if field.name in ours:
             assert source[field.name] != value, f"{field.name} is the source's after all"
+            assert ours[field.name], f"{field.name}: an empty text is in every text"
             assert ours[field.name] in preset.ours, field.name
         elif field.name in source:
             assert value == source[field.name], field.name
@@ -749,6 +760,13 @@ def test_every_number_is_its_sources_or_said_to_be_ours(name):
             "playground/Go1Getup",
             {"updates_per_step": 8, "stddev_low": 0.2, "stddev_high": 0.8, "target_noise": 0.2},
         ),
+        ("playground/Go1Handstand", {}),
+        ("playground/Go1Footstand", {}),
+        (
+            "playground/LeapCubeReorient",
+            {"n_step": 3, "gamma": 0.99, "target_noise": 0.2, "v_min": -50.0, "v_max": 50.0},
+        ),
+        ("playground/LeapCubeRotateZAxis", {"gamma": 0.99, "target_noise": 0.2}),
         ("brax/ant", {"v_min": -100.0, "v_max": 900.0}),  # the task's
     ],
 )

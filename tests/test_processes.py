@@ -99,8 +99,38 @@ def test_a_cluster_is_one_of_several_processes(monkeypatch):
     assert not processes._in_cluster()
     monkeypatch.setenv("SLURM_NTASKS", "2")
     assert processes._in_cluster()
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")  # an interactive step of a larger job
+    assert not processes._in_cluster()
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "")
+    assert processes._in_cluster()
     monkeypatch.delenv("SLURM_STEP_NODELIST")  # a batch script, outside of srun
     assert not processes._in_cluster()
+
+
+def test_empty_variables_are_no_cluster(monkeypatch):
+    for name in [*os.environ]:
+        if name.startswith(("SLURM_", "OMPI_", "KUBERNETES_", "JOB_")):
+            monkeypatch.delenv(name)
+    for name in ("SLURM_NTASKS", "JAX_COORDINATOR_ADDRESS", "OMPI_MCA_orte_hnp_uri"):
+        monkeypatch.setenv(name, "")
+    assert not processes._in_cluster()
+
+
+def test_a_folder_that_is_not_shared_is_refused(monkeypatch, tmp_path):
+    """Of two processes the second looks into a folder of its own."""
+    monkeypatch.setattr(processes, "process_count", lambda: 2)
+    monkeypatch.setattr(processes, "SHARED_SECONDS", 0.0)
+    monkeypatch.setattr(processes, "barrier", lambda name: None)
+    monkeypatch.setattr(processes, "from_first", lambda value: value)
+    second: list[int] = []
+    monkeypatch.setattr(processes, "gather", lambda value: [value, *second])
+    second[:] = [1]
+    processes.require_shared(tmp_path)
+    assert not list(tmp_path.iterdir())
+    second[:] = [0]
+    with pytest.raises(RunError, match=r"process 1 does not find in .* what process 0 writes"):
+        processes.require_shared(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_processes_with_different_options_are_refused(monkeypatch):

@@ -1,5 +1,4 @@
-"""Many devices: on eight of a CPU what one does, and nothing but all-reduces in the loop; and how
-states are dealt anew."""
+"""Many devices: on eight of a CPU what one does, and nothing but all-reduces in the loop."""
 
 import dataclasses
 import functools
@@ -20,9 +19,6 @@ from ddpg_jax.behaviour import explore
 from ddpg_jax.networks import Actor, Critic
 from ddpg_jax.population import Member, compiled, make_population, members
 from ddpg_jax.population.evolution import Range, evolving
-from ddpg_jax.replay.dealing import dealt
-from ddpg_jax.replay.prioritised import FANOUT
-from ddpg_jax.runs.checkpoints import resharding
 from ddpg_jax.types import Transition, is_key
 
 SHARDS, ENVS, ROWS = 8, 16, 32  # environments and rows of a batch of all shards
@@ -298,88 +294,3 @@ def test_the_shapes_of_shards_need_no_devices():
     assert shapes.replay.rows["float32"].shape == (4, CAPACITY // 4, 3 + 1 + 1 + 1 + 3)
     assert shapes.collector.observation.shape == (4, ENVS // 4, 3)
     assert shapes.agent.step.shape == ()
-
-
-def rings(make, shards, stored):
-    """A replay of each shard that has ``stored`` items, number ``1000 shard + i``, in a ring of
-    8."""
-    ring = make(8, 2)
-
-    def one(shard):
-        state = ring.init(jnp.zeros((1,)))
-        for i in range(stored[shard]):
-            state = ring.add(state, jnp.full((1, 1), 1_000.0 * shard + i))
-        return state
-
-    states = [one(shard) for shard in range(shards)]
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *states)
-
-
-def held(state):
-    """What each shard has, the oldest first."""
-    rows, sizes = state.rows["float32"][..., 0], state.size
-    place = lambda shard, i: (state.position[shard] - sizes[shard] + i) % rows.shape[1]
-    return [
-        [int(rows[shard, place(shard, i)]) for i in range(sizes[shard])]
-        for shard in range(len(sizes))
-    ]
-
-
-def test_rings_are_dealt_by_age():
-    state = rings(replay.uniform, 2, [11, 11])  # a ring keeps the last 8: 3 to 10
-    assert held(dealt(state, 4)) == [
-        [4, 6, 8, 10],
-        [1004, 1006, 1008, 1010],
-        [3, 5, 7, 9],
-        [1003, 1005, 1007, 1009],
-    ]
-    (one,) = held(dealt(state, 1))
-    assert one == [value for i in range(3, 11) for value in (1_000 + i, i)]
-    new = dealt(state, 1)
-    assert (new.rows["float32"].shape, new.position.tolist(), new.size.tolist()) == (
-        (1, 16, 1),
-        [0],
-        [16],
-    )
-    # Shards that hold unequally many, as where some steps were none: the oldest that does not come
-    # out even is lost.
-    assert held(dealt(rings(replay.uniform, 2, [3, 2]), 4)) == [[2], [1001], [1], [1000]]
-    assert held(dealt(dealt(state, 4), 2)) == held(state)
-
-
-def test_priorities_go_with_their_rows():
-    state = rings(replay.prioritised, 2, [5, 5])
-    leaves = state.levels[0].copy()
-    leaves[:, 0, :8] = np.arange(16).reshape(2, 8) / 16
-    state = dataclasses.replace(
-        state, levels=(leaves,), maximum=np.float32([1, 3]), samples=np.int32([7, 7])
-    )
-    new = dealt(state, 1)
-    values, priorities = held(new.ring)[0], new.levels[0].reshape(-1)[:10]
-    assert [round(16 * p) for p in priorities] == [
-        value % 1_000 + 8 * (value // 1_000) for value in values
-    ]
-    assert (new.maximum.tolist(), new.samples.tolist()) == ([3], [7])
-    wide = replay.prioritised(FANOUT * 4, 2)
-    full = jax.jit(lambda state: wide.add(state, jnp.ones((FANOUT * 4, 1))))(
-        wide.init(jnp.zeros((1,)))
-    )
-    both = dealt(jax.tree.map(lambda x: np.stack([x, x]), full), 4)
-    assert [level.shape for level in both.levels] == [(4, 2, FANOUT), (4, 1, FANOUT)]
-    assert both.levels[-1].sum(axis=(1, 2)).tolist() == [FANOUT * 2] * 4
-
-
-def test_keys_of_new_shards_are_none_that_the_first_one_will_have():
-    key = jax.random.key(5)
-    made = {tuple(row) for row in resharding._keys(np.asarray(jax.random.key_data(key))[None], 8)}
-    assert len(made) == 8
-    ahead = [tuple(row) for row in jax.random.key_data(jax.random.split(key, 64)).tolist()]
-    assert not made & set(ahead)
-
-
-def test_another_replay_is_not_dealt():
-    with pytest.raises(
-        ValueError,
-        match="list of a replay is not known how to deal anew: go on with as many devices",
-    ):
-        dealt([], 2)

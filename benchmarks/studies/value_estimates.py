@@ -120,11 +120,7 @@ def configure(task: str, preset: str, seeds: int, seed: int, steps: int, episode
         "evaluation_episodes": episodes,
         "learning_starts": min(1_000, steps // 2),
     }
-    config = make_config(task, preset, **options)
-    if config.hyperparameters.anneal_updates:
-        updates = steps // config.hyperparameters.num_envs * config.hyperparameters.updates_per_step
-        config = make_config(task, preset, anneal_updates=updates, **options)
-    return config
+    return make_config(task, preset, **options)
 
 
 def test(

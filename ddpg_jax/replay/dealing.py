@@ -1,91 +1,61 @@
-"""Replays of several shards, dealt anew to another number of them: on the host, when a run goes on
-with other devices.
+"""Which rows of a replay each of another number of shards gets: on the host, where a run resumes on
+other devices.
 """
 
-from dataclasses import replace
-from typing import Any
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from ddpg_jax.replay.prioritised import FANOUT, PrioritisedState
-from ddpg_jax.replay.rows import RingState
+
+class Places(NamedTuple):
+    """Rows of several shards: an index into arrays ``[D, C, ...]``."""
+
+    shard: np.ndarray
+    row: np.ndarray
 
 
-def dealt(state: Any, count: int) -> Any:
-    """What ``D`` shards have stored, on ``count`` shards; none is lost but the oldest, where they
-    do not come out even.
+def assign(ring: Any, count: int, capacity: int, chains: np.ndarray | None = None) -> list[Places]:
+    """The rows of each of ``count`` new shards, oldest first.
 
-    The newest of each go to the new ones in turn, so that ages are spread alike; each lies with its
-    oldest row first.
+    All get equally many, of the newest, so the oldest are lost where they do not divide: at most
+    ``count`` - 1 where ``capacity`` suffices. Rows go round in turn, the newest of each old shard
+    first, so that ages are alike in all new ones.
 
     Args:
-        state: a `RingState` or `PrioritisedState` of NumPy arrays with a leading axis ``D``.
-        count: of new shards; divides the rows of all.
-
-    Returns:
-        The same with a leading axis ``count``.
-
-    Raises:
-        ValueError: it is the state of another replay.
+        ring: a `RingState` of NumPy arrays with a leading axis of the old shards.
+        capacity: rows of a new shard.
+        chains: ``[D, C]``, a number for each row: rows with the same share data and stay together.
+            Whole chains go round in turn; at most ``count`` - 1 are cut.
     """
-    if isinstance(state, RingState):
-        return _ring(state, _rows(state, count))
-    if isinstance(state, PrioritisedState):
-        return _prioritised(state, _rows(state.ring, count))
-    raise ValueError(
-        f"{type(state).__name__} of a replay is not known how to deal anew: go on "
-        "with as many devices."
-    )
+    rows = np.arange(next(iter(ring.rows.values())).shape[1])
+    age = (ring.position[:, None] - 1 - rows) % rows.size
+    shard, row = np.nonzero(rows < ring.size[:, None])
+    newest = np.argsort(age[shard, row], kind="stable")
+    newest = newest[: min(len(newest) // count, capacity) * count]
+    shard, row, order = shard[newest], row[newest], np.arange(len(newest))
+    if chains is None:
+        parts = [order[new::count] for new in range(count)]
+    else:
+        _, first, chain = np.unique(chains[shard, row], return_index=True, return_inverse=True)
+        turn = np.argsort(np.argsort(first))[chain]  # of the chain, by its newest row
+        parts = np.split(np.lexsort((order, turn, turn % count)), count)
+    oldest_first = [np.sort(part)[::-1] for part in parts]
+    return [Places(shard[part], row[part]) for part in oldest_first]
 
 
-def _rows(ring: Any, count: int) -> list[np.ndarray]:
-    """For each of the new shards which rows it gets, of those of all shards one after the other;
-    the oldest first.
-    """
-    shards, capacity = len(ring.size), _capacity(ring.rows)
-    age = (ring.position[:, None] - 1 - np.arange(capacity)) % capacity
-    age += capacity * np.arange(shards)[:, None]
-    stored = np.arange(capacity) < ring.size[:, None]
-    newest = age.T[stored.T]  # the newest of each shard, then the second newest of each, ...
-    whole = len(newest) // count
-    return [newest[shard::count][:whole][::-1] for shard in range(count)]
+def moved(ring: Any, places: Sequence[Places], capacity: int) -> Any:
+    """The ring of each new shard, of ``capacity`` rows: those of `assign`, from row 0 on."""
+    size = np.array([len(taken.row) for taken in places], np.int32)
+    position = (size % capacity).astype(np.int32)
+    rows = {name: laid(buffer, places, capacity) for name, buffer in ring.rows.items()}
+    return dataclasses.replace(ring, rows=rows, position=position, size=size)
 
 
-def _dealt(flat: np.ndarray, rows: list[np.ndarray]) -> np.ndarray:
-    """Rows ``[N, ...]`` of all shards as ``[count, N / count, ...]``, filled up with zeros."""
-    new = np.zeros((len(rows), len(flat) // len(rows), *flat.shape[1:]), flat.dtype)
-    for shard, taken in enumerate(rows):
-        new[shard, : len(taken)] = flat[taken]
+def laid(x: Any, places: Sequence[Places], capacity: int) -> np.ndarray:
+    """``[D, C, ...]`` as ``[len(places), capacity, ...]``, zeros where nothing comes to lie."""
+    new = np.zeros((len(places), capacity, *x.shape[2:]), x.dtype)
+    for shard, taken in enumerate(places):
+        new[shard, : len(taken.row)] = x[taken]
     return new
-
-
-def _ring(ring: Any, rows: list[np.ndarray]) -> Any:
-    buffers = jax.tree.map(lambda x: _dealt(x.reshape(-1, x.shape[-1]), rows), ring.rows)
-    size = np.array([len(taken) for taken in rows], np.int32)
-    return replace(ring, rows=buffers, position=size % _capacity(buffers), size=size)
-
-
-def _prioritised(state: Any, rows: list[np.ndarray]) -> Any:
-    priorities = state.levels[0].reshape(len(state.samples), -1)[:, : _capacity(state.ring.rows)]
-    levels = [_nodes(_dealt(priorities.reshape(-1), rows))]
-    while levels[-1].shape[1] > 1:
-        levels.append(_nodes(levels[-1].sum(axis=-1)))
-    return replace(
-        state,
-        ring=_ring(state.ring, rows),
-        levels=tuple(levels),
-        maximum=np.full(len(rows), state.maximum.max()),
-        samples=np.full(len(rows), state.samples.max()),
-    )
-
-
-def _nodes(children: np.ndarray) -> np.ndarray:
-    """``[D, n]`` as nodes ``[D, ceil(n / FANOUT), FANOUT]``, filled up with zeros."""
-    padded = np.pad(children, ((0, 0), (0, -children.shape[1] % FANOUT)))
-    return padded.reshape(len(children), -1, FANOUT)
-
-
-def _capacity(buffers: dict[str, np.ndarray]) -> int:
-    """Of each shard."""
-    return int(next(iter(buffers.values())).shape[1])

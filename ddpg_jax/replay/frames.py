@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from ddpg_jax import checks
+from ddpg_jax.replay.frame_dealing import deal_frames
 from ddpg_jax.replay.rows import LARGEST, RingState, rows
-from ddpg_jax.types import Array, PyTree, Storage
+from ddpg_jax.types import Array, Dealt, PyTree, Storage
 
 
 class Images(NamedTuple):
@@ -120,24 +122,19 @@ def frames(
             f"{max(1, capacity // num_envs) * num_envs}."
         )
     recent = 2 * num_envs * (n_step + stack)
-    room = capacity + capacity // episode_steps + 2 * recent
+    room, seen = capacity + capacity // episode_steps + 2 * recent, (num_envs, 2 * stack * n_step)
     checks.between(1, LARGEST, **{"frames of the replay": room})
 
     def init(transition: PyTree) -> FramesState:
         images = _images(transition.observation, stack)
         one = jax.tree.map(lambda x: jnp.asarray(x)[None], transition)
         slots, count = jnp.zeros((1, 2, stack), jnp.int32), jnp.uint32(0)
-        seen = (num_envs, 2 * stack * n_step)
         return FramesState(
             ring=ring.init(jax.tree.map(lambda x: x[0], _row(one, slots, count[None], images))),
             frames=jnp.zeros((room, _split(one.observation, images)[1].shape[-1]), jnp.uint8),
             head=jnp.int32(0),
             written=count,
-            seen=RecentFrames(
-                fingerprint=jnp.zeros((*seen, 2), jnp.uint32),
-                slot=jnp.zeros(seen, jnp.int32),
-                number=jnp.full(seen, 2**31, jnp.uint32),  # long ago
-            ),
+            seen=_nothing_seen(*seen),
             images=images,
         )
 
@@ -157,7 +154,11 @@ def frames(
             next_observation=whole(*found.next_observation),
         )
 
-    return Storage(init, functools.partial(_add, ring=ring, recent=recent), get, capacity)
+    def deal(states: Any, count: int) -> Dealt:
+        dealt, nothing = deal_frames(states, count, capacity, room), _nothing_seen(count, *seen)
+        return dealt._replace(state=replace(dealt.state, seen=jax.tree.map(np.asarray, nothing)))
+
+    return Storage(init, functools.partial(_add, ring=ring, recent=recent), get, capacity, deal)
 
 
 def _add(
@@ -188,6 +189,14 @@ def _add(
         head=(state.head + jnp.sum(new, dtype=jnp.int32)) % room,
         written=written,
         seen=jax.tree.map(keep, found, state.seen),
+    )
+
+
+def _nothing_seen(*shape: int) -> RecentFrames:
+    return RecentFrames(
+        fingerprint=jnp.zeros((*shape, 2), jnp.uint32),
+        slot=jnp.zeros(shape, jnp.int32),
+        number=jnp.full(shape, 2**31, jnp.uint32),  # long ago
     )
 
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from ddpg_jax import checks
+from ddpg_jax.replay.dealing import laid
 from ddpg_jax.replay.ring import stored
 from ddpg_jax.replay.rows import RingState, free_rows, rows
-from ddpg_jax.types import Array, Key, Numeric, PyTree, Replay, Sample, Storage
+from ddpg_jax.types import Array, Dealt, Key, Numeric, PyTree, Replay, Sample, Storage
 
 
 @struct.dataclass
@@ -122,7 +125,26 @@ def prioritised(
         levels = _write(state.levels, rows, priorities)
         return replace(state, levels=levels, maximum=maximum, samples=state.samples + 1)
 
-    return Replay(init, add, sample, update)
+    def deal(states: Any, count: int) -> Dealt:
+        assert ring.deal is not None
+        dealt = ring.deal(states.ring, count)
+        priorities = states.levels[0].reshape(len(states.samples), -1)
+        leaves = laid(priorities, dealt.places, capacity + -capacity % FANOUT)
+        levels = [leaves.reshape(count, -1, FANOUT)]
+        while levels[-1].shape[1] > 1:
+            sums = levels[-1].sum(axis=-1)
+            short = -sums.shape[1] % FANOUT
+            levels.append(np.pad(sums, ((0, 0), (0, short))).reshape(count, -1, FANOUT))
+        state = replace(
+            states,
+            ring=dealt.state,
+            levels=tuple(levels),
+            maximum=np.full(count, states.maximum.max()),
+            samples=np.full(count, states.samples.max()),
+        )
+        return dealt._replace(state=state)
+
+    return Replay(init, add, sample, update, None if ring.deal is None else deal)
 
 
 def _weights(priorities: Array, total: Array, beta: Array, axis_name: str | None) -> Array:

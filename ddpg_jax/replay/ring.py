@@ -46,7 +46,7 @@ def uniform(capacity: int, batch_size: int, *, storage: Callable[[int], Storage]
             state, _below(size, key, batch_size, exact=capacity > ONE_WORD).astype(jnp.int32)
         )
 
-    return Replay(ring.init, ring.add, sample)
+    return Replay(ring.init, ring.add, sample, deal=ring.deal)
 
 
 def _below(size: Array, key: Key, count: int, exact: bool) -> Array:

@@ -12,7 +12,8 @@ import numpy as np
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import Array, PyTree, Storage
+from ddpg_jax.replay.dealing import assign, moved
+from ddpg_jax.types import Array, Dealt, PyTree, Storage
 
 LARGEST = 2**30
 """Rows of the largest ring: positions are int32, and a position plus what is added must be one."""
@@ -115,7 +116,11 @@ def rows(capacity: int, *, observation_dtype: Any = None) -> Storage:
         )
         return unpack(fetched, state.layout)
 
-    return Storage(init, add, get, capacity)
+    def deal(states: Any, count: int) -> Dealt:
+        ring = moved(states, places := assign(states, count, capacity), capacity)
+        return Dealt(ring, places, int(states.size.sum() - ring.size.sum()))
+
+    return Storage(init, add, get, capacity, deal)
 
 
 def free_rows(ring: RingState, valid: Array, capacity: int) -> Array:
@@ -137,16 +142,20 @@ def pack(tree: PyTree, layout: Layout) -> dict[str, Array]:
     }
 
 
+def columns(layout: Layout, leaf: int) -> tuple[str, slice]:
+    """Where a leaf, by its number, lies: the dtype of its rows, and the columns."""
+    name = layout.stored[leaf].name
+    before = sum(math.prod(layout.shapes[i]) for i in _groups(layout)[name] if i < leaf)
+    return name, slice(before, before + math.prod(layout.shapes[leaf]))
+
+
 def unpack(rows: dict[str, Array], layout: Layout) -> PyTree:
     """The leaves ``[n, ...]`` again, in their own dtypes; of members as well, ``[M, n, ...]``."""
-    leaves: list[Any] = [None] * len(layout.shapes)
-    for name, places in _groups(layout).items():
-        column = 0
-        for i in places:
-            width = math.prod(layout.shapes[i])
-            part = rows[name][..., column : column + width]
-            leaves[i] = part.reshape(*part.shape[:-1], *layout.shapes[i]).astype(layout.dtypes[i])
-            column += width
+    leaves = []
+    for leaf, (shape, dtype) in enumerate(zip(layout.shapes, layout.dtypes, strict=True)):
+        name, own = columns(layout, leaf)
+        part = rows[name][..., own]
+        leaves.append(part.reshape(*part.shape[:-1], *shape).astype(dtype))
     return jax.tree.unflatten(layout.structure, leaves)
 
 

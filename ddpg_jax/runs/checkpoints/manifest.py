@@ -26,10 +26,10 @@ class OtherStateError(ValueError):
     """A checkpoint that is whole, but of another configuration or version."""
 
 
-def specification(tree: PyTree) -> list[list[Any]]:
-    """``[name, dtype, shape]`` of every leaf."""
+def specification(tree: PyTree, part: str = "") -> list[list[Any]]:
+    """``[name, dtype, shape]`` of every leaf of the ``part`` of a state of this name."""
     return [
-        [jax.tree_util.keystr(path), str(x.dtype), list(x.shape)]
+        [part + jax.tree_util.keystr(path), str(x.dtype), list(x.shape)]
         for path, x in jax.tree.leaves_with_path(tree)
     ]
 

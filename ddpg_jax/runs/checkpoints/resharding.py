@@ -1,4 +1,6 @@
-"""Restores a run's training state on the mesh of now, whatever mesh it was saved on."""
+"""Restores a run's training state on the mesh of now, whatever mesh it was saved on, or its agent
+alone.
+"""
 
 from __future__ import annotations
 
@@ -10,46 +12,61 @@ import jax
 import numpy as np
 
 from ddpg_jax.learner import TrainState
-from ddpg_jax.replay.dealing import dealt
-from ddpg_jax.replay.prioritised import PrioritisedState
-from ddpg_jax.replay.rows import RingState
 from ddpg_jax.runs.config import mesh as runs_mesh
-from ddpg_jax.runs.distributed import processes
-from ddpg_jax.runs.distributed.arrays import raw_shapes, to_devices
+from ddpg_jax.runs.distributed import arrays, processes
 from ddpg_jax.runs.programs import build
+from ddpg_jax.runs.programs.setup import compose, environment, member_hyperparameters, member_keys
+from ddpg_jax.types import Dealt, is_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ddpg_jax.population import Programs
     from ddpg_jax.runs.checkpoints.store import Checkpoints
     from ddpg_jax.runs.config.mesh import Mesh
     from ddpg_jax.runs.config.run_config import Config
-    from ddpg_jax.types import PyTree
+    from ddpg_jax.types import Agent, AgentState, PyTree
 
 NEW_SHARDS = 0x5AD0
-"""Folded into the first shard's key to derive the keys of shards that were not there before."""
+"""Folded into a member's key, with the steps: what environments on new shards begin with."""
+
+
+def restore_agent(
+    checkpoints: Checkpoints, config: Config, say: Callable[[str], None]
+) -> tuple[int, Agent, AgentState, dict[str, Any]]:
+    """The agent of the newest checkpoint that can be read, on the default device, as
+    ``(step, agent, state, record)``; nothing else is read into memory.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `Checkpoints.restore`.
+    """
+    agent, like = build.agent_of(config)
+    part = ".members.agent" if config.evolve else ".agent"
+    found = checkpoints.newest(lambda about: like, say, part)
+    return found.step, agent, arrays.to_devices(found.state, like), found.record
 
 
 def restore_run(
     checkpoints: Checkpoints,
     config: Config,
     like: PyTree,
+    programs: Programs,
     say: Callable[[str], None],
-    *,
-    resumes: bool = True,
 ) -> tuple[int, PyTree, dict[str, Any]]:
     """The newest checkpoint that can be read, as ``(step, state, record)``; all processes call it.
+
+    On another number of shards agent and replay are restored, and environments begin new episodes.
 
     Args:
         checkpoints: of the run.
         config: the run's, with the mesh of now.
         like: shapes of the state, with their shardings where it is on a mesh.
-        say: told of damaged checkpoints, and where a run that ``resumes`` was on another mesh or
-            number of processes.
-        resumes: whether it is trained further.
+        programs: of the mesh of now: begin the environments of new shards.
+        say: told of damaged checkpoints, and of another mesh or number of processes.
 
     Raises:
-        FileNotFoundError, ValueError: as of `Checkpoints.restore`.
+        FileNotFoundError: as of `Checkpoints.restore`.
+        ValueError: as of `Checkpoints.restore`, or the replay cannot be dealt to other shards.
     """
     now = runs_mesh.parse_mesh(config.mesh)
 
@@ -64,20 +81,21 @@ def restore_run(
     found = checkpoints.newest(shapes, say)
     saved, state = _mesh(found.record), found.state
     before, after = _told(saved, found.processes), _told(now, processes.process_count())
-    if resumes and before != after:
-        say(
-            f"was trained on {before} and is resumed on {after}. State is fully restored, but "
-            "results will not be bit-identical to a run on the original mesh."
-        )
+    kept = "State is fully restored"
     if saved.data != now.data:
-        is_state = lambda x: isinstance(x, TrainState)
-        one = lambda x, y: (
-            resharded(x, saved.data, now.data, y, config.seeds > 1) if is_state(x) else x
+        keys = _keys_of_new_shards(config, found.step)
+        begun = programs.start(keys, member_hyperparameters(config))
+        state, lost = resharded(state, begun, _dealer(config, saved, now), config.seeds > 1)
+        kept = "Agents and replay are restored" + (
+            f" but for the oldest {lost} transitions" if lost else ""
         )
-        state = jax.tree.map(
-            one, state, raw_shapes(like), is_leaf=is_state
-        )  # an evolving population's has more than it
-    return found.step, to_devices(state, like), found.record
+        kept += ", environments begin new episodes"
+    if before != after:
+        say(
+            f"was trained on {before} and is resumed on {after}. {kept}; results will not be "
+            "bit-identical to a run on the original mesh."
+        )
+    return found.step, arrays.to_devices(state, like), found.record
 
 
 def _mesh(record: dict[str, Any]) -> Mesh:
@@ -88,69 +106,92 @@ def _told(mesh: Mesh, count: int) -> str:
     return f"mesh={mesh}" + (f" of {count} processes" if count > 1 else "")
 
 
-def resharded(state: TrainState, old: int, new: int, like: TrainState, many: bool) -> TrainState:
-    """The state on another number of shards: same agent and replay, other random numbers from here
-    on.
+def _keys_of_new_shards(config: Config, step: int) -> jax.Array:
+    keys = member_keys(config)
+    derive = lambda key: jax.random.fold_in(jax.random.fold_in(key, NEW_SHARDS), step % 2**32)
+    return jax.vmap(derive)(keys) if config.seeds > 1 else derive(keys)
+
+
+def _dealer(config: Config, saved: Mesh, now: Mesh) -> Callable[[PyTree], Dealt]:
+    """``deal(replay)``: from that of a member on the saved mesh to the mesh of now."""
+    env = environment(config, config.hyperparameters.num_envs // now.data)
+    deal = compose(config, env, now.data).replay.deal
+    if deal is None:
+        raise ValueError(
+            f"its replay cannot be dealt from data={saved.data} to data={now.data}: resume on "
+            f"--mesh {saved}."
+        )
+
+    def one(replay: PyTree) -> Dealt:
+        shards = replay if saved.data > 1 else jax.tree.map(lambda x: x[None], replay)
+        dealt = deal(shards, now.data)
+        return (
+            dealt
+            if now.data > 1
+            else dealt._replace(state=jax.tree.map(lambda x: x[0], dealt.state))
+        )
+
+    return one
+
+
+def resharded(
+    state: PyTree, begun: PyTree, deal: Callable[[PyTree], Dealt], many: bool
+) -> tuple[PyTree, int]:
+    """What training has learned and stored, around environments on other shards.
+
+    Steps, and what exploration counts over all environments, continue; what it has of each
+    environment begins with the episodes.
 
     Args:
-        state: NumPy's arrays, of random keys their data, on ``old`` shards.
-        old, new: numbers of shards; of 1 there is no axis.
-        like: shapes of the state on ``new`` shards, of keys of their data.
+        state: NumPy's arrays, of random keys their data, on the old shards.
+        begun: a state of the same run that begins on the new shards; its replay is deleted.
+        deal: from the replay of a member on the old shards to the new ones.
         many: whether there is an axis of members before that of shards.
 
-    Raises:
-        ValueError: an array cannot be split over the new shards.
+    Returns:
+        The state, NumPy's arrays beside JAX's, and how many transitions are lost.
     """
-    if many:
-        members = jax.tree.leaves(state.agent)[0].shape[0]
-        at = lambda i, tree: jax.tree.map(lambda x: x[i], tree)
-        below = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), like)
-        single = [resharded(at(i, state), old, new, below, False) for i in range(members)]
-        return jax.tree.map(lambda *x: np.stack(x), *single)
-    parts = {
-        name: getattr(state, name) for name in ("replay", "collector", "steps", "bad", "window")
-    }
-    shapes: dict[str, Any] = {name: getattr(like, name) for name in parts}
-    if old == 1:
-        parts = jax.tree.map(lambda x: x[None], parts)
-        state = state.replace(key=state.key[None])  # type: ignore[attr-defined]
-    if new == 1:
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), shapes)
-    is_ring = lambda x: isinstance(x, RingState | PrioritisedState)
-    split = functools.partial(_split, old=old, new=new)
-    made = jax.tree.map(
-        lambda x, y: dealt(x, new) if is_ring(x) else split(x, y), parts, shapes, is_leaf=is_ring
-    )
-    made["bad"] = jax.tree.map(
-        lambda x: np.repeat(x.min(axis=0, keepdims=True), new, axis=0), parts["bad"]
-    )
-    made["key"] = _keys(state.key, new)
-    if new == 1:
-        made = jax.tree.map(lambda x: x[0], made)
-    return state.replace(**made)  # type: ignore[attr-defined]
+    lost = 0
 
+    def replay(stored: PyTree) -> PyTree:
+        nonlocal lost
+        members = [stored]
+        if many:
+            count = len(jax.tree.leaves(stored)[0])
+            own = lambda i: jax.tree.map(lambda x: x[i], stored)
+            members = [own(i) for i in range(count)]
+        dealt = [deal(member) for member in members]
+        lost += sum(each.lost for each in dealt)
+        states = [each.state for each in dealt]
+        return jax.tree.map(lambda *x: np.stack(x), *states) if many else states[0]
 
-def _keys(keys: Any, new: int) -> np.ndarray:
-    """One key a shard: those of before, then new ones, which differ from what the first key is
-    split into while training.
-    """
-    old, root = len(keys), jax.random.fold_in(jax.random.wrap_key_data(keys[0]), NEW_SHARDS)
-    fold = jax.vmap(lambda shard: jax.random.fold_in(root, shard))
-    extra = np.asarray(jax.random.key_data(fold(jax.numpy.arange(old, max(old, new) + 1))))
-    return np.concatenate([keys, extra])[:new]
-
-
-def _split(x: np.ndarray, like: Any, *, old: int, new: int) -> np.ndarray:
-    """``[old, ...]`` as ``[new, ...]``: split along the axis of environments, or repeated where
-    there is none.
-    """
-    before, after = x.shape[1:], tuple(like.shape[1:])
-    if before == after:
-        return np.stack([x[shard % old] for shard in range(new)])
-    axes = [axis for axis, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
-    if len(before) != len(after) or len(axes) != 1 or before[axes[0]] * old != after[axes[0]] * new:
-        raise ValueError(
-            f"an array of shape {before} in each of {old} shards cannot be split over {new} shards."
+    def one(saved: Any, new: Any) -> Any:
+        if not isinstance(saved, TrainState):
+            return saved  # of an evolving population
+        for x in jax.tree.leaves(new.replay):
+            x.delete()
+        counts = functools.partial(
+            _least, axis=int(many), before=saved.steps.ndim > many, after=new.steps.ndim > many
         )
-    axis = axes[0]
-    return np.stack(np.split(np.concatenate(list(x), axis=axis), new, axis=axis))
+        behaviour = jax.tree.map(counts, saved.collector.behaviour, new.collector.behaviour)
+        return dataclasses.replace(
+            new,
+            agent=saved.agent,
+            replay=replay(saved.replay),
+            steps=counts(saved.steps, new.steps),
+            bad=jax.tree.map(counts, saved.bad, new.bad),
+            collector=dataclasses.replace(new.collector, behaviour=behaviour),
+        )
+
+    made = jax.tree.map(one, state, begun, is_leaf=lambda x: isinstance(x, TrainState))
+    return made, lost
+
+
+def _least(x: Any, begun: Any, *, axis: int, before: bool, after: bool) -> Any:
+    """The least value over the shards ``before``, in each one ``after``; ``begun`` where it is of
+    each environment.
+    """
+    x = x.min(axis=axis) if before else x
+    x = np.expand_dims(x, axis) if after else x
+    one = (*begun.shape[:axis], 1, *begun.shape[axis + 1 :]) if after else begun.shape
+    return begun if is_key(begun) or x.shape != one else np.broadcast_to(x, begun.shape)

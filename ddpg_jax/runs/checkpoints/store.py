@@ -171,7 +171,10 @@ class Checkpoints:
         return found.step, to_devices(found.state, like), found.record
 
     def newest(
-        self, target: Callable[[dict[str, Any]], PyTree], report: Callable[[str], None]
+        self,
+        target: Callable[[dict[str, Any]], PyTree],
+        report: Callable[[str], None],
+        part: str = "",
     ) -> Checkpoint:
         """The newest checkpoint that can be read.
 
@@ -179,6 +182,7 @@ class Checkpoints:
             target: given ``{"record", "processes", ...}`` of a checkpoint, the shapes to restore,
                 with shardings or without.
             report: as of `restore`.
+            part: of the state, that alone is read: what the names of its leaves begin with.
 
         Raises:
             FileNotFoundError, ValueError: as of `restore`.
@@ -190,7 +194,7 @@ class Checkpoints:
             try:
                 self._verify(step)
                 verified = True
-                return self._read(step, target)
+                return self._read(step, target, part)
             except Exception as error:  # whatever the storage raises on damaged files
                 if isinstance(error, manifest.OtherStateError) or (
                     verified and processes.process_count() > 1
@@ -222,20 +226,22 @@ class Checkpoints:
         if not processes.from_first(error is None):
             raise error or ValueError("process 0 cannot read it")
 
-    def _read(self, step: int, target: Callable[[dict[str, Any]], PyTree]) -> Checkpoint:
+    def _read(self, step: int, target: Callable[[dict[str, Any]], PyTree], part: str) -> Checkpoint:
         about = json.loads((self._folder / str(step) / manifest.MANIFEST).read_text())
         like = target(about)
-        manifest.require_same_leaves(step, about["leaves"], manifest.specification(like))
-        wanted = {
-            name: _restore_args(leaf) for name, leaf in _nonempty(jax.tree.leaves(like)).items()
-        }
+        own = {i: leaf for i, leaf in enumerate(about["leaves"]) if leaf[0].startswith(part)}
+        manifest.require_same_leaves(step, list(own.values()), manifest.specification(like, part))
+        wanted = dict(zip(map(str, own), jax.tree.leaves(like), strict=True))
+        shapes = dict(zip(wanted, jax.tree.leaves(raw_shapes(like)), strict=True))
+        held = {name: shape for name, shape in shapes.items() if shape.size}
         with ocp.PyTreeCheckpointer() as checkpointer:
             found = checkpointer.restore(
                 self._folder / str(step) / manifest.STATE,
-                args=ocp.args.PyTreeRestore(restore_args=wanted),
+                args=ocp.args.PyTreeRestore(
+                    held, {name: _restore_args(wanted[name]) for name in held}, partial_restore=True
+                ),
             )
-        empty = [np.zeros(x.shape, x.dtype) for x in jax.tree.leaves(raw_shapes(like))]
-        leaves = [found.get(str(i), x) for i, x in enumerate(empty)]
+        leaves = [found.get(name, np.zeros(x.shape, x.dtype)) for name, x in shapes.items()]
         return Checkpoint(
             step,
             jax.tree.unflatten(jax.tree.structure(like), leaves),

@@ -225,10 +225,9 @@ def presets() -> None:
     """List the presets and the sources of their hyper-parameters."""
     from ddpg_jax.runs.tasks import TASKS
 
-    own = ", ".join(name for name, task in TASKS.items() if task.hyperparameters)
-    on_tasks = f" Tasks with hyper-parameters of their own, which replace these: {own}."
     for name, preset in PRESETS.items():
-        takes = "" if preset.exact else on_tasks
+        own = () if preset.exact else [env for env, task in TASKS.items() if preset.of_task(task)]
+        takes = f" Tasks with hyper-parameters that replace these: {', '.join(own)}." if own else ""
         answer(f"{name}\n    {preset.summary}\n    {preset.cites}{takes}\n")
 
 

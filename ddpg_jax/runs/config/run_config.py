@@ -56,6 +56,14 @@ class Config(RunOptions):
         return self.schedule.steps_after(self.num_chunks)
 
     @property
+    def anneal_updates(self) -> int:
+        """Critic updates over which learning rates fall to zero; 0 where they do not."""
+        own = self.hyperparameters
+        steps = own.total_timesteps - own.learning_starts
+        whole = own.anneal and steps // own.num_envs * own.updates_per_step
+        return own.anneal_updates or max(0, int(whole))
+
+    @property
     def note(self) -> str:
         """What differs from the source and from the request, a sentence per line."""
         wanted, chunk = self.hyperparameters.total_timesteps, self.schedule.steps_per_chunk

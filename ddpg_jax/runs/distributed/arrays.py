@@ -66,4 +66,4 @@ def to_devices(tree: PyTree, like: PyTree) -> PyTree:
 
 
 def _typed(array: jax.Array, like: Any) -> jax.Array:
-    return jax.random.wrap_key_data(array) if is_key(like) else array
+    return jax.random.wrap_key_data(array) if is_key(like) and not is_key(array) else array

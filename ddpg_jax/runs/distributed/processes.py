@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 HEARTBEAT_SECONDS = 30
 """A process without a sign of life for this long is lost; the others then end."""
+
+SHARED_SECONDS = 10
+"""For this long a file that another machine wrote may stay unseen on shared storage."""
 
 LOST = (
     "another process of this run has died or cannot be reached: this process ends too. "
@@ -105,20 +109,14 @@ def _require_complete(flags: ProcessFlags, missing: list[str], run_dir: Path | N
 
 def _in_cluster() -> bool:
     """Whether the environment is that of several processes, as JAX reads it."""
-    count = next(
-        (
-            os.environ[name]
-            for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
-            if name in os.environ
-        ),
-        "1",
-    )
-    slurm = {"SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"} <= set(
-        os.environ
-    )
-    ompi = "OMPI_MCA_orte_hnp_uri" in os.environ or "OMPI_MCA_ess_base_jobid" in os.environ
-    indexed = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= set(os.environ)
-    return ((slurm or ompi) and count != "1") or indexed or "JAX_COORDINATOR_ADDRESS" in os.environ
+    given = {name: text for name, text in os.environ.items() if text}
+    # An interactive step of a job is one task, whatever the job has.
+    counts = ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+    count = next((given[name] for name in counts if name in given), "1")
+    slurm = {"SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"} <= set(given)
+    ompi = "OMPI_MCA_orte_hnp_uri" in given or "OMPI_MCA_ess_base_jobid" in given
+    indexed = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= set(given)
+    return ((slurm or ompi) and count != "1") or indexed or "JAX_COORDINATOR_ADDRESS" in given
 
 
 def process_count() -> int:
@@ -169,6 +167,31 @@ def require_same_options(options: Any) -> None:
         raise RunError(
             "the processes were given different options: start all of them by the same "
             "command, but --process-id."
+        )
+
+
+def require_shared(folder: Path) -> None:
+    """Refuse a folder in which another process does not find what process 0 writes; all call it.
+
+    Raises:
+        RunError: names the process.
+    """
+    if process_count() == 1:
+        return
+    token = folder / f".shared-{from_first(int.from_bytes(os.urandom(3)))}"
+    if is_first():
+        token.touch()
+    barrier("the folder has a token")
+    give_up = time.monotonic() + SHARED_SECONDS
+    while not (found := token.exists()) and time.monotonic() < give_up:
+        time.sleep(0.2)
+    seen = gather(int(found))
+    if is_first():
+        token.unlink()
+    if not all(seen):
+        raise RunError(
+            f"process {seen.index(0)} does not find in {folder} what process 0 writes there: give "
+            "all of them a --run-dir on storage that they share."
         )
 
 

@@ -124,9 +124,12 @@ class Hyperparameters:
         "optimisation",
         low=0,
     )
+    anneal: bool = option(
+        False, "Both learning rates fall linearly to zero over the run.", "optimisation"
+    )
     anneal_updates: int = option(
         0,
-        "Critic updates over which both learning rates fall linearly to zero; 0 is constant.",
+        "Critic updates over which both learning rates fall linearly to zero; 0: see --anneal.",
         "optimisation",
         "updates",
         low=0,

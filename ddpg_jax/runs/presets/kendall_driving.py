@@ -216,10 +216,11 @@ PRESETS = (
             64 cars side by side, each on a road and in colours of its own (one car on one road
             there), four updates from 256 transitions at each of their steps; 3-step returns, gamma
             0.95; 128x128 (8 there), inverted gradients at the actions' bounds (Hausknecht and Stone
-            2016); Adam 3e-4 and 1e-3, which fall to zero over 20,000 updates; priorities to the
-            power of 0.6; the noise halves in 120,000 steps of all cars. The autoencoder has three
-            convolutions, latents of 64 and beta 0.1, starts as the best linear one, and has 100
-            updates (Adam 3e-4) from 64 of 8,192 images, every fourth of random episodes.
+            2016); Adam 3e-4 and 1e-3, which fall to zero over the run; a replay of all 326,400
+            steps, priorities to the power of 0.6, beta 1 after 20,000 updates; the noise halves in
+            120,000 steps of all cars. The autoencoder has three convolutions, latents of 64 and
+            beta 0.1, starts as the best linear one, and has 100 updates (Adam 3e-4) from 64 of
+            8,192 images, every fourth of random episodes.
         """,
         hyperparameters=DriveHyperparameters(
             total_timesteps=326_400,
@@ -234,7 +235,7 @@ PRESETS = (
             n_step=3,
             actor_learning_rate=3e-4,
             critic_learning_rate=1e-3,
-            anneal_updates=20_000,
+            anneal=True,
             max_grad_norm=0.005,
             priority_exponent=0.6,
             importance_updates=20_000,

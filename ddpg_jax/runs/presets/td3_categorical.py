@@ -89,7 +89,15 @@ FAST_TD3_BY_TASK = {
         "v_min": -500.0,
         "v_max": 500.0,
     },
-    r"playground/Go1\w*": {
+    r"playground/LeapCubeReorient": {
+        "n_step": 3,
+        "gamma": 0.99,
+        "target_noise": 0.2,
+        "v_min": -50.0,
+        "v_max": 50.0,
+    },
+    r"playground/LeapCubeRotateZAxis": {"gamma": 0.99, "target_noise": 0.2},
+    r"playground/Go1(Joystick\w*|Getup)": {
         "updates_per_step": 8,
         "stddev_low": 0.2,
         "stddev_high": 0.8,
@@ -147,15 +155,22 @@ PRESETS = (
             0.1, gamma 0.97, 101 atoms on +-10, stddev ~ U(0.001, 0.4) per episode, target noise
             0.001 clipped at 0.5, actor 512-256-128, critics 1,024-512-256, 10,240 steps of each
             environment in the replay, the first update after 10, observations normalised, networks
-            in bfloat16; CheetahRun: 3-step returns, +-500, stddev from 0.1, target noise 0.1; Go1:
-            8 updates per step, stddev ~ U(0.2, 0.8), target noise 0.2.
+            in bfloat16; CheetahRun: 3-step returns, +-500, stddev from 0.1, target noise 0.1; Go1's
+            joystick and Getup: 8 updates per step, stddev ~ U(0.2, 0.8), target noise 0.2;
+            LeapCubeReorient: 3-step returns, gamma 0.99, +-50, target noise 0.2;
+            LeapCubeRotateZAxis: gamma 0.99, target noise 0.2.
         """,
         ours="""
-            the actor's final layer starts in U of the same spread (N(0, 0.01) there); 5e7 steps.
+            a target actor chooses the next action (the online actor there), and targets follow once
+            an update of the actor (the critics' after each of their steps there); the smaller
+            critic's distribution is chosen before it is projected (after, there), also on LeapCube
+            (the mean of both there); the first 10 steps are random (the policy's there); stored
+            actions are clipped as they were executed; the actor's final layer starts in U of the
+            same spread (N(0, 0.01) and bias 0 there); 5e7 steps.
         """,
         hyperparameters=replace(FAST_TD3, dtype="bfloat16"),
         compose=functools.partial(compose, actor_bound=ACTOR_BOUND, critic_bound=None),
-        exact=True,
+        of_task=lambda task: {},
         published_for=fast_td3_on,
     ),
 )

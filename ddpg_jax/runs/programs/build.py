@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from ddpg_jax import envs, host, rollout, sharding, train
 from ddpg_jax.environment import Environment
@@ -29,7 +30,7 @@ from ddpg_jax.runs.programs.evaluation import (
     make_evaluator,
 )
 from ddpg_jax.runs.programs.setup import compose, environment, member_hyperparameters, member_keys
-from ddpg_jax.types import Agent, PyTree, strong
+from ddpg_jax.types import Agent, AgentState, PyTree, strong
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,11 +77,22 @@ def build(
         for member in range(config.seeds if config.vary else 0):
             own: dict[str, Any] = runs_population.own_hyperparameters(config.vary, member)
             compose(config, env, **own)  # checks the ranges
+        agent = compose(config, env).agent
+        _require_replay_of_encoder(config, agent)
         population, state = population_of(config), state_shapes(config)
         state = state if population.place is None else population.place.state(state)
-        built = Built(compose(config, env).agent, population, state)
+        built = Built(agent, population, state)
     check_memory(memory.all_parts(config, built.state))
     return built
+
+
+def _require_replay_of_encoder(config: Config, agent: Agent) -> None:
+    if agent.to_replay is not None and not config.evolve.get("copy_replay", True):
+        raise ValueError(
+            f"copy_replay=False: preset {config.preset.name} stores what its agent's encoder made "
+            "of observations, so a member that takes over another's encoder has to take its "
+            "replay with it: leave --no-pbt-copy-replay out."
+        )
 
 
 def population_of(config: Config) -> Population:
@@ -91,6 +103,19 @@ def population_of(config: Config) -> Population:
     else:
         population = sharding.spread(member_of(config), sharding.make_mesh(*mesh), many=many)
     return _evolving(config, population) if config.evolve else population
+
+
+def agent_of(config: Config) -> tuple[Agent, AgentState]:
+    """Return the run's agent, and the shapes of its state, those of all members."""
+    env = environment(config, 1)
+    agent = compose(config, env).agent
+
+    def init(key: jax.Array) -> AgentState:
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (env.observation, env.action))
+        state: AgentState = strong(agent.init(key, *zeros))
+        return state
+
+    return agent, jax.eval_shape(jax.vmap(init) if config.seeds > 1 else init, member_keys(config))
 
 
 def state_shapes(config: Config) -> PyTree:

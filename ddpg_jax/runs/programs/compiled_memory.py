@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from ddpg_jax.runs.programs.build import Built
 
 LOWER = {
-    "start": "--num-envs, --learning-starts or --seeds",
     "chunk": "--batch-size, --hidden, --num-envs or --seeds",
+    "start": "--num-envs, --learning-starts or --seeds",
     "evaluate": "--evaluation-episodes or --seeds",
 }
 
@@ -27,25 +27,22 @@ def measured_parts(config: Config, built: Built, programs: Programs | None) -> l
     Programs never run at the same time, so the largest counts. A checkpoint is written beside all
     of them but the first, which makes the state.
     """
-    found = runs_memory.state_parts(config, built.state)
-    copy = runs_memory.checkpoint_part(built.state)
-    # Loops on the host are not compiled.
-    if programs is None or not all(
-        hasattr(getattr(programs, name), "memory_analysis") for name in LOWER
-    ):
+    if programs is None:
         return runs_memory.all_parts(config, built.state)
-    needs = {name: _needs(getattr(programs, name)) for name in LOWER}
-    later = max(("chunk", "evaluate"), key=needs.__getitem__)
+    found = runs_memory.state_parts(config, built.state)
+    copy, held = runs_memory.checkpoint_part(built.state), sum(part.needed for part in found)
+    # A loop on the host is not compiled itself, but the programs that it calls are.
+    on_host = built.host is not None
+    called = [programs.inside, (), ()] if on_host else [[getattr(programs, name)] for name in LOWER]
+    chunk, start, evaluate = (max(map(_needs, each), default=0) for each in called)
+    later, needed = max(("chunk", chunk), ("evaluate", evaluate), key=lambda pair: pair[1])
     found.append(
-        MemoryPart(f"temporaries of the compiled programs ({later})", needs[later], LOWER[later])
+        MemoryPart(f"temporaries of the compiled programs ({later})", needed, LOWER[later])
     )
     beside = copy.needed if jax.default_backend() == "cpu" else 0
-    if (more := needs["start"] - needs[later] - beside) > 0:
+    if (more := start - needed - beside) > 0:
         found.append(MemoryPart("additional temporaries at the start", more, LOWER["start"]))
-    if (
-        padding := _arguments(programs.chunk)
-        - sum(part.needed for part in runs_memory.state_parts(config, built.state))
-    ) > 0:
+    if not on_host and (padding := _arguments(programs.chunk) - held) > 0:
         found.append(
             MemoryPart(
                 "counters, keys, and padding as the device lays arrays",

@@ -63,6 +63,7 @@ def member_hyperparameters(config: Config) -> dict[str, jax.Array]:
 
 def compose(config: Config, env: Any, shards: int = 1, **replaced: Any) -> Components:
     """Return the components of a run or of one of its shards, some hyper-parameters replaced."""
+    replaced = {"anneal_updates": config.anneal_updates} | replaced
     hyperparameters = dataclasses.replace(config.hyperparameters, **replaced)
     return config.preset.compose(
         hyperparameters if shards == 1 else hyperparameters.of_shard(shards, sharding.DATA), env

@@ -14,7 +14,7 @@ from ddpg_jax.runs.checkpoints import resharding, store
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.config.stored import load_config, require_same_config
 from ddpg_jax.runs.folder import files, output_path
-from ddpg_jax.runs.programs import build, evaluation, setup
+from ddpg_jax.runs.programs import evaluation, setup
 from ddpg_jax.runs.results import statistics
 from ddpg_jax.types import Agent, AgentState
 
@@ -28,20 +28,18 @@ def restore_policy(folder: Path) -> tuple[Config, Agent, int, AgentState]:
     """
     config = dataclasses.replace(load_config(folder), mesh="")  # one device, also of a run on more
     checkpoints = store.Checkpoints(folder / "checkpoints", read_only=True)
-    built = build.build(config)
     say = lambda text: print(text, file=sys.stderr)
     try:
-        steps, state, record = resharding.restore_run(
-            checkpoints, config, built.state, say, resumes=False
-        )
+        steps, agent, state, record = resharding.restore_agent(checkpoints, config, say)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{folder} has {error}: train it first.") from error
+        remedy = "restore one" if checkpoints.steps() else "train it first"
+        raise FileNotFoundError(f"{folder} has {error}: {remedy}.") from error
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     finally:
         checkpoints.close()
     require_same_config(record["config"], config.flat())
-    return config, built.agent, steps, state.agent
+    return config, agent, steps, state
 
 
 def load_policy(folder: Path, member: int) -> Callable[[Any], Any]:

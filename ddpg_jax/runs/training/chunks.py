@@ -39,7 +39,9 @@ class ChunkLoop(NamedTuple):
     """The state that all chunks of a run share."""
 
     config: Config
+    run_dir: Path
     folder: Path
+    """Where this process writes its logs: ``run_dir`` in process 0."""
     programs: Programs
     checkpoints: Any
     log: MetricsLog
@@ -87,7 +89,7 @@ class ChunkLoop(NamedTuple):
             try:
                 self._report(row | {"evaluation_return": self._evaluate(state.agent, chunks)})
                 if not last:
-                    raise_if_stopped(self.stop, f"at {steps} steps and saved", self.folder)
+                    raise_if_stopped(self.stop, f"at {steps} steps and saved", self.run_dir)
             except (Exception, Interrupted) as error:
                 alone = processes.process_count() > 1 and not isinstance(error, Interrupted)
                 if saved != steps and not alone:  # one of several processes alone cannot save
@@ -101,10 +103,10 @@ class ChunkLoop(NamedTuple):
         """Return the returns of the final evaluation; everything is saved before."""
 
         def evaluate(*arguments: Any) -> np.ndarray:
-            raise_if_stopped(self.stop, "with everything trained and saved", self.folder)
+            raise_if_stopped(self.stop, "with everything trained and saved", self.run_dir)
             with contextlib.suppress(Stopped):
                 returns = arrays.to_host(self.programs.evaluate(*arguments))
-            raise_if_stopped(self.stop, "with everything trained and saved", self.folder)
+            raise_if_stopped(self.stop, "with everything trained and saved", self.run_dir)
             return returns
 
         with self._timed("evaluation"):

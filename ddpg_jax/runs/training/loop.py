@@ -81,8 +81,9 @@ def run(
     with contextlib.ExitStack() as opened:
         received = opened.enter_context(signals.collect_signals())
         opened.enter_context(processes.end_together())
-        checkpoints_folder, folder = folder, opened.enter_context(processes.output_folder(folder))
+        run_dir, folder = folder, opened.enter_context(processes.output_folder(folder))
         opened.enter_context(locked_folder(folder))
+        processes.require_shared(run_dir)
         if processes.is_first():
             check_folder(config, folder, resume)
         processes.barrier("the folder is this run's")
@@ -93,28 +94,30 @@ def run(
         built = _built(builder or build, config, received)
         if not resume:
             opened.enter_context(new_run_files(config, folder))
-        tools = BackgroundImports(checkpoints_folder, config.keep)
+        tools = BackgroundImports(run_dir, config.keep)
         opened.callback(tools.close)
         compiled = (compiler or compile_programs)(built, config)
         memory.require_memory(compiled_memory.measured_parts(config, built, compiled))
         programs = watch(compiled)
         checkpoints = tools.result()
         processes.barrier("compiled")  # collective computations have no timeout
-        raise_if_stopped(stop, "before the first step", folder)
+        raise_if_stopped(stop, "before the first step", run_dir)
         with contextlib.suppress(Stopped):  # by the signal checked below
             state, done, clock = _begin(
                 config, folder, built, programs, checkpoints if resume else None, say
             )
-        raise_if_stopped(stop, "before the first chunk", folder)
+        raise_if_stopped(stop, "before the first chunk", run_dir)
         write_json(folder / "config.json", config.flat())
         log = MetricsLog(folder)
         opened.callback(log.close)
         seconds = {"evaluation": 0.0, "checkpoint": 0.0}
-        loop = ChunkLoop(config, folder, programs, checkpoints, log, on_chunk, stop, agree, seconds)
+        chunks = ChunkLoop(
+            config, run_dir, folder, programs, checkpoints, log, on_chunk, stop, agree, seconds
+        )
         if resume:
-            loop.catch_up(state.agent, done)
-        state = loop.run(state, done, clock)
-        return _ended(loop, built.agent, state.agent, clock.total, started, say)
+            chunks.catch_up(state.agent, done)
+        state = chunks.run(state, done, clock)
+        return _ended(chunks, built.agent, state.agent, clock.total, started, say)
 
 
 def _built(
@@ -159,7 +162,9 @@ def _begin(
     say: Callable[[str], None],
 ) -> tuple[PyTree, int, Clock]:
     """Return state, chunks done and time: of the newest checkpoint, or after the warm-up."""
-    restored = None if checkpoints is None else restore(config, checkpoints, built, folder, say)
+    restored = (
+        None if checkpoints is None else restore(config, checkpoints, built, programs, folder, say)
+    )
     if restored is None:
         state = jax.block_until_ready(
             programs.start(member_keys(config), member_hyperparameters(config))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from ddpg_jax.population import Programs
     from ddpg_jax.runs.config.run_config import Config
     from ddpg_jax.runs.programs.build import Built
     from ddpg_jax.types import PyTree
@@ -82,7 +83,12 @@ def new_run_files(config: Config, folder: Path) -> Iterator[None]:
 
 
 def restore(
-    config: Config, checkpoints: Any, built: Built, folder: Path, say: Callable[[str], None]
+    config: Config,
+    checkpoints: Any,
+    built: Built,
+    programs: Programs,
+    folder: Path,
+    say: Callable[[str], None],
 ) -> tuple[PyTree, int, Clock] | None:
     """Return state, chunks done and time, and cut ``metrics.jsonl`` there; None without checkpoint.
 
@@ -100,7 +106,7 @@ def restore(
     from ddpg_jax.runs.checkpoints.resharding import restore_run
 
     try:
-        steps, state, record = restore_run(checkpoints, config, built.state, say)
+        steps, state, record = restore_run(checkpoints, config, built.state, programs, say)
     except FileNotFoundError as error:
         raise RunError(f"{folder} has {error}: nothing to resume.") from error
     except ValueError as error:
@@ -113,6 +119,12 @@ def restore(
     )
     write_metrics(folder, [*rows, record["row"] | {"evaluation_return": evaluation}])
     say(f"resumed at {steps} steps.")
+    before = record["config"]["total_timesteps"]
+    if config.hyperparameters.anneal and before != config.hyperparameters.total_timesteps:
+        say(
+            f"Learning rates fall to zero over {config.anneal_updates} critic updates now: those "
+            f"of {config.hyperparameters.total_timesteps} steps, not of {before}."
+        )
     return state, record["chunks"], Clock(record["train_seconds"])
 
 
