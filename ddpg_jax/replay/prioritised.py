@@ -130,21 +130,20 @@ def prioritised(
         dealt = ring.deal(states.ring, count)
         priorities = states.levels[0].reshape(len(states.samples), -1)
         leaves = laid(priorities, dealt.places, capacity + -capacity % FANOUT)
-        levels = [leaves.reshape(count, -1, FANOUT)]
-        while levels[-1].shape[1] > 1:
-            sums = levels[-1].sum(axis=-1)
-            short = -sums.shape[1] % FANOUT
-            levels.append(np.pad(sums, ((0, 0), (0, short))).reshape(count, -1, FANOUT))
-        state = replace(
-            states,
-            ring=dealt.state,
-            levels=tuple(levels),
-            maximum=np.full(count, states.maximum.max()),
-            samples=np.full(count, states.samples.max()),
-        )
-        return dealt._replace(state=state)
+        own = (np.full(count, x.max()) for x in (states.maximum, states.samples))
+        return dealt._replace(state=PrioritisedState(dealt.state, _levels(leaves), *own))
 
     return Replay(init, add, sample, update, None if ring.deal is None else deal)
+
+
+def _levels(leaves: np.ndarray) -> Any:
+    """The sum trees above leaves ``[D, n]``, n a multiple of the fan-out."""
+    levels = [leaves.reshape(len(leaves), -1, FANOUT)]
+    while levels[-1].shape[1] > 1:
+        sums = levels[-1].sum(axis=-1)
+        padded = np.pad(sums, ((0, 0), (0, -sums.shape[1] % FANOUT)))
+        levels.append(padded.reshape(len(leaves), -1, FANOUT))
+    return tuple(levels)
 
 
 def _weights(priorities: Array, total: Array, beta: Array, axis_name: str | None) -> Array:
