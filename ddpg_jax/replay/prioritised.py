@@ -1,5 +1,6 @@
 """Prioritised sampling with importance weights; a step costs O(batch log capacity)."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -125,15 +126,16 @@ def prioritised(
         levels = _write(state.levels, rows, priorities)
         return replace(state, levels=levels, maximum=maximum, samples=state.samples + 1)
 
-    def deal(states: Any, count: int) -> Dealt:
-        assert ring.deal is not None
-        dealt = ring.deal(states.ring, count)
-        priorities = states.levels[0].reshape(len(states.samples), -1)
-        leaves = laid(priorities, dealt.places, capacity + -capacity % FANOUT)
-        own = (np.full(count, x.max()) for x in (states.maximum, states.samples))
-        return dealt._replace(state=PrioritisedState(dealt.state, _levels(leaves), *own))
+    deal = None if ring.deal is None else functools.partial(_deal, ring.deal, capacity)
+    return Replay(init, add, sample, update, deal)
 
-    return Replay(init, add, sample, update, None if ring.deal is None else deal)
+
+def _deal(deal: Callable[[Any, int], Dealt], capacity: int, states: Any, count: int) -> Dealt:
+    dealt = deal(states.ring, count)
+    priorities = states.levels[0].reshape(len(states.samples), -1)
+    leaves = laid(priorities, dealt.places, capacity + -capacity % FANOUT)
+    own: list[Any] = [np.full(count, x.max()) for x in (states.maximum, states.samples)]
+    return dealt._replace(state=PrioritisedState(dealt.state, _levels(leaves), *own))
 
 
 def _levels(leaves: np.ndarray) -> Any:
