@@ -685,7 +685,7 @@ BESIDE = {
     ],
     "parameter-noise": ["1,000 random ones", "256x256"],
     "pendulum-lecture": ["all episodes are played"],
-    "drq-v2": ["not orthogonal"],
+    "drq-v2": ["not orthogonal", "1e-5 there", "from the first step there", "left out there"],
     "drive": ["starts as the best linear one"],
     "paper": [],
     "paper-batch-norm": [],

@@ -169,6 +169,9 @@ class Features(nn.Module):
 
     Args:
         encoder: makes the encoder of an image.
+
+    Raises:
+        ValueError: from ``init``, an image is of another dtype.
     """
 
     encoder: Callable[[], nn.Module]
@@ -176,6 +179,8 @@ class Features(nn.Module):
     @nn.compact
     def __call__(self, observation: PyTree) -> Array:
         """An observation of any structure to ``[..., F]``."""
+        if self.is_initializing():
+            checks.require_image("Features", observation, leading=0, alone=False)
         parts = [
             self.encoder()(x) if checks.is_image(x) else x.astype(jnp.float32)
             for x in jax.tree.leaves(observation)

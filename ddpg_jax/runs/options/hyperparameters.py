@@ -80,7 +80,7 @@ class Hyperparameters:
     )
     dtype: str = option(
         "float32",
-        "Type in which networks compute; parameters, optimisers and losses are float32.",
+        "Type in which hidden layers compute; all else, last layers among it, is float32.",
         "networks",
         choices=DTYPES,
     )

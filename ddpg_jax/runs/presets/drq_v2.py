@@ -175,7 +175,10 @@ PRESETS = (
         """,
         ours="""
             two environments side by side, an update at each of their steps; dense layers start at
-            fan-in (not orthogonal); no noise in the actor's loss (there as in the target).
+            fan-in (not orthogonal); no noise in the actor's loss (there as in the target); layer
+            normalisation's epsilon is 1e-6 (1e-5 there); the noise falls from the first update on
+            (from the first step there); n-step returns end with the episode (its last starts are
+            left out there).
         """,
         hyperparameters=DrQHyperparameters(
             total_timesteps=1_550_000,
@@ -188,6 +191,7 @@ PRESETS = (
         ),
         compose=drq_v2,
         images=True,
+        shown={"image_size": 84, "frame_stack": 3, "action_repeat": 2},
         of_task=lambda task: task.from_pixels,
     ),
     Preset(
@@ -206,6 +210,12 @@ PRESETS = (
         compose=paper,
         exact=True,
         images=True,
+        shown={
+            "image_size": 64,
+            "frame_stack": 3,
+            "frames_per_action": 3,
+            "action_repeat": 3,
+        },
         of_task=lambda task: task.from_pixels,
     ),
 )
