@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax import export
 from matplotlib.image import imread
 
@@ -217,6 +218,48 @@ def begun(agent):
     return jax.jit(agent.init)(
         jax.random.key(0), jnp.zeros((SIZE, SIZE, 3), jnp.uint8), jnp.zeros(2)
     )
+
+
+def test_what_is_no_image_is_refused_where_an_image_is_the_point():
+    """A float image was shifted by nothing, and read as a vector."""
+    key, image, vector = jax.random.key(0), jnp.zeros((6, 6, 1)), jnp.zeros((3,))
+    agent = augment(Agent(None, None, lambda *arguments: None), pad=1)
+
+    def batch(*leaves):
+        seen = [jnp.stack([x, x]) for x in leaves]
+        zeros = jnp.zeros((2,))
+        return Transition(
+            observation=seen, action=zeros, reward=zeros, discount=zeros, next_observation=seen
+        )
+
+    agent.update(None, batch(image.astype(jnp.uint8), vector), key)
+    sentence = r"float32\[6, 6, 1\] is neither an image nor a vector: give images as uint8"
+    for leaves in ([image], [image.astype(jnp.uint8), image]):
+        with pytest.raises(ValueError, match=f"augment: {sentence}"):
+            agent.update(None, batch(*leaves), key)
+    with pytest.raises(ValueError, match="augment: no leaf of the observation is an image"):
+        agent.update(None, batch(vector), key)
+    with pytest.raises(ValueError, match=f"Features: {sentence}"):
+        Features(Conv).init(key, image)
+    assert Features(Conv).apply({}, jnp.zeros((2, 5, 4, 3))).shape == (2, 5, 4, 3), "of vectors"
+    inside = Agent(lambda key, observation, action: pytest.fail("begun"), None, None)
+    encoded = agents.encode_observations(inside, lambda params, x: x, lambda key: ())
+    with pytest.raises(ValueError, match=f"encode_observations: {sentence}"):
+        encoded.init(key, image, vector)
+    with pytest.raises(ValueError, match="encode_observations: no leaf of the observation"):
+        encoded.init(key, vector, vector)
+
+
+def test_statistics_that_would_never_move_are_refused():
+    class Normalised(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nets.BatchNorm()(Conv(kernels=(3,), channels=(2,), strides=(2,))(x))
+
+    head = {"hidden": (4,), "final_bound": None}
+    agent = drq_v2(Normalised(), Actor(1, **head), VmappedHead(Critic(**head, action_layer=0)))
+    with pytest.raises(ValueError, match="drq_v2: its networks carry batch_stats"):
+        agent.init(jax.random.key(0), jnp.zeros((6, 6, 1), jnp.uint8), jnp.zeros((1,)))
 
 
 def test_the_critics_alone_train_the_encoder():

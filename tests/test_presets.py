@@ -176,8 +176,9 @@ def test_numbers_of_the_agent(name, calls):
     own = {"policy_delay", "target_noise", "target_noise_clip", "v_min", "v_max"} & {
         field.name for field in fields(hyperparameters)
     }
+    scaled = {"v_min": CHANGED["reward_scale"], "v_max": CHANGED["reward_scale"]}
     for field in ("gamma", "tau", "critic_weight_decay", *own):
-        assert options[field] == CHANGED[field], field
+        assert options[field] == CHANGED[field] * scaled.get(field, 1), field
     assert (actor.dtype, critic.dtype) == (jnp.bfloat16, jnp.bfloat16)
     assert (actor.hidden, critic.hidden) == ((11, 12), (13, 14))
     assert critic.num_atoms == (19 if hasattr(hyperparameters, "num_atoms") else None)

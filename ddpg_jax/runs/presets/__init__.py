@@ -5,7 +5,6 @@ A new preset is a record in a file here; a new file is a line in `MODULES`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,7 @@ from ddpg_jax.runs.presets import (
     td3,
     td3_categorical,
 )
-from ddpg_jax.runs.tasks import TASKS
+from ddpg_jax.runs.tasks import TASKS, Values
 
 __all__ = [
     "PRESETS",
@@ -88,7 +87,7 @@ def env_options_on(preset: Preset, env: str, given: dict[str, Any]) -> dict[str,
     return {**(_images(preset, env) if given.get("pixels") else TASKS[env].images), **given}
 
 
-def describe_images(preset: Preset, env: str, options: Mapping[str, Any]) -> str:
+def describe_images(preset: Preset, env: str, options: Values) -> str:
     """Return a sentence where images are not those that the hyper-parameters were found for."""
     if not preset.images:
         return ""
@@ -106,7 +105,7 @@ def describe_images(preset: Preset, env: str, options: Mapping[str, Any]) -> str
     )
 
 
-def _images(preset: Preset, env: str) -> Mapping[str, Any]:
+def _images(preset: Preset, env: str) -> Values:
     """Return the options of pixels for which the hyper-parameters were found."""
     tuned = env in TASKS and not preset.exact and preset.of_task(TASKS[env])
     return TASKS[env].pixels if tuned else preset.shown
