@@ -349,6 +349,7 @@ SMALL = {
     "checkpoint_every": 1,
     "keep": 10,
     "progress": False,
+    "anneal_updates": 1_000,  # else a run that is made longer has other learning rates
 }
 DRQ = {"channels": 4, "trunk": 8, "stddev_steps": 100, "shift": 2, "preset": "drq-v2"}
 DRIVE = {
@@ -553,12 +554,14 @@ OF_DRQ = CHANGED | {
     "stride": 2,
     "trunk": 9,
     "shift": 3,
+    "episode_steps": 7,
     "stddev_start": 0.75,
     "stddev_steps": 1_000,
     "target_noise_clip": 0.34375,
 }
 
 
+FRAMES = {"stack": 3, "num_envs": 2, "n_step": 4, "episode_steps": 7}
 OF_DRIVE = {name: value for name, value in CHANGED.items() if name != "layer_norm"} | {
     "inverting_gradients": False,
     "anneal": False,
@@ -632,7 +635,7 @@ def test_every_number_of_drq_v2_arrives(calls):
     assert calls["scale_rewards"][0][1] == 0.5
     assert calls["n_step"][0] == (4, 0.9375)
     assert calls["uniform"][0] == (1_000, 17)
-    assert calls["frames"][1] == {"stack": 3, "num_envs": 2, "n_step": 4}
+    assert calls["frames"][1] == FRAMES
     actor, critic = shapes(parts, env)
     kernels = {name: layer["kernel"] for name, layer in critic["encoder"]["Conv_0"].items()}
     assert list(kernels.values()) == [(3, 3, 3, 5), (3, 3, 5, 5), (3, 3, 5, 5)]
@@ -652,7 +655,8 @@ def test_every_number_of_drq_v2_arrives(calls):
 
 
 def test_every_number_of_the_papers_pixels_arrives(calls):
-    config, env = make_config("test_images:dots", "paper-pixels", **CHANGED), dots(2)
+    own = CHANGED | {"episode_steps": 7}
+    config, env = make_config("test_images:dots", "paper-pixels", **own), dots(2)
     parts = config.preset.compose(config.hyperparameters, env)
     for name in (
         "gamma",
@@ -663,7 +667,7 @@ def test_every_number_of_the_papers_pixels_arrives(calls):
     ):
         assert calls["ddpg"][1][name] == CHANGED[name], name
     assert calls["ornstein_uhlenbeck"][0] == (0.25,)
-    assert calls["frames"][1] == {"stack": 3, "num_envs": 2, "n_step": 4}
+    assert calls["frames"][1] == FRAMES
     assert parts.warm_up is parts.behaviour
     heads = [network.head for network in calls["ddpg"][0]]
     assert [head.hidden for head in heads] == [(11, 12), (13, 14)]

@@ -68,6 +68,7 @@ CHANGED = {
     "stride": 2,
     "trunk": 9,
     "shift": 3,
+    "episode_steps": 7,
     "stddev_start": 0.78125,
     "stddev_steps": 1_000,
     "theta": 0.75,
@@ -580,6 +581,7 @@ SOURCES[
     "stride": 1,
     "trunk": 50,
     "shift": 4,
+    "episode_steps": 20,
 }
 SOURCES["drive"] = {  # Kendall et al. 2018, sections III-C and IV-A; None: it does not say
     "batch_size": 64,
@@ -714,6 +716,7 @@ SILENT |= {
     "actor_stream": "state",
     "critic_stream": "privileged_state",
 }
+SILENT |= {"episode_steps": 20}
 SILENT |= {"max_grad_norm": 0.0, "priority_exponent": 0.0, "importance_exponent": 0.4}
 """Switched off: no source speaks of it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
@@ -25,6 +25,21 @@ if TYPE_CHECKING:
     from ddpg_jax.types import Agent, Array, Noise
 
 PAPER_BOUND = 3e-4
+
+
+EPISODE: dict[str, Any] = {
+    "help": "Steps of an episode, at least on average: so many frames does the replay hold.",
+    "group": "replay",
+    "unit": "steps",
+    **COUNT,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperPixelsHyperparameters(ddpg.DDPGHyperparameters):
+    """The hyper-parameters of the paper's DDPG on images."""
+
+    episode_steps: int = option(20, **EPISODE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +82,7 @@ class DrQHyperparameters(Hyperparameters):
         "steps",
         **COUNT,
     )
+    episode_steps: int = option(20, **EPISODE)
     target_noise_clip: float = option(
         0.3, "Bound of the noise of target policy smoothing.", **SMOOTHING
     )
@@ -125,7 +141,7 @@ def _stddev(hyperparameters: DrQHyperparameters, step: Array, env_steps: float) 
     )
 
 
-def paper(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Components:
+def paper(hyperparameters: PaperPixelsHyperparameters, env: Environment) -> Components:
     """Compose the paper's DDPG on images, with separate encoders of actor and critic."""
     networks = ddpg_jax.networks
     encoder = functools.partial(networks.Conv, dtype=components.dtype(hyperparameters))
@@ -140,7 +156,11 @@ def paper(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Compon
 
 
 def _assemble(
-    hyperparameters: Hyperparameters, env: Environment, agent: Agent, noise: Noise, **options: Any
+    hyperparameters: DrQHyperparameters | PaperPixelsHyperparameters,
+    env: Environment,
+    agent: Agent,
+    noise: Noise,
+    **options: Any,
 ) -> Components:
     components.require_image_defaults(
         hyperparameters,
@@ -152,6 +172,7 @@ def _assemble(
         stack=env.stacked,
         num_envs=env.num_envs,
         n_step=hyperparameters.n_step,
+        episode_steps=hyperparameters.episode_steps,
     )
     return components.assemble(
         hyperparameters, agent, components.clipped(noise), storage=storage, **options
@@ -206,7 +227,9 @@ PRESETS = (
             Its three 64x64 frames of an action that lasts three steps are options of the
             environment.
         """,
-        hyperparameters=replace(ddpg.PAPER, learning_starts=16, batch_size=16, hidden=(200, 200)),
+        hyperparameters=PaperPixelsHyperparameters(
+            **vars(ddpg.PAPER) | {"learning_starts": 16, "batch_size": 16, "hidden": (200, 200)}
+        ),
         compose=paper,
         exact=True,
         images=True,
