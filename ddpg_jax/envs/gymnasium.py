@@ -10,9 +10,9 @@ import numpy as np
 
 from ddpg_jax import checks
 from ddpg_jax.environment import HostEnvironment
-from ddpg_jax.envs import quiet
+from ddpg_jax.envs import arguments, quiet
 from ddpg_jax.envs.copies import copies
-from ddpg_jax.envs.pixels import require, seen_options
+from ddpg_jax.envs.pixels import OPTIONS, require, seen_options
 from ddpg_jax.envs.vector import vector
 
 __all__ = ["PREFIX", "film", "make", "vector"]
@@ -60,10 +60,10 @@ def make(
     """
     import gymnasium
 
-    checks.between(1, COPIES, num_envs=num_envs)
+    checks.whole(1, COPIES, num_envs=num_envs)
     seen, given = seen_options({"disable_env_checker": True} | options)
     if time_limit is not None:
-        checks.between(1, time_limit=time_limit)
+        checks.whole(1, time_limit=time_limit)
         given = {"max_episode_steps": time_limit} | given
     _register(name)
     times = stacked = 1
@@ -74,6 +74,9 @@ def make(
         given = {"render_mode": "rgb_array"} | given
         wrappers = (*wrappers, functools.partial(Pictures, **seen))
         times, stacked = seen["action_repeat"], seen["frames"] // seen["frames_per_action"]
+
+    constructor = _made(name, lambda: _constructor(name), {})
+    arguments.require(PREFIX + name, constructor, given, () if seen is not None else OPTIONS)
 
     def one() -> tuple[Any, Any, Any]:
         env = gymnasium.make(name, **given)
@@ -106,6 +109,13 @@ def _register(name: str) -> None:
         )
     if module:
         _made(name, lambda: importlib.import_module(module), {}, f"importing {module}")
+
+
+def _constructor(name: str) -> Any:
+    from gymnasium.envs import registration
+
+    entry = registration.spec(name).entry_point
+    return registration.load_env_creator(entry) if isinstance(entry, str) else entry
 
 
 def _made(name: str, make: Callable[[], Any], options: dict[str, Any], what: str = "make") -> Any:

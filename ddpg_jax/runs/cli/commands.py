@@ -32,7 +32,7 @@ from ddpg_jax.runs.options.run_options import (
     RunOptions,
     SweepOptions,
 )
-from ddpg_jax.runs.options.validation import INT32_MAX, Options
+from ddpg_jax.runs.options.validation import INT32_MAX, Options, parse_text
 from ddpg_jax.runs.presets import PRESETS
 
 PROCESSES = processes.ProcessFlags._fields
@@ -75,7 +75,10 @@ def _given(options: Options) -> Options:
     """Return the given options, those of the environment in ``env_options``."""
     given = {name: value for name, value in options.items() if value not in (None, ())}
     own = {name: given.pop(name) for name in ENVIRONMENT if name in given}
-    own |= dict(map(_env_option, given.pop("env_option", ())))
+    for name, value in map(_env_option, given.pop("env_option", ())):
+        if name in own:
+            raise click.UsageError(f"{name} is given twice: leave one out.")
+        own[name] = value
     return given | ({"env_options": own} if own else {})
 
 
@@ -83,10 +86,7 @@ def _env_option(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise click.UsageError(f"--env-option {text}: give NAME=VALUE, for example curvature=0.01.")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+    return name, parse_text(name, value)
 
 
 @main.command(cls=GroupedCommand, params=flags(TRAIN))
