@@ -14,15 +14,17 @@ def arguments(constructor: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
     A ``**kwargs`` that ends nowhere is not among them.
     """
-    written = inspect.isclass(constructor)
     found: dict[str, inspect.Parameter] = {}
-    for base in inspect.getmro(constructor) if written else (constructor,):
-        if written and "__init__" not in vars(base):
-            continue
-        own = inspect.signature(base.__init__ if written else base).parameters
+    makers: list[Any] = [constructor]
+    if isinstance(constructor, type):
+        makers = [
+            vars(base)["__init__"] for base in constructor.__mro__ if "__init__" in vars(base)
+        ]
+    for maker in makers:
+        taken = inspect.signature(maker).parameters
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        found = {name: each for name, each in own.items() if each.kind in named} | found
-        if all(each.kind is not inspect.Parameter.VAR_KEYWORD for each in own.values()):
+        found = {name: each for name, each in taken.items() if each.kind in named} | found
+        if all(each.kind is not inspect.Parameter.VAR_KEYWORD for each in taken.values()):
             break
     return found
 

@@ -1,9 +1,10 @@
 """Gymnasium's environments, stepped on the host: the same contract as on the device, in NumPy."""
 
+import contextlib
 import functools
 import importlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,8 @@ def make(
         given = {"max_episode_steps": time_limit} | given
     _register(name)
     times = stacked = 1
+    constructor = _made(name, lambda: _constructor(name), {})
+    arguments.require(PREFIX + name, constructor, given, OPTIONS)
     if seen is not None:
         from ddpg_jax.envs.pictures import Pictures
 
@@ -74,29 +77,42 @@ def make(
         given = {"render_mode": "rgb_array"} | given
         wrappers = (*wrappers, functools.partial(Pictures, **seen))
         times, stacked = seen["action_repeat"], seen["frames"] // seen["frames_per_action"]
+    envs: list[Any] = []
 
-    constructor = _made(name, lambda: _constructor(name), {})
-    arguments.require(PREFIX + name, constructor, given, () if seen is not None else OPTIONS)
-
-    def one() -> tuple[Any, Any, Any]:
-        env = gymnasium.make(name, **given)
+    def make_one() -> tuple[Any, Any]:
+        envs.append(gymnasium.make(name, **given))
         for wrapper in wrappers:
-            env = wrapper(env)
-        return env, env.observation_space, env.action_space
+            envs[-1] = wrapper(envs[-1])
+        return envs[-1].observation_space, envs[-1].action_space
 
-    made = _made(name, lambda: [one() for _ in range(num_envs)], given)
-    first, observation_space, action_space = made[0]
-    if any(other[1:] != made[0][1:] for other in made):
-        raise checks.BrokenEnvironment(
-            f"{PREFIX}{name}: two copies differ in their spaces, which must be the same."
-        )
-    envs = [env for env, *_ in made]
-    limit = time_limit or (first.spec and first.spec.max_episode_steps) or None
-    close = lambda: [env.close() for env in envs]
-    env = copies(
-        envs, PREFIX + name, limit and -(-limit // times), observation_space, action_space, close
-    )
+    close = functools.partial(_close, envs)
+    with _closed_if_raised(close):
+        made = _made(name, lambda: [make_one() for _ in range(num_envs)], given)
+        if any(other != made[0] for other in made):
+            raise checks.BrokenEnvironment(
+                f"{PREFIX}{name}: two copies differ in their spaces, which must be the same."
+            )
+        limit = time_limit or (envs[0].spec and envs[0].spec.max_episode_steps) or None
+        spaces, limit = made[0], limit and -(-limit // times)
+        env = copies(list(envs), PREFIX + name, limit, spaces[0], spaces[1], close)
     return env._replace(fps=env.fps / times, stacked=stacked)
+
+
+@contextlib.contextmanager
+def _closed_if_raised(close: Callable[[], None]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):
+            close()
+        raise
+
+
+def _close(envs: list[Any]) -> None:
+    """Close all that is left open, also where one raises."""
+    with contextlib.ExitStack() as closing:
+        while envs:
+            closing.callback(envs.pop().close)
 
 
 def _register(name: str) -> None:

@@ -1,5 +1,6 @@
 """The command ``ddpg-jax``: parses, calls, prints; heavy imports wait until they are needed."""
 
+import contextlib
 import json
 import os
 import sys
@@ -208,14 +209,16 @@ def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
     _begin()
     from ddpg_jax import envs
     from ddpg_jax.runs.config.run_config import checked_env_options
-    from ddpg_jax.runs.programs import compatibility, memory
+    from ddpg_jax.runs.programs import compatibility, memory, setup
 
     given = checked_env_options(_given(options).get("env_options", {}))
     compatibility.require_host_copies(env, num_envs)
-    made = envs.make(env, num_envs, **given)
-    steps = steps or 2 * (made.time_limit or 1_000) + 10
-    memory.require_playable(made, steps)
-    findings = envs.check(made, steps=steps)
+    with contextlib.ExitStack() as opened:
+        made = envs.make(env, num_envs, **given)
+        setup.close_after(opened, made)
+        steps = steps or 2 * (made.time_limit or 1_000) + 10
+        memory.require_playable(made, steps)
+        findings = envs.check(made, steps=steps)
     answer("\n".join(findings) or "no findings")
     sys.exit(1 if findings else 0)
 
