@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Called = TypeVar("Called")
@@ -74,6 +75,22 @@ def between(low: float, high: float = math.inf, /, **values: Any) -> None:
     _require(allowed, lambda x: (x >= low) & (x <= high), values)
 
 
+def whole(low: float, high: float = math.inf, /, **values: Any) -> None:
+    """Raise ``ValueError`` if one of ``values`` is not a whole number between low and high."""
+    allowed = f"at least {low}" if math.isinf(high) else f"between {low} and {high}"
+    for name, value in values.items():
+        if not _is_number(value) or np.asarray(value).dtype.kind not in "iu" or np.ndim(value):
+            raise ValueError(f"{name}={_shown(value)}: must be a whole number, {allowed}.")
+    between(low, high, **values)
+
+
+def switch(**values: Any) -> None:
+    """Raise ``ValueError`` if one of ``values`` is neither True nor False."""
+    for name, value in values.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name}={_shown(value)}: must be True or False.")
+
+
 def finite(**values: Any) -> None:
     """Raise ``ValueError`` if a concrete number or array among ``values`` is infinite or is not a
     number.
@@ -96,8 +113,20 @@ def positive(**values: Any) -> None:
 
 def _require(allowed: str, holds: Callable[[Any], Any], values: dict[str, Any]) -> None:
     for name, value in values.items():
-        if is_known(value) and not np.all(holds(np.asarray(value))):
-            raise ValueError(f"{name}={value}: must be {allowed}.")
+        if is_known(value) and not (_is_number(value) and np.all(holds(np.asarray(value)))):
+            raise ValueError(f"{name}={_shown(value)}: must be {allowed}.")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it can be compared: text, None and ragged lists cannot."""
+    try:
+        return bool(jnp.issubdtype(np.asarray(value).dtype, jnp.number))
+    except (ValueError, TypeError):  # ragged
+        return False
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else str(value)
 
 
 def below(equal: bool = False, /, **values: Any) -> None:

@@ -164,6 +164,7 @@ class HostEnvironment(NamedTuple):
     step: Callable[[np.ndarray], HostStep]
     """``step(action [E, A]) -> HostStep``."""
     close: Callable[[], None]
+    """Of what was made with it; also twice."""
     num_envs: int
     observation: Any
     """Shape and dtype of one observation, as the agent sees it: float64 as float32; uint8 stays,
@@ -179,3 +180,5 @@ class HostEnvironment(NamedTuple):
     fps: float
     """Steps per second of its own time."""
     stacked: int = 1
+    bounds: Any = None
+    """Lowest and highest of an action in its own units, and their dtype."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 from jax import export
 
+from ddpg_jax.envs.observed import observed
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ddpg_jax.types import Agent, AgentState
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -38,3 +43,17 @@ def policy(agent: Agent, agent_state: AgentState, env: Any) -> export.Exported:
         lambda x: jax.ShapeDtypeStruct((batch, *x.shape), x.dtype), env.observation
     )
     return export.export(jax.jit(act), platforms=PLATFORMS)(shapes)
+
+
+def load(path: str | Path) -> Callable[[Any], jax.Array]:
+    """The policy in a file of `policy`: ``action(observation [B, ...]) -> [B, A]``.
+
+    Raises:
+        ValueError: from the function, observations have other names, shapes or dtypes than the
+            environment's (`ddpg_jax.envs.observed.observed`).
+    """
+    loaded = export.deserialize(bytearray(Path(path).read_bytes()))
+    without = lambda aval: jax.ShapeDtypeStruct(aval.shape[1:], aval.dtype)
+    (shapes,), _ = jax.tree.unflatten(loaded.in_tree, map(without, loaded.in_avals))
+    check = observed(shapes)
+    return lambda observation: loaded.call(check(observation))

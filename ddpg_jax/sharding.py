@@ -46,7 +46,7 @@ def make_mesh(members: int = 1, data: int = 1, devices: Sequence[Any] | None = N
     Raises:
         ValueError: there are too few.
     """
-    checks.between(1, members=members, data=data)
+    checks.whole(1, members=members, data=data)
     found = jax.devices() if devices is None else devices
     if len(found) < members * data:
         raise ValueError(

@@ -1,6 +1,7 @@
 """Where environments on the host begin: seeds that have nothing in common, running episodes that
 are cut, and what is told."""
 
+import contextlib
 import dataclasses
 import itertools
 
@@ -150,7 +151,7 @@ def test_training_evaluation_and_what_is_resumed_have_nothing_in_common(monkeypa
         env = envs.make("gymnasium/Pendulum-v1", 4)
         for number in (0, 10_000, 20_000):
             Hosted(env).begin(host_seed(evaluation_keys(config, HOST_RESET_STREAM, number)))
-        play = make_evaluator(config, _Still, 5)
+        play = make_evaluator(config, _Still, 5, contextlib.ExitStack())
         for stream, number in itertools.product(
             (TRAINING_STREAM, FINAL_STREAM, LATER_STREAM), (0, 10_000)
         ):

@@ -247,7 +247,7 @@ def test_sentences_for_what_does_not_fit():
         envs.make("pendulum", 1, frame_stack=3)
     with pytest.raises(ValueError, match="cannot be drawn on the device"):
         envs.make("brax/fast", 1, pixels=True)
-    with pytest.raises(ValueError, match="does not take these options: it has no 'image_size'"):
+    with pytest.raises(ValueError, match="image_size is an option of what an agent sees"):
         envs.make("gymnasium/Pendulum-v1", 1, image_size=8)
 
 

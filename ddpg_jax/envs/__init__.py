@@ -114,7 +114,7 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # by the name, which
     times = others.pop("action_repeat", None)
     if times is None:
         return _on_device(name, num_envs, others)
-    checks.between(1, action_repeat=times)
+    checks.whole(1, action_repeat=times)
     return action_repeat(_on_device(name, num_envs, others), times)
 
 

@@ -15,12 +15,13 @@ EXACT = 2**24
 
 class Actions(NamedTuple):
     """Actions of an environment: ``executed`` of ``[..., A]`` in [-1, 1], in NumPy; ``native``: the
-    same in JAX, for export.
+    same in JAX, for export; ``bounds``: what they were made `within`.
     """
 
     size: int
     executed: Callable[[np.ndarray], np.ndarray]
     native: Callable[[Array], Array]
+    bounds: tuple[list[float], list[float], str]
 
 
 def scaled(space: Any) -> Actions:
@@ -34,7 +35,12 @@ def scaled(space: Any) -> Actions:
             `EXACT`.
     """
     low, high = _bounds(space)
-    kind = np.dtype(space.dtype)
+    return within(low.tolist(), high.tolist(), str(space.dtype))
+
+
+def within(lowest: list[float], highest: list[float], dtype: str) -> Actions:
+    """Scale to these bounds, as `scaled`."""
+    low, high, kind = np.asarray(lowest, float), np.asarray(highest, float), np.dtype(dtype)
     whole = kind.kind != "f"
     parts, function = (
         ((low, high), _chosen)
@@ -51,7 +57,7 @@ def scaled(space: Any) -> Actions:
 
     # An actor that became NaN is for the training loop to report; a simulator may not survive it.
     executed = lambda action: function(np, np.nan_to_num(action).astype(exact), *own).astype(kind)
-    return Actions(len(low), executed, native)
+    return Actions(len(low), executed, native, (lowest, highest, dtype))
 
 
 def _between(xp: Any, action: Any, half: Any, middle: Any, low: Any, high: Any) -> Any:

@@ -67,8 +67,8 @@ def batch(
         ValueError: a number is out of its range.
     """
     fresh = num_envs if fresh_per_step is None else fresh_per_step
-    checks.between(1, num_envs=num_envs, time_limit=time_limit)
-    checks.between(1, num_envs, fresh_per_step=fresh)
+    checks.whole(1, num_envs=num_envs, time_limit=time_limit)
+    checks.whole(1, num_envs, fresh_per_step=fresh)
     # Whole slices of the pool.
     fresh = next(n for n in range(fresh, num_envs + 1) if num_envs % n == 0)
     reset, draw = _starts(single, num_envs, fresh)

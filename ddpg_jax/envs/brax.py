@@ -18,7 +18,7 @@ from ddpg_jax.environment import (
     SingleEnvironment,
     SingleStepResult,
 )
-from ddpg_jax.envs import quiet
+from ddpg_jax.envs import arguments, quiet
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.randomize import Randomize, one_by_one, randomized
 from ddpg_jax.envs.render import Scene, scene_of
@@ -90,6 +90,8 @@ def batched(
     renderer: Renderer | None,
 ) -> Environment:
     """``num_envs`` copies of a simulator's environment; its ``system`` is an attribute of it."""
+    if randomize is not None and not callable(randomize):
+        raise ValueError(f"randomize={randomize!r}: must be a function, given from Python.")
 
     def using(drawn: PyTree) -> SingleEnvironment:
         other = copy.copy(env)
@@ -175,6 +177,7 @@ def _create(name: str, backend: str, options: dict[str, Any]) -> Any:
             raise ImportError(
                 f"Brax could not be imported ({error}); install it with: pip install brax"
             ) from error
+        arguments.require(f"brax/{name}", envs._envs[name], options, ())
         try:
             return envs.get_environment(name, backend=backend, **options)
         except TypeError as error:

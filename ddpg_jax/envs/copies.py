@@ -93,6 +93,7 @@ def declared(
         "observation": shapes,
         "action": jax.ShapeDtypeStruct((actions.size,), np.dtype(np.float32)),
         "native_action": actions.native,
+        "bounds": actions.bounds,
         "fps": float((env.metadata or {}).get("render_fps") or 30),
         "draw": guarded(name, "render", draw),
         "close": guarded(name, "close", close),

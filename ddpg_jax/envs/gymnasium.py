@@ -1,18 +1,19 @@
 """Gymnasium's environments, stepped on the host: the same contract as on the device, in NumPy."""
 
+import contextlib
 import functools
 import importlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ddpg_jax import checks
 from ddpg_jax.environment import HostEnvironment
-from ddpg_jax.envs import quiet
+from ddpg_jax.envs import arguments, quiet
 from ddpg_jax.envs.copies import copies
-from ddpg_jax.envs.pixels import require, seen_options
+from ddpg_jax.envs.pixels import OPTIONS, require, seen_options
 from ddpg_jax.envs.vector import vector
 
 __all__ = ["PREFIX", "film", "make", "vector"]
@@ -60,13 +61,15 @@ def make(
     """
     import gymnasium
 
-    checks.between(1, COPIES, num_envs=num_envs)
+    checks.whole(1, COPIES, num_envs=num_envs)
     seen, given = seen_options({"disable_env_checker": True} | options)
     if time_limit is not None:
-        checks.between(1, time_limit=time_limit)
+        checks.whole(1, time_limit=time_limit)
         given = {"max_episode_steps": time_limit} | given
     _register(name)
     times = stacked = 1
+    constructor = _made(name, lambda: _constructor(name), {})
+    arguments.require(PREFIX + name, constructor, given, OPTIONS)
     if seen is not None:
         from ddpg_jax.envs.pictures import Pictures
 
@@ -74,26 +77,42 @@ def make(
         given = {"render_mode": "rgb_array"} | given
         wrappers = (*wrappers, functools.partial(Pictures, **seen))
         times, stacked = seen["action_repeat"], seen["frames"] // seen["frames_per_action"]
+    envs: list[Any] = []
 
-    def one() -> tuple[Any, Any, Any]:
-        env = gymnasium.make(name, **given)
+    def make_one() -> tuple[Any, Any]:
+        envs.append(gymnasium.make(name, **given))
         for wrapper in wrappers:
-            env = wrapper(env)
-        return env, env.observation_space, env.action_space
+            envs[-1] = wrapper(envs[-1])
+        return envs[-1].observation_space, envs[-1].action_space
 
-    made = _made(name, lambda: [one() for _ in range(num_envs)], given)
-    first, observation_space, action_space = made[0]
-    if any(other[1:] != made[0][1:] for other in made):
-        raise checks.BrokenEnvironment(
-            f"{PREFIX}{name}: two copies differ in their spaces, which must be the same."
-        )
-    envs = [env for env, *_ in made]
-    limit = time_limit or (first.spec and first.spec.max_episode_steps) or None
-    close = lambda: [env.close() for env in envs]
-    env = copies(
-        envs, PREFIX + name, limit and -(-limit // times), observation_space, action_space, close
-    )
+    close = functools.partial(_close, envs)
+    with _closed_if_raised(close):
+        made = _made(name, lambda: [make_one() for _ in range(num_envs)], given)
+        if any(other != made[0] for other in made):
+            raise checks.BrokenEnvironment(
+                f"{PREFIX}{name}: two copies differ in their spaces, which must be the same."
+            )
+        limit = time_limit or (envs[0].spec and envs[0].spec.max_episode_steps) or None
+        spaces, limit = made[0], limit and -(-limit // times)
+        env = copies(list(envs), PREFIX + name, limit, spaces[0], spaces[1], close)
     return env._replace(fps=env.fps / times, stacked=stacked)
+
+
+@contextlib.contextmanager
+def _closed_if_raised(close: Callable[[], None]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):
+            close()
+        raise
+
+
+def _close(envs: list[Any]) -> None:
+    """Close all that is left open, also where one raises."""
+    with contextlib.ExitStack() as closing:
+        while envs:
+            closing.callback(envs.pop().close)
 
 
 def _register(name: str) -> None:
@@ -106,6 +125,13 @@ def _register(name: str) -> None:
         )
     if module:
         _made(name, lambda: importlib.import_module(module), {}, f"importing {module}")
+
+
+def _constructor(name: str) -> Any:
+    from gymnasium.envs import registration
+
+    entry = registration.spec(name).entry_point
+    return registration.load_env_creator(entry) if isinstance(entry, str) else entry
 
 
 def _made(name: str, make: Callable[[], Any], options: dict[str, Any], what: str = "make") -> Any:

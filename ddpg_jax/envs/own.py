@@ -11,7 +11,9 @@ import jax
 
 from ddpg_jax import checks
 from ddpg_jax.environment import BatchRecipe, Environment
+from ddpg_jax.envs import arguments
 from ddpg_jax.envs.drift import drift
+from ddpg_jax.envs.pixels import OPTIONS
 from ddpg_jax.types import PyTree
 
 WANTED = (
@@ -33,6 +35,7 @@ def make(name: str, num_envs: int, **options: Any) -> Environment:
         inspect.signature(function).bind(num_envs, **options)
     except TypeError as error:
         raise ValueError(f"environment {name!r} does not take these options: {error}.") from error
+    arguments.require(name, function, options, OPTIONS)
     env = checks.guarded(name, name.partition(":")[2], function)(num_envs, **options)
     if not isinstance(env, Environment):
         raise ValueError(f"environment {name!r} returned {type(env).__name__}: {WANTED}")

@@ -84,7 +84,7 @@ def pixels(
     nine feature maps. Yarats et al. 2021 (arXiv:2107.09645), section 4: 84 pixels,
     ``action_repeat=2``, three frames.
     """
-    require(size, frames, action_repeat, frames_per_action)
+    require(size, frames, action_repeat, frames_per_action, grayscale)
     made, single = _scene_of(env)
 
     @jax.named_scope("rendering")
@@ -108,24 +108,25 @@ def pixels(
 def seen_options(options: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """``(arguments of pixels, other options)``; None where the environment is not to be seen."""
     others = dict(options)
-    if not others.pop("pixels", False):
+    seen = others.pop("pixels", False)
+    checks.switch(pixels=seen)
+    if not seen:
         return None, others
     given = {argument: others.pop(name, usual) for name, (argument, usual) in OPTIONS.items()}
     return given, others
 
 
 def require(
-    size: int, frames: int, action_repeat: int, frames_per_action: int, **others: Any
+    size: int, frames: int, action_repeat: int, frames_per_action: int, grayscale: bool
 ) -> None:
     """Check arguments of `pixels`.
 
     Raises:
         ValueError: one is out of its range, or does not fit the others.
     """
-    checks.between(1, LARGEST, size=size)
-    checks.between(
-        1, frames=frames, action_repeat=action_repeat, frames_per_action=frames_per_action
-    )
+    checks.switch(grayscale=grayscale)
+    checks.whole(1, LARGEST, size=size)
+    checks.whole(1, frames=frames, action_repeat=action_repeat, frames_per_action=frames_per_action)
     for name, number in (("frames (frame_stack)", frames), ("action_repeat", action_repeat)):
         if number % frames_per_action:
             raise ValueError(

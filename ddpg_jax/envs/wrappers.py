@@ -40,7 +40,7 @@ def action_repeat(env: Environment, times: int) -> Environment:
 
     Source: Lillicrap et al. 2015, section 4 (3 on pixels).
     """
-    checks.between(1, times=times)
+    checks.whole(1, times=times)
 
     def step(state: PyTree, action: Array, key: Key) -> StepResult:
         def once(carry: StepResult, key: Key) -> tuple[StepResult, None]:
@@ -76,7 +76,7 @@ def frame_stack(env: Environment, count: int) -> Environment:
 
     Source: Mnih et al. 2015; Lillicrap et al. 2015, section 4.
     """
-    checks.between(1, count=count)
+    checks.whole(1, count=count)
     if any(not x.shape for x in jax.tree.leaves(env.observation)):
         raise ValueError(
             "frame_stack joins observations along their last axis, but one of them is a "

@@ -56,7 +56,7 @@ class Result:
         """
         from ddpg_jax.runs.results.policy import policy_function
 
-        return policy_function(self.config, self.agent, self.agent_state, member)
+        return policy_function(self.folder, self.agent, self.agent_state, member)
 
 
 def train(

@@ -24,9 +24,11 @@ def plan(config: Config) -> str:
     if here:
         where, config = jax.default_backend(), setup.with_chosen_mesh(config, places.append, False)
         built = build.build(config)
-        programs = build.compile_programs(built, config)
+        with built.opened:
+            programs = build.compile_programs(built, config)
     else:  # this machine's memory does not matter
         where, built = config.device_kind, build.build(config, check_memory=lambda parts: None)
+        built.opened.close()
     found = compiled_memory.measured_parts(config, built, programs)
     own = config.hyperparameters
     about = (

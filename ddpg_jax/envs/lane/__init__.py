@@ -13,6 +13,7 @@ roads that no training sees.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from jax import Array
 
 from ddpg_jax import checks
@@ -100,6 +101,8 @@ def make_single(
     """
     shown = shows(observation, camera_size)
     rewarded = _one_of("reward", reward, {"speed": speed, "torcs": torcs})
+    if np.ndim(curvature):
+        raise ValueError(f"curvature={curvature}: must be one number.")
     checks.between(0, SHARPEST, curvature=curvature)
     widths = _widths(lane_width)
 
@@ -116,13 +119,13 @@ def make_single(
 
 def shows(observation: str = "features", camera_size: int = SIZE) -> Shown:
     """What one car sees of its state; arguments as of `make_single`."""
-    checks.between(SMALLEST, LARGEST, camera_size=camera_size)
+    checks.whole(SMALLEST, LARGEST, camera_size=camera_size)
     seen = lambda state: {"camera": picture(state, camera_size), "vehicle": vehicle(state)}
     return _one_of("observation", observation, {"features": features, "camera": seen})
 
 
 def _one_of(what: str, name: Any, known: dict[str, Shown]) -> Shown:
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"{what}={name!r}: must be {' or '.join(known)}.")
     return known[name]
 

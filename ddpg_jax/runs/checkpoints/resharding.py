@@ -32,15 +32,17 @@ NEW_SHARDS = 0x5AD0
 
 
 def restore_agent(
-    checkpoints: Checkpoints, config: Config, say: Callable[[str], None]
+    checkpoints: Checkpoints, config: Config, env: Any, say: Callable[[str], None]
 ) -> tuple[int, Agent, AgentState, dict[str, Any]]:
     """The agent of the newest checkpoint that can be read, on the default device, as
     ``(step, agent, state, record)``; nothing else is read into memory.
 
+    ``env`` has the shapes of the run's environment.
+
     Raises:
         FileNotFoundError, ValueError: as of `Checkpoints.restore`.
     """
-    agent, like = build.agent_of(config)
+    agent, like = build.agent_of(config, env)
     part = ".members.agent" if config.evolve else ".agent"
     found = checkpoints.newest(lambda about: like, say, part)
     return found.step, agent, arrays.to_devices(found.state, like), found.record

@@ -1,5 +1,6 @@
 """The command ``ddpg-jax``: parses, calls, prints; heavy imports wait until they are needed."""
 
+import contextlib
 import json
 import os
 import sys
@@ -32,7 +33,7 @@ from ddpg_jax.runs.options.run_options import (
     RunOptions,
     SweepOptions,
 )
-from ddpg_jax.runs.options.validation import INT32_MAX, Options
+from ddpg_jax.runs.options.validation import INT32_MAX, Options, parse_text
 from ddpg_jax.runs.presets import PRESETS
 
 PROCESSES = processes.ProcessFlags._fields
@@ -75,7 +76,10 @@ def _given(options: Options) -> Options:
     """Return the given options, those of the environment in ``env_options``."""
     given = {name: value for name, value in options.items() if value not in (None, ())}
     own = {name: given.pop(name) for name in ENVIRONMENT if name in given}
-    own |= dict(map(_env_option, given.pop("env_option", ())))
+    for name, value in map(_env_option, given.pop("env_option", ())):
+        if name in own:
+            raise click.UsageError(f"{name} is given twice: leave one out.")
+        own[name] = value
     return given | ({"env_options": own} if own else {})
 
 
@@ -83,10 +87,7 @@ def _env_option(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise click.UsageError(f"--env-option {text}: give NAME=VALUE, for example curvature=0.01.")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+    return name, parse_text(name, value)
 
 
 @main.command(cls=GroupedCommand, params=flags(TRAIN))
@@ -208,14 +209,16 @@ def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
     _begin()
     from ddpg_jax import envs
     from ddpg_jax.runs.config.run_config import checked_env_options
-    from ddpg_jax.runs.programs import compatibility, memory
+    from ddpg_jax.runs.programs import compatibility, memory, setup
 
     given = checked_env_options(_given(options).get("env_options", {}))
     compatibility.require_host_copies(env, num_envs)
-    made = envs.make(env, num_envs, **given)
-    steps = steps or 2 * (made.time_limit or 1_000) + 10
-    memory.require_playable(made, steps)
-    findings = envs.check(made, steps=steps)
+    with contextlib.ExitStack() as opened:
+        made = envs.make(env, num_envs, **given)
+        setup.close_after(opened, made)
+        steps = steps or 2 * (made.time_limit or 1_000) + 10
+        memory.require_playable(made, steps)
+        findings = envs.check(made, steps=steps)
     answer("\n".join(findings) or "no findings")
     sys.exit(1 if findings else 0)
 

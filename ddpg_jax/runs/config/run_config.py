@@ -82,7 +82,13 @@ class Config(RunOptions):
         ours = preset.ours and f"preset {preset.name} differs from its source: {preset.ours}"
         choice = describe_choice(self.env, preset.name, self.device_kind, bool(self.replaced))
         images = describe_images(preset, self.env, self.env_options)
-        return "\n".join(filter(None, (choice, ours, self._changes, images, short)))
+        shared = (
+            "evaluations play in the environments of training: running episodes end there as by a "
+            "time limit."
+            if self.shared_environment
+            else ""
+        )
+        return "\n".join(filter(None, (choice, ours, self._changes, images, short, shared)))
 
     @property
     def _changes(self) -> str:

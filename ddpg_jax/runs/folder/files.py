@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     pass
 
 
+ENVIRONMENT = "environment.json"
+"""Of a run on the host: what its environment declares (`ddpg_jax.envs.described`)."""
+
+
 def write_json(path: Path, data: Any) -> None:
     """Replace a file by JSON, atomically."""
     write_file(path, json.dumps(data, indent=2) + "\n")

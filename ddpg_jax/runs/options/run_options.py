@@ -75,6 +75,12 @@ class RunOptions:
         high=COUNT,
         resume="free",
     )
+    shared_environment: bool = option(
+        False,
+        "On the host: evaluate in the environments of training, so that no others are made; running"
+        " episodes end there as by a time limit.",
+        "evaluation and checkpoints",
+    )
     checkpoint_every: int = option(
         5,
         "Chunks from one checkpoint to the next; 0 saves at the end only.",

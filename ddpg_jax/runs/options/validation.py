@@ -1,6 +1,8 @@
 """Converts values from Python, a shell or a file to an option's type, without loss."""
 
+import ast
 import json
+import re
 from collections.abc import Callable
 from typing import Any, get_origin
 
@@ -14,6 +16,12 @@ MAX_STEPS = 2**62
 """Above any number of environment steps."""
 FLOAT32_MAX = 3.4028234663852886e38
 MAX_SHOWN = 60
+NEARLY = re.compile(
+    r"[-+]?[\d.,'_]*\d[\d.,'_]*(e[-+]?\d+)?%?|[-+]?(nan|inf|infinity)"
+    r"|true|false|yes|no|on|off|none|null",
+    re.IGNORECASE,
+)
+"""Text that is not meant as text."""
 
 
 class RunError(ValueError):
@@ -38,6 +46,27 @@ def convert_value(name: str, value: Any, kind: Any) -> Any:
     if kind is int and abs(found) >= 2**63:
         raise ValueError(f"{name}={short_repr(value)}: must be less than 2**63 in size.")
     return found
+
+
+def parse_text(name: str, text: str) -> Any:
+    """Return the value that JSON or Python writes so; other text is text.
+
+    Raises:
+        ValueError: it looks like a number or a switch, and neither of them writes it so.
+    """
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+        if not isinstance(found, tuple) or text.strip().startswith("("):
+            return found
+    if NEARLY.fullmatch(text.strip()):
+        raise ValueError(
+            f"{name}={text}: give a number, True, False or None as Python writes it, a list as "
+            f"[1, 2], or text in quotes: '{name}=\"{text}\"'."
+        )
+    return text
 
 
 def short_repr(value: Any) -> str:

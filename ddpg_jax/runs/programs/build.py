@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 
 from ddpg_jax import envs, host, rollout, sharding, train
 from ddpg_jax.environment import Environment
+from ddpg_jax.envs.described import describe
 from ddpg_jax.population import (
     Hyperparameters,
     Member,
@@ -27,9 +29,15 @@ from ddpg_jax.runs.programs.evaluation import (
     HOST_RESET_STREAM,
     evaluation_keys,
     host_seed,
-    make_evaluator,
+    play_on_host,
 )
-from ddpg_jax.runs.programs.setup import compose, environment, member_hyperparameters, member_keys
+from ddpg_jax.runs.programs.setup import (
+    close_after,
+    compose,
+    environment,
+    member_hyperparameters,
+    member_keys,
+)
 from ddpg_jax.types import Agent, AgentState, PyTree, strong
 
 if TYPE_CHECKING:
@@ -37,6 +45,7 @@ if TYPE_CHECKING:
 
     from ddpg_jax.learner import TrainState
     from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.runs.options.validation import Options
     from ddpg_jax.runs.presets import Components
 
 
@@ -50,6 +59,10 @@ class Built(NamedTuple):
     """Shapes of the training state."""
     host: host.HostTrain | None = None
     """Only of host environments: ``start`` and ``chunk`` are then loops and cannot be jitted."""
+    opened: contextlib.ExitStack = contextlib.ExitStack()
+    """Closes the host environments that were made."""
+    described: Options | None = None
+    """Of host environments, `ddpg_jax.envs.described.describe`."""
 
 
 def build(
@@ -71,8 +84,16 @@ def build(
         ValueError: a component refuses its hyper-parameters, or the state does not fit in memory.
     """
     if envs.on_host(config.env):
-        built = _build_on_host(config, stopped)
+        with contextlib.ExitStack() as opened:
+            built = _build_on_host(config, stopped, opened)
+            check_memory(memory.all_parts(config, built.state))
+            return built._replace(opened=opened.pop_all())
     else:
+        if config.shared_environment:
+            raise ValueError(
+                f"shared_environment is for environments on the host, and {config.env} is not one: "
+                "leave --shared-environment out."
+            )
         env = environment(config, config.hyperparameters.num_envs)
         for member in range(config.seeds if config.vary else 0):
             own: dict[str, Any] = runs_population.own_hyperparameters(config.vary, member)
@@ -105,9 +126,11 @@ def population_of(config: Config) -> Population:
     return _evolving(config, population) if config.evolve else population
 
 
-def agent_of(config: Config) -> tuple[Agent, AgentState]:
-    """Return the run's agent, and the shapes of its state, those of all members."""
-    env = environment(config, 1)
+def agent_of(config: Config, env: Any) -> tuple[Agent, AgentState]:
+    """Return the run's agent, and the shapes of its state, those of all members.
+
+    ``env`` has the environment's shapes (`ddpg_jax.runs.programs.setup.declared`).
+    """
     agent = compose(config, env).agent
 
     def init(key: jax.Array) -> AgentState:
@@ -169,12 +192,15 @@ def _make_train(
     )
 
 
-def _build_on_host(config: Config, stopped: Callable[[], bool]) -> Built:
+def _build_on_host(
+    config: Config, stopped: Callable[[], bool], opened: contextlib.ExitStack
+) -> Built:
     if config.seeds > 1 or config.vary:
         raise ValueError(
             f"seeds={config.seeds}: host environments train one seed at a time; start several runs."
         )
-    env = environment(config, config.hyperparameters.num_envs)
+    env: Any = environment(config, config.hyperparameters.num_envs)
+    close_after(opened, env)
     parts = compose(config, env)
     trainer = _make_train(functools.partial(host.make_train, stopped=stopped), config, parts, env)
     init = jax.jit(lambda key: strong(trainer.init(key)))
@@ -183,13 +209,35 @@ def _build_on_host(config: Config, stopped: Callable[[], bool]) -> Built:
         trainer.begin(host_seed(evaluation_keys(config, HOST_RESET_STREAM, 0)))
         return trainer.warm_up(init(key))
 
-    play = make_evaluator(config, parts.agent, config.evaluation_episodes, stopped)
-    population = Population(
-        start,
-        lambda state, hyperparameters: trainer.chunk(state),
-        lambda state, key, hyperparameters: play(state, key),
-    )
-    return Built(parts.agent, population, jax.eval_shape(init, member_keys(config)), trainer)
+    episodes, played = config.evaluation_episodes, env
+    if not config.shared_environment:
+        played = environment(config, episodes)
+        close_after(opened, played)
+    play = play_on_host(parts.agent, played, episodes, stopped)
+    chunk, evaluate = _taking_turns(trainer, play, shared=config.shared_environment)
+    population = Population(start, chunk, evaluate)
+    state = jax.eval_shape(init, member_keys(config))
+    return Built(parts.agent, population, state, trainer, described=describe(env))
+
+
+def _taking_turns(
+    trainer: host.HostTrain, play: Callable[..., Any], *, shared: bool
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return ``chunk`` and ``evaluate``; where they share environments, training begins again."""
+    interrupting: list[jax.Array] = []
+
+    def chunk(state: TrainState, hyperparameters: Hyperparameters) -> Any:
+        if interrupting:
+            key = jax.random.fold_in(interrupting.pop(), HOST_RESET_STREAM)
+            trainer.begin(host_seed(key))
+        return trainer.chunk(state)
+
+    def evaluate(state: AgentState, key: jax.Array, hyperparameters: Hyperparameters) -> Any:
+        if shared:
+            interrupting[:] = [key]
+        return play(state, key)
+
+    return chunk, evaluate
 
 
 def compile_programs(built: Built, config: Config) -> Programs:

@@ -12,11 +12,18 @@ from ddpg_jax.environment import Environment
 from ddpg_jax.runs.distributed import arrays
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import memory
-from ddpg_jax.runs.programs.setup import environment, member_hyperparameters, member_keys
+from ddpg_jax.runs.programs.setup import (
+    close_after,
+    environment,
+    member_hyperparameters,
+    member_keys,
+)
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import Callable
 
+    from ddpg_jax.environment import HostEnvironment
     from ddpg_jax.population import Programs
     from ddpg_jax.runs.config.run_config import Config
     from ddpg_jax.types import Agent, AgentState
@@ -34,13 +41,17 @@ def host_seed(key: jax.Array) -> int:
 
 
 def make_evaluator(
-    config: Config, agent: Agent, episodes: int, stopped: Callable[[], bool] = lambda: False
+    config: Config, agent: Agent, episodes: int, opened: contextlib.ExitStack
 ) -> Callable[[AgentState, jax.Array], Any]:
     """Return ``evaluate(agent_state, keys) -> returns`` of deterministic episodes of each member.
 
-    On the host ``stopped`` is polled in each step (`ddpg_jax.host.make_evaluate`).
+    A host environment is open until ``opened`` is left; with `RunOptions.shared_environment` it has
+    as many copies as in training.
     """
-    env = environment(config, episodes)
+    env = environment(
+        config, config.hyperparameters.num_envs if config.shared_environment else episodes
+    )
+    close_after(opened, env)
     if isinstance(env, Environment):
         one = memory.tree_bytes(jax.eval_shape(env.reset, jax.random.key(0)))
         memory.require_memory(
@@ -56,8 +67,27 @@ def make_evaluator(
         return compiling.jit(
             jax.vmap(evaluate) if config.seeds > 1 else evaluate, compiling.ONE_OFF_OPTIONS
         )
-    play = host.make_evaluate(agent, env, stopped=stopped)
-    return lambda agent_state, key: play(agent_state, host_seed(key))
+    return play_on_host(agent, env, episodes)
+
+
+def play_on_host(
+    agent: Agent,
+    env: HostEnvironment,
+    episodes: int,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Callable[[AgentState, jax.Array], np.ndarray]:
+    """Return ``evaluate(agent_state, key) -> [episodes]``, as many at once as there are copies.
+
+    ``stopped`` is polled in each step (`ddpg_jax.host.make_evaluate`).
+    """
+    play, rounds = host.make_evaluate(agent, env, stopped=stopped), -(-episodes // env.num_envs)
+
+    def evaluate(agent_state: AgentState, key: jax.Array) -> np.ndarray:
+        seed = host_seed(key)
+        parts = [play(agent_state, seed + index) for index in range(rounds)]
+        return np.concatenate(parts)[:episodes]
+
+    return evaluate
 
 
 def evaluation_keys(config: Config, stream: int, number: int) -> jax.Array:

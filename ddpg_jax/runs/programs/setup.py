@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from ddpg_jax.runs.programs import compatibility
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ddpg_jax.environment import Environment, HostEnvironment
     from ddpg_jax.runs.config.run_config import Config
     from ddpg_jax.runs.presets import Components
 
@@ -30,8 +30,44 @@ def environment(config: Config, num_envs: int) -> Environment | HostEnvironment:
     """
     compatibility.require_host_copies(config.env, num_envs)
     env = envs.make(config.env, num_envs=num_envs, **config.env_options)
+    with contextlib.ExitStack() as opened:
+        close_after(opened, env)
+        fitted = _fitted(config, env)
+        opened.pop_all()
+    return fitted
+
+
+def declared(config: Config, known: Environment | HostEnvironment | None) -> Any:
+    """Return the run's environment for its shapes and actions alone.
+
+    A host environment that is not ``known`` (`ddpg_jax.envs.described`) is made and closed.
+
+    Raises:
+        ValueError: as `environment`.
+    """
+    if known is not None:
+        return _fitted(config, known)
+    with contextlib.ExitStack() as opened:
+        env = environment(config, 1)
+        close_after(opened, env)
+        return env
+
+
+def _fitted(config: Config, env: Any) -> Any:
     compatibility.require_compatible(config.preset, config.env, env)
     return env if config.preset.around is None else config.preset.around(env)
+
+
+def close_after(opened: contextlib.ExitStack, env: Environment | HostEnvironment) -> None:
+    """Close a host environment when ``opened`` is left; an error on the way is the one raised."""
+    if not isinstance(env, HostEnvironment):
+        return
+
+    def close(kind: Any, *error: Any) -> None:
+        with contextlib.suppress(*([Exception] if kind else [])):
+            env.close()
+
+    opened.push(close)
 
 
 def member_keys(config: Config) -> jax.Array:

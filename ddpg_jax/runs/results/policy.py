@@ -1,6 +1,8 @@
 """The policy of a finished run: restored from its newest checkpoint, called, played, exported."""
 
+import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from ddpg_jax.envs.described import described
+from ddpg_jax.envs.observed import looked_at, observed
 from ddpg_jax.export import policy
 from ddpg_jax.runs.checkpoints import resharding, store
 from ddpg_jax.runs.config.run_config import Config
-from ddpg_jax.runs.config.stored import load_config, require_same_config
+from ddpg_jax.runs.config.stored import load_config, read_stored, require_same_config
 from ddpg_jax.runs.folder import files, output_path
 from ddpg_jax.runs.programs import evaluation, setup
 from ddpg_jax.runs.results import statistics
@@ -26,11 +30,11 @@ def restore_policy(folder: Path) -> tuple[Config, Agent, int, AgentState]:
         FileNotFoundError: the folder holds no run, or no readable checkpoint.
         ValueError: its checkpoints are of another version of this library or configuration.
     """
-    config = dataclasses.replace(load_config(folder), mesh="")  # one device, also of a run on more
+    config, env = declared_environment(folder)
     checkpoints = store.Checkpoints(folder / "checkpoints", read_only=True)
     say = lambda text: print(text, file=sys.stderr)
     try:
-        steps, agent, state, record = resharding.restore_agent(checkpoints, config, say)
+        steps, agent, state, record = resharding.restore_agent(checkpoints, config, env, say)
     except FileNotFoundError as error:
         remedy = "restore one" if checkpoints.steps() else "train it first"
         raise FileNotFoundError(f"{folder} has {error}: {remedy}.") from error
@@ -39,7 +43,33 @@ def restore_policy(folder: Path) -> tuple[Config, Agent, int, AgentState]:
     finally:
         checkpoints.close()
     require_same_config(record["config"], config.flat())
-    return config, agent, steps, state
+    act = agent.act
+    return config, agent._replace(act=_checked(env, act)), steps, state
+
+
+def _checked(env: Any, act: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``act(agent_state, observation)`` of observations that fit (`observed`)."""
+
+    def checked(agent_state: AgentState, observation: Any) -> Any:
+        own = functools.partial(act, agent_state)
+        check = observed(env.observation, lambda: looked_at(own, env.observation))
+        return act(agent_state, check(observation))
+
+    return checked
+
+
+def declared_environment(folder: Path) -> tuple[Config, Any]:
+    """Return the configuration of a run, and its environment for its shapes and actions alone.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+        ValueError: a file in it is damaged.
+    """
+    config = dataclasses.replace(load_config(folder), mesh="")  # one device, also of a run on more
+    path, known = folder / files.ENVIRONMENT, None
+    if path.is_file():
+        known = read_stored(path, "run", "train", described)
+    return config, setup.declared(config, known)
 
 
 def load_policy(folder: Path, member: int) -> Callable[[Any], Any]:
@@ -48,20 +78,31 @@ def load_policy(folder: Path, member: int) -> Callable[[Any], Any]:
     Raises:
         ValueError: there is no such member.
     """
-    config, agent, _, agent_state = restore_policy(folder)
-    return policy_function(config, agent, agent_state, member)
+    _, agent, _, agent_state = restore_policy(folder)
+    return policy_function(folder, agent, agent_state, member)
 
 
 def policy_function(
-    config: Config, agent: Agent, agent_state: AgentState, member: int
+    folder: Path, agent: Agent, agent_state: AgentState, member: int
 ) -> Callable[[Any], Any]:
     """Return ``action(observation)`` for ``[B, ...]``, compiled, in the environment's own units.
 
+    Args:
+        folder: of the run.
+        agent: as it was trained there.
+        agent_state: of all members.
+        member: the one whose policy it is.
+
     Raises:
-        ValueError: there is no such member.
+        ValueError: there is no such member; or from the function, observations have other names,
+            shapes or dtypes than the environment's.
     """
-    state, env = member_state(config, agent_state, member), setup.environment(config, 1)
-    return jax.jit(lambda observation: env.native_action(agent.act(state, observation)))
+    config, env = declared_environment(folder)
+    state = member_state(config, agent_state, member)
+    own = functools.partial(agent.act, state)
+    act = jax.jit(lambda observation: env.native_action(own(observation)))
+    check = observed(env.observation, lambda: looked_at(own, env.observation))
+    return lambda observation: act(check(observation))
 
 
 def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) -> dict[str, Any]:
@@ -72,9 +113,10 @@ def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) 
     """
     config, agent, steps, agent_state = restore_policy(folder)
     require_member(config, member or 0)
-    play = evaluation.make_evaluator(config, agent, episodes)
     keys = evaluation.evaluation_keys(config, evaluation.LATER_STREAM, seed)
-    played = np.asarray(play(agent_state, keys), np.float64)
+    with contextlib.ExitStack() as opened:
+        play = evaluation.make_evaluator(config, agent, episodes, opened)
+        played = np.asarray(play(agent_state, keys), np.float64)
     evaluation.require_finite_returns(played, config)
     returns = played.reshape(config.seeds, -1)[slice(None) if member is None else [member]]
     means = returns.mean(axis=1)
@@ -97,9 +139,8 @@ def export(folder: Path, path: Path, member: int) -> str:
     """
     output_path.require_writable(path)
     config, agent, _, agent_state = restore_policy(folder)
-    exported = policy(
-        agent, member_state(config, agent_state, member), setup.environment(config, 1)
-    )
+    _, env = declared_environment(folder)
+    exported = policy(agent, member_state(config, agent_state, member), env)
     files.write_file(path, bytes(exported.serialize()))
     return str(path)
 

@@ -13,7 +13,7 @@ from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.envs import gymnasium
 from ddpg_jax.envs.render import film
 from ddpg_jax.runs.folder import files, output_path
-from ddpg_jax.runs.programs import memory, setup
+from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.results import policy, video
 
 MAX_FRAMES = 10_000
@@ -42,7 +42,7 @@ def render(
     output_path.require_writable(named)
     config, agent, _, agent_state = policy.restore_policy(folder)
     agent_state = policy.member_state(config, agent_state, member)
-    env = setup.environment(config, 1)
+    _, env = policy.declared_environment(folder)
     if (steps or env.time_limit or 0) > MAX_FRAMES:
         raise ValueError(
             f"an animation has at most {MAX_FRAMES} frames, but an episode up to {env.time_limit} "

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpg_jax.environment import Environment
+from ddpg_jax import envs
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.folder import files, metrics
 from ddpg_jax.runs.programs import evaluation, setup
@@ -27,10 +27,10 @@ def draw_run_pictures(
     with reported_failure(f"{folder / 'curve.png'}", say):
         if metrics.read_curve(folder)[0].size:
             plots.plot([folder], folder / "curve.png")
-    env = setup.environment(config, config.hyperparameters.num_envs)
     pictures = config.preset.pictures
-    if pictures is None or not isinstance(env, Environment):
+    if pictures is None or envs.on_host(config.env):
         return
+    env: Any = setup.environment(config, config.hyperparameters.num_envs)
     with reported_failure(f"the preset's pictures in {folder}", say):
         key = jax.random.fold_in(jax.random.key(config.seed), evaluation.LATER_STREAM)
         state = policy.member_state(config, agent_state, 0)

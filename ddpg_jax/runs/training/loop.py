@@ -13,7 +13,7 @@ from ddpg_jax.host import Stopped
 from ddpg_jax.runs.config import mesh
 from ddpg_jax.runs.console import output, signals
 from ddpg_jax.runs.distributed import arrays, processes
-from ddpg_jax.runs.folder.files import write_json
+from ddpg_jax.runs.folder.files import ENVIRONMENT, write_json
 from ddpg_jax.runs.folder.lock import locked_folder
 from ddpg_jax.runs.folder.metrics import Clock
 from ddpg_jax.runs.folder.metrics_log import MetricsLog
@@ -92,6 +92,7 @@ def run(
         if config.note:
             say(config.note)
         built = _built(builder or build, config, received)
+        opened.push(built.opened)  # closes host environments
         if not resume:
             opened.enter_context(new_run_files(config, folder))
         tools = BackgroundImports(run_dir, config.keep)
@@ -107,7 +108,7 @@ def run(
                 config, folder, built, programs, checkpoints if resume else None, say
             )
         raise_if_stopped(stop, "before the first chunk", run_dir)
-        write_json(folder / "config.json", config.flat())
+        _write_configuration(config, built, folder)
         log = MetricsLog(folder)
         opened.callback(log.close)
         seconds = {"evaluation": 0.0, "checkpoint": 0.0}
@@ -142,6 +143,12 @@ def _told_of_short_episodes(
         on_chunk(row)
 
     return report
+
+
+def _write_configuration(config: Config, built: Built, folder: Path) -> None:
+    write_json(folder / "config.json", config.flat())
+    if built.described:
+        write_json(folder / ENVIRONMENT, built.described)
 
 
 def _built(
