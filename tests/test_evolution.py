@@ -137,6 +137,25 @@ def test_numbers_are_moved_or_drawn_within_their_ranges():
     assert ends["shift"].min() == -1
 
 
+def test_the_widest_ranges_stay_within_float32():
+    count = 1_000
+    key = jax.random.split(jax.random.key(3), count)
+    ranges = {"rate": Range(2e-38, 3e38, log=True), "shift": Range(-3e38, 3e38)}
+    for own in (2e-38, 1.0, 3e38):
+        numbers = {"rate": jnp.full(count, own), "shift": jnp.full(count, own)}
+        for change in (0.0, 0.2, 1.0):
+            moved = jax.device_get(_changed(numbers, ranges, change, 0.0, key))
+            for name, values in moved.items():
+                assert ((values >= ranges[name].low) & (values <= 3.1e38)).all()
+            if change == 0:
+                np.testing.assert_allclose(moved["shift"], np.float32(own))
+        drawn = jax.device_get(_changed(numbers, ranges, 0.2, 1.0, key))
+        middles = np.median(np.log10(drawn["rate"])), np.median(drawn["shift"])
+        assert abs(middles[0]) < 5
+        assert abs(middles[1]) < 5e37
+        assert np.unique(drawn["rate"]).size == count
+
+
 def test_a_population_finds_the_best_numbers():
     rates = np.geomspace(1e-3, 1e-2, M)  # the best is 10
     state, _ = grown(rates, chunks=60)
@@ -168,6 +187,7 @@ def test_replays_are_copied_in_place():
 @pytest.mark.parametrize(
     ("options", "ranges", "message"),
     [
+        ({"fraction": 0.0}, RANGES, "fraction=0.0: must be greater than 0"),
         ({"fraction": 0.6}, RANGES, "fraction=0.6: must be between 0 and 0.5"),
         ({"resample": -1}, RANGES, "resample=-1: must be between 0 and 1"),
         ({"change": 2}, RANGES, "change=2: must be between 0 and 1"),

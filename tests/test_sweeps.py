@@ -25,6 +25,7 @@ from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.programs import build, setup
 from ddpg_jax.runs.sweeps import (
+    groups,
     lineage,
     plan,
     run_sweep,
@@ -271,7 +272,12 @@ def test_what_a_number_goes_through(given, kind, found):
         (
             {"tau": "log:1e-3:1e-1"},
             {"draws": 4, "evolve": {"fraction": 2.0}},
-            "fraction=2.0: must be between 0 and 0.5",
+            "fraction=2.0: must be between",
+        ),
+        (
+            {"tau": "log:1e-3:1e-1"},
+            {"draws": 4, "evolve": {"fraction": 0}},
+            "fraction=0.0: must be greater than 0",
         ),
         (
             {"tau": "log:1e-3:1e-1"},
@@ -281,7 +287,15 @@ def test_what_a_number_goes_through(given, kind, found):
         (
             {"tau": "log:1e-3:1e-1"},
             {"draws": 4, "evolve": {}, "memory": 1},
-            "4 members evolve together, but only 1 fit in memory",
+            "memory=1: one member needs .* bytes: raise --memory",
+        ),
+        ({"tau": "0.1,0.2"}, {"memory": 0}, "memory=0: must be at least 1"),
+        ({"tau": "0.1,0.2"}, {"memory": 10_000}, "memory=10000: one member needs"),
+        ({"tau": "0.1,0.2"}, {"tau": 0.3}, "--set tau and --tau: give a hyper-parameter once"),
+        (
+            {"batch_size": "4,8", "batch-size": "16"},
+            {},
+            "--set batch-size and --set batch_size: give a hyper-parameter once",
         ),
         (
             {"tau": "log:1e-3:1e-1:400", "gamma": "uniform:0:1:400"},
@@ -291,18 +305,18 @@ def test_what_a_number_goes_through(given, kind, found):
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused_in_a_sentence(values, options, message, tmp_path):
+    small = {name: value for name, value in SMALL.items() if name not in values}
     with pytest.raises(ValueError, match=message) as error:
         run_sweep.sweep(
-            "pendulum", values, run_dir=tmp_path / "sweep", progress=False, **SMALL | options
+            "pendulum", values, run_dir=tmp_path / "sweep", progress=False, **small | options
         )
     assert "\n" not in str(error.value)
     assert not (tmp_path / "sweep").exists()
 
 
 def test_members_of_one_program_train_together():
-    made = plan.make_plan(
-        "pendulum", {"tau": [0.1, 0.2], "batch-size": "4,8"}, seeds=3, **SMALL | {"seed": 7}
-    )
+    small = {name: value for name, value in SMALL.items() if name != "batch_size"} | {"seed": 7}
+    made = plan.make_plan("pendulum", {"tau": [0.1, 0.2], "batch-size": "4,8"}, seeds=3, **small)
     assert [member.member for member in made.members] == list(range(12))
     assert [member.seed for member in made.members] == [7, 8, 9] * 4
     assert made.members[4].hyperparameters == {"tau": 0.1, "batch_size": 8}
@@ -357,7 +371,9 @@ def swept(tmp_path_factory):
             counts[about["fun_name"]] += 1
 
     one = make_config("pendulum", **SHORT)
-    needed = sum(part.needed for part in plan.runs_memory.all_parts(one, build.build(one).state))
+    built = build.build(one)
+    parts = groups.compiled_memory.measured_parts(one, built, build.compile_programs(built, one))
+    needed = sum(part.needed for part in parts)
     jax.monitoring.register_event_duration_secs_listener(count)
     try:
         values = {"tau": [0.005, 0.05], "critic_learning_rate": [1e-3, 3e38]}
@@ -373,9 +389,8 @@ def test_a_population_that_does_not_fit_is_parts_of_one_program(swept):
     made, counts = swept
     parts = sorted(path.name for path in made.folder.glob("part-*"))
     assert parts == ["part-0", "part-1", "part-2"]
-    assert (counts["jit(chunk)"], counts["jit(start)"], counts["jit(evaluate)"]) == (1, 1, 1), (
-        counts
-    )
+    programs = (counts["jit(chunk)"], counts["jit(start)"], counts["jit(evaluate)"])
+    assert programs == (2, 2, 2), counts  # of one member, which is measured, and of three
     assert [one["member"] for one in made.members] == list(range(8))
     assert [(one["run"], one["place"]) for one in made.members[4:]] == [
         ("part-1", 1),
@@ -509,10 +524,132 @@ def test_a_sweep_is_over_the_devices_that_are_asked_for():
         (part,) = made.parts
         assert made.config(part, {}).mesh == expected
         assert made.config(part, {"devices": 1}).mesh == "members=1,data=1"  # goes on so
-    with pytest.raises(
-        ValueError, match="mesh=members=3 is members=3, which does not divide seeds=4"
-    ):
-        plan.make_plan("pendulum", rates, draws=4, mesh="members=3")
+    sentence = "mesh=members=3 does not divide the 4 members that evolve together: choose --draws"
+    with pytest.raises(ValueError, match=sentence):
+        plan.make_plan("pendulum", rates, draws=4, mesh="members=3", evolve={})
+
+
+@pytest.mark.parametrize(
+    ("draws", "places", "seeds", "mesh"),
+    [
+        (11, {}, 16, "members=8,data=1"),  # 11 is prime: none but one device divides it
+        (5, {}, 5, "members=5,data=1"),
+        (5, {"mesh": "members=4"}, 8, "members=4,data=1"),
+        (5, {"devices": 8}, 8, "members=8,data=1"),
+        (4, {"devices": 8}, 4, "members=4,data=2"),
+    ],
+)
+def test_members_are_filled_up_until_every_device_has_as_many(
+    draws, places, seeds, mesh, monkeypatch
+):
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    rates = {"actor_learning_rate": "log:1e-5:1e-1"}
+    (part,) = plan.make_plan("pendulum", rates, draws=draws, num_envs=2, **places).parts
+    assert part.members == list(range(draws))
+    assert part.options["seeds"] == seeds
+    assert len(set(part.options["vary"]["actor_learning_rate"])) == draws
+    config = setup.with_chosen_mesh(make_config("pendulum", **part.options), print, resume=False)
+    assert config.mesh == mesh
+
+
+def test_members_that_do_not_fit_are_planned_by_a_compiled_one():
+    """Before compiling a batch of 2,048 counts as its rows alone; its layers take several times as
+    much."""
+    large = {"batch_size": 2_048, "hidden": (512, 512), "replay_capacity": 3_000}
+    config = make_config("pendulum", **SMALL | large)
+    built = build.build(config)
+    programs = build.compile_programs(built, config)
+    parts = groups.compiled_memory.measured_parts(config, built, programs)
+    measured = sum(part.needed for part in parts)
+    guessed = sum(part.needed for part in groups.runs_memory.all_parts(config, built.state))
+    assert guessed < measured
+    made = plan.make_plan(
+        "pendulum", {"tau": "log:1e-3:1e-1"}, draws=4, memory=2 * measured, **SMALL | large
+    )
+    assert [len(part.members) for part in made.parts] == [2, 2]
+
+
+def test_a_draw_is_made_once_and_never_twice():
+    """Of every value of a list the same ones, so that neither hides the other's effect."""
+    spaces = {"tau": search_space.parse_values("tau", "0.1,0.2", float)}
+    spaces["n_step"] = search_space.parse_values("n_step", "uniform:1:4", int)
+    made = search_space.make_settings(spaces, 4, seed=0)
+    assert [each["tau"] for each in made] == [0.1] * 4 + [0.2] * 4
+    assert [each["n_step"] for each in made[:4]] == [each["n_step"] for each in made[4:]]
+    assert {each["n_step"] for each in made} == {1, 2, 3, 4}
+    with pytest.raises(ValueError, match="draws=5: the ranges of n_step do not have so many"):
+        search_space.make_settings(spaces, 5, seed=0)
+    wide = {"tau": search_space.parse_values("tau", "log:1.2e-38:3e38", float)}
+    drawn = [each["tau"] for each in search_space.make_settings(wide, 50, seed=0)]
+    assert len(set(map(np.float32, drawn))) == 50
+    assert np.isfinite(np.float32(drawn)).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("log:1e-300:1e38", "a=1e-300: float32, in which members train, has no number between"),
+        ("1e-50,1", "a=1e-50: float32"),
+        ("0.1,0.1000000001", "is another's in float32"),
+        ("uniform:1:1.00000001", "is another's in float32"),
+        ("uniform:1:1.0000003:9", "is another's in float32"),
+    ],
+)
+def test_values_that_float32_does_not_tell_apart_are_one_setting(given, message):
+    with pytest.raises(ValueError, match=message):
+        search_space.parse_values("a", given, float)
+
+
+@pytest.mark.parametrize(
+    ("env", "values", "options", "message"),
+    [
+        ("pendulum", {"importance_exponent": "0.2,0.4"}, {}, "importance_exponent has no effect"),
+        (
+            "gymnasium/Pendulum-v1",
+            {"importance_exponent": "0.2,0.4"},
+            {},
+            "importance_exponent has no effect in these runs",
+        ),
+        ("pendulum", {"gamma": "uniform:0.9:1.1"}, {"draws": 1}, "gamma=1.1: must be between"),
+        (
+            "pendulum",
+            {"gamma": "uniform:0.9:1.1"},
+            {"draws": 2, "evolve": {}},
+            "gamma=1.1: must be between 0 and 1",
+        ),
+        (
+            "pendulum",
+            {"stddev_low": "uniform:0.1:0.3", "stddev_high": "uniform:0.2:0.4"},
+            {"draws": 1, "seeds": 2, "evolve": {}, "preset": "td3-categorical", "num_envs": 2},
+            "low=0.3, high=0.2: low must not be greater than high",
+        ),
+        *(
+            (
+                "pendulum",
+                {name: values},
+                {"draws": 2, "evolve": {}, "preset": "d4pg", "num_envs": 2},
+                f"{name} cannot evolve: {why}",
+            )
+            for name, values, why in (
+                ("gamma", "uniform:0.9:0.99", "a replay of n-step returns"),
+                ("priority_exponent", "uniform:0.1:0.9", "a replay stores priorities"),
+                ("v_min", "uniform:-300:-200", "a critic has learned probabilities"),
+                ("reward_scale", "log:0.1:1", "a critic has learned returns"),
+            )
+        ),
+    ],
+)
+def test_numbers_that_cannot_differ_so_are_refused(env, values, options, message):
+    with pytest.raises(ValueError, match=message):
+        plan.make_plan(env, values, **{"learning_starts": 100, "replay_capacity": 1_000} | options)
+
+
+def test_what_only_the_start_depends_on_may_be_swept_but_not_evolve(monkeypatch):
+    """The autoencoder of preset drive is fitted before the run."""
+    vary = {"beta": [0.1], "tau": [0.01]}
+    config = make_config("lane", "drive", vary=vary, images=64, image_updates=2, num_envs=2)
+    assert build.without_effect(config, from_start=True) == []
+    assert build.without_effect(config, from_start=False) == ["beta"]
 
 
 EVOLVED = {"actor_learning_rate": "log:1e-5:1e-1", "gamma": "uniform:0.8:0.99"}
@@ -576,6 +713,8 @@ def restored(folder):
         (["--set", "tau=log:1e-3:1e-1"], "give --draws"),
         (["--resume"], "--resume requires --run-dir"),
         ([], "requires --set NAME=VALUES"),
+        (["--set", "tau=0.1", "--set", "tau=0.2"], "--set tau is given twice"),
+        (["--set", "tau=0.1,0.2", "--tau", "0.3"], "--set tau and --tau: give"),
     ],
 )
 def test_the_command_refuses_in_a_sentence(words, message):

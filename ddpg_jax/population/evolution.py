@@ -6,11 +6,13 @@ state, report = jax.jit(population.chunk, donate_argnums=0)(state, hyperparamete
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from ddpg_jax import checks
@@ -21,6 +23,9 @@ from ddpg_jax.types import AgentState, Key, PyTree
 
 EVOLUTION = 0xE701
 """Folded into a member's key: what its evolution draws from."""
+
+
+LARGEST = float(jnp.finfo(jnp.float32).max)
 
 
 class Range(NamedTuple):
@@ -75,7 +80,7 @@ def evolving(
         population: of many members, on one device or over many (`ddpg_jax.sharding.spread`); its
             ``evaluate`` measures them.
         ranges: of the hyperparameters that evolve, all or some of the members'.
-        fraction: of members that may be replaced, at most 0.5; at least one is.
+        fraction: of members that may be replaced, greater than 0, at most 0.5; at least one is.
         change: a number on a logarithmic scale is multiplied by 1 + ``change`` or 1 - ``change``,
             another moves up or down by this share of its range.
         resample: the probability with which a number is drawn from its range instead.
@@ -92,13 +97,20 @@ def evolving(
         ValueError: a number is out of its range, or a range is none.
 
     Source: Jaderberg et al. 2017 (arXiv:1711.09846): truncation selection of 20 %, factors 1.2 and
-    0.8. Differs from the paper: hyperparameters on a linear scale are moved, not multiplied, and
-    all are kept in their ranges.
+    0.8. Differs from the paper: all members train, are measured and are replaced at the same time,
+    and each is ready after every chunk (there each by itself, after a number of steps); returns are
+    of deterministic episodes that nothing else uses (there of the last training episodes); what is
+    taken over is all of a state but its key: parameters, optimisers, normaliser, environments and,
+    unless ``copy_replay`` is False, the replay (there weights and hyperparameters); nobody takes
+    over from a member that is not better; hyperparameters on a linear scale are moved, not
+    multiplied, and all are kept in their ranges.
     """
     checks.between(0, 0.5, fraction=fraction)
+    checks.positive(fraction=fraction)
     checks.between(0, 1, resample=resample, change=change)
     for name, each in ranges.items():
-        checks.below(**{f"{name}'s low end": each.low, f"{name}'s high end": each.high})
+        ends = {f"{name}'s low end": each.low, f"{name}'s high end": each.high}
+        checks.below(**{end: np.float32(value) for end, value in ends.items()})
         if each.log:
             checks.positive(**{f"{name}'s low end": each.low})
 
@@ -178,8 +190,12 @@ def _changed(
             lambda key: jax.random.uniform(jax.random.fold_in(key, index), (3,))
         )(keys).T
         step = jnp.where(up < 0.5, change, -change)
-        moved = value * (1 + step) if log else value + step * (high - low)
-        drawn = low * jnp.float32(high / low) ** place if log else low + (high - low) * place
+        if log:
+            root = jnp.float32(math.sqrt(high / low)) ** place  # high / low may be beyond float32
+            moved, drawn = value * (1 + step), low * root * root
+        else:
+            moved = value + step * min(high - low, LARGEST)
+            drawn = low * (1 - place) + high * place
         return jnp.clip(jnp.where(anew < resample, drawn, moved), low, high)
 
     return {

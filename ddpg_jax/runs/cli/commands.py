@@ -116,6 +116,9 @@ def sweep(env: str | None, pbt: bool, **options: Any) -> None:
     split = [each.partition("=") for each in given.pop("set", ())]
     if wrong := [name for name, equals, _ in split if not equals]:
         raise click.UsageError(f"--set {wrong[0]}: give NAME=VALUES, for example tau=0.005,0.05.")
+    names = [name for name, *_ in split]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise click.UsageError(f"--set {repeated[0]} is given twice: list its values in one.")
     if pbt:
         given["evolve"] = evolve
     _begin()

@@ -1,6 +1,7 @@
 """Checks what members of a run have of their own, and how they evolve."""
 
-from dataclasses import replace
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ddpg_jax.runs.options import field
@@ -34,16 +35,15 @@ def checked_vary(vary: Any, seeds: int, own: Hyperparameters) -> dict[str, list[
             )
         found[name] = [convert_value(name, value, kinds[name]) for value in values]
     checks.between(0, INT32_MAX, seed=found.get("seed", 0))
-    for member in range(seeds if found else 0):
-        replace(own, **own_hyperparameters(found, member)).check()
     return found
 
 
-def checked_evolve(evolve: Any, vary: dict[str, list[Any]]) -> Options:
+def checked_evolve(evolve: Any, vary: dict[str, list[Any]], own: Hyperparameters) -> Options:
     """Return ``ranges``, ``{name: [low, high, whether logarithmic]}``, and `EvolveOptions`.
 
     Raises:
-        ValueError: something is missing, unknown or out of its range.
+        ValueError: something is missing, unknown or out of its range, or a number that evolves
+            stays in what a member has learned or stored.
     """
     given = convert_value("evolve", evolve, dict)
     if not given:
@@ -66,7 +66,31 @@ def checked_evolve(evolve: Any, vary: dict[str, list[Any]]) -> Options:
         name: [convert_value(name, low, float), convert_value(name, high, float), bool(log)]
         for name, (low, high, log) in ranges.items()
     }
+    _require_none_kept(found if options.copy_replay else vary.keys() - {"seed"}, own)
     return {"ranges": found, **vars(options)}
+
+
+def _require_none_kept(names: Iterable[str], own: Hyperparameters) -> None:
+    for name in names:
+        if kept := own.keeps(name):
+            raise ValueError(
+                f"{name} cannot evolve: {kept}, and a member that takes another's over has it by "
+                "the old value. Leave it out, or sweep it without evolution."
+            )
+
+
+def possible_hyperparameters(vary: dict[str, list[Any]], evolve: Options) -> Iterator[Options]:
+    """Yield what members may have instead of the run's: what each begins with, and where they
+    evolve, the ends of every two ranges in all combinations.
+    """
+    for member in range(max(map(len, vary.values()), default=0)):
+        yield own_hyperparameters(vary, member)
+    ranges = evolve.get("ranges", {})
+    ends = {name: [min(values), max(values)] for name, values in vary.items() if name != "seed"}
+    ends |= {name: [low, high] for name, (low, high, _) in ranges.items()}
+    for names in itertools.combinations(ends, min(2, len(ends))) if ranges else ():
+        for corner in itertools.product(*(ends[name] for name in names)):
+            yield own_hyperparameters(vary, 0) | dict(zip(names, corner, strict=True))
 
 
 def own_hyperparameters(vary: dict[str, list[Any]], member: int) -> Options:

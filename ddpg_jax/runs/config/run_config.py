@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs.config import mesh
 from ddpg_jax.runs.config.default_preset import choose_preset, describe_choice
-from ddpg_jax.runs.config.population import checked_evolve, checked_vary
+from ddpg_jax.runs.config.population import checked_evolve, checked_vary, possible_hyperparameters
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import EnvironmentOptions, RunOptions
 from ddpg_jax.runs.options.validation import INT32_MAX, Options, convert_value
@@ -144,6 +144,9 @@ def make_config(
     defaults, replaced = hyperparameters_on(recipe, options.env)
     hyperparameters = _replaced(defaults, given, recipe.name)
     varied = checked_vary(vary or {}, options.seeds, hyperparameters)
+    evolved = checked_evolve(evolve or {}, varied, hyperparameters)
+    for each in possible_hyperparameters(varied, evolved):
+        dataclasses.replace(hyperparameters, **each).check()
     schedule = _schedule(hyperparameters, options.steps_per_chunk)
     config = Config(
         **vars(options)
@@ -161,7 +164,7 @@ def make_config(
         },
         schedule=schedule,
         vary=varied,
-        evolve=checked_evolve(evolve or {}, varied),
+        evolve=evolved,
     )
     return dataclasses.replace(config, devices=None, mesh=mesh.requested_mesh(config))
 

@@ -32,6 +32,9 @@ class Option:
     unset: str = ""
     """The default in words, where it is not set."""
     metavar: str | None = None
+    kept: str = ""
+    """What a member still has of its old value after it changed; empty where nothing: only such a
+    number may evolve."""
     kind: Any = None
     """The type of given values; declared where the field's type differs."""
     default: Any = None

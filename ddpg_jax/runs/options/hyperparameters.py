@@ -6,7 +6,7 @@ Imports no JAX, so that the command line answers at once.
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from ddpg_jax.runs.options.field import check_options, option
+from ddpg_jax.runs.options.field import check_options, option, options_of
 from ddpg_jax.runs.options.validation import INT32_MAX, MAX_ROWS, MAX_STEPS, Options, short_repr
 
 MAX_WIDTH, MAX_LAYERS = 1_000_000, 64
@@ -20,6 +20,11 @@ WIDTH: Options = {"low": 1, "high": MAX_WIDTH}
 SHARE: Options = {"low": 0, "high": 1}
 IN_ACTIONS: Options = {"unit": "of the normalised action range", "low": 0}
 EXPLORATION: Options = {"group": "exploration", **IN_ACTIONS}
+SUPPORT: Options = {
+    "group": "targets",
+    "unit": "discounted return",
+    "kept": "a critic has learned probabilities of the support's atoms",
+}
 SMOOTHING: Options = {"group": "targets", **IN_ACTIONS}
 
 
@@ -96,9 +101,19 @@ class Hyperparameters:
         "networks",
     )
     reward_scale: float = option(
-        1.0, "Factor of every reward in updates.", "targets", positive=True
+        1.0,
+        "Factor of every reward in updates.",
+        "targets",
+        positive=True,
+        kept="a critic has learned returns of scaled rewards",
     )
-    gamma: float = option(0.99, "Discount of a step.", "targets", **SHARE)
+    gamma: float = option(
+        0.99,
+        "Discount of a step.",
+        "targets",
+        kept="a replay of n-step returns stores them discounted",
+        **SHARE,
+    )
     n_step: int = option(
         1, "Steps of the return before it bootstraps.", "targets", "steps", low=1, high=MAX_N_STEP
     )
@@ -136,7 +151,11 @@ class Hyperparameters:
         high=INT32_MAX,
     )
     priority_exponent: float = option(
-        0.0, "alpha of prioritised replay; 0 is uniform replay.", "replay", **SHARE
+        0.0,
+        "alpha of prioritised replay; 0 is uniform replay.",
+        "replay",
+        kept="a replay stores priorities that were raised to it",
+        **SHARE,
     )
     importance_exponent: float = option(
         0.4,
@@ -165,6 +184,11 @@ class Hyperparameters:
     def batches_per_update(self) -> int:
         """Batches, one for each critic step, that an update of the agent consumes."""
         return 1
+
+    def keeps(self, name: str) -> str:
+        """Return `Option.kept` of a hyper-parameter; empty where these keep nothing of it."""
+        free = name == "gamma" and self.n_step == 1
+        return "" if free else options_of(type(self))[name].kept
 
     def check(self) -> None:
         """Check the range of each hyper-parameter, and conditions on two of them.

@@ -230,7 +230,12 @@ class SweepOptions:
         None, "Random settings, where values are drawn from ranges.", "sweep", common=True
     )
     memory: int | None = option(
-        None, "Memory for members trained at once.", "sweep", "bytes", unset="0.8 of the memory"
+        None,
+        "Memory for members trained at once.",
+        "sweep",
+        "bytes",
+        low=1,
+        unset="0.8 of the memory",
     )
     pbt: bool = option(
         False,
@@ -245,7 +250,11 @@ class EvolveOptions:
     """How members evolve, as `ddpg_jax.population.evolution.evolving` takes it."""
 
     fraction: float = option(
-        0.2, "Share of members that may be replaced.", "population-based training", low=0, high=0.5
+        0.2,
+        "Share of members that may be replaced, at least one of them.",
+        "population-based training",
+        positive=True,
+        high=0.5,
     )
     change: float = option(
         0.2,

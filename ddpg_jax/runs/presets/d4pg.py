@@ -8,7 +8,7 @@ from typing import Any
 
 import ddpg_jax
 from ddpg_jax.runs.options.field import option
-from ddpg_jax.runs.options.hyperparameters import EXPLORATION, MAX_ATOMS, Hyperparameters
+from ddpg_jax.runs.options.hyperparameters import EXPLORATION, MAX_ATOMS, SUPPORT, Hyperparameters
 from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
@@ -22,12 +22,8 @@ class D4PGHyperparameters(Hyperparameters):
     n_step: int = 5
     priority_exponent: float = 0.6
     stddev: float = option(0.2, "Standard deviation of the exploration noise.", **EXPLORATION)
-    v_min: float = option(
-        -150.0, "Lower end of the critic's support.", "targets", "discounted return"
-    )
-    v_max: float = option(
-        150.0, "Upper end of the critic's support.", "targets", "discounted return"
-    )
+    v_min: float = option(-150.0, "Lower end of the critic's support.", **SUPPORT)
+    v_max: float = option(150.0, "Upper end of the critic's support.", **SUPPORT)
     num_atoms: int = option(51, "Atoms of the critic's support.", "targets", low=2, high=MAX_ATOMS)
 
 

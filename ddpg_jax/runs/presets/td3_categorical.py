@@ -9,7 +9,7 @@ from typing import Any
 
 import ddpg_jax
 from ddpg_jax.runs.options.field import option
-from ddpg_jax.runs.options.hyperparameters import EXPLORATION, MAX_ATOMS
+from ddpg_jax.runs.options.hyperparameters import EXPLORATION, MAX_ATOMS, SUPPORT
 from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components, td3
 
@@ -25,12 +25,8 @@ class TD3CategoricalHyperparameters(td3.DelayedHyperparameters):
         **EXPLORATION,
     )
     stddev_high: float = option(0.4, "Greatest standard deviation of the noise.", **EXPLORATION)
-    v_min: float = option(
-        -10.0, "Lower end of the critic's support.", "targets", "discounted return"
-    )
-    v_max: float = option(
-        10.0, "Upper end of the critic's support.", "targets", "discounted return"
-    )
+    v_min: float = option(-10.0, "Lower end of the critic's support.", **SUPPORT)
+    v_max: float = option(10.0, "Upper end of the critic's support.", **SUPPORT)
     num_atoms: int = option(101, "Atoms of the critic's support.", "targets", low=2, high=MAX_ATOMS)
 
 

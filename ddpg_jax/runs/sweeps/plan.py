@@ -1,33 +1,18 @@
-"""Splits a sweep into runs: members with the same programs train together, as memory allows."""
+"""The plan of a sweep: its members, and the runs that train them."""
 
 import itertools
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import jax
-
 from ddpg_jax import checks, envs
-from ddpg_jax.runs.config import population, stored
+from ddpg_jax.runs.config import stored
 from ddpg_jax.runs.config.run_config import Config, make_config
-from ddpg_jax.runs.options.field import options_of
+from ddpg_jax.runs.options.field import convert_options, options_of
+from ddpg_jax.runs.options.run_options import RunOptions
 from ddpg_jax.runs.options.validation import Options, convert_value, short_repr
-from ddpg_jax.runs.programs import build, setup
-from ddpg_jax.runs.programs import memory as runs_memory
-from ddpg_jax.runs.sweeps import search_space
-
-MEMORY_SHARE = 0.8
-"""Share of the memory that members may take together."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One agent of a sweep: its number, its seed, and its own hyper-parameters."""
-
-    member: int
-    seed: int
-    hyperparameters: Options
+from ddpg_jax.runs.sweeps import groups, search_space
+from ddpg_jax.runs.sweeps.groups import Member
 
 
 @dataclass(frozen=True)
@@ -99,20 +84,16 @@ def make_plan(
     Raises:
         ValueError: a wrong name, value or count, or members that have to train together do not fit.
     """
+    if memory is not None:
+        memory = convert_value("memory", memory, int)
+        checks.between(1, memory=memory)
     places = {name: options.pop(name) for name in stored.PLACEMENT if name in options}
+    places = convert_options(RunOptions, places, keep_defaults=True)
     common = make_config(env, seeds=seeds, **options)
+    values = _named(values, options)
     options |= {"preset": common.preset.name, "seed": common.seed}
-    values = {name.replace("-", "_"): given for name, given in values.items()}
     declared = options_of(type(common.hyperparameters))
-    if unknown := [name for name in values if name not in declared]:
-        having = f"preset {common.preset.name!r} has {', '.join(sorted(declared))}."
-        raise checks.nearest("hyper-parameter", unknown[0], declared, having)
-    spaces = {
-        name: search_space.parse_values(name, given, declared[name].kind)
-        for name, given in values.items()
-    }
-    if not spaces:
-        raise ValueError("a sweep requires --set NAME=VALUES, for example --set tau=0.005,0.05.")
+    spaces = _spaces(values, common)
     settings = search_space.make_settings(spaces, draws, common.seed)
     checks.between(1, search_space.MAX_MEMBERS, **{"members of the sweep": len(settings) * seeds})
     members = [
@@ -125,8 +106,10 @@ def make_plan(
     runs = (
         [(options | one.hyperparameters | {"seed": one.seed}, [one.member]) for one in members]
         if envs.on_host(env)
-        else _runs(env, options, members, apart, memory)
+        else groups.runs_of(env, options, members, apart, memory, places)
     )
+    if envs.on_host(env):
+        groups.require_effect(env, options, members[:1], apart)
     parts = []
     for own, few in runs:
         config = make_config(env, **own, **places)
@@ -137,6 +120,46 @@ def make_plan(
         name: given if isinstance(given, str) else spaces[name] for name, given in values.items()
     }
     return Plan(env, options, shown_values, draws, members, parts)
+
+
+def _named(values: Mapping[str, Any], options: Options) -> Options:
+    """Return the values by the names of their hyper-parameters.
+
+    Raises:
+        ValueError: a name is given twice, or its option too.
+    """
+    found: Options = {}
+    for given, value in values.items():
+        name = given.replace("-", "_")
+        if name in found or name in options:
+            other = f"--set {name}" if name in found else f"--{name.replace('_', '-')}"
+            raise ValueError(f"--set {given} and {other}: give a hyper-parameter once.")
+        found[name] = value
+    return found
+
+
+def _spaces(values: Options, common: Config) -> dict[str, Any]:
+    """Return the values or the range of each hyper-parameter.
+
+    Raises:
+        ValueError: one is unknown, or an end of its range is none of its values.
+    """
+    declared = options_of(type(common.hyperparameters))
+    if unknown := [name for name in values if name not in declared]:
+        having = f"preset {common.preset.name!r} has {', '.join(sorted(declared))}."
+        raise checks.nearest("hyper-parameter", unknown[0], declared, having)
+    found = {
+        name: search_space.parse_values(name, given, declared[name].kind)
+        for name, given in values.items()
+    }
+    if not found:
+        raise ValueError("a sweep requires --set NAME=VALUES, for example --set tau=0.005,0.05.")
+    for name, space in found.items():
+        if declared[name].kind is float and isinstance(space, search_space.SearchRange):
+            for end in (space.low, space.high):  # draws may miss what is out of the number's range
+                end_of: Options = {name: end}
+                replace(common.hyperparameters, **end_of).check()
+    return found
 
 
 def _ranges(spaces: Options, apart: set[str], env: str) -> dict[str, list[Any]]:
@@ -152,61 +175,3 @@ def _ranges(spaces: Options, apart: set[str], env: str) -> dict[str, list[Any]]:
                 "log:LOW:HIGH or uniform:LOW:HIGH."
             )
     return {name: [given.low, given.high, given.log] for name, given in spaces.items()}
-
-
-def _runs(
-    env: str, options: Options, members: list[Member], apart: set[str], memory: int | None
-) -> Iterable[tuple[Options, list[int]]]:
-    """Yield the options of each run, and the members that it trains."""
-    groups: dict[str, list[Member]] = {}
-    for member in members:
-        own = {name: value for name, value in member.hyperparameters.items() if name in apart}
-        groups.setdefault(json.dumps(own), []).append(member)
-    for text, group in groups.items():
-        own = options | json.loads(text)
-        most = _members_at_once(env, own, group, apart, memory)
-        if "evolve" in own and most < len(group):
-            raise ValueError(
-                f"{len(group)} members evolve together, but only {most} fit in memory: lower "
-                "--draws, or their sizes."
-            )
-        runs = -(-len(group) // most)
-        size = -(-len(group) // runs)
-        for start in range(0, len(group), size):
-            few = group[start : start + size]
-            # The last run is filled with copies, so that all runs have the same program.
-            filled = [*few, *[few[-1]] * (size - len(few))]
-            yield own | _member_options(filled, apart), [member.member for member in few]
-
-
-def _member_options(members: list[Member], apart: set[str]) -> Options:
-    vary = {
-        name: [member.hyperparameters[name] for member in members]
-        for name in members[0].hyperparameters
-        if name not in apart
-    }
-    return {"seeds": len(members), "vary": vary | {"seed": [member.seed for member in members]}}
-
-
-def _members_at_once(
-    env: str, options: Options, group: list[Member], apart: set[str], memory: int | None
-) -> int:
-    """Return how many members fit at once, at least one; checks all of their hyper-parameters."""
-    alone = options | {"evolve": None}
-    config = make_config(env, **alone)
-    made = setup.environment(config, config.hyperparameters.num_envs)
-    vary = make_config(env, **alone | _member_options(group, apart)).vary
-    for number in range(len(group)):
-        setup.compose(config, made, **population.own_hyperparameters(vary, number))
-    found = runs_memory.all_parts(config, build.build(config).state)
-    if memory is not None:
-        most = convert_value("memory", memory, int) // sum(part.needed for part in found)
-    else:
-        devices = min(jax.device_count(), len(group))  # an accelerator's memory is of each
-        most = min(
-            int(MEMORY_SHARE * free)
-            * (1 if where in ("cpu", "host") else devices)
-            // sum(part.needed for part in there)
-            for where, free, there in runs_memory.budgets(found)
-        )
-    return max(1, min(most, len(group)))

@@ -9,6 +9,10 @@ from ddpg_jax.runs.options.validation import Options, convert_value, short_repr
 
 MAX_MEMBERS = 100_000
 """Members of a sweep."""
+TINY = 2.0**-126
+"""The least positive float32 that no device takes for 0."""
+TRIES = 1_000
+"""Settings drawn for each one that is wanted, before a range counts as exhausted."""
 SYNTAX = (
     "give values (1e-4,1e-3), log:LOW:HIGH or uniform:LOW:HIGH to draw from, or either with "
     ":COUNT for evenly spaced values"
@@ -58,12 +62,30 @@ def parse_values(name: str, given: Any, kind: Any) -> list[Any] | SearchRange:
     found = [convert_value(name, _plain(value, kind), kind) for value in values]
     if not found:
         raise ValueError(f"{name} has no values: {SYNTAX}.")
-    if len(set(found)) < len(found):
-        raise ValueError(
-            f"{name}={short_repr(given)}: a value is repeated; give each once, and --seeds for "
-            "more members of it."
-        )
+    _require_different(name, given, found)
     return found
+
+
+def _require_different(name: str, given: Any, found: list[Any]) -> None:
+    if small := [value for value in found if value and as_trained(value) == 0]:
+        raise ValueError(
+            f"{name}={small[0]}: float32, in which members train, has no number between 0 and "
+            f"{TINY:.2g}."
+        )
+    if len(set(map(as_trained, found))) < len(found):
+        raise ValueError(
+            f"{name}={short_repr(given)}: a value is repeated, or is another's in float32, in "
+            "which members train; give each once, and --seeds for more members of it."
+        )
+
+
+def as_trained(value: Any) -> Any:
+    """Return a value as members train with it: floats in float32, 0 below `TINY`."""
+    import numpy as np
+
+    if not isinstance(value, float):
+        return value
+    return float(np.float32(value)) if abs(value) >= TINY else 0.0
 
 
 def _plain(value: Any, kind: Any) -> Any:
@@ -88,28 +110,29 @@ def _range(
             f"{name}={short_repr(given)}: the first end{above} must be less than the second."
         )
     found = SearchRange(low, high, scale == "log", kind is int)
+    _require_different(name, given, [low, high])
     if len(ends) == 2:
         return found
     count = convert_value(f"{name}'s count", ends[2], int)
     checks.between(2, MAX_MEMBERS, **{f"{name}'s count": count})
-    return found.spaced(count)
+    values = found.spaced(count)
+    _require_different(name, given, values)
+    return values
 
 
 def make_settings(
     spaces: dict[str, list[Any] | SearchRange], draws: int | None, seed: int
 ) -> list[Options]:
-    """Return every combination of the listed values, each with ``draws`` draws from the ranges.
+    """Return every combination of the listed values, each with the same ``draws`` draws.
 
     Args:
         spaces: values or range by name, from `parse_values`.
-        draws: at least 1 where there are ranges, else None.
+        draws: from the ranges, no two equal; at least 1 where there are ranges, else None.
         seed: of the draws.
 
     Raises:
         ValueError: draws without a range, ranges without draws, or too many settings.
     """
-    import numpy as np
-
     lists = {name: space for name, space in spaces.items() if isinstance(space, list)}
     drawn = spaces.keys() - lists
     if drawn and draws is None:
@@ -123,14 +146,31 @@ def make_settings(
     checks.between(1, MAX_MEMBERS, draws=times)
     if (count := math.prod(map(len, lists.values())) * times) > MAX_MEMBERS:
         raise ValueError(f"{count:,} settings: a sweep has at most {MAX_MEMBERS:,}.")
+    ranges = {name: space for name, space in spaces.items() if isinstance(space, SearchRange)}
+    each = _drawn(ranges, times, seed)
+    settings = [
+        dict(zip(lists, values, strict=True)) | own
+        for values in itertools.product(*lists.values())
+        for own in each
+    ]
+    return [{name: own[name] for name in spaces} for own in settings]
+
+
+def _drawn(ranges: dict[str, SearchRange], draws: int, seed: int) -> list[Options]:
+    """Return ``draws`` settings from the ranges, no two of them equal as they are trained."""
+    import numpy as np
+
     random = np.random.default_rng(seed)
-    found = []
-    for *values, _ in itertools.product(*lists.values(), range(times)):
-        listed = iter(values)
-        found.append(
-            {
-                name: space.at(random.uniform()) if isinstance(space, SearchRange) else next(listed)
-                for name, space in spaces.items()
-            }
-        )
-    return found
+    found: dict[tuple[Any, ...], Options] = {}
+    most = math.prod(
+        space.high - space.low + 1 if space.whole else math.inf for space in ranges.values()
+    )
+    for _ in range(TRIES * draws if draws <= most else 0):
+        own = {name: space.at(random.uniform()) for name, space in ranges.items()}
+        found.setdefault(tuple(map(as_trained, own.values())), own)
+        if len(found) == draws:
+            return [*found.values()]
+    raise ValueError(
+        f"draws={draws}: the ranges of {', '.join(ranges)} do not have so many different values: "
+        "lower --draws, or list the values."
+    )
