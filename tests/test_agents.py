@@ -10,7 +10,6 @@ from ddpg_jax.agents import (
     ActorLoss,
     CriticLoss,
     annealed,
-    augment,
     d4pg,
     ddpg,
     drq_v2,
@@ -97,7 +96,6 @@ AGENTS = {
     "ddpg noisy": noisy_ddpg,
     "ddpg normalize_observations": small(under(normalize_observations)),
     "ddpg scale_rewards": small(under(scale_rewards, scale=0.5)),
-    "ddpg augment": small(under(augment)),
     "ddpg scheduled": lambda **hyperparameters: scheduled(
         lambda step: small_ddpg(**hyperparameters)
     ),
