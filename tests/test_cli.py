@@ -588,7 +588,7 @@ def test_numbers_of_other_presets_land_in_config_json():
         "seeds": 2,
     }
     hyperparameters = words(**CATEGORICAL, **sizes, time_limit=5, hidden="8", critic_hidden="9,8")
-    switches = ("--no-normalize-observations", "--layer-norm", "--inverting-gradients")
+    switches = ("--no-normalize-observations", "--layer-norm", "--inverting-gradients", "--anneal")
     result = invoke(
         "train", "--preset", "td3-categorical", "--run-dir", "run", *hyperparameters, *switches
     )
@@ -614,7 +614,7 @@ def test_a_number_that_the_preset_does_not_have():
 
 
 def test_every_option_lands_in_config_json():
-    switches = ("--layer-norm", "--inverting-gradients", "--no-normalize-observations")
+    switches = ("--layer-norm", "--inverting-gradients", "--no-normalize-observations", "--anneal")
     options = words(**VALUES, time_limit=5, hidden="8,4", critic_hidden="9,5")
     result = invoke("train", "--preset", "paper", "--run-dir", "run", *options, *switches)
     assert result.exit_code == 0, (result.output, result.exception)
@@ -627,6 +627,7 @@ def test_every_option_lands_in_config_json():
         "hidden": [8, 4],
         "critic_hidden": [9, 5],
         "mesh": "members=1,data=1",
+        "shared_environment": False,
     }
     assert {
         name: value for name, value in written.items() if name not in DERIVED
