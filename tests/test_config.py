@@ -429,6 +429,7 @@ OF_IMAGES |= {
     "images_every",
     "image_updates",
     "image_batch",
+    "episode_steps",
 }
 OPTIONAL = {"policy_delay", "num_atoms"} | OF_IMAGES  # counts that not every preset has
 COUNTS = (
