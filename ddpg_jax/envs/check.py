@@ -169,8 +169,9 @@ def _starts(first: np.ndarray, played: HostStep) -> Iterator[str]:
 
 def _repeats(runner: Runner, seed: int) -> Iterator[str]:
     action = random_actions(runner.env, seed)
-    both = ((runner.reset(seed), runner.step(action)) for _ in range(2))
-    (first, step), (again, step_again) = both
+    (first, step), (again, step_again) = (
+        (runner.reset(seed), runner.step(action)) for _ in range(2)
+    )
     if not _equal(first, again):
         yield "reset with one key twice gives two results: it must depend on its key alone"
     elif not _equal(step, step_again):

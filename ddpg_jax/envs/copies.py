@@ -16,9 +16,6 @@ from ddpg_jax.environment import HostEnvironment, HostStep
 from ddpg_jax.envs import spaces
 from ddpg_jax.envs.actions import Actions, scaled
 
-SAID = ("reward", "terminated", "truncated")
-"""What ``step`` returns for each environment, beside an observation."""
-
 
 def words(seed: int, count: int) -> list[int]:
     """32 bits for each copy: those of one seed and those of another have nothing in common.
@@ -60,13 +57,14 @@ def copies(
 
     def step(action: np.ndarray) -> HostStep:
         executed, following = actions.executed(action), spaces.empty(shapes, count)
-        reward, *flags = np.empty(count), np.empty(count, bool), np.empty(count, bool)
+        reward, terminated, truncated = (np.empty(count, kind) for kind in (float, bool, bool))
         for index, one in enumerate(steps):
-            observation, *said, _ = parts(one(executed[index]), 5, where)
-            for row, what, given in zip((reward, *flags), SAID, said, strict=True):
-                row[index] = _scalar(given, what, where)
+            observation, number, over, cut, _ = parts(one(executed[index]), 5, where)
+            reward[index] = _scalar(number, "reward", where)
+            terminated[index] = _scalar(over, "terminated", where)
+            truncated[index] = _scalar(cut, "truncated", where)
             spaces.put(following, observation, observed, index)
-        terminated, truncated = flags[0], flags[1] & ~flags[0]
+        truncated &= ~terminated
         ended, shown = np.flatnonzero(terminated | truncated), following
         if ended.size:
             shown = jax.tree.map(np.copy, following)
@@ -107,8 +105,9 @@ def parts(answer: Any, count: int, where: str) -> Any:
     if several and len(answer) == count:
         return answer
     given = f"{len(answer)} values" if several else f"a {type(answer).__name__}"
-    wanted = ", ".join(("observation", *(SAID if count == 5 else ()), "info"))
-    raise BrokenEnvironment(f"{where} returned {given}: Gymnasium's returns ({wanted}).")
+    more = "reward, terminated, truncated, " if count == 5 else ""
+    wanted = f"(observation, {more}info)"
+    raise BrokenEnvironment(f"{where} returned {given}: Gymnasium's returns {wanted}.")
 
 
 def _scalar(given: Any, what: str, where: str) -> float:

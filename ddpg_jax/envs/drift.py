@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ddpg_jax.environment import Environment, HostEnvironment
+from ddpg_jax.environment import Environment, HostEnvironment, TimeStep
 from ddpg_jax.types import PyTree
 
 
@@ -19,22 +19,17 @@ def drift(
     which may be None, are not those that the environment declares; ``more``: names of pairs that
     must be alike.
     """
-
-    def many(dtype: Any, shape: tuple[int, ...] = ()) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((env.num_envs, *shape), dtype)
-
-    expected, flags = jax.tree.map(lambda x: many(x.dtype, x.shape), env.observation), many(bool)
-    declared = {
-        "observation": expected,
-        "next_observation": expected,
-        "reward": many(jnp.float32),
-        "terminated": flags,
-        "truncated": flags,
-        "valid": flags if isinstance(env, HostEnvironment) or env.breaks else None,
-    }
-    wanted = {} if observation is None else {"the observation of reset": (observation, expected)}
+    shaped: Any = jax.ShapeDtypeStruct  # in place of arrays
+    number, flag = shaped((), jnp.float32), shaped((), jnp.bool_)
+    valid = flag if isinstance(env, HostEnvironment) or env.breaks else None
+    declared = jax.tree.map(
+        lambda x: shaped((env.num_envs, *x.shape), x.dtype),
+        TimeStep(env.observation, number, flag, flag, env.observation, valid),
+    )
+    reset = (observation, declared.observation)
+    wanted = {} if observation is None else {"the observation of reset": reset}
     if now is not None:
-        wanted |= {name: (getattr(now, name), want) for name, want in declared.items()}
+        wanted |= {name: (getattr(now, name), shape) for name, shape in vars(declared).items()}
     return [
         f"{name} is {_describe(given)} where {_describe(want)} was declared: shapes and "
         "dtypes must not drift"

@@ -90,8 +90,9 @@ def make(
     envs = [env for env, *_ in made]
     limit = time_limit or (first.spec and first.spec.max_episode_steps) or None
     close = lambda: [env.close() for env in envs]
-    limit = limit and -(-limit // times)
-    env = copies(envs, PREFIX + name, limit, observation_space, action_space, close)
+    env = copies(
+        envs, PREFIX + name, limit and -(-limit // times), observation_space, action_space, close
+    )
     return env._replace(fps=env.fps / times, stacked=stacked)
 
 

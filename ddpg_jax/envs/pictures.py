@@ -31,8 +31,9 @@ class Pictures(gymnasium.Wrapper):
         self._seen = space.dtype == np.uint8 and (space.shape or ())[2:] in ((1,), (3,))
         self._shape, self._frames = (size, size, channels), frames
         self._times, self._each = action_repeat, action_repeat // frames_per_action
-        shape = (size, size, frames * channels)
-        self.observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+        self.observation_space = gymnasium.spaces.Box(
+            0, 255, (size, size, frames * channels), np.uint8
+        )
 
     def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode; its first picture is all there is."""

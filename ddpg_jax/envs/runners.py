@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ddpg_jax import checks
@@ -34,7 +33,7 @@ class DeviceRunner:
     def step(self, action: np.ndarray) -> Any:
         """One vector step; a `ddpg_jax.environment.TimeStep`."""
         self._key, key = jax.random.split(self._key)
-        self._state, now = self._step(self._state, jnp.asarray(action), key)
+        self._state, now = self._step(self._state, action, key)
         return now
 
     def shapes(self) -> list[str]:

@@ -75,7 +75,9 @@ def _within(space: Any, dtype: np.dtype) -> bool:
 
 def empty(shapes: Any, count: int) -> Any:
     """Arrays to fill, for ``count`` observations of these `shapes`."""
-    return jax.tree.map(lambda x: np.empty((count, *x.shape), x.dtype), shapes)
+    if isinstance(shapes, dict):
+        return {key: empty(part, count) for key, part in shapes.items()}
+    return np.empty((count, *shapes.shape), shapes.dtype)
 
 
 def put(rows: Any, given: Any, where: str, index: Any = ...) -> None:
