@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -102,9 +103,7 @@ def run(
         tools = BackgroundImports(run_dir, config.keep)
         opened.callback(tools.close)
         phases.enter("compiling")
-        compiled = (compiler or compile_programs)(built, config)
-        memory.require_memory(compiled_memory.measured_parts(config, built, compiled))
-        programs = watch(compiled)
+        programs = watch(_compiled(compiler or compile_programs, built, config))
         checkpoints = tools.result()
         processes.barrier("compiled")  # collective computations have no timeout
         raise_if_stopped(stop, "before the first step", run_dir)
@@ -118,20 +117,9 @@ def run(
         opened.callback(log.close)
         seconds = {"evaluation": 0.0, "checkpoint": 0.0}
         report = _told_of_short_episodes(config, on_chunk, say)
-        chunks = ChunkLoop(
-            config,
-            run_dir,
-            folder,
-            programs,
-            checkpoints,
-            log,
-            report,
-            stop,
-            agree,
-            seconds,
-            phases,
-            lambda steps: compile_shorter(built, config, steps),
-        )
+        shorter = functools.partial(compile_shorter, built, config)
+        of_run = (config, run_dir, folder, programs, checkpoints, log, report)
+        chunks = ChunkLoop(*of_run, stop, agree, seconds, phases, shorter)
         if resume:
             chunks.catch_up(state.agent, done)
         state = chunks.run(state, done, clock)
@@ -168,6 +156,15 @@ def _built(
         return builder(config, lambda: bool(received))
     except (ValueError, TypeError, ImportError) as error:
         raise RunError(str(error)) from error
+
+
+def _compiled(
+    compiler: Callable[[Built, Config], Programs], built: Built, config: Config
+) -> Programs:
+    """Compile, and require the memory that the programs need."""
+    programs = compiler(built, config)
+    memory.require_memory(compiled_memory.measured_parts(config, built, programs))
+    return programs
 
 
 def _ended(
