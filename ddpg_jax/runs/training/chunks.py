@@ -15,6 +15,7 @@ from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.distributed import arrays, processes
 from ddpg_jax.runs.folder.metrics import Clock, finite_or_none, metrics_row, read_metrics
 from ddpg_jax.runs.options.validation import RunError
+from ddpg_jax.runs.programs.build import Built, compile_shorter
 from ddpg_jax.runs.programs.evaluation import (
     TRAINING_STREAM,
     evaluation_keys,
@@ -57,8 +58,7 @@ class ChunkLoop(NamedTuple):
     seconds: dict[str, float]
     """Seconds of evaluations, and of waiting for checkpoints."""
     phases: Phases
-    shorter: Callable[[int], Callable[..., Any]]
-    """Compile a chunk of so many environment steps."""
+    built: Built
 
     def catch_up(self, agent_state: PyTree, trained: int) -> None:
         """Report the chunk that ended at ``trained`` steps again, with an evaluation that an
@@ -140,7 +140,7 @@ class ChunkLoop(NamedTuple):
             chunk: Callable[..., Any] = self.programs.chunk
             return chunk
         self.phases.enter("compiling")  # what is left is shorter
-        return self.shorter(length)
+        return compile_shorter(self.built, self.config, length)
 
     def _is_evaluated(self, steps: int, length: int) -> bool:
         due = self.config.due("evaluate_every", steps, length)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +19,7 @@ from ddpg_jax.runs.folder.metrics import Clock
 from ddpg_jax.runs.folder.metrics_log import MetricsLog
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import compiled_memory, memory
-from ddpg_jax.runs.programs.build import Built, build, compile_programs, compile_shorter
+from ddpg_jax.runs.programs.build import Built, build, compile_programs
 from ddpg_jax.runs.programs.evaluation import (
     HOST_RESET_STREAM,
     evaluation_keys,
@@ -100,26 +99,22 @@ def run(
         built = _built(builder or build, config, received)
         if not resume:
             opened.enter_context(new_run_files(config, folder))
-        tools = BackgroundImports(run_dir, config.keep)
-        opened.callback(tools.close)
+        tools = opened.enter_context(contextlib.closing(BackgroundImports(run_dir, config.keep)))
         phases.enter("compiling")
         programs = watch(_compiled(compiler or compile_programs, built, config))
         checkpoints = tools.result()
         processes.barrier("compiled")  # collective computations have no timeout
         raise_if_stopped(stop, "before the first step", run_dir)
         with contextlib.suppress(Stopped):  # by the signal checked below
-            state, done, clock = _begin(
-                config, folder, built, programs, checkpoints if resume else None, say, phases
-            )
+            kept = checkpoints if resume else None
+            state, done, clock = _begin(config, folder, built, programs, kept, say, phases)
         raise_if_stopped(stop, "before the first chunk", run_dir)
         write_json(folder / "config.json", config.flat())
-        log = MetricsLog(folder)
-        opened.callback(log.close)
+        log = opened.enter_context(contextlib.closing(MetricsLog(folder)))
         seconds = {"evaluation": 0.0, "checkpoint": 0.0}
         report = _told_of_short_episodes(config, on_chunk, say)
-        shorter = functools.partial(compile_shorter, built, config)
         of_run = (config, run_dir, folder, programs, checkpoints, log, report)
-        chunks = ChunkLoop(*of_run, stop, agree, seconds, phases, shorter)
+        chunks = ChunkLoop(*of_run, stop, agree, seconds, phases, built)
         if resume:
             chunks.catch_up(state.agent, done)
         state = chunks.run(state, done, clock)
