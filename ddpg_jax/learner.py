@@ -118,8 +118,11 @@ class RoundKeys(NamedTuple):
         start: not on the chunk that a round is in.
         """
         count = 2 * (steps + updates) + adapts
-        keys = jax.vmap(lambda start: jax.random.split(jax.random.fold_in(key, start), count))
-        return cls._dealt(keys(starts), steps, updates, adapts)
+
+        def split(start: Array) -> Key:
+            return jax.random.split(jax.random.fold_in(key, start), count)
+
+        return cls._dealt(jax.vmap(split)(starts), steps, updates, adapts)
 
     @classmethod
     def _dealt(cls, keys: Key, steps: int, updates: int, adapts: bool) -> "RoundKeys":

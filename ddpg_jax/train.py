@@ -196,7 +196,7 @@ def _make_chunk(
         return (state, accumulate(totals, sums, last)), None
 
     def chunk(state: TrainState) -> tuple[TrainState, Report]:
-        starts = state.steps + schedule.collect_steps * jnp.arange(schedule.rounds)
+        starts = state.steps + schedule.collect_steps * jnp.arange(schedule.rounds, dtype=jnp.int32)
         keys = RoundKeys.of_rounds(
             state.key,
             starts,

@@ -154,7 +154,12 @@ def test_a_seed_without_an_episode_hides_no_other():
     clock = Clock()
     clock.add(1.0)
     row = metrics_row(
-        config, Report(episodes=episodes, metrics={}, first_bad_step={}, finite={}), 1, clock, None
+        config,
+        Report(episodes=episodes, metrics={}, first_bad_step={}, finite={}),
+        2_000,
+        1_000,
+        clock,
+        None,
     )
     assert json.loads(json.dumps(row)) == row
     assert row["episode_return"] == [5.0, None, 3.0]

@@ -201,15 +201,15 @@ class Loop:
         self.row = self.hosted.anew()
         return state
 
-    def chunk(self, state: TrainState) -> tuple[TrainState, Report]:
-        """See `ddpg_jax.host.HostTrain`."""
-        state = self._ready(state)
+    def chunk(self, state: TrainState, rounds: int | None = None) -> tuple[TrainState, Report]:
+        """See `ddpg_jax.host.HostTrain`; of ``rounds`` rounds where they are given."""
+        state, rounds = self._ready(state), rounds or self.schedule.rounds
         sums, steps = self.programs.zero_totals(state), int(state.steps)
         self.hosted.clear(steps)
         number = jnp.int32(steps + bool(self.answered))
         if not self.answered:
             state, number = self._explore(state, number)
-        for index in range(self.schedule.rounds * self.schedule.collect_steps):
+        for index in range(rounds * self.schedule.collect_steps):
             step = self.answered
             self.row = self.hosted.step(np.asarray(step[1]))
             state, number = self._explore(state, number)
@@ -217,7 +217,7 @@ class Loop:
         state, (metrics, bad) = self.hosted.watched(state), read_totals(sums)
         return state, Report(
             episodes=self.hosted.episodes(),
-            metrics=jax.tree.map(lambda x: x / self.schedule.rounds, metrics),
+            metrics=jax.tree.map(lambda x: x / rounds, metrics),
             first_bad_step=state.first_bad_step | bad,
             finite=self.programs.finite(state.agent),
         )

@@ -21,6 +21,7 @@ from ddpg_jax.population import (
     Population,
     Programs,
     compiled,
+    compiled_chunk,
     make_population,
 )
 from ddpg_jax.population.evolution import Range, evolving
@@ -260,6 +261,16 @@ def _taking_turns(
         return play(state, key)
 
     return chunk, evaluate
+
+
+def compile_shorter(built: Built, config: Config, steps: int) -> Callable[..., Any]:
+    """Return a chunk of so many environment steps: that which ends a run may be shorter."""
+    schedule = dataclasses.replace(config.schedule, steps_per_chunk=steps)
+    if built.host is not None:
+        trainer = built.host
+        return lambda state, hyperparameters: trainer.chunk(state, schedule.rounds)
+    population = population_of(dataclasses.replace(config, schedule=schedule))
+    return compiled_chunk(population, member_keys(config), member_hyperparameters(config))
 
 
 def compile_programs(built: Built, config: Config) -> Programs:

@@ -35,7 +35,7 @@ class Sweep:
     """``member``, ``seed``, ``hyperparameters``, ``final_return`` and ``final_return_std`` of each;
     its run is ``run``, in which it is number ``place``."""
     best: sweep_results.Record
-    """The member with the greatest final return."""
+    """The member with the greatest final return of the setting with the best mean."""
     settings: list[sweep_results.Record]
     """Groups of equal ``hyperparameters`` with ``members`` and ``returns``, best mean first."""
 
@@ -89,10 +89,8 @@ def sweep(
         programs = _Programs()
         for index, part in enumerate(plan.parts):
             if progress and len(plan.parts) > 1:
-                say(
-                    f"run {index + 1} of {len(plan.parts)}: members {part.members[0]} to "
-                    f"{part.members[-1]}"
-                )
+                numbers = sweep_results.member_numbers(part.members)
+                say(f"run {index + 1} of {len(plan.parts)}: members {numbers}")
             _train(plan, part, sweep_results.run_folder(folder, index), given, programs, progress)
         return _finish(folder, progress)
 
@@ -162,7 +160,11 @@ def _train(
         shown: Options = {"say": lambda text: None}
         if progress:
             display = stack.enter_context(Display(config, run))
-            shown = {"say": display.say, "on_chunk": display.show}
+            shown = {
+                "say": display.say,
+                "on_chunk": display.show,
+                "on_phase": display.phase,
+            }
         try:
             loop.run(
                 config,
@@ -174,6 +176,15 @@ def _train(
             )
         except Interrupted as stop:
             raise Interrupted(str(stop).replace(str(run), str(run.parent)), stop.signal) from stop
+
+
+def _best_sentence(members: list[sweep_results.Record], folder: Path) -> str:
+    setting = sweep_results.best_setting(members)
+    member, among = sweep_results.best(members)["member"], ""
+    if len(setting["members"]) > 1:
+        numbers = sweep_results.member_numbers(setting["members"])
+        among = f", of those with the best mean (members {numbers})"
+    return f"best: member {member}{among}; render it: ddpg-jax render {folder}"
 
 
 def _finish(folder: Path, progress: bool) -> Sweep:
@@ -203,5 +214,5 @@ def _finish(folder: Path, progress: bool) -> Sweep:
             tell(f"picture: {plots.write_figure(figure, folder / name)}")
     if progress:
         table.print_table(members)
-        say(f"best: member {found['best']['member']}; render it: ddpg-jax render {folder}")
+        say(_best_sentence(members, folder))
     return Sweep(folder=folder, **found)

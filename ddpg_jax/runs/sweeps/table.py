@@ -42,7 +42,10 @@ def members_table(members: list[sweep_results.Record]) -> Table:
             figures = [figures[0], _number(spread[each["members"][0]])]
         own = map(sweep_results.short_text, each["hyperparameters"].values())
         made.add_row(
-            _numbers(each["members"]), *own, *figures, style="bold green" if rank == 0 else None
+            sweep_results.member_numbers(each["members"]),
+            *own,
+            *figures,
+            style="bold green" if rank == 0 else None,
         )
     if len(found) > MAX_ROWS_SHOWN:
         made.caption = f"and {len(found) - MAX_ROWS_SHOWN} more, in members.json"
@@ -60,8 +63,3 @@ def _several(returns: list[float | None]) -> list[str]:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.1f}"
-
-
-def _numbers(members: list[int]) -> str:
-    consecutive = len(members) > 1 and members == list(range(members[0], members[-1] + 1))
-    return f"{members[0]}-{members[-1]}" if consecutive else ", ".join(map(str, members))
