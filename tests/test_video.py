@@ -1,6 +1,9 @@
 """Films: their frames, their speed, and what happens without what draws."""
 
 import builtins
+import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageSequence
 
+import ddpg_jax
 from ddpg_jax.runs.cli import commands
 from ddpg_jax.runs.results import render, video
 
@@ -112,6 +116,7 @@ def test_a_form_that_there_is_not(run):
 
 
 def test_no_opengl_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(render, "failed", None)
     monkeypatch.setattr(video, "has_opengl", lambda: False)
 
     def draw():
@@ -127,3 +132,57 @@ def test_an_error_of_another_kind_stays_what_it_is(monkeypatch):
     monkeypatch.setattr(video, "has_opengl", lambda: True)
     with pytest.raises(IndexError):
         render._drawn(lambda: [][0])
+
+
+def test_the_name_of_the_file_is_its_form(run, tmp_path):
+    def written(*words):
+        done = CliRunner().invoke(commands.main, ["render", str(run), "--steps", "2", *words])
+        return (done.stdout.strip(), done.exit_code, " ".join(done.stderr.split()))
+
+    for name, wanted in (("film.gif", "film.gif"), ("v1.5", "v1.5.gif"), ("a.GIF", "a.gif")):
+        assert written("--out", str(tmp_path / name))[0] == str(tmp_path / wanted)
+    assert written("--out", str(tmp_path / "b.gif"), "--format", "gif")[0] == str(
+        tmp_path / "b.gif"
+    )
+    refused = written("--out", str(tmp_path / "film.mp4"), "--format", "gif")
+    assert (refused[1], "film.mp4 is no gif file" in refused[2]) == (2, True)
+
+
+def test_the_home_folder(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = CliRunner().invoke(commands.main, ["render", str(run), "--steps", "2", "--out=~/film"])
+    assert done.stdout.strip() == str(tmp_path / "film.gif")
+    done = CliRunner().invoke(commands.main, ["render", "~/nothing"])
+    assert f"{tmp_path}/nothing does not hold a run" in " ".join(done.stderr.split())
+    done = CliRunner().invoke(commands.main, ["render", "~nobody-here/run"])
+    assert "~nobody-here/run: there is no such user" in done.stderr
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/nothing does not hold a run"):
+        ddpg_jax.runs.train(run_dir="~/nothing", resume=True)
+
+
+TWICE = """
+from ddpg_jax.envs import gymnasium
+from ddpg_jax.runs.results import render
+import numpy as np
+
+act = lambda observation: np.zeros((1, 3), np.float32)
+for _ in range(2):
+    try:
+        render._drawn(lambda: gymnasium.film("Hopper-v5", act, 2, 0))
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_a_second_film_after_one_that_failed_does_not_end_the_process():
+    """GLFW without a screen: OpenGL's library, half loaded, aborts when it is used again."""
+    pytest.importorskip("mujoco")
+    known = {name: text for name, text in os.environ.items() if name != "DISPLAY"}
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE],
+        env=known | {"MUJOCO_GL": "glfw"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("the simulator cannot draw here") == 2

@@ -15,6 +15,7 @@ from ddpg_jax.checks import BrokenEnvironment, guarded
 from ddpg_jax.environment import HostEnvironment, HostStep
 from ddpg_jax.envs import spaces
 from ddpg_jax.envs.actions import Actions, scaled
+from ddpg_jax.envs.drawn import drawn
 
 
 def words(seed: int, count: int) -> list[int]:
@@ -95,9 +96,13 @@ def declared(
         "native_action": actions.native,
         "bounds": actions.bounds,
         "fps": float((env.metadata or {}).get("render_fps") or 30),
-        "draw": guarded(name, "render", draw),
+        "draw": guarded(name, "render", lambda: _picture(draw(), f"{name}: render returned")),
         "close": guarded(name, "close", close),
     }
+
+
+def _picture(given: Any, where: str) -> Any:
+    return None if given is None else drawn(given, where)
 
 
 def parts(answer: Any, count: int, where: str) -> Any:

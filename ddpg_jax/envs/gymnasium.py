@@ -193,7 +193,7 @@ def film(
     Raises:
         ValueError: the environment draws no pictures.
     """
-    env = make(name, 1, render_mode="rgb_array", **options)
+    env = make(name, 1, **options | {"render_mode": "rgb_array"})
     try:
         observation, frames = env.reset(seed), [env.draw()]
         while len(frames) <= (steps or env.time_limit or 1_000):
@@ -204,7 +204,7 @@ def film(
             frames.append(env.draw())
     finally:
         env.close()
-    drawn = [frame for frame in frames if frame is not None]
-    if not drawn:
+    shown = [frame for frame in frames if frame is not None]
+    if not shown:
         raise ValueError(f"{PREFIX}{name} draws no pictures.")
-    return drawn, env.fps
+    return shown, env.fps

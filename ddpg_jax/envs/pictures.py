@@ -7,6 +7,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from ddpg_jax.envs.drawn import drawn
+
 
 class Pictures(gymnasium.Wrapper):
     """Its observation is the last pictures, ``[size, size, frames * channels]`` uint8; arguments as
@@ -58,13 +60,13 @@ class Pictures(gymnasium.Wrapper):
     def _picture(self, observation: Any) -> np.ndarray:
         from PIL import Image
 
-        drawn: Any = observation if self._seen else self.env.render()
-        if drawn is None:
+        shown: Any = observation if self._seen else self.env.render()
+        if shown is None:
             raise ValueError(
                 "render returned nothing: it needs render_mode='rgb_array', and to draw "
                 "pictures there"
             )
-        picture = Image.fromarray(drawn[..., 0] if drawn.shape[-1] == 1 else drawn)
+        picture = Image.fromarray(drawn(shown, "render returned"))
         picture = picture.convert("L" if self._shape[2] == 1 else "RGB")
         if picture.size != self._shape[:2]:  # each pixel of all that it covers
             picture = picture.resize(self._shape[:2], Image.Resampling.BILINEAR)

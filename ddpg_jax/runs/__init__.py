@@ -99,7 +99,7 @@ def train(
 
     with ExitStack() as stack:
         if run_dir is not None:
-            folder = Path(run_dir)
+            folder = Path(run_dir).expanduser()
         else:
             folder, made = lock.make_new_folder(
                 lock.default_folder(config.env, f"{config.preset.name}_seed{config.seed}")
@@ -200,7 +200,9 @@ def _configured(
         return make_config(env or "pendulum", **options)
     if run_dir is None:
         raise ValueError("--resume requires --run-dir, the folder of the run to resume.")
-    return resumed_config(Path(run_dir), options if env is None else {"env": env, **options})
+    return resumed_config(
+        Path(run_dir).expanduser(), options if env is None else {"env": env, **options}
+    )
 
 
 def _result(config: Config, folder: Path, finished: Finished) -> Result:

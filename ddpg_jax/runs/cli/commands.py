@@ -14,6 +14,7 @@ from ddpg_jax.runs.cli.errors import CommandGroup
 from ddpg_jax.runs.cli.flags import (
     EVOLVE,
     GroupedCommand,
+    UserPath,
     WholeNumber,
     declared_hyperparameters,
     flags,
@@ -44,7 +45,7 @@ TRAIN = (
 SWEEP = options_of(SweepOptions) | EVOLVE | TRAIN
 
 FROM_ZERO, FROM_ONE = WholeNumber(0, INT32_MAX), WholeNumber(1, COUNT)
-PATH = click.Path(path_type=Path)
+PATH = UserPath()
 # What several commands take.
 run_argument = click.argument("run", type=PATH)
 seed_option = click.option("--seed", type=FROM_ZERO, default=0, help="Seed of the episodes.")
@@ -146,7 +147,7 @@ def evaluate(run: Path, episodes: int, seed: int, member: int | None) -> None:
 
 @main.command()
 @run_argument
-@click.option("--out", type=PATH, help="File to write, without suffix. [default: RUN/episode]")
+@click.option("--out", type=PATH, help="File to write. [default: RUN/episode]")
 @click.option("--steps", type=FROM_ONE, help="Steps to play. [default: an episode's]")
 @seed_option
 @member_option

@@ -12,9 +12,21 @@ from ddpg_jax.runs.options.run_options import EvolveOptions
 from ddpg_jax.runs.options.validation import Options, convert_value
 from ddpg_jax.runs.presets import hyperparameter_options, hyperparameters_on
 
+
+class UserPath(click.Path):
+    """A path; ``~`` is the home folder, also where no shell replaced it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Convert to a path."""
+        try:
+            return Path(str(super().convert(value, param, ctx))).expanduser()
+        except RuntimeError as error:
+            raise click.UsageError(f"{value}: there is no such user.") from error
+
+
 TYPES: dict[Any, Any] = {
     bool: bool,
-    Path: click.Path(path_type=Path, file_okay=False),
+    Path: UserPath(file_okay=False),
     tuple[str, ...]: str,
 }
 """Types of flags that the command line checks itself."""

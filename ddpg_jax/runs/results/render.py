@@ -16,6 +16,9 @@ from ddpg_jax.runs.folder import files, output_path
 from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.results import policy, video
 
+FORMS = ("gif", "mp4", "html")
+failed: Exception | None = None
+"""Why OpenGL cannot draw in this process."""
 MAX_FRAMES = 10_000
 """Largest number of frames of an animation."""
 
@@ -27,17 +30,19 @@ def render(
 
     Args:
         folder: the run's.
-        path: of the file, without suffix.
+        path: of the file; without a suffix of a form it gets one.
         steps: steps to play; None is an episode.
         seed: of the episode.
         member: of a run with several seeds.
-        form: "gif", "mp4" or "html"; None is the environment's viewer, or else a GIF.
+        form: "gif", "mp4" or "html"; None is that of ``path``, or else the environment's viewer, or
+            a GIF.
 
     Raises:
         ValueError: there is no such member, or the environment cannot be drawn in this form.
         ImportError: a package that draws is missing.
     """
     video.use_headless_opengl()
+    path, form = _form_of(path, form)
     named = path.with_name(f"{path.name}.{form or 'gif'}") if path.name else path
     output_path.require_writable(named)
     config, agent, _, agent_state = policy.restore_policy(folder)
@@ -77,13 +82,27 @@ def render(
     return str(path)
 
 
+def _form_of(path: Path, form: str | None) -> tuple[Path, str | None]:
+    """Return a path without the suffix of a form, and the form."""
+    suffix = path.suffix.removeprefix(".").lower()
+    if suffix not in FORMS:
+        return path, form
+    if form not in (None, suffix):
+        raise ValueError(f"{path.name} is no {form} file: leave --format out, or the suffix.")
+    return path.with_suffix(""), suffix
+
+
 def _drawn(draw: Callable[[], Any], instead: Callable[[], Any] | None = None) -> Any:
     """Draw; where OpenGL is missing draw with ``instead``, or raise an error with a remedy."""
+    global failed
     try:
+        if failed is not None:  # OpenGL that failed before may end the process
+            raise failed
         return draw()
     except Exception as error:  # its type depends on the OpenGL library
-        if video.has_opengl():
+        if failed is None and video.has_opengl():
             raise
+        failed = error
         if instead is not None:
             return instead()
         raise ValueError(

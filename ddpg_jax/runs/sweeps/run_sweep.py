@@ -77,7 +77,7 @@ def sweep(
         else:
             plan, given = make_plan(env or "pendulum", values, **options), {}
             if run_dir is not None:
-                folder = Path(run_dir)
+                folder = Path(run_dir).expanduser()
             else:
                 name = lock.default_folder(plan.env, f"{plan.options['preset']}_sweep")
                 folder, made = lock.make_new_folder(name)
@@ -100,7 +100,7 @@ def _resumed(
 ) -> tuple[Path, Plan, Options]:
     if run_dir is None:
         raise ValueError("--resume requires --run-dir, the folder of the sweep to resume.")
-    plan = sweep_results.read_plan(Path(run_dir))
+    plan = sweep_results.read_plan(Path(run_dir).expanduser())
     fixed = {"draws", "evolve", "memory", "seeds"}
     if values or options.keys() & fixed or env not in (None, plan.env):
         raise ValueError(
@@ -110,7 +110,7 @@ def _resumed(
     given = {
         name: value for name, value in options.items() if name in (*stored.FREE, *stored.PLACEMENT)
     }
-    return Path(run_dir), plan, given
+    return Path(run_dir).expanduser(), plan, given
 
 
 def _require_new(folder: Path) -> None:
