@@ -67,6 +67,11 @@ def require_image(where: str, observation: Any, *, leading: int, alone: bool = T
         )
 
 
+def channels_first(x: Any) -> bool:
+    """Whether an image looks as if its channels came first: ``[3, 84, 84]``."""
+    return is_image(x) and x.shape[-3] < min(x.shape[-2:])
+
+
 def between(low: float, high: float = math.inf, /, **values: Any) -> None:
     """Raise ``ValueError`` if a concrete number or array among ``values`` leaves [low, high] or is
     not a number.

@@ -16,6 +16,7 @@ from ddpg_jax import checks
 from ddpg_jax.environment import Environment, Renderer, SingleEnvironment
 from ddpg_jax.envs import brax, gymnasium, lane, own, pendulum, playground
 from ddpg_jax.envs.autoreset import batch
+from ddpg_jax.envs.channels import channels_last
 from ddpg_jax.envs.check import check
 from ddpg_jax.envs.pixels import OPTIONS, pixels, seen_options
 from ddpg_jax.envs.wrappers import (
@@ -81,6 +82,7 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # by the name, which
             Playground; others go to the environment's constructor. ``pixels=True`` for all that can
             be drawn, your own and those on the host too, with ``image_size``, ``frame_stack``,
             ``frames_per_action``, ``grayscale`` and ``action_repeat`` (`ddpg_jax.envs.pixels`).
+            ``channels_first=True`` turns its own images ``[C, H, W]`` into ``[H, W, C]``.
 
     Returns:
         An `Environment`; a `ddpg_jax.environment.HostEnvironment` where `on_host`.
@@ -91,6 +93,15 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # by the name, which
             later from its ``reset`` and ``step`` too.
         ImportError: the simulator is not installed.
     """
+    first = options.pop("channels_first", False)
+    checks.switch(channels_first=first)
+    if first and options.get("pixels"):
+        raise ValueError("channels_first is of an environment's own images: leave pixels out.")
+    env = _make(name, num_envs, options)
+    return channels_last(env) if first else env
+
+
+def _make(name: str, num_envs: int, options: dict[str, Any]) -> Any:
     written = ":" in name and not on_host(name)  # a function of one's own
     if "backend" in options and not (written or name.startswith("brax/")):
         raise ValueError(f"{name} has no backend: that is an option of Brax.")

@@ -12,6 +12,7 @@ import numpy as np
 from ddpg_jax import checks
 from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.envs import arguments, quiet
+from ddpg_jax.envs.channels import channels_last
 from ddpg_jax.envs.copies import copies
 from ddpg_jax.envs.pixels import OPTIONS, require, seen_options
 from ddpg_jax.envs.vector import vector
@@ -193,7 +194,9 @@ def film(
     Raises:
         ValueError: the environment draws no pictures.
     """
+    first = options.pop("channels_first", False)
     env = make(name, 1, **options | {"render_mode": "rgb_array"})
+    env = channels_last(env) if first else env
     try:
         observation, frames = env.reset(seed), [env.draw()]
         while len(frames) <= (steps or env.time_limit or 1_000):

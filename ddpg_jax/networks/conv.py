@@ -108,7 +108,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, image: Array) -> Array:
         """``[..., H, W, C]`` to ``[..., F]``."""
-        _require_room(image.shape[-3:-1], self.kernels, self.strides)
+        _require_room(image, self.kernels, self.strides)
         x = image.astype(self.dtype)
         if image.dtype == jnp.uint8:
             x = x / 255 - self.offset
@@ -135,10 +135,15 @@ def drq_v2_encoder(
     )
 
 
-def _require_room(size: tuple[int, ...], kernels: Sequence[int], strides: Sequence[int]) -> None:
-    least = 1
+def _require_room(image: Array, kernels: Sequence[int], strides: Sequence[int]) -> None:
+    size, least = image.shape[-3:-1], 1
     for kernel, stride in reversed([*zip(kernels, strides, strict=True)]):
         least = (least - 1) * stride + kernel
+    if min(size) < least and checks.channels_first(image):
+        raise ValueError(
+            f"an image of shape {image.shape[-3:]} has its channels first, and convolutions take "
+            "[height, width, channels]: give channels_first=True to envs.make."
+        )
     if min(size) < least:
         raise ValueError(
             f"an image of {size[0]}x{size[1]} is too small for convolutions of kernels "

@@ -162,6 +162,12 @@ class EnvironmentOptions:
     frames_per_action: int | None = option(
         None, "New images in each step.", "pixels", low=1, high=1_000, unset="1"
     )
+    channels_first: bool | None = option(
+        None,
+        "The environment's own images are [channels, height, width]; they are turned.",
+        "pixels",
+        unset="no",
+    )
     grayscale: bool | None = option(
         None, "Brightness alone instead of colours.", "pixels", unset="no"
     )

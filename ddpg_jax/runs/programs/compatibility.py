@@ -13,7 +13,7 @@ from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.presets import PRESETS
 
 if TYPE_CHECKING:
-    from ddpg_jax.runs.presets import Preset
+    from ddpg_jax.runs.config.run_config import Config
     from ddpg_jax.types import PyTree
 MOST_ON_HOST = 10_000
 """Copies of a host environment: each is a Python object with its own simulator."""
@@ -29,18 +29,18 @@ def require_host_copies(name: str, num_envs: int) -> None:
         checks.between(1, MOST_ON_HOST, **{"environments on the host": num_envs})
 
 
-def require_compatible(preset: Preset, name: str, env: Environment | HostEnvironment) -> None:
+def require_compatible(config: Config, env: Environment | HostEnvironment) -> None:
     """Refuse an environment whose observations or actions the preset's networks cannot take.
 
     Raises:
         RunError: an observation is neither a vector nor a dict of vectors, nor, where the preset
             takes images, an image alone or in a dict with vectors; or an action has no element.
     """
-    shape = tuple(env.action.shape)
-    if preset.images:
-        _require_images(preset, name, env)
+    shape, name = tuple(env.action.shape), config.env
+    if config.preset.images:
+        _require_images(config, env)
     else:
-        _require_vector(name, env)
+        _require_vector(name, env, _looked_at(config.hyperparameters, env.observation))
     if len(shape) != 1 or 0 in shape:
         raise RunError(
             f"{name} takes actions of shape {shape}, but the presets require a vector of at least "
@@ -48,8 +48,15 @@ def require_compatible(preset: Preset, name: str, env: Environment | HostEnviron
         )
 
 
-def _require_vector(name: str, env: Environment | HostEnvironment) -> None:
-    observation = env.observation
+def _looked_at(hyperparameters: Any, observation: PyTree) -> PyTree:
+    """Return the streams of an actor and a critic, where an observation has both; or all of it."""
+    names = {getattr(hyperparameters, f"{part}_stream", "") for part in ("actor", "critic")}
+    if not isinstance(observation, dict) or not names <= observation.keys():
+        return observation
+    return {name: part for name, part in observation.items() if name in names}
+
+
+def _require_vector(name: str, env: Environment | HostEnvironment, observation: PyTree) -> None:
     if any(map(_is_image, jax.tree.leaves(observation))):
         takes = " or ".join(name for name, preset in PRESETS.items() if preset.images)
         raise RunError(
@@ -73,7 +80,8 @@ def _require_vector(name: str, env: Environment | HostEnvironment) -> None:
         )
 
 
-def _require_images(preset: Preset, name: str, env: Environment | HostEnvironment) -> None:
+def _require_images(config: Config, env: Environment | HostEnvironment) -> None:
+    preset, name = config.preset, config.env
     leaves = jax.tree.leaves(env.observation)
     images = [x for x in leaves if _is_image(x)]
     vectors = [x for x in leaves if len(x.shape) == 1 and x.shape[0] and x.dtype != np.uint8]
@@ -82,6 +90,13 @@ def _require_images(preset: Preset, name: str, env: Environment | HostEnvironmen
             f"{name} shows {_described(env.observation)}, but the networks of preset "
             f"{preset.name} take images (uint8, height, width, channels), and vectors beside them "
             "in a dict: show pixels by --pixels, or choose another preset."
+        )
+    first = [x.shape for x in images if checks.channels_first(x)]
+    if first and "channels_first" not in config.env_options:
+        raise RunError(
+            f"{name} shows an image of shape {first[0]}, which looks like {first[0][0]} channels "
+            "before height and width: give --channels-first to turn it into [height, width, "
+            f"channels], or --no-channels-first if it has {first[0][0]} rows."
         )
 
 

@@ -54,7 +54,7 @@ def declared(config: Config, known: Environment | HostEnvironment | None) -> Any
 
 
 def _fitted(config: Config, env: Any) -> Any:
-    compatibility.require_compatible(config.preset, config.env, env)
+    compatibility.require_compatible(config, env)
     return env if config.preset.around is None else config.preset.around(env)
 
 
