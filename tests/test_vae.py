@@ -189,3 +189,31 @@ def test_members_take_turns_at_lapack(what):
         alone = jax.jit(begun)(key)
         for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
             np.testing.assert_allclose(a, b[i], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_fewer_pictures_than_the_latent_has_numbers(count):
+    """They are known by heart, and directions that no picture has say nothing."""
+    vae = networks.vae(16, latent_size=8, layers=2, channels=4)
+    images = jax.random.randint(KEY, (5, 16, 16, 3), 0, 256).astype(jnp.uint8)[:count]
+    params = vae.begin(vae.init(KEY), images, KEY)
+    mean, _ = vae.encode(params, images)
+    np.testing.assert_allclose(vae.decode(params, mean), images / 255, atol=0.02)
+    assert np.sum(np.asarray(mean).std(axis=0) > 1e-3) == count - 1
+    fitted, _ = networks.fit_vae(vae, images, KEY, updates=3, batch_size=2)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(fitted))
+
+
+def test_numbers_of_an_autoencoder_that_do_not_fit():
+    with pytest.raises(ValueError, match="latent_size=49: an image has 48 numbers"):
+        networks.vae(4, latent_size=49, layers=1)
+    with pytest.raises(ValueError, match=r"latent_size=8.0: must be a whole number"):
+        networks.vae(16, latent_size=8.0)
+    vae = networks.vae(4, latent_size=48, layers=1)
+    none = jnp.zeros((0, 4, 4, 3), jnp.uint8)
+    for function in (
+        lambda: networks.fit_vae(vae, none, KEY),
+        lambda: vae.begin(vae.init(KEY), none, KEY),
+    ):
+        with pytest.raises(ValueError, match="images=0: must be at least 1"):
+            function()

@@ -135,13 +135,19 @@ def vae(
     XLA takes half a minute to compile on a CPU inside a loop, these 2x2; the linear maps are ours,
     which it can begin with (`principal`); it states neither beta nor the size of the latent.
     """
-    checks.between(1, depth=depth, latent_size=latent_size, channels=channels, layers=layers)
+    checks.whole(1, depth=depth, latent_size=latent_size, channels=channels, layers=layers)
+    checks.whole(1, size=size)
     multiple = 2**layers
     if size % multiple or size < 2 * multiple:
         near = max(2, round(size / multiple)) * multiple
         raise ValueError(
             f"size={size}: an autoencoder's images must have a multiple of {multiple} pixels along "
             f"each side, and at least {2 * multiple}: choose for example {near}."
+        )
+    if latent_size > size * size * depth:
+        raise ValueError(
+            f"latent_size={latent_size}: an image has {size * size * depth} numbers, and a latent "
+            "at most as many."
         )
     encoder = _Encoder(latent_size, channels, layers)
     decoder = _Decoder(size, depth, channels, layers)
@@ -177,6 +183,7 @@ def vae(
         return whole, {"reconstruction": jnp.mean(apart), "divergence": jnp.mean(divergence)}
 
     def begin(params: PyTree, images: Array, key: Key) -> PyTree:
+        checks.whole(1, images=len(images))
         flat, variance = images.reshape(len(images), -1), beta * _SIGMA**2
         into, back, spread = principal(flat, latent_size, variance, key)
         encoding, decoding = (params[name]["params"] for name in ("encoder", "decoder"))
@@ -231,7 +238,8 @@ def _largest_eigenvectors(x: Array, key: Key, count: int) -> tuple[Array, Array]
     """Of the covariance of ``x: [N, P]``, and their values."""
 
     def found(x: Array, key: Key) -> tuple[Array, Array]:
-        basis = jax.random.normal(key, (x.shape[1], min(count + MORE, *x.shape)))
+        # Also more directions than images: QR fills the basis, with eigenvalues of 0.
+        basis = jax.random.normal(key, (x.shape[1], min(count + MORE, x.shape[1])))
         for _ in range(SWEEPS):
             basis, _ = jnp.linalg.qr(x.T @ (x @ basis))
         seen = x @ basis
@@ -263,7 +271,7 @@ def fit_vae(
     Raises:
         ValueError: a number is out of its range.
     """
-    checks.between(1, updates=updates, batch_size=batch_size)
+    checks.whole(1, updates=updates, batch_size=batch_size, images=len(images))
     falling = lambda count: (
         learning_rate * (1 + jnp.cos(count.astype(jnp.float32) * (jnp.pi / updates))) / 2
     )
