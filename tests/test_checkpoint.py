@@ -477,3 +477,14 @@ def test_saving_waits_for_the_one_before_and_tells_its_error(checkpoints, monkey
             checkpoints.save(20, state(), RECORD)
     checkpoints.wait()
     assert checkpoints.are_none()
+
+
+@pytest.mark.parametrize(
+    ("there", "here"), [("rbg", "threefry2x32"), ("threefry2x32", "rbg"), ("unsafe_rbg", "rbg")]
+)
+def test_random_keys_of_another_kind_are_named(checkpoints, there, here):
+    shown = {"weights": jnp.ones(3), "key": jax.random.key(0, impl=there)}
+    checkpoints.save(10, shown, RECORD)
+    told = f"random keys of JAX's {there}, and .* {here}: set JAX_DEFAULT_PRNG_IMPL={there}"
+    with pytest.raises(ValueError, match=told):
+        checkpoints.restore(shown | {"key": jax.random.key(0, impl=here)})

@@ -2,6 +2,7 @@
 are broken on purpose."""
 
 import re
+import tracemalloc
 from dataclasses import replace
 
 import gymnasium
@@ -249,3 +250,40 @@ def test_the_command(monkeypatch):
     result = invoke("pendulun")
     assert result.exit_code == 2
     assert "unknown environment 'pendulun': did you mean 'pendulum'?" in result.stderr
+
+
+@pytest.mark.parametrize("mode", ["same_step", "next_step"])
+def test_observations_are_not_kept(mode):
+    """Ten times the steps take a few flags more each; an observation here has 12,288 numbers."""
+    gymnasium = pytest.importorskip("gymnasium")
+
+    class Seen(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(0, 255, (64, 64, 3), np.uint8)
+        action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+        def reset(self, *, seed=None, options=None):  # noqa: ARG002
+            super().reset(seed=seed)
+            self.steps = 0
+            return self.np_random.integers(0, 256, (64, 64, 3), np.uint8), {}
+
+        def step(self, action):  # noqa: ARG002
+            self.steps += 1
+            return np.full((64, 64, 3), self.steps, np.uint8), 0.0, False, self.steps == 7, {}
+
+    def peak(steps):
+        env = envs.gymnasium.vector(
+            gymnasium.vector.SyncVectorEnv([Seen] * 2, autoreset_mode=mode_of[mode]), 7
+        )
+        tracemalloc.start()
+        findings = envs.check(env, steps=steps)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert not [finding for finding in findings if "episode" in finding], findings
+        return found
+
+    mode_of = {
+        "same_step": gymnasium.vector.AutoresetMode.SAME_STEP,
+        "next_step": gymnasium.vector.AutoresetMode.NEXT_STEP,
+    }
+    peak(20)
+    assert peak(400) - peak(40) < 360 * 1_500

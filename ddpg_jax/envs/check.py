@@ -3,13 +3,13 @@ with readable findings.
 """
 
 import functools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from ddpg_jax.environment import Environment, HostEnvironment, HostStep
+from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.envs.runners import DeviceRunner, HostRunner, Runner, random_actions
 from ddpg_jax.types import PyTree
 
@@ -47,46 +47,71 @@ def check(
     ]
 
 
-def _flat(observation: PyTree) -> np.ndarray:
-    """One vector for each environment, ``[E, ...]``."""
-    leaves = [np.asarray(x) for x in jax.tree.leaves(observation)]
-    return np.concatenate([x.reshape(len(x), -1).astype(np.float64) for x in leaves], axis=1)
+class Played(NamedTuple):
+    """What is kept of a play, ``[steps, E]`` each; observations are not."""
+
+    terminated: np.ndarray
+    truncated: np.ndarray
+    valid: np.ndarray
+    bad: np.ndarray
+    """Whether a reward or what followed is not finite."""
+    same: np.ndarray
+    """Whether ``observation`` is ``next_observation``."""
+    start: np.ndarray
+    """A digest of where the next episode begins, at its end."""
 
 
-def _play(runner: Runner, steps: int, seed: int) -> tuple[np.ndarray, HostStep, np.ndarray]:
-    """The first observation; everything that was seen, ``[steps, E, ...]``; which steps took
-    time.
-    """
-    env, first, seen = runner.env, _flat(runner.reset(seed)), []
+def _play(runner: Runner, steps: int, seed: int) -> tuple[np.ndarray, Played, np.ndarray]:
+    """Digests of the first observation; what was seen; which steps took time."""
+    env, following = runner.env, None
+    played: list[Played] = []
+    first = _digests(runner.reset(seed), np.ones(env.num_envs, bool))
+    late = isinstance(env, HostEnvironment) and not env.same_step
     for number in range(steps):
         now = runner.step(random_actions(env, number))
-        seen.append(
-            HostStep(
-                _flat(now.observation),
-                now.reward,
-                now.terminated,
-                now.truncated,
-                _flat(now.next_observation),
-                np.ones(env.num_envs, bool) if now.valid is None else now.valid,
-            )
-        )
-    played = HostStep(*map(np.stack, zip(*seen, strict=True)))
-    if isinstance(env, HostEnvironment) and not env.same_step:
-        # The step after an end is none: it shows where the next episode begins.
-        ended = (played.terminated | played.truncated)[:-1]
-        played.observation[:-1][ended] = played.observation[1:][ended]
-        played = HostStep(*(part[:-1] for part in played))
-        return first, played, played.valid
-    return first, played, np.ones_like(played.valid)
+        if late and played:
+            # The step after an end is none: it shows where the next episode begins.
+            ended = played[-1].terminated | played[-1].truncated
+            played[-1].same[ended] = _same(now.observation, following)[ended]
+            played[-1].start[ended] = _digests(now.observation, ended)[ended]
+        following = now.next_observation
+        terminated, truncated = np.array(now.terminated), np.array(now.truncated)
+        valid = np.ones(env.num_envs, bool) if now.valid is None else np.array(now.valid)
+        bad = ~(np.isfinite(now.reward) & _each(np.isfinite, following))
+        same, start = _same(now.observation, following), np.zeros(env.num_envs, np.int64)
+        if not late:
+            start = _digests(now.observation, terminated | truncated)
+        played.append(Played(terminated, truncated, valid, bad, same, start))
+    whole = Played(*map(np.stack, zip(*played, strict=True)))
+    if late:
+        whole = Played(*(part[:-1] for part in whole))
+    return first, whole, whole.valid if late else np.ones_like(whole.valid)
 
 
-def _ends(
-    env: Environment | HostEnvironment, played: HostStep, counts: np.ndarray
-) -> Iterator[str]:
-    terminated, truncated = played.terminated, played.truncated
+def _each(holds: Callable[..., Any], *observations: PyTree) -> np.ndarray:
+    """Whether something holds for every number of each environment, ``[E]``."""
+    parts = zip(*map(jax.tree.leaves, observations), strict=True)
+    found = [np.asarray(holds(*map(np.asarray, part))) for part in parts]
+    all_of: np.ndarray = np.all([x.reshape(len(x), -1).all(axis=1) for x in found], axis=0)
+    return all_of
+
+
+def _same(one: PyTree, other: PyTree) -> np.ndarray:
+    return _each(np.equal, one, other)
+
+
+def _digests(observation: PyTree, wanted: np.ndarray) -> np.ndarray:
+    """A number for the observation of each environment that is ``wanted``, else 0."""
+    leaves = [np.asarray(x) for x in jax.tree.leaves(observation)]
+    found = np.zeros(len(wanted), np.int64)
+    for index in np.flatnonzero(wanted):
+        found[index] = hash(b"".join(x[index].tobytes() for x in leaves))
+    return found
+
+
+def _ends(env: Environment | HostEnvironment, played: Played, counts: np.ndarray) -> Iterator[str]:
+    terminated, truncated, bad, same = played.terminated, played.truncated, played.bad, played.same
     done = terminated | truncated
-    same = np.all(played.observation == played.next_observation, axis=-1)
-    bad = ~np.isfinite(played.reward) | ~np.isfinite(played.next_observation).all(axis=-1)
     if bad.any():
         yield (
             f"at {np.mean(bad):.1%} of steps an observation or reward is NaN or infinite: where a "
@@ -143,12 +168,12 @@ def _ages(done: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def _alike(starts: np.ndarray) -> bool:
     """Whether there are several, and all are one."""
-    return len(starts) > 1 and len(np.unique(starts, axis=0)) == 1
+    return len(starts) > 1 and len(np.unique(starts)) == 1
 
 
-def _starts(first: np.ndarray, played: HostStep) -> Iterator[str]:
+def _starts(first: np.ndarray, played: Played) -> Iterator[str]:
     done = played.terminated | played.truncated
-    later, member = played.observation[done], np.argwhere(done)[:, 1]
+    later, member = played.start[done], np.argwhere(done)[:, 1]
     if _alike(np.concatenate([first, later])):
         yield (
             "every start is one and the same: a policy would learn from that one alone (fine only "

@@ -20,6 +20,8 @@ FORMAT = 5
 """Raised when the training state or how it is stored gets another structure."""
 STATE, MANIFEST = "state", "manifest.json"
 """Orbax's folder within a checkpoint's, and ours beside it."""
+KEYS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg"}
+"""Kinds of random keys, by their dtypes."""
 
 
 class OtherStateError(ValueError):
@@ -43,6 +45,11 @@ def require_same_leaves(step: int, found: list[list[Any]], wanted: list[list[Any
     if found == wanted:
         return
     there, here = next(pair for pair in itertools.zip_longest(found, wanted) if pair[0] != pair[1])
+    if there and here and there[0] == here[0] and {there[1], here[1]} <= KEYS.keys():
+        raise OtherStateError(
+            f"checkpoint {step} has random keys of JAX's {KEYS[there[1]]}, and this process those of "
+            f"{KEYS[here[1]]}: set JAX_DEFAULT_PRNG_IMPL={KEYS[there[1]]}."
+        )
     raise OtherStateError(
         f"checkpoint {step} is of another training state than this configuration's: "
         f"{_said(there)} there, {_said(here)} here. Resume with the version and the config.json "

@@ -165,10 +165,12 @@ def all_parts(config: Config, state: PyTree) -> list[MemoryPart]:
 def require_playable(env: Environment | HostEnvironment, steps: int) -> None:
     """Refuse to play ``steps`` steps by `ddpg_jax.envs.check` if they do not fit in memory.
 
+    Of observations a few are held at once, and of each step some flags.
+
     Raises:
         RunError: the memory is too small.
     """
-    rows = 2 * steps * env.num_envs * tree_bytes(env.observation)
+    rows = env.num_envs * (8 * tree_bytes(env.observation) + 32 * steps)
     state = (
         0
         if isinstance(env, HostEnvironment)
