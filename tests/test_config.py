@@ -847,3 +847,23 @@ def test_lane_by_pixels_says_that_its_numbers_are_of_the_camera():
     assert "camera_size 32, time_limit 150; this run has camera_size 64." in note
     note = make_config("lane", "drq-v2", env_options={"pixels": True}).note
     assert "are for images with observation camera" in note
+
+
+def test_a_population_that_has_one_chunk_says_that_none_is_replaced():
+    options = {
+        "seeds": 2,
+        "vary": {"tau": [0.01, 0.02]},
+        "evolve": {"ranges": {"tau": [0.001, 0.1, True]}},
+        "total_timesteps": 2_000,
+        "learning_starts": 1_000,
+    }
+    said = "this run has one: none is replaced"
+    assert said in make_config("pendulum", steps_per_chunk=1_000, **options).note
+    assert said not in make_config("pendulum", steps_per_chunk=500, **options).note
+    del options["evolve"]
+    assert said not in make_config("pendulum", steps_per_chunk=1_000, **options).note
+
+
+def test_the_axis_of_a_mesh_is_no_hyper_parameter():
+    with pytest.raises(ValueError, match="has no axis_name; no preset has it"):
+        make_config("pendulum", axis_name="data")

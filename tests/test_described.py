@@ -133,15 +133,26 @@ def test_a_run_of_an_earlier_version_makes_one_and_closes_it(run, robot):
     assert (robot.made - before, robot.closed) == (2, robot.made)
 
 
-@pytest.mark.parametrize("at", [12, 25])
-def test_an_error_of_the_simulator(robot, tmp_path, at):
+@pytest.mark.parametrize(
+    ("at", "kept"),
+    [
+        (8, "no checkpoint had been written yet"),  # in the warm-up
+        (12, "no checkpoint had been written yet"),
+        (25, "the checkpoint at 20 steps is kept, continue from it with --resume --run-dir"),
+    ],
+)
+def test_an_error_of_the_simulator(robot, tmp_path, at, kept):
     def lost():
         raise ConnectionError("the robot does not answer")
 
     robot.at, robot.act = at, lost
-    with pytest.raises(ValueError, match="step raised ConnectionError: the robot does not answer"):
-        train(tmp_path / "run")
+    said = f"step raised ConnectionError: the robot does not answer; {kept}"
+    with pytest.raises(ValueError, match=said):
+        train(tmp_path / "run", checkpoint_every=1)
     assert (robot.made, robot.closed) == (5, 5)
+    if "20" in kept:
+        result = train(tmp_path / "run", resume=True)
+        assert result.summary["env_steps"] > 0
 
 
 @pytest.mark.parametrize("at", [3, 25])

@@ -47,8 +47,8 @@ def require_same_leaves(step: int, found: list[list[Any]], wanted: list[list[Any
     there, here = next(pair for pair in itertools.zip_longest(found, wanted) if pair[0] != pair[1])
     if there and here and there[0] == here[0] and {there[1], here[1]} <= KEYS.keys():
         raise OtherStateError(
-            f"checkpoint {step} has random keys of JAX's {KEYS[there[1]]}, and this process those of "
-            f"{KEYS[here[1]]}: set JAX_DEFAULT_PRNG_IMPL={KEYS[there[1]]}."
+            f"checkpoint {step} has random keys of JAX's {KEYS[there[1]]}, and this process those "
+            f"of {KEYS[here[1]]}: set JAX_DEFAULT_PRNG_IMPL={KEYS[there[1]]}."
         )
     raise OtherStateError(
         f"checkpoint {step} is of another training state than this configuration's: "

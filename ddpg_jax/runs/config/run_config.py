@@ -108,7 +108,14 @@ class Config(RunOptions):
             if self.shared_environment
             else ""
         )
-        return "\n".join(filter(None, (choice, ours, self._changes, images, short, shared)))
+        alone = (
+            "members evolve between chunks, and this run has one: none is replaced. Give fewer "
+            "--steps-per-chunk."
+            if self.evolve and self.num_chunks == 1
+            else ""
+        )
+        notes = (choice, ours, self._changes, images, short, shared, alone)
+        return "\n".join(filter(None, notes))
 
     @property
     def _changes(self) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from ddpg_jax.checks import BrokenEnvironment
 from ddpg_jax.host import Stopped
 from ddpg_jax.runs.config import mesh
 from ddpg_jax.runs.console import output, signals
@@ -33,7 +34,7 @@ from ddpg_jax.runs.training.phases import Phases
 from ddpg_jax.runs.training.startup import BackgroundImports, check_folder, new_run_files, restore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ddpg_jax.population import Programs
@@ -103,7 +104,7 @@ def run(
         tools = opened.enter_context(contextlib.closing(BackgroundImports(run_dir, config.keep)))
         phases.enter("compiling")
         programs = watch(_compiled(compiler or compile_programs, built, config))
-        checkpoints = tools.result()
+        checkpoints = opened.enter_context(_named_if_lost(tools.result(), run_dir))
         processes.barrier("compiled")  # collective computations have no timeout
         raise_if_stopped(stop, "before the first step", run_dir)
         with contextlib.suppress(Stopped):  # by the signal checked below
@@ -143,6 +144,27 @@ def _told_of_short_episodes(
         on_chunk(row)
 
     return report
+
+
+@contextlib.contextmanager
+def _named_if_lost(checkpoints: Any, run_dir: Path) -> Iterator[Any]:
+    """Where an environment breaks, name the newest checkpoint.
+
+    Raises:
+        RunError: as the environment's error.
+    """
+    try:
+        yield checkpoints
+    except BrokenEnvironment as error:
+        checkpoints.wait()
+        steps = checkpoints.steps()
+        kept = (
+            f"the checkpoint at {steps[-1]} steps is kept, continue from it with --resume "
+            f"--run-dir {run_dir}."
+            if steps
+            else "no checkpoint had been written yet."
+        )
+        raise RunError(f"{str(error).rstrip('.')}; {kept}") from error
 
 
 def _write_configuration(config: Config, built: Built, folder: Path) -> None:
