@@ -40,6 +40,32 @@ def is_image(x: Any) -> bool:
     return len(x.shape) >= 3 and x.dtype == np.uint8
 
 
+def require_image(where: str, observation: Any, *, leading: int, alone: bool = True) -> None:
+    """Refuse an observation with an image that is not uint8, or with no image.
+
+    Args:
+        where: what needs it.
+        observation: a pytree of arrays or shapes.
+        leading: axes before those of an image or vector.
+        alone: whether vectors alone are refused too.
+
+    Raises:
+        ValueError: names the leaf.
+    """
+    leaves = jax.tree.leaves(observation)
+    for x in leaves:
+        if len(x.shape) >= leading + 3 and not is_image(x):
+            raise ValueError(
+                f"{where}: {x.dtype}{list(x.shape[leading:])} is neither an image nor a vector: "
+                "give images as uint8 [H, W, channels], from 0 to 255."
+            )
+    if alone and not any(len(x.shape) >= leading + 3 for x in leaves):
+        raise ValueError(
+            f"{where}: no leaf of the observation is an image, uint8 [H, W, channels]: leave it "
+            "out where vectors are observed."
+        )
+
+
 def between(low: float, high: float = math.inf, /, **values: Any) -> None:
     """Raise ``ValueError`` if a concrete number or array among ``values`` leaves [low, high] or is
     not a number.

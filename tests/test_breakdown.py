@@ -290,3 +290,27 @@ def test_repeated_actions_keep_the_breakdown():
     assert np.any(~steps.valid)
     assert np.all(steps.truncated[~steps.valid])
     assert envs.check(env) == []
+
+
+@pytest.mark.usefixtures("standard_promotion")
+@pytest.mark.parametrize("backend", ["spring", "generalized"])
+def test_brax_is_watched_too(backend):
+    """A simulation that became NaN breaks off its episode, whether what is observed shows it or
+    not."""
+    env = envs.make("brax/inverted_pendulum", 2, backend=backend, time_limit=5)
+    assert env.breaks
+    state, observation = jax.eval_shape(env.single.reset, jax.random.key(0))
+    fill = lambda value: (
+        lambda x: jnp.full(x.shape, value, x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x
+    )
+    sound = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (state, observation))
+    assert env.single.valid(*sound, jnp.float32(0))
+    assert not env.single.valid(*sound, jnp.float32(jnp.nan))
+    state, observation = sound
+    for name in ("q", "qd"):
+        inside = state.pipeline_state.replace(
+            **{name: fill(jnp.nan)(getattr(state.pipeline_state, name))}
+        )
+        assert not env.single.valid(
+            state.replace(pipeline_state=inside), observation, jnp.float32(0)
+        )

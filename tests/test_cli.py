@@ -560,6 +560,7 @@ IMAGES = {
     "stride": 2,
     "trunk": 7,
     "shift": 1,
+    "episode_steps": 6,
     "stddev_start": 0.9,
     "stddev_steps": 77,
 }

@@ -796,3 +796,39 @@ def test_learning_rates_fall_over_the_whole_run(env, preset, updates):
     assert composed(**longer) == 3 * updates
     assert composed(**longer, anneal_updates=77) == 77
     assert composed(anneal=False) == 0
+
+
+@pytest.mark.parametrize(
+    ("env", "preset", "shown"),
+    [
+        ("pendulum", "drq-v2", {"image_size": 32, "grayscale": True}),
+        (
+            "playground/CartpoleSwingup",
+            "drq-v2",
+            {"image_size": 48, "grayscale": True, "action_repeat": 8},
+        ),
+        ("brax/ant", "drq-v2", {"image_size": 84, "frame_stack": 3, "action_repeat": 2}),
+        (
+            "pendulum",
+            "paper-pixels",
+            {"image_size": 64, "frame_stack": 3, "frames_per_action": 3, "action_repeat": 3},
+        ),
+    ],
+)
+def test_numbers_for_images_bring_the_images_that_they_were_found_for(env, preset, shown):
+    config = make_config(env, preset, env_options={"pixels": True})
+    assert config.env_options == {"pixels": True, **shown}
+    assert "are for images with" not in config.note
+    other = make_config(env, preset, env_options={"pixels": True, "image_size": 40})
+    assert other.env_options == {"pixels": True, **shown, "image_size": 40}
+    assert f"for images with image_size {shown['image_size']}" in other.note
+    assert "this run has image_size 40." in other.note
+    assert from_flat(other.flat()).env_options == other.env_options
+
+
+def test_lane_by_pixels_says_that_its_numbers_are_of_the_camera():
+    assert "are for images with" not in make_config("lane", "drq-v2").note
+    note = make_config("lane", "drq-v2", env_options={"camera_size": 64}).note
+    assert "camera_size 32, time_limit 150; this run has camera_size 64." in note
+    note = make_config("lane", "drq-v2", env_options={"pixels": True}).note
+    assert "are for images with observation camera" in note

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax import export
 from matplotlib.image import imread
 
@@ -219,6 +220,48 @@ def begun(agent):
     )
 
 
+def test_what_is_no_image_is_refused_where_an_image_is_the_point():
+    """A float image was shifted by nothing, and read as a vector."""
+    key, image, vector = jax.random.key(0), jnp.zeros((6, 6, 1)), jnp.zeros((3,))
+    agent = augment(Agent(None, None, lambda *arguments: None), pad=1)
+
+    def batch(*leaves):
+        seen = [jnp.stack([x, x]) for x in leaves]
+        zeros = jnp.zeros((2,))
+        return Transition(
+            observation=seen, action=zeros, reward=zeros, discount=zeros, next_observation=seen
+        )
+
+    agent.update(None, batch(image.astype(jnp.uint8), vector), key)
+    sentence = r"float32\[6, 6, 1\] is neither an image nor a vector: give images as uint8"
+    for leaves in ([image], [image.astype(jnp.uint8), image]):
+        with pytest.raises(ValueError, match=f"augment: {sentence}"):
+            agent.update(None, batch(*leaves), key)
+    with pytest.raises(ValueError, match="augment: no leaf of the observation is an image"):
+        agent.update(None, batch(vector), key)
+    with pytest.raises(ValueError, match=f"Features: {sentence}"):
+        Features(Conv).init(key, image)
+    assert Features(Conv).apply({}, jnp.zeros((2, 5, 4, 3))).shape == (2, 5, 4, 3), "of vectors"
+    inside = Agent(lambda key, observation, action: pytest.fail("begun"), None, None)
+    encoded = agents.encode_observations(inside, lambda params, x: x, lambda key: ())
+    with pytest.raises(ValueError, match=f"encode_observations: {sentence}"):
+        encoded.init(key, image, vector)
+    with pytest.raises(ValueError, match="encode_observations: no leaf of the observation"):
+        encoded.init(key, vector, vector)
+
+
+def test_statistics_that_would_never_move_are_refused():
+    class Normalised(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nets.BatchNorm()(Conv(kernels=(3,), channels=(2,), strides=(2,))(x))
+
+    head = {"hidden": (4,), "final_bound": None}
+    agent = drq_v2(Normalised(), Actor(1, **head), VmappedHead(Critic(**head, action_layer=0)))
+    with pytest.raises(ValueError, match="drq_v2: its networks carry batch_stats"):
+        agent.init(jax.random.key(0), jnp.zeros((6, 6, 1), jnp.uint8), jnp.zeros((1,)))
+
+
 def test_the_critics_alone_train_the_encoder():
     batch, key = some_images(), jax.random.key(1)
     state = begun(small_drq())
@@ -306,6 +349,7 @@ SMALL = {
     "checkpoint_every": 1,
     "keep": 10,
     "progress": False,
+    "anneal_updates": 1_000,  # else a run that is made longer has other learning rates
 }
 DRQ = {"channels": 4, "trunk": 8, "stddev_steps": 100, "shift": 2, "preset": "drq-v2"}
 DRIVE = {
@@ -510,12 +554,14 @@ OF_DRQ = CHANGED | {
     "stride": 2,
     "trunk": 9,
     "shift": 3,
+    "episode_steps": 7,
     "stddev_start": 0.75,
     "stddev_steps": 1_000,
     "target_noise_clip": 0.34375,
 }
 
 
+FRAMES = {"stack": 3, "num_envs": 2, "n_step": 4, "episode_steps": 7}
 OF_DRIVE = {name: value for name, value in CHANGED.items() if name != "layer_norm"} | {
     "inverting_gradients": False,
     "anneal": False,
@@ -589,7 +635,7 @@ def test_every_number_of_drq_v2_arrives(calls):
     assert calls["scale_rewards"][0][1] == 0.5
     assert calls["n_step"][0] == (4, 0.9375)
     assert calls["uniform"][0] == (1_000, 17)
-    assert calls["frames"][1] == {"stack": 3, "num_envs": 2, "n_step": 4}
+    assert calls["frames"][1] == FRAMES
     actor, critic = shapes(parts, env)
     kernels = {name: layer["kernel"] for name, layer in critic["encoder"]["Conv_0"].items()}
     assert list(kernels.values()) == [(3, 3, 3, 5), (3, 3, 5, 5), (3, 3, 5, 5)]
@@ -609,7 +655,8 @@ def test_every_number_of_drq_v2_arrives(calls):
 
 
 def test_every_number_of_the_papers_pixels_arrives(calls):
-    config, env = make_config("test_images:dots", "paper-pixels", **CHANGED), dots(2)
+    own = CHANGED | {"episode_steps": 7}
+    config, env = make_config("test_images:dots", "paper-pixels", **own), dots(2)
     parts = config.preset.compose(config.hyperparameters, env)
     for name in (
         "gamma",
@@ -620,7 +667,7 @@ def test_every_number_of_the_papers_pixels_arrives(calls):
     ):
         assert calls["ddpg"][1][name] == CHANGED[name], name
     assert calls["ornstein_uhlenbeck"][0] == (0.25,)
-    assert calls["frames"][1] == {"stack": 3, "num_envs": 2, "n_step": 4}
+    assert calls["frames"][1] == FRAMES
     assert parts.warm_up is parts.behaviour
     heads = [network.head for network in calls["ddpg"][0]]
     assert [head.hidden for head in heads] == [(11, 12), (13, 14)]

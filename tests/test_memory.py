@@ -74,6 +74,22 @@ def test_before_compiling_the_same_parts_are_known_and_less_of_the_rest():
     assert "a batch" in least
 
 
+def test_a_loop_on_the_host_is_measured_by_the_programs_that_it_calls():
+    """Their temporaries were guessed, of image runs 13 times too low."""
+    config = make_config("gymnasium/Pendulum-v1", **SIZES, replay_capacity=200)
+    made = build.build(config)
+    programs = build.compile_programs(made, config)
+    found = named(compiled_memory.measured_parts(config, made, programs))
+    needed = max(
+        each.memory_analysis().temp_size_in_bytes
+        + each.memory_analysis().generated_code_size_in_bytes
+        for each in programs.inside
+    )
+    assert needed > 0
+    assert found["temporaries of the compiled programs (chunk)"] == needed
+    assert "a batch" not in found
+
+
 @pytest.mark.parametrize("short", [1, 0])
 def test_what_is_too_much_is_refused_before_it_is_allocated(tmp_path, monkeypatch, short):
     """A byte less than the table's sum: compiled, but not begun; with room for all of it the run

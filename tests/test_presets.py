@@ -68,6 +68,7 @@ CHANGED = {
     "stride": 2,
     "trunk": 9,
     "shift": 3,
+    "episode_steps": 7,
     "stddev_start": 0.78125,
     "stddev_steps": 1_000,
     "theta": 0.75,
@@ -176,8 +177,9 @@ def test_numbers_of_the_agent(name, calls):
     own = {"policy_delay", "target_noise", "target_noise_clip", "v_min", "v_max"} & {
         field.name for field in fields(hyperparameters)
     }
+    scaled = {"v_min": CHANGED["reward_scale"], "v_max": CHANGED["reward_scale"]}
     for field in ("gamma", "tau", "critic_weight_decay", *own):
-        assert options[field] == CHANGED[field], field
+        assert options[field] == CHANGED[field] * scaled.get(field, 1), field
     assert (actor.dtype, critic.dtype) == (jnp.bfloat16, jnp.bfloat16)
     assert (actor.hidden, critic.hidden) == ((11, 12), (13, 14))
     assert critic.num_atoms == (19 if hasattr(hyperparameters, "num_atoms") else None)
@@ -579,6 +581,7 @@ SOURCES[
     "stride": 1,
     "trunk": 50,
     "shift": 4,
+    "episode_steps": 20,
 }
 SOURCES["drive"] = {  # Kendall et al. 2018, sections III-C and IV-A; None: it does not say
     "batch_size": 64,
@@ -685,7 +688,7 @@ BESIDE = {
     ],
     "parameter-noise": ["1,000 random ones", "256x256"],
     "pendulum-lecture": ["all episodes are played"],
-    "drq-v2": ["not orthogonal"],
+    "drq-v2": ["not orthogonal", "1e-5 there", "from the first step there", "left out there"],
     "drive": ["starts as the best linear one"],
     "paper": [],
     "paper-batch-norm": [],
@@ -713,6 +716,7 @@ SILENT |= {
     "actor_stream": "state",
     "critic_stream": "privileged_state",
 }
+SILENT |= {"episode_steps": 20}
 SILENT |= {"max_grad_norm": 0.0, "priority_exponent": 0.0, "importance_exponent": 0.4}
 """Switched off: no source speaks of it."""
 

@@ -1,5 +1,7 @@
 """The autoencoder learns what pictures differ in, and an agent sees its latents."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -161,3 +163,29 @@ def test_an_image_of_another_size_is_refused(fitted):
         ValueError, match=r"an image of shape \(64, 64, 3\): this autoencoder takes \(32, 32, 3\)"
     ):
         vae.encode(params, jnp.zeros((64, 64, 3), jnp.uint8))
+
+
+@pytest.mark.parametrize("what", ["autoencoder", "encoder"])
+def test_members_take_turns_at_lapack(what):
+    """A batch of it never ends where a CPU is several devices (`networks.layers.unbatched`); what
+    it finds is what a member finds alone."""
+    vae, encoder = networks.vae(8, layers=2, latent_size=3), networks.drq_v2_encoder(2, 1)
+
+    def begun(key):
+        if what == "encoder":
+            return encoder.init(key, jnp.zeros((8, 8, 1), jnp.uint8))
+        images = jax.random.randint(key, (32, 8, 8, 3), 0, 255).astype(jnp.uint8)
+        return vae.begin(vae.init(key), images, key)
+
+    keys = jax.random.split(KEY, 3)
+    text = jax.jit(jax.vmap(begun)).lower(keys).as_text()
+    calls = [line for line in text.splitlines() if "@lapack" in line]
+    assert calls
+    shapes = [shape for line in calls for shape in re.findall(r"tensor<([0-9x]*)x[a-z]", line)]
+    assert shapes
+    assert max(shape.count("x") for shape in shapes) <= 1, "matrices, no batches of them"
+    together = jax.jit(jax.vmap(begun))(keys)
+    for i, key in enumerate(keys):
+        alone = jax.jit(begun)(key)
+        for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
+            np.testing.assert_allclose(a, b[i], rtol=1e-4, atol=1e-5)

@@ -20,10 +20,11 @@ def augment(agent: Agent, *, pad: int = 4) -> Agent:
         agent: any agent; what of its observations is no image it sees unchanged.
         pad: pixels, at least 1.
 
-    ``update`` consumes its key. A batch without an image is learned from as it is.
+    ``update`` consumes its key.
 
     Raises:
-        ValueError: ``pad`` is less than 1.
+        ValueError: ``pad`` is less than 1; from ``update``, no leaf of an observation is an image,
+            or one is of another dtype.
 
     Source: Yarats et al. 2021 (DrQ-v2, arXiv:2107.09645), section 3.1, and its code, which pads by
     the border. Its bilinear interpolation is between whole pixels there, so that nothing is
@@ -47,6 +48,7 @@ def augment(agent: Agent, *, pad: int = 4) -> Agent:
 
 
 def _moved(observation: PyTree, shifts: Array, pad: int) -> PyTree:
+    checks.require_image("augment", observation, leading=1)
     return jax.tree.map(lambda x: shifted(x, shifts, pad) if checks.is_image(x) else x, observation)
 
 

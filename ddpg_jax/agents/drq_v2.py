@@ -13,7 +13,7 @@ from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, make_agent, vari
 from ddpg_jax.agents.optimization import Optimizer, Rate, optimizers
 from ddpg_jax.agents.targets import hard_update, soft_update
 from ddpg_jax.networks import WithEncoder
-from ddpg_jax.types import Agent, Array, Batch, Key, Network, Numeric, PyTree, zeros
+from ddpg_jax.types import Agent, AgentState, Array, Batch, Key, Network, Numeric, PyTree, zeros
 
 
 def drq_v2(
@@ -58,7 +58,8 @@ def drq_v2(
         gamma, actor_learning_rate, optimizer, axis_name: as in `ddpg_jax.agents.ddpg`.
 
     Raises:
-        ValueError: a concrete number is out of its range.
+        ValueError: a concrete number is out of its range; from ``init``, a network carries
+            statistics or noise.
 
     Source: Yarats et al. 2021 (arXiv:2107.09645), section 3, and facebookresearch/drqv2, from which
     all defaults are. Differs from there: the actor sees features of the encoder after, not before,
@@ -94,7 +95,7 @@ def drq_v2(
         )
         return ActorLoss(losses.deterministic_policy_gradient(value), {}, {})
 
-    return make_agent(
+    agent = make_agent(
         _OnFeatures(encoder, actor),
         whole,
         critic_target,
@@ -109,6 +110,18 @@ def drq_v2(
         axis_name=axis_name,
         **optimizers(optimizer, actor_learning_rate, critic_learning_rate, critic_weight_decay),
     )
+
+    def init(key: Key, observation: PyTree, action: Array) -> AgentState:
+        state = agent.init(key, observation, action)
+        carried = state.actor.batch_stats | state.critic.batch_stats
+        if carried:
+            raise ValueError(
+                f"drq_v2: its networks carry {', '.join(sorted(carried))}, which it would never "
+                "move: normalise by LayerNorm, and use layers without noise."
+            )
+        return state
+
+    return agent._replace(init=init)
 
 
 class _OnFeatures(NamedTuple):

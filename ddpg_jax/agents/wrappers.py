@@ -201,7 +201,8 @@ def encode_observations(
     `ddpg_jax.checks.is_image` decides what an image is; any other leaf is a vector ``[..., O]``.
 
     Raises:
-        ValueError: from ``init``, the slot is taken.
+        ValueError: from ``init``, the slot is taken, no leaf of the observation is an image, or one
+            is of another dtype.
     """
 
     def encoded(params: PyTree, observation: PyTree) -> Array:
@@ -212,6 +213,7 @@ def encode_observations(
         return jnp.concatenate(parts, axis=-1)
 
     def init(key: Key, observation: PyTree, action: Array) -> AgentState:
+        checks.require_image("encode_observations", observation, leading=0)
         fit_key, agent_key = jax.random.split(key)
         params = fit(fit_key)
         return with_slot(agent.init(agent_key, encoded(params, observation), action), slot, params)

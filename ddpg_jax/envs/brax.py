@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -116,9 +117,26 @@ def single(env: Any) -> SingleEnvironment:
         state = env.step(state, jnp.clip(action, -1.0, 1.0))
         return state, state.obs, state.reward, state.done > 0
 
+    def valid(state: PyTree, observation: PyTree, reward: Array) -> Array:
+        # A policy is not to blame for a simulation that breaks down, nor to profit.
+        watched = (_simulated(state), observation, reward)
+        leaves = [x for x in jax.tree.leaves(watched) if jnp.issubdtype(x.dtype, jnp.inexact)]
+        return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves]))
+
     return SingleEnvironment(
-        reset, step, env.action_size, scene=scene(env) if hasattr(env, "sys") else None
+        reset,
+        step,
+        env.action_size,
+        valid=valid,
+        scene=scene(env) if hasattr(env, "sys") else None,
     )
+
+
+def _simulated(state: PyTree) -> PyTree:
+    """Positions and velocities, by the names of whichever simulator it is."""
+    inside = getattr(state, "data", getattr(state, "pipeline_state", None))
+    names = ("qpos", "qvel") if hasattr(inside, "qpos") else ("q", "qd")
+    return [getattr(inside, name) for name in names if hasattr(inside, name)]
 
 
 def scene(env: Any) -> Callable[[PyTree], Scene]:

@@ -6,9 +6,6 @@ import functools
 import subprocess
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from ddpg_jax import checks
 from ddpg_jax.environment import Environment, Renderer, SingleEnvironment
 from ddpg_jax.envs import brax, quiet
@@ -55,16 +52,10 @@ def make(
 
 def single(env: Any) -> SingleEnvironment:
     """Any ``mujoco_playground`` environment (not one of its wrappers) as a `SingleEnvironment`."""
-
-    def valid(state: PyTree, observation: PyTree, reward: jax.Array) -> jax.Array:
-        # These environments call it done as well; a policy is not to blame for it, nor to profit.
-        watched = (state.data.qpos, state.data.qvel, observation, reward)
-        return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(watched)]))
-
     made = functools.cache(lambda: scene_of(env.mj_model))
     scene = lambda state: made()(*brax.bodies(env.mjx_model, state.data))
     # The two libraries agree on what an environment is.
-    return brax.single(env)._replace(valid=valid, scene=scene)
+    return brax.single(env)._replace(scene=scene)
 
 
 def load(name: str, options: dict[str, Any]) -> tuple[Any, Any]:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ddpg_jax import checks
-from ddpg_jax.networks.layers import Activation, Dense, LayerNorm, uniform_symmetric
-from ddpg_jax.types import Array, PyTree
+from ddpg_jax.networks.layers import Activation, Dense, LayerNorm, unbatched, uniform_symmetric
+from ddpg_jax.types import Array, Key, PyTree
 
 
 class Convolution(nn.Module):
@@ -33,13 +33,18 @@ class Convolution(nn.Module):
         fan_in = uniform_symmetric(1 / math.sqrt(math.prod(shape[:-1])))
         starts = (fan_in, fan_in)
         if self.orthogonal:
-            starts = (nn.initializers.orthogonal(math.sqrt(2)), nn.initializers.zeros)
+            starts = (_orthogonal, nn.initializers.zeros)
         kernel = self.param("kernel", starts[0], shape)
         bias = self.param("bias", starts[1], shape[-1:])
         images = x.reshape(-1, *x.shape[-3:]).astype(self.dtype)
         y = _convolved(images, kernel.astype(self.dtype), self.stride)
         y = y.reshape(*x.shape[:-3], *y.shape[1:])
         return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
+
+
+def _orthogonal(key: Key, shape: tuple[int, ...]) -> Array:
+    drawn = nn.initializers.orthogonal(math.sqrt(2))
+    return unbatched(lambda key: drawn(key, shape))(key)
 
 
 def _convolved(images: Array, kernel: Array, stride: int) -> Array:
@@ -169,6 +174,9 @@ class Features(nn.Module):
 
     Args:
         encoder: makes the encoder of an image.
+
+    Raises:
+        ValueError: from ``init``, an image is of another dtype.
     """
 
     encoder: Callable[[], nn.Module]
@@ -176,6 +184,8 @@ class Features(nn.Module):
     @nn.compact
     def __call__(self, observation: PyTree) -> Array:
         """An observation of any structure to ``[..., F]``."""
+        if self.is_initializing():
+            checks.require_image("Features", observation, leading=0, alone=False)
         parts = [
             self.encoder()(x) if checks.is_image(x) else x.astype(jnp.float32)
             for x in jax.tree.leaves(observation)

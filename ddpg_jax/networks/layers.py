@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,18 @@ from ddpg_jax.types import Array
 Initializer = Callable[..., Array]
 Norm = Callable[[], nn.Module]
 Activation = Callable[[Array], Array]
+Function = TypeVar("Function", bound=Callable[..., Any])
 NARROW = 16
 """Outputs of a layer from which on a CPU's products of that many columns are fast."""
+
+
+def unbatched(function: Function) -> Function:
+    """``function`` of arrays, of members one after the other under ``jax.vmap``.
+
+    For LAPACK: on a CPU that is several devices a batch of it waits for threads that wait for it.
+    """
+    sequential: Function = jax.custom_batching.sequential_vmap(function)
+    return sequential
 
 
 def uniform_symmetric(bound: float) -> Initializer:

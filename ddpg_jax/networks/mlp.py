@@ -43,8 +43,8 @@ class Actor(nn.Module):
             identity does not.
         final_bound: weights and biases of the last layer start in U[-final_bound, final_bound];
             None means fan-in.
-        dtype: of the computation (``jnp.bfloat16`` halves memory traffic); parameters and output
-            stay float32.
+        dtype: of the computation (``jnp.bfloat16`` halves memory traffic); parameters and the type
+            of the output stay float32, but a value keeps bfloat16's 8 bits: 500 is known to 2.
         norm: `LayerNorm`, `BatchNorm` or None, after each hidden layer and before its
             non-linearity.
         input_norm: the same, on the observation.

@@ -11,7 +11,7 @@ import optax
 from flax import linen as nn
 
 from ddpg_jax import checks
-from ddpg_jax.networks.layers import Dense
+from ddpg_jax.networks.layers import Dense, unbatched
 from ddpg_jax.types import Array, Key, Metrics, Numeric, PyTree
 
 LINEAR, SPREAD = "linear", "spread"
@@ -216,14 +216,7 @@ def principal(
     """
     x = images.astype(jnp.float32) / 255 - 0.5
     mean = jnp.mean(x, axis=0)
-    x = x - mean[None]
-    width = min(latent_size + MORE, *x.shape)
-    basis = jax.random.normal(key, (x.shape[1], width))
-    for _ in range(SWEEPS):
-        basis, _ = jnp.linalg.qr(x.T @ (x @ basis))
-    seen = x @ basis
-    values, vectors = jnp.linalg.eigh(seen.T @ seen / x.shape[0])
-    values, vectors = values[::-1][:latent_size], basis @ vectors[:, ::-1][:, :latent_size]
+    values, vectors = _largest_eigenvectors(x - mean[None], key, latent_size)
     values = jnp.maximum(values, 2 * variance)  # a direction of less is as good as none
     root = jnp.sqrt(values - variance)[None]
     into, back = vectors * root / values[None], (vectors * root).T
@@ -232,6 +225,20 @@ def principal(
         {"kernel": back, "bias": mean},
         jnp.log(variance / values),
     )
+
+
+def _largest_eigenvectors(x: Array, key: Key, count: int) -> tuple[Array, Array]:
+    """Of the covariance of ``x: [N, P]``, and their values."""
+
+    def found(x: Array, key: Key) -> tuple[Array, Array]:
+        basis = jax.random.normal(key, (x.shape[1], min(count + MORE, *x.shape)))
+        for _ in range(SWEEPS):
+            basis, _ = jnp.linalg.qr(x.T @ (x @ basis))
+        seen = x @ basis
+        values, vectors = jnp.linalg.eigh(seen.T @ seen / x.shape[0])
+        return values[::-1][:count], basis @ vectors[:, ::-1][:, :count]
+
+    return unbatched(found)(x, key)
 
 
 def fit_vae(

@@ -36,6 +36,8 @@ class Task:
     (`ddpg_jax.runs.presets`)."""
     from_pixels: Values = field(default_factory=dict)
     """The same, of presets that take images."""
+    pixels: Values = field(default_factory=dict)
+    """Options of the environment seen by pixels for which they were found."""
     images: Values = field(default_factory=dict)
     """Options with which the environment shows images, as such presets take them where no others
     are given."""
@@ -67,17 +69,19 @@ SMALL_IMAGES: dict[str, Any] = {
     "critic_learning_rate": 1e-3,
 }
 """Of tasks that are seen at 32x32."""
-# Of 48x48 images, which show the upright pole (at 32x32 it falls between two rays), and of actions
-# that last 8 steps.
-CARTPOLE_FROM_PIXELS = {
-    **SMALL_IMAGES,
-    "total_timesteps": 30_504,
-    "num_envs": 2,
-    "learning_starts": 500,
-    "updates_per_step": 2,
-    "inverting_gradients": True,
-    "replay_capacity": 30_504,
-    "stddev_steps": 10_000,
+CARTPOLE_FROM_PIXELS: dict[str, Any] = {
+    # The upright pole is seen at 48x48; at 32x32 it falls between two rays.
+    "pixels": {"image_size": 48, "grayscale": True, "action_repeat": 8},
+    "from_pixels": {
+        **SMALL_IMAGES,
+        "total_timesteps": 30_504,
+        "num_envs": 2,
+        "learning_starts": 500,
+        "updates_per_step": 2,
+        "inverting_gradients": True,
+        "replay_capacity": 30_504,
+        "stddev_steps": 10_000,
+    },
 }
 
 TASKS: dict[str, Task] = {
@@ -100,6 +104,7 @@ TASKS: dict[str, Task] = {
                 "actor_learning_rate": 1e-3,
                 "critic_learning_rate": 1e-3,
             },
+            pixels={"image_size": 32, "grayscale": True},
             from_pixels={
                 **SMALL_IMAGES,
                 "total_timesteps": 15_000,
@@ -186,7 +191,7 @@ TASKS: dict[str, Task] = {
             Task(
                 f"playground/{name}",
                 support=(0.0, 100.0),
-                from_pixels=CARTPOLE_FROM_PIXELS if name == "CartpoleSwingup" else {},
+                **(CARTPOLE_FROM_PIXELS if name == "CartpoleSwingup" else {}),
             )
             for name in DM_CONTROL.split()
         ),

@@ -12,7 +12,12 @@ from ddpg_jax.runs.config.population import checked_evolve, checked_vary, possib
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import EnvironmentOptions, RunOptions
 from ddpg_jax.runs.options.validation import INT32_MAX, Options, convert_value
-from ddpg_jax.runs.presets import PRESETS, env_options_on, hyperparameters_on
+from ddpg_jax.runs.presets import (
+    PRESETS,
+    describe_images,
+    env_options_on,
+    hyperparameters_on,
+)
 
 if TYPE_CHECKING:
     from ddpg_jax.runs.options.hyperparameters import Hyperparameters
@@ -76,7 +81,8 @@ class Config(RunOptions):
         preset = self.preset
         ours = preset.ours and f"preset {preset.name} differs from its source: {preset.ours}"
         choice = describe_choice(self.env, preset.name, self.device_kind, bool(self.replaced))
-        return "\n".join(filter(None, (choice, ours, self._changes, short)))
+        images = describe_images(preset, self.env, self.env_options)
+        return "\n".join(filter(None, (choice, ours, self._changes, images, short)))
 
     @property
     def _changes(self) -> str:

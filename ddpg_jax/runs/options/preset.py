@@ -56,6 +56,8 @@ class Preset:
     """The only environment that it supports."""
     images: bool = False
     """Whether its networks take images; those of other presets take vectors."""
+    shown: Values = field(default_factory=dict)
+    """Of one of images: the source's options of an environment that is seen by pixels."""
     around: Callable[[Environment], Environment] | None = None
     """A wrapper of the environment, in evaluation too."""
     pictures: Callable[[Any, Environment, AgentState, Any], Values] | None = None

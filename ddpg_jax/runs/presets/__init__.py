@@ -20,7 +20,7 @@ from ddpg_jax.runs.presets import (
     td3,
     td3_categorical,
 )
-from ddpg_jax.runs.tasks import TASKS
+from ddpg_jax.runs.tasks import TASKS, Values
 
 __all__ = [
     "PRESETS",
@@ -81,9 +81,34 @@ def hyperparameters_on(
 
 
 def env_options_on(preset: Preset, env: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of an environment; a preset of images adds those that show images."""
-    shows = preset.images and env in TASKS and not given.get("pixels")
-    return {**TASKS[env].images, **given} if shows else given
+    """Return the options of an environment; a preset of images adds those of its images."""
+    if not preset.images or (env not in TASKS and not given.get("pixels")):
+        return given
+    return {**(_images(preset, env) if given.get("pixels") else TASKS[env].images), **given}
+
+
+def describe_images(preset: Preset, env: str, options: Values) -> str:
+    """Return a sentence where images are not those that the hyper-parameters were found for."""
+    if not preset.images:
+        return ""
+    found = _images(preset, env) if options.get("pixels") else {}
+    found = found or (TASKS[env].images if env in TASKS else {})
+    other = {name: options.get(name) for name, value in found.items() if options.get(name) != value}
+    if not other:
+        return ""
+    wanted, given = (
+        ", ".join(f"{name} {value}" for name, value in each.items()) for each in (found, other)
+    )
+    return (
+        f"the hyper-parameters of preset {preset.name} on {env} are for images with {wanted}; this "
+        f"run has {given}."
+    )
+
+
+def _images(preset: Preset, env: str) -> Values:
+    """Return the options of pixels for which the hyper-parameters were found."""
+    tuned = env in TASKS and not preset.exact and preset.of_task(TASKS[env])
+    return TASKS[env].pixels if tuned else preset.shown
 
 
 def _from_task(preset: Preset, env: str) -> dict[str, Any]:

@@ -34,8 +34,8 @@ def compose(
     agent = ddpg_jax.agents.d4pg(
         components.actor(hyperparameters, env, **start),
         components.critic(hyperparameters, env, num_atoms=hyperparameters.num_atoms, **start),
-        v_min=hyperparameters.v_min,
-        v_max=hyperparameters.v_max,
+        v_min=hyperparameters.v_min * hyperparameters.reward_scale,
+        v_max=hyperparameters.v_max * hyperparameters.reward_scale,
         **components.learning_options(hyperparameters),
     )
     noise = ddpg_jax.noise.gaussian(hyperparameters.stddev)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
@@ -25,6 +25,21 @@ if TYPE_CHECKING:
     from ddpg_jax.types import Agent, Array, Noise
 
 PAPER_BOUND = 3e-4
+
+
+EPISODE: dict[str, Any] = {
+    "help": "Steps of an episode, at least on average: so many frames does the replay hold.",
+    "group": "replay",
+    "unit": "steps",
+    **COUNT,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperPixelsHyperparameters(ddpg.DDPGHyperparameters):
+    """The hyper-parameters of the paper's DDPG on images."""
+
+    episode_steps: int = option(20, **EPISODE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +82,7 @@ class DrQHyperparameters(Hyperparameters):
         "steps",
         **COUNT,
     )
+    episode_steps: int = option(20, **EPISODE)
     target_noise_clip: float = option(
         0.3, "Bound of the noise of target policy smoothing.", **SMOOTHING
     )
@@ -125,7 +141,7 @@ def _stddev(hyperparameters: DrQHyperparameters, step: Array, env_steps: float) 
     )
 
 
-def paper(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Components:
+def paper(hyperparameters: PaperPixelsHyperparameters, env: Environment) -> Components:
     """Compose the paper's DDPG on images, with separate encoders of actor and critic."""
     networks = ddpg_jax.networks
     encoder = functools.partial(networks.Conv, dtype=components.dtype(hyperparameters))
@@ -140,7 +156,11 @@ def paper(hyperparameters: ddpg.DDPGHyperparameters, env: Environment) -> Compon
 
 
 def _assemble(
-    hyperparameters: Hyperparameters, env: Environment, agent: Agent, noise: Noise, **options: Any
+    hyperparameters: DrQHyperparameters | PaperPixelsHyperparameters,
+    env: Environment,
+    agent: Agent,
+    noise: Noise,
+    **options: Any,
 ) -> Components:
     components.require_image_defaults(
         hyperparameters,
@@ -152,6 +172,7 @@ def _assemble(
         stack=env.stacked,
         num_envs=env.num_envs,
         n_step=hyperparameters.n_step,
+        episode_steps=hyperparameters.episode_steps,
     )
     return components.assemble(
         hyperparameters, agent, components.clipped(noise), storage=storage, **options
@@ -175,7 +196,10 @@ PRESETS = (
         """,
         ours="""
             two environments side by side, an update at each of their steps; dense layers start at
-            fan-in (not orthogonal); no noise in the actor's loss (there as in the target).
+            fan-in (not orthogonal); no noise in the actor's loss (there as in the target); layer
+            normalisation's epsilon is 1e-6 (1e-5 there); the noise falls from the first update on
+            (from the first step there); n-step returns end with the episode (its last starts are
+            left out there).
         """,
         hyperparameters=DrQHyperparameters(
             total_timesteps=1_550_000,
@@ -188,6 +212,7 @@ PRESETS = (
         ),
         compose=drq_v2,
         images=True,
+        shown={"image_size": 84, "frame_stack": 3, "action_repeat": 2},
         of_task=lambda task: task.from_pixels,
     ),
     Preset(
@@ -202,10 +227,18 @@ PRESETS = (
             Its three 64x64 frames of an action that lasts three steps are options of the
             environment.
         """,
-        hyperparameters=replace(ddpg.PAPER, learning_starts=16, batch_size=16, hidden=(200, 200)),
+        hyperparameters=PaperPixelsHyperparameters(
+            **vars(ddpg.PAPER) | {"learning_starts": 16, "batch_size": 16, "hidden": (200, 200)}
+        ),
         compose=paper,
         exact=True,
         images=True,
+        shown={
+            "image_size": 64,
+            "frame_stack": 3,
+            "frames_per_action": 3,
+            "action_repeat": 3,
+        },
         of_task=lambda task: task.from_pixels,
     ),
 )

@@ -46,8 +46,8 @@ def compose(
         components.critic(
             hyperparameters, env, num_atoms=hyperparameters.num_atoms, final_bound=critic_bound
         ),
-        v_min=hyperparameters.v_min,
-        v_max=hyperparameters.v_max,
+        v_min=hyperparameters.v_min * hyperparameters.reward_scale,
+        v_max=hyperparameters.v_max * hyperparameters.reward_scale,
         **components.learning_options(hyperparameters),
         target_noise=hyperparameters.target_noise,
         target_noise_clip=hyperparameters.target_noise_clip,

@@ -111,13 +111,37 @@ def run(
         log = MetricsLog(folder)
         opened.callback(log.close)
         seconds = {"evaluation": 0.0, "checkpoint": 0.0}
+        report = _told_of_short_episodes(config, on_chunk, say)
         chunks = ChunkLoop(
-            config, run_dir, folder, programs, checkpoints, log, on_chunk, stop, agree, seconds
+            config, run_dir, folder, programs, checkpoints, log, report, stop, agree, seconds
         )
         if resume:
             chunks.catch_up(state.agent, done)
         state = chunks.run(state, done, clock)
         return _ended(chunks, built.agent, state.agent, clock.total, started, say)
+
+
+def _told_of_short_episodes(
+    config: Config, on_chunk: Callable[[dict[str, Any]], None], say: Callable[[str], None]
+) -> Callable[[dict[str, Any]], None]:
+    """Say once, where frames are stored, that episodes are shorter than planned for."""
+    planned, told = getattr(config.hyperparameters, "episode_steps", 0), False
+
+    def report(row: dict[str, Any]) -> None:
+        nonlocal told
+        steps = min((x for x in row["episode_length"] if x), default=planned)
+        if steps < planned and not told:
+            told = True
+            lost = 1 - (1 + 1 / planned) / (1 + 1 / steps)
+            say(
+                f"episodes last {steps:.1f} steps, fewer than episode_steps={planned}, for which "
+                f"the replay's frames are counted: once it is full, up to {lost:.0%} of its "
+                "transitions, the oldest, are given out as newer ones. Give --episode-steps "
+                f"{max(1, int(steps))} to a new run."
+            )
+        on_chunk(row)
+
+    return report
 
 
 def _built(
