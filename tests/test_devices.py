@@ -106,6 +106,10 @@ def test_the_mesh_of_a_run_is_said():
     )
     assert mesh.choose_mesh(config(seeds=4), 4, said.append) == "members=4,data=1"
     assert said.pop() == "on 4 devices (members=4,data=1), each 1 of 4 members."
+    assert mesh.choose_mesh(config(seeds=11, num_envs=1), 8, said.append) == "members=1,data=1"
+    assert said.pop() == (
+        "on one device, each 11 of 11 members; 7 of 8 stay idle (not with --seeds 16)."
+    )
     assert mesh.choose_mesh(config(), 1, said.append) == "members=1,data=1"
     assert said == []
     with pytest.raises(

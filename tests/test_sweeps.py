@@ -289,6 +289,11 @@ def test_what_a_number_goes_through(given, kind, found):
             {"draws": 4, "evolve": {}, "memory": 1},
             "memory=1: one member needs .* bytes: raise --memory",
         ),
+        (
+            {"tau": "log:1e-3:1e-1"},
+            {"draws": 4, "evolve": {}, "total_timesteps": 150},
+            "members evolve between chunks, but 150 steps are one chunk of 50",
+        ),
         ({"tau": "0.1,0.2"}, {"memory": 0}, "memory=0: must be at least 1"),
         ({"tau": "0.1,0.2"}, {"memory": 10_000}, "memory=10000: one member needs"),
         ({"tau": "0.1,0.2"}, {"tau": 0.3}, "--set tau and --tau: give a hyper-parameter once"),
