@@ -126,6 +126,15 @@ def test_the_mesh_of_a_run_is_said():
         mesh.choose_mesh(config(), 6, said.append, processes=2)
 
 
+def test_the_schedule_of_a_shard_stores_its_share():
+    """A warm-up that its steps do not divide is rounded up, in whole steps of all environments."""
+    own = mesh.schedule_of_shard(config(learning_starts=100), 4)  # of 16 environments
+    assert own["learning_starts"] == 7 * 4
+    whole = mesh.schedule_of_shard(config(learning_starts=100), 1)
+    assert whole["learning_starts"] == 100
+    assert own["steps_per_chunk"] * 4 == whole["steps_per_chunk"]
+
+
 @pytest.mark.eight_devices
 def test_a_run_on_four_of_eight_devices(tmp_path):
     """Killed after its second chunk a run goes on bit for bit on the same devices; on others it

@@ -670,6 +670,55 @@ def test_members_that_do_not_fit_are_planned_by_a_compiled_one():
     assert [len(part.members) for part in made.parts] == [2, 2]
 
 
+def test_how_many_members_fit_at_once(monkeypatch):
+    """Of an accelerator each device has its members; of a CPU, and of the host, all share one
+    memory."""
+    part = lambda needed, on_host=False: groups.runs_memory.MemoryPart("it", needed, "", on_host)
+    found = [part(60), part(40), part(30, on_host=True)]
+    monkeypatch.setattr(jax, "device_count", lambda: 4)
+
+    def budgets(parts):
+        own, beside = [one for one in parts if not one.on_host], [parts[-1]]
+        return [("gpu", 1_000, own), ("host", 600, beside)]
+
+    monkeypatch.setattr(groups.runs_memory, "budgets", budgets)
+    assert (
+        groups._at_once(found, None, 99) == 480 // 30
+    )  # the host's; 4 * 800 // 100 on the devices
+    assert groups._at_once([*found[:2], part(10, on_host=True)], None, 99) == 4 * 800 // 100
+    assert groups._at_once([*found[:2], part(10, on_host=True)], None, 3) == 3 * 800 // 100
+    monkeypatch.setattr(groups.runs_memory, "budgets", lambda parts: [("cpu", 1_000, parts)])
+    assert groups._at_once(found, None, 99) == 800 // 130
+    assert groups._at_once(found, 1_000, 99) == 1_000 // 130
+
+
+def test_both_ends_of_a_range_are_drawn_and_nothing_beyond():
+    whole = search_space.SearchRange(2, 5, log=False, whole=True)
+    assert [whole.at(place) for place in (0.0, 0.24, 0.26, 0.74, 0.76, 1.0)] == [2, 2, 3, 4, 5, 5]
+    odd = search_space.SearchRange(1, 3, log=True, whole=True)  # 3.5 would be rounded to 4
+    assert [odd.at(place) for place in (0.0, 1.0)] == [1, 3]
+    real = search_space.SearchRange(0.1, 10.0, log=True, whole=False)
+    np.testing.assert_allclose([real.at(place) for place in (0, 0.5, 1)], [0.1, 1.0, 10.0])
+    assert real.at(1.0) <= 10.0
+
+
+def test_axes_of_a_sweeps_picture():
+    """Logarithmic for numbers that are far apart, labels for what is none."""
+    assert sweep_plots.is_wide([0.1, 0.1 * sweep_plots.LOG_RATIO])
+    assert not sweep_plots.is_wide([0.1, 0.099 * sweep_plots.LOG_RATIO])
+    assert not sweep_plots.is_wide([0.0, 1e9])
+    assert not sweep_plots.is_wide([[8], [64]])
+    members = lambda *values: [
+        {"hyperparameters": {"a": value}, "final_return": float(i), "member": i}
+        for i, value in enumerate(values)
+    ]
+    wide, narrow = (sweep_plots.sweep(members(*own)).axes[0] for own in ((1e-4, 1.0), (1.0, 2.0)))
+    assert [axis.get_xscale() for axis in (wide, narrow)] == ["log", "linear"]
+    named = sweep_plots.sweep(members([64, 64], [8, 8], [64, 64])).axes[0]
+    assert [text.get_text() for text in named.get_xticklabels()] == ["8x8", "64x64"]
+    assert named.get_xlabel() == "a"
+
+
 def test_a_draw_is_made_once_and_never_twice():
     """Of every value of a list the same ones, so that neither hides the other's effect."""
     spaces = {"tau": search_space.parse_values("tau", "0.1,0.2", float)}
