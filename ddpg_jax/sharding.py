@@ -105,8 +105,45 @@ def spread(
         over(start, (members, members), parts),
         over(chunk, (parts, members), (parts, members)),
         over(evaluate, (members,) * 3, PartitionSpec(*members, DATA)),
+        over(_take, (parts, PartitionSpec(), PartitionSpec()), parts) if many else None,
         _place(mesh, many),
     )
+
+
+def _take(members: PyTree, replaced: Array, parents: Array) -> PyTree:
+    """On each device: its members, ``replaced[i]`` as ``parents[i]``, which the device that has it
+    sends to all.
+    """
+    own = jax.tree.leaves(members)[0].shape[0]
+    first = jax.lax.axis_index(MEMBERS) * own
+
+    def one(i: Array, tree: PyTree) -> PyTree:
+        source, target = parents[i] - first, replaced[i] - first
+        place = jnp.where(target >= 0, target, own)  # beyond all: JAX drops what is written there
+
+        def leaf(x: Array) -> Array:
+            bits, back = _as_integers(x[jnp.clip(source, 0, own - 1)])
+            here = (source >= 0) & (source < own)
+            row = back(jax.lax.psum(jnp.where(here, bits, 0), MEMBERS))
+            return x.at[place].set(row, mode="drop")
+
+        return jax.tree.map(leaf, tree)
+
+    return jax.lax.fori_loop(0, replaced.size, one, members)
+
+
+def _as_integers(x: Array) -> tuple[Array, Callable[[Array], Array]]:
+    """The bits of an array, which sums with zeros leave as they are, and the way back."""
+    if is_key(x):
+        kind = jax.random.key_impl(x)
+        return jax.random.key_data(x), lambda bits: jax.random.wrap_key_data(bits, impl=kind)
+    if x.dtype == jnp.bool_:
+        return x.astype(jnp.uint8), lambda bits: bits.astype(jnp.bool_)
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        return x, lambda bits: bits
+    integers = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
+    back = lambda bits: jax.lax.bitcast_convert_type(bits, x.dtype)
+    return jax.lax.bitcast_convert_type(x, integers), back
 
 
 def state_spec(shards: int, many: bool) -> TrainState:

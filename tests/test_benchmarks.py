@@ -463,17 +463,22 @@ def test_suite_lists_what_it_runs() -> None:
 
 def test_scaling(tmp_path: Path) -> None:
     """A measured round, and with it the all-reduces of a TD3 that is 64 wide: two of its critics,
-    and the actor's.
+    the actor's, and the normaliser's. Only shares of one whole are compared.
     """
     rows = measure(tmp_path, "compiled/scaling.py")["rows"]
     row = next(row for row in rows if (row["task"], row["num_envs"]) == ("pendulum", 4_096))
     actor, critic = 4 * 64 + 65 * 64 + 65 * 1, 5 * 64 + 65 * 64 + 65 * 1
-    assert row["all_reduced_bytes"] == [4 * 2 * critic] * 2 + [4 * actor]
+    # Gradients, and mean and squares of three observations.
+    assert row["all_reduced_bytes"] == [4 * 2 * critic] * 2 + [4 * actor] + [4 * 3] * 2
     ring = sum(2 * 7 / 8 * size / 450e9 + 3 * 4e-6 for size in row["all_reduced_bytes"])
     assert row["seconds_of_all_reduces"]["8"] == pytest.approx(ring)
     assert row["weak"]["8"] == pytest.approx(
         row["seconds_per_round"] / (row["seconds_per_round"] + ring)
     )
+    # 512 environments with 1,024 rows lie between 256 with 512 and 4,096 with 8,192; 64 are fewer
+    # than any, and 16,384 were measured with half the rows for each.
+    strong = {row["num_envs"]: list(row["strong"]) for row in rows if row["task"] == "pendulum"}
+    assert strong == {1: [], 256: [], 4_096: ["8"], 16_384: []}
     assert "T_1(share) / T(n)" in (tmp_path / "out.md").read_text()
 
 

@@ -106,6 +106,10 @@ def test_the_mesh_of_a_run_is_said():
     )
     assert mesh.choose_mesh(config(seeds=4), 4, said.append) == "members=4,data=1"
     assert said.pop() == "on 4 devices (members=4,data=1), each 1 of 4 members."
+    assert mesh.choose_mesh(config(seeds=11, num_envs=1), 8, said.append) == "members=1,data=1"
+    assert said.pop() == (
+        "on one device, each 11 of 11 members; 7 of 8 stay idle (not with --seeds 16)."
+    )
     assert mesh.choose_mesh(config(), 1, said.append) == "members=1,data=1"
     assert said == []
     with pytest.raises(
@@ -120,6 +124,15 @@ def test_the_mesh_of_a_run_is_said():
         r"but mesh=members=1,data=4 of",
     ):
         mesh.choose_mesh(config(), 6, said.append, processes=2)
+
+
+def test_the_schedule_of_a_shard_stores_its_share():
+    """A warm-up that its steps do not divide is rounded up, in whole steps of all environments."""
+    own = mesh.schedule_of_shard(config(learning_starts=100), 4)  # of 16 environments
+    assert own["learning_starts"] == 7 * 4
+    whole = mesh.schedule_of_shard(config(learning_starts=100), 1)
+    assert whole["learning_starts"] == 100
+    assert own["steps_per_chunk"] * 4 == whole["steps_per_chunk"]
 
 
 @pytest.mark.eight_devices

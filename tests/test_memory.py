@@ -198,6 +198,48 @@ def test_a_dry_run_for_a_gpu_shows_a_thousand_environments(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_for_eight_gpus_needs_none_of_them(tmp_path, monkeypatch):
+    """Each has its share of the state and of a batch."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(build, "compile_programs", lambda *a: pytest.fail("compiled"))
+    sizes = ("--num-envs=64", "--batch-size=64", "--replay-capacity=64000", "--hidden=8")
+    shown = [
+        dry("pendulum", "--device-kind", "gpu", *sizes, *more)
+        for more in ((), ("--devices", "8"), ("--seeds", "2", "--devices", "8"))
+    ]
+    rows = [
+        {line.split("│")[1].split("(")[0].strip(): line.split("│")[2].strip() for line in lines}
+        for lines in ([line for line in one.splitlines() if line.startswith("│")] for one in shown)
+    ]
+    assert [row["the replay"] for row in rows] == ["2.30 MB", "288.01 kB", "576.01 kB"]
+    assert rows[1]["a batch"] == "736 B"
+    assert rows[1]["networks and their targets"] == rows[0]["networks and their targets"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits"),
+    [
+        ("0::/slurm/job_7/step_0/user/task_0", {"sys/fs/cgroup/slurm/job_7": "memory.max"}),
+        (
+            "5:cpuset:/a\n4:cpu,memory:/slurm/uid_1/job_7/step_0\n0::/",
+            {"sys/fs/cgroup/memory/slurm/uid_1/job_7": "memory.limit_in_bytes"},
+        ),
+        ("0::/", {"sys/fs/cgroup": "memory.max"}),
+        (None, {"sys/fs/cgroup/memory": "memory.limit_in_bytes"}),
+    ],
+)
+def test_the_memory_of_a_job_is_that_of_its_group(tmp_path, monkeypatch, groups, limits):
+    for folder, name in limits.items():
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / name).write_text("123456\n")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    if groups is not None:
+        (tmp_path / "proc/self/cgroup").write_text(f"{groups}\n")
+    own = memory._cgroup_limits
+    monkeypatch.setattr(memory, "_cgroup_limits", lambda: own(tmp_path))
+    assert memory._host_bytes() == 123_456
+
+
 def test_bytes_for_a_person():
     assert [memory.format_bytes(size) for size in (0, 999, 1_500, 2_684_354_560)] == [
         "0 B",

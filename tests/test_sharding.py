@@ -19,6 +19,7 @@ from ddpg_jax.behaviour import explore
 from ddpg_jax.networks import Actor, Critic
 from ddpg_jax.population import Member, compiled, make_population, members
 from ddpg_jax.population.evolution import Range, evolving
+from ddpg_jax.reporting import Report
 from ddpg_jax.types import Transition, is_key
 
 SHARDS, ENVS, ROWS = 8, 16, 32  # environments and rows of a batch of all shards
@@ -276,6 +277,68 @@ def test_evolution():
     np.testing.assert_array_equal(reports[1]["tau"], on_one[1]["tau"])
     same(*(raw(state) for state, _ in found))
     assert state.members.replay.rows["float32"].sharding.spec[0] == sharding.MEMBERS
+
+
+@pytest.mark.eight_devices
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_member_taken_over_is_the_other_bit_for_bit(shards):
+    """Whatever its leaves are, a negative zero, NaNs and random keys among them."""
+    count = 8
+    rng = np.random.default_rng(0)
+    lead = (count, shards) if shards > 1 else (count,)
+    floats = np.array([-0.0, 0.0, np.nan, -np.inf, 1e-40, 1.5], np.float32)
+    own = {
+        "float32": np.broadcast_to(floats, (*lead, 6)) * rng.integers(1, 9, (*lead, 1)),
+        "bfloat16": jnp.asarray(rng.normal(size=(*lead, 3)), jnp.bfloat16),
+        "uint8": rng.integers(0, 256, (*lead, 5), np.uint8),
+        "int32": -rng.integers(0, 99, lead, np.int32),
+        "bool": rng.integers(0, 2, (*lead, 2)) == 1,
+        "key": jax.vmap(jax.random.key)(jnp.arange(np.prod(lead))).reshape(lead),
+    }
+    own = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == float else x, own)
+    own = jax.tree.map(jnp.asarray, own)
+    agent = jnp.arange(count, dtype=jnp.float32)
+    state = learner.TrainState(
+        agent=agent, replay=own, collector=(), key=(), steps=own["int32"], bad=()
+    )
+    population = sharding.spread(member_of(shards), sharding.make_mesh(4, shards))
+    replaced, parents = jnp.array([0, 5, 6]), jnp.array([7, 1, 6])
+    taken = jax.jit(population.take)(state, replaced, parents)
+    wanted = np.arange(count)
+    wanted[np.asarray(replaced)] = parents
+    bits = lambda tree: [np.asarray(x).tobytes() for x in jax.tree.leaves(raw(tree))]
+    assert bits(taken) == bits(jax.tree.map(lambda x: x[wanted], state))
+
+
+@pytest.mark.eight_devices
+def test_evolution_sends_one_member_at_a_time():
+    """No device holds another's replays, and no collective carries more than one member's."""
+    rows = 200_000
+
+    def member(hyperparameters):
+        one = member_of(1)(hyperparameters)
+        started = lambda key: dataclasses.replace(one.start(key), replay=jnp.zeros(rows))
+        chunk = lambda state: (
+            dataclasses.replace(state, steps=state.steps + 1),
+            Report(episodes=(), metrics={"loss": 0.0}, first_bad_step={}, finite={}),
+        )
+        return Member(started, chunk, one.evaluate)
+
+    keys, hyperparameters = members(jax.random.split(jax.random.key(7), 16), {"tau": [0.01]})
+    population = sharding.spread(member, sharding.make_mesh(members=4))
+    evolved = evolving(population, {"tau": Range(0.005, 0.5, log=True)}, fraction=0.5)
+    program = compiled(evolved, keys, hyperparameters).chunk.program
+    text = program.as_text()
+    names = "all-gather|all-reduce|all-to-all|collective-permute"
+    sent = [
+        int(np.prod([int(size) for size in shape.split(",") if size] or [1]))
+        for line in text.splitlines()
+        if re.search(rf"= .*({names})(-start)?\(", line)
+        for shape in re.findall(r"\[([\d,]*)\]", line.split("=")[1].split("(")[0] + line)
+    ]
+    assert rows in sent
+    assert max(sent) == rows
+    assert program.memory_analysis().temp_size_in_bytes < 3 * rows * 4
 
 
 def test_a_mesh_of_more_devices_than_there_are():

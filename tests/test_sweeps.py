@@ -289,6 +289,11 @@ def test_what_a_number_goes_through(given, kind, found):
             {"draws": 4, "evolve": {}, "memory": 1},
             "memory=1: one member needs .* bytes: raise --memory",
         ),
+        (
+            {"tau": "log:1e-3:1e-1"},
+            {"draws": 4, "evolve": {}, "total_timesteps": 150},
+            "members evolve between chunks, but 150 steps are one chunk of 50",
+        ),
         ({"tau": "0.1,0.2"}, {"memory": 0}, "memory=0: must be at least 1"),
         ({"tau": "0.1,0.2"}, {"memory": 10_000}, "memory=10000: one member needs"),
         ({"tau": "0.1,0.2"}, {"tau": 0.3}, "--set tau and --tau: give a hyper-parameter once"),
@@ -356,6 +361,14 @@ def test_members_of_one_program_train_together():
     ]
 
 
+HOST = {
+    "learning_starts": 100,
+    "steps_per_chunk": 50,
+    "total_timesteps": 200,
+    "hidden": (8,),
+    "replay_capacity": 1_000,
+    "evaluation_episodes": 1,
+}
 SHORT = SMALL | {"total_timesteps": 250, "checkpoint_every": 1}
 
 
@@ -390,7 +403,8 @@ def test_a_population_that_does_not_fit_is_parts_of_one_program(swept):
     parts = sorted(path.name for path in made.folder.glob("part-*"))
     assert parts == ["part-0", "part-1", "part-2"]
     programs = (counts["jit(chunk)"], counts["jit(start)"], counts["jit(evaluate)"])
-    assert programs == (2, 2, 2), counts  # of one member, which is measured, and of three
+    # Of one member, which is measured, and of three; and the best one is played once more.
+    assert programs == (2, 2, 3), counts
     assert [one["member"] for one in made.members] == list(range(8))
     assert [(one["run"], one["place"]) for one in made.members[4:]] == [
         ("part-1", 1),
@@ -432,7 +446,12 @@ def test_a_member_of_a_sweep_is_found(swept, tmp_path):
     call = lambda *words: CliRunner().invoke(commands.main, list(map(str, words)))
     alone = json.loads(call("evaluate", made.folder, "--episodes", 3, "--member", 4).output)
     everyone = json.loads(call("evaluate", made.folder / "part-1", "--episodes", 3).output)
-    assert alone["returns"] == everyone["returns"][1:2]
+    np.testing.assert_allclose(alone["returns"], everyone["returns"][1:2], rtol=1e-5)
+    assert (alone["member"], alone["run"]) == (4, str(made.folder))
+    for words in ((), ("--member", 4), ("--member", 5)):
+        assert call("export", made.folder, *words).exit_code == 0
+    files = {path.name for path in made.folder.glob("policy*")}
+    assert files == {"policy.stablehlo", "policy-4.stablehlo", "policy-5.stablehlo"}
     assert call("export", made.folder, "--member", 4, "--out", tmp_path / "four").exit_code == 0
     assert (
         call("export", made.folder / "part-1", "--member", 1, "--out", tmp_path / "one").exit_code
@@ -453,9 +472,9 @@ def test_a_member_of_a_sweep_is_found(swept, tmp_path):
 
 def test_a_table_and_pictures_of_a_sweep(swept, capsys):
     made, _ = swept
-    table.print_table(made.members)
+    table.print_table(made.members, 250)
     lines = capsys.readouterr().out.splitlines()
-    assert "8 members, 4 settings" in lines[0]
+    assert "8 members, 4 settings, 250 steps each" in lines[0]
     first = next(line for line in lines if f"{np.mean(made.settings[0]['returns']):,.1f}" in line)
     assert lines.index(first) < next(
         place for place, line in enumerate(lines) if "diverged" in line
@@ -484,6 +503,88 @@ OTHERS = (
         "layer_norm": True,
     },
 )
+
+
+def test_the_best_is_reported_by_episodes_that_did_not_choose_it(swept):
+    made, _ = swept
+    best = made.best
+    assert best["final_return"] == max(
+        one["final_return"] for one in made.members if one["final_return"] is not None
+    )
+    assert np.isfinite([best["fresh_return"], best["fresh_return_std"]]).all()
+    assert best["fresh_return"] != best["final_return"]
+    again = sweep_results.with_report(made.folder, made.members[best["member"]])
+    assert again == best == json.loads((made.folder / "members.json").read_text())["best"]
+    other = sweep_results.evaluate_member(made.folder, 100, 0, best["member"])
+    assert other["returns"] != [best["fresh_return"]]
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [([0, 1, 2, 6, 7, 8], "0-2, 6-8"), ([3], "3"), ([0, 2, 4], "0, 2, 4"), ([5, 6], "5-6")],
+)
+def test_numbers_of_members_as_text(members, text):
+    assert sweep_results.numbers_text(members) == text
+
+
+def test_a_member_on_the_host_that_diverges_leaves_the_others(tmp_path, capsys):
+    """Also when the sweep is resumed, and for longer."""
+    values = {"critic_learning_rate": [3e38, 1e-3]}
+    made = ddpg_jax.runs.sweep("gymnasium/Pendulum-v1", values, run_dir=tmp_path / "sweep", **HOST)
+    assert [one["final_return"] is None for one in made.members] == [True, False]
+    assert "member 0 diverged, the others continue: " in " ".join(capsys.readouterr().out.split())
+    kept = (tmp_path / "sweep" / "part-1" / "metrics.jsonl").read_bytes()
+    again = ddpg_jax.runs.sweep(resume=True, run_dir=tmp_path / "sweep", progress=False)
+    assert again.members == made.members
+    assert (tmp_path / "sweep" / "part-1" / "metrics.jsonl").read_bytes() == kept
+    found = sweep_results.evaluate_sweep(tmp_path / "sweep", 2, 0)
+    assert [value is None for value in found["returns"]] == [True, False]
+    longer = ddpg_jax.runs.sweep(resume=True, run_dir=tmp_path / "sweep", total_timesteps=300)
+    assert [one["final_return"] is None for one in longer.members] == [True, False]
+    assert "2 members, 300 steps each" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_sweep_is_resumed_with_the_values_it_has(swept, tmp_path):
+    made, _ = swept
+    folder = tmp_path / "sweep"
+    shutil.copytree(made.folder, folder)
+    same = {"gamma": 0.99, "hidden": [8], "preset": "default", "batch_size": "8"}
+    again = ddpg_jax.runs.sweep(
+        resume=True, run_dir=folder, progress=False, total_timesteps=250, keep=3, **same
+    )
+    assert again.members == made.members
+    assert sweep_results.read_plan(folder).options["keep"] == 3
+    assert {part.options["keep"] for part in sweep_results.read_plan(folder).parts} == {3}
+    for wrong in ({"gamma": 0.98}, {"tau": 0.05}):
+        with pytest.raises(ValueError, match=f"another configuration: {min(wrong)}"):
+            ddpg_jax.runs.sweep(resume=True, run_dir=folder, **wrong)
+
+
+def test_a_sweep_that_has_not_ended_is_evaluated(swept, tmp_path):
+    made, _ = swept
+    folder = tmp_path / "sweep"
+    shutil.copytree(made.folder, folder)
+    shutil.rmtree(folder / "part-2")
+    found = sweep_results.evaluate_sweep(folder, 2, 0)["returns"]
+    assert [found[0] is None, found[-1] is None, len(found)] == [False, True, 8]
+    for name in ("part-0", "part-1"):
+        shutil.rmtree(folder / name)
+    with pytest.raises(FileNotFoundError, match="does not hold a run"):
+        sweep_results.evaluate_sweep(folder, 2, 0)
+
+
+def test_a_sweep_is_not_begun_in_each_process_of_a_cluster(monkeypatch, tmp_path):
+    for name, value in {
+        "SLURM_JOB_ID": "1",
+        "SLURM_STEP_NODELIST": "a",
+        "SLURM_PROCID": "1",
+        "SLURM_LOCALID": "1",
+        "SLURM_STEP_NUM_TASKS": "2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="a sweep trains in one process, but this is one of"):
+        ddpg_jax.runs.sweep("pendulum", {"tau": [0.1]}, run_dir=tmp_path / "sweep", **SHORT)
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_a_sweep_goes_on_where_it_was_ended(swept, tmp_path, compiled):
@@ -567,6 +668,55 @@ def test_members_that_do_not_fit_are_planned_by_a_compiled_one():
         "pendulum", {"tau": "log:1e-3:1e-1"}, draws=4, memory=2 * measured, **SMALL | large
     )
     assert [len(part.members) for part in made.parts] == [2, 2]
+
+
+def test_how_many_members_fit_at_once(monkeypatch):
+    """Of an accelerator each device has its members; of a CPU, and of the host, all share one
+    memory."""
+    part = lambda needed, on_host=False: groups.runs_memory.MemoryPart("it", needed, "", on_host)
+    found = [part(60), part(40), part(30, on_host=True)]
+    monkeypatch.setattr(jax, "device_count", lambda: 4)
+
+    def budgets(parts):
+        own, beside = [one for one in parts if not one.on_host], [parts[-1]]
+        return [("gpu", 1_000, own), ("host", 600, beside)]
+
+    monkeypatch.setattr(groups.runs_memory, "budgets", budgets)
+    assert (
+        groups._at_once(found, None, 99) == 480 // 30
+    )  # the host's; 4 * 800 // 100 on the devices
+    assert groups._at_once([*found[:2], part(10, on_host=True)], None, 99) == 4 * 800 // 100
+    assert groups._at_once([*found[:2], part(10, on_host=True)], None, 3) == 3 * 800 // 100
+    monkeypatch.setattr(groups.runs_memory, "budgets", lambda parts: [("cpu", 1_000, parts)])
+    assert groups._at_once(found, None, 99) == 800 // 130
+    assert groups._at_once(found, 1_000, 99) == 1_000 // 130
+
+
+def test_both_ends_of_a_range_are_drawn_and_nothing_beyond():
+    whole = search_space.SearchRange(2, 5, log=False, whole=True)
+    assert [whole.at(place) for place in (0.0, 0.24, 0.26, 0.74, 0.76, 1.0)] == [2, 2, 3, 4, 5, 5]
+    odd = search_space.SearchRange(1, 3, log=True, whole=True)  # 3.5 would be rounded to 4
+    assert [odd.at(place) for place in (0.0, 1.0)] == [1, 3]
+    real = search_space.SearchRange(0.1, 10.0, log=True, whole=False)
+    np.testing.assert_allclose([real.at(place) for place in (0, 0.5, 1)], [0.1, 1.0, 10.0])
+    assert real.at(1.0) <= 10.0
+
+
+def test_axes_of_a_sweeps_picture():
+    """Logarithmic for numbers that are far apart, labels for what is none."""
+    assert sweep_plots.is_wide([0.1, 0.1 * sweep_plots.LOG_RATIO])
+    assert not sweep_plots.is_wide([0.1, 0.099 * sweep_plots.LOG_RATIO])
+    assert not sweep_plots.is_wide([0.0, 1e9])
+    assert not sweep_plots.is_wide([[8], [64]])
+    members = lambda *values: [
+        {"hyperparameters": {"a": value}, "final_return": float(i), "member": i}
+        for i, value in enumerate(values)
+    ]
+    wide, narrow = (sweep_plots.sweep(members(*own)).axes[0] for own in ((1e-4, 1.0), (1.0, 2.0)))
+    assert [axis.get_xscale() for axis in (wide, narrow)] == ["log", "linear"]
+    named = sweep_plots.sweep(members([64, 64], [8, 8], [64, 64])).axes[0]
+    assert [text.get_text() for text in named.get_xticklabels()] == ["8x8", "64x64"]
+    assert named.get_xlabel() == "a"
 
 
 def test_a_draw_is_made_once_and_never_twice():
@@ -689,6 +839,7 @@ def test_evolution_is_resumed_bit_for_bit_and_its_lineage_kept(tmp_path, monkeyp
         "gamma"
     ][-1]
     assert [one["seed"] for one in whole.members] == list(range(5))
+    assert made["ancestors"][-1] == whole.best["member"]
     assert lineage._ancestors([[0, 1, 2], [2, 1, 2], [0, 0, 2]], 1) == [2, 0, 1]
     assert imread(whole.folder / "lineage.png").std() > 0.02
 

@@ -11,9 +11,11 @@ and rows, and then as long as the all-reduces in it take:
     bytes, a tree sets the delay efficiency of a share that stays (weak)      = T_1(share) / T(n)
     efficiency of a whole that is split (strong) = T_1(whole) / (n T(n))      share = whole / n
 
-T_1 is measured (``accelerator_PART.json``; between measured sizes it is interpolated on logarithms,
-and nothing is said of a share that is smaller than any). Bytes are those of the gradients, counted
-on the networks' shapes: in a round of TD3 twice the critics' and once the actor's, for two updates.
+T_1 is measured (``accelerator_PART.json``; between measured sizes with as many rows of a batch for
+each environment it is interpolated on logarithms, and nothing is said of a share that is smaller
+than all of them). Bytes are those of the gradients, counted on the networks' shapes: in a round of
+TD3 twice the critics' and once the actor's, for two updates; and those of normalised observations:
+in each step of the environments their mean and their squares, one after the other.
 Bandwidth and latency are the makers' figures and a guess, named below: within a host those of its
 links, as soon as there are several hosts those of the network.
 """
@@ -119,10 +121,22 @@ def predicted(task: Task, path: Path) -> list[dict[str, Any]]:
         for one in measured["measured"]
         if "error" not in one and one["settings"]["dtype"] == "float32"
     ]
-    rounds = {one["settings"]["num_envs"]: seconds_of(one) for one in points}
     return [
-        _row(task, one, rounds, measured["device"], path.name) for one in sorted(points, key=_envs)
+        _row(task, one, alike(points, one), measured["device"], path.name)
+        for one in sorted(points, key=_envs)
     ]
+
+
+def alike(points: list[dict[str, Any]], one: dict[str, Any]) -> dict[int, float]:
+    """Seconds of a round by the number of environments, of points that are shares of one whole:
+    with as many rows of a batch for each environment.
+    """
+    return {
+        _envs(other): seconds_of(other)
+        for other in points
+        if other["settings"]["batch_size"] * _envs(one)
+        == one["settings"]["batch_size"] * _envs(other)
+    }
 
 
 def _envs(one: dict[str, Any]) -> int:
@@ -137,8 +151,9 @@ def seconds_of(one: dict[str, Any]) -> float:
 def _row(
     task: Task, one: dict[str, Any], rounds: dict[int, float], device: str, file: str
 ) -> dict[str, Any]:
-    reduced = all_reduces(task, one["settings"]["hidden"])
     seconds, envs = seconds_of(one), _envs(one)
+    steps = one["counts"]["env_steps"] // (one["counts"]["rounds"] * envs)
+    reduced = all_reduces(task, one["settings"]["hidden"], steps)
     return {
         "task": task.part,
         "device": device,
@@ -160,9 +175,9 @@ def _row(
     }
 
 
-def all_reduces(task: Task, hidden: int) -> list[int]:
-    """Bytes of each all-reduce in a round of one update: a gradient for each critic step, and the
-    actor's.
+def all_reduces(task: Task, hidden: int, steps: int) -> list[int]:
+    """Bytes of each all-reduce in a round of one update: a gradient for each critic step, the
+    actor's, and in each vector step mean and squares of observations.
     """
     import jax
     import jax.numpy as jnp
@@ -173,7 +188,8 @@ def all_reduces(task: Task, hidden: int) -> list[int]:
     like = jnp.zeros(task.observations), jnp.zeros(task.actions)
     state = jax.eval_shape(lambda: made.agent.init(jax.random.key(0), *like))
     size = lambda tree: sum(4 * leaf.size for leaf in jax.tree.leaves(tree))
-    return [size(state.critic.params)] * made.batches + [size(state.actor.params)]
+    gradients = [size(state.critic.params)] * made.batches + [size(state.actor.params)]
+    return gradients + [4 * task.observations] * (2 * steps)
 
 
 def reduce_seconds(count: int, size: int) -> float:

@@ -117,13 +117,14 @@ def trained(kind: str, repetition: int, work: Path, settings: dict[str, Any]) ->
         "updates_per_second": said["updates_per_second"],
     }
     if evolve:
-        write_json(folder / "lineage.json", lineage.lineage(folder, list(RATES)))
-        figure = lineage.draw_lineage(lineage.lineage(folder, list(RATES)))
+        known = lineage.lineage(folder, list(RATES), int(np.argmax(made["final"])))
+        write_json(folder / "lineage.json", known)
+        figure = lineage.draw_lineage(known)
         plots.write_figure(figure, folder / "lineage.png")
         last = read_metrics(folder)[-1]
         made |= {
             "ended_with": {name: last[name] for name in RATES},
-            "lineage": lineage.lineage(folder, list(RATES)),
+            "lineage": known,
         }
     return made
 

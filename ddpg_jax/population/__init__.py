@@ -46,6 +46,10 @@ class Population(NamedTuple):
     """
     chunk: Callable[[Any, Hyperparameters], tuple[Any, Report]]
     evaluate: Callable[[AgentState, Key, Hyperparameters], jax.Array]
+    take: Callable[[Any, jax.Array, jax.Array], Any] | None = None
+    """``take(state, replaced, parents)`` of one that is spread over devices: its states ``[M]``,
+    or parts of them, with member ``replaced[i]`` as ``parents[i]``.
+    """
     place: "Place | None" = None
     """Where keys, hyperparameters and states lie, of one that is spread over devices
     (`ddpg_jax.sharding.spread`).

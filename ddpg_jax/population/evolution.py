@@ -127,7 +127,7 @@ def evolving(
             state.key
         ).T
         replaced, parents = _selected(state.fitness, fraction, select_keys)
-        members = _copied(state.members, replaced, parents[replaced], copy_replay)
+        members = _copied(population, state.members, replaced, parents[replaced], copy_replay)
         taken = {name: value[parents] for name, value in state.hyperparameters.items()}
         own = parents == jnp.arange(parents.size)
         changed = _changed(taken, ranges, change, resample, change_keys)
@@ -158,21 +158,28 @@ def _selected(fitness: jax.Array, fraction: float, keys: Key) -> tuple[jax.Array
 
 
 def _copied(
-    members: TrainState, replaced: jax.Array, parents: jax.Array, copy_replay: bool
+    population: Population,
+    members: TrainState,
+    replaced: jax.Array,
+    parents: jax.Array,
+    copy_replay: bool,
 ) -> TrainState:
     """Member ``replaced[i]`` as ``parents[i]``, one after the other and in place: of a replay
-    nothing is held twice.
+    nothing is held twice. Between devices one member is sent at a time.
     """
-
-    def one(i: jax.Array, tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda x: x.at[replaced[i]].set(x[parents[i]]), tree)
-
     kept: dict[str, PyTree] = {"key": members.key} | (
         {} if copy_replay else {"replay": members.replay}
     )
     moved = members.replace(**dict.fromkeys(kept, ()))  # type: ignore[attr-defined]
-    copied: TrainState = jax.lax.fori_loop(0, replaced.size, one, moved)
+    copied: TrainState = (population.take or _taken)(moved, replaced, parents)
     return dataclasses.replace(copied, **kept)
+
+
+def _taken(members: PyTree, replaced: jax.Array, parents: jax.Array) -> PyTree:
+    def one(i: jax.Array, tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda x: x.at[replaced[i]].set(x[parents[i]]), tree)
+
+    return jax.lax.fori_loop(0, replaced.size, one, members)
 
 
 def _changed(

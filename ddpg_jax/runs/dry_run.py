@@ -27,7 +27,10 @@ def plan(config: Config) -> str:
         with built.opened:
             programs = build.compile_programs(built, config)
     else:  # this machine's memory does not matter
-        where, built = config.device_kind, build.build(config, check_memory=lambda parts: None)
+        where, built = (
+            config.device_kind,
+            build.build(config, check_memory=lambda parts: None, here=False),
+        )
         built.opened.close()
     found = compiled_memory.measured_parts(config, built, programs)
     own = config.hyperparameters

@@ -137,17 +137,27 @@ def evaluate(run: Path, episodes: int, seed: int, member: int | None) -> None:
     from ddpg_jax.runs.results import policy
     from ddpg_jax.runs.sweeps import sweep_results
 
-    if member is None and sweep_results.is_sweep(run):
-        answer(json.dumps(sweep_results.evaluate_sweep(run, episodes, seed)))
-        return
-    folder, place = sweep_results.locate_member(run, member)
-    found = policy.evaluate(folder, episodes, seed, None if member is None else place)
+    if member is not None:
+        found = sweep_results.evaluate_member(run, episodes, seed, member)
+    elif sweep_results.is_sweep(run):
+        found = sweep_results.evaluate_sweep(run, episodes, seed)
+    else:
+        found = policy.evaluate(run, episodes, seed)
     answer(json.dumps(found))
+
+
+def _own_file(run: Path, name: str, member: int | None, suffix: str = "") -> Path:
+    """Return the file of a member that was asked for, or of the default one."""
+    return run / f"{name}{'' if member is None else f'-{member}'}{suffix}"
 
 
 @main.command()
 @run_argument
-@click.option("--out", type=PATH, help="File to write. [default: RUN/episode]")
+@click.option(
+    "--out",
+    type=PATH,
+    help="File to write, without suffix. [default: RUN/episode, of --member N RUN/episode-N]",
+)
 @click.option("--steps", type=FROM_ONE, help="Steps to play. [default: an episode's]")
 @seed_option
 @member_option
@@ -166,12 +176,18 @@ def render(
     from ddpg_jax.runs.sweeps import sweep_results
 
     folder, place = sweep_results.locate_member(run, member)
-    answer(of_run.render(folder, out or run / "episode", steps, seed, place, form))
+    answer(
+        of_run.render(folder, out or _own_file(run, "episode", member), steps, seed, place, form)
+    )
 
 
 @main.command()
 @run_argument
-@click.option("--out", type=PATH, help="File to write. [default: RUN/policy.stablehlo]")
+@click.option(
+    "--out",
+    type=PATH,
+    help="File to write. [default: RUN/policy.stablehlo, of --member N RUN/policy-N.stablehlo]",
+)
 @member_option
 def export(run: Path, out: Path | None, member: int | None) -> None:
     """Write the policy of RUN's newest checkpoint as StableHLO, which needs nothing but JAX."""
@@ -180,7 +196,7 @@ def export(run: Path, out: Path | None, member: int | None) -> None:
     from ddpg_jax.runs.sweeps import sweep_results
 
     folder, place = sweep_results.locate_member(run, member)
-    answer(policy.export(folder, out or run / "policy.stablehlo", place))
+    answer(policy.export(folder, out or _own_file(run, "policy", member, ".stablehlo"), place))
 
 
 @main.command()

@@ -168,7 +168,9 @@ def _described(config: Config, mesh: Mesh, available: int) -> str:
     each = f", each {' with '.join(shares)}" if shares else ""
     count = f"{mesh.devices} devices ({mesh})" if mesh.devices > 1 else "one device"
     idle = available - mesh.devices
-    return f"on {count}{each}{f'; {idle} of {available} stay idle' if idle else ''}."
+    fuller = -(-config.seeds // available) * available
+    hint = f" (not with --seeds {fuller})" if 1 < config.seeds != fuller and not config.vary else ""
+    return f"on {count}{each}{f'; {idle} of {available} stay idle{hint}' if idle else ''}."
 
 
 def _require_all(mesh: Mesh, available: int, processes: int, config: Config) -> None:

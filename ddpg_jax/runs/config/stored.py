@@ -27,15 +27,26 @@ def resumed_config(folder: Path, given: Options) -> Config:
     """
     saved = load_config(folder).flat()
     placed = {name: given[name] for name in PLACEMENT if given.get(name)}
-    given = {
+    given = converted(saved, given)
+    require_same_config(saved, given)
+    return from_flat(saved | given | ({"mesh": ""} | placed if placed else {}))
+
+
+def converted(saved: Options, given: Options) -> Options:
+    """Return given options of their types without `PLACEMENT`, those of the environment added to
+    the saved ones.
+
+    Raises:
+        ValueError: one is of another type.
+    """
+    found = {
         name: convert_value(name, value, DECLARED[name].kind) if name in DECLARED else value
         for name, value in given.items()
         if name not in PLACEMENT
     }
-    if "env_options" in given:
-        given["env_options"] = saved["env_options"] | given["env_options"]
-    require_same_config(saved, given)
-    return from_flat(saved | given | ({"mesh": ""} | placed if placed else {}))
+    if "env_options" in found:
+        found["env_options"] = saved["env_options"] | found["env_options"]
+    return found
 
 
 def load_config(folder: Path) -> Config:

@@ -119,6 +119,20 @@ def _in_cluster() -> bool:
     return ((slurm or ompi) and count != "1") or indexed or "JAX_COORDINATOR_ADDRESS" in given
 
 
+def require_alone(what: str) -> None:
+    """Refuse to start ``what`` in each of several processes.
+
+    Raises:
+        RunError: the cluster has started several.
+    """
+    if _in_cluster():
+        raise RunError(
+            f"{what} trains in one process, but this is one of several that a cluster has started: "
+            "start it once (srun --ntasks 1, or without JAX_COORDINATOR_ADDRESS), or train one run "
+            "in all of them."
+        )
+
+
 def process_count() -> int:
     """Number of processes of this run."""
     import jax

@@ -28,6 +28,10 @@ class RunError(ValueError):
     """A run that cannot start or continue; the message is one sentence for the user."""
 
 
+class Diverged(RunError):
+    """A run whose training, or whose return, became NaN or infinite; a sweep leaves it there."""
+
+
 def convert_value(name: str, value: Any, kind: Any) -> Any:
     """Convert a value to ``kind``: int, float, bool, str, dict, or a tuple of whole numbers.
 

@@ -74,6 +74,7 @@ def build(
     check_memory: Callable[[list[memory.MemoryPart]], None] = lambda parts: memory.require_memory(
         parts
     ),
+    here: bool = True,
 ) -> Built:
     """Compose a configuration's functions.
 
@@ -82,6 +83,7 @@ def build(
         stopped: polled in each step of the warm-up and of evaluations on the host
             (`ddpg_jax.host.Stopped`).
         check_memory: refuses parts that do not fit in this machine's memory.
+        here: False where the run's devices are another machine's, for the shapes of its state.
 
     Raises:
         ValueError: a component refuses its hyper-parameters, or the state does not fit in memory.
@@ -102,7 +104,7 @@ def build(
             compose(config, env, **own)  # checks the ranges
         agent = compose(config, env).agent
         _require_replay_of_encoder(config, agent)
-        population, state = population_of(config), state_shapes(config)
+        population, state = population_of(config, here), state_shapes(config)
         state = state if population.place is None else population.place.state(state)
         built = Built(agent, population, state)
     check_memory(memory.all_parts(config, built.state))
@@ -118,13 +120,15 @@ def _require_replay_of_encoder(config: Config, agent: Agent) -> None:
         )
 
 
-def population_of(config: Config) -> Population:
-    """Return the run's members, spread over the devices of its mesh."""
+def population_of(config: Config, here: bool = True) -> Population:
+    """Return the run's members, spread over the devices of its mesh, which may be elsewhere."""
     mesh, many = runs_mesh.parse_mesh(config.mesh), config.seeds > 1
     if mesh.devices == 1:
         population = make_population(member_of(config), many=many)
     else:
-        population = sharding.spread(member_of(config), sharding.make_mesh(*mesh), many=many)
+        axes = sharding.MEMBERS, sharding.DATA
+        made: Any = sharding.make_mesh(*mesh) if here else jax.sharding.AbstractMesh((*mesh,), axes)
+        population = sharding.spread(member_of(config), made, many=many)
     return _evolving(config, population) if config.evolve else population
 
 

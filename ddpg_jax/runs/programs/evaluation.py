@@ -10,7 +10,7 @@ import numpy as np
 from ddpg_jax import compiling, host, rollout
 from ddpg_jax.environment import Environment
 from ddpg_jax.runs.distributed import arrays
-from ddpg_jax.runs.options.validation import RunError
+from ddpg_jax.runs.options.validation import Diverged
 from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.programs.setup import (
     close_after,
@@ -103,10 +103,10 @@ def require_finite_returns(returns: np.ndarray, config: Config) -> np.ndarray:
     """Return an evaluation's returns; where members differ, diverged ones may be NaN.
 
     Raises:
-        RunError: a return is NaN, and members do not differ.
+        Diverged: a return is NaN, and members do not differ.
     """
     if np.isnan(returns).any() and not config.vary:
-        raise RunError(
+        raise Diverged(
             "a return of an evaluation is NaN: the simulation diverged, also in repeated episodes. "
             "Check the environment; the checkpoints are intact."
         )

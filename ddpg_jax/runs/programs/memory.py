@@ -15,7 +15,7 @@ from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.runs.options.validation import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ddpg_jax.runs.config.run_config import Config
     from ddpg_jax.types import PyTree
@@ -118,6 +118,9 @@ def estimated_parts(config: Config, state: PyTree) -> list[MemoryPart]:
         + sum(hyperparameters.critic_hidden or hyperparameters.hidden)
         + getattr(hyperparameters, "num_atoms", 1)
     )
+    # Of the devices of an accelerator each has its share; those of a CPU share one memory.
+    whole = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state.collector))
+    devices = max(1, whole // max(1, tree_bytes(state.collector)))
     batch = seeds * (
         hyperparameters.batch_size * 4 * wide
         + rows * _observation_bytes(config, state.collector.observation)
@@ -129,20 +132,20 @@ def estimated_parts(config: Config, state: PyTree) -> list[MemoryPart]:
             _evaluation_bytes(config, state),
             "--evaluation-episodes or --seeds",
         ),
-        MemoryPart("a batch", batch, "--batch-size, --hidden or --seeds"),
+        MemoryPart("a batch", batch // devices, "--batch-size, --hidden or --seeds"),
         MemoryPart(
             "random keys of a chunk",
-            KEY_BYTES * seeds * schedule.rounds * round_keys,
+            KEY_BYTES * seeds * schedule.rounds * round_keys // devices,
             "--steps-per-chunk",
         ),
         MemoryPart(
             "random keys of the warm-up",
-            KEY_BYTES * seeds * schedule.warm_up * 2,
+            KEY_BYTES * seeds * schedule.warm_up * 2 // devices,
             "--learning-starts or --seeds",
         ),
         MemoryPart(
             "random keys of a round",
-            KEY_BYTES * seeds * round_keys,
+            KEY_BYTES * seeds * round_keys // devices,
             "--updates-per-step or --seeds",
         ),
     ]
@@ -238,7 +241,24 @@ def _device_bytes(device: jax.Device) -> int | None:
 def _host_bytes() -> int:
     """Return the bytes of the machine, or of the share that this process may use."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for path in _cgroup_limits():
         with contextlib.suppress(OSError, ValueError):  # absent, or "max"
-            limits.append(int(Path(path).read_text()))
+            limits.append(int(path.read_text()))
     return min(limits)
+
+
+def _cgroup_limits(root: Path = Path("/")) -> Iterator[Path]:
+    """Yield files of limits of this process's group and of all above it, as SLURM's jobs have."""
+    groups = [(root / "sys/fs/cgroup", "/"), (root / "sys/fs/cgroup/memory", "/")]
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, group = line.split(":", 2)
+            if "memory" in controllers.split(","):
+                groups.append((root / "sys/fs/cgroup/memory", group))
+            elif not controllers:
+                groups.append((root / "sys/fs/cgroup", group))
+    for top, group in groups:
+        own = top / group.lstrip("/")
+        for folder in (own, *own.parents):
+            if folder.is_relative_to(top):
+                yield from (folder / "memory.max", folder / "memory.limit_in_bytes")

@@ -114,11 +114,14 @@ def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) 
     config, agent, steps, agent_state = restore_policy(folder)
     require_member(config, member or 0)
     keys = evaluation.evaluation_keys(config, evaluation.LATER_STREAM, seed)
+    if member is not None and config.seeds > 1:  # it alone is played
+        agent_state, keys = jax.tree.map(lambda x: x[member], (agent_state, keys))
+        config = dataclasses.replace(config, seeds=1)
     with contextlib.ExitStack() as opened:
         play = evaluation.make_evaluator(config, agent, episodes, opened)
         played = np.asarray(play(agent_state, keys), np.float64)
     evaluation.require_finite_returns(played, config)
-    returns = played.reshape(config.seeds, -1)[slice(None) if member is None else [member]]
+    returns = played.reshape(config.seeds, -1)
     means = returns.mean(axis=1)
     return {
         "run": str(folder),

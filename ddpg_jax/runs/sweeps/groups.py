@@ -16,9 +16,10 @@ from ddpg_jax.runs.options.validation import Options
 from ddpg_jax.runs.programs import build, compiled_memory, setup
 from ddpg_jax.runs.programs import memory as runs_memory
 
-GUESS_FACTOR = 4
-"""What a compiled program takes is at most this times what is known before (1.4 to 2.8 measured);
-where that might not fit, one member is compiled and measured."""
+GUESS_FACTOR = 16
+"""A compiled member takes at most this times what is known before (2.7 of vectors and 13 of images
+measured); where that might not fit, one is compiled, and so many take that often as much (within 2
+%)."""
 MEMORY_SHARE = 0.8
 """Share of the memory that members may take together."""
 

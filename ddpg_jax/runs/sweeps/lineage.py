@@ -12,31 +12,33 @@ from ddpg_jax.runs.sweeps import sweep_plots, sweep_results
 from ddpg_jax.runs.sweeps.plan import Plan
 
 
-def write_lineage(folder: Path, plan: Plan) -> sweep_results.Record | None:
-    """Write ``lineage.json`` of a sweep that evolves and return it; None of other sweeps."""
+def write_lineage(folder: Path, plan: Plan, best: int) -> sweep_results.Record | None:
+    """Write ``lineage.json`` of a sweep that evolves and return it; None of other sweeps.
+
+    ``best`` is the member whose ancestors are followed.
+    """
     evolve = plan.parts[0].options.get("evolve")
     if not evolve:
         return None
-    made = lineage(sweep_results.run_folder(folder, 0), evolve["ranges"])
+    made = lineage(sweep_results.run_folder(folder, 0), evolve["ranges"], best)
     files.write_json(folder / "lineage.json", made)
     return made
 
 
-def lineage(run: Path, names: list[str]) -> sweep_results.Record:
-    """Return the history of a run whose members evolve.
+def lineage(run: Path, names: list[str], best: int) -> sweep_results.Record:
+    """Return the history of a run whose members evolve, and of member ``best``.
 
     Returns:
         ``env_steps [T]`` at the ends of chunks; ``[T][M]`` of each ``parent`` (the member whose
         state was continued in the chunk), of the ``return`` at the chunk's end and of each of the
-        ``hyperparameters`` during it; and ``ancestors [T]`` of the member that is best at the end.
+        ``hyperparameters`` during it; and ``ancestors [T]`` of member ``best``.
     """
     rows = metrics.read_metrics(run)
     of_rows = {name: [row[name] for row in rows] for name in ("env_steps", "parent", "return")}
-    last = [-np.inf if value is None else value for value in rows[-1]["return"]]
     return {
         **of_rows,
         "hyperparameters": {name: [row[name] for row in rows] for name in names},
-        "ancestors": _ancestors(of_rows["parent"], int(np.argmax(last))),
+        "ancestors": _ancestors(of_rows["parent"], best),
     }
 
 

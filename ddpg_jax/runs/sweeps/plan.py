@@ -113,6 +113,12 @@ def make_plan(
     parts = []
     for own, few in runs:
         config = make_config(env, **own, **places)
+        if config.evolve and config.num_chunks < 2:
+            raise ValueError(
+                f"members evolve between chunks, but {config.trained_timesteps} steps are one "
+                f"chunk of {config.schedule.steps_per_chunk}: lower --steps-per-chunk, or raise "
+                "--total-timesteps."
+            )
         # A longer sweep keeps the steps per chunk.
         fixed = {"mesh": config.mesh, "steps_per_chunk": config.schedule.steps_per_chunk}
         parts.append(SweepRun(own | fixed, few))

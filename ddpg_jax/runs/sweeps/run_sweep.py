@@ -14,8 +14,9 @@ from ddpg_jax.population import Programs
 from ddpg_jax.runs.config import run_config, stored
 from ddpg_jax.runs.console.output import say
 from ddpg_jax.runs.console.signals import Interrupted
+from ddpg_jax.runs.distributed import processes
 from ddpg_jax.runs.folder import files, lock
-from ddpg_jax.runs.options.validation import Options, RunError
+from ddpg_jax.runs.options.validation import Diverged, Options, RunError
 from ddpg_jax.runs.programs import build
 from ddpg_jax.runs.results import plots, policy, run_pictures
 from ddpg_jax.runs.sweeps import lineage, sweep_plots, sweep_results, table
@@ -35,7 +36,8 @@ class Sweep:
     """``member``, ``seed``, ``hyperparameters``, ``final_return`` and ``final_return_std`` of each;
     its run is ``run``, in which it is number ``place``."""
     best: sweep_results.Record
-    """The member with the greatest final return of the setting with the best mean."""
+    """The member with the greatest final return of the setting with the best mean;
+    ``fresh_return`` and ``fresh_return_std`` are of 100 episodes that did not choose it."""
     settings: list[sweep_results.Record]
     """Groups of equal ``hyperparameters`` with ``members`` and ``returns``, best mean first."""
 
@@ -71,6 +73,7 @@ def sweep(
     **options: Any,
 ) -> Sweep:
     """Run a sweep; see `ddpg_jax.runs.sweep`."""
+    processes.require_alone("a sweep")
     with ExitStack() as stack:
         if resume:
             folder, plan, given = _resumed(env, values, run_dir, options)
@@ -85,11 +88,11 @@ def sweep(
         stack.enter_context(lock.locked_folder(folder))
         if not resume:
             _require_new(folder)
-            files.write_json(folder / sweep_results.PLAN_FILE, dataclasses.asdict(plan))
+        files.write_json(folder / sweep_results.PLAN_FILE, dataclasses.asdict(plan))
         programs = _Programs()
         for index, part in enumerate(plan.parts):
             if progress and len(plan.parts) > 1:
-                numbers = sweep_results.member_numbers(part.members)
+                numbers = sweep_results.numbers_text(part.members)
                 say(f"run {index + 1} of {len(plan.parts)}: members {numbers}")
             _train(plan, part, sweep_results.run_folder(folder, index), given, programs, progress)
         return _finish(folder, progress)
@@ -106,11 +109,15 @@ def _resumed(
         raise ValueError(
             "--set, --draws, --seeds, --memory and --pbt cannot change when resuming a sweep."
         )
-    stored.require_same_config(plan.options, options, "sweep")
-    given = {
-        name: value for name, value in options.items() if name in (*stored.FREE, *stored.PLACEMENT)
-    }
-    return Path(run_dir).expanduser(), plan, given
+    whole = {name: value for name, value in plan.options.items() if name != "evolve"}
+    saved = run_config.make_config(plan.env, **whole).flat() | plan.values
+    own = stored.converted(saved, options)
+    stored.require_same_config(saved, own, "sweep")
+    free = {name: value for name, value in own.items() if name in stored.FREE}
+    placed = {name: value for name, value in options.items() if name in stored.PLACEMENT}
+    parts = [dataclasses.replace(part, options=part.options | free) for part in plan.parts]
+    plan = dataclasses.replace(plan, options=plan.options | free, parts=parts)
+    return Path(run_dir).expanduser(), plan, free | placed
 
 
 def _require_new(folder: Path) -> None:
@@ -150,6 +157,8 @@ class _Programs:
 def _train(
     plan: Plan, part: SweepRun, run: Path, given: Options, programs: _Programs, progress: bool
 ) -> None:
+    if (run / sweep_results.DIVERGED_FILE).is_file():
+        return
     started = (run / "config.json").is_file()
     config = stored.resumed_config(run, given) if started else plan.config(part, given)
     if (run / "summary.json").is_file():
@@ -174,17 +183,13 @@ def _train(
                 compiler=programs.compile_programs,
                 **shown,
             )
+        except Diverged as error:
+            run.mkdir(parents=True, exist_ok=True)
+            files.write_json(run / sweep_results.DIVERGED_FILE, {"reason": str(error)})
+            numbers = sweep_results.numbers_text(part.members)
+            shown["say"](f"member {numbers} diverged, the others continue: {error}")
         except Interrupted as stop:
             raise Interrupted(str(stop).replace(str(run), str(run.parent)), stop.signal) from stop
-
-
-def _best_sentence(members: list[sweep_results.Record], folder: Path) -> str:
-    setting = sweep_results.best_setting(members)
-    member, among = sweep_results.best(members)["member"], ""
-    if len(setting["members"]) > 1:
-        numbers = sweep_results.member_numbers(setting["members"])
-        among = f", of those with the best mean (members {numbers})"
-    return f"best: member {member}{among}; render it: ddpg-jax render {folder}"
 
 
 def _finish(folder: Path, progress: bool) -> Sweep:
@@ -196,13 +201,13 @@ def _finish(folder: Path, progress: bool) -> Sweep:
             "environment."
         )
     found: Options = {
-        "best": sweep_results.best(members),
+        "best": sweep_results.with_report(folder, sweep_results.best(members)),
         "settings": sweep_results.settings(members),
         "members": members,
     }
     files.write_json(folder / "members.json", found)
     tell = say if progress else lambda text: None
-    evolved = lineage.write_lineage(folder, plan)
+    evolved = lineage.write_lineage(folder, plan, found["best"]["place"])
     with run_pictures.reported_failure("the pictures", tell):
         figures = {
             "sweep.png": sweep_plots.sweep(members),
@@ -213,6 +218,19 @@ def _finish(folder: Path, progress: bool) -> Sweep:
         for name, figure in figures.items():
             tell(f"picture: {plots.write_figure(figure, folder / name)}")
     if progress:
-        table.print_table(members)
-        say(_best_sentence(members, folder))
+        steps = plan.config(plan.parts[0], {"mesh": ""}).trained_timesteps
+        table.print_table(members, steps)
+        say(f"{_described(found['best'], members)}; render it: ddpg-jax render {folder}")
     return Sweep(folder=folder, **found)
+
+
+def _described(best: sweep_results.Record, members: list[sweep_results.Record]) -> str:
+    """Return a sentence on the best member, by episodes that did not choose it."""
+    played, among = f"over {sweep_results.REPORT_EPISODES} fresh episodes", ""
+    fresh, std = best["fresh_return"], best["fresh_return_std"]
+    shown = "diverged" if fresh is None else f"return {fresh:,.1f} +- {std:,.1f}"
+    setting = sweep_results.best_setting(members)["members"]
+    if len(setting) > 1:
+        numbers = sweep_results.numbers_text(setting)
+        among = f", of those with the best mean (members {numbers})"
+    return f"best: member {best['member']}{among}, {shown} {played}"

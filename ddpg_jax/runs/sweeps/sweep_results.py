@@ -1,7 +1,6 @@
 """Reads the folder of a sweep: its plan, and the run and returns of each member; evaluates it."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,10 @@ from ddpg_jax.runs.sweeps.plan import Plan
 Record = dict[str, Any]
 """Of a member, see `read_members`, or of a setting, see `settings`."""
 PLAN_FILE = "sweep.json"
+DIVERGED_FILE = "diverged.json"
+"""In the folder of a run whose one member diverged: why."""
+REPORT_EPISODES, REPORT_SEED = 100, 2**32 - 1
+"""The best member is played in episodes of its own, which no ``--seed`` of `evaluate` gives."""
 FIGURES = {"final_return": "final_returns", "final_return_std": "final_return_std"}
 """Figures of a member, and their names in the summary of its run."""
 
@@ -145,6 +148,16 @@ def _known(returns: list[float | None]) -> list[float]:
     return [value for value in returns if value is not None]
 
 
+def with_report(folder: Path, one: Record) -> Record:
+    """Return the record of a chosen member with its return in episodes that did not choose it.
+
+    ``fresh_return`` and ``fresh_return_std``; None where it is NaN.
+    """
+    played = policy.evaluate(folder / one["run"], REPORT_EPISODES, REPORT_SEED, one["place"])
+    (mean,), (std,) = played["returns"], played["return_std"]
+    return one | {"fresh_return": mean, "fresh_return_std": std}
+
+
 def settings(members: list[Record]) -> list[Record]:
     """Group members with equal hyper-parameters, the best mean first, diverged ones last."""
     found: dict[str, Record] = {}
@@ -169,14 +182,43 @@ def member_curve(folder: Path, one: Record) -> tuple[np.ndarray, np.ndarray]:
     return steps, returns[:, one["place"]] if len(steps) else np.empty(0)
 
 
+def evaluate_member(folder: Path, episodes: int, seed: int, member: int) -> Record:
+    """Evaluate one member of a run or a sweep, whose number there it is."""
+    run, place = locate_member(folder, member)
+    return policy.evaluate(run, episodes, seed, place) | {"run": str(folder), "member": member}
+
+
+def numbers_text(members: list[int]) -> str:
+    """Return numbers of members as text, consecutive ones as a range: ``0-2, 6-8``."""
+    ranges: list[list[int]] = []
+    for number in members:
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1][1:] = [number]
+        else:
+            ranges.append([number])
+    return ", ".join("-".join(map(str, each)) for each in ranges)
+
+
 def evaluate_sweep(folder: Path, episodes: int, seed: int) -> Record:
     """Evaluate every member of a sweep, run by run."""
     plan = read_plan(folder)
     found: dict[int, Any] = {}
+    missing: FileNotFoundError | None = None
     for index, part in enumerate(plan.parts):
-        played = policy.evaluate(run_folder(folder, index), episodes, seed)
+        run = run_folder(folder, index)
+        if (run / DIVERGED_FILE).is_file():
+            found |= {number: [None, None] for number in part.members}
+            continue
+        try:
+            played = policy.evaluate(run, episodes, seed)
+        except FileNotFoundError as error:  # not begun, in a sweep that has not ended
+            missing = error
+            found |= {number: [None, None] for number in part.members}
+            continue
         each = zip(part.members, played["returns"], played["return_std"], strict=False)
         found |= {number: figures for number, *figures in each}  # copies that fill a run are last
+    if missing and all(figures == [None, None] for figures in found.values()):
+        raise missing
     means, stds = np.array([found[number] for number in sorted(found)], np.float64).T
     return {
         "run": str(folder),
@@ -185,17 +227,6 @@ def evaluate_sweep(folder: Path, episodes: int, seed: int) -> Record:
         "seed": seed,
         **statistics.return_statistics(means, stds),
     }
-
-
-def member_numbers(members: Sequence[int]) -> str:
-    """Return numbers as text: 0-3, 6, 8-9."""
-    groups: list[list[int]] = []
-    for number in members:
-        if groups and number == groups[-1][-1] + 1:
-            groups[-1].append(number)
-        else:
-            groups.append([number])
-    return ", ".join(f"{one[0]}-{one[-1]}" if len(one) > 1 else str(one[0]) for one in groups)
 
 
 def short_text(value: Any) -> str:

@@ -14,16 +14,16 @@ WIDTH = 200
 """Columns of output that is not a terminal."""
 
 
-def print_table(members: list[sweep_results.Record]) -> None:
-    """Print the table."""
+def print_table(members: list[sweep_results.Record], steps: int) -> None:
+    """Print the table; ``steps``: environment steps of each member."""
     stream: Any = sys.stdout and TolerantStream(sys.stdout)
     console = Console(file=stream, highlight=False, emoji=False, force_jupyter=False)
     if not console.is_terminal:
         console.width = WIDTH
-    console.print(members_table(members))
+    console.print(members_table(members, steps))
 
 
-def members_table(members: list[sweep_results.Record]) -> Table:
+def members_table(members: list[sweep_results.Record], steps: int) -> Table:
     """Return a row per setting, the best first: hyper-parameters, mean, worst and best return."""
     found = sweep_results.settings(members)
     several = any(len(each["members"]) > 1 for each in found)
@@ -32,7 +32,7 @@ def members_table(members: list[sweep_results.Record]) -> Table:
     if several:
         title += f", {len(found)} settings"
         columns = ["members", *names, "mean return", "worst", "best"]
-    made = Table(title=title)
+    made = Table(title=f"{title}, {steps:,} steps each")
     for name in columns:
         made.add_column(name, justify="right")
     spread = {one["member"]: one["final_return_std"] for one in members}
@@ -42,7 +42,7 @@ def members_table(members: list[sweep_results.Record]) -> Table:
             figures = [figures[0], _number(spread[each["members"][0]])]
         own = map(sweep_results.short_text, each["hyperparameters"].values())
         made.add_row(
-            sweep_results.member_numbers(each["members"]),
+            sweep_results.numbers_text(each["members"]),
             *own,
             *figures,
             style="bold green" if rank == 0 else None,

@@ -14,7 +14,7 @@ from ddpg_jax.reporting import NEVER
 from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.distributed import arrays, processes
 from ddpg_jax.runs.folder.metrics import Clock, finite_or_none, metrics_row, read_metrics
-from ddpg_jax.runs.options.validation import RunError
+from ddpg_jax.runs.options.validation import Diverged, RunError
 from ddpg_jax.runs.programs.build import Built, compile_shorter
 from ddpg_jax.runs.programs.evaluation import (
     TRAINING_STREAM,
@@ -239,7 +239,7 @@ def require_finite(
     """Refuse NaN and infinity; ``first_bad_step`` and ``finite`` as in a `Report`.
 
     Raises:
-        RunError: names the value, its step, and the last checkpoint, at ``saved`` steps.
+        Diverged: names the value, its step, and the last checkpoint, at ``saved`` steps.
     """
     if config.vary:
         return  # a member that diverges leaves the others alone
@@ -261,7 +261,7 @@ def require_finite(
         if saved
         else "no checkpoint had been written yet"
     )
-    raise RunError(
+    raise Diverged(
         f"{what} became NaN or infinite at step {steps}; {kept}. Lower the learning rates or "
         "check the environment."
     )
