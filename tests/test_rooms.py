@@ -25,8 +25,8 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ROOMS, FILES_IN_A_ROOM, LINES_IN_A_ROOM, ARROWS = 18, 9, 1_800, 60
-TOKENS = 118_646
-"""Of the package, counted as below: as many as at commit 7576d02, with all that came since."""
+TOKENS = 126_000
+"""Of the package, counted as below: 118,646 at commit 7576d02, 111,511 at f443eaf."""
 
 
 RUNS = {name: path for name, path in FILES.items() if name.startswith("runs.")}
