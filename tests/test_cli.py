@@ -752,7 +752,7 @@ def test_plot_pools_runs_that_differ_only_in_seeds(trained, copy, monkeypatch):
     labels = []
     plot = Axes.plot
     monkeypatch.setattr(
-        Axes, "plot", lambda self, *a, **k: (labels.append(k["label"]), plot(self, *a, **k))
+        Axes, "plot", lambda self, *a, **k: (labels.append(k["label"]), plot(self, *a, **k))[1]
     )
     flat = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(flat | {"seed": 1}))
