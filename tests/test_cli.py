@@ -791,7 +791,8 @@ def test_plain_lines_where_there_is_no_terminal(trained):
         r".*replay_capacity 20000 \(preset: 1000000\)",
         lines[2],
     )
-    lines = lines[2:]
+    assert lines[3].startswith("only 400 updates in this run, 1 for each environment step: few")
+    lines = lines[3:]
     chunks = [line for line in lines if re.match(LINE, line)]
     assert [line.split("/")[0] for line in chunks] == ["300", "400", "500", "600"]
     assert [re.search(r"(\d+) training episodes", line)[1] for line in chunks] == [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs.config import mesh
 from ddpg_jax.runs.config.default_preset import choose_preset, describe_choice
+from ddpg_jax.runs.config.few_updates import few_updates
 from ddpg_jax.runs.config.population import checked_evolve, checked_vary
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import EnvironmentOptions, RunOptions
@@ -102,7 +103,9 @@ class Config(RunOptions):
         ours = preset.ours and f"preset {preset.name} differs from its source: {preset.ours}"
         choice = describe_choice(self.env, preset.name, self.device_kind, bool(self.replaced))
         images = describe_images(preset, self.env, self.env_options)
-        return "\n".join(filter(None, (choice, ours, self._changes, images, short)))
+        return "\n".join(
+            filter(None, (choice, ours, self._changes, images, short, few_updates(self)))
+        )
 
     @property
     def _changes(self) -> str:
