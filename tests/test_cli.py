@@ -753,7 +753,7 @@ def test_plot_pools_runs_that_differ_only_in_seeds(trained, copy, monkeypatch):
     labels = []
     plot = Axes.plot
     monkeypatch.setattr(
-        Axes, "plot", lambda self, *a, **k: (labels.append(k["label"]), plot(self, *a, **k))
+        Axes, "plot", lambda self, *a, **k: (labels.append(k["label"]), plot(self, *a, **k))[1]
     )
     flat = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(flat | {"seed": 1}))
@@ -792,7 +792,8 @@ def test_plain_lines_where_there_is_no_terminal(trained):
         r".*replay_capacity 20000 \(preset: 1000000\)",
         lines[2],
     )
-    lines = lines[2:]
+    assert lines[3].startswith("only 400 updates in this run, 1 for each environment step: few")
+    lines = lines[3:]
     chunks = [line for line in lines if re.match(LINE, line)]
     assert [line.split("/")[0] for line in chunks] == ["300", "400", "500", "600"]
     assert [re.search(r"(\d+) training episodes", line)[1] for line in chunks] == [

@@ -689,6 +689,28 @@ def test_chunks_fill_the_steps(total, num_envs, starts, updates, delay):
     assert rounds - schedule.chunks(total) * schedule.rounds < 400
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, ""),
+        ({"num_envs": 16}, "only 1,187 updates in this run, 0.0625 for each environment step "),
+        ({"num_envs": 16, "updates_per_step": 2, "total_timesteps": 100_000}, "only 12,374 "),
+        ({"num_envs": 4, "updates_per_step": 1, "total_timesteps": 20_000}, ""),
+        (
+            {"total_timesteps": 3_999},
+            "only 2,999 updates in this run, 1 for each",
+        ),
+        ({"total_timesteps": 4_000}, ""),
+    ],
+)
+def test_a_run_of_few_updates_says_so(options, said):
+    config = make_config("pendulum", **options)
+    assert (said in config.note) if said else ("updates in this run" not in config.note)
+    assert ("(preset default on pendulum: 1)" in config.note) == (
+        "num_envs" in options and said != ""
+    )
+
+
 def test_evaluations_and_checkpoints_are_by_steps_not_by_chunks():
     """At the first end of a chunk from which on another 1,000 steps after the warm-up are done."""
     sizes = {"total_timesteps": 4_700, "learning_starts": 200, "evaluate_every": 1_000}

@@ -206,8 +206,22 @@ def test_what_a_cluster_starts(path, begun, trained, tmp_path, monkeypatch, stan
         commands.processes, "initialize", lambda flags, run_dir: asked.append(flags)
     )
     kind = WITHOUT_TRAINING[:1] if begun else WITHOUT_TRAINING
-    assert "memory, before any of it is allocated" in invoke([*words, *kind])
+    plan = invoke([*words, *kind])
+    assert "memory, before any of it is allocated" in plan
+    assert "few to learn from" not in plan or begun
     assert asked[0].process_id == (1 if path.suffix == ".yaml" else None)
+
+
+@pytest.mark.parametrize("host", ["a", "b"])
+def test_what_two_hosts_start(host, tmp_path, monkeypatch, standard_promotion):
+    """The guide's commands, as printed: accepted, for sizes that train something."""
+    text = (ROOT / "docs" / "devices_and_hosts.md").read_text().replace("\\\n", " ")
+    (line,) = re.findall(rf"host-{host}\$ (.*)", text)
+    monkeypatch.setattr(commands.processes, "initialize", lambda flags, run_dir: None)
+    words = [word.replace("/shared", str(tmp_path)) for word in shlex.split(line)[1:]]
+    plan = invoke([*words, *WITHOUT_TRAINING])
+    assert "memory, before any of it is allocated" in plan
+    assert "few to learn from" not in plan
 
 
 def test_benchmarks_named_exist():

@@ -493,6 +493,24 @@ def test_a_table_and_pictures_of_a_sweep(swept, capsys):
     assert [len(axis.collections) for axis in kinds[:3]] == [0, 0, 1]
 
 
+def test_the_best_is_of_the_setting_with_the_best_mean():
+    """Not the luckiest seed; where a member of every setting diverged, of what the others have."""
+    one = lambda number, tau, value: {
+        "member": number,
+        "hyperparameters": {"tau": tau},
+        "final_return": value,
+    }
+    members = [one(0, 0.1, -100.0), one(1, 0.1, -900.0), one(2, 0.5, -300.0), one(3, 0.5, -200.0)]
+    assert sweep_results.best(members)["member"] == 3
+    members[2] = one(2, 0.5, None)
+    assert sweep_results.best(members)["member"] == 0, "who diverges is not the best"
+    members[1] = one(1, 0.1, None)
+    assert sweep_results.best(members)["member"] == 0
+    with pytest.raises(FileNotFoundError, match="no member of this sweep has a final return"):
+        sweep_results.best([one(0, 0.1, None)])
+    assert sweep_results.member_numbers([0, 1, 4, 5, 7]) == "0-1, 4-5, 7"
+
+
 OTHERS = (
     lambda one: {"tau": one["hyperparameters"]["tau"]},
     lambda one: {"tau": 10.0 ** -one["member"], "gamma": 0.9 + one["member"] / 100},

@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs.config import mesh
 from ddpg_jax.runs.config.default_preset import choose_preset, describe_choice
+from ddpg_jax.runs.config.notes import notes
 from ddpg_jax.runs.config.population import checked_evolve, checked_vary, possible_hyperparameters
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import EnvironmentOptions, RunOptions
 from ddpg_jax.runs.options.validation import INT32_MAX, Options, convert_value
-from ddpg_jax.runs.presets import (
-    PRESETS,
-    describe_images,
-    env_options_on,
-    hyperparameters_on,
-)
+from ddpg_jax.runs.presets import PRESETS, env_options_on, hyperparameters_on
 
 if TYPE_CHECKING:
     from ddpg_jax.runs.options.hyperparameters import Hyperparameters
@@ -91,31 +87,10 @@ class Config(RunOptions):
     @property
     def note(self) -> str:
         """What differs from the source and from the request, a sentence per line."""
-        wanted, each = self.hyperparameters.total_timesteps, self.schedule.steps_per_round
-        short = (
-            f"trains {self.trained_timesteps} of the {wanted} steps: between two updates are "
-            f"{each} steps."
-            if self.trained_timesteps < wanted
-            else ""
-        )
         preset = self.preset
         ours = preset.ours and f"preset {preset.name} differs from its source: {preset.ours}"
         choice = describe_choice(self.env, preset.name, self.device_kind, bool(self.replaced))
-        images = describe_images(preset, self.env, self.env_options)
-        shared = (
-            "evaluations play in the environments of training: running episodes end there as by a "
-            "time limit."
-            if self.shared_environment
-            else ""
-        )
-        alone = (
-            "members evolve between chunks, and this run has one: none is replaced. Give fewer "
-            "--steps-per-chunk."
-            if self.evolve and self.num_chunks == 1
-            else ""
-        )
-        notes = (choice, ours, self._changes, images, short, shared, alone)
-        return "\n".join(filter(None, notes))
+        return "\n".join(filter(None, (choice, ours, self._changes, *notes(self))))
 
     @property
     def _changes(self) -> str:

@@ -146,4 +146,6 @@ def _family(folder: Path) -> Path:
 
 def _curve(folder: Path, members: list[int]) -> tuple[np.ndarray, np.ndarray]:
     steps, values = metrics.read_curve(folder)
-    return steps, values[:, members] if len(steps) else values
+    if not len(steps):
+        return steps, values
+    return steps, values[:, [member for member in members if member < values.shape[1]]]
