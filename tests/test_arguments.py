@@ -93,6 +93,8 @@ def test_text_that_is_nearly_a_number_or_a_switch_is_refused(text):
         ({"gain": "0.5"}, "gain='0.5' is text where a number is meant"),
         ({"steps": "5"}, "steps='5' is text where a number is meant"),
         ({"noisy": "False"}, "noisy='False' is text where True or False is meant"),
+        ({"gain": None}, "gain=None is nothing where a number is meant"),
+        ({"noisy": None}, "noisy=None is nothing where True or False is meant"),
         ({"image_size": 8}, "image_size is an option of what an agent sees"),
         ({"grayscale": True}, "grayscale is an option of what an agent sees"),
     ],
@@ -168,6 +170,13 @@ def test_brax_takes_no_text_for_a_switch():
         envs.make("brax/ant", 1, terminate_when_unhealthy="False")
     with pytest.raises(ValueError, match="randomize='x': must be a function"):
         envs.make("brax/ant", 1, randomize="x")
+
+
+def test_playground_takes_no_text_and_no_none_for_a_number():
+    pytest.importorskip("mujoco_playground")
+    for value, given in (("0.01", "text"), (None, "nothing")):
+        with pytest.raises(ValueError, match=f"ctrl_dt={value!r} is {given} where a number"):
+            envs.make("playground/CartpoleSwingup", 1, ctrl_dt=value)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from typing import Any
 
 NUMBERS, TEXTS = {"bool", "int", "float"}, {"str", "Any", "object", "Literal", "Path"}
 """Words of an annotation, of arguments that are no text, and of those that may be."""
+NOTHING = {"None", "NoneType", "Optional", "Any", "object"}
+"""Of those that may be None."""
 
 
 def arguments(constructor: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -44,7 +46,7 @@ def require(
         return
     for option, value in given.items():
         if option in known:
-            _require_kind(name, known[option], value)
+            require_kind(name, option, value, known[option].default, known[option].annotation)
         elif option in pictures:
             raise ValueError(
                 f"{option} is an option of what an agent sees, and {name} does not name it among "
@@ -52,10 +54,17 @@ def require(
             )
 
 
-def _require_kind(name: str, known: inspect.Parameter, value: Any) -> None:
-    usual, noted = known.default, known.annotation
-    empty = noted is inspect.Parameter.empty
-    kinds = set(re.findall(r"\w+", type(usual).__name__ if empty else str(noted)))
-    if isinstance(value, str) and kinds & NUMBERS and not kinds & TEXTS:
+def require_kind(
+    name: str, option: str, value: Any, usual: Any, noted: Any = inspect.Parameter.empty
+) -> None:
+    """Refuse text or None where the default ``usual``, or an annotation, is a number or a switch.
+
+    Raises:
+        ValueError: so it is; ``name`` is the environment's.
+    """
+    text = type(usual).__name__ if noted is inspect.Parameter.empty else str(noted)
+    kinds = set(re.findall(r"\w+", text))
+    given = {str: "text", type(None): "nothing"}.get(type(value))
+    if given and kinds & NUMBERS and not kinds & (TEXTS if given == "text" else NOTHING):
         wanted = "True or False" if kinds & {"bool"} else "a number"
-        raise ValueError(f"{name}: {known.name}={value!r} is text where {wanted} is meant.")
+        raise ValueError(f"{name}: {option}={value!r} is {given} where {wanted} is meant.")

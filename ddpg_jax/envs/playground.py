@@ -8,7 +8,7 @@ from typing import Any
 
 from ddpg_jax import checks
 from ddpg_jax.environment import Environment, Renderer, SingleEnvironment
-from ddpg_jax.envs import brax, quiet
+from ddpg_jax.envs import arguments, brax, quiet
 from ddpg_jax.envs.randomize import Randomize, one_by_one
 from ddpg_jax.envs.render import scene_of
 from ddpg_jax.types import PyTree
@@ -77,6 +77,9 @@ def load(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
             raise ValueError(
                 f"{PREFIX}{name} has no option {unknown[0]!r}: choose one of {', '.join(known)}."
             )
+        for option, value in options.items():
+            usual = functools.reduce(lambda part, key: part.get(key), option.split("."), config)
+            arguments.require_kind(PREFIX + name, option, value, usual)
         if "impl" in config:
             config.impl = "jax"
         try:
