@@ -120,7 +120,7 @@ def _curve(config: Config, programs: Any, began: float) -> Iterator[dict[str, An
     state = programs.start(setup.member_keys(config), {})
     np.asarray(state.steps)
     train = time.monotonic() - begin
-    for chunk in range(1, config.num_chunks + 1):
+    for chunk in range(1, config.schedule.chunks(config.hyperparameters.total_timesteps) + 1):
         begin = time.monotonic()
         state, _ = programs.chunk(state, {})
         steps = config.schedule.steps_after(chunk)

@@ -39,7 +39,7 @@ SUMMARY = ("final_returns", "final_return_std", "env_steps", "updates")
 
 SMALL = (
     "--hidden 16,16 --batch-size 16 --replay-capacity 1200 --num-envs 1 --updates-per-step 1"
-    " --evaluate-every 3 --evaluation-episodes 2 --checkpoint-every 0 --time-limit 50"
+    " --evaluate-every 180 --evaluation-episodes 2 --checkpoint-every 0 --time-limit 50"
     " --learning-starts 96 --total-timesteps 420 --steps-per-chunk 60"
 )
 FOUR = "--num-envs 4 --updates-per-step 4 --total-timesteps 420"

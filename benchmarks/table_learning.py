@@ -73,7 +73,7 @@ def agents(result: dict[str, Any]) -> Row:
     settings, contestants = result["settings"], result["contestants"]
     means = [f"{agent} {one['interquartile_mean']:,.0f}" for agent, one in contestants.items()]
     first = next(iter(contestants.values()))
-    steps = first["env_steps"] // len(first["final_returns"])
+    steps = first["curve"]["env_steps"][-1]
     what = f"{settings['env']} after {steps:,} steps, {settings['seeds']} seeds, interquartile mean"
     return what, "; ".join(means)
 

@@ -36,6 +36,7 @@ class TrainState:
     """All that training needs to go on. ``steps``: vector steps taken, so ``steps * num_envs``
     environment steps (int32).
 
+    ``key`` stays the same after the warm-up: what is drawn later follows from it and ``steps``.
     ``window`` holds the steps that are not yet whole multi-step transitions, if any. ``bad``: for
     what is collected, the vector step at which it first was not finite, in the warm-up or after it,
     or `ddpg_jax.reporting.NEVER`.
@@ -97,14 +98,34 @@ class RoundKeys(NamedTuple):
     def split(
         cls,
         key: Key,
-        rounds: tuple[int, ...] = (),
         *,
         steps: int = 0,
         updates: int = 0,
         adapts: bool,
     ) -> "RoundKeys":
         """All of them in one wide kernel; consumes ``key``."""
-        keys = jax.random.split(key, (*rounds, 2 * (steps + updates) + adapts))
+        return cls._dealt(
+            jax.random.split(key, 2 * (steps + updates) + adapts), steps, updates, adapts
+        )
+
+    @classmethod
+    def of_rounds(
+        cls, key: Key, starts: Array, *, steps: int = 0, updates: int = 0, adapts: bool
+    ) -> "RoundKeys":
+        """Those of the rounds that begin at the vector steps ``starts``, all in one wide kernel.
+
+        They depend on nothing but ``key``, which is for nothing else and stays as it is, and each
+        start: not on the chunk that a round is in.
+        """
+        count = 2 * (steps + updates) + adapts
+
+        def split(start: Array) -> Key:
+            return jax.random.split(jax.random.fold_in(key, start), count)
+
+        return cls._dealt(jax.vmap(split)(starts), steps, updates, adapts)
+
+    @classmethod
+    def _dealt(cls, keys: Key, steps: int, updates: int, adapts: bool) -> "RoundKeys":
         collecting, learning, last = jnp.split(keys, (2 * steps, 2 * (steps + updates)), axis=-1)
         act, env = _pairs(collecting)
         sample, update = _pairs(learning)

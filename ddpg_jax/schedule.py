@@ -91,6 +91,10 @@ class Schedule:
         """Whole chunks that fit into so many environment steps after the warm-up."""
         return (total_timesteps - self.warm_up_steps) // self.steps_per_chunk
 
+    def trained(self, total_timesteps: int) -> int:
+        """Environment steps of the warm-up and of the whole rounds that fit."""
+        return total_timesteps - (total_timesteps - self.warm_up_steps) % self.steps_per_round
+
     def steps_after(self, chunks: int) -> int:
         """Environment steps after the warm-up and that many chunks."""
         return self.warm_up_steps + chunks * self.steps_per_chunk
@@ -103,10 +107,11 @@ def rounds_of(updates_per_step: int, batches_per_update: int) -> tuple[int, int]
     return Fraction(updates_per_step, batches_per_update).as_integer_ratio()
 
 
-def even_chunk(rounds: int) -> int:
-    """Rounds per chunk, such that 10 to 40 whole chunks leave as little as can be of so many
-    rounds; about 19 where that is equal, and at least one round.
+def even_chunk(rounds: int, chunks: int) -> int:
+    """Rounds per chunk, such that half to twice as many whole chunks as asked for leave as little
+    as can be of so many rounds; the number nearest to ``chunks`` where that is equal, and at least
+    one round.
     """
-    sizes = {max(1, rounds // count) for count in range(10, 41)}
-    few = {size for size in sizes if rounds // size <= 40}
-    return min(few, key=lambda size: (rounds % size, abs(rounds // size - 19), size))
+    sizes = {max(1, rounds // count) for count in range(chunks // 2, 2 * chunks + 1)}
+    few = {size for size in sizes if rounds // size <= 2 * chunks}
+    return min(few, key=lambda size: (rounds % size, abs(rounds // size - chunks), size))

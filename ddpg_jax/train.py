@@ -40,7 +40,10 @@ class Train(NamedTuple):
     learning; fewer where some of them were not valid.
     """
     chunk: Chunk
-    """``steps_per_chunk`` environment steps and their updates, as one scan."""
+    """``steps_per_chunk`` environment steps and their updates, as one scan. The keys of a round
+    follow from the vector step at which it begins, so the same steps in other chunks are the same
+    training.
+    """
     schedule: Schedule
 
 
@@ -193,11 +196,10 @@ def _make_chunk(
         return (state, accumulate(totals, sums, last)), None
 
     def chunk(state: TrainState) -> tuple[TrainState, Report]:
-        scan_key, key = jax.random.split(state.key)
-        state = replace(state, key=key)
-        keys = RoundKeys.split(
-            scan_key,
-            (schedule.rounds,),
+        starts = state.steps + schedule.collect_steps * jnp.arange(schedule.rounds, dtype=jnp.int32)
+        keys = RoundKeys.of_rounds(
+            state.key,
+            starts,
             steps=schedule.collect_steps,
             updates=schedule.updates_per_step,
             adapts=adapts,

@@ -534,7 +534,7 @@ VALUES = {
     "seed": 7,
     "seeds": 2,
     "steps_per_chunk": 8,
-    "evaluate_every": 2,
+    "evaluate_every": 16,
     "evaluation_episodes": 3,
     "checkpoint_every": 0,
     "keep": 1,
@@ -665,7 +665,8 @@ def test_an_option_changes_its_own_field_alone(monkeypatch, name):
         raise loop.RunError("enough.")
 
     monkeypatch.setattr(loop, "run", take)
-    others = {"total_timesteps": 100_000, "steps_per_chunk": 1_000} | (
+    every = {"evaluate_every": 5_000, "checkpoint_every": 25_000}
+    others = {"total_timesteps": 100_000, "steps_per_chunk": 1_000, **every} | (
         {"total_timesteps": 5_000} if name == "num_envs" else {}
     )
     base = make_config("pendulum", **others).flat()
@@ -751,7 +752,7 @@ def test_plot_pools_runs_that_differ_only_in_seeds(trained, copy, monkeypatch):
     labels = []
     plot = Axes.plot
     monkeypatch.setattr(
-        Axes, "plot", lambda self, *a, **k: (labels.append(k["label"]), plot(self, *a, **k))
+        Axes, "plot", lambda self, *a, **k: (labels.append(k["label"]), plot(self, *a, **k))[1]
     )
     flat = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(flat | {"seed": 1}))
@@ -772,14 +773,15 @@ def test_plot_pools_runs_that_differ_only_in_seeds(trained, copy, monkeypatch):
 # The display
 
 NUMBER = r"[\d,]+"
-LEFT = r"(time left -|\d+ s left)"
-LINE = rf"{NUMBER}/600 steps  return -\d+\.\d  {LEFT}  {NUMBER} env-steps/s  {NUMBER} updates/s  "
+LEFT = r"(  \d+ s left)?"
+RATES = rf"{NUMBER} env-steps(/s  {NUMBER}| and) updates/s"
+LINE = rf"{NUMBER}/600 steps  return -\d+\.\d{LEFT}  {RATES}  "
 
 
 def test_plain_lines_where_there_is_no_terminal(trained):
     folder, output = trained
     lines = output.splitlines()
-    assert lines[0] == f"pendulum, preset default -> {folder}"
+    assert lines[0] == f"pendulum, preset default, on cpu -> {folder}"
     assert lines[1].startswith(
         "preset default differs from its source: 1,000 random steps (25,000 there); "
         "final layers start in U"
@@ -792,8 +794,13 @@ def test_plain_lines_where_there_is_no_terminal(trained):
     lines = lines[2:]
     chunks = [line for line in lines if re.match(LINE, line)]
     assert [line.split("/")[0] for line in chunks] == ["300", "400", "500", "600"]
-    assert [re.search(r"(\d+) episodes", line)[1] for line in chunks] == ["2", "4", "6", "8"]
-    assert "  time left -  " in chunks[0]
+    assert [re.search(r"(\d+) training episodes", line)[1] for line in chunks] == [
+        "2",
+        "4",
+        "6",
+        "8",
+    ]
+    assert " left  " not in chunks[0]
     assert all(re.search(r"  \d+ s left  ", line) for line in chunks[1:])
     assert "  0 s left  " in chunks[-1]
     assert re.match(r"final return: -\d+\.\d \+- \d+\.\d over 100 episodes", lines[5])
@@ -844,9 +851,11 @@ def test_a_live_line_on_a_terminal(monkeypatch, capsys):
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
     assert "\x1b[" in output
     assert "━" in plain
-    assert "pendulum, preset default, 2 seeds -> a [folder]" in plain
-    rates = "1,234 env-steps/s  5,678 updates/s  6 episodes (2 cut off)"
-    assert re.search(r"600/600 steps +return -1.5 +0 s left +" + re.escape(rates), plain)
+    assert "pendulum, preset default, 2 seeds, on cpu -> a [folder]" in plain
+    rates = "1,234 env-steps/s  5,678 updates/s  6 training episodes (2 cut off)"
+    assert re.search(
+        r"600/600 steps +return -1.5 +0 s left +preparing 0 s +" + re.escape(rates), plain
+    )
     assert "\n600/600" not in plain, "the live line alone, no plain ones"
     assert "interquartile mean -1.5 [-2.0, -1.0] over 2 seeds, worst -2.0, best -1.0" in plain
     assert "3.0 s: compile 2.0 s, training 1.0 s, checkpoints 1.5 s; 9 updates/s" in plain
@@ -859,7 +868,7 @@ def test_the_end_of_a_run_whose_members_differ(capsys):
         "updates_per_second": 9
     }
     with progress.Display(config, Path("a")) as shown:
-        assert shown._return({"evaluation_return": [None, 0.0, -2.0]}) == "-1.0 (best 0.0)"
+        assert shown._return({"evaluation_return": [None, 0.0, -2.0]}) == "return -1.0 (best 0.0)"
         shown.finish(summary | {"final_returns": [None, 0.0, -2.0]})
     assert "final return: best 0.0, mean -1.0 over 3 members" in capsys.readouterr().out
 
@@ -1187,6 +1196,6 @@ def test_no_place_for_a_cache(monkeypatch, tmp_path, case):
 
 def test_a_name_between_colons_is_no_picture(capsys):
     config = make_config("pendulum", **OPTIONS)
-    with progress.Display(config, Path("a:dog:c [red]")):
-        pass
+    with progress.Display(config, Path("a:dog:c [red]")) as shown:
+        shown.phase("compiling")
     assert "a:dog:c [red]" in capsys.readouterr().out

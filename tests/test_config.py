@@ -392,18 +392,18 @@ def test_d4pg_paper():
         (
             {"total_timesteps": 699, "learning_starts": 200, "steps_per_chunk": 100},
             200,
-            4,
-        ),  # 99 steps are no chunk
+            5,
+        ),  # the last one has 99 steps
         ({"total_timesteps": 700, "learning_starts": 200, "steps_per_chunk": 100}, 200, 5),
-        # 10 in steps of 4 environments: 12; (100 - 12) // 8 = 11.
+        # 10 in steps of 4 environments: 12; (100 - 12) / 8 = 11.
         (
             {"total_timesteps": 100, "learning_starts": 10, "steps_per_chunk": 8, "num_envs": 4},
             12,
             11,
         ),
-        # 1,900 rounds of one step are 19 chunks of 100; 475 of four steps are 19 chunks of 25
+        # 1,900 rounds of one step are 20 chunks of 95; 475 of four steps are 19 chunks of 25
         # rounds.
-        ({"total_timesteps": 2_000, "learning_starts": 100}, 100, 19),
+        ({"total_timesteps": 2_000, "learning_starts": 100}, 100, 20),
         ({"total_timesteps": 2_000, "learning_starts": 100, "num_envs": 4}, 100, 19),
     ],
 )
@@ -665,8 +665,7 @@ def test_what_is_not_exact_is_refused_in_a_sentence(name, given, message):
     delay=st.integers(1, 5),
 )
 def test_chunks_fill_the_steps(total, num_envs, starts, updates, delay):
-    """Ten to forty chunks, of which the rest is less than forty rounds: k chunks of whole rounds
-    leave less than k of them."""
+    """All whole rounds are trained, in 100 to 400 chunks and a shorter one."""
     assume(total // num_envs < 2**31 // 9)
     sizes = {
         "num_envs": num_envs,
@@ -682,25 +681,40 @@ def test_chunks_fill_the_steps(total, num_envs, starts, updates, delay):
         assume("ends before the first update" not in str(error))
         raise
     left, schedule = total - config.trained_timesteps, config.schedule
-    assert 0 <= left < schedule.steps_per_round * 40
-    assert left < schedule.steps_per_chunk
+    assert 0 <= left < schedule.steps_per_round
     assert (f"trains {config.trained_timesteps} of the {total} steps" in config.note) == (left > 0)
-    rounds = schedule.chunks(total) * schedule.rounds
-    assert min(rounds, 10) <= config.num_chunks <= 40
+    rounds = (config.trained_timesteps - schedule.warm_up_steps) // schedule.steps_per_round
+    assert min(rounds, 100) <= config.num_chunks <= 401
+    assert rounds - schedule.chunks(total) * schedule.rounds < 400
+
+
+def test_evaluations_and_checkpoints_are_by_steps_not_by_chunks():
+    """At the first end of a chunk from which on another 1,000 steps after the warm-up are done."""
+    sizes = {"total_timesteps": 4_700, "learning_starts": 200, "evaluate_every": 1_000}
+    for steps, expected in (
+        (100, [1_200, 2_200, 3_200, 4_200]),
+        (400, [1_400, 2_200, 3_400, 4_200]),
+    ):
+        config = make_config("pendulum", **sizes, steps_per_chunk=steps, checkpoint_every=0)
+        ends = range(200 + steps, 4_701, steps)
+        assert [end for end in ends if config.due("evaluate_every", end, steps)] == expected
+        assert not any(config.due("checkpoint_every", end, steps) for end in ends)
+    config = make_config("brax/ant", total_timesteps=21_000, learning_starts=1_000, num_envs=1)
+    found = (config.schedule.steps_per_chunk, config.evaluate_every, config.checkpoint_every)
+    assert found == (100, 1_000, 5_000)
 
 
 @pytest.mark.parametrize(
     ("total", "chunk", "trained"),
     [
-        (100_000, 30_000, 91_000),
+        (100_000, 30_000, 100_000),
         (100_000, None, 100_000),
-        (91_000, 30_000, 91_000),
-        (20_000, None, 20_000),
+        (100_005, 30_000, 100_000),
     ],
 )
 def test_how_many_steps_are_trained_is_said(total, chunk, trained):
-    """1,000 of warm-up; three chunks of 30,000 are 91,000 steps."""
-    config = make_config("brax/ant", total_timesteps=total, steps_per_chunk=chunk)
+    """1,000 of warm-up; three chunks of 30,000, and one of the 9,000 left; rounds of 8 steps."""
+    config = make_config("brax/ant", total_timesteps=total, steps_per_chunk=chunk, num_envs=8)
     assert (config.trained_timesteps, config.flat()["trained_timesteps"]) == (trained, trained)
     assert (f"trains {trained} of the {total} steps: " in config.note) == (trained < total)
 

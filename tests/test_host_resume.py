@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from ddpg_jax import agents, envs, host, networks, noise, replay, returns
 from ddpg_jax.behaviour import explore, parameter_noise
+from ddpg_jax.host import programs
 from ddpg_jax.host.loop import Hosted
 from ddpg_jax.host.rows import row_shapes, unpack
 from ddpg_jax.runs.config.run_config import make_config
@@ -290,7 +291,7 @@ def test_what_explores_is_told_where_episodes_begin(name, mode, monkeypatch):
         lambda self, action: rows.append((action, step(self, action))) or rows[-1][1],
     )
     state = jax.jit(trainer.init)(jax.random.key(3))
-    acting_key = jax.random.split(state.key)[0]
+    acting_key = jax.random.fold_in(jax.random.split(state.key)[0], programs.ACTING)
     remembered, agent_state = jax.tree.map(jnp.copy, (state.collector.behaviour, state.agent))
     trainer.begin(0)
     trainer.warm_up(state)
@@ -306,6 +307,32 @@ def test_what_explores_is_told_where_episodes_begin(name, mode, monkeypatch):
         np.testing.assert_allclose(action, wanted, rtol=1e-5, atol=1e-6)
         observation = np.asarray(unpack(jnp.asarray(row), row_shapes(env))["observation"])
     assert number == 14
+
+
+def test_the_same_run_in_other_chunks_is_equal_bit_for_bit():
+    ends = []
+    for rounds in (6, 3, 1):
+        env = counts()
+        agent = small_agent()
+        trainer = host.make_train(
+            agent,
+            env,
+            replay.prioritised(300, 4, importance_exponent=0.5),
+            ACTING["parameter noise"](agent, env),
+            window=returns.n_step(3, 0.99),
+            learning_starts=6,
+            collect_steps=2,
+            updates_per_step=2,
+            steps_per_chunk=rounds * 2 * env.num_envs,
+        )
+        trainer.begin(0)
+        state, taken = trainer.warm_up(jax.jit(trainer.init)(jax.random.key(0))), 0.0
+        for _ in range(6 // rounds):
+            state, report = trainer.chunk(state)
+            taken += report.episodes.return_sum
+        ends.append(jax.device_get((state.replace(key=()), taken)))
+    for other in ends[1:]:
+        jax.tree.map(np.testing.assert_array_equal, ends[0], other)
 
 
 def test_prioritised_replay_with_parameter_noise_goes_on_after_a_cut():

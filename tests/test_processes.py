@@ -27,7 +27,7 @@ LEARNS = [
     "--total-timesteps",
     "12000",
     "--evaluate-every",
-    "2",
+    "1100",
 ]
 LEARNS += ["--replay-capacity", "12000", "--checkpoint-every", "1"]
 

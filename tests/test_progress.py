@@ -4,12 +4,18 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
 import termios
+import time
+from pathlib import Path
 
 import pytest
+
+from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.training import phases, progress
 
 CHILD = """
 import sys
@@ -18,53 +24,195 @@ from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.training.progress import Display
 config = make_config("pendulum", total_timesteps=20_000)
 row = {"episodes": [5.0], "broken_episodes": [0.0], "episode_return": [-900.0]}
-row |= {"env_steps_per_second": 1234.5, "updates_per_second": 1234.5, "evaluation_return": [-151.2]}
+row |= {"env_steps_per_second": 1234.5, "updates_per_second": 2234.5, "evaluation_return": [-151.2]}
 with Display(config, Path("runs/pendulum")) as display:
     display.say(config.note)
+    display.phase("training")
     for steps in (1_950, 10_500, 20_000):
         display.show(row | {"env_steps": steps})
+        row["evaluation_return"] = None
+"""
+# A slow environment on the host: each phase lasts until it is allowed to end.
+SLOW = """
+import sys, time
+from pathlib import Path
+import gymnasium
+import numpy as np
+from ddpg_jax.runs.cli import commands
+from ddpg_jax.runs.programs import build
+from ddpg_jax.runs.training import loop
+
+class Slow(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+    def step(self, action):
+        time.sleep(0.02)
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+
+gymnasium.register("Slow-v0", lambda **options: Slow(), max_episode_steps=10)
+def slowly(built, config, compile=loop.compile_programs):
+    print("[compiling]", flush=True)
+    time.sleep(1.5)
+    return compile(built, config)
+loop.compile_programs = slowly
+sys.argv[1:] = ["train", "gymnasium/Slow-v0", "--run-dir", sys.argv[1], "--num-envs", "1"]
+sys.argv += ["--learning-starts", "50", "--total-timesteps", "20050", "--batch-size", "4"]
+sys.argv += ["--hidden", "4", "--preset", "td3"]
+commands.main()
 """
 
 
-def screen(columns):
-    """What a terminal of that many columns is sent, without control sequences, as lines."""
+def terminal(columns, program, *arguments):
+    """A child in a terminal of that many columns, and its end of it."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {
         name: os.environ[name] for name in os.environ if name not in ("COLUMNS", "LINES")
     }
-    with subprocess.Popen(
-        [sys.executable, "-c", CHILD],
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         env=environment | {"TERM": "xterm-256color"},
-    ) as child:
-        os.close(theirs)
-        sent = b""
-        while True:
-            try:
-                sent += os.read(ours, 65_536)
-            except OSError:  # the child has closed its end
-                break
-    os.close(ours)
-    assert child.returncode == 0, sent.decode()
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", sent.decode()).replace("\r", "\n").split("\n")
+    )
+    os.close(theirs)
+    return child, ours
 
 
-@pytest.mark.parametrize(("columns", "rates"), [(80, False), (100, False), (120, True)])
+def sent(ours):
+    """What the child sends, in parts, until it closes its end."""
+    while True:
+        try:
+            yield os.read(ours, 65_536).decode(errors="replace")
+        except OSError:
+            os.close(ours)
+            return
+
+
+def plain(text):
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
+
+
+def screen(columns):
+    """What a terminal of that many columns is sent, without control sequences, as lines."""
+    child, ours = terminal(columns, CHILD)
+    text = plain("".join(sent(ours)))
+    assert child.wait() == 0, text
+    return text.split("\n")
+
+
+@pytest.mark.parametrize(("columns", "rates"), [(80, False), (100, False), (140, True)])
 def test_bar_steps_return_and_time_left_fit_in_this_order(columns, rates):
     lines = screen(columns)
     live = [line for line in lines if "20,000/20,000 steps" in line]
     assert live
     for line in live:
-        assert re.search(r"━+ +20,000/20,000 steps +return -151\.2 +\d+ s left", line)
-        assert ("1,234 env-steps/s  1,234 updates/s" in line) == rates
+        order = r"━{9,} +20,000/20,000 steps +return -151\.2 +\d+ s left +training \d+ s"
+        assert re.search(order, line), line
+        assert ("1,234 env-steps/s  2,234 updates/s" in line) == rates
     assert all(len(line) <= columns for line in lines)
 
 
 def test_sentences_are_wrapped_at_words():
-    said = lambda columns: [line for line in screen(columns) if "━" not in line]
+    said = lambda columns: [
+        line for line in screen(columns) if not re.search(r"━|(preparing|training) \d", line)
+    ]
     narrow, wide = (" ".join(said(columns)).split() for columns in (80, 400))
     assert len(wide) > 30
     assert narrow == wide
+    assert " ".join(narrow).startswith("pendulum, preset default, on cpu -> runs/pendulum")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX terminals")
+def test_what_is_under_way_is_named_within_two_seconds_and_a_signal_is_answered(tmp_path):
+    """Of a slow environment: 20 ms a step, so a warm-up of a second and chunks of two."""
+    child, ours = terminal(80, SLOW, str(tmp_path / "run"))
+    text, since, seen, interrupted = "", {}, {}, None
+    for part in sent(ours):
+        now = time.monotonic()
+        text = plain(text + part)
+        for name in ("[compiling]", "compiling", "warming up", "training", "/20,050 steps"):
+            if name in text:
+                seen.setdefault(name, now)
+        if "/20,050 steps" in seen and interrupted is None:
+            interrupted = now
+            child.send_signal(signal.SIGINT)
+        if "finishes the chunk" in text:
+            since.setdefault("answer", now)
+    assert child.wait() == 128 + signal.SIGINT, text
+    assert seen["compiling"] - seen["[compiling]"] < 2
+    assert seen["[compiling]"] < seen["warming up"] < seen["training"] < seen["/20,050 steps"]
+    assert since["answer"] - interrupted < 2
+    assert re.search(r"stopping: it finishes the chunk, about \d+ s, and\s+saves", text)
+    assert "stopped by SIGINT at " in text
+    assert all(len(line) <= 80 for line in text.split("\n") if "━" in line)
+
+
+def test_a_signal_is_told_what_it_waits_for(monkeypatch):
+    clock, said, names = [0.0], [], []
+    monkeypatch.setattr(phases.time, "monotonic", lambda: clock[0])
+    under_way = phases.Phases(names.append, said.append)
+    under_way.stopping()
+    assert said == [], "nothing is under way"
+    under_way.enter("compiling")
+    under_way.stopping()
+    under_way.enter("training")
+    under_way.stopping()
+    for seconds in (10.0, 30.0, 20.0):
+        under_way.enter("training")
+        clock[0] += seconds
+        under_way.trained()
+    under_way.enter("training")
+    clock[0] += 4.0
+    under_way.stopping()
+    assert names == ["compiling", *["training"] * 5]
+    assert [text.split(".")[0] for text in said] == [
+        "stopping: it ends when all is compiled",
+        "stopping: it finishes the chunk, the first one, and saves",
+        "stopping: it finishes the chunk, about 16 s, and saves",
+    ]
+
+
+def test_a_run_that_is_refused_shows_nothing_but_the_reason(capsys):
+    config = make_config("pendulum", total_timesteps=20_000)
+    with progress.Display(config, Path("a")) as shown:
+        shown.say("a note")
+    assert capsys.readouterr().out == ""
+    with progress.Display(config, Path("a")) as shown:
+        shown.say("a note")
+        shown.phase("compiling")
+        shown.say("another")
+    assert capsys.readouterr().out.splitlines() == [
+        "pendulum, preset default, on cpu -> a",
+        "a note",
+        "another",
+    ]
+
+
+def test_plain_lines_are_at_evaluations_and_else_few(capsys):
+    """The return is the newest evaluation's; before the first it is training's, and says so."""
+    config = make_config("pendulum", total_timesteps=21_000)
+    row = {"episodes": [1.0], "broken_episodes": [0.0], "episode_return": [-5.0]}
+    row |= {"env_steps_per_second": 10.0, "updates_per_second": 10.0}
+    with progress.Display(config, Path("a")) as shown:
+        for steps in range(1_100, 21_001, 100):
+            returns = [-3.0] if steps == 11_000 else None
+            shown.show(row | {"env_steps": steps, "evaluation_return": returns})
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert 8 <= len(lines) <= 12
+    assert all("  training return -5.0  " in line for line in lines[:4])
+    assert all("  return -3.0  " in line for line in lines[-4:])
+    assert "  10 env-steps and updates/s  200 training episodes" in lines[-1]
+
+
+def test_a_duration_as_text():
+    assert [progress.duration(x) for x in (0.4, 99.4, 100, 7_387)] == [
+        "0 s",
+        "99 s",
+        "1:40",
+        "2:03:07",
+    ]

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from ddpg_jax.envs import batch
 from ddpg_jax.runs.checkpoints import manifest
 from ddpg_jax.runs.checkpoints.store import Checkpoints
 from ddpg_jax.runs.config.run_config import Config, make_config
-from ddpg_jax.runs.folder.metrics import read_metrics
+from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import build, evaluation
 from ddpg_jax.runs.results import policy
@@ -42,7 +43,8 @@ OPTIONS = {
     "steps_per_chunk": STEPS,
     "batch_size": 16,
     "evaluation_episodes": 5,
-    "checkpoint_every": 10,
+    "evaluate_every": STEPS,
+    "checkpoint_every": 10 * STEPS,
     "seed": SEED,
 }
 TIME_LIMIT = 50
@@ -206,12 +208,12 @@ def test_summary(finished, seeds):
     summary = json.loads((done.folder / "summary.json").read_text())
     assert summary == json.loads(json.dumps(done.summary))
     assert len(summary["final_returns"]) == len(summary["final_return_std"]) == seeds
-    assert (summary["env_steps"], summary["updates"]) == (seeds * TOTAL, seeds * CHUNKS * STEPS)
+    assert (summary["env_steps"], summary["updates"]) == (TOTAL, CHUNKS * STEPS), "of each"
     last = done.told[-1]
     assert summary["train_seconds"] == last["train_seconds"]
     assert 0 < summary["compile_seconds"] < summary["wall_seconds"]
     assert summary["updates_per_second"] == pytest.approx(
-        summary["updates"] / summary["train_seconds"]
+        seeds * summary["updates"] / summary["train_seconds"]
     )
     assert summary["env_steps_per_second"] == summary["updates_per_second"], (
         "one update per step here"
@@ -308,14 +310,11 @@ def test_evaluation_and_checkpoints_change_no_bit(finished, seeds):
     assert_same_state(quiet.folder, watched.folder, seeds)
 
 
-def test_rates_are_without_the_warm_up(monkeypatch, tmp_path):
+def test_rates_are_without_the_warm_up(tmp_path):
     """The clock starts when the warm-up is done, not when it is dispatched."""
     waited = []
-    compile_programs = loop.compile_programs
 
-    def with_slow_start(built, config):
-        compiled = compile_programs(built, config)
-
+    def with_slow_start(compiled):
         class Pending:
             """A warm-up that is under way: `jax.block_until_ready` waits for it."""
 
@@ -334,9 +333,8 @@ def test_rates_are_without_the_warm_up(monkeypatch, tmp_path):
             chunk=chunk,
         )
 
-    monkeypatch.setattr(loop, "compile_programs", with_slow_start)
     config = small(total_timesteps=WARM_UP + STEPS, evaluate_every=0, checkpoint_every=0)
-    loop.run(config, tmp_path / "run", say=lambda text: None)
+    loop.run(config, tmp_path / "run", say=lambda text: None, watch=with_slow_start)
     assert waited
 
 
@@ -469,10 +467,63 @@ def test_longer_than_planned(finished, tmp_path):
     """What decides nothing of the training may change on the way: the total, and how often it is
     looked at."""
     half = WARM_UP + CHUNKS // 2 * STEPS
-    loop.run(small(total_timesteps=half, evaluate_every=7, checkpoint_every=0), tmp_path / "run")
+    loop.run(
+        small(total_timesteps=half, evaluate_every=7 * STEPS, checkpoint_every=0), tmp_path / "run"
+    )
     loop.run(small(), tmp_path / "run", resume=True, say=lambda text: None)
     assert_same_state(tmp_path / "run", finished().folder)
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == small().flat() | ONE
+
+
+def test_other_chunks_and_a_shorter_last_one_are_the_same_run(tmp_path):
+    """400 steps in 4 chunks, in 3 of 150 of which the last one is shorter, and in one and a rest
+    after a stop at 350: the same state, evaluations at the same steps, all steps trained."""
+    total, each = WARM_UP + 400, {"evaluate_every": 200, "checkpoint_every": 0}
+    for name, steps in (("four", 100), ("three", 150), ("stopped", 350)):
+        config = small(total_timesteps=total, steps_per_chunk=steps, **each)
+        assert config.num_chunks == -(-400 // steps)
+        if name == "stopped":
+            half = small(total_timesteps=WARM_UP + 350, steps_per_chunk=steps, **each)
+            loop.run(half, tmp_path / name)
+        done = loop.run(config, tmp_path / name, resume=name == "stopped", say=lambda text: None)
+        assert done.summary["env_steps"] == total
+        assert read_metrics(tmp_path / name)[-1]["updates"] == 400
+        assert_same_state(tmp_path / name, tmp_path / "four")
+        found = json.loads((tmp_path / "four" / "summary.json").read_text())["final_returns"]
+        assert done.summary["final_returns"] == found
+        last = read_curve(tmp_path / name)[1][-1], read_curve(tmp_path / "four")[1][-1]
+        np.testing.assert_array_equal(*last)
+    assert [row["env_steps"] for row in read_metrics(tmp_path / "three")] == [350, 500, 600]
+
+
+def test_a_run_is_saved_by_the_clock_too(tmp_path, monkeypatch):
+    """Every five minutes, or less often where it takes long; what is saved does not depend on
+    it."""
+    clock, saved = [0.0], []
+    monkeypatch.setattr(
+        chunks,
+        "time",
+        types.SimpleNamespace(monotonic=lambda: clock[0], perf_counter=time.perf_counter),
+    )
+    save, metrics_row = Checkpoints.save, chunks.metrics_row
+
+    def slowly(self, step, *arguments):
+        saved.append(step)
+        clock[0] += 30.0  # a twentieth of ten minutes
+        save(self, step, *arguments)
+
+    def passing(*arguments):
+        clock[0] += 200.0
+        return metrics_row(*arguments)
+
+    monkeypatch.setattr(Checkpoints, "save", slowly)
+    monkeypatch.setattr(chunks, "metrics_row", passing)
+    options = {"total_timesteps": WARM_UP + 8 * STEPS, "evaluate_every": 0}
+    loop.run(small(checkpoint_every=8 * STEPS, **options), tmp_path / "run")
+    assert saved == [400, 700, 1_000]
+    saved.clear()
+    loop.run(small(checkpoint_every=0, **options), tmp_path / "other")
+    assert saved == [1_000], "who wants none but the last has none"
 
 
 def test_a_total_that_is_past_changes_nothing(tmp_path):
@@ -547,7 +598,7 @@ def test_one_line_of_python(tmp_path, monkeypatch, capsys):
     assert result.folder.parent == Path("runs")
     assert (
         capsys.readouterr().out.splitlines()[0]
-        == f"pendulum, preset default, 2 seeds -> {result.folder}"
+        == f"pendulum, preset default, 2 seeds, on cpu -> {result.folder}"
     )
     assert (result.config.hyperparameters.tau, result.config.flat() | ONE) == (
         0.25,

@@ -158,9 +158,9 @@ def on_one_device(state):
         )
         return (learned, collector, stored), None
 
-    keys = jax.vmap(
-        lambda key: jax.random.split(jax.random.split(key)[0], (ROUNDS, 4)), out_axes=1
-    )(state.key)
+    number = jnp.arange(ROUNDS)
+    split = lambda key, steps: jax.random.split(jax.random.fold_in(key, steps), 4)
+    keys = jax.vmap(lambda steps: jax.vmap(split)(state.key, state.steps + steps))(number)
     return jax.lax.scan(one_round, (state.agent, state.collector, state.replay), keys)[0]
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from ddpg_jax.reporting import Episodes, Report
@@ -154,7 +155,12 @@ def test_a_seed_without_an_episode_hides_no_other():
     clock = Clock()
     clock.add(1.0)
     row = metrics_row(
-        config, Report(episodes=episodes, metrics={}, first_bad_step={}, finite={}), 1, clock, None
+        config,
+        Report(episodes=episodes, metrics={}, first_bad_step={}, finite={}),
+        2_000,
+        1_000,
+        clock,
+        None,
     )
     assert json.loads(json.dumps(row)) == row
     assert row["episode_return"] == [5.0, None, 3.0]
@@ -186,7 +192,7 @@ def drawn(monkeypatch, folders, path):
         lambda self, x, y, **k: (
             lines.append((k["label"], list(x), list(y))),
             plot(self, x, y, **k),
-        ),
+        )[1],
     )
     monkeypatch.setattr(
         Axes, "fill_between", lambda self, *a, **k: (bands.append(a), fill(self, *a, **k))
@@ -217,6 +223,49 @@ def test_plot_pools_runs_that_differ_only_in_seeds(tmp_path, monkeypatch):
     picture = imread(tmp_path / "curves.png")
     blue = (picture[..., 2] > picture[..., 0] + 0.3).sum()
     assert blue > 200, "a line is to be seen"
+
+
+def test_members_of_a_sweep_are_a_line_for_each_setting(tmp_path, monkeypatch):
+    """Two rates by two seeds, one of them with a copy that fills the run; another batch size in
+    the next part; and members that evolve, which are one line."""
+    sweep = tmp_path / "sweep"
+    sweep.mkdir()
+    (sweep / "sweep.json").write_text("{}")
+    vary = {"tau": [0.1, 0.1, 0.5, 0.5, 0.5], "seed": [0, 1, 0, 1, 1]}
+    returns = {100: [1.0, 3.0, 5.0, 9.0, 9.0]}
+    first = make_run(sweep / "part-0", returns, vary=vary, batch_size=8, total_timesteps=100)
+    about = {"batch_size": 16, "total_timesteps": 100}
+    other = make_run(sweep / "part-1", {100: [4.0, 6.0]}, vary={"tau": [0.1, 0.1]}, **about)
+    lines, bands = drawn(monkeypatch, [first, other], tmp_path / "curves.png")
+    assert lines == [
+        ("pendulum, default (batch_size 8, tau 0.1), 2 seeds", [100], [2.0]),
+        ("pendulum, default (batch_size 8, tau 0.5), 2 seeds", [100], [7.0]),
+        ("pendulum, default (batch_size 16, tau 0.1), 2 seeds", [100], [5.0]),
+    ]
+    assert len(bands) == 3
+    evolve = {"vary": {"tau": [0.1, 0.5], "seed": [0, 1]}, "evolve": {}}
+    evolving = make_run(tmp_path / "evolving", {100: [2.0, 4.0]}, **evolve)
+    lines, _ = drawn(monkeypatch, [evolving], tmp_path / "curves.png")
+    assert lines == [("pendulum, default, 2 seeds", [100], [3.0])]
+
+
+def test_a_band_has_the_colour_of_its_line_and_no_label_vanishes(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    figures, write = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *a, **k: (figures.append(self), write(self, *a, **k))
+    )
+    runs = [
+        make_run(tmp_path / "one", {100: [0.0], 200: [2.0]}, env="_mine:Env"),
+        make_run(tmp_path / "three", {100: [0.0, 4.0, 6.0], 200: [2.0, 5.0, 9.0]}, tau=0.5),
+    ]
+    plots.plot(runs, tmp_path / "curves.png")
+    (axes,) = figures[0].axes
+    (band,) = axes.collections
+    assert tuple(band.get_facecolor()[0][:3]) == to_rgb(axes.lines[1].get_color())
+    labels = [text.get_text().strip() for text in axes.get_legend().get_texts()]
+    assert labels == ["_mine:Env, default (one)", "pendulum, default (three), 3 seeds"]
 
 
 @pytest.mark.parametrize("evaluations", [{}, {100: None}])

@@ -1,5 +1,7 @@
 """The compiled loop, against the same steps in plain Python; and what it must never contain."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,12 +117,14 @@ def test_chunk_is_the_host_loop(warm, after):
         state.collector.observation,
         state.collector.reset,
     )
-    scan_key, next_key = jax.random.split(state.key)
-    keys = jax.random.split(scan_key, (LENGTH, 2 + 2 * UPDATES))
+    keys = [
+        jax.random.split(jax.random.fold_in(state.key, steps), 2 + 2 * UPDATES)
+        for steps in int(state.steps) + np.arange(LENGTH)
+    ]
     rewards, dones, logged = [], [], []
     for t in range(LENGTH):
-        action, acting = act(acting, learner, observation, keys[t, 0], reset)
-        env_state, time_step = step(env_state, action, keys[t, 1])
+        action, acting = act(acting, learner, observation, keys[t][0], reset)
+        env_state, time_step = step(env_state, action, keys[t][1])
         transition = {
             "observation": observation,
             "action": action,
@@ -130,8 +134,8 @@ def test_chunk_is_the_host_loop(warm, after):
         }
         buffer = add(buffer, type(buffer.storage)(**transition))
         for i in range(UPDATES):
-            drawn = sample(buffer, keys[t, 2 + 2 * i])
-            learner, _, metrics = update(learner, drawn, keys[t, 3 + 2 * i])
+            drawn = sample(buffer, keys[t][2 + 2 * i])
+            learner, _, metrics = update(learner, drawn, keys[t][3 + 2 * i])
             logged.append({name: np.mean(value) for name, value in metrics.items()})
         observation, reset = time_step.observation, time_step.terminated | time_step.truncated
         rewards.append(np.asarray(time_step.reward))
@@ -144,7 +148,7 @@ def test_chunk_is_the_host_loop(warm, after):
     assert_close(new.collector.observation, observation)
     assert_close(new.collector.behaviour, acting)
     assert_same(new.collector.reset, reset)
-    assert_same(new.key, next_key)
+    assert_same(new.key, state.key)
     assert new.steps == warm.steps + LENGTH
     kernel = lambda state: state.agent.actor.params["params"]["Dense_0"]["kernel"]
     assert np.abs(kernel(new) - kernel(warm)).max() > 1e-3  # it did learn
@@ -193,13 +197,12 @@ def host_loop(state, agent, env, ring, behaviour, window, rounds, collect_steps,
         state.collector.observation,
         state.collector.reset,
     )
-    scan_key, next_key = jax.random.split(state.key)
     adapts = behaviour.adapt is not None
-    keys, logged = (
-        jax.random.split(scan_key, (rounds, 2 * collect_steps + 2 * updates + adapts)),
-        [],
-    )
-    for left in map(iter, keys):
+    logged = []
+    for number in range(rounds):
+        start = int(state.steps) + number * collect_steps
+        count = 2 * collect_steps + 2 * updates + adapts
+        left = iter(jax.random.split(jax.random.fold_in(state.key, start), count))
         for _ in range(collect_steps):
             action, acting = act(acting, learner, observation, next(left), reset)
             env_state, time_step = step(env_state, action, next(left))
@@ -232,7 +235,7 @@ def host_loop(state, agent, env, ring, behaviour, window, rounds, collect_steps,
     )
     steps = state.steps + rounds * collect_steps
     return state.replace(
-        agent=learner, replay=buffer, collector=collector, window=kept, key=next_key, steps=steps
+        agent=learner, replay=buffer, collector=collector, window=kept, steps=steps
     ), logged
 
 
@@ -301,6 +304,44 @@ def test_chunk_with_options_is_the_host_loop(
         np.testing.assert_allclose(power % 2, rounds % 2, atol=1e-2)  # seven times up or down
 
 
+@pytest.mark.parametrize(
+    ("build", "n_step", "collect_steps", "adapts"),
+    [
+        pytest.param(replay.uniform, None, 1, False, id="uniform"),
+        pytest.param(
+            functools.partial(replay.prioritised, importance_exponent=0.5),
+            3,
+            2,
+            True,
+            id="prioritised, 3 steps, parameter noise",
+        ),
+    ],
+)
+def test_the_same_run_in_other_chunks_is_equal_bit_for_bit(build, n_step, collect_steps, adapts):
+    agent, env = make_agent(agents.td3), envs.make("pendulum", E, time_limit=13)
+    behaviour = parameter_noise(agent, env, 0.2, adapt_every=3) if adapts else exploring(agent)
+    window = None if n_step is None else returns.n_step(n_step, 0.99)
+    ends = []
+    for rounds in (12, 3, 1):
+        functions = train.make_train(
+            agent,
+            env,
+            build(CAPACITY, 8),
+            behaviour,
+            steps_per_chunk=rounds * collect_steps * E,
+            window=window,
+            learning_starts=LEARNING_STARTS,
+            updates_per_step=2,
+            collect_steps=collect_steps,
+        )
+        state = jax.jit(functions.warm_up)(functions.init(jax.random.key(0)))
+        for _ in range(12 // rounds):
+            state, _ = jax.jit(functions.chunk)(state)
+        ends.append(host(state))
+    assert_same(ends[0], ends[1])
+    assert_same(ends[0], ends[2])
+
+
 def telling():
     """Its observation tells which episode it is and where in it: 1000 * number + 500 * kind +
     steps; its reward is steps + 1.
@@ -355,7 +396,7 @@ def listener():
 
 def told(program):
     """The states after the beginning, the warm-up and a chunk."""
-    begun = jax.jit(program.init)(jax.random.key(3))
+    begun = jax.jit(program.init)(jax.random.key(5))
     warm = jax.jit(program.warm_up)(begun)
     return host(begun), host(warm), host(jax.jit(program.chunk)(warm)[0])
 
@@ -560,7 +601,8 @@ def test_chunks_repeat_bitwise_and_go_on_from_a_copy(program, warm):
     assert_same(end_again, end)
     assert_same((first_again, second_again), (first, second))
     assert not np.array_equal(first.metrics["critic_loss"], second.metrics["critic_loss"])
-    assert not np.array_equal(jax.random.key_data(copy.key), jax.random.key_data(end.key))
+    assert_same(copy.key, end.key)  # what is drawn follows from it and from the steps
+    assert not np.array_equal(copy.collector.behaviour, end.collector.behaviour)
 
 
 def test_vmap_over_seeds_is_separate_runs(program):

@@ -68,12 +68,12 @@ def train(config: Config, vary: Mapping[str, Sequence[float]] | None = None) -> 
         [config.schedule.steps_after(0)],
         [returns(state.agent, evaluation.TRAINING_STREAM, 0)],
     )
-    for index in range(1, config.num_chunks + 1):
+    chunks = config.schedule.chunks(config.hyperparameters.total_timesteps)
+    for index in range(1, chunks + 1):
         state, _ = programs.chunk(state, hyperparameters)
-        if index == config.num_chunks or (
-            config.evaluate_every and index % config.evaluate_every == 0
-        ):
-            steps.append(config.schedule.steps_after(index))
+        at, each = config.schedule.steps_after(index), config.schedule.steps_per_chunk
+        if index == chunks or config.due("evaluate_every", at, each):
+            steps.append(at)
             curve.append(returns(state.agent, evaluation.TRAINING_STREAM, index))
     rounds = -(-evaluation.FINAL_EPISODES // config.evaluation_episodes)
     final = np.mean(

@@ -17,7 +17,8 @@ from ddpg_jax.behaviour import random_actions
 from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.host.loop import EVALUATION, Hosted, Loop, Stopped, heed, interrupted, seed_of
 from ddpg_jax.host.programs import compile_all, make_programs
-from ddpg_jax.learner import Chunk, TrainState, make_learner
+from ddpg_jax.learner import TrainState, make_learner
+from ddpg_jax.reporting import Report
 from ddpg_jax.schedule import Schedule
 from ddpg_jax.types import Agent, AgentState, Behaviour, Key, Replay, Window
 
@@ -33,8 +34,10 @@ class HostTrain(NamedTuple):
     """``init(key)``: agent and empty replay. Pure."""
     warm_up: Callable[[TrainState], TrainState]
     """Store ``learning_starts`` transitions, fewer where steps are none. Consumes its argument."""
-    chunk: Chunk
-    """``steps_per_chunk`` environment steps and their updates. Consumes its argument."""
+    chunk: Callable[..., tuple[TrainState, Report]]
+    """``chunk(state, rounds=None)``: ``steps_per_chunk`` environment steps and their updates, or so
+    many rounds. Consumes its argument.
+    """
     schedule: Schedule
     begin: Callable[[int], None]
     """``begin(seed)``: reset the environments, before all else and on a state that was restored.

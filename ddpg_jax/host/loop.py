@@ -14,7 +14,7 @@ from ddpg_jax.host.rows import pack
 from ddpg_jax.learner import TrainState, with_behaviour
 from ddpg_jax.reporting import NEVER, Episodes, Report, Totals, read_totals, stacked
 from ddpg_jax.schedule import Schedule
-from ddpg_jax.types import Behaviour, strong, zeros
+from ddpg_jax.types import Array, Behaviour, strong, zeros
 
 TRAINING, EVALUATION = 0, 1
 
@@ -144,7 +144,11 @@ class Hosted:
 @dataclass
 class Loop:
     """Environments and programs, taking turns. ``row``: the newest; ``anew``: whether it is of a
-    reset that no state has taken notice of.
+    reset that no state has taken notice of; ``answered``: the newest row that the agent saw, and
+    its action, which the environments have not executed yet.
+
+    An action is chosen before the updates of the step before, at the border of two chunks as within
+    one: a chunk ends with the choice of an action, which the next one executes.
     """
 
     hosted: Hosted
@@ -155,10 +159,11 @@ class Loop:
     stopped: Callable[[], bool]
     row: Any = None
     anew: bool = False
+    answered: tuple[Any, ...] = ()
 
     def begin(self, seed: int) -> None:
         """Reset the environments."""
-        self.row, self.anew = self.hosted.begin(seed), True
+        self.row, self.anew, self.answered = self.hosted.begin(seed), True, ()
 
     def _ready(self, state: TrainState) -> TrainState:
         """The state to go on from, once the environments have begun; running episodes of it are cut
@@ -174,7 +179,7 @@ class Loop:
 
     def warm_up(self, state: TrainState) -> TrainState:
         """See `ddpg_jax.host.HostTrain`."""
-        state = self._ready(state)
+        state, self.answered = self._ready(state), ()
         own = self.warming is self.behaviour
         acting_key, key = jax.random.split(state.key)
         acting, env = state.collector.behaviour, self.hosted.env
@@ -196,32 +201,35 @@ class Loop:
         self.row = self.hosted.anew()
         return state
 
-    def chunk(self, state: TrainState) -> tuple[TrainState, Report]:
-        """See `ddpg_jax.host.HostTrain`."""
-        state = self._ready(state)
-        acting_key, key = jax.random.split(state.key)
-        state, sums = replace(state, key=key), self.programs.zero_totals(state)
-        number = jnp.int32(0)
-        answered: tuple[Any, ...] = ()  # the newest row that the agent saw, and its action
-        self.hosted.clear(int(state.steps))
-        for index in range(self.schedule.rounds * self.schedule.collect_steps):
-            action, behaving, number, before = self.programs.explore(
-                state.collector.behaviour, state.agent, acting_key, number, self.row
-            )
-            state = with_behaviour(state, behaving)
-            executed = np.asarray(action)  # before the state it came from is given away
-            if answered:
-                state, sums = self._take_in(state, sums, index, *answered, before)
-            answered = before, action
-            self.row = self.hosted.step(executed)
-        state, sums = self._take_in(state, sums, index + 1, *answered, self.row)
+    def chunk(self, state: TrainState, rounds: int | None = None) -> tuple[TrainState, Report]:
+        """See `ddpg_jax.host.HostTrain`; of ``rounds`` rounds where they are given."""
+        state, rounds = self._ready(state), rounds or self.schedule.rounds
+        sums, steps = self.programs.zero_totals(state), int(state.steps)
+        self.hosted.clear(steps)
+        number = jnp.int32(steps + bool(self.answered))
+        if not self.answered:
+            state, number = self._explore(state, number)
+        for index in range(rounds * self.schedule.collect_steps):
+            step = self.answered
+            self.row = self.hosted.step(np.asarray(step[1]))
+            state, number = self._explore(state, number)
+            state, sums = self._take_in(state, sums, index + 1, *step, self.answered[0])
         state, (metrics, bad) = self.hosted.watched(state), read_totals(sums)
         return state, Report(
             episodes=self.hosted.episodes(),
-            metrics=jax.tree.map(lambda x: x / self.schedule.rounds, metrics),
+            metrics=jax.tree.map(lambda x: x / rounds, metrics),
             first_bad_step=state.first_bad_step | bad,
             finite=self.programs.finite(state.agent),
         )
+
+    def _explore(self, state: TrainState, number: Array) -> tuple[TrainState, Array]:
+        """Choose the action of vector step ``number``, the answer to the newest row."""
+        action, behaving, number, before = self.programs.explore(
+            state.collector.behaviour, state.agent, state.key, number, self.row
+        )
+        jax.block_until_ready(action)  # before the state it came from is given away
+        self.answered = before, action
+        return with_behaviour(state, behaving), number
 
     def _take_in(
         self, state: TrainState, sums: Totals, steps: int, *step: Any

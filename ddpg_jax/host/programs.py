@@ -15,10 +15,8 @@ from ddpg_jax.reporting import Totals, accumulate, finite_leaves, zero_totals
 from ddpg_jax.schedule import Schedule
 from ddpg_jax.types import AgentState, Array, Behaviour, Key, PyTree, Transition, zeros
 
-LEARNING = 0x1EA2_0000
-"""Folded into the state's key for a stream of its own: ``fold_in(key, n)`` is ``split(key)[n]``,
-which the next chunk uses.
-"""
+LEARNING, ACTING = 0x1EA2_0000, 0xAC71_0000
+"""Folded into the state's key for two streams, whose keys are those of vector steps."""
 
 
 class Program:
@@ -45,7 +43,8 @@ class HostPrograms(NamedTuple):
 
     explore: Program
     """``(behaviour_state, agent_state, key, number, row) -> (action, behaviour_state, number + 1,
-    row)``: the row comes from the host, and stays on the device.
+    row)``: the action of vector step ``number``; the row comes from the host, and stays on the
+    device.
     """
     explore_at_first: Program
     fill: Program
@@ -114,7 +113,7 @@ def _explore(acting: Behaviour, like: PyTree) -> Program:
         state: PyTree, agent_state: AgentState, key: Key, number: Array, row: Array
     ) -> tuple[Any, ...]:
         seen = unpack(row, like)
-        key = jax.random.fold_in(key, number)
+        key = jax.random.fold_in(jax.random.fold_in(key, ACTING), number)
         answer = acting.act(state, agent_state, seen["observation"], key, seen["first"])
         return (*answer, number + 1, row)
 

@@ -9,7 +9,7 @@ state, report = jax.jit(population.chunk, donate_argnums=0)(state, hyperparamete
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -136,6 +136,22 @@ def compiled(population: Population, keys: Key, hyperparameters: Hyperparameters
     its state.
     """
     begin = time.perf_counter()
+    with ThreadPoolExecutor() as pool:
+        lower = _lowering(population, keys, hyperparameters)
+        made = {name: pool.submit(lower[name]()) for name in ("chunk", "start", "evaluate")}
+        programs = {name: each.result() for name, each in made.items()}
+    return Programs(**programs, seconds=time.perf_counter() - begin)
+
+
+def compiled_chunk(population: Population, keys: Key, hyperparameters: Hyperparameters) -> Any:
+    """Compile `chunk` alone, as of a run whose last chunk is shorter than the others."""
+    return _lowering(population, keys, hyperparameters)["chunk"]()()
+
+
+def _lowering(
+    population: Population, keys: Key, hyperparameters: Hyperparameters
+) -> dict[str, Callable[[], Callable[[], Any]]]:
+    """What lowers each function for where its arguments lie, and returns what compiles it."""
     state = jax.eval_shape(population.start, keys, hyperparameters)
     place = population.place
     if place is not None:
@@ -143,34 +159,27 @@ def compiled(population: Population, keys: Key, hyperparameters: Hyperparameters
         keys, hyperparameters = place.members(keys), place.members(hyperparameters)
     lying = {} if place is None else {"out_shardings": jax.tree.map(lambda x: x.sharding, state)}
     both = {name: (tree, None) for name, tree in lying.items()}
-    with ThreadPoolExecutor() as pool:
+    hot, once = compiling.HOT_LOOP_OPTIONS, compiling.ONE_OFF_OPTIONS
 
-        def submit(
-            wanted: compiling.Options, function: Callable[..., Any], *args: Any, **options: Any
-        ) -> Future[Any]:
-            return pool.submit(compiling.jit(function, wanted, **options).lower(*args).compile)
+    def lowering(
+        options: compiling.Options, function: Callable[..., Any], *given: Any, **more: Any
+    ) -> Callable[[], Callable[[], Any]]:
+        def lower() -> Callable[[], Any]:
+            lowered = compiling.jit(function, options, **more).lower(*given)
+            own = 0 if function is population.start else 1
+            return lambda: _where(place, lowered.compile(), own)
 
-        chunk = submit(
-            compiling.HOT_LOOP_OPTIONS,
-            population.chunk,
-            state,
-            hyperparameters,
-            donate_argnums=0,
-            **both,
-        )
-        start = submit(compiling.ONE_OFF_OPTIONS, population.start, keys, hyperparameters, **lying)
-        evaluate = submit(
-            compiling.ONE_OFF_OPTIONS, population.evaluate, state.agent, keys, hyperparameters
-        )
-        made = Programs(
-            start.result(), chunk.result(), evaluate.result(), time.perf_counter() - begin
-        )
-    if place is None:
-        return made
-    placed: Callable[..., Any] = lambda program, own: _Placing(program, place.put, own)
-    return Programs(
-        placed(made.start, 0), placed(made.chunk, 1), placed(made.evaluate, 1), made.seconds
-    )
+        return lower
+
+    return {
+        "start": lowering(once, population.start, keys, hyperparameters, **lying),
+        "chunk": lowering(hot, population.chunk, state, hyperparameters, donate_argnums=0, **both),
+        "evaluate": lowering(once, population.evaluate, state.agent, keys, hyperparameters),
+    }
+
+
+def _where(place: Place | None, program: Any, own: int) -> Any:
+    return program if place is None else _Placing(program, place.put, own)
 
 
 class _Placing(NamedTuple):

@@ -108,7 +108,11 @@ def train(
         shown: Any = {"say": lambda text: None}
         if progress:
             display = stack.enter_context(Display(config, folder))
-            shown = {"say": display.say, "on_chunk": display.show}
+            shown = {
+                "say": display.say,
+                "on_chunk": display.show,
+                "on_phase": display.phase,
+            }
         if profile:
             from ddpg_jax.runs.profiling.profile import Profile
 

@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 Values = Mapping[str, Any]
 
 
+CHUNKS, FEW_CHUNKS = 200, 20
+"""Chunks of a run by default: a signal waits for the end of one, and each is a row of metrics."""
+
+
 class Published(NamedTuple):
     """A published return."""
 
@@ -28,6 +32,9 @@ class Task:
     solved: float | None = None
     """The mean return of deterministic episodes at which it counts as solved; None where nobody
     agreed on one."""
+    chunks: int = CHUNKS
+    """About as many chunks has a run by default, unless it observes images: fewer where an
+    environment takes microseconds a step, so that the milliseconds between two chunks count."""
     support: tuple[float, float] | None = None
     """Ends of a categorical critic's support, in units of discounted return."""
     published: tuple[Published, ...] = ()
@@ -90,6 +97,7 @@ TASKS: dict[str, Task] = {
         Task(
             "pendulum",
             solved=-200.0,
+            chunks=FEW_CHUNKS,
             # 0 to -16.27 a step, 200 steps: -1,409 by Acme's rule, which no episode reaches.
             support=(-1_000.0, 0.0),
             published=(
@@ -117,6 +125,7 @@ TASKS: dict[str, Task] = {
         ),
         Task(
             "lane",
+            chunks=FEW_CHUNKS,
             support=(0.0, 280.0),  # 2.78 a step at top speed, for ever: 278 at gamma 0.99
             hyperparameters={
                 "total_timesteps": 81_600,

@@ -201,13 +201,15 @@ def export(run: Path, out: Path | None, member: int | None) -> None:
 @click.argument("folders", metavar="RUNS...", nargs=-1, required=True, type=PATH)
 @click.option("--out", type=PATH, default=Path("curves.png"), help="File to write.")
 def plot(folders: tuple[Path, ...], out: Path) -> None:
-    """Draw the evaluation curves of RUNS; runs that differ only in their seeds become one curve."""
+    """Draw the evaluation curves of RUNS or sweeps, one for what differs only in its seeds."""
     from ddpg_jax.runs.config import stored
     from ddpg_jax.runs.results import plots
+    from ddpg_jax.runs.sweeps import sweep_results
 
-    for folder in folders:
+    found = [run for folder in folders for run in sweep_results.runs_in(folder)]
+    for folder in found:
         stored.load_config(folder)
-    answer(plots.plot(folders, out))
+    answer(plots.plot(found, out))
 
 
 @main.command()

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 STORED = [name for name in field.options_of(RunOptions) if name != "devices"]
 """Run options in ``config.json``, which has ``devices`` as the mesh."""
+GENERATIONS = 20
+"""About as many chunks has a run where members evolve, before each but the first."""
+INTERVALS = {"evaluate_every": 20, "checkpoint_every": 4}
+"""By default the steps between two evaluations or checkpoints are this part of a run."""
 DERIVED = ("source", "replaced", "trained_timesteps")
 """Entries of ``config.json`` that follow from the others."""
 
@@ -38,6 +42,8 @@ class Config(RunOptions):
     """
 
     preset: Preset
+    evaluate_every: int
+    checkpoint_every: int
     device_kind: str
     """The kind of device for which the preset was chosen (`default_preset`)."""
     hyperparameters: Hyperparameters
@@ -52,13 +58,27 @@ class Config(RunOptions):
 
     @property
     def num_chunks(self) -> int:
-        """Whole chunks that fit into ``total_timesteps`` after the warm-up."""
-        return self.schedule.chunks(self.hyperparameters.total_timesteps)
+        """Chunks after the warm-up; the last one may be shorter."""
+        steps = self.trained_timesteps - self.schedule.warm_up_steps
+        return -(-steps // self.schedule.steps_per_chunk)
 
     @property
     def trained_timesteps(self) -> int:
-        """Environment steps of each member in warm-up and whole chunks."""
-        return self.schedule.steps_after(self.num_chunks)
+        """Environment steps of each member in warm-up and whole rounds."""
+        return self.schedule.trained(self.hyperparameters.total_timesteps)
+
+    def due(self, name: str, steps: int, length: int) -> bool:
+        """Return whether ``evaluate_every`` or ``checkpoint_every`` falls into a chunk.
+
+        It ended at ``steps`` and has ``length`` of them; steps are counted from the warm-up on.
+        """
+        every, since = getattr(self, name), steps - self.schedule.warm_up_steps
+        return every > 0 and since // every > (since - length) // every
+
+    def updates_in(self, steps: int) -> int:
+        """Critic updates of each member in so many environment steps after the warm-up."""
+        own = self.hyperparameters
+        return steps // own.num_envs * own.updates_per_step
 
     @property
     def anneal_updates(self) -> int:
@@ -71,10 +91,10 @@ class Config(RunOptions):
     @property
     def note(self) -> str:
         """What differs from the source and from the request, a sentence per line."""
-        wanted, chunk = self.hyperparameters.total_timesteps, self.schedule.steps_per_chunk
+        wanted, each = self.hyperparameters.total_timesteps, self.schedule.steps_per_round
         short = (
-            f"trains {self.trained_timesteps} of the {wanted} steps: the rest is shorter than a "
-            f"chunk of {chunk}."
+            f"trains {self.trained_timesteps} of the {wanted} steps: between two updates are "
+            f"{each} steps."
             if self.trained_timesteps < wanted
             else ""
         )
@@ -141,7 +161,8 @@ def make_config(
     evolved = checked_evolve(evolve or {}, varied, hyperparameters)
     for each in possible_hyperparameters(varied, evolved):
         dataclasses.replace(hyperparameters, **each).check()
-    schedule = _schedule(hyperparameters, options.steps_per_chunk)
+    chunks = GENERATIONS if evolve else _chunks(options.env, recipe)
+    schedule = _schedule(hyperparameters, options.steps_per_chunk, chunks)
     config = Config(
         **vars(options)
         | {
@@ -149,6 +170,7 @@ def make_config(
             "device_kind": kind,
             "env_options": env_options,
             "steps_per_chunk": schedule.steps_per_chunk,
+            **_intervals(options, schedule, hyperparameters.total_timesteps),
         },
         hyperparameters=hyperparameters,
         replaced={
@@ -215,8 +237,29 @@ def _replaced(defaults: Hyperparameters, given: Options, preset: str) -> Hyperpa
     return made
 
 
-def _schedule(hyperparameters: Hyperparameters, steps_per_chunk: int | None) -> Schedule:
-    """Return warm-up, rounds and chunks; without ``steps_per_chunk`` chunks divide the run evenly.
+def _intervals(options: RunOptions, schedule: Schedule, total: int) -> dict[str, int]:
+    """Return the steps between two evaluations and between two checkpoints, whole chunks."""
+    chunks = schedule.chunks(total)
+    default = {
+        name: max(1, round(chunks / count)) * schedule.steps_per_chunk
+        for name, count in INTERVALS.items()
+    }
+    given = {name: getattr(options, name) for name in INTERVALS}
+    return default | {name: steps for name, steps in given.items() if steps is not None}
+
+
+def _chunks(env: str, preset: Preset) -> int:
+    """Return about how many chunks a run has by default."""
+    from ddpg_jax.runs.tasks import CHUNKS, TASKS
+
+    task = TASKS.get(env)
+    return CHUNKS if task is None or preset.images or preset.around else task.chunks
+
+
+def _schedule(
+    hyperparameters: Hyperparameters, steps_per_chunk: int | None, chunks: int
+) -> Schedule:
+    """Return warm-up, rounds and chunks: about ``chunks`` of them without ``steps_per_chunk``.
 
     Raises:
         ValueError: the run ends before the first update, or counts beyond int32.
@@ -236,7 +279,7 @@ def _schedule(hyperparameters: Hyperparameters, steps_per_chunk: int | None) -> 
     )
     if steps_per_chunk is None:
         rounds = one_round.chunks(hyperparameters.total_timesteps)
-        steps_per_chunk = one_round.steps_per_round * schedule.even_chunk(rounds)
+        steps_per_chunk = one_round.steps_per_round * schedule.even_chunk(rounds, chunks)
     made = dataclasses.replace(one_round, steps_per_chunk=steps_per_chunk)
     _require_chunk(hyperparameters.total_timesteps, made)
     return made

@@ -19,8 +19,8 @@ SAME_SIGNAL_SECONDS = 0.1
 """Seconds within which two signals count as one: `timeout` and some launchers send two."""
 GRACE_SECONDS = 1.0
 """Seconds that a command without a run may take to end by itself."""
-_running: list[list[int]] = []
-"""Lists of active `collect_signals`, which receive the first signal."""
+_running: list[_Received] = []
+"""Of active `collect_signals`, which receive the first signal."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -32,16 +32,35 @@ class Interrupted(KeyboardInterrupt):
         self.signal = number
 
 
+class _Received(list[int]):
+    """Receives the first signal; ``told`` is called when it came, in a thread of its own."""
+
+    def __init__(self, told: Callable[[], None]) -> None:
+        super().__init__()
+        self._told: Callable[[], None] | None = told
+
+    def tell(self) -> None:
+        told, self._told = self._told, None
+        if told is not None:  # not here: a handler may have interrupted what prints
+            threading.Thread(target=told, daemon=True).start()
+
+
 @contextlib.contextmanager
-def collect_signals() -> Iterator[list[int]]:
-    """Yield a list that receives the first SIGINT or SIGTERM; a second one interrupts."""
-    received: list[int] = []
+def collect_signals(told: Callable[[], None] = lambda: None) -> Iterator[list[int]]:
+    """Yield a list that receives the first SIGINT or SIGTERM; a second one interrupts.
+
+    Args:
+        told: called once when the first one has come, from another thread and, within
+            `interrupt_on_signal`, also while the main one computes.
+    """
+    received = _Received(told)
     since: list[float] = []
 
     def handle(number: int, frame: Any) -> None:
         if not since:
             since.append(time.monotonic())
             received[:] = received or [number]  # `_watch` may have set it first
+            received.tell()
         elif time.monotonic() - since[0] > SAME_SIGNAL_SECONDS:
             raise KeyboardInterrupt
 
@@ -129,6 +148,8 @@ def _watch(read: socket.socket) -> None:
             last = next((number for number in heard if number in SIGNALS), 0)
             if last and not first:
                 first, since = last, time.monotonic()
+                if _running:
+                    _running[-1].tell()
                 read.settimeout(GRACE_SECONDS)
             elif last and time.monotonic() - since > SAME_SIGNAL_SECONDS:
                 _leave(last, " at once")

@@ -30,13 +30,26 @@ class Clock:
 
 
 def metrics_row(
-    config: Config, report: Report, chunks: int, clock: Clock, evaluation: list[float] | None
+    config: Config,
+    report: Report,
+    steps: int,
+    length: int,
+    clock: Clock,
+    evaluation: list[float] | None,
 ) -> dict[str, Any]:
     """Return a line of ``metrics.jsonl``: lists have one value per seed; rates are over all seeds.
 
     Means over episodes are None for a seed of which no episode ended in the chunk.
+
+    Args:
+        config: of the run.
+        report: of the chunk.
+        steps: environment steps of each seed at the end of the chunk.
+        length: those in it.
+        clock: of the run.
+        evaluation: mean returns, if there was one.
     """
-    schedule, episodes = config.schedule, report.episodes
+    episodes = report.episodes
     counts = np.reshape(episodes.count, -1)
 
     def over_episodes(total: Any) -> list[float | None]:
@@ -47,10 +60,9 @@ def metrics_row(
             ]
         )
 
-    updates = count_updates(config, 1)
     return {
-        "env_steps": schedule.steps_after(chunks),
-        "updates": chunks * updates,
+        "env_steps": steps,
+        "updates": config.updates_in(steps - config.schedule.warm_up_steps),
         "episodes": counts.tolist(),
         "episode_return": over_episodes(episodes.return_sum),
         "episode_length": over_episodes(episodes.length_sum),
@@ -58,23 +70,14 @@ def metrics_row(
         **{name: finite_or_none(value) for name, value in report.metrics.items()},
         "evaluation_return": evaluation,
         "train_seconds": clock.total,
-        "env_steps_per_second": config.seeds * schedule.steps_per_chunk / clock.last,
-        "updates_per_second": config.seeds * updates / clock.last,
+        "env_steps_per_second": config.seeds * length / clock.last,
+        "updates_per_second": config.seeds * config.updates_in(length) / clock.last,
     }
 
 
 def finite_or_none(values: Any) -> list[float | None]:
     """Return a list with one number per member, None where it is not finite (JSON has no NaN)."""
     return [value if np.isfinite(value) else None for value in np.reshape(values, -1).tolist()]
-
-
-def count_updates(config: Config, chunks: int) -> int:
-    """Return the critic updates of each member in ``chunks`` chunks."""
-    return (
-        chunks
-        * (config.schedule.steps_per_chunk // config.hyperparameters.num_envs)
-        * config.hyperparameters.updates_per_step
-    )
 
 
 def read_metrics(

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+FLUSH_SECONDS = 1.0
+"""Events for TensorBoard reach the disk this often; each time takes milliseconds."""
+
+
 class MetricsLog:
-    """Writes each line at once, so that a kill loses none."""
+    """Writes each line at once, so that a kill loses none; events at most `FLUSH_SECONDS` later."""
 
     def __init__(self, folder: Path) -> None:
         """Open the file of events in ``folder``."""
@@ -25,6 +29,7 @@ class MetricsLog:
         # Not `SummaryWriter`: its queue is lost at a kill, and hangs on a full disk.
         self._events = EventsWriter(str(folder / "events"))
         self._events.flush()
+        self._flush_at = 0.0
 
     def replace_all(self, rows: list[dict[str, Any]]) -> None:
         """Replace all lines; TensorBoard discards earlier events and shows each line once.
@@ -70,6 +75,9 @@ class MetricsLog:
             self._events.write_event(
                 Event(wall_time=time.time(), step=row["env_steps"], summary=Summary(value=values))
             )
+        if time.monotonic() < self._flush_at:
+            return
+        self._flush_at = time.monotonic() + FLUSH_SECONDS
         try:
             self._events.flush()
         except OSError as error:

@@ -30,6 +30,13 @@ def package_versions() -> dict[str, str]:
     return found
 
 
+def device_name() -> str:
+    """Return the kind of device that computes."""
+    import jax
+
+    return str(jax.devices()[0].device_kind)
+
+
 def describe_device() -> str:
     """Return the device and the number of host processors."""
     import jax

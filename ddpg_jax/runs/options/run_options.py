@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpg_jax.runs.options.field import option
-from ddpg_jax.runs.options.validation import INT32_MAX
+from ddpg_jax.runs.options.validation import INT32_MAX, MAX_STEPS
 
 ANY_DEVICE = "any"
 """Instead of a kind of device, where the preset was given."""
@@ -55,16 +55,18 @@ class RunOptions:
         "Environment steps between two reports.",
         "evaluation and checkpoints",
         "steps",
-        unset="1/20 of the run",
+        unset="1/200 of the run; 1/20 where members evolve, and of pendulum and lane",
     )
-    evaluate_every: int = option(
-        1,
-        "Chunks from one evaluation to the next; 0 evaluates at the end only.",
+    evaluate_every: int | None = option(
+        None,
+        "Environment steps from one evaluation to the next, at the end of a chunk; 0 evaluates at "
+        "the end only.",
         "evaluation and checkpoints",
-        "chunks",
+        "steps",
         low=0,
-        high=INT32_MAX,
+        high=MAX_STEPS,
         resume="free",
+        unset="1/20 of the run",
     )
     evaluation_episodes: int = option(
         20,
@@ -75,14 +77,16 @@ class RunOptions:
         high=COUNT,
         resume="free",
     )
-    checkpoint_every: int = option(
-        5,
-        "Chunks from one checkpoint to the next; 0 saves at the end only.",
+    checkpoint_every: int | None = option(
+        None,
+        "Environment steps from one checkpoint to the next, at the end of a chunk; 0 saves at the "
+        "end only.",
         "evaluation and checkpoints",
-        "chunks",
+        "steps",
         low=0,
-        high=INT32_MAX,
+        high=MAX_STEPS,
         resume="free",
+        unset="1/4 of the run, and every 5 minutes",
     )
     keep: int = option(
         2,

@@ -19,6 +19,7 @@ from ddpg_jax.population import (
     Population,
     Programs,
     compiled,
+    compiled_chunk,
     make_population,
 )
 from ddpg_jax.population.evolution import Range, evolving
@@ -216,6 +217,16 @@ def _build_on_host(config: Config, stopped: Callable[[], bool]) -> Built:
         lambda state, key, hyperparameters: play(state, key),
     )
     return Built(parts.agent, population, jax.eval_shape(init, member_keys(config)), trainer)
+
+
+def compile_shorter(built: Built, config: Config, steps: int) -> Callable[..., Any]:
+    """Return a chunk of so many environment steps: that which ends a run may be shorter."""
+    schedule = dataclasses.replace(config.schedule, steps_per_chunk=steps)
+    if built.host is not None:
+        trainer = built.host
+        return lambda state, hyperparameters: trainer.chunk(state, schedule.rounds)
+    population = population_of(dataclasses.replace(config, schedule=schedule))
+    return compiled_chunk(population, member_keys(config), member_hyperparameters(config))
 
 
 def compile_programs(built: Built, config: Config) -> Programs:

@@ -46,24 +46,24 @@ def bootstrap_interval(
 def make_summary(config: Config, returns: np.ndarray, seconds: dict[str, float]) -> dict[str, Any]:
     """Return the content of ``summary.json``.
 
-    Counts and rates are over all seeds; rates exclude warm-up and compilation.
+    Counts are of each seed, rates over all of them; rates exclude warm-up and compilation.
 
     Args:
         config: of the run.
         returns: ``[seeds, episodes]`` of the final evaluation.
         seconds: of ``compile``, ``train`` and ``wall``.
     """
-    chunks, means = config.num_chunks, returns.mean(axis=1)
-    env_steps = config.seeds * chunks * config.schedule.steps_per_chunk
-    updates = config.seeds * metrics.count_updates(config, chunks)
+    means, trained = returns.mean(axis=1), config.trained_timesteps
+    learning = trained - config.schedule.warm_up_steps
+    updates = config.updates_in(learning)
     found = {
         "final_returns": metrics.finite_or_none(means),
         "final_return_std": metrics.finite_or_none(returns.std(axis=1)),
-        "env_steps": env_steps + config.seeds * config.schedule.warm_up_steps,
+        "env_steps": trained,
         "updates": updates,
         **{f"{name}_seconds": value for name, value in seconds.items()},
-        "env_steps_per_second": env_steps / seconds["train"],
-        "updates_per_second": updates / seconds["train"],
+        "env_steps_per_second": config.seeds * learning / seconds["train"],
+        "updates_per_second": config.seeds * updates / seconds["train"],
         "versions": versions.package_versions(),
         "device": versions.describe_device(),
         "config": config.flat(),

@@ -1,6 +1,7 @@
 """Reads the folder of a sweep: its plan, and the run and returns of each member; evaluates it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,20 @@ def read_plan(folder: Path) -> Plan:
 def run_folder(folder: Path, index: int) -> Path:
     """Return the folder of one of the sweep's runs."""
     return folder / f"part-{index}"
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """Return the runs of a sweep that have begun, or the folder itself where it is a run.
+
+    Raises:
+        FileNotFoundError: none has begun.
+    """
+    if not is_sweep(folder):
+        return [folder]
+    runs = [run_folder(folder, index) for index in range(len(read_plan(folder).parts))]
+    if found := [run for run in runs if (run / "config.json").is_file()]:
+        return found
+    raise FileNotFoundError(f"no run of the sweep {folder} has begun: resume it with --resume.")
 
 
 def locate_member(folder: Path, member: int | None) -> tuple[Path, int]:
@@ -107,7 +122,7 @@ def read_members(folder: Path, plan: Plan) -> list[Record]:
 
 
 def best(members: list[Record]) -> Record:
-    """Return the member with the greatest final return.
+    """Return the best member of the setting with the best mean, which is not its luckiest seed.
 
     Raises:
         FileNotFoundError: no member has one.
@@ -118,7 +133,20 @@ def best(members: list[Record]) -> Record:
             "no member of this sweep has a final return yet: resume it with --resume, or give "
             "--member."
         )
-    return max(known, key=lambda one: one["final_return"])
+    own = set(best_setting(members)["members"])
+    return max((one for one in known if one["member"] in own), key=lambda one: one["final_return"])
+
+
+def best_setting(members: list[Record]) -> Record:
+    """Return the setting with the best mean; where in each a member diverged, of the others."""
+    found = [each for each in settings(members) if _known(each["returns"])]
+    return max(
+        found, key=lambda each: (mean_return(each["returns"]), np.mean(_known(each["returns"])))
+    )
+
+
+def _known(returns: list[float | None]) -> list[float]:
+    return [value for value in returns if value is not None]
 
 
 def with_report(folder: Path, one: Record) -> Record:
@@ -161,17 +189,6 @@ def evaluate_member(folder: Path, episodes: int, seed: int, member: int) -> Reco
     return policy.evaluate(run, episodes, seed, place) | {"run": str(folder), "member": member}
 
 
-def numbers_text(members: list[int]) -> str:
-    """Return numbers of members as text, consecutive ones as a range: ``0-2, 6-8``."""
-    ranges: list[list[int]] = []
-    for number in members:
-        if ranges and number == ranges[-1][-1] + 1:
-            ranges[-1][1:] = [number]
-        else:
-            ranges.append([number])
-    return ", ".join("-".join(map(str, each)) for each in ranges)
-
-
 def evaluate_sweep(folder: Path, episodes: int, seed: int) -> Record:
     """Evaluate every member of a sweep, run by run."""
     plan = read_plan(folder)
@@ -200,6 +217,17 @@ def evaluate_sweep(folder: Path, episodes: int, seed: int) -> Record:
         "seed": seed,
         **statistics.return_statistics(means, stds),
     }
+
+
+def member_numbers(members: Sequence[int]) -> str:
+    """Return numbers as text: 0-3, 6, 8-9."""
+    groups: list[list[int]] = []
+    for number in members:
+        if groups and number == groups[-1][-1] + 1:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return ", ".join(f"{one[0]}-{one[-1]}" if len(one) > 1 else str(one[0]) for one in groups)
 
 
 def short_text(value: Any) -> str:

@@ -15,6 +15,7 @@ from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.distributed import arrays, processes
 from ddpg_jax.runs.folder.metrics import Clock, finite_or_none, metrics_row, read_metrics
 from ddpg_jax.runs.options.validation import Diverged, RunError
+from ddpg_jax.runs.programs.build import Built, compile_shorter
 from ddpg_jax.runs.programs.evaluation import (
     TRAINING_STREAM,
     evaluation_keys,
@@ -23,6 +24,7 @@ from ddpg_jax.runs.programs.evaluation import (
     require_finite_returns,
 )
 from ddpg_jax.runs.programs.setup import member_hyperparameters
+from ddpg_jax.runs.training.phases import TRAINING, Phases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
     from ddpg_jax.runs.config.run_config import Config
     from ddpg_jax.runs.folder.metrics_log import MetricsLog
     from ddpg_jax.types import PyTree
+
+
+SAVE_SECONDS, SAVE_SHARE = 300.0, 0.05
+"""A run is saved so long after it was last, or later where that takes more than this share."""
 
 
 class ChunkLoop(NamedTuple):
@@ -51,12 +57,19 @@ class ChunkLoop(NamedTuple):
     """Share received signals among the processes of a run."""
     seconds: dict[str, float]
     """Seconds of evaluations, and of waiting for checkpoints."""
+    phases: Phases
+    built: Built
 
     def catch_up(self, agent_state: PyTree, trained: int) -> None:
-        """Report ``trained`` chunks again, with an evaluation that an interruption left out."""
+        """Report the chunk that ended at ``trained`` steps again, with an evaluation that an
+        interruption left out.
+        """
         rows = read_metrics(self.folder)
+        before = rows[-2]["env_steps"] if len(rows) > 1 else self.config.schedule.warm_up_steps
         missing = (
-            bool(rows) and rows[-1]["evaluation_return"] is None and self._is_evaluated(trained)
+            bool(rows)
+            and rows[-1]["evaluation_return"] is None
+            and self._is_evaluated(trained, trained - before)
         )
         if processes.from_first(missing):  # it alone has all lines
             rows[-1] |= {"evaluation_return": self._evaluate(agent_state, trained)}
@@ -64,31 +77,38 @@ class ChunkLoop(NamedTuple):
         self.log.replace_all(rows)
 
     def run(self, state: PyTree, trained: int, clock: Clock) -> PyTree:
-        """Train chunks ``trained`` + 1 to the last, each saved before anything that may fail."""
+        """Train from ``trained`` steps to the end, chunk by chunk.
+
+        Each that is due is saved before anything that may fail.
+        """
+        config, schedule, last = self.config, self.config.schedule, self.config.trained_timesteps
         saved, hyperparameters = (
-            self._steps(trained) if trained else None,
-            member_hyperparameters(self.config),
+            trained if trained > schedule.warm_up_steps else None,
+            member_hyperparameters(config),
         )
-        for chunks in range(trained + 1, self.config.num_chunks + 1):
+        saving, steps = SaveTimer(), trained
+        while steps < last:
+            length = min(schedule.steps_per_chunk, last - steps)
+            program = self._program(length)
+            self.phases.enter(TRAINING)
             begin = time.perf_counter()
-            state, report = self.programs.chunk(state, hyperparameters)
+            state, report = program(state, hyperparameters)
             report = arrays.to_host(report)
             self.agree()
             clock.add(time.perf_counter() - begin)
-            steps, last = self._steps(chunks), chunks == self.config.num_chunks
+            self.phases.trained()
+            steps += length
             self._require_sound(report, steps, saved)
-            row = metrics_row(self.config, report, chunks, clock, None)
-            record = {
-                "config": self.config.flat(),
-                "chunks": chunks,
-                "train_seconds": clock.total,
-                "row": row,
-            }
-            if last or self.stop or _due(chunks, self.config.checkpoint_every):
-                saved = self._save(steps, state, record)
+            row = metrics_row(config, report, steps, length, clock, None)
+            record = {"config": config.flat(), "train_seconds": clock.total, "row": row}
+            due = steps == last or bool(self.stop) or config.due("checkpoint_every", steps, length)
+            if due or saving.is_due(config.checkpoint_every):
+                saved = saving.time(self._save, steps, state, record)
             try:
-                self._report(row | {"evaluation_return": self._evaluate(state.agent, chunks)})
-                if not last:
+                due = self._is_evaluated(steps, length)
+                returns = self._evaluate(state.agent, steps) if due else None
+                self._report(row | {"evaluation_return": returns})
+                if steps < last:
                     raise_if_stopped(self.stop, f"at {steps} steps and saved", self.run_dir)
             except (Exception, Interrupted) as error:
                 alone = processes.process_count() > 1 and not isinstance(error, Interrupted)
@@ -109,22 +129,29 @@ class ChunkLoop(NamedTuple):
             raise_if_stopped(self.stop, "with everything trained and saved", self.run_dir)
             return returns
 
+        self.phases.enter("evaluating")
         with self._timed("evaluation"):
             return final_returns(
                 self.config, self.programs._replace(evaluate=evaluate), agent_state
             )
 
-    def _steps(self, chunks: int) -> int:
-        return self.config.schedule.steps_after(chunks)
+    def _program(self, length: int) -> Callable[..., Any]:
+        if length == self.config.schedule.steps_per_chunk:
+            chunk: Callable[..., Any] = self.programs.chunk
+            return chunk
+        self.phases.enter("compiling")  # what is left is shorter
+        return compile_shorter(self.built, self.config, length)
 
-    def _is_evaluated(self, chunks: int) -> bool:
-        return chunks == self.config.num_chunks or _due(chunks, self.config.evaluate_every)
+    def _is_evaluated(self, steps: int, length: int) -> bool:
+        due = self.config.due("evaluate_every", steps, length)
+        return due or steps == self.config.trained_timesteps
 
-    def _evaluate(self, agent_state: PyTree, chunks: int) -> list[float | None] | None:
-        """Return mean returns; None where none is due or it is interrupted (see `catch_up`)."""
-        if self.stop or not self._is_evaluated(chunks):
+    def _evaluate(self, agent_state: PyTree, steps: int) -> list[float | None] | None:
+        """Return mean returns; None where it is interrupted (see `catch_up`)."""
+        if self.stop:
             return None
-        keys = evaluation_keys(self.config, TRAINING_STREAM, self._steps(chunks))
+        self.phases.enter("evaluating")
+        keys = evaluation_keys(self.config, TRAINING_STREAM, steps)
         with self._timed("evaluation"), contextlib.suppress(Stopped):
             returns = first_episodes(
                 self.config,
@@ -152,6 +179,7 @@ class ChunkLoop(NamedTuple):
             raise
 
     def _save(self, steps: int, state: PyTree, record: dict[str, Any]) -> int:
+        self.phases.enter("saving")
         with self._timed("checkpoint"):
             self.checkpoints.save(steps, state, record)
         return steps
@@ -169,8 +197,27 @@ class ChunkLoop(NamedTuple):
             self.seconds[what] += time.perf_counter() - begin
 
 
-def _due(chunks: int, every: int) -> bool:
-    return every > 0 and chunks % every == 0
+class SaveTimer:
+    """Decides by the clock when a run is saved that has not been for long."""
+
+    def __init__(self) -> None:
+        """Begin now."""
+        self._next = time.monotonic() + SAVE_SECONDS
+
+    def is_due(self, every: int) -> bool:
+        """Return whether it is time, where anything is saved before the end; all processes call it.
+
+        What a checkpoint holds does not depend on when it is written.
+        """
+        return every > 0 and bool(processes.from_first(time.monotonic() >= self._next))
+
+    def time(self, save: Callable[..., int], *arguments: Any) -> int:
+        """Save, and wait again: the longer the longer it took."""
+        begin = time.monotonic()
+        steps = save(*arguments)
+        end = time.monotonic()
+        self._next = end + max(SAVE_SECONDS, (end - begin) / SAVE_SHARE)
+        return steps
 
 
 def raise_if_stopped(stop: list[int], when: str, folder: Path) -> None:

@@ -29,6 +29,7 @@ from ddpg_jax.runs.programs.setup import member_hyperparameters, member_keys, wi
 from ddpg_jax.runs.results import run_pictures
 from ddpg_jax.runs.results.statistics import make_summary
 from ddpg_jax.runs.training.chunks import ChunkLoop, raise_if_stopped, require_finite
+from ddpg_jax.runs.training.phases import Phases
 from ddpg_jax.runs.training.startup import BackgroundImports, check_folder, new_run_files, restore
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def run(
     *,
     resume: bool = False,
     on_chunk: Callable[[dict[str, Any]], None] = lambda row: None,
+    on_phase: Callable[[str], None] = lambda name: None,
     say: Callable[[str], None] = output.say,
     watch: Callable[[Programs], Programs] = lambda programs: programs,
     builder: Callable[[Config, Callable[[], bool]], Built] | None = None,
@@ -67,6 +69,8 @@ def run(
             and ``summary.json``.
         resume: continue from the newest checkpoint in ``folder``, or from the start without one.
         on_chunk: receives each line of ``metrics.jsonl`` as it is written.
+        on_phase: receives what begins: compiling, warming up, restoring, training, saving or
+            evaluating.
         say: receives sentences for the user.
         watch: wraps the compiled programs, to observe them.
         builder: replaces `ddpg_jax.runs.programs.build.build`; a sweep reuses what it built.
@@ -79,7 +83,8 @@ def run(
     """
     started = time.perf_counter()
     with contextlib.ExitStack() as opened:
-        received = opened.enter_context(signals.collect_signals())
+        phases = Phases(on_phase, say)
+        received = opened.enter_context(signals.collect_signals(phases.stopping))
         opened.enter_context(processes.end_together())
         run_dir, folder = folder, opened.enter_context(processes.output_folder(folder))
         opened.enter_context(locked_folder(folder))
@@ -94,27 +99,22 @@ def run(
         built = _built(builder or build, config, received)
         if not resume:
             opened.enter_context(new_run_files(config, folder))
-        tools = BackgroundImports(run_dir, config.keep)
-        opened.callback(tools.close)
-        compiled = (compiler or compile_programs)(built, config)
-        memory.require_memory(compiled_memory.measured_parts(config, built, compiled))
-        programs = watch(compiled)
+        tools = opened.enter_context(contextlib.closing(BackgroundImports(run_dir, config.keep)))
+        phases.enter("compiling")
+        programs = watch(_compiled(compiler or compile_programs, built, config))
         checkpoints = tools.result()
         processes.barrier("compiled")  # collective computations have no timeout
         raise_if_stopped(stop, "before the first step", run_dir)
         with contextlib.suppress(Stopped):  # by the signal checked below
-            state, done, clock = _begin(
-                config, folder, built, programs, checkpoints if resume else None, say
-            )
+            kept = checkpoints if resume else None
+            state, done, clock = _begin(config, folder, built, programs, kept, say, phases)
         raise_if_stopped(stop, "before the first chunk", run_dir)
         write_json(folder / "config.json", config.flat())
-        log = MetricsLog(folder)
-        opened.callback(log.close)
+        log = opened.enter_context(contextlib.closing(MetricsLog(folder)))
         seconds = {"evaluation": 0.0, "checkpoint": 0.0}
         report = _told_of_short_episodes(config, on_chunk, say)
-        chunks = ChunkLoop(
-            config, run_dir, folder, programs, checkpoints, log, report, stop, agree, seconds
-        )
+        of_run = (config, run_dir, folder, programs, checkpoints, log, report)
+        chunks = ChunkLoop(*of_run, stop, agree, seconds, phases, built)
         if resume:
             chunks.catch_up(state.agent, done)
         state = chunks.run(state, done, clock)
@@ -153,6 +153,15 @@ def _built(
         raise RunError(str(error)) from error
 
 
+def _compiled(
+    compiler: Callable[[Built, Config], Programs], built: Built, config: Config
+) -> Programs:
+    """Compile, and require the memory that the programs need."""
+    programs = compiler(built, config)
+    memory.require_memory(compiled_memory.measured_parts(config, built, programs))
+    return programs
+
+
 def _ended(
     loop: ChunkLoop,
     agent: Agent,
@@ -184,28 +193,30 @@ def _begin(
     programs: Programs,
     checkpoints: Any,
     say: Callable[[str], None],
+    phases: Phases,
 ) -> tuple[PyTree, int, Clock]:
-    """Return state, chunks done and time: of the newest checkpoint, or after the warm-up."""
+    """Return state, steps done and time: of the newest checkpoint, or after the warm-up."""
+    if checkpoints is not None:
+        phases.enter("restoring")
     restored = (
         None if checkpoints is None else restore(config, checkpoints, built, programs, folder, say)
     )
     if restored is None:
+        phases.enter("warming up")
         state = jax.block_until_ready(
             programs.start(member_keys(config), member_hyperparameters(config))
         )
         of_seeds = lambda steps: np.min(steps.reshape(config.seeds, -1), axis=1)  # of all shards
         first = jax.tree.map(of_seeds, arrays.to_host(state.first_bad_step))
         require_finite(config, first, {}, config.schedule.warm_up_steps, None)
-        return state, 0, Clock()
+        return state, config.schedule.warm_up_steps, Clock()
     state, done, clock = restored
-    if done > config.num_chunks:
+    if done > config.trained_timesteps:
         raise RunError(
             f"{folder} is already past total_timesteps={config.hyperparameters.total_timesteps}: "
             "raise it to continue."
         )
     if built.host is not None:
-        built.host.begin(
-            host_seed(evaluation_keys(config, HOST_RESET_STREAM, config.schedule.steps_after(done)))
-        )
+        built.host.begin(host_seed(evaluation_keys(config, HOST_RESET_STREAM, done)))
         say("Host environments were reset; all other state was restored.")
     return state, done, clock

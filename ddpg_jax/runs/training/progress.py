@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.table import Column
+from rich.text import Text
 
 from ddpg_jax.runs.console.output import TolerantStream
 from ddpg_jax.runs.folder.metrics import mean_over_members
@@ -22,16 +23,57 @@ if TYPE_CHECKING:
 
 SHARE = 0.05
 """Share of the whole time above which evaluations or checkpoints are reported."""
-WIDE = 110
-"""Width in columns from which a terminal shows rates beside the time left."""
+WIDE = 130
+"""Width in columns from which a terminal shows rates."""
+BAR = 10
+"""Columns that the bar has at least."""
+PARTS = 20
+"""Where no terminal shows them, chunks are reported at evaluations, and half as often as this
+without."""
 
 
-def _column(name: str) -> TextColumn:
-    return TextColumn(f"{{task.fields[{name}]}}", table_column=Column(no_wrap=True), markup=False)
+class _Text(ProgressColumn):
+    """A text of the task that is never broken."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        super().__init__(table_column=Column(no_wrap=True))
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields[self._name])
+
+
+class _Bar(BarColumn):
+    def __init__(self) -> None:
+        super().__init__(bar_width=None, table_column=Column(ratio=1, min_width=BAR))
+
+
+class _Elapsed(ProgressColumn):
+    """What is under way, and the time since the run began, shown anew all the time."""
+
+    def __init__(self) -> None:
+        super().__init__(table_column=Column(no_wrap=True))
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.fields['phase']} {duration(task.elapsed or 0)}")
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as text: 42 s, 3:07 or 2:03:07."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Display:
-    """Shows lines of ``metrics.jsonl``; a context manager."""
+    """Shows phases and lines of ``metrics.jsonl``; a context manager.
+
+    The first line names the run. It waits for the first phase, and sentences that come before wait
+    for it: of a run that is refused nothing is seen but the reason.
+    """
 
     def __init__(self, config: Config, folder: Path) -> None:
         """Prepare a display of a run in ``folder``."""
@@ -42,28 +84,48 @@ class Display:
         )  # training continues where nobody reads
         self._console = Console(file=stream, highlight=False, emoji=False, force_jupyter=False)
         self._lines = self._console.is_terminal
-        columns = [BarColumn(bar_width=None), *map(_column, ("steps", "mean", "left"))]
+        columns: list[ProgressColumn] = [_Bar(), *map(_Text, ("steps", "mean", "left"))]
+        columns.append(_Elapsed())
         if self._console.width >= WIDE:
-            columns.append(_column("rates"))
+            columns.append(_Text("rates"))
         self._progress = Progress(
-            *columns, console=self._console, disable=not self._lines, expand=True
+            *columns, console=self._console, disable=not self._lines, expand=True, transient=True
         )
-        self._total = config.schedule.steps_after(config.num_chunks)
-        fields: Any = {"steps": "compiling", "mean": "", "left": "", "rates": ""}
+        self._total = config.trained_timesteps
+        fields: Any = {"steps": "", "mean": "", "left": "", "rates": "", "phase": "preparing"}
         self._task = self._progress.add_task("", total=self._total, **fields)
         self._episodes = self._broken = 0.0
         self._begin: tuple[float, int] | None = None
+        self._evaluated: float | None = None
+        self._best: float | None = None
+        self._reported = 0
+        self._waiting: list[str] | None = []
+        """Sentences that wait for the first line."""
 
     def __enter__(self) -> Display:
-        """Print the run's name and start the progress line."""
-        seeds = (
-            f", {self._config.seeds} {'members' if self._config.vary else 'seeds'}"
-            if self._config.seeds > 1
-            else ""
-        )
-        self.say(f"{self._config.env}, preset {self._config.preset.name}{seeds} -> {self._folder}")
+        """Start the progress line."""
         self._progress.start()
         return self
+
+    def phase(self, name: str) -> None:
+        """Show what begins; before the first, the run's name."""
+        self._print_first()
+        self._progress.update(self._task, phase=name)
+
+    def _print_first(self) -> None:
+        from ddpg_jax.runs.folder import versions
+
+        if self._waiting is None:
+            return
+        config, waiting, self._waiting = self._config, self._waiting, None
+        kind = "members" if config.vary else "seeds"
+        seeds = f", {config.seeds} {kind}" if config.seeds > 1 else ""
+        self.say(
+            f"{config.env}, preset {config.preset.name}{seeds}, on {versions.device_name()} -> "
+            f"{self._folder}"
+        )
+        for text in waiting:
+            self.say(text)
 
     def __exit__(
         self,
@@ -71,34 +133,43 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop the progress line."""
+        """Stop the progress line; it stays where a run has begun."""
         self._progress.stop()
 
     def say(self, text: str) -> None:
         """Print a sentence above the progress line, wrapped at words on a terminal."""
-        self._console.print(text, markup=False, soft_wrap=not self._lines)
+        if self._waiting is None:
+            self._console.print(text, markup=False, soft_wrap=not self._lines)
+        else:
+            self._waiting.append(text)
 
     def show(self, row: dict[str, Any]) -> None:
         """Report a chunk."""
+        self._print_first()
         now, steps = time.perf_counter(), row["env_steps"]
         if self._begin is None:
             self._begin = (now, steps)
+            self._progress.live.transient = False
         self._episodes += float(np.sum(row["episodes"]))
         self._broken += float(np.sum(row["broken_episodes"]))
         broken = f" ({self._broken:,.0f} cut off)" if self._broken else ""
         shown: Any = {
             "steps": f"{steps:,}/{self._total:,} steps",
-            "mean": f"return {self._return(row)}",
+            "mean": self._return(row),
             "left": self._left(now, steps),
-            "rates": f"{row['env_steps_per_second']:,.0f} env-steps/s  "
-            f"{row['updates_per_second']:,.0f} updates/s  {self._episodes:,.0f} episodes{broken}",
+            "rates": f"{_rates(row)}  {self._episodes:,.0f} training episodes{broken}",
         }
         self._progress.update(self._task, completed=steps, **shown)
-        if not self._lines:
-            self.say("  ".join(shown.values()))
+        waited = steps - self._reported
+        if not self._lines and (
+            row["evaluation_return"] or PARTS * waited >= 2 * self._total or steps == self._total
+        ):
+            self.say("  ".join(filter(None, shown.values())))
+            self._reported = steps
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Report the end of the run."""
+        self._print_first()
         returns = np.array(summary["final_returns"], float)
         self._progress.stop()
         if len(returns) == 1:
@@ -123,14 +194,16 @@ class Display:
         self.say(f"render it: ddpg-jax render {self._folder}")
 
     def _return(self, row: dict[str, Any]) -> str:
-        value = mean_over_members(row["evaluation_return"] or row["episode_return"])
+        """Return the newest evaluation as text; before the first, the return of training."""
         known = [one for one in row["evaluation_return"] or () if one is not None]
-        best = max(known, default=None) if self._config.vary else None
-        return (
-            "-"
-            if value is None
-            else f"{value:.1f}" + ("" if best is None else f" (best {best:.1f})")
-        )
+        if known:
+            self._evaluated = mean_over_members(known)
+            self._best = max(known) if self._config.vary else None
+        if self._evaluated is None:
+            value = mean_over_members(row["episode_return"])
+            return "" if value is None else f"training return {value:.1f}"
+        best = "" if self._best is None else f" (best {self._best:.1f})"
+        return f"return {self._evaluated:.1f}{best}"
 
     def _others(self, summary: dict[str, Any]) -> str:
         """Return the time of evaluations and checkpoints where it exceeds `SHARE` of the whole."""
@@ -148,6 +221,14 @@ class Display:
         assert self._begin is not None
         begin, first = self._begin
         if steps == first:
-            return "time left -"
+            return ""
         left = (now - begin) / (steps - first) * (self._total - steps)
-        return f"{left:.0f} s left"
+        return f"{duration(left)} left"
+
+
+def _rates(row: dict[str, Any]) -> str:
+    """Return both rates as text, and one where they are equal."""
+    steps, updates = row["env_steps_per_second"], row["updates_per_second"]
+    if steps == updates:
+        return f"{steps:,.0f} env-steps and updates/s"
+    return f"{steps:,.0f} env-steps/s  {updates:,.0f} updates/s"

@@ -90,7 +90,7 @@ def restore(
     folder: Path,
     say: Callable[[str], None],
 ) -> tuple[PyTree, int, Clock] | None:
-    """Return state, chunks done and time, and cut ``metrics.jsonl`` there; None without checkpoint.
+    """Return state, steps done and time, and cut ``metrics.jsonl`` there; None without checkpoint.
 
     Raises:
         RunError: no checkpoint is readable, or it is of another configuration.
@@ -125,7 +125,7 @@ def restore(
             f"Learning rates fall to zero over {config.anneal_updates} critic updates now: those "
             f"of {config.hyperparameters.total_timesteps} steps, not of {before}."
         )
-    return state, record["chunks"], Clock(record["train_seconds"])
+    return state, steps, Clock(record["train_seconds"])
 
 
 class BackgroundImports:
