@@ -36,8 +36,8 @@ class Sweep:
     """``member``, ``seed``, ``hyperparameters``, ``final_return`` and ``final_return_std`` of each;
     its run is ``run``, in which it is number ``place``."""
     best: sweep_results.Record
-    """The member with the greatest final return of the setting with the best mean;
-    ``fresh_return`` and ``fresh_return_std`` are of 100 episodes that did not choose it."""
+    """The member with the greatest final return of the setting with the best mean; ``fresh_return``
+    and ``fresh_return_std`` are of 100 episodes that did not choose it."""
     settings: list[sweep_results.Record]
     """Groups of equal ``hyperparameters`` with ``members`` and ``returns``, best mean first."""
 
@@ -80,7 +80,7 @@ def sweep(
         else:
             plan, given = make_plan(env or "pendulum", values, **options), {}
             if run_dir is not None:
-                folder = Path(run_dir).expanduser()
+                folder = Path(run_dir)
             else:
                 name = lock.default_folder(plan.env, f"{plan.options['preset']}_sweep")
                 folder, made = lock.make_new_folder(name)
@@ -92,7 +92,7 @@ def sweep(
         programs = _Programs()
         for index, part in enumerate(plan.parts):
             if progress and len(plan.parts) > 1:
-                numbers = sweep_results.numbers_text(part.members)
+                numbers = sweep_results.member_numbers(part.members)
                 say(f"run {index + 1} of {len(plan.parts)}: members {numbers}")
             _train(plan, part, sweep_results.run_folder(folder, index), given, programs, progress)
         return _finish(folder, progress)
@@ -103,7 +103,7 @@ def _resumed(
 ) -> tuple[Path, Plan, Options]:
     if run_dir is None:
         raise ValueError("--resume requires --run-dir, the folder of the sweep to resume.")
-    plan = sweep_results.read_plan(Path(run_dir).expanduser())
+    plan = sweep_results.read_plan(Path(run_dir))
     fixed = {"draws", "evolve", "memory", "seeds"}
     if values or options.keys() & fixed or env not in (None, plan.env):
         raise ValueError(
@@ -117,7 +117,7 @@ def _resumed(
     placed = {name: value for name, value in options.items() if name in stored.PLACEMENT}
     parts = [dataclasses.replace(part, options=part.options | free) for part in plan.parts]
     plan = dataclasses.replace(plan, options=plan.options | free, parts=parts)
-    return Path(run_dir).expanduser(), plan, free | placed
+    return Path(run_dir), plan, free | placed
 
 
 def _require_new(folder: Path) -> None:
@@ -186,10 +186,25 @@ def _train(
         except Diverged as error:
             run.mkdir(parents=True, exist_ok=True)
             files.write_json(run / sweep_results.DIVERGED_FILE, {"reason": str(error)})
-            numbers = sweep_results.numbers_text(part.members)
+            numbers = sweep_results.member_numbers(part.members)
             shown["say"](f"member {numbers} diverged, the others continue: {error}")
         except Interrupted as stop:
             raise Interrupted(str(stop).replace(str(run), str(run.parent)), stop.signal) from stop
+
+
+def _best_sentence(
+    best: sweep_results.Record, members: list[sweep_results.Record], folder: Path
+) -> str:
+    setting, among = sweep_results.best_setting(members), ""
+    if len(setting["members"]) > 1:
+        numbers = sweep_results.member_numbers(setting["members"])
+        among = f", of those with the best mean (members {numbers})"
+    fresh, std = best["fresh_return"], best["fresh_return_std"]
+    shown = "diverged" if fresh is None else f"{fresh:,.1f} +- {std:,.1f}"
+    return (
+        f"best: member {best['member']}{among}: {shown} over {sweep_results.REPORT_EPISODES} fresh "
+        f"episodes; render it: ddpg-jax render {folder}"
+    )
 
 
 def _finish(folder: Path, progress: bool) -> Sweep:
@@ -220,17 +235,5 @@ def _finish(folder: Path, progress: bool) -> Sweep:
     if progress:
         steps = plan.config(plan.parts[0], {"mesh": ""}).trained_timesteps
         table.print_table(members, steps)
-        say(f"{_described(found['best'], members)}; render it: ddpg-jax render {folder}")
+        say(_best_sentence(found["best"], members, folder))
     return Sweep(folder=folder, **found)
-
-
-def _described(best: sweep_results.Record, members: list[sweep_results.Record]) -> str:
-    """Return a sentence on the best member, by episodes that did not choose it."""
-    played, among = f"over {sweep_results.REPORT_EPISODES} fresh episodes", ""
-    fresh, std = best["fresh_return"], best["fresh_return_std"]
-    shown = "diverged" if fresh is None else f"return {fresh:,.1f} +- {std:,.1f}"
-    setting = sweep_results.best_setting(members)["members"]
-    if len(setting) > 1:
-        numbers = sweep_results.numbers_text(setting)
-        among = f", of those with the best mean (members {numbers})"
-    return f"best: member {best['member']}{among}, {shown} {played}"

@@ -1,6 +1,7 @@
 """Reads the folder of a sweep: its plan, and the run and returns of each member; evaluates it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,17 +189,6 @@ def evaluate_member(folder: Path, episodes: int, seed: int, member: int) -> Reco
     return policy.evaluate(run, episodes, seed, place) | {"run": str(folder), "member": member}
 
 
-def numbers_text(members: list[int]) -> str:
-    """Return numbers of members as text, consecutive ones as a range: ``0-2, 6-8``."""
-    ranges: list[list[int]] = []
-    for number in members:
-        if ranges and number == ranges[-1][-1] + 1:
-            ranges[-1][1:] = [number]
-        else:
-            ranges.append([number])
-    return ", ".join("-".join(map(str, each)) for each in ranges)
-
-
 def evaluate_sweep(folder: Path, episodes: int, seed: int) -> Record:
     """Evaluate every member of a sweep, run by run."""
     plan = read_plan(folder)
@@ -227,6 +217,17 @@ def evaluate_sweep(folder: Path, episodes: int, seed: int) -> Record:
         "seed": seed,
         **statistics.return_statistics(means, stds),
     }
+
+
+def member_numbers(members: Sequence[int]) -> str:
+    """Return numbers as text: 0-3, 6, 8-9."""
+    groups: list[list[int]] = []
+    for number in members:
+        if groups and number == groups[-1][-1] + 1:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return ", ".join(f"{one[0]}-{one[-1]}" if len(one) > 1 else str(one[0]) for one in groups)
 
 
 def short_text(value: Any) -> str:

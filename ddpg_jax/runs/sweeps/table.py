@@ -42,7 +42,7 @@ def members_table(members: list[sweep_results.Record], steps: int) -> Table:
             figures = [figures[0], _number(spread[each["members"][0]])]
         own = map(sweep_results.short_text, each["hyperparameters"].values())
         made.add_row(
-            sweep_results.numbers_text(each["members"]),
+            sweep_results.member_numbers(each["members"]),
             *own,
             *figures,
             style="bold green" if rank == 0 else None,
