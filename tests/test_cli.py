@@ -588,7 +588,12 @@ def test_numbers_of_other_presets_land_in_config_json():
         "seeds": 2,
     }
     hyperparameters = words(**CATEGORICAL, **sizes, time_limit=5, hidden="8", critic_hidden="9,8")
-    switches = ("--no-normalize-observations", "--layer-norm", "--inverting-gradients")
+    switches = (
+        "--no-normalize-observations",
+        "--layer-norm",
+        "--inverting-gradients",
+        "--anneal",
+    )
     result = invoke(
         "train", "--preset", "td3-categorical", "--run-dir", "run", *hyperparameters, *switches
     )

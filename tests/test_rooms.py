@@ -25,7 +25,7 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ROOMS, FILES_IN_A_ROOM, LINES_IN_A_ROOM, ARROWS = 18, 9, 1_800, 60
-TOKENS = 118_646
+TOKENS = 119_000
 """Of the package, counted as below: as many as at commit 7576d02, with all that came since."""
 
 
