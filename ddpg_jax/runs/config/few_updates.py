@@ -8,7 +8,7 @@ Config = Any
 """`ddpg_jax.runs.config.run_config.Config`, whose module imports this one."""
 FEW_UPDATES = 3_000
 """Updates of a run below which it says so."""
-SELDOM = 8
+RATE_RATIO = 8
 """So many times fewer updates for each environment step than a preset has on a task are told."""
 
 
@@ -17,7 +17,7 @@ def few_updates(config: Config) -> str:
     own, tuned = config.hyperparameters, hyperparameters_on(config.preset, config.env)[0]
     updates = config.updates_in(config.trained_timesteps - config.schedule.warm_up_steps)
     rate, usual = (each.updates_per_step / each.num_envs for each in (own, tuned))
-    seldom = SELDOM * rate <= usual
+    seldom = RATE_RATIO * rate <= usual
     if updates >= FEW_UPDATES and not seldom:
         return ""
     beside = f" (preset {config.preset.name} on {config.env}: {usual:g})" if seldom else ""
