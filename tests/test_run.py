@@ -496,6 +496,23 @@ def test_other_chunks_and_a_shorter_last_one_are_the_same_run(tmp_path):
     assert [row["env_steps"] for row in read_metrics(tmp_path / "three")] == [350, 500, 600]
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("reward", "The environment returned it: see what `ddpg-jax check pendulum` finds."),
+        ("critic_loss", "Lower the learning rates, or check the environment."),
+        ("action", "Lower the learning rates, or check the environment."),
+    ],
+)
+def test_what_became_nan_is_blamed_on_what_made_it(name, remedy):
+    first = {"action": reporting.NEVER, "reward": reporting.NEVER, "critic_loss": reporting.NEVER}
+    with pytest.raises(RunError) as refused:
+        chunks.require_finite(small(), first | {name: 6}, {}, 300, None)
+    assert str(refused.value) == (
+        f"{name} became NaN or infinite at step 7; no checkpoint had been written yet. {remedy}"
+    )
+
+
 def test_a_run_is_saved_by_the_clock_too(tmp_path, monkeypatch):
     """Every five minutes, or less often where it takes long; what is saved does not depend on
     it."""

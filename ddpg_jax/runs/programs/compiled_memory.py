@@ -42,7 +42,8 @@ def measured_parts(config: Config, built: Built, programs: Programs | None) -> l
     beside = copy.needed if jax.default_backend() == "cpu" else 0
     if (more := start - needed - beside) > 0:
         found.append(MemoryPart("additional temporaries at the start", more, LOWER["start"]))
-    if not on_host and (padding := _arguments(programs.chunk) - held) > 0:
+    measured = not on_host and hasattr(programs.chunk, "memory_analysis")
+    if measured and (padding := _arguments(programs.chunk) - held) > 0:
         found.append(
             MemoryPart(
                 "counters, keys, and padding as the device lays arrays",
@@ -54,6 +55,8 @@ def measured_parts(config: Config, built: Built, programs: Programs | None) -> l
 
 
 def _needs(program: Any) -> int:
+    if not hasattr(program, "memory_analysis"):  # something around a compiled program
+        return 0
     memory = program.memory_analysis()
     return int(memory.temp_size_in_bytes + memory.generated_code_size_in_bytes)
 

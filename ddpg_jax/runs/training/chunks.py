@@ -261,7 +261,7 @@ def require_finite(
         if saved
         else "no checkpoint had been written yet"
     )
-    raise Diverged(
-        f"{what} became NaN or infinite at step {steps}; {kept}. Lower the learning rates or "
-        "check the environment."
-    )
+    remedy = "Lower the learning rates, or check the environment."
+    if name in ("observation", "reward") and first[name] != NEVER:  # actions were finite
+        remedy = f"The environment returned it: see what `ddpg-jax check {config.env}` finds."
+    raise Diverged(f"{what} became NaN or infinite at step {steps}; {kept}. {remedy}")
