@@ -59,6 +59,7 @@ HOST = (
 HOST += ("Endless",)
 ENVS = (
     *["pendulum"] * 6,
+    *["lane"] * 3,
     *[f"fuzz_environments:{name}" for name in OWN],
     *[f"gymnasium/fuzz_environments:Fuzz{name}-v0" for name in HOST],
     *[
@@ -129,6 +130,85 @@ NUMBERS += (
     "[1]",
     "\x00",
     "\n",
+)
+OPTIONS = (
+    "curvature",
+    "camera_size",
+    "lane_width",
+    "observation",
+    "reward",
+    "time_limit",
+    "g",
+    "render_mode",
+    "image_size",
+    "pixels",
+    "channels_first",
+    "backend",
+    "randomize",
+    "num_envs",
+    "disable_env_checker",
+    "x",
+    "",
+)
+VALUES = (
+    *NUMBERS,
+    ".01",
+    "0,02",
+    '"0.02"',
+    "16.0",
+    "False",
+    "true",
+    "yes",
+    "[1, 2]",
+    "[3.5]",
+    "(1,",
+    "{'a': 1}",
+    "camera",
+    "torcs",
+    "human",
+    "rgb_array",
+    "=",
+)
+"""Options of environments' own, and what is given for them."""
+STREAMS = ("angle", "speed", "state", "a", "b", "", "💥")
+PIXELS = {
+    "--preset": "drq-v2",
+    "--channels": "4",
+    "--layers": "1",
+    "--trunk": "4",
+    "--image-size": "12",
+    "--action-repeat": "1",
+}
+SETS = (
+    "tau",
+    "gamma",
+    "batch_size",
+    "hidden",
+    "layer_norm",
+    "n_step",
+    "axis_name",
+    "seed",
+    "",
+    "x",
+)
+SPACES = (
+    "0.01,0.1",
+    "1,2",
+    "4,8",
+    "8x8,4",
+    "True,False",
+    "log:1e-4:1e-2",
+    "uniform:0.1:0.9",
+    "log:1e-3:1e-1:2",
+    "uniform:1:4",
+    "log:0:1",
+    "log:1:",
+    "uniform:2:1",
+    "0.1,0.1",
+    "nan:1:2",
+    ":",
+    ",",
+    *NUMBERS,
 )
 WIDTHS = (
     "8",
@@ -263,7 +343,9 @@ class Lines:
     def draw(self) -> list[str]:
         """One line, without the program's name."""
         make = self._random.choice(
-            [self._train] * 6 + [self._run] * 4 + [self._check, self._plot, self._words]
+            [self._train] * 6
+            + [self._run] * 4
+            + [self._sweep, self._check, self._check, self._plot, self._words]
         )
         line = make()
         if self._random.random() < 0.05:
@@ -289,7 +371,19 @@ class Lines:
                 "--backend": (*NAMES, "mjx"),
             }
             options[flag] = self._any(values.get(flag, NUMBERS))
-        line = ["train", self._any(ENVS), *(word for pair in options.items() for word in pair)]
+        for flag in ("--actor-stream", "--critic-stream"):
+            if self._random.random() < 0.1:
+                options[flag] = self._any(STREAMS)
+        env, more = self._any(ENVS), self._env_options()
+        if self._random.random() < 0.1:
+            env, options = self._any(["pendulum", "pendulum", env]), options | PIXELS
+            options[self._any(["--image-size", "--frame-stack", "--frames-per-action"])] = (
+                self._any(["1", "2", "12", *NUMBERS])
+            )
+            more += ["--pixels", self._any(["--grayscale", "--no-grayscale", "--channels-first"])]
+        if self._random.random() < 0.05:
+            more += ["--shared-environment"]
+        line = ["train", env, *(word for pair in options.items() for word in pair), *more]
         if self._random.random() < 0.5:
             line += ["--run-dir", self._any(PLACES)]
         if self._random.random() < 0.15:
@@ -297,6 +391,28 @@ class Lines:
         if self._random.random() < 0.3:
             line += [self._any(["--layer-norm", "--no-layer-norm", "--normalize-observations"])]
         return line
+
+    def _env_options(self) -> list[str]:
+        line: list[str] = []
+        while self._random.random() < 0.25:
+            line += ["--env-option", f"{self._any(OPTIONS)}={self._any(VALUES)}"]
+        return line
+
+    def _sweep(self) -> list[str]:
+        options = dict(SMALL)
+        if self._random.random() < 0.3:
+            options[self._any([*WHOLE, *FLAGS, "--draws", "--memory"])] = self._any(NUMBERS)
+        words = [word for pair in options.items() for word in pair]
+        line = ["sweep", self._any(["pendulum"] * 5 + [*ENVS[:12]]), *words]
+        for _ in range(self._any([0, 1, 1, 1, 2])):
+            line += ["--set", f"{self._any(SETS)}={self._any(SPACES)}"]
+        if self._random.random() < 0.5:
+            line += ["--draws", self._any(["2", "3", *NUMBERS])]
+        if self._random.random() < 0.4:
+            line += ["--pbt"]
+        if self._random.random() < 0.3:
+            line += [self._any(["--pbt-fraction", "--pbt-change"]), self._any(NUMBERS)]
+        return line + (["--run-dir", self._any(PLACES)] if self._random.random() < 0.5 else [])
 
     def _folder(self) -> str:
         return self._any(
@@ -330,7 +446,7 @@ class Lines:
         return line
 
     def _check(self) -> list[str]:
-        line = ["check", self._any(ENVS), "--steps", "12", "--num-envs", "2"]
+        line = ["check", self._any(ENVS), "--steps", "12", "--num-envs", "2", *self._env_options()]
         return line + (
             [self._any(["--num-envs", "--steps", "--time-limit"]), self._any(NUMBERS)]
             if self._random.random() < 0.5

@@ -2,6 +2,7 @@
 no bit."""
 
 import collections
+import contextlib
 import functools
 import json
 import os
@@ -755,7 +756,7 @@ def test_the_environments_of_an_evaluation_are_weighed_for_all_seeds(monkeypatch
     )
     for seeds in (1, 3):
         config = make_config("pendulum", seeds=seeds)
-        evaluation.make_evaluator(config, None, 4)
+        evaluation.make_evaluator(config, None, 4, contextlib.ExitStack())
     # Of each pendulum angle, speed, torque, steps and 3 numbers observed, and one number for all,
     # of 4 bytes each.
     assert weighed == [4 * (4 * 7 + 1), 3 * 4 * (4 * 7 + 1)]
