@@ -115,6 +115,15 @@ def test_what_a_constructor_names_or_takes_anyhow_reaches_it():
         envs.make("gymnasium/Further-v0", 1, noisy="False")
 
 
+def test_the_module_that_registers_an_id_may_stand_before_it(tmp_path, monkeypatch):
+    (tmp_path / "registers_of_arguments.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    envs.make("gymnasium/registers_of_arguments:Seen-v0", 1, gain=2)
+    assert Seen.made[-1]["gain"] == 2
+    with pytest.raises(ValueError, match="gain='2' is text where a number is meant"):
+        envs.make("gymnasium/registers_of_arguments:Seen-v0", 1, gain="2")
+
+
 def test_what_has_no_signature_is_left_alone():
     arguments.require("it", dict.fromkeys, {"gain": "1"}, ())
     arguments.require("it", print, {"image_size": "1"}, ())

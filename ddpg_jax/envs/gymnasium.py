@@ -131,7 +131,7 @@ def _register(name: str) -> None:
 def _constructor(name: str) -> Any:
     from gymnasium.envs import registration
 
-    entry = registration.spec(name).entry_point
+    entry = registration.spec(name.rpartition(":")[2]).entry_point
     return registration.load_env_creator(entry) if isinstance(entry, str) else entry
 
 
