@@ -274,7 +274,7 @@ def test_family_learns(tmp_path: Path) -> None:
     )
     assert list(result["contestants"]) == ["plain", "twins"]
     for each in result["contestants"].values():
-        assert each["curve"]["env_steps"] == [200, 300]
+        assert each["curve"]["env_steps"] == [200, 300, 330]
         assert len(each["curve"]["evaluation_returns"]) == len(each["final_returns"]) == 2
         assert each["interval"][0] <= each["interquartile_mean"] <= each["interval"][1]
     assert result["contestants"]["twins"]["config"]["target_noise"] == 0.1
