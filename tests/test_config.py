@@ -709,6 +709,8 @@ def test_a_run_of_few_updates_says_so(options, said):
     assert ("(preset default on pendulum: 1)" in config.note) == (
         "num_envs" in options and said != ""
     )
+    many = make_config("brax/ant", num_envs=8_192, total_timesteps=400_000_000)  # not tuned
+    assert "few to learn from" not in many.note
 
 
 def test_evaluations_and_checkpoints_are_by_steps_not_by_chunks():

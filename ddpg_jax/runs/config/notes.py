@@ -9,7 +9,7 @@ Config = Any
 FEW_UPDATES = 3_000
 """Updates of a run below which it says so."""
 LOW_RATIO = 8
-"""So many times fewer updates for each environment step than a preset has on a task are told."""
+"""So many times fewer updates for each environment step than a task was tuned with are told."""
 
 
 def notes(config: Config) -> list[str]:
@@ -38,10 +38,11 @@ def notes(config: Config) -> list[str]:
 
 def _few_updates(config: Config) -> str:
     """Return a sentence on the updates of a run where they are few; else an empty text."""
-    own, tuned = config.hyperparameters, hyperparameters_on(config.preset, config.env)[0]
+    own = config.hyperparameters
+    tuned, replaced = hyperparameters_on(config.preset, config.env)
     updates = config.updates_in(config.trained_timesteps - config.schedule.warm_up_steps)
     rate, usual = (each.updates_per_step / each.num_envs for each in (own, tuned))
-    seldom = LOW_RATIO * rate <= usual
+    seldom = bool(replaced) and LOW_RATIO * rate <= usual
     if updates >= FEW_UPDATES and not seldom:
         return ""
     beside = f" (preset {config.preset.name} on {config.env}: {usual:g})" if seldom else ""

@@ -253,11 +253,11 @@ def _taking_turns(
     """Return ``chunk`` and ``evaluate``; where they share environments, training begins again."""
     interrupting: list[jax.Array] = []
 
-    def chunk(state: TrainState, hyperparameters: Hyperparameters) -> Any:
+    def chunk(state: TrainState, hyperparameters: Hyperparameters, *rounds: int) -> Any:
         if interrupting:
             key = jax.random.fold_in(interrupting.pop(), HOST_RESET_STREAM)
             trainer.begin(host_seed(key))
-        return trainer.chunk(state)
+        return trainer.chunk(state, *rounds)
 
     def evaluate(state: AgentState, key: jax.Array, hyperparameters: Hyperparameters) -> Any:
         if shared:
@@ -271,8 +271,8 @@ def compile_shorter(built: Built, config: Config, steps: int) -> Callable[..., A
     """Return a chunk of so many environment steps: that which ends a run may be shorter."""
     schedule = dataclasses.replace(config.schedule, steps_per_chunk=steps)
     if built.host is not None:
-        trainer = built.host
-        return lambda state, hyperparameters: trainer.chunk(state, schedule.rounds)
+        chunk: Any = built.population.chunk
+        return lambda state, hyperparameters: chunk(state, hyperparameters, schedule.rounds)
     population = population_of(dataclasses.replace(config, schedule=schedule))
     return compiled_chunk(population, member_keys(config), member_hyperparameters(config))
 
