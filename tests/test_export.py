@@ -44,14 +44,14 @@ def test_equal_actions_in_a_process_without_this_library(tmp_path, monkeypatch, 
     result = CliRunner().invoke(
         commands.main, ["export", "run", "--member", str(member)], catch_exceptions=False
     )
-    assert result.stdout.strip() == "run/policy.stablehlo"
+    assert result.stdout.strip() == f"run/policy-{member}.stablehlo"
     observations = np.random.default_rng(0).normal(size=(1_000, 3)).astype(np.float32) * [1, 1, 4]
     np.save("observations.npy", observations.astype(np.float32))
     arguments = [
         sys.executable,
         "-c",
         ALONE,
-        "run/policy.stablehlo",
+        f"run/policy-{member}.stablehlo",
         "observations.npy",
         "actions.npy",
     ]
