@@ -380,7 +380,8 @@ def run(request, tmp_path_factory):
 def test_a_run_resumes_bit_for_bit(run, tmp_path):
     """Replay of frames or of codes, encoder, noise that falls: everything is in the checkpoint."""
     parts, whole = run
-    runs.train(run_dir=tmp_path / "half", **parts | {"total_timesteps": 120})
+    two_chunks = whole.config.schedule.steps_after(2)
+    runs.train(run_dir=tmp_path / "half", **parts | {"total_timesteps": two_chunks})
     resumed = runs.train(
         run_dir=tmp_path / "half", resume=True, total_timesteps=240, progress=False
     )
