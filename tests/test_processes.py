@@ -306,6 +306,6 @@ def test_two_processes_stop_together_and_saved(tmp_path):
     )
     assert (
         "was trained on mesh=members=1,data=2 of 2 processes and is resumed on "
-        "mesh=members=1,data=1. State is" in run.stdout
+        "mesh=members=1,data=1. Agents and replay are restored" in run.stdout
     )
     assert f"resumed at {steps} steps." in run.stdout
