@@ -223,7 +223,7 @@ def test_a_run_on_other_shards_keeps_its_transitions(
     options = {
         "num_envs": count,
         "batch_size": 16,
-        "replay_capacity": 50 * count,
+        "replay_capacity": 100 * count,  # more than all runs store
         "learning_starts": 5 * count,
         "steps_per_chunk": 8 * count,
         "checkpoint_every": 1,
