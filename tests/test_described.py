@@ -119,7 +119,7 @@ def test_made_is_closed_by_every_command(run, robot, tmp_path):
     swept = ddpg_jax.runs.sweep(
         NAME, {"tau": [0.1, 0.2]}, run_dir=tmp_path / "sweep", progress=False, **OPTIONS
     )
-    made = 10 + 34 * 3  # the best plays 100 episodes more, three at once
+    made = 10 + 3  # which play 100 episodes more of the best, three at once
     assert (robot.made - before, robot.closed) == (made, robot.made)
     assert robot.most_open == 22
     state = np.zeros((1, 2))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from ddpg_jax import compiling, host, rollout
+from ddpg_jax import compiling, envs, host, rollout
 from ddpg_jax.environment import Environment
 from ddpg_jax.runs.distributed import arrays
 from ddpg_jax.runs.options.validation import Diverged
@@ -41,16 +41,20 @@ def host_seed(key: jax.Array) -> int:
 
 
 def make_evaluator(
-    config: Config, agent: Agent, episodes: int, opened: contextlib.ExitStack
+    config: Config,
+    agent: Agent,
+    episodes: int,
+    opened: contextlib.ExitStack,
+    copies: int | None = None,
 ) -> Callable[[AgentState, jax.Array], Any]:
     """Return ``evaluate(agent_state, keys) -> returns`` of deterministic episodes of each member.
 
-    A host environment is open until ``opened`` is left; with `RunOptions.shared_environment` it has
-    as many copies as in training.
+    A host environment is open until ``opened`` is left; it has so many ``copies``, by default one
+    for each episode, and with `RunOptions.shared_environment` as many as in training.
     """
-    env = environment(
-        config, config.hyperparameters.num_envs if config.shared_environment else episodes
-    )
+    if config.shared_environment:
+        copies = config.hyperparameters.num_envs
+    env = environment(config, copies if copies and envs.on_host(config.env) else episodes)
     close_after(opened, env)
     if isinstance(env, Environment):
         one = memory.tree_bytes(jax.eval_shape(env.reset, jax.random.key(0)))

@@ -105,8 +105,12 @@ def policy_function(
     return lambda observation: act(check(observation))
 
 
-def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) -> dict[str, Any]:
+def evaluate(
+    folder: Path, episodes: int, seed: int, member: int | None = None, copies: int | None = None
+) -> dict[str, Any]:
     """Evaluate each member of a run, or one, in ``episodes`` new deterministic episodes.
+
+    On the host they are played by ``copies`` of the environment, by default one for each.
 
     Raises:
         ValueError: there is no such member.
@@ -118,7 +122,7 @@ def evaluate(folder: Path, episodes: int, seed: int, member: int | None = None) 
         agent_state, keys = jax.tree.map(lambda x: x[member], (agent_state, keys))
         config = dataclasses.replace(config, seeds=1)
     with contextlib.ExitStack() as opened:
-        play = evaluation.make_evaluator(config, agent, episodes, opened)
+        play = evaluation.make_evaluator(config, agent, episodes, opened, copies)
         played = np.asarray(play(agent_state, keys), np.float64)
     evaluation.require_finite_returns(played, config)
     returns = played.reshape(config.seeds, -1)

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ddpg_jax import envs
 from ddpg_jax.runs.config.stored import load_config, read_stored
-from ddpg_jax.runs.folder.metrics import finite_or_none, read_curve, read_metrics
+from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
 from ddpg_jax.runs.results import policy, statistics
 from ddpg_jax.runs.sweeps.plan import Plan
 
@@ -155,20 +154,10 @@ def with_report(folder: Path, one: Record) -> Record:
 
     ``fresh_return`` and ``fresh_return_std``; None where it is NaN.
     """
-    config, at_once = load_config(folder / one["run"]), REPORT_EPISODES
-    if envs.on_host(config.env):  # as many copies as its evaluations have
-        own = config.hyperparameters.num_envs
-        at_once = min(at_once, own if config.shared_environment else config.evaluation_episodes)
-    rounds = [
-        policy.evaluate(folder / one["run"], at_once, REPORT_SEED + number, one["place"])
-        for number in range(-(-REPORT_EPISODES // at_once))
-    ]
-    means, stds = (
-        np.array([each[name][0] for each in rounds], np.float64)
-        for name in ("returns", "return_std")
-    )
-    std = np.sqrt(np.mean(stds**2) + np.var(means))
-    mean, std = finite_or_none([means.mean(), std])
+    run = folder / one["run"]
+    copies = min(REPORT_EPISODES, load_config(run).evaluation_episodes)
+    played = policy.evaluate(run, REPORT_EPISODES, REPORT_SEED, one["place"], copies)
+    (mean,), (std,) = played["returns"], played["return_std"]
     return one | {"fresh_return": mean, "fresh_return_std": std}
 
 
