@@ -93,22 +93,20 @@ def build(
             built = _build_on_host(config, stopped, opened)
             check_memory(memory.all_parts(config, built.state))
             return built._replace(opened=opened.pop_all())
-    else:
-        if config.shared_environment:
-            raise ValueError(
-                f"shared_environment is for environments on the host, and {config.env} is not one: "
-                "leave --shared-environment out."
-            )
-        env = environment(config, config.hyperparameters.num_envs)
-        for own in runs_population.possible_hyperparameters(config.vary, config.evolve):
-            compose(config, env, **own)  # checks the ranges
-        agent = compose(config, env).agent
-        _require_replay_of_encoder(config, agent)
-        population, state = population_of(config, here), state_shapes(config)
-        state = state if population.place is None else population.place.state(state)
-        built = Built(agent, population, state)
-    check_memory(memory.all_parts(config, built.state))
-    return built
+    if config.shared_environment:
+        raise ValueError(
+            f"shared_environment is for environments on the host, and {config.env} is not one: "
+            "leave --shared-environment out."
+        )
+    env = environment(config, config.hyperparameters.num_envs)
+    for own in runs_population.possible_hyperparameters(config.vary, config.evolve):
+        compose(config, env, **own)  # checks the ranges
+    agent = compose(config, env).agent
+    _require_replay_of_encoder(config, agent)
+    population, state = population_of(config, here), state_shapes(config)
+    state = state if population.place is None else population.place.state(state)
+    check_memory(memory.all_parts(config, state))
+    return Built(agent, population, state)
 
 
 def _require_replay_of_encoder(config: Config, agent: Agent) -> None:

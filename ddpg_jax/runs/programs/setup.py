@@ -111,8 +111,6 @@ def with_chosen_mesh(config: Config, say: Callable[[str], None], resume: bool) -
 
     See `ddpg_jax.runs.config.mesh.choose_mesh`.
     """
-    import jax
-
     processes.require_same_options([resume, config.flat()])
     return dataclasses.replace(
         config,
