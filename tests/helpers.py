@@ -39,6 +39,19 @@ STUDIES = {
 """The options of each study at a tiny size."""
 
 
+TINY_RUN = {
+    "total_timesteps": 12,
+    "learning_starts": 4,
+    "batch_size": 4,
+    "hidden": (4,),
+    "replay_capacity": 20,
+    "evaluation_episodes": 1,
+    "evaluate_every": 0,
+    "progress": False,
+}
+"""The options of a run of which something else is looked at."""
+
+
 def machine() -> str:
     """What compiled programs depend on besides their text: jaxlib, and the model and the features
     of the CPU."""

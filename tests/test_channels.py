@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from gymnasium import spaces
+from helpers import TINY_RUN
 
 import ddpg_jax
 from ddpg_jax import checks, envs
@@ -171,15 +172,8 @@ def test_streams_without_an_image_are_all_that_is_asked_for(tmp_path):
     done = ddpg_jax.runs.train(
         NAME,
         run_dir=tmp_path / "run",
-        progress=False,
         **options,
         **streams,
-        total_timesteps=12,
-        learning_starts=4,
-        batch_size=4,
-        hidden=(4,),
-        replay_capacity=20,
-        evaluation_episodes=1,
-        evaluate_every=0,
+        **TINY_RUN,
     )
     assert done.policy()({"speed": np.zeros((5, 2), np.float32)}).shape == (5, 1)

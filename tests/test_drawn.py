@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from gymnasium import spaces
+from helpers import TINY_RUN
 from PIL import Image, ImageSequence
 
 import ddpg_jax
@@ -90,15 +91,8 @@ def test_a_film_of_a_host_environment_trained_in_a_window(kind, tmp_path):
     ddpg_jax.runs.train(
         "gymnasium/Drawing-v0",
         run_dir=tmp_path / "run",
-        progress=False,
         env_options={"render_mode": "human"},
-        total_timesteps=12,
-        learning_starts=4,
-        batch_size=4,
-        hidden=(4,),
-        replay_capacity=20,
-        evaluation_episodes=1,
-        evaluate_every=0,
+        **TINY_RUN,
     )
     words = ["render", str(tmp_path / "run"), "--out", str(tmp_path / "film.gif")]
     done = CliRunner().invoke(commands.main, words)
