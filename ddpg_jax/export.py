@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 from jax import export
 
-from ddpg_jax.envs.observed import observed
+from ddpg_jax.envs.observed import needed, observed
+from ddpg_jax.types import zeros
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,23 +32,28 @@ def policy(agent: Agent, agent_state: AgentState, env: Any) -> export.Exported:
 
     Returns:
         What ``jax.export`` makes, for CPU, CUDA and TPU: ``call(observation [B, ...]) -> [B, A]``,
-            in the environment's units.
+            in the environment's units. Of a dict the observation has the streams that the actor
+            sees, and no other.
         ``bytes(exported.serialize())`` is a file's content.
     """
 
     def act(observation: Any) -> jax.Array:
+        if isinstance(observation, dict):  # what the actor does not see is left out
+            count = jax.tree.leaves(observation)[0].shape[0]
+            observation = zeros(env.observation, count) | observation
         result: jax.Array = env.native_action(agent.act(agent_state, observation))
         return result
 
     (batch,) = export.symbolic_shape("batch")
-    shapes = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((batch, *x.shape), x.dtype), env.observation
-    )
+    own = needed(act, env.observation)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape), x.dtype), own)
     return export.export(jax.jit(act), platforms=PLATFORMS)(shapes)
 
 
 def load(path: str | Path) -> Callable[[Any], jax.Array]:
     """The policy in a file of `policy`: ``action(observation [B, ...]) -> [B, A]``.
+
+    Streams of a dict that the actor does not see may be given, and are not looked at.
 
     Raises:
         ValueError: from the function, observations have other names, shapes or dtypes than the
@@ -56,4 +63,11 @@ def load(path: str | Path) -> Callable[[Any], jax.Array]:
     without = lambda aval: jax.ShapeDtypeStruct(aval.shape[1:], aval.dtype)
     (shapes,), _ = jax.tree.unflatten(loaded.in_tree, map(without, loaded.in_avals))
     check = observed(shapes)
-    return lambda observation: loaded.call(check(observation))
+
+    def act(given: Any) -> jax.Array:
+        if isinstance(shapes, dict) and isinstance(given, Mapping):
+            given = {name: part for name, part in given.items() if name in shapes}
+        action: jax.Array = loaded.call(check(given))
+        return action
+
+    return act

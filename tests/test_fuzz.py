@@ -52,7 +52,6 @@ def test_the_same_seed_draws_the_same_lines():
 @pytest.mark.parametrize(
     ("env", "words"),
     [
-        ("fuzz_environments:as_dict", ["not a stream", "angle, speed"]),
         ("fuzz_environments:scalar", ["a scalar", "map_observation"]),
         ("fuzz_environments:image", ["an observation of shape (8, 8, 3)", "--preset drq-v2"]),
         ("fuzz_environments:empty", ["fuzz_environments:empty"]),

@@ -166,7 +166,7 @@ def test_from_the_command_line_to_the_exported_policy(tmp_path, monkeypatch):
     assert (config["actor_stream"], config["critic_stream"]) == ("state", "privileged_state")
     policy = export.deserialize(bytearray((tmp_path / "run" / "policy.stablehlo").read_bytes()))
     shown = jax.tree.map(lambda x: np.zeros((5, *x.shape), x.dtype), envs.make(env, 1).observation)
-    assert policy.call(shown).shape == (5, 1)
+    assert policy.call({"state": shown["state"]}).shape == (5, 1), "what the actor sees is enough"
     refused = CliRunner().invoke(
         commands.main, ["train", env, "--critic-stream", "all", "--run-dir", "other", *SMALL]
     )

@@ -3,11 +3,13 @@ environment declares.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from ddpg_jax.envs import spaces
 from ddpg_jax.types import PyTree, zeros
@@ -43,9 +45,10 @@ def observed(
             return found
         seen = looked_at() if looked_at else [True] * len(known)
         paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(shapes)]
-        if lacks := [path for path, *both in zip(paths, seen, absent, strict=True) if all(both)]:
+        wanted = dict(compress(zip(paths, absent, strict=True), seen))
+        if lacks := [path for path, left in wanted.items() if left]:
             raise ValueError(
-                f"{NAME} lacks {', '.join(lacks)}: give {', '.join(paths)}, as in training."
+                f"{NAME} lacks {', '.join(lacks)}: give {', '.join(wanted)}, as in training."
             )
         fill = lambda x: zeros(x, *min(leads)) if isinstance(x, jax.ShapeDtypeStruct) else x
         return jax.tree.map(fill, found)
@@ -56,8 +59,17 @@ def observed(
 def looked_at(act: Callable[[PyTree], Any], shapes: PyTree) -> list[bool]:
     """Whether each leaf of an observation has any part in what ``act`` makes of it."""
     traced = jax.make_jaxpr(act)(zeros(shapes, 1)).jaxpr
-    used = {id(x) for each in traced.eqns for x in each.invars} | {id(x) for x in traced.outvars}
-    return [id(x) in used for x in traced.invars]
+    _, used = dce_jaxpr(traced, [True] * len(traced.outvars))
+    return used
+
+
+def needed(act: Callable[[PyTree], Any], shapes: PyTree) -> PyTree:
+    """What ``act`` looks at: of an observation that is a dict, the shapes of those names alone."""
+    if not isinstance(shapes, dict):
+        return shapes
+    seen = jax.tree.unflatten(jax.tree.structure(shapes), looked_at(act, shapes))
+    own = {name: part for name, part in shapes.items() if any(jax.tree.leaves(seen[name]))}
+    return own or shapes
 
 
 def _checked(shapes: PyTree, given: PyTree, where: str) -> PyTree:

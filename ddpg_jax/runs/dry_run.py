@@ -40,6 +40,7 @@ def plan(config: Config) -> str:
         f"{own.replay_capacity:,}, networks in {own.dtype}, {config.seeds} seed(s), "
         f"{own.total_timesteps:,} steps.",
         config.note,
+        built.note,
         *places,
     )
     text = io.StringIO()

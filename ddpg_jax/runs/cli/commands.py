@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ddpg_jax import __version__, runs
-from ddpg_jax.runs.cli.errors import CommandGroup
+from ddpg_jax.runs.cli.errors import CommandGroup, error_sentence
 from ddpg_jax.runs.cli.flags import (
     EVOLVE,
     GroupedCommand,
@@ -227,11 +227,11 @@ def envs() -> None:
 @click.option("--num-envs", type=FROM_ONE, default=4, help="Environments side by side.")
 @click.option("--steps", type=FROM_ONE, help="Vector steps to play. [default: two episodes]")
 def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
-    """Play ENV and print faults that would silently spoil learning; exit code 1 if it has any."""
+    """Play ENV and print faults that spoil learning, or that `train ENV` refuses; then exit 1."""
     _begin()
     from ddpg_jax import envs
-    from ddpg_jax.runs.config.run_config import checked_env_options
-    from ddpg_jax.runs.programs import compatibility, memory, setup
+    from ddpg_jax.runs.config.run_config import checked_env_options, make_config
+    from ddpg_jax.runs.programs import build, compatibility, memory, setup
 
     given = checked_env_options(_given(options).get("env_options", {}))
     compatibility.require_host_copies(env, num_envs)
@@ -241,7 +241,14 @@ def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
         steps = steps or 2 * (made.time_limit or 1_000) + 10
         memory.require_playable(made, steps)
         findings = envs.check(made, steps=steps)
-    answer("\n".join(findings) or "no findings")
+    note = ""
+    try:
+        built = build.build(make_config(env, env_options=given))
+        built.opened.close()
+        note = built.note
+    except Exception as error:  # whatever `train` would answer
+        findings.append(f"`ddpg-jax train {env}` refuses it: {error_sentence(error)}")
+    answer("\n".join([*(findings or ["no findings"]), *filter(None, [note])]))
     sys.exit(1 if findings else 0)
 
 

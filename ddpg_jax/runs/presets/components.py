@@ -18,30 +18,29 @@ if TYPE_CHECKING:
 
     from ddpg_jax.environment import Environment
     from ddpg_jax.networks import Actor, Critic
-    from ddpg_jax.types import Agent, Behaviour, Network, Noise, Replay
+    from ddpg_jax.types import Agent, Behaviour, Network, Noise, PyTree, Replay
+
+STREAMS = "actor_stream", "critic_stream"
+ACHIEVED_GOAL = "achieved_goal"
+"""What environments with goals add for their rewards; no network sees it unless it is named."""
 
 
 def actor(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Network:
-    """Return the actor, of the stream ``actor_stream`` where observations are a dict.
+    """Return the actor, of its `streams` where observations are a dict.
 
     ``options`` as in `actor_head`.
     """
-    return _on_stream(
-        hyperparameters.actor_stream,
-        "actor_stream",
-        actor_head(hyperparameters, env, **options),
-        env,
-    )
+    network = actor_head(hyperparameters, env, **options)
+    return _on_streams("actor_stream", network, hyperparameters, env)
 
 
 def critic(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Network:
-    """Return the critic, of the stream ``critic_stream`` where observations are a dict.
+    """Return the critic, of its `streams` where observations are a dict.
 
     ``options`` as in `critic_head`.
     """
-    return _on_stream(
-        hyperparameters.critic_stream, "critic_stream", critic_head(hyperparameters, **options), env
-    )
+    network = critic_head(hyperparameters, **options)
+    return _on_streams("critic_stream", network, hyperparameters, env)
 
 
 def actor_head(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Actor:
@@ -64,16 +63,36 @@ def critic_head(
     )
 
 
-def _on_stream(stream: str, option: str, network: Network, env: Environment) -> Network:
-    """Return the network, on one stream of the observation where that is a dict."""
+def streams(hyperparameters: Hyperparameters, observation: PyTree) -> dict[str, tuple[str, ...]]:
+    """Return the names that actor and critic see of an observation that is a dict of shapes.
+
+    Where no option names them, and a dict of vectors has not both streams of the options' defaults,
+    both networks see all vectors but `ACHIEVED_GOAL`, joined in alphabetical order.
+    """
+    given, usual = (
+        {option: getattr(source, option) for option in STREAMS}
+        for source in (hyperparameters, Hyperparameters)
+    )
+    seen = sorted(observation.keys() - {ACHIEVED_GOAL})
+    axes = {len(getattr(observation[name], "shape", ())) for name in seen}
+    if given != usual or observation.keys() >= {*usual.values()} or axes != {1}:
+        return {option: (name,) for option, name in given.items()}
+    return dict.fromkeys(STREAMS, tuple(seen))
+
+
+def _on_streams(
+    option: str, network: Network, hyperparameters: Hyperparameters, env: Environment
+) -> Network:
+    """Return the network, on its streams of the observation where that is a dict."""
     if not isinstance(env.observation, dict):
         return network
-    if stream not in env.observation:
+    names = streams(hyperparameters, env.observation)[option]
+    if not env.observation.keys() >= {*names}:
         there = ", ".join(map(str, env.observation))
         raise ValueError(
-            f"{option}={stream!r}: not a stream of the observation; choose one of {there}."
+            f"{option}={names[0]!r}: not a stream of the observation; choose one of {there}."
         )
-    return ddpg_jax.networks.stream(stream, network)
+    return ddpg_jax.networks.stream(names, network)
 
 
 def require_image_defaults(hyperparameters: Hyperparameters, *, scaled: str, stored: str) -> None:
@@ -84,17 +103,17 @@ def require_image_defaults(hyperparameters: Hyperparameters, *, scaled: str, sto
     Raises:
         ValueError: such a hyper-parameter was given.
     """
-    streams = "networks of images read all of the observation"
+    read_all = "networks of images read all of the observation"
     given = hyperparameters
     refused = {
         f"normalize_observations: {scaled}": given.normalize_observations,
         f"observation_dtype={given.observation_dtype}: {stored}": (
             given.observation_dtype != Hyperparameters.observation_dtype
         ),
-        f"actor_stream={given.actor_stream!r}: {streams}": (
+        f"actor_stream={given.actor_stream!r}: {read_all}": (
             given.actor_stream != Hyperparameters.actor_stream
         ),
-        f"critic_stream={given.critic_stream!r}: {streams}": (
+        f"critic_stream={given.critic_stream!r}: {read_all}": (
             given.critic_stream != Hyperparameters.critic_stream
         ),
     }

@@ -27,7 +27,7 @@ from ddpg_jax.population import (
 from ddpg_jax.population.evolution import Range, evolving
 from ddpg_jax.runs.config import mesh as runs_mesh
 from ddpg_jax.runs.config import population as runs_population
-from ddpg_jax.runs.programs import memory
+from ddpg_jax.runs.programs import compatibility, memory
 from ddpg_jax.runs.programs.evaluation import (
     HOST_RESET_STREAM,
     evaluation_keys,
@@ -66,6 +66,8 @@ class Built(NamedTuple):
     """Closes the host environments that were made."""
     described: Options | None = None
     """Of host environments, `ddpg_jax.envs.described.describe`."""
+    note: str = ""
+    """A sentence on what the networks see, where it is not all of the observation as it is."""
 
 
 def build(
@@ -106,7 +108,8 @@ def build(
     population, state = population_of(config, here), state_shapes(config)
     state = state if population.place is None else population.place.state(state)
     check_memory(memory.all_parts(config, state))
-    return Built(agent, population, state)
+    note = compatibility.describe_streams(config, env.observation)
+    return Built(agent, population, state, note=note)
 
 
 def _require_replay_of_encoder(config: Config, agent: Agent) -> None:
@@ -242,7 +245,8 @@ def _build_on_host(
     chunk, evaluate = _taking_turns(trainer, play, shared=config.shared_environment)
     population = Population(start, chunk, evaluate)
     state = jax.eval_shape(init, member_keys(config))
-    return Built(parts.agent, population, state, trainer, described=describe(env))
+    note = compatibility.describe_streams(config, env.observation)
+    return Built(parts.agent, population, state, trainer, described=describe(env), note=note)
 
 
 def _taking_turns(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 from ddpg_jax import checks, envs
 from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.runs.options.validation import RunError
-from ddpg_jax.runs.presets import PRESETS
+from ddpg_jax.runs.presets import PRESETS, components
 
 if TYPE_CHECKING:
     from ddpg_jax.runs.config.run_config import Config
@@ -48,10 +49,23 @@ def require_compatible(config: Config, env: Environment | HostEnvironment) -> No
         )
 
 
+def describe_streams(config: Config, observation: PyTree) -> str:
+    """Return a sentence on streams of a dict that are joined, or that no network sees; or ""."""
+    if config.preset.images or not isinstance(observation, dict):
+        return ""
+    seen, of_critic = components.streams(config.hyperparameters, observation).values()
+    unseen = sorted(observation.keys() - {*seen, *of_critic})
+    joined = f"Actor and critic see {', '.join(seen)}, joined in this order. "
+    left_out = f"Neither actor nor critic sees {', '.join(unseen)}."
+    return (joined * (len(seen) > 1) + left_out * bool(unseen)).rstrip()
+
+
 def _looked_at(hyperparameters: Any, observation: PyTree) -> PyTree:
-    """Return the streams of an actor and a critic, where an observation has both; or all of it."""
-    names = {getattr(hyperparameters, f"{part}_stream", "") for part in ("actor", "critic")}
-    if not isinstance(observation, dict) or not names <= observation.keys():
+    """Return the streams of an actor and a critic, where an observation has all; or all of it."""
+    if not isinstance(observation, dict):
+        return observation
+    names = {*itertools.chain(*components.streams(hyperparameters, observation).values())}
+    if not names <= observation.keys():
         return observation
     return {name: part for name, part in observation.items() if name in names}
 

@@ -97,7 +97,7 @@ def run(
         config = with_chosen_mesh(config, say, resume)
         if config.note:
             say(config.note)
-        built = _built(builder or build, config, received)
+        built = _built(builder or build, config, received, say)
         opened.push(built.opened)  # closes host environments
         if not resume:
             opened.enter_context(new_run_files(config, folder))
@@ -174,12 +174,18 @@ def _write_configuration(config: Config, built: Built, folder: Path) -> None:
 
 
 def _built(
-    builder: Callable[[Config, Callable[[], bool]], Built], config: Config, received: list[int]
+    builder: Callable[[Config, Callable[[], bool]], Built],
+    config: Config,
+    received: list[int],
+    say: Callable[[str], None],
 ) -> Built:
     try:
-        return builder(config, lambda: bool(received))
+        built = builder(config, lambda: bool(received))
     except (ValueError, TypeError, ImportError) as error:
         raise RunError(str(error)) from error
+    if built.note:
+        say(built.note)
+    return built
 
 
 def _compiled(
