@@ -40,7 +40,7 @@ EXCEPTIONS = {
     "envs/copies.py": ["test_host.py", "test_host_broken.py", "test_host_spaces.py"],
     "envs/gymnasium.py": ["test_host.py", "test_host_spaces.py"],
     "envs/own.py": ["test_cli.py", "test_env_check.py"],
-    "envs/quiet.py": ["test_brax.py", "test_playground.py"],
+    "envs/quiet.py": ["test_quiet.py", "test_brax.py", "test_playground.py"],
     "envs/vector.py": ["test_host.py", "test_host_spaces.py"],
     "envs/wrappers.py": ["test_env_wrappers.py"],
     "host/rows.py": ["test_host.py", "test_properties_host.py"],

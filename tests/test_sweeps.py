@@ -23,7 +23,7 @@ from ddpg_jax.runs.cli import commands
 from ddpg_jax.runs.config import stored
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.presets import PRESETS
-from ddpg_jax.runs.programs import build, setup
+from ddpg_jax.runs.programs import build, effects, setup
 from ddpg_jax.runs.sweeps import (
     groups,
     lineage,
@@ -773,6 +773,20 @@ def test_values_that_float32_does_not_tell_apart_are_one_setting(given, message)
             {},
             "importance_exponent has no effect in these runs",
         ),
+        *(
+            (env, {"importance_updates": values, "tau": [0.01]}, more, "make no difference in")
+            for env, values, more in (
+                ("pendulum", "10,20", {}),
+                ("pendulum", "uniform:10:10000", {"draws": 3}),
+                ("gymnasium/Pendulum-v1", "10,20", {}),
+            )
+        ),
+        (
+            "pendulum",
+            {"critic_hidden": [[], [9], [8]], "layer_norm": [True, False]},
+            {"hidden": (8,)},
+            r"critic_hidden=\(8,\) and \(\) make no difference",
+        ),
         ("pendulum", {"gamma": "uniform:0.9:1.1"}, {"draws": 1}, "gamma=1.1: must be between"),
         (
             "pendulum",
@@ -807,12 +821,24 @@ def test_numbers_that_cannot_differ_so_are_refused(env, values, options, message
         plan.make_plan(env, values, **{"learning_starts": 100, "replay_capacity": 1_000} | options)
 
 
+def test_whole_numbers_with_an_effect_may_be_swept():
+    """Sizes, lengths, and what a schedule follows; a single value is not compared."""
+    small = {"learning_starts": 100, "replay_capacity": 1_000, "hidden": (8,)}
+    for values, count, more in (
+        ({"importance_updates": "10,20"}, 2, {"priority_exponent": 0.5}),
+        ({"n_step": [1, 2], "batch_size": [8, 16]}, 4, {}),
+        ({"total_timesteps": [300, 600], "anneal": [True, False]}, 4, {}),
+        ({"importance_updates": "10", "tau": "0.1,0.2"}, 2, {}),
+    ):
+        assert len(plan.make_plan("pendulum", values, **small | more).members) == count
+
+
 def test_what_only_the_start_depends_on_may_be_swept_but_not_evolve(monkeypatch):
     """The autoencoder of preset drive is fitted before the run."""
     vary = {"beta": [0.1], "tau": [0.01]}
     config = make_config("lane", "drive", vary=vary, images=64, image_updates=2, num_envs=2)
-    assert build.without_effect(config, from_start=True) == []
-    assert build.without_effect(config, from_start=False) == ["beta"]
+    assert effects.without_effect(config, from_start=True) == []
+    assert effects.without_effect(config, from_start=False) == ["beta"]
 
 
 EVOLVED = {"actor_learning_rate": "log:1e-5:1e-1", "gamma": "uniform:0.8:0.99"}

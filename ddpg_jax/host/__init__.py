@@ -15,14 +15,23 @@ import numpy as np
 from ddpg_jax import rollout
 from ddpg_jax.behaviour import random_actions
 from ddpg_jax.environment import HostEnvironment
-from ddpg_jax.host.loop import EVALUATION, Hosted, Loop, Stopped, heed, interrupted, seed_of
+from ddpg_jax.host.loop import (
+    EVALUATION,
+    Hosted,
+    Loop,
+    NotFinite,
+    Stopped,
+    heed,
+    interrupted,
+    seed_of,
+)
 from ddpg_jax.host.programs import compile_all, make_programs
 from ddpg_jax.learner import TrainState, make_learner
 from ddpg_jax.reporting import Report
 from ddpg_jax.schedule import Schedule
 from ddpg_jax.types import Agent, AgentState, Behaviour, Key, Replay, Window
 
-__all__ = ["HostTrain", "Stopped", "interrupted", "make_evaluate", "make_train"]
+__all__ = ["HostTrain", "NotFinite", "Stopped", "interrupted", "make_evaluate", "make_train"]
 
 
 class HostTrain(NamedTuple):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddpg_jax.checks import BrokenEnvironment
 from ddpg_jax.environment import HostEnvironment, HostStep
 from ddpg_jax.host.programs import HostPrograms
 from ddpg_jax.host.rows import pack
@@ -17,6 +18,10 @@ from ddpg_jax.schedule import Schedule
 from ddpg_jax.types import Array, Behaviour, strong, zeros
 
 TRAINING, EVALUATION = 0, 1
+
+
+class NotFinite(BrokenEnvironment):
+    """An environment raised, and before that an action or what it returned was not finite."""
 
 
 class Stopped(Exception):
@@ -103,7 +108,15 @@ class Hosted:
     def step(self, action: np.ndarray) -> np.ndarray:
         """Act; what followed, as a packed row."""
         with jax.profiler.TraceAnnotation("environment"):
-            now = self.env.step(action)
+            try:
+                now = self.env.step(action)
+            except BrokenEnvironment as error:
+                if np.isfinite(action).all() and {*self._bad.values()} == {NEVER}:
+                    raise
+                raise NotFinite(
+                    f"{error}, where an action, an observation or a reward had become NaN or "
+                    "infinite: lower the learning rates, or check the environment"
+                ) from error
         done = now.terminated | now.truncated
         self._count(action, now, done)
         return self._packed(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.interpreters.partial_eval import dce_jaxpr
 
 from ddpg_jax import envs, host, rollout, sharding, train
 from ddpg_jax.environment import Environment
@@ -157,27 +156,6 @@ def state_shapes(config: Config) -> PyTree:
         never: Any = None
         start = _evolving(config, Population(start, never, never)).start
     return jax.eval_shape(start, member_keys(config), member_hyperparameters(config))
-
-
-def without_effect(config: Config, *, from_start: bool) -> list[str]:
-    """Return the hyper-parameters of members that change nothing in their training.
-
-    Args:
-        config: of members with hyper-parameters of their own.
-        from_start: whether what they change before the first update counts.
-    """
-    if envs.on_host(config.env):  # the same networks, around an environment that can be traced
-        shown = {"pixels": True} if config.preset.images else {}
-        config = dataclasses.replace(config, env="pendulum", env_options=shown)
-    member, keys = member_of(config), member_keys(config)
-    begin = lambda hyperparameters: member(hyperparameters).start(keys)
-    hyperparameters = member_hyperparameters(config)
-    state = jax.eval_shape(begin, hyperparameters)
-    traced = [jax.make_jaxpr(lambda own, state: member(own).chunk(state))(hyperparameters, state)]
-    traced += [jax.make_jaxpr(begin)(hyperparameters)] if from_start else []
-    used = [dce_jaxpr(one.jaxpr, [True] * len(one.jaxpr.outvars))[1] for one in traced]
-    found = zip(sorted(hyperparameters), *used, strict=False)  # states follow the hyper-parameters
-    return [name for name, *everywhere in found if not any(everywhere)]
 
 
 def _evolving(config: Config, population: Population) -> Population:

@@ -2,6 +2,8 @@
 memory allows and devices share.
 """
 
+import contextlib
+import functools
 import itertools
 import json
 from collections.abc import Iterable
@@ -12,8 +14,8 @@ import jax
 from ddpg_jax.runs.config import population
 from ddpg_jax.runs.config.mesh import parse_mesh
 from ddpg_jax.runs.config.run_config import make_config
-from ddpg_jax.runs.options.validation import Options
-from ddpg_jax.runs.programs import build, compiled_memory, setup
+from ddpg_jax.runs.options.validation import Options, short_repr
+from ddpg_jax.runs.programs import build, compiled_memory, effects, setup
 from ddpg_jax.runs.programs import memory as runs_memory
 
 GUESS_FACTOR = 16
@@ -42,13 +44,8 @@ def runs_of(
     places: Options,
 ) -> Iterable[tuple[Options, list[int]]]:
     """Yield the options of each run, and the members that it trains."""
-    groups: dict[str, list[Member]] = {}
-    for member in members:
-        own = {name: value for name, value in member.hyperparameters.items() if name in apart}
-        groups.setdefault(json.dumps(own), []).append(member)
-    for text, group in groups.items():
+    for text, group in by_program(members, apart).items():
         own = options | json.loads(text)
-        require_effect(env, own, group[:1], apart)
         most = _members_at_once(env, own, group, apart, memory)
         if "evolve" in own:
             size = _require_together(len(group), most, places)
@@ -61,6 +58,15 @@ def runs_of(
             # Filled with copies: all runs have the same program, and every device its members.
             filled = [*few, *[few[-1]] * (size - len(few))]
             yield own | _member_options(filled, apart), [member.member for member in few]
+
+
+def by_program(members: list[Member], apart: set[str]) -> dict[str, list[Member]]:
+    """Return the members by their values of what makes another program, as JSON."""
+    groups: dict[str, list[Member]] = {}
+    for member in members:
+        own = {name: value for name, value in member.hyperparameters.items() if name in apart}
+        groups.setdefault(json.dumps(own), []).append(member)
+    return groups
 
 
 def _even(size: int, places: Options) -> int:
@@ -104,17 +110,42 @@ def _member_options(members: list[Member], apart: set[str]) -> Options:
     return {"seeds": len(members), "vary": vary | {"seed": [member.seed for member in members]}}
 
 
-def require_effect(env: str, options: Options, members: list[Member], apart: set[str]) -> None:
-    """Refuse floats that change nothing in what members with these options train."""
-    alone = options | {"evolve": None} | _member_options(members, apart)
+def require_effect(
+    env: str, options: Options, heads: list[Member], members: list[Member], apart: set[str]
+) -> None:
+    """Refuse hyper-parameters that change nothing in what members train.
+
+    ``heads`` stand for all ``members``. A float has to have a part in their program; of the values
+    of another hyper-parameter, one and the next have to make different programs.
+    """
     evolves = "evolve" in options
-    config = make_config(env, **alone)
-    if unused := build.without_effect(config, from_start=not evolves):
-        when = "after the start of a member" if evolves else "in these runs"
-        raise ValueError(
-            f"{unused[0]} has no effect {when} (preset {config.preset.name}): its values would "
-            "train equal members. Leave it out of --set."
-        )
+    program_of = functools.cache(lambda text: effects.program_of(make_config(**json.loads(text))))
+
+    def told(own: Options) -> Options:
+        whole = {name: own[name] for name in apart}
+        one = Member(0, members[0].seed, own)
+        return {"env": env} | options | {"evolve": None} | whole | _member_options([one], apart)
+
+    for own in (head.hyperparameters for head in heads):
+        config = make_config(**told(own))
+        if unused := effects.without_effect(config, from_start=not evolves):
+            when = "after the start of a member" if evolves else "in these runs"
+            raise ValueError(
+                f"{unused[0]} has no effect {when} (preset {config.preset.name}): its values would "
+                "train equal members. Leave it out of --set."
+            )
+        for name in apart:
+            values = [*dict.fromkeys(each.hyperparameters[name] for each in members)]
+            other = values[(values.index(own[name]) + 1) % len(values)]
+            one, another = (json.dumps(told(own | {name: x})) for x in (own[name], other))
+            with contextlib.suppress(ValueError):  # no member may have this combination
+                same = other != own[name] and program_of(one) == program_of(another)
+            if same:
+                raise ValueError(
+                    f"{name}={short_repr(own[name])} and {short_repr(other)} make no difference "
+                    f"in these runs (preset {config.preset.name}): they would train equal members. "
+                    "Keep one of them in --set."
+                )
 
 
 def _members_at_once(

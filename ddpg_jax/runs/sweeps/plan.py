@@ -103,13 +103,14 @@ def make_plan(
     apart = {name for name in spaces if declared[name].kind is not float}
     if evolve is not None:
         options |= {"evolve": {**evolve, "ranges": _ranges(spaces, apart, env)}}
+    heads = [group[0] for group in groups.by_program(members, apart).values()]
+    one_at_a_time = envs.on_host(env)
+    groups.require_effect(env, options, heads[: 1 if one_at_a_time else None], members, apart)
     runs = (
         [(options | one.hyperparameters | {"seed": one.seed}, [one.member]) for one in members]
-        if envs.on_host(env)
+        if one_at_a_time
         else groups.runs_of(env, options, members, apart, memory, places)
     )
-    if envs.on_host(env):
-        groups.require_effect(env, options, members[:1], apart)
     parts = []
     for own, few in runs:
         config = make_config(env, **own, **places)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ddpg_jax.checks import BrokenEnvironment
-from ddpg_jax.host import Stopped
+from ddpg_jax.host import NotFinite, Stopped
 from ddpg_jax.runs.config import mesh
 from ddpg_jax.runs.console import output, signals
 from ddpg_jax.runs.distributed import arrays, processes
@@ -18,7 +18,7 @@ from ddpg_jax.runs.folder.files import ENVIRONMENT, write_json
 from ddpg_jax.runs.folder.lock import locked_folder
 from ddpg_jax.runs.folder.metrics import Clock
 from ddpg_jax.runs.folder.metrics_log import MetricsLog
-from ddpg_jax.runs.options.validation import RunError
+from ddpg_jax.runs.options.validation import Diverged, RunError
 from ddpg_jax.runs.programs import compiled_memory, memory
 from ddpg_jax.runs.programs.build import Built, build, compile_programs
 from ddpg_jax.runs.programs.evaluation import (
@@ -151,7 +151,7 @@ def _named_if_lost(checkpoints: Any, run_dir: Path) -> Iterator[Any]:
     """Where an environment breaks, name the newest checkpoint.
 
     Raises:
-        RunError: as the environment's error.
+        RunError: as the environment's error; `Diverged` where that follows from what is not finite.
     """
     try:
         yield checkpoints
@@ -164,7 +164,8 @@ def _named_if_lost(checkpoints: Any, run_dir: Path) -> Iterator[Any]:
             if steps
             else "no checkpoint had been written yet."
         )
-        raise RunError(f"{str(error).rstrip('.')}; {kept}") from error
+        kind = Diverged if isinstance(error, NotFinite) else RunError
+        raise kind(f"{str(error).rstrip('.')}; {kept}") from error
 
 
 def _write_configuration(config: Config, built: Built, folder: Path) -> None:
