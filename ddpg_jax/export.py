@@ -10,7 +10,6 @@ import jax
 from jax import export
 
 from ddpg_jax.envs.observed import needed, observed
-from ddpg_jax.types import zeros
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,12 +35,10 @@ def policy(agent: Agent, agent_state: AgentState, env: Any) -> export.Exported:
             sees, and no other.
         ``bytes(exported.serialize())`` is a file's content.
     """
+    completed = observed(env.observation, lambda: [])  # nothing has to be given
 
     def act(observation: Any) -> jax.Array:
-        if isinstance(observation, dict):  # what the actor does not see is left out
-            count = jax.tree.leaves(observation)[0].shape[0]
-            observation = zeros(env.observation, count) | observation
-        result: jax.Array = env.native_action(agent.act(agent_state, observation))
+        result: jax.Array = env.native_action(agent.act(agent_state, completed(observation)))
         return result
 
     (batch,) = export.symbolic_shape("batch")

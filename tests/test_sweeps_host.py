@@ -47,7 +47,7 @@ def test_a_simulator_that_a_diverged_member_breaks_leaves_the_others(tmp_path, c
     assert [one["final_return"] is None for one in made.members] == [True, False]
     said = " ".join(capsys.readouterr().out.split())
     assert "member 0 diverged, the others continue: " in said
-    assert "step raised ArithmeticError: no direction, where an action" in said
+    assert "step raised ArithmeticError: no direction, where the action had become NaN" in said
     again = ddpg_jax.runs.sweep(resume=True, run_dir=tmp_path / "sweep", progress=False)
     assert again.members == made.members
 

@@ -21,7 +21,7 @@ TRAINING, EVALUATION = 0, 1
 
 
 class NotFinite(BrokenEnvironment):
-    """An environment raised, and before that an action or what it returned was not finite."""
+    """An environment raised where the action was not finite."""
 
 
 class Stopped(Exception):
@@ -111,11 +111,11 @@ class Hosted:
             try:
                 now = self.env.step(action)
             except BrokenEnvironment as error:
-                if np.isfinite(action).all() and {*self._bad.values()} == {NEVER}:
+                if np.isfinite(action).all():
                     raise
                 raise NotFinite(
-                    f"{error}, where an action, an observation or a reward had become NaN or "
-                    "infinite: lower the learning rates, or check the environment"
+                    f"{error}, where the action had become NaN or infinite: lower the learning "
+                    "rates, or check the environment"
                 ) from error
         done = now.terminated | now.truncated
         self._count(action, now, done)
