@@ -3,7 +3,6 @@ memory allows and devices share.
 """
 
 import contextlib
-import functools
 import itertools
 import json
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ import jax
 
 from ddpg_jax.runs.config import population
 from ddpg_jax.runs.config.mesh import parse_mesh
-from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.config.run_config import Config, make_config
 from ddpg_jax.runs.options.validation import Options, short_repr
 from ddpg_jax.runs.programs import build, compiled_memory, effects, setup
 from ddpg_jax.runs.programs import memory as runs_memory
@@ -119,15 +118,22 @@ def require_effect(
     of another hyper-parameter, one and the next have to make different programs.
     """
     evolves = "evolve" in options
-    program_of = functools.cache(lambda text: effects.program_of(make_config(**json.loads(text))))
+    programs: dict[str, str] = {}
 
-    def told(own: Options) -> Options:
-        whole = {name: own[name] for name in apart}
+    def config_of(own: Options) -> Config:
+        alone = {name: own[name] for name in apart} | {"evolve": None}
         one = Member(0, members[0].seed, own)
-        return {"env": env} | options | {"evolve": None} | whole | _member_options([one], apart)
+        return make_config(env, **options | alone | _member_options([one], apart))
+
+    def program_of(own: Options) -> str:
+        config = config_of(own)
+        known = json.dumps(config.flat())
+        if known not in programs:
+            programs[known] = effects.program_of(config)
+        return programs[known]
 
     for own in (head.hyperparameters for head in heads):
-        config = make_config(**told(own))
+        config = config_of(own)
         if unused := effects.without_effect(config, from_start=not evolves):
             when = "after the start of a member" if evolves else "in these runs"
             raise ValueError(
@@ -137,9 +143,9 @@ def require_effect(
         for name in apart:
             values = [*dict.fromkeys(each.hyperparameters[name] for each in members)]
             other = values[(values.index(own[name]) + 1) % len(values)]
-            one, another = (json.dumps(told(own | {name: x})) for x in (own[name], other))
+            same = False
             with contextlib.suppress(ValueError):  # no member may have this combination
-                same = other != own[name] and program_of(one) == program_of(another)
+                same = other != own[name] and program_of(own | {name: other}) == program_of(own)
             if same:
                 raise ValueError(
                     f"{name}={short_repr(own[name])} and {short_repr(other)} make no difference "
