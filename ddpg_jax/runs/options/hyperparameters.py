@@ -93,7 +93,10 @@ class Hyperparameters:
         "float32", "Type in which the replay stores observations.", "replay", choices=DTYPES
     )
     actor_stream: str = option(
-        "state", "Stream that the actor reads where an observation is a dict.", "networks"
+        "state",
+        "Stream that the actor reads where an observation is a dict; vectors are joined where "
+        "none is named.",
+        "networks",
     )
     critic_stream: str = option(
         "privileged_state",
