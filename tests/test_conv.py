@@ -37,7 +37,7 @@ def correlated(images, kernel, stride):
 
 
 @pytest.mark.parametrize(("size", "stride"), [(3, 2), (2, 1)])
-def test_every_device_has_the_same_convolution(platform, size, stride):  # noqa: ARG001
+def test_every_device_has_the_same_convolution(platform, size, stride):
     """Values, and gradients of both inputs, by central differences along a random direction."""
     images = RNG.normal(size=(2, 7, 6, 2))
     kernel = RNG.normal(size=(size, size, 2, 3))
@@ -56,7 +56,7 @@ def test_every_device_has_the_same_convolution(platform, size, stride):  # noqa:
 
 
 @pytest.mark.parametrize("features", [2, dense.NARROW + 1])
-def test_every_device_has_the_same_product(platform, features):  # noqa: ARG001
+def test_every_device_has_the_same_product(platform, features):
     x, kernel = RNG.normal(size=(2, 4, 5)), RNG.normal(size=(5, features))
     found = dense._product(jnp.float32(x), jnp.float32(kernel))
     np.testing.assert_allclose(found, x @ kernel, rtol=1e-4, atol=1e-5)
