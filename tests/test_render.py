@@ -212,6 +212,28 @@ def test_lamps_are_as_bright_as_the_models(active, ambient, headlight):
     )
 
 
+def test_a_model_without_a_sky_has_a_black_one():
+    sky = look.sky_of(mujoco.MjModel.from_xml_string(LAMPS.format(active=1)))
+    for part in (sky.top, sky.horizon, sky.bottom):
+        np.testing.assert_array_equal(part, np.zeros(3, np.float32), strict=True)
+
+
+def test_a_plane_ends_with_its_edge():
+    """Straight down onto the corner of one of 2 x 1.5 m: it belongs to it."""
+    square = jnp.full((1, 2), 0.3)
+    made = render.Planes(
+        jnp.zeros((1, 3)),
+        jnp.eye(3)[None],
+        jnp.array([[1.0, 0.75]]),
+        *[jnp.ones((1, 3))] * 2,
+        square,
+    )
+    down = jnp.array([[0.0], [0.0], [-1.0]])
+    for corner, met in (((1.0, 0.75), True), ((-1.0, -0.75), True), ((1.0, 0.7501), False)):
+        hit = made.hit(render.Rays(jnp.array([*corner, 2.0]), down, jnp.float32(0.01)))
+        assert bool(hit.distance[0] == 2.0) == met, corner
+
+
 def on_planes(planes, origin, direction, angle):
     """``(distance, normal, colour, number)`` of the nearest plane on one ray, or None."""
     best = None
