@@ -190,6 +190,38 @@ def test_a_transition_is_lost_when_its_oldest_frame_is_written_over(capacity):
     assert set(shown[~kept]) <= set(newest), "a newer one in its place"
 
 
+def test_cameras_of_different_sizes_are_stored_side_by_side():
+    """Three images of which no two have a shape, and two vectors between them."""
+    rng, shapes = np.random.default_rng(4), {"a": (4, 2, 6), "c": (3, 5, 3), "e": (1, 7, 9)}
+
+    def seen():
+        images = {key: rng.integers(0, 256, (2, *shape), np.uint8) for key, shape in shapes.items()}
+        return images | {
+            "b": rng.normal(size=(2, 3)).astype(np.float32),
+            "d": rng.integers(0, 9, (2,), np.int32),
+        }
+
+    storage = replay.frames(8, stack=3, num_envs=2)
+    number = lambda *shape: rng.normal(size=(2, *shape)).astype(np.float32)
+    given = [
+        Transition(
+            observation=seen(),
+            action=number(1),
+            reward=number(),
+            discount=number(),
+            next_observation=seen(),
+        )
+        for _ in range(3)
+    ]
+    state = storage.init(jax.tree.map(lambda x: x[0], given[0]))
+    assert state.frames.shape[1] == 4 * 2 * 2 + 3 * 5 + 7 * 3
+    add = jax.jit(storage.add)
+    for transition in given:
+        state = add(state, transition)
+    got = jax.jit(storage.get)(state, np.arange(6, dtype=np.int32))
+    assert_same(got, jax.tree.map(lambda *x: np.concatenate(x), *given))
+
+
 def test_a_frame_that_stands_still_is_written_again_when_it_is_old():
     """One of two environments shows one frame: it is known for 2 E (n_step + stack) = 8 frames of
     the other one, and with the ninth it is written again, before what refers to it is lost."""

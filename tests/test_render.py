@@ -368,6 +368,44 @@ def test_the_ground_is_chequered_and_grey_far_away():
     assert np.all(far[0, :, 1] > 100), "and the sky above"
 
 
+def test_light_adds_up_and_what_turns_away_gets_none():
+    """The ground seen from aside under three lamps, of which one shines from below; colours that
+    are too bright are white."""
+    directions = np.array([[0.0, 3.0, -4.0], [-2.0, 0.0, -1.0], [0.0, 1.0, 5.0]])
+    light = render.Light(
+        ambient=0.11,
+        headlight=0.23,
+        direction=jnp.float32(directions),
+        strength=jnp.array([0.3, 0.17, 0.9]),
+    )
+    position = np.array([0.3, -2.0, 3.0])
+    camera = render.look_at(position, np.zeros(3))
+    color = np.array([0.9, 0.4, 0.7])
+    ground = render.ground(tuple(color), tuple(color))
+    seen = position[2] / np.linalg.norm(position)
+    bright = 0.11 + 0.23 * seen + 0.3 * 0.8 + 0.17 / 5**0.5
+    middle = np.asarray(draw(render.Scene(camera, (ground,), light), 33, 33))[16, 16]
+    np.testing.assert_allclose(middle, 255 * bright * color, atol=1)
+    brighter = light.replace(ambient=1.2)
+    middle = np.asarray(draw(render.Scene(camera, (ground,), brighter), 33, 33))[16, 16]
+    np.testing.assert_allclose(middle, 255 * np.minimum(1, (bright + 1.09) * color), atol=1)
+
+
+def test_the_sky_goes_from_the_horizon_up_and_down():
+    """By the height of the ray: a camera that looks along y, up and down."""
+    sky = render.Sky(*map(jnp.array, ([0.1, 0.2, 0.9], [0.8, 0.7, 0.6], [0.3, 0.4, 0.05])))
+    camera = render.look_at((0.0, 0.0, 0.0), (0.0, 1.0, 0.0), field_of_view=math.radians(90))
+    tiny = render.spheres(jnp.array([[0.0, -9.0, 0.0]]), jnp.array([0.1]), jnp.ones((1, 3)))
+    column = np.asarray(draw(render.Scene(camera, (tiny,), sky=sky), 41, 41))[:, 20] / 255
+    slope = np.linspace(1, -1, 41 + 1)
+    height = (slope[:-1] + slope[1:]) / 2
+    height = height / np.sqrt(1 + height**2)
+    for part, wanted in zip(column, height, strict=True):
+        far = sky.top if wanted > 0 else sky.bottom
+        expected = sky.horizon + abs(wanted) * (far - sky.horizon)
+        np.testing.assert_allclose(part, expected, atol=3e-3)
+
+
 def test_samples_smooth_the_edge():
     two = np.asarray(draw(ball(AHEAD, sky=BLACK), 11, 11, samples=3)).astype(int)
     inside = (
