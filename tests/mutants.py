@@ -188,7 +188,8 @@ def _replaced(node: ast.expr, place: Callable) -> tuple[int, int, str] | None:
     """Start and end of the part of a sign, constant, attribute or condition that a fault replaces,
     and its replacement."""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.Invert | ast.USub):
-        return place(node)[0], place(node.operand)[0], ""
+        start = place(node)[0]
+        return start, start + (3 if isinstance(node.op, ast.Not) else 1), ""
     if isinstance(node, ast.Constant) and type(node.value) in (int, float, bool):
         value = node.value
         new = not value if isinstance(value, bool) else value + 1  # type: ignore[operator]
