@@ -205,11 +205,14 @@ def test_a_pendulum_looks_as_it_hangs():
     np.testing.assert_allclose(middles, [[-7, 0], [0, -7], [7, 0]], atol=1.5)
 
 
-def test_grayscale_is_the_brightness():
+@pytest.mark.parametrize("samples", [1, 2])
+def test_grayscale_is_the_brightness(samples):
     env = envs.make("pendulum", 1)
     state, _ = env.single.reset(jax.random.key(0))
-    color = np.asarray(render.render(env.single.scene(state), 16, 16)).astype(float)
-    _, gray = envs.pixels(env, 16, 1, grayscale=True).single.reset(jax.random.key(0))
+    drawn = jax.jit(lambda: render.render(env.single.scene(state), 16, 16, samples=samples))
+    color = np.asarray(drawn()).astype(float)
+    seen = envs.pixels(env, 16, 1, grayscale=True, samples=samples).single
+    _, gray = jax.jit(seen.reset)(jax.random.key(0))
     np.testing.assert_allclose(gray[..., 0], color @ [0.299, 0.587, 0.114], atol=0.51)
 
 
