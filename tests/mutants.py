@@ -92,6 +92,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "parts = [np.zeros((1, 3))] * 3",
         "parts = [np.zeros((2, 3))] * 3",
     ): "the mean of black pixels, however many",
+    (
+        "envs/render/look.py",
+        "parts = [np.zeros((1, 3))] * 3",
+        "parts = [np.zeros((1, 4))] * 3",
+    ): "of a picture's channels three are taken",
 }
 """``(file, line of source, what a fault makes of it)`` where that changes nothing, and why."""
 

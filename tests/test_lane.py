@@ -12,7 +12,7 @@ from ddpg_jax.envs import lane
 from ddpg_jax.envs.lane import car as cars
 from ddpg_jax.envs.lane import held_out
 from ddpg_jax.envs.lane import road as roads
-from ddpg_jax.envs.lane.state import AHEAD, begin
+from ddpg_jax.envs.lane.state import begin
 from ddpg_jax.envs.lane.surface import paint
 from ddpg_jax.runs.cli import commands
 
@@ -231,7 +231,7 @@ def test_rewards_features_and_ends():
             lane.speed(x),
             lane.torcs(x),
             lane.features(x),
-            20 * roads.curvature(x.road, 30 + jnp.array(AHEAD)),
+            20 * roads.curvature(x.road, 30 + jnp.array([0.0, 2.0, 4.0, 7.0, 11.0, 16.0])),
         )
     )(state)
     assert speed == pytest.approx(2 * np.cos(0.2))
