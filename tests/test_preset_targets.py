@@ -417,4 +417,5 @@ def test_what_is_stored_was_executed(name):
         assert actions.max() > 2.5
     else:
         assert np.abs(actions).max() <= 1
-        assert np.mean(actions == 1) > 0.02, "where it asked for more"
+        asked_for_more = name != "parameter-noise"  # whose policy is within its bounds itself
+        assert (np.mean(actions == 1) > 0.02) == asked_for_more
