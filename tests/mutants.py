@@ -86,6 +86,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "odd = signs[0] * signs[1] * jnp.clip(1.5 - width / jnp.min(square, axis=0), 0, 1)",
         "odd = signs[0] * signs[2] * jnp.clip(1.5 - width / jnp.min(square, axis=0), 0, 1)",
     ): LAST,
+    (
+        "envs/lane/camera.py",
+        "up, angle = vector(1, 0, 0), math.radians(45)",
+        "up, angle = vector(2, 0, 0), math.radians(45)",
+    ): "a direction of any length",
     ("envs/render/planes.py", "up = axes[:, 2]", "up = axes[:, 3]"): LAST,
     (
         "envs/render/look.py",

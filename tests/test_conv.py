@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpg_jax.networks import Trunk, drq_v2_encoder
+from ddpg_jax.networks import Conv, Trunk, drq_v2_encoder
 from ddpg_jax.networks import conv as convs
 from ddpg_jax.networks import layers as dense
 
@@ -81,6 +81,15 @@ def test_the_encoder_starts_orthogonal_and_sees_bytes_around_zero():
         x = np.maximum(correlated(x, kernel, stride), 0)
     found = encoder.apply({"params": params}, image)
     np.testing.assert_allclose(found, x.reshape(-1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_convolution_starts_at_fan_in():
+    """U[-b, b] with b = 1 / sqrt(3 * 3 * 5), kernel and bias."""
+    network, bound = Conv((40,), (3,), (2,)), 1 / 45**0.5
+    params = jax.jit(network.init)(jax.random.key(2), jnp.zeros((5, 5, 5), jnp.uint8))["params"]
+    for leaf in jax.tree.leaves(params):
+        assert 0.9 * bound < np.abs(leaf).max() <= bound
+        assert np.std(leaf) == pytest.approx(bound / 3**0.5, rel=0.15)
 
 
 def test_a_trunk_is_linear_normalised_and_within_its_bounds():
