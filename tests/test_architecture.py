@@ -169,6 +169,9 @@ def test_tests_answer_for_every_file():
     source = "def half(x):\n    return x / 2\n"
     found = {(mutant.old, mutant.new) for mutant in mutants.faults("half.py", source)}
     assert found == {(" / ", " * "), ("2", "3")}
+    signs = "y = -(a - 1) if not (b) else ~c\n"
+    for mutant in mutants.faults("signs.py", signs):
+        compile(signs[: mutant.start] + mutant.new + signs[mutant.end :], "signs.py", "exec")
 
 
 def test_importing_the_package_imports_no_simulator():

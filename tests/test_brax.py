@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ddpg_jax import envs, rollout
-from ddpg_jax.envs import brax
+from ddpg_jax.envs import brax, playground, render
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.runs.results import video
 
@@ -329,3 +329,57 @@ def test_every_episode_has_masses_of_its_own():
     # mass for all.
     weight, speed = masses[0][:, 0], np.abs(ends[0][:, 2])
     assert np.argmin(weight) == np.argmax(speed)
+
+
+TURNED = """<mujoco>
+  <default><geom contype="0" conaffinity="0"/></default>
+  <worldbody>
+    <geom type="plane" size="3 2 1"/>
+    <body pos=".5 0 1" euler="20 30 40">
+      <freejoint/>
+      <geom type="box" size=".1 .2 .3" pos=".1 .2 0"/>
+      <body pos="0 .6 0" euler="0 50 10">
+        <joint type="hinge" axis="0 1 0"/>
+        <geom type="capsule" size=".05 .2" euler="40 0 0"/>
+      </body>
+    </body>
+    <body pos="-1 .3 .4" euler="70 0 0">
+      <joint type="slide" axis="1 0 0"/>
+      <geom type="cylinder" size=".1 .2" pos="0 .1 .1"/>
+    </body>
+  </worldbody>
+</mujoco>"""
+
+
+@pytest.mark.parametrize("kind", ["links", "mjx", "playground"])
+def test_a_scene_has_every_body_where_mujoco_has_it(kind):
+    """Three bodies, turned differently each: as Brax's own links, and as of MJX in both families
+    of environments, whose other arrays are of a step before."""
+    import mujoco
+    from brax.base import Transform
+    from brax.io import mjcf
+    from mujoco import mjx
+
+    model = mujoco.MjModel.from_xml_string(TURNED)
+    data = mujoco.MjData(model)
+    data.qpos += np.random.default_rng(0).normal(size=model.nq) / 3
+    data.qpos[3:7] /= np.linalg.norm(data.qpos[3:7])
+    mujoco.mj_kinematics(model, data)
+    wanted = render.scene_of(model)(jnp.float32(data.xpos), jnp.float32(data.xquat))
+    if kind == "links":
+        links = Transform(pos=jnp.float32(data.xpos[1:]), rot=jnp.float32(data.xquat[1:]))
+        env = types.SimpleNamespace(sys=types.SimpleNamespace(mj_model=model))
+        state = types.SimpleNamespace(pipeline_state=types.SimpleNamespace(x=links))
+        scene = brax.scene(env)
+    else:
+        made = mjx.put_model(model)
+        simulated = mjx.make_data(model).replace(qpos=jnp.float32(data.qpos))
+        if kind == "mjx":
+            env = types.SimpleNamespace(sys=mjcf.load_model(model))
+            state, scene = types.SimpleNamespace(pipeline_state=simulated), brax.scene(env)
+        else:
+            env = types.SimpleNamespace(mj_model=model, mjx_model=made, action_size=1)
+            state = types.SimpleNamespace(data=simulated)
+            scene = playground.single(env).scene
+    found = jax.jit(lambda: scene(state))()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, wanted)

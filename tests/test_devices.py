@@ -133,6 +133,13 @@ def test_the_schedule_of_a_shard_stores_its_share():
     whole = mesh.schedule_of_shard(config(learning_starts=100), 1)
     assert whole["learning_starts"] == 100
     assert own["steps_per_chunk"] * 4 == whole["steps_per_chunk"]
+    two = mesh.schedule_of_shard(config(learning_starts=100), 2)
+    assert two["learning_starts"] == 7 * 8
+    exact = mesh.schedule_of_shard(config(learning_starts=96), 2)
+    assert exact["learning_starts"] == 6 * 8
+    assert {name: own[name] for name in ("updates_per_step", "collect_steps")} == {
+        name: whole[name] for name in ("updates_per_step", "collect_steps")
+    }
 
 
 @pytest.mark.eight_devices

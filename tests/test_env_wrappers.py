@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ddpg_jax import envs, rollout
+from ddpg_jax.environment import Renderer
 from ddpg_jax.envs import SingleEnvironment, batch
 from ddpg_jax.envs.randomize import randomized
 
@@ -90,8 +91,27 @@ def test_action_repeat_stops_at_the_end(terminates_at, rewards, terminated):
 
 
 def test_action_repeat_counts_its_own_time():
-    assert envs.action_repeat(counter(), 2).time_limit == 3
-    assert envs.action_repeat(counter(), 1).time_limit == LIMIT
+    drawn = counter()._replace(renderer=Renderer(None, fps=24.0))
+    assert [envs.action_repeat(drawn, times).time_limit for times in (1, 2)] == [LIMIT, 3]
+    assert [envs.action_repeat(drawn, times).renderer.fps for times in (1, 2, 4)] == [24, 12, 6]
+
+
+@pytest.mark.parametrize("times", [2, 4])
+def test_each_repeated_step_has_a_key_of_its_own(times):
+    """An environment that shows the last draw, and is rewarded by it: the sum is of that many
+    draws, none of them twice."""
+
+    def step(state, action, key):
+        drawn = jax.random.uniform(key, ())
+        return jnp.roll(state, 1).at[0].set(drawn), jnp.roll(state, 1), drawn, jnp.bool_(False)
+
+    single = SingleEnvironment(lambda key: (jnp.zeros(4), jnp.zeros(4)), step, 1)
+    env = envs.action_repeat(batch(single, E, 1_000), times)
+    state, _ = env.reset(jax.random.key(0))
+    state, now = jax.jit(env.step)(state, jnp.zeros((E, 1)), jax.random.key(1))
+    drawn = np.asarray(env.single_state(state))[:, :times]
+    assert len(np.unique(drawn)) == E * times
+    np.testing.assert_allclose(now.reward, drawn.sum(axis=1), rtol=1e-6)
 
 
 def test_frame_stack_holds_the_last_and_begins_anew():

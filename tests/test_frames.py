@@ -153,6 +153,96 @@ def test_where_episodes_are_too_short_newer_transitions_are_given_out(envs, step
     assert kept[age < capacity // 2].all()
 
 
+def numbered(number, following, reward):
+    """A transition of one environment from one image to the next, each of its number alone."""
+    image = lambda number: np.full((1, 2, 1, 1), number, np.uint8)
+    return Transition(
+        observation=image(number),
+        action=np.zeros((1, 1), np.float32),
+        reward=np.full(1, reward, np.float32),
+        discount=np.ones(1, np.float32),
+        next_observation=image(following),
+    )
+
+
+@pytest.mark.parametrize("capacity", [20, 21])
+def test_a_transition_is_lost_when_its_oldest_frame_is_written_over(capacity):
+    """Two new frames a transition where there is room for 8 more than there are transitions: known
+    to the frame, at both parities, and never another's picture."""
+    storage = replay.frames(capacity, stack=1, num_envs=1, episode_steps=1_000)
+    state = storage.init(jax.tree.map(lambda x: x[0], numbered(0, 1, 0.0)))
+    room = capacity + 8
+    assert state.frames.shape == (room, 2)
+    add, count = jax.jit(storage.add), capacity + 3
+    for index in range(count):
+        state = add(state, numbered(2 * index + 1, 2 * index + 2, float(index)))
+    assert state.written == 2 * count
+    got = jax.jit(storage.get)(state, np.arange(capacity, dtype=np.int32))
+    shown = np.asarray(got.reward).astype(int)
+    np.testing.assert_array_equal(np.asarray(got.observation)[:, 0, 0, 0], 2 * shown + 1)
+    np.testing.assert_array_equal(np.asarray(got.next_observation)[:, 0, 0, 0], 2 * shown + 2)
+    stored = np.arange(capacity) + capacity * (np.arange(capacity) < 3)
+    # Frames 2 i + 1 and 2 i + 2, from 1 on, lie there until frame 2 i + 1 + room is written.
+    kept = 2 * stored + 1 + room > 2 * count
+    assert 0 < kept.sum() < capacity
+    np.testing.assert_array_equal(shown == stored, kept)
+    newest = np.sort(stored)[-(capacity // 2) :]
+    assert set(shown[~kept]) <= set(newest), "a newer one in its place"
+
+
+def test_cameras_of_different_sizes_are_stored_side_by_side():
+    """Three images of which no two have a shape, and two vectors between them."""
+    rng, shapes = np.random.default_rng(4), {"a": (4, 2, 6), "c": (3, 5, 3), "e": (1, 7, 9)}
+
+    def seen():
+        images = {key: rng.integers(0, 256, (2, *shape), np.uint8) for key, shape in shapes.items()}
+        return images | {
+            "b": rng.normal(size=(2, 3)).astype(np.float32),
+            "d": rng.integers(0, 9, (2,), np.int32),
+        }
+
+    storage = replay.frames(8, stack=3, num_envs=2)
+    number = lambda *shape: rng.normal(size=(2, *shape)).astype(np.float32)
+    given = [
+        Transition(
+            observation=seen(),
+            action=number(1),
+            reward=number(),
+            discount=number(),
+            next_observation=seen(),
+        )
+        for _ in range(3)
+    ]
+    state = storage.init(jax.tree.map(lambda x: x[0], given[0]))
+    assert state.frames.shape[1] == 4 * 2 * 2 + 3 * 5 + 7 * 3
+    add = jax.jit(storage.add)
+    for transition in given:
+        state = add(state, transition)
+    got = jax.jit(storage.get)(state, np.arange(6, dtype=np.int32))
+    assert_same(got, jax.tree.map(lambda *x: np.concatenate(x), *given))
+
+
+def test_a_frame_that_stands_still_is_written_again_when_it_is_old():
+    """One of two environments shows one frame: it is known for 2 E (n_step + stack) = 8 frames of
+    the other one, and with the ninth it is written again, before what refers to it is lost."""
+    storage = replay.frames(40, stack=1, num_envs=2)
+    both = lambda *args: jax.tree.map(
+        lambda x, y: np.concatenate([x, y]), numbered(255, 255, 0.0), numbered(*args)
+    )
+    state = storage.init(jax.tree.map(lambda x: x[0], both(0, 1, 0.0)))
+    add, expected, still, written = jax.jit(storage.add), [], 0, 0
+    found = []
+    for index in range(60):
+        if not index or written - still > 8:
+            still, written = written + 1, written + 1
+        written += 1 if index else 2
+        expected.append(written)
+        state = add(state, both(index, index + 1, 0.0))
+        found.append(int(state.written))
+    assert found == expected
+    assert 60 + 2 < found[-1] < 60 + 9
+
+
 def test_bytes_are_as_predicted():
     """84x84x3, three frames, a million transitions: 22 GB with an episode every 20 steps, where
     stacks take 127."""

@@ -12,7 +12,7 @@ from ddpg_jax.envs import lane
 from ddpg_jax.envs.lane import car as cars
 from ddpg_jax.envs.lane import held_out
 from ddpg_jax.envs.lane import road as roads
-from ddpg_jax.envs.lane.state import AHEAD
+from ddpg_jax.envs.lane.state import begin
 from ddpg_jax.envs.lane.surface import paint
 from ddpg_jax.runs.cli import commands
 
@@ -79,6 +79,33 @@ def test_wheel_and_speed_are_limited():
     assert speed[-1] == pytest.approx(10 / 3.6, abs=1e-3)
     _, after = driven_poses(a_car(0.1, 0.0), jnp.tile(jnp.array([0.0, -1.0]), (60, 1)))
     assert np.min(after.speed) >= 0, "there is no reverse gear"
+
+
+def test_set_points_are_within_what_the_car_can():
+    """An action beyond its range asks for no more than its end does."""
+    action = jnp.array([[-3.0, -1.75], [1.5, 4.0], [0.25, -0.5], [-0.75, 0.75]])
+    wanted = [[-0.5, 0.0], [0.5, 10 / 3.6], [0.125, 2.5 / 3.6], [-0.375, 8.75 / 3.6]]
+    np.testing.assert_allclose(cars.set_points(action), wanted, rtol=1e-6)
+    beyond, end = (cars.move(a_car(1.0, 0.1), jnp.array(x)) for x in ([-1.5, 1.5], [-1.0, 1.0]))
+    jax.tree.map(np.testing.assert_array_equal, beyond, end)
+
+
+def test_a_drive_begins_somewhere_near_the_middle():
+    """Within a tenth of the lane's width, and 0.05 rad, on either side, up to these ends."""
+    keys = jax.random.split(jax.random.key(5), 400)
+    begun = jax.jit(jax.vmap(lambda key: begin(key, 0.02, (2.0, 5.0))))(keys)
+    width = np.asarray(begun.road.width)
+    assert 2.0 <= width.min() < 2.1
+    assert 4.9 < width.max() <= 5.0
+    for drawn, most in ((begun.place.offset, width / 10), (begun.place.angle, 0.05)):
+        share = np.asarray(drawn) / most
+        assert -1 <= share.min() < -0.97
+        assert 0.97 < share.max() <= 1
+        assert abs(share.mean()) < 0.15
+        assert share.std() == pytest.approx(3**-0.5, abs=0.06), "evenly"
+    assert abs(np.corrcoef(begun.place.offset / width, begun.place.angle)[0, 1]) < 0.2
+    for at_rest in (begun.place.along, begun.car.speed, begun.car.steering):
+        np.testing.assert_array_equal(at_rest, 0.0)
 
 
 @jax.jit
@@ -204,7 +231,7 @@ def test_rewards_features_and_ends():
             lane.speed(x),
             lane.torcs(x),
             lane.features(x),
-            20 * roads.curvature(x.road, 30 + jnp.array(AHEAD)),
+            20 * roads.curvature(x.road, 30 + jnp.array([0.0, 2.0, 4.0, 7.0, 11.0, 16.0])),
         )
     )(state)
     assert speed == pytest.approx(2 * np.cos(0.2))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ddpg_jax import envs, rollout
-from ddpg_jax.envs.lane import camera, held_out
+from ddpg_jax.envs.lane import camera, held_out, surface
 from ddpg_jax.envs.lane import road as roads
 from ddpg_jax.envs.render import rays
 
@@ -83,6 +83,65 @@ def test_the_sides_of_the_lane_are_seen_where_they_are(seen):
                     assert at == pytest.approx(columns[near[0]], abs=1.0), (number, row)
                     compared += 1
     assert compared > 100
+
+
+def test_each_pixel_knows_its_place_on_the_road(seen):
+    """Metres along the road and to its side, by the nearest point of the road's own integral."""
+    ray = rays(camera.through_the_camera(), SIZE, SIZE)
+    direction, origin = np.asarray(ray.direction, np.float64), np.asarray(ray.origin)
+    for state, _, (distance, along, offset), (points, angles) in each(seen):
+        ahead = np.flatnonzero((distance * direction[0] < 22) & (distance < 1e3))
+        x, y = origin[:2, None] + distance[None, ahead] * direction[:2, ahead]
+        np.testing.assert_allclose(
+            origin[2] + distance[ahead] * direction[2, ahead], 0, atol=1e-4, err_msg="the ground"
+        )
+        cosine, sine = np.cos(state.place.angle), np.sin(state.place.angle)
+        x, y = cosine * x - sine * y, sine * x + cosine * y + state.place.offset
+        apart = np.stack([x[:, None] - points[0][None], y[:, None] - points[1][None]])
+        near = np.argmin(np.sum(apart**2, axis=0), axis=1)
+        left = np.take_along_axis(
+            apart[1] * np.cos(angles)[None] - apart[0] * np.sin(angles)[None], near[:, None], axis=1
+        )[:, 0]
+        beside = (np.abs(left) < 4) & (near > 0)
+        assert beside.sum() > 300
+        expected = state.place.along + 0.05 * near
+        np.testing.assert_allclose(along[ahead][beside], expected[beside], atol=0.15)
+        np.testing.assert_allclose(offset[ahead][beside], left[beside], atol=0.1)
+
+
+def painted(look, width, along, offset, pixel):
+    """What the ground is at one place, of which a pixel covers some metres."""
+    covered = lambda inside: np.clip(inside / max(pixel, 1e-3) + 0.5, 0, 1)
+    lines = [covered(0.06 - abs(offset - side * width)) for side in (-0.5, 0.5, 1.5)]
+    phase = along % (2 * look.dash)  # painted in the middle of each two
+    lines[1] *= covered(look.dash / 2 - abs(phase - look.dash))
+    on_road = covered(width + 0.3 - abs(offset - width / 2))
+    ground = look.verge * (1 - on_road) + look.asphalt * on_road
+    wave = np.sin(6.3 * along / look.grain)
+    wave *= np.sin(6.3 * offset / look.grain + np.sin(along))
+    ground = ground * (1 + look.rough * wave * np.clip(1 - 2 * pixel / look.grain, 0, 1))
+    return ground + (look.paint - ground) * max(lines)
+
+
+def test_lines_dashes_and_grain_are_where_they_are_painted():
+    """Two lanes of 3.5 m with lines at -1.75, 1.75 (dashed) and 5.25 m, sharp near by."""
+    generator, width = np.random.default_rng(1), np.float32(3.5)
+    key = jax.random.key(4)
+    made = surface.Surface(*[jnp.zeros(1)] * 4, width=jnp.array([width]), look=surface.paint(key))
+    made = made.replace(look=made.look.replace(rough=jnp.float32(0.5)))  # to be seen well
+    look = jax.tree.map(lambda x: np.asarray(x, np.float64), made.look)
+    along, pixel = generator.uniform(-40, 40, 300), generator.uniform(0, 0.4, 300)
+    sides = generator.choice([-1.75, 1.75, 5.25, 5.55, -2.05], 300)
+    offset = np.concatenate([sides[:150] + generator.normal(0, 0.05, 150), 8 * sides[150:] / 5])
+    shades = jax.jit(surface.Surface._painted)
+    found = np.asarray(shades(made, *map(jnp.float32, (along, offset, pixel)))).T
+    wanted = [painted(look, 3.5, *place) for place in zip(along, offset, pixel, strict=True)]
+    np.testing.assert_allclose(found, wanted, atol=2e-3)
+    places = np.zeros(300), np.full(300, 1.75), np.full(300, 0.01)
+    places[1][:2], places[0][2] = (-1.75, 5.25), look.dash
+    found = np.asarray(shades(made, *map(jnp.float32, places))).T
+    np.testing.assert_allclose(found[:3], np.tile(look.paint, (3, 1)), atol=1e-5)
+    assert np.abs(found[3] - look.paint).max() > 0.2, "between two dashes"
 
 
 def test_the_lane_is_painted_there(seen):

@@ -74,6 +74,31 @@ def test_before_compiling_the_same_parts_are_known_and_less_of_the_rest():
     assert "a batch" in least
 
 
+@pytest.mark.parametrize(("backend", "beside"), [("cpu", 1), ("gpu", 0)])
+@pytest.mark.parametrize("more", [-1, 0, 1, 5])
+def test_more_is_said_at_the_start_alone_where_it_is(monkeypatch, backend, beside, more):
+    """Of the start beyond all other programs; where the host is the device, a checkpoint's copy
+    that is not being written then lies there as well."""
+    config, made, _ = built()
+    needs = lambda temporary, code=0: types.SimpleNamespace(
+        memory_analysis=lambda: types.SimpleNamespace(
+            temp_size_in_bytes=temporary,
+            generated_code_size_in_bytes=code,
+            argument_size_in_bytes=0,
+        )
+    )
+    copy = memory.checkpoint_part(made.state).needed
+    assert copy > 5
+    programs = types.SimpleNamespace(
+        chunk=needs(70, 30), evaluate=needs(60, 20), start=needs(90 + more + beside * copy, 10)
+    )
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    found = named(compiled_memory.measured_parts(config, made, programs))
+    assert found["temporaries of the compiled programs (chunk)"] == 100
+    assert found.get("additional temporaries at the start", 0) == max(more, 0)
+    assert ("additional temporaries at the start" in found) == (more > 0)
+
+
 def test_a_loop_on_the_host_is_measured_by_the_programs_that_it_calls():
     """Their temporaries were guessed, of image runs 13 times too low."""
     config = make_config("gymnasium/Pendulum-v1", **SIZES, replay_capacity=200)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ddpg_jax import envs, rollout
+from ddpg_jax.environment import Renderer
 from ddpg_jax.envs import SingleEnvironment, batch, render
 
 E, LIMIT, SIZE = 3, 6, 6
@@ -88,6 +89,23 @@ def test_each_of_the_repeated_steps_is_drawn():
     )
     np.testing.assert_array_equal(steps.reward[:, 0], [1 + 2 + 3, 4 + 5 + 6, 6])
     np.testing.assert_array_equal(steps.truncated[:, 0], [False, True, False])
+
+
+def test_each_repeated_step_has_a_key_of_its_own_and_a_film_keeps_its_time():
+    def step(state, action, key):
+        drawn = jax.random.uniform(key, ())
+        return jnp.roll(state, 1).at[0].set(drawn), state, drawn, jnp.bool_(False)
+
+    single = SingleEnvironment(lambda key: (jnp.zeros(3),) * 2, step, 1, scene=scene)
+    plain = batch(single, E, 30, renderer=Renderer(None, fps=24.0))
+    env = envs.pixels(plain, SIZE, 1, action_repeat=3)
+    assert (env.renderer.fps, env.time_limit) == (8, 10)
+    assert envs.pixels(plain, SIZE, 1).renderer.fps == 24
+    step = lambda key: env.step(env.reset(key)[0], jnp.zeros((E, 1)), key)
+    state, now = jax.jit(step)(jax.random.key(1))
+    drawn = np.asarray(env.single_state(state).state)
+    assert len(np.unique(drawn)) == E * 3
+    np.testing.assert_allclose(now.reward, drawn.sum(axis=1), rtol=1e-6)
 
 
 def test_the_last_of_the_repeated_steps_is_drawn():
@@ -187,11 +205,14 @@ def test_a_pendulum_looks_as_it_hangs():
     np.testing.assert_allclose(middles, [[-7, 0], [0, -7], [7, 0]], atol=1.5)
 
 
-def test_grayscale_is_the_brightness():
+@pytest.mark.parametrize("samples", [1, 2])
+def test_grayscale_is_the_brightness(samples):
     env = envs.make("pendulum", 1)
     state, _ = env.single.reset(jax.random.key(0))
-    color = np.asarray(render.render(env.single.scene(state), 16, 16)).astype(float)
-    _, gray = envs.pixels(env, 16, 1, grayscale=True).single.reset(jax.random.key(0))
+    drawn = jax.jit(lambda: render.render(env.single.scene(state), 16, 16, samples=samples))
+    color = np.asarray(drawn()).astype(float)
+    seen = envs.pixels(env, 16, 1, grayscale=True, samples=samples).single
+    _, gray = jax.jit(seen.reset)(jax.random.key(0))
     np.testing.assert_allclose(gray[..., 0], color @ [0.299, 0.587, 0.114], atol=0.51)
 
 
@@ -306,6 +327,7 @@ def test_on_the_host_it_is_as_on_the_device(on_the_host, options, expected, rewa
     assert shown(now.observation)[0, :, 0].tolist() == ([0, 0, 0] if ended else pictures)
     assert env.time_limit == -(-100 // options.get("action_repeat", 1))
     assert env.fps == 30 / options.get("action_repeat", 1)
+    assert env.stacked == 3 // options.get("frames_per_action", 1), "pictures that frames share"
     assert env.draw().shape == (20, 30, 3)
 
 

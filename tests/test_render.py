@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ddpg_jax.envs import render
-from ddpg_jax.envs.render import image, model
+from ddpg_jax.envs.render import image, look, model
 
 XML = """<mujoco>
   <asset>
@@ -186,6 +186,111 @@ def test_colours_squares_and_sky_are_the_models(world):
     assert float(scene.light.strength[0]) == pytest.approx(0.5)
 
 
+LAMPS = """<mujoco>
+  <visual><headlight ambient=".1 .2 .36" diffuse=".3 .63 .9" active="{active}"/></visual>
+  <worldbody>
+    <light type="directional" dir="0 -3 -4" diffuse=".5 .2 .23" ambient=".12 0 .21"/>
+    <light type="spot" dir="1 0 -1" diffuse=".9 .6 .3" ambient=".3 0 0"/>
+    <light type="spot" dir="0 1 0" diffuse=".8 .8 .8" ambient=".7 .7 .7" active="false"/>
+    <light type="directional" dir="-1 0 0" diffuse=".6 .6 .9" ambient="0 .06 0"/>
+    <geom size=".3"/>
+  </worldbody>
+</mujoco>"""
+
+
+@pytest.mark.parametrize(("active", "ambient", "headlight"), [(1, 0.22, 0.61), (0, 0.0, 0.0)])
+def test_lamps_are_as_bright_as_the_models(active, ambient, headlight):
+    """Means over colours; 0.3 is left of a lamp with a cone; ambient light adds up: 0.11 + 0.1 +
+    0.02 of lamps that are on."""
+    light = look.light_of(mujoco.MjModel.from_xml_string(LAMPS.format(active=active)))
+    assert light.ambient == pytest.approx(ambient + 0.23)
+    assert light.headlight == pytest.approx(headlight)
+    np.testing.assert_allclose(light.strength, [0.31, 0.3 * 0.6, 0.7], rtol=1e-5)
+    half = 0.5**0.5
+    np.testing.assert_allclose(
+        light.direction, [[0, -0.6, -0.8], [half, 0, -half], [-1, 0, 0]], atol=1e-6
+    )
+
+
+def test_a_model_without_a_sky_has_a_black_one():
+    sky = look.sky_of(mujoco.MjModel.from_xml_string(LAMPS.format(active=1)))
+    for part in (sky.top, sky.horizon, sky.bottom):
+        np.testing.assert_array_equal(part, np.zeros(3, np.float32), strict=True)
+
+
+def test_a_plane_ends_with_its_edge():
+    """Straight down onto the corner of one of 2 x 1.5 m: it belongs to it."""
+    square = jnp.full((1, 2), 0.3)
+    made = render.Planes(
+        jnp.zeros((1, 3)),
+        jnp.eye(3)[None],
+        jnp.array([[1.0, 0.75]]),
+        *[jnp.ones((1, 3))] * 2,
+        square,
+    )
+    down = jnp.array([[0.0], [0.0], [-1.0]])
+    for corner, met in (((1.0, 0.75), True), ((-1.0, -0.75), True), ((1.0, 0.7501), False)):
+        hit = made.hit(render.Rays(jnp.array([*corner, 2.0]), down, jnp.float32(0.01)))
+        assert bool(hit.distance[0] == 2.0) == met, corner
+
+
+def on_planes(planes, origin, direction, angle):
+    """``(distance, normal, colour, number)`` of the nearest plane on one ray, or None."""
+    best = None
+    for number, center in enumerate(planes.center):
+        axes = planes.rotation[number].T
+        height, down = (origin - center) @ axes[2], -direction @ axes[2]
+        if height <= 0 or down <= 1e-6:
+            continue
+        distance = height / down
+        place = np.array([(origin + distance * direction - center) @ axis for axis in axes[:2]])
+        nearer = best is None or distance < best[0]
+        if nearer and np.all(np.abs(place) <= planes.half[number]):
+            square = planes.square[number]
+            even = np.sum(np.floor(place / square)) % 2 == 0
+            fades = np.clip(1.5 - angle * distance / max(down, 0.01) / square.min(), 0, 1)
+            share = 0.5 + (0.5 if even else -0.5) * fades
+            color = share * planes.color[number] + (1 - share) * planes.other[number]
+            best = distance, axes[2], color, number
+    return best
+
+
+def test_planes_are_met_from_above_within_their_ends_in_their_pattern():
+    """Tilted ones, away from the origin, whose squares have two lengths, near and far away."""
+    generator, count = np.random.default_rng(3), 600
+    turns = np.linalg.qr(generator.normal(size=(3, 3, 3)))[0]
+    turns[0] = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]])  # level, like the ground
+    turns *= np.where(np.linalg.det(turns) < 0, -1, 1)[:, None, None]
+    planes = render.Planes(
+        center=generator.normal(size=(3, 3)) * np.array([1, 1, 0.3]),
+        rotation=turns,
+        half=np.array([[np.inf, np.inf], [1.5, 0.7], [0.8, 2.5]]),
+        color=generator.uniform(size=(3, 3)),
+        other=generator.uniform(size=(3, 3)),
+        square=np.array([[0.7, 0.4], [0.3, 0.5], [0.25, 0.9]]),
+    )
+    origin = np.array([0.4, -0.7, 1.9])
+    direction = generator.normal(size=(count, 3)) * np.array([2, 2, 1])
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    for angle in (0.02, 0.2):
+        made = image.single_precision((planes, render.Rays(origin, direction.T, angle)))
+        hit = jax.jit(lambda planes, rays: planes.hit(rays))(*made)
+        found, close = [on_planes(planes, origin, x, angle) for x in direction], 0
+        for index, wanted in enumerate(found):
+            if wanted is None:
+                assert hit.distance[index] == render.hit.NOTHING
+            elif wanted[0] < 30:  # beyond it, single precision does not tell squares apart
+                distance, normal, color, number = wanted
+                assert hit.distance[index] == pytest.approx(distance, rel=1e-4)
+                assert hit.shape[index] == number
+                np.testing.assert_allclose(hit.normal[:, index], normal, atol=1e-5)
+                close += np.allclose(hit.color[:, index], color, atol=2e-3)
+        met = [wanted for wanted in found if wanted is not None and wanted[0] < 30]
+        assert close >= len(met) - 4, "but for the edge of a square"
+        assert min(np.bincount([wanted[3] for wanted in met])) >= 5
+        assert len(met) < 0.9 * count
+
+
 def test_what_is_read_of_a_model_belongs_to_no_trace(world):
     made, _ = world
     read = []
@@ -261,6 +366,44 @@ def test_the_ground_is_chequered_and_grey_far_away():
     row = far[33]
     assert np.all(np.abs(row[:, 0] - row[:, 2]) < 60), "a mean of both"
     assert np.all(far[0, :, 1] > 100), "and the sky above"
+
+
+def test_light_adds_up_and_what_turns_away_gets_none():
+    """The ground seen from aside under three lamps, of which one shines from below; colours that
+    are too bright are white."""
+    directions = np.array([[0.0, 3.0, -4.0], [-2.0, 0.0, -1.0], [0.0, 1.0, 5.0]])
+    light = render.Light(
+        ambient=0.11,
+        headlight=0.23,
+        direction=jnp.float32(directions),
+        strength=jnp.array([0.3, 0.17, 0.9]),
+    )
+    position = np.array([0.3, -2.0, 3.0])
+    camera = render.look_at(position, np.zeros(3))
+    color = np.array([0.9, 0.4, 0.7])
+    ground = render.ground(tuple(color), tuple(color))
+    seen = position[2] / np.linalg.norm(position)
+    bright = 0.11 + 0.23 * seen + 0.3 * 0.8 + 0.17 / 5**0.5
+    middle = np.asarray(draw(render.Scene(camera, (ground,), light), 33, 33))[16, 16]
+    np.testing.assert_allclose(middle, 255 * bright * color, atol=1)
+    brighter = light.replace(ambient=1.2)
+    middle = np.asarray(draw(render.Scene(camera, (ground,), brighter), 33, 33))[16, 16]
+    np.testing.assert_allclose(middle, 255 * np.minimum(1, (bright + 1.09) * color), atol=1)
+
+
+def test_the_sky_goes_from_the_horizon_up_and_down():
+    """By the height of the ray: a camera that looks along y, up and down."""
+    sky = render.Sky(*map(jnp.array, ([0.1, 0.2, 0.9], [0.8, 0.7, 0.6], [0.3, 0.4, 0.05])))
+    camera = render.look_at((0.0, 0.0, 0.0), (0.0, 1.0, 0.0), field_of_view=math.radians(90))
+    tiny = render.spheres(jnp.array([[0.0, -9.0, 0.0]]), jnp.array([0.1]), jnp.ones((1, 3)))
+    column = np.asarray(draw(render.Scene(camera, (tiny,), sky=sky), 41, 41))[:, 20] / 255
+    slope = np.linspace(1, -1, 41 + 1)
+    height = (slope[:-1] + slope[1:]) / 2
+    height = height / np.sqrt(1 + height**2)
+    for part, wanted in zip(column, height, strict=True):
+        far = sky.top if wanted > 0 else sky.bottom
+        expected = sky.horizon + abs(wanted) * (far - sky.horizon)
+        np.testing.assert_allclose(part, expected, atol=3e-3)
 
 
 def test_samples_smooth_the_edge():

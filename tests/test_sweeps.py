@@ -705,6 +705,21 @@ def test_how_many_members_fit_at_once(monkeypatch):
     assert groups._at_once(found, 1_000, 99) == 1_000 // 130
 
 
+@pytest.mark.parametrize(
+    ("guess", "then", "compiled", "found"), [(64, 4, 0, 4), (63, 3, 1, 3), (2, 0, 1, 1)]
+)
+def test_at_least_one_member_is_trained_at_once(monkeypatch, guess, then, compiled, found):
+    """One is compiled where four times 16 might not fit, and counted again."""
+    fits, measured = [guess, then], []
+    monkeypatch.setattr(groups, "_at_once", lambda *arguments: fits.pop(0) if fits[1:] else fits[0])
+    monkeypatch.setattr(groups.build, "compile_programs", lambda *a: measured.append(a))
+    monkeypatch.setattr(groups.compiled_memory, "measured_parts", lambda *a: [])
+    group = [groups.Member(seed, seed, {"tau": 0.01 * (seed + 1)}) for seed in range(4)]
+    options = SMALL | {"num_envs": 2}
+    assert groups._members_at_once("pendulum", options, group, set(), None) == found
+    assert len(measured) == compiled
+
+
 def test_both_ends_of_a_range_are_drawn_and_nothing_beyond():
     whole = search_space.SearchRange(2, 5, log=False, whole=True)
     assert [whole.at(place) for place in (0.0, 0.24, 0.26, 0.74, 0.76, 1.0)] == [2, 2, 3, 4, 5, 5]
@@ -715,9 +730,28 @@ def test_both_ends_of_a_range_are_drawn_and_nothing_beyond():
     assert real.at(1.0) <= 10.0
 
 
+def test_each_place_in_a_range_is_a_value_of_its_own():
+    """A quarter of the way by value, by its logarithm, and of integers by halves beyond the ends:
+    1.5 to 8.5, and 0.5 to 3.5."""
+    places = np.array([0.0, 0.25, 0.6, 1.0])
+    each = lambda *given: [search_space.SearchRange(*given).at(place) for place in places]
+    np.testing.assert_allclose(each(0.2, 0.8, False, False), [0.2, 0.35, 0.56, 0.8])
+    np.testing.assert_allclose(each(-3.0, 5.0, False, False), [-3.0, -1.0, 1.8, 5.0])
+    np.testing.assert_allclose(each(0.02, 200.0, True, False), 0.02 * 1e4**places)
+    assert each(2, 8, False, True) == [2, 3, 6, 8]
+    assert each(1, 3, True, True) == [1, 1, 2, 3]
+    assert search_space.SearchRange(0.2, 0.8, False, False).spaced(4) == pytest.approx(
+        [0.2, 0.4, 0.6, 0.8]
+    )
+    assert search_space.SearchRange(2, 8, False, True).spaced(4) == [2, 4, 6, 8]
+
+
 def test_axes_of_a_sweeps_picture():
     """Logarithmic for numbers that are far apart, labels for what is none."""
     assert sweep_plots.is_wide([0.1, 0.1 * sweep_plots.LOG_RATIO])
+    assert sweep_plots.is_wide([2.0 * sweep_plots.LOG_RATIO, 2.0]), "that far apart, exactly"
+    assert not sweep_plots.is_wide([-1.0, 1e9])
+    assert not sweep_plots.is_wide([True, 1e9])
     assert not sweep_plots.is_wide([0.1, 0.099 * sweep_plots.LOG_RATIO])
     assert not sweep_plots.is_wide([0.0, 1e9])
     assert not sweep_plots.is_wide([[8], [64]])
@@ -730,6 +764,43 @@ def test_axes_of_a_sweeps_picture():
     named = sweep_plots.sweep(members([64, 64], [8, 8], [64, 64])).axes[0]
     assert [text.get_text() for text in named.get_xticklabels()] == ["8x8", "64x64"]
     assert named.get_xlabel() == "a"
+    assert [one.get_offsets()[:, 0].tolist() for one in named.collections] == []
+    assert named.lines[0].get_xdata().tolist() == [1, 0, 1], "at the ticks of their values"
+    assert named.get_xticks().tolist() == [0, 1]
+    two = [
+        {"hyperparameters": {"a": a, "b": b}, "final_return": float(a), "member": a}
+        for a, b in ((1, "relu"), (2, "tanh"), (10_000, "relu"))
+    ]
+    both = sweep_plots._scatter(["a", "b"], two).axes[0]
+    assert (both.get_xlabel(), both.get_ylabel()) == ("a", "b")
+    assert (both.get_xscale(), both.get_yscale()) == ("log", "linear")
+    assert [text.get_text() for text in both.get_yticklabels()] == ["relu", "tanh"]
+    np.testing.assert_array_equal(both.collections[0].get_offsets(), [[1, 0], [2, 1], [10_000, 0]])
+
+
+def test_a_lineage_is_drawn_over_one_axis_of_time():
+    """A panel for each hyper-parameter and for the return; lines from each member's parent."""
+    made = {
+        "env_steps": [100, 200],
+        "parent": [[0, 1], [1, 1]],
+        "return": [[-5.0, None], [-3.0, -4.0]],
+        "hyperparameters": {"tau": [[1e-5, 1e-1], [1e-3, 1e-1]], "gamma": [[0.9, 0.95]] * 2},
+        "ancestors": [1, 0],
+    }
+    axes = lineage.draw_lineage(made).axes[:3]
+    assert [axis.get_ylabel() for axis in axes] == ["tau", "gamma", "return"]
+    assert [axis.get_yscale() for axis in axes] == ["log", "linear", "linear"]
+    assert all(axes[0].get_shared_x_axes().joined(axes[0], axis) for axis in axes[1:])
+    kept, copied = (
+        np.array([line.vertices for line in lines.get_paths()]) for lines in axes[0].collections[:2]
+    )
+    np.testing.assert_allclose(kept, [[[100, 1e-1], [200, 1e-1]]])
+    np.testing.assert_allclose(copied, [[[100, 1e-1], [200, 1e-3]]])
+
+
+def test_the_mean_of_a_setting_without_a_member():
+    assert sweep_results.mean_return([-300.0, -100.0, -200.0]) == -200.0
+    assert sweep_results.mean_return([-300.0, None]) == -np.inf
 
 
 def test_a_draw_is_made_once_and_never_twice():

@@ -1,15 +1,18 @@
 """The autoencoder learns what pictures differ in, and an agent sees its latents."""
 
+import importlib
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from ddpg_jax import agents, networks
 from ddpg_jax.types import Transition
 
+autoencoders = importlib.import_module("ddpg_jax.networks.vae")  # hidden by the function
 SIZE, CODE, CHANNELS = 32, 4, 8
 KEY = jax.random.key(0)
 
@@ -69,6 +72,26 @@ def test_the_best_linear_autoencoder_is_what_it_begins_with(fitted):
     np.testing.assert_allclose(again.reshape(64, -1), wanted, atol=2e-3)
     np.testing.assert_allclose(np.sort(log_variance[0]), np.log(variance / values), atol=1e-2)
     np.testing.assert_allclose(np.std(mean, axis=0), np.sqrt(1 - variance / values), atol=1e-2)
+
+
+def test_halving_and_doubling_are_of_two_by_two_pixels():
+    """A block's pixels row by row, each with all its features, of pictures that are not square."""
+    x = np.arange(5 * 4 * 6 * 3, dtype=np.float32).reshape(5, 4, 6, 3)
+    blocks = np.stack([x[:, i::2, j::2] for i in range(2) for j in range(2)], axis=3)
+    assert blocks.shape == (5, 2, 3, 4, 3)
+    blocks = blocks.reshape(5, 2, 3, 12)
+    np.testing.assert_array_equal(autoencoders._pixels(jnp.array(blocks), 3), x)
+    np.testing.assert_array_equal(autoencoders._pixels(jnp.array(blocks[0]), 3), x[0])
+
+    class Halved(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return autoencoders._halved(x, 7)
+
+    found, params = jax.jit(Halved().init_with_output)(KEY, x / 100)
+    layer = params["params"]["Dense_0"]
+    wanted = blocks / 100 @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_latents_tell_pictures_apart(fitted):

@@ -148,6 +148,32 @@ def test_the_name_of_the_file_is_its_form(run, tmp_path):
     assert (refused[1], "film.mp4 is no gif file" in refused[2]) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("name", "form", "wanted"),
+    [
+        ("film", None, "film.gif"),
+        ("film", "mp4", "film.mp4"),
+        ("film.mp4", None, "film.mp4"),
+        ("v1.5", "html", "v1.5.html"),
+    ],
+)
+def test_what_is_written_is_known_before_anything_is_drawn(
+    tmp_path, monkeypatch, name, form, wanted
+):
+    """Whether it may be written is asked of the file that will be."""
+
+    class Asked(Exception):
+        pass
+
+    def asked(path):
+        raise Asked(path)
+
+    monkeypatch.setattr(render.output_path, "require_writable", asked)
+    with pytest.raises(Asked) as caught:
+        render.render(tmp_path, tmp_path / name, None, 0, 0, form)
+    assert caught.value.args == (tmp_path / wanted,)
+
+
 def test_the_home_folder(run, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     done = CliRunner().invoke(commands.main, ["render", str(run), "--steps", "2", "--out=~/film"])

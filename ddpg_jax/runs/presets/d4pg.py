@@ -55,8 +55,8 @@ PRESETS = (
         ours="""
             targets averaged, tau 0.005 (copied every 100 updates there); 2 layers (3, with layer
             normalisation); 32 updates for 32 steps (4); no clipping of gradients (at a norm of 40,
-            dQ/da at 1); final layers start in U[-3e-3, 3e-3] (the actor's near 1e-4); beta is 1
-            after 100,000 batches (at the end).
+            dQ/da at 1); the first 1,000 steps are random (the policy's there); final layers start
+            in U[-3e-3, 3e-3] (the actor's near 1e-4); beta is 1 after 100,000 batches (at the end).
         """,
         hyperparameters=D4PGHyperparameters(),
         compose=compose,
@@ -76,7 +76,7 @@ PRESETS = (
         ours="""
             targets averaged, tau 0.01 (copied every 100 updates there); dQ/da not clipped (at 1);
             no layer normalisation (in all networks); all layers start at fan-in (the actor's last
-            near 1e-4).
+            near 1e-4); the first 1,000 steps are random (the policy's there).
         """,
         hyperparameters=D4PGHyperparameters(
             importance_exponent=1.0,

@@ -124,6 +124,10 @@ PRESETS = (
             environment in the replay, the first update after 10, observations normalised.
         """,
         ours="""
+            a target actor chooses the next action (the online actor there), and targets follow once
+            an update of the actor (the critics' after each of their steps there); the smaller
+            critic's distribution is chosen before it is projected (after, there); the first 10
+            steps are random (the policy's there); stored actions are clipped as they were executed;
             final layers start in U[-3e-3, 3e-3] (the actor's from N(0, 0.01), the critics' at
             fan-in there); float32 (bfloat16 there); 5e7 steps.
         """,

@@ -1,0 +1,105 @@
+"""Convolutions, what follows them and how they start, on every kind of device, against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpg_jax.networks import Conv, Trunk, drq_v2_encoder
+from ddpg_jax.networks import conv as convs
+from ddpg_jax.networks import layers as dense
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(params=["cpu", "default"])
+def platform(request, monkeypatch):
+    """A CPU's branch of each choice between devices, and that of all others, which no CPU runs."""
+
+    def chosen(*arrays, **branches):
+        return branches[request.param](*arrays)
+
+    monkeypatch.setattr(jax.lax, "platform_dependent", chosen)
+    return request.param
+
+
+def correlated(images, kernel, stride):
+    """Each output is the sum of a window times the kernel as it lies, not turned around."""
+    size, (height, width) = len(kernel), images.shape[1:3]
+    rows, columns = (height - size) // stride + 1, (width - size) // stride + 1
+    found = np.zeros((len(images), rows, columns, kernel.shape[-1]))
+    for row in range(rows):
+        for column in range(columns):
+            top, left = stride * row, stride * column
+            window = images[:, top : top + size, left : left + size]
+            found[:, row, column] = np.einsum("bhwc,hwcf->bf", window, kernel)
+    return found
+
+
+@pytest.mark.parametrize(("size", "stride"), [(3, 2), (2, 1)])
+def test_every_device_has_the_same_convolution(platform, size, stride):
+    """Values, and gradients of both inputs, by central differences along a random direction."""
+    images = RNG.normal(size=(2, 7, 6, 2))
+    kernel = RNG.normal(size=(size, size, 2, 3))
+    found = convs._convolved(jnp.float32(images), jnp.float32(kernel), stride)
+    wanted = correlated(images, kernel, stride)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    weight = RNG.normal(size=wanted.shape)
+    loss = lambda *inputs: jnp.sum(convs._convolved(*inputs, stride) * jnp.float32(weight))
+    gradients = jax.grad(loss, (0, 1))(jnp.float32(images), jnp.float32(kernel))
+    for which, gradient in enumerate(gradients):
+        way = RNG.normal(size=gradient.shape)
+        ends = [[images, kernel], [images, kernel]]
+        ends[0][which], ends[1][which] = ends[0][which] + way, ends[1][which] - way
+        up, down = (np.sum(correlated(*end, stride) * weight) for end in ends)
+        assert np.sum(np.asarray(gradient) * way) == pytest.approx((up - down) / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("features", [2, dense.NARROW + 1])
+def test_every_device_has_the_same_product(platform, features):
+    x, kernel = RNG.normal(size=(2, 4, 5)), RNG.normal(size=(5, features))
+    found = dense._product(jnp.float32(x), jnp.float32(kernel))
+    np.testing.assert_allclose(found, x @ kernel, rtol=1e-4, atol=1e-5)
+
+
+def test_the_encoder_starts_orthogonal_and_sees_bytes_around_zero():
+    """Kernels are orthogonal times sqrt(2) and biases 0; bytes are in [-0.5, 0.5]: the negative of
+    a picture gives the features that its positive gives a kernel of the other sign."""
+    encoder = drq_v2_encoder(6, 2)
+    image = RNG.integers(0, 256, (9, 8, 2), np.uint8)
+    params = jax.jit(encoder.init)(jax.random.key(3), image)["params"]
+    for number, (inputs, stride) in enumerate(((2, 2), (6, 1))):
+        kernel = np.asarray(params[f"Convolution_{number}"]["kernel"])
+        assert kernel.shape == (3, 3, inputs, 6)
+        columns = kernel.reshape(-1, 6)
+        np.testing.assert_allclose(columns.T @ columns, 2 * np.eye(6), atol=1e-5)
+        np.testing.assert_array_equal(params[f"Convolution_{number}"]["bias"], 0.0)
+        assert stride == encoder.strides[number]
+    x = image[None] / 255 - 0.5
+    for number, stride in ((0, 2), (1, 1)):
+        kernel = np.asarray(params[f"Convolution_{number}"]["kernel"], np.float64)
+        x = np.maximum(correlated(x, kernel, stride), 0)
+    found = encoder.apply({"params": params}, image)
+    np.testing.assert_allclose(found, x.reshape(-1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_convolution_starts_at_fan_in():
+    """U[-b, b] with b = 1 / sqrt(3 * 3 * 5), kernel and bias."""
+    network, bound = Conv((40,), (3,), (2,)), 1 / 45**0.5
+    params = jax.jit(network.init)(jax.random.key(2), jnp.zeros((5, 5, 5), jnp.uint8))["params"]
+    for leaf in jax.tree.leaves(params):
+        assert 0.9 * bound < np.abs(leaf).max() <= bound
+        assert np.std(leaf) == pytest.approx(bound / 3**0.5, rel=0.15)
+
+
+def test_a_trunk_is_linear_normalised_and_within_its_bounds():
+    """tanh(2 (Wx + b - mean) / spread + 0.25): scale and bias are not those it starts with."""
+    trunk, x = Trunk(7), 3 * RNG.normal(size=(4, 5)) + 1
+    start = jax.jit(trunk.init)(jax.random.key(1), jnp.float32(x))["params"]
+    norm = {"scale": jnp.full(7, 2.0), "bias": jnp.full(7, 0.25)}
+    params = start | {"LayerNorm_0": {"LayerNorm_0": norm}}
+    assert jax.tree.structure(params) == jax.tree.structure(start)
+    y = x @ np.asarray(start["Dense_0"]["kernel"]) + np.asarray(start["Dense_0"]["bias"])[None]
+    spread = np.sqrt(y.var(axis=1, keepdims=True) + 1e-6)
+    y = np.tanh(2 * (y - y.mean(axis=1, keepdims=True)) / spread + 0.25)
+    np.testing.assert_allclose(trunk.apply({"params": params}, jnp.float32(x)), y, atol=1e-5)
