@@ -149,9 +149,12 @@ def below(equal: bool = False, /, **values: Any) -> None:
 
 
 def nearest(kind: str, name: str, known: Iterable[str], where: str, prefix: str = "") -> ValueError:
-    """The error for an unknown name: the nearest known one, and where to find all of them."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.3)
-    hint = f"did you mean {prefix + close[0]!r}? " if close else ""
+    """The error for an unknown name: the nearest known one, large and small letters
+    alike, and where to find all of them.
+    """
+    own = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name.lower(), own, n=1, cutoff=0.3)
+    hint = f"did you mean {prefix + own[close[0]]!r}? " if close else ""
     return ValueError(f"unknown {kind} {prefix + name!r}: {hint}{where}")
 
 

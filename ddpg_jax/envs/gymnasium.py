@@ -15,6 +15,7 @@ from ddpg_jax.envs import arguments, quiet
 from ddpg_jax.envs.channels import channels_last
 from ddpg_jax.envs.copies import copies
 from ddpg_jax.envs.pixels import OPTIONS, require, seen_options
+from ddpg_jax.envs.unknown import of_robotics
 from ddpg_jax.envs.vector import vector
 
 __all__ = ["PREFIX", "film", "make", "vector"]
@@ -152,7 +153,11 @@ def _made(name: str, make: Callable[[], Any], options: dict[str, Any], what: str
         if name.rpartition(":")[2] in gymnasium.registry:  # its constructor asks for another one
             raise checks.broken(PREFIX + name, what, error) from error
         where = "Gymnasium's ids are in gymnasium.registry."
-        raise checks.nearest("environment", name, gymnasium.registry, where, PREFIX) from error
+        module, colon, known_as = name.rpartition(":")
+        nearest = checks.nearest(
+            "environment", known_as, gymnasium.registry, where, PREFIX + module + colon
+        )
+        raise (None if module else of_robotics(PREFIX + name)) or nearest from error
     except gymnasium.error.Error as error:
         raise ValueError(f"{PREFIX}{name} cannot be made: {checks.first_line(error)}") from error
     except Exception as error:

@@ -66,6 +66,8 @@ class Built(NamedTuple):
     """Closes the host environments that were made."""
     described: Options | None = None
     """Of host environments, `ddpg_jax.envs.described.describe`."""
+    drawable: bool = True
+    """Whether the environment can be drawn."""
 
 
 def build(
@@ -106,7 +108,7 @@ def build(
     population, state = population_of(config, here), state_shapes(config)
     state = state if population.place is None else population.place.state(state)
     check_memory(memory.all_parts(config, state))
-    return Built(agent, population, state)
+    return Built(agent, population, state, drawable=env.drawable)
 
 
 def _require_replay_of_encoder(config: Config, agent: Agent) -> None:
@@ -242,7 +244,10 @@ def _build_on_host(
     chunk, evaluate = _taking_turns(trainer, play, shared=config.shared_environment)
     population = Population(start, chunk, evaluate)
     state = jax.eval_shape(init, member_keys(config))
-    return Built(parts.agent, population, state, trainer, described=describe(env))
+    described = describe(env)
+    return Built(
+        parts.agent, population, state, trainer, described=described, drawable=env.drawable
+    )
 
 
 def _taking_turns(

@@ -62,6 +62,11 @@ def render(
         act = lambda observation: np.asarray(compiled(agent_state, observation))
         frames, fps = _drawn(lambda: gymnasium.film(name, act, steps, seed, **config.env_options))
         return video.write_video(frames, named, fps)
+    if not env.drawable:
+        raise ValueError(
+            f"{config.env} cannot be drawn: its SingleEnvironment has no scene, and its Renderer "
+            "neither draw nor viewer."
+        )
     form = form or ("gif" if env.renderer.viewer is None else "html")
     scene = None if form == "html" or env.single is None else env.single.scene
     own = None if scene is None else functools.partial(film, scene)  # needs no OpenGL

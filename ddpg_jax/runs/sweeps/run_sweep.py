@@ -201,9 +201,11 @@ def _best_sentence(
         among = f", of those with the best mean (members {numbers})"
     fresh, std = best["fresh_return"], best["fresh_return_std"]
     shown = "diverged" if fresh is None else f"{fresh:,.1f} +- {std:,.1f}"
+    _, env = policy.declared_environment(folder / best["run"])
+    look = f"; render it: ddpg-jax render {folder}" if env.drawable else ""
     return (
         f"best: member {best['member']}{among}: {shown} over {sweep_results.REPORT_EPISODES} fresh "
-        f"episodes; render it: ddpg-jax render {folder}"
+        f"episodes{look}"
     )
 
 

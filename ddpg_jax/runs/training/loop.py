@@ -48,6 +48,8 @@ class Finished(NamedTuple):
     summary: dict[str, Any]
     agent: Agent
     agent_state: AgentState
+    drawable: bool
+    """Whether its environment can be drawn."""
 
 
 def run(
@@ -212,7 +214,7 @@ def _ended(
     state = state if mesh.parse_mesh(config.mesh).devices == 1 else arrays.to_default_device(state)
     if not config.vary:
         run_pictures.draw_run_pictures(config, loop.folder, state, say)
-    return Finished(found, agent, state)
+    return Finished(found, agent, state, loop.built.drawable)
 
 
 def _begin(

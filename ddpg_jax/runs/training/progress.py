@@ -167,8 +167,8 @@ class Display:
             self.say("  ".join(filter(None, shown.values())))
             self._reported = steps
 
-    def finish(self, summary: dict[str, Any]) -> None:
-        """Report the end of the run."""
+    def finish(self, summary: dict[str, Any], drawable: bool = True) -> None:
+        """Report the end of the run, and how to look at it where it is ``drawable``."""
         self._print_first()
         returns = np.array(summary["final_returns"], float)
         self._progress.stop()
@@ -191,7 +191,8 @@ class Display:
             f"training {summary['train_seconds']:.1f} s{self._others(summary)}; "
             f"{summary['updates_per_second']:,.0f} updates/s"
         )
-        self.say(f"render it: ddpg-jax render {self._folder}")
+        if drawable:
+            self.say(f"render it: ddpg-jax render {self._folder}")
 
     def _return(self, row: dict[str, Any]) -> str:
         """Return the newest evaluation as text; before the first, the return of training."""
