@@ -22,6 +22,15 @@ class BrokenEnvironment(ValueError):
     """
 
 
+class UnknownName(ValueError):
+    """A name that nothing is registered under: ``kind`` is "environment", "preset", ..."""
+
+    def __init__(self, kind: str, name: str, rest: str) -> None:
+        """The sentence is made from the three."""
+        super().__init__(f"unknown {kind} {name!r}: {rest}")
+        self.kind, self.name = kind, name
+
+
 def is_known(value: Any) -> bool:
     """Whether a number or array has its value now: it is neither traced nor a schedule."""
     return not (isinstance(value, jax.core.Tracer) or callable(value))
@@ -148,14 +157,14 @@ def below(equal: bool = False, /, **values: Any) -> None:
     finite(**values)
 
 
-def nearest(kind: str, name: str, known: Iterable[str], where: str, prefix: str = "") -> ValueError:
+def nearest(kind: str, name: str, known: Iterable[str], where: str, prefix: str = "") -> UnknownName:
     """The error for an unknown name: the nearest known one, large and small letters
     alike, and where to find all of them.
     """
     own = {each.lower(): each for each in known}
     close = difflib.get_close_matches(name.lower(), own, n=1, cutoff=0.3)
     hint = f"did you mean {prefix + own[close[0]]!r}? " if close else ""
-    return ValueError(f"unknown {kind} {prefix + name!r}: {hint}{where}")
+    return UnknownName(kind, prefix + name, f"{hint}{where}")
 
 
 def first_line(error: BaseException) -> str:

@@ -16,7 +16,7 @@ TWO_WORDS = re.compile(r"[A-Z][a-z]+[A-Z]\w*")
 """As Playground's names are: its registry takes seconds to import."""
 
 
-def unknown_environment(name: str, known: Iterable[str]) -> ValueError:
+def unknown_environment(name: str, known: Iterable[str]) -> checks.UnknownName:
     """The error for ``name``, which is none of ``known``: it names those with the same last part,
     else the nearest.
     """
@@ -39,21 +39,18 @@ def unknown_environment(name: str, known: Iterable[str]) -> ValueError:
     where = "`ddpg-jax envs` lists all."
     if not same:
         return checks.nearest("environment", name, known, where)
-    return ValueError(
-        f"unknown environment {name!r}: did you mean {' or '.join(map(repr, same))}? {where}"
-    )
+    meant = " or ".join(map(repr, same))
+    return checks.UnknownName("environment", name, f"did you mean {meant}? {where}")
 
 
-def of_robotics(name: str) -> ValueError | None:
+def of_robotics(name: str) -> checks.UnknownName | None:
     """The error for an environment of Gymnasium-Robotics; None for others."""
     found = ROBOTICS.search(name)
     if found is None:
         return None
     full = f"gymnasium_robotics:{found[1]}{found[2] or '-v4'}"
-    return ValueError(
-        f"unknown environment {name!r}: it is of Gymnasium-Robotics: pip install "
-        f"gymnasium-robotics, and give gymnasium/{full}."
-    )
+    remedy = f"pip install gymnasium-robotics, and give gymnasium/{full}."
+    return checks.UnknownName("environment", name, f"it is of Gymnasium-Robotics: {remedy}")
 
 
 def _last_part(name: str) -> str:

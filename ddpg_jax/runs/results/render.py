@@ -9,9 +9,11 @@ import jax
 import numpy as np
 
 from ddpg_jax import rollout
+from ddpg_jax.checks import UnknownName
 from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.envs import gymnasium
 from ddpg_jax.envs.render import film
+from ddpg_jax.runs.config.stored import registered
 from ddpg_jax.runs.folder import files, output_path
 from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.results import policy, video
@@ -60,7 +62,9 @@ def render(
             )
         name, compiled = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
         act = lambda observation: np.asarray(compiled(agent_state, observation))
-        frames, fps = _drawn(lambda: gymnasium.film(name, act, steps, seed, **config.env_options))
+        play = lambda: gymnasium.film(name, act, steps, seed, **config.env_options)
+        with registered(folder):
+            frames, fps = _drawn(play)
         return video.write_video(frames, named, fps)
     if not env.drawable:
         raise ValueError(
@@ -104,6 +108,8 @@ def _drawn(draw: Callable[[], Any], instead: Callable[[], Any] | None = None) ->
         if failed is not None:  # OpenGL that failed before may end the process
             raise failed
         return draw()
+    except UnknownName:
+        raise
     except Exception as error:  # its type depends on the OpenGL library
         if failed is None and video.has_opengl():
             raise

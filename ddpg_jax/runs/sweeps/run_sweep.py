@@ -110,7 +110,8 @@ def _resumed(
             "--set, --draws, --seeds, --memory and --pbt cannot change when resuming a sweep."
         )
     whole = {name: value for name, value in plan.options.items() if name != "evolve"}
-    saved = run_config.make_config(plan.env, **whole).flat() | plan.values
+    with stored.registered(Path(run_dir)):
+        saved = run_config.make_config(plan.env, **whole).flat() | plan.values
     own = stored.converted(saved, options)
     stored.require_same_config(saved, own, "sweep")
     free = {name: value for name, value in own.items() if name in stored.FREE}

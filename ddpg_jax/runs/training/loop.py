@@ -12,6 +12,7 @@ import numpy as np
 from ddpg_jax.checks import BrokenEnvironment
 from ddpg_jax.host import Stopped
 from ddpg_jax.runs.config import mesh
+from ddpg_jax.runs.config.stored import registered
 from ddpg_jax.runs.console import output, signals
 from ddpg_jax.runs.distributed import arrays, processes
 from ddpg_jax.runs.folder.files import ENVIRONMENT, write_json
@@ -99,7 +100,7 @@ def run(
         config = with_chosen_mesh(config, say, resume)
         if config.note:
             say(config.note)
-        built = _built(builder or build, config, received)
+        built = _built(builder or build, config, received, run_dir if resume else None)
         opened.push(built.opened)  # closes host environments
         if not resume:
             opened.enter_context(new_run_files(config, folder))
@@ -176,10 +177,14 @@ def _write_configuration(config: Config, built: Built, folder: Path) -> None:
 
 
 def _built(
-    builder: Callable[[Config, Callable[[], bool]], Built], config: Config, received: list[int]
+    builder: Callable[[Config, Callable[[], bool]], Built],
+    config: Config,
+    received: list[int],
+    resumed: Path | None,
 ) -> Built:
     try:
-        return builder(config, lambda: bool(received))
+        with registered(resumed):
+            return builder(config, lambda: bool(received))
     except (ValueError, TypeError, ImportError) as error:
         raise RunError(str(error)) from error
 
