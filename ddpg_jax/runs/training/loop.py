@@ -103,7 +103,7 @@ def run(
         built = _built(builder or build, config, received, run_dir if resume else None)
         opened.push(built.opened)  # closes host environments
         if not resume:
-            opened.enter_context(new_run_files(config, folder))
+            opened.enter_context(new_run_files(config, folder, say))
         tools = opened.enter_context(contextlib.closing(BackgroundImports(run_dir, config.keep)))
         phases.enter("compiling")
         programs = watch(_compiled(compiler or compile_programs, built, config))
