@@ -89,8 +89,8 @@ def new_run_files(config: Config, folder: Path, say: Callable[[str], None]) -> I
     except Exception as error:
         checkpoints = folder / "checkpoints"
         with contextlib.suppress(OSError, RunError):
-            if checkpoints.is_dir() and not _has_checkpoints(folder):
-                checkpoints.rmdir()
+            if checkpoints.is_dir():
+                checkpoints.rmdir()  # only if it is empty
             if read_metrics(folder):
                 write_json(folder / FAILED, {"reason": str(error)})
             else:
