@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,8 @@ def policy(agent: Agent, agent_state: AgentState, env: Any) -> export.Exported:
 
 
 def load(path: str | Path) -> Callable[[Any], jax.Array]:
-    """The policy in a file of `policy`: ``action(observation [B, ...]) -> [B, A]``.
+    """The policy in a file of `policy`: ``action(observation [B, ...]) -> [B, A]``, or of any other
+    leading axes.
 
     Raises:
         ValueError: from the function, observations have other names, shapes or dtypes than the
@@ -56,4 +58,13 @@ def load(path: str | Path) -> Callable[[Any], jax.Array]:
     without = lambda aval: jax.ShapeDtypeStruct(aval.shape[1:], aval.dtype)
     (shapes,), _ = jax.tree.unflatten(loaded.in_tree, map(without, loaded.in_avals))
     check = observed(shapes)
-    return lambda observation: loaded.call(check(observation))
+
+    def act(observation: Any) -> jax.Array:
+        found = check(observation)
+        given, like = (jax.tree.leaves(tree)[0] for tree in (found, shapes))
+        leading = given.shape[: given.ndim - len(like.shape)]
+        flat = lambda x, like: x.reshape(math.prod(leading), *like.shape)
+        result: jax.Array = loaded.call(jax.tree.map(flat, found, shapes))
+        return result.reshape(*leading, *result.shape[1:])
+
+    return act

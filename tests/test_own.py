@@ -155,7 +155,9 @@ def test_code_of_libraries_is_not_the_users():
     def calls():
         return envs.make("pendulum", 0)
 
-    sentence = str(checks.broken("it", "make", pytest.raises(ValueError, calls).value))
+    with pytest.raises(ValueError, match="num_envs=0") as found:
+        calls()
+    sentence = str(checks.broken("it", "make", found.value))
     line = calls.__code__.co_firstlineno + 1
     assert sentence.endswith(f"test_own.py, line {line})"), "where the library was called"
     assert checks.place_of(max) == ""
