@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import TINY_RUN
 
+from ddpg_jax import runs
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.training import phases, progress
 
@@ -61,6 +63,21 @@ loop.compile_programs = slowly
 sys.argv[1:] = ["train", "gymnasium/Slow-v0", "--run-dir", sys.argv[1], "--num-envs", "1"]
 sys.argv += ["--learning-starts", "50", "--total-timesteps", "20050", "--batch-size", "4"]
 sys.argv += ["--hidden", "4", "--preset", "td3"]
+commands.main()
+"""
+
+
+# Each phase of a film lasts a second and more.
+FILM = """
+import sys, time
+from ddpg_jax.runs.cli import commands
+from ddpg_jax.runs.console import status
+shown = status.Status.phase
+def slowly(self, name):
+    shown(self, name)
+    time.sleep(1.2)
+status.Status.phase = slowly
+sys.argv[1:] = ["render", sys.argv[1], "--steps", "2"]
 commands.main()
 """
 
@@ -216,3 +233,18 @@ def test_a_duration_as_text():
         "1:40",
         "2:03:07",
     ]
+
+
+def test_a_render_names_what_is_under_way(tmp_path):
+    runs.train("pendulum", run_dir=tmp_path / "run", **TINY_RUN)
+    child, ours = terminal(80, FILM, str(tmp_path / "run"))
+    text = plain("".join(sent(ours)))
+    assert child.wait() == 0, text
+    named = ["restoring", "compiling", "playing 2 steps", "drawing 2 frames", "writing "]
+    places = [text.index(name) for name in named]
+    assert places == sorted(places)
+    for name in named[:4]:
+        assert re.search(rf"{name} 0:00:0\d", text), "its seconds pass"
+    lines = [line for line in text.split("\n") if line]
+    assert "".join(lines[-2:]).endswith("episode.gif")
+    assert all(len(line.rstrip()) <= 80 for line in lines if " 0:0" in line)

@@ -16,6 +16,7 @@ from PIL import Image, ImageSequence
 import ddpg_jax
 from ddpg_jax import envs, runs
 from ddpg_jax.runs.cli import commands
+from ddpg_jax.runs.console import status
 from ddpg_jax.runs.results import policy, render, video
 
 
@@ -200,6 +201,10 @@ def single(scene):
     step = lambda state, action, key: (state + 0.1, state, jnp.float32(0), jnp.bool_(False))
     return envs.SingleEnvironment(reset, step, 1, scene=scene)
 
+def counted(num_envs):
+    # Drawn from its scene, without OpenGL and frame by frame.
+    return envs.make("pendulum", num_envs, time_limit=5)._replace(renderer=envs.Renderer())
+
 def make(num_envs, scene=None):
     return envs.batch(single(scene and (lambda state: state)), num_envs, time_limit=5)
 """
@@ -223,9 +228,13 @@ class Blind(gymnasium.Env):
 
 
 class Drawn(Blind):
-    """Says that it draws."""
+    """Draws, and says so."""
 
+    render_mode = "rgb_array"
     metadata = {"render_modes": ["human", "rgb_array"]}  # noqa: RUF012
+
+    def render(self):
+        return np.zeros((8, 8, 3), np.uint8)
 
 
 @pytest.fixture
@@ -281,3 +290,44 @@ def test_the_best_of_a_sweep_is_said_to_be_rendered_where_it_can_be(
     printed = " ".join(capsys.readouterr().out.split())
     assert "fresh episodes" in printed
     assert (f"; render it: ddpg-jax render {tmp_path / 'sweep'}" in printed) == drawable
+
+
+@pytest.mark.usefixtures("unseen")
+def test_a_render_says_what_is_under_way(tmp_path, monkeypatch):
+    runs.train("unseen:counted", run_dir=tmp_path / "run", **TINY_RUN)
+    runs.train("gymnasium/Drawn-v0", run_dir=tmp_path / "host", **TINY_RUN)
+    seen = []
+    file = render.render(tmp_path / "run", tmp_path / "film", None, 0, 0, "gif", seen.append)
+    frames = [f"drawing frame {number} of 5" for number in range(1, 6)]
+    begun = ["restoring", "compiling", "playing 5 steps", "drawing 5 frames"]
+    assert seen == [*begun, *frames, f"writing {file}"]
+    seen.clear()
+    file = render.render(tmp_path / "host", tmp_path / "host", 3, 0, 0, None, seen.append)
+    frames = [f"drawing frame {number} of at most 4" for number in range(1, 4)]
+    assert seen == ["restoring", "compiling", *frames, f"writing {file}"]
+
+    clock = [0.0]
+    monkeypatch.setattr(status.time, "monotonic", lambda: clock[0])
+    words = ["render", str(tmp_path / "run"), "--steps", "3"]
+    done = CliRunner().invoke(commands.main, words)
+    assert done.stdout == f"{tmp_path / 'run' / 'episode.gif'}\n"
+    said = done.stderr.splitlines()
+    assert said == [
+        "restoring",
+        "compiling",
+        "playing 3 steps",
+        "drawing 3 frames",
+        f"writing {tmp_path / 'run' / 'episode.gif'}",
+    ]
+    film = render.film
+
+    def slow(*arguments, on_frame):
+        def later(number):
+            clock[0] += 6.0
+            on_frame(number)
+
+        return film(*arguments, on_frame=later)
+
+    monkeypatch.setattr(render, "film", slow)
+    said = CliRunner().invoke(commands.main, words).stderr.splitlines()
+    assert said[3:5] == ["drawing 3 frames", "drawing frame 2 of 3"], "each ten seconds"

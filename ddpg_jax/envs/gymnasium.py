@@ -191,10 +191,15 @@ def _missing(name: str, error: BaseException) -> ImportError:
 
 
 def film(
-    name: str, act: Callable[[Any], np.ndarray], steps: int | None, seed: int, **options: Any
+    name: str,
+    act: Callable[[Any], np.ndarray],
+    steps: int | None,
+    seed: int,
+    on_frame: Callable[[int], None] = lambda number: None,
+    **options: Any,
 ) -> tuple[list[np.ndarray], float]:
     """Play one episode, or ``steps`` steps, of ``act(observation [1, ...]) -> [1, A]``; frames
-    ``[H, W, 3]``, and their rate.
+    ``[H, W, 3]``, and their rate. ``on_frame(number)`` is called after each.
 
     Raises:
         ValueError: the environment draws no pictures.
@@ -205,6 +210,7 @@ def film(
     try:
         observation, frames = env.reset(seed), [env.draw()]
         while len(frames) <= (steps or env.time_limit or 1_000):
+            on_frame(len(frames))
             now = env.step(np.asarray(act(observation)))
             observation = now.observation
             if (now.terminated | now.truncated)[0] and steps is None:

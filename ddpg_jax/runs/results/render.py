@@ -26,7 +26,13 @@ MAX_FRAMES = 10_000
 
 
 def render(
-    folder: Path, path: Path, steps: int | None, seed: int, member: int, form: str | None = None
+    folder: Path,
+    path: Path,
+    steps: int | None,
+    seed: int,
+    member: int,
+    form: str | None = None,
+    on_phase: Callable[[str], None] = lambda name: None,
 ) -> str:
     """Write an animation of one member of a run and return the file's name.
 
@@ -38,6 +44,7 @@ def render(
         member: of a run with several seeds.
         form: "gif", "mp4" or "html"; None is that of ``path``, or else the environment's viewer, or
             a GIF.
+        on_phase: receives what begins, and each frame that is drawn where it can be counted.
 
     Raises:
         ValueError: there is no such member, or the environment cannot be drawn in this form.
@@ -47,6 +54,7 @@ def render(
     path, form = _form_of(path, form)
     named = path.with_name(f"{path.name}.{form or 'gif'}") if path.name else path
     output_path.require_writable(named)
+    on_phase("restoring")
     config, agent, _, agent_state = policy.restore_policy(folder)
     agent_state = policy.member_state(config, agent_state, member)
     _, env = policy.declared_environment(folder)
@@ -62,9 +70,13 @@ def render(
             )
         name, compiled = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
         act = lambda observation: np.asarray(compiled(agent_state, observation))
-        play = lambda: gymnasium.film(name, act, steps, seed, **config.env_options)
+        most = (steps or env.time_limit or 1_000) + 1
+        counted = _counted(on_phase, f"at most {most}")
+        play = lambda: gymnasium.film(name, act, steps, seed, counted, **config.env_options)
+        on_phase("compiling")
         with registered(folder):
             frames, fps = _drawn(play)
+        on_phase(f"writing {named}")
         return video.write_video(frames, named, fps)
     if not env.drawable:
         raise ValueError(
@@ -72,23 +84,36 @@ def render(
             "neither draw nor viewer."
         )
     form = form or ("gif" if env.renderer.viewer is None else "html")
+    count = steps or env.time_limit
     scene = None if form == "html" or env.single is None else env.single.scene
-    own = None if scene is None else functools.partial(film, scene)  # needs no OpenGL
+    counted = _counted(on_phase, str(count))
+    # Needs no OpenGL.
+    own = None if scene is None else functools.partial(film, scene, on_frame=counted)
     look: Any = env.renderer.viewer if form == "html" else env.renderer.draw or own
     if look is None:
         raise ValueError(f"{config.env} cannot be drawn as {form}.")
-    trajectory = rollout.make_trajectory(agent, env, steps or env.time_limit)
-    states = jax.eval_shape(trajectory, agent_state, jax.random.key(seed))
+    trajectory = jax.jit(rollout.make_trajectory(agent, env, count))
+    given = agent_state, jax.random.key(seed)
+    states = jax.eval_shape(trajectory, *given)
     memory.require_memory(
         [memory.MemoryPart("the animation", memory.tree_bytes(states), "--steps")]
     )
-    shown = rollout.frames(env, jax.jit(trajectory)(agent_state, jax.random.key(seed)))
+    on_phase("compiling")
+    program = trajectory.lower(*given).compile()
+    on_phase(f"playing {count} steps")
+    shown = rollout.frames(env, jax.block_until_ready(program(*given)))
+    on_phase(f"drawing {count} frames")
     picture = _drawn(lambda: look(shown), None if own is None else lambda: own(shown))
     path = path.with_name(f"{path.name}.{form}")
+    on_phase(f"writing {path}")
     if form != "html":
         return video.write_video(picture, path, env.renderer.fps)
     files.write_file(path, picture)
     return str(path)
+
+
+def _counted(on_phase: Callable[[str], None], most: str) -> Callable[[int], None]:
+    return lambda number: on_phase(f"drawing frame {number} of {most}")
 
 
 def _form_of(path: Path, form: str | None) -> tuple[Path, str | None]:
