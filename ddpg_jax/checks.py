@@ -206,7 +206,7 @@ def broken(name: str, what: str, error: BaseException) -> BrokenEnvironment:
 
 LIBRARIES = (
     "<",
-    *(str(Path(module.__file__).parent) for module in (jax, np, difflib)),
+    *(str(Path(str(module.__file__)).parent) for module in (jax, np, difflib)),
     *(sysconfig.get_path(name) for name in ("purelib", "platlib")),
     str(Path(__file__).parent),
 )

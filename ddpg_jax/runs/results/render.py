@@ -10,13 +10,14 @@ import numpy as np
 
 from ddpg_jax import rollout
 from ddpg_jax.checks import UnknownName
-from ddpg_jax.environment import HostEnvironment
+from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.envs import gymnasium
 from ddpg_jax.envs.render import film
 from ddpg_jax.runs.config.stored import registered
 from ddpg_jax.runs.folder import files, output_path
 from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.results import policy, video
+from ddpg_jax.types import Agent, AgentState
 
 FORMS = ("gif", "mp4", "html")
 failed: Exception | None = None
@@ -70,8 +71,7 @@ def render(
             )
         name, compiled = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
         act = lambda observation: np.asarray(compiled(agent_state, observation))
-        most = (steps or env.time_limit or 1_000) + 1
-        counted = _counted(on_phase, f"at most {most}")
+        counted = _counted(on_phase, f"at most {(steps or env.time_limit or 1_000) + 1}")
         play = lambda: gymnasium.film(name, act, steps, seed, counted, **config.env_options)
         on_phase("compiling")
         with registered(folder):
@@ -85,14 +85,47 @@ def render(
         )
     form = form or ("gif" if env.renderer.viewer is None else "html")
     count = steps or env.time_limit
+    played = functools.partial(_played, agent, agent_state, env, count, seed, on_phase)
+    picture = _pictured(config.env, env, form, count, played, on_phase)
+    path = path.with_name(f"{path.name}.{form}")
+    on_phase(f"writing {path}")
+    if form != "html":
+        return video.write_video(picture, path, env.renderer.fps)
+    files.write_file(path, picture)
+    return str(path)
+
+
+def _pictured(
+    name: str,
+    env: Environment,
+    form: str,
+    steps: int,
+    played: Callable[[], Any],
+    on_phase: Callable[[str], None],
+) -> Any:
+    """Return what is written: frames, or a page."""
     scene = None if form == "html" or env.single is None else env.single.scene
-    counted = _counted(on_phase, str(count))
+    counted = _counted(on_phase, str(steps))
     # Needs no OpenGL.
     own = None if scene is None else functools.partial(film, scene, on_frame=counted)
     look: Any = env.renderer.viewer if form == "html" else env.renderer.draw or own
     if look is None:
-        raise ValueError(f"{config.env} cannot be drawn as {form}.")
-    trajectory = jax.jit(rollout.make_trajectory(agent, env, count))
+        raise ValueError(f"{name} cannot be drawn as {form}.")
+    shown = played()
+    on_phase(f"drawing {steps} frames")
+    return _drawn(lambda: look(shown), None if own is None else lambda: own(shown))
+
+
+def _played(
+    agent: Agent,
+    agent_state: AgentState,
+    env: Environment,
+    steps: int,
+    seed: int,
+    on_phase: Callable[[str], None],
+) -> Any:
+    """Return the states of an episode, ``[steps, ...]``."""
+    trajectory = jax.jit(rollout.make_trajectory(agent, env, steps))
     given = agent_state, jax.random.key(seed)
     states = jax.eval_shape(trajectory, *given)
     memory.require_memory(
@@ -100,16 +133,8 @@ def render(
     )
     on_phase("compiling")
     program = trajectory.lower(*given).compile()
-    on_phase(f"playing {count} steps")
-    shown = rollout.frames(env, jax.block_until_ready(program(*given)))
-    on_phase(f"drawing {count} frames")
-    picture = _drawn(lambda: look(shown), None if own is None else lambda: own(shown))
-    path = path.with_name(f"{path.name}.{form}")
-    on_phase(f"writing {path}")
-    if form != "html":
-        return video.write_video(picture, path, env.renderer.fps)
-    files.write_file(path, picture)
-    return str(path)
+    on_phase(f"playing {steps} steps")
+    return rollout.frames(env, jax.block_until_ready(program(*given)))
 
 
 def _counted(on_phase: Callable[[str], None], most: str) -> Callable[[int], None]:
