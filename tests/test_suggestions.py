@@ -28,16 +28,17 @@ def said(*words):
     [
         (
             ["train", "pendulum", "--steps", 5],
-            "No such option '--steps'. Did you mean --total-timesteps?",
+            "No such option '--steps'. Did you mean '--total-timesteps'?",
         ),
         (
             ["sweep", "--num-timesteps", 5],
-            "No such option '--num-timesteps'. Did you mean --total-timesteps?",
+            "No such option '--num-timesteps'. Did you mean '--total-timesteps'?",
         ),
-        (["train", "--algorithm", "td3"], "No such option '--algorithm'. Did you mean --preset?"),
+        (["train", "--algorithm", "td3"], "No such option '--algorithm'. Did you mean '--preset'?"),
         (
             ["train", "--lr", "1e-3"],
-            "No such option '--lr'. Did you mean --actor-learning-rate and --critic-learning-rate?",
+            "No such option '--lr'. Did you mean '--actor-learning-rate' and "
+            "'--critic-learning-rate'?",
         ),
         (
             ["train", "--env", "pendulum"],

@@ -83,9 +83,8 @@ def _no_such_option(error: click.NoSuchOption) -> str:
         example = f"ddpg-jax {error.ctx and error.ctx.info_name} pendulum"
         return f"{error.message} The environment is an argument, for example: {example}."
     if meant := suggestions.synonyms(name, known):
-        return (
-            f"{error.message} Did you mean {' and '.join(known[each].opts[0] for each in meant)}?"
-        )
+        flags = " and ".join(repr(known[each].opts[0]) for each in meant)
+        return f"{error.message} Did you mean {flags}?"
     return error.format_message()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
+import threading
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 SECONDS = 10.0
-"""Where there is no terminal, what is counted is told this often."""
+"""Where there is no terminal, what is under way is told this often."""
 
 
 class Status:
@@ -30,12 +30,15 @@ class Status:
         self._progress = Progress(
             *columns, console=console, disable=self._lines, transient=True, redirect_stdout=False
         )
-        self._task = self._progress.add_task("starting")
-        self._known, self._told = "", time.monotonic()
+        self._name = "starting"
+        self._task = self._progress.add_task(self._name)
+        self._over = threading.Event()
 
     def __enter__(self) -> Status:
         """Show the line."""
         self._progress.start()
+        if self._lines:
+            threading.Thread(target=self._tell, daemon=True).start()
         return self
 
     def __exit__(
@@ -45,14 +48,15 @@ class Status:
         trace: TracebackType | None,
     ) -> None:
         """Remove the line."""
+        self._over.set()
         self._progress.stop()
 
     def phase(self, name: str) -> None:
-        """Show what begins, or how far it is: "drawing frame 7 of 201" counts what "drawing" is."""
-        now, verb = time.monotonic(), name.split()[0]
-        begins = verb != self._known
+        """Show what begins, or how far it is."""
+        begins = name.split()[0] != self._name.split()[0]
+        self._name = name
         self._progress.update(self._task, description=name, refresh=begins)
-        if self._lines and (begins or now - self._told >= SECONDS):
-            self._told = now
-            self._progress.console.print(name, markup=False, soft_wrap=True)
-        self._known = verb
+
+    def _tell(self) -> None:
+        while not self._over.wait(SECONDS):
+            self._progress.console.print(self._name, markup=False, soft_wrap=True)
