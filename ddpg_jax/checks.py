@@ -3,8 +3,13 @@ pass: their range is not known.
 """
 
 import difflib
+import inspect
 import math
+import os
+import sysconfig
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any, TypeVar
 
 import jax
@@ -20,6 +25,15 @@ class BrokenEnvironment(ValueError):
 
     What it raised itself is the ``__cause__``.
     """
+
+
+class UnknownName(ValueError):
+    """A name that nothing is registered under: ``kind`` is "environment", "preset", ..."""
+
+    def __init__(self, kind: str, name: str, rest: str) -> None:
+        """The sentence is made from the three."""
+        super().__init__(f"unknown {kind} {name!r}: {rest}")
+        self.kind, self.name = kind, name
 
 
 def is_known(value: Any) -> bool:
@@ -148,11 +162,16 @@ def below(equal: bool = False, /, **values: Any) -> None:
     finite(**values)
 
 
-def nearest(kind: str, name: str, known: Iterable[str], where: str, prefix: str = "") -> ValueError:
-    """The error for an unknown name: the nearest known one, and where to find all of them."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.3)
-    hint = f"did you mean {prefix + close[0]!r}? " if close else ""
-    return ValueError(f"unknown {kind} {prefix + name!r}: {hint}{where}")
+def nearest(
+    kind: str, name: str, known: Iterable[str], where: str, prefix: str = ""
+) -> UnknownName:
+    """The error for an unknown name: the nearest known one, large and small letters
+    alike, and where to find all of them.
+    """
+    own = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name.lower(), own, n=1, cutoff=0.3)
+    hint = f"did you mean {prefix + own[close[0]]!r}? " if close else ""
+    return UnknownName(kind, prefix + name, f"{hint}{where}")
 
 
 def first_line(error: BaseException) -> str:
@@ -161,10 +180,48 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0][:120]
 
 
+UNKNOWN_VALUES: tuple[tuple[type[Exception], str], ...] = (
+    (jax.errors.TracerBoolConversionError, "jnp.where or jax.lax.select in place of if, and, or"),
+    (jax.errors.TracerIntegerConversionError, "jax.lax.fori_loop or jnp in place of range, lists"),
+    (jax.errors.TracerArrayConversionError, "jax.numpy in place of NumPy"),
+    (jax.errors.NonConcreteBooleanIndexError, "jnp.where in place of an index by a mask"),
+    (jax.errors.ConcretizationTypeError, "arrays and x.astype in place of float(), int(), item()"),
+)
+"""Errors of code that needs the value of an array while JAX traces it, and what to use there."""
+
+
 def broken(name: str, what: str, error: BaseException) -> BrokenEnvironment:
-    """The error for an environment called ``name`` whose function ``what`` raised ``error``."""
+    """The error for an environment called ``name`` whose function ``what`` raised ``error``; it
+    names the line of the environment's own code.
+    """
     said = f": {first_line(error)}" if str(error).strip() else ""
-    return BrokenEnvironment(f"{name}: {what} raised {type(error).__name__}{said}")
+    remedy = next((use for kind, use in UNKNOWN_VALUES if isinstance(error, kind)), None)
+    if remedy:
+        said = f": an array has no value while JAX traces {what}: use {remedy}"
+    frames = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+    places = [_place(*frame) for frame in frames if not frame[0].startswith(LIBRARIES)]
+    where = f" ({places[-1]})" if places else ""
+    return BrokenEnvironment(f"{name}: {what} raised {type(error).__name__}{said}{where}")
+
+
+LIBRARIES = (
+    "<",
+    *(str(Path(str(module.__file__)).parent) for module in (jax, np, difflib)),
+    *(sysconfig.get_path(name) for name in ("purelib", "platlib")),
+    str(Path(__file__).parent),
+)
+"""How the files of code begin that is not an environment's own."""
+
+
+def place_of(function: Callable[..., Any]) -> str:
+    """The file and the line of a Python function; empty of others."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f" ({_place(code.co_filename, code.co_firstlineno)})" if code else ""
+
+
+def _place(file: str, line: int) -> str:
+    here = f"{Path.cwd()}{os.sep}"
+    return f"{file.removeprefix(here)}, line {line}"
 
 
 def guarded(name: str, what: str, function: Callable[..., Called]) -> Callable[..., Called]:

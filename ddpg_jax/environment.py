@@ -137,6 +137,12 @@ class Environment(NamedTuple):
     recipe: BatchRecipe | None = None
     """How it was made; of use to what makes one like it (`ddpg_jax.envs.pixels`)."""
 
+    @property
+    def drawable(self) -> bool:
+        """Whether it can be drawn, in any form."""
+        draws = (self.renderer.draw, self.renderer.viewer, self.single and self.single.scene)
+        return any(draws)
+
 
 class HostStep(NamedTuple):
     """What one step of ``E`` host environments returned; NumPy, as `TimeStep`.
@@ -182,3 +188,5 @@ class HostEnvironment(NamedTuple):
     stacked: int = 1
     bounds: Any = None
     """Lowest and highest of an action in its own units, and their dtype."""
+    drawable: bool = True
+    """Whether it says that it can be drawn as an array."""

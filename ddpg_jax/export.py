@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,8 @@ def policy(agent: Agent, agent_state: AgentState, env: Any) -> export.Exported:
 
 
 def load(path: str | Path) -> Callable[[Any], jax.Array]:
-    """The policy in a file of `policy`: ``action(observation [B, ...]) -> [B, A]``.
+    """The policy in a file of `policy`: ``action(observation [B, ...]) -> [B, A]``, or of any other
+    leading axes.
 
     Streams of a dict that the actor does not see may be given, and are not looked at.
 
@@ -64,7 +66,11 @@ def load(path: str | Path) -> Callable[[Any], jax.Array]:
     def act(given: Any) -> jax.Array:
         if isinstance(shapes, dict) and isinstance(given, Mapping):
             given = {name: part for name, part in given.items() if name in shapes}
-        action: jax.Array = loaded.call(check(given))
-        return action
+        found = check(given)
+        first, like = (jax.tree.leaves(tree)[0] for tree in (found, shapes))
+        leading = first.shape[: first.ndim - len(like.shape)]
+        flat = lambda x, like: x.reshape(math.prod(leading), *like.shape)
+        result: jax.Array = loaded.call(jax.tree.map(flat, found, shapes))
+        return result.reshape(*leading, *result.shape[1:])
 
     return act

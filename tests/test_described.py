@@ -147,7 +147,8 @@ def test_an_error_of_the_simulator(robot, tmp_path, at, kept):
         raise ConnectionError("the robot does not answer")
 
     robot.at, robot.act = at, lost
-    said = f"step raised ConnectionError: the robot does not answer; {kept}"
+    where = r"\(.*test_described\.py, line \d+\)"
+    said = f"step raised ConnectionError: the robot does not answer {where}; {kept}"
     with pytest.raises(ValueError, match=said):
         train(tmp_path / "run", checkpoint_every=1)
     assert (robot.made, robot.closed) == (5, 5)

@@ -69,7 +69,7 @@ def registered():
     ids=repr,
 )
 def test_what_raises_is_named_with_its_function(registered, error):
-    name, said = registered(Plain), rf"{type(error).__name__}(: \S.*)?$"
+    name, said = registered(Plain), rf"{type(error).__name__}(: \S.*)? \(.*, line \d+\)$"
     with pytest.raises(BrokenEnvironment, match=f"^{name}: make raised {said}") as found:
         envs.make(name, 2, making=error)
     assert found.value.__cause__ is error

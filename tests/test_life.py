@@ -260,6 +260,43 @@ def test_a_run_that_is_refused_takes_nobodys_files(tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path / "run")) == ["notes.txt", "out.txt"]
 
 
+LOST = raiser(ValueError("the simulator is lost"))
+
+
+@pytest.mark.parametrize(("program", "call"), [("start", 0), ("chunk", 0), ("chunk", 2)])
+def test_a_run_that_fails_before_its_first_checkpoint_is_not_in_the_way(
+    tmp_path, monkeypatch, undisturbed, program, call
+):
+    config = tiny(checkpoint_every=0)
+    with monkeypatch.context() as patch:
+        interposed(patch, program, call, LOST)
+        with pytest.raises(ValueError, match="the simulator is lost"):
+            go(tmp_path / "run", config)
+    assert (tmp_path / "run").exists() == (call == 2), "of what was trained the lines are kept"
+    if call == 2:
+        assert len(read_metrics(tmp_path / "run")) == 2
+        reason = json.loads((tmp_path / "run" / "failed.json").read_text())
+        assert reason == {"reason": "the simulator is lost"}
+    said = go(tmp_path / "run", tiny())
+    replaced = f"the run in {tmp_path / 'run'} failed before its first checkpoint: this one"
+    assert any(text.startswith(replaced) for text in said) == (call == 2)
+    assert_same(tmp_path / "run", undisturbed)
+    assert not (tmp_path / "run" / "failed.json").exists()
+    assert len([*(tmp_path / "run").glob("events.out.tfevents.*")]) == 1
+
+
+def test_a_run_that_failed_after_a_checkpoint_or_ended_is_in_the_way(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interposed(patch, "chunk", 2, LOST)
+        with pytest.raises(ValueError, match="the simulator is lost"):
+            go(tmp_path / "run")
+    with pytest.raises(RunError, match="already holds a run: choose another --run-dir, or resume"):
+        go(tmp_path / "run")
+    go(tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match="already holds a run"):
+        go(tmp_path / "run")
+
+
 # Kills, errors and signals
 
 

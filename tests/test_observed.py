@@ -141,6 +141,10 @@ def test_a_policy_a_loaded_agent_and_an_exported_policy_are_checked_alike(run, t
     }
     wanted = np.asarray(run.policy()(right))
     for name, way in ways.items():
+        for leading in ((), (2, 1, 2)):
+            acted = way(np.broadcast_to(right[0], (*leading, 3)))
+            assert acted.shape == (*leading, 1), name
+            np.testing.assert_allclose(acted.ravel(), wanted[0].repeat(acted.size), atol=1e-5)
         for given in (right, right.astype(np.float64), right.tolist(), jnp.asarray(right)):
             np.testing.assert_allclose(way(given), wanted, atol=1e-5, err_msg=name)
         for wrong, said in (

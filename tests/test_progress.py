@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import TINY_RUN
 
+from ddpg_jax import runs
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.training import phases, progress
 
@@ -31,6 +33,30 @@ with Display(config, Path("runs/pendulum")) as display:
     for steps in (1_950, 10_500, 20_000):
         display.show(row | {"env_steps": steps})
         row["evaluation_return"] = None
+"""
+# A long one of large numbers, and what a member that is the best of a population adds.
+LARGE = """
+import sys, time
+from pathlib import Path
+from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.training import progress
+config = make_config("pendulum", total_timesteps=10_000_000, replay_capacity=1_000)
+clock = [0.0]
+progress.time.perf_counter = lambda: clock[0]
+row = {"episodes": [123456.0], "broken_episodes": [1234.0], "episode_return": [-12345.6]}
+rates = {"env_steps_per_second": 1234567.0, "updates_per_second": 2234567.0}
+row |= rates | {"evaluation_return": None}
+with progress.Display(config, Path("runs/pendulum")) as display:
+    task = display._progress.tasks[0]
+    task._get_time = lambda: task.start_time + 36_000.0 + clock[0]
+    display.phase("training")
+    for steps in (1_001_000, 1_234_567, 5_234_567):
+        clock[0] += 9_000.0
+        display.show(row | {"env_steps": steps})
+        time.sleep(0.3)
+        if sys.argv[1:] and steps > 1_001_000:
+            display._config.vary["tau"] = [1]
+        row["evaluation_return"] = [-12345.6]
 """
 # A slow environment on the host: each phase lasts until it is allowed to end.
 SLOW = """
@@ -61,6 +87,21 @@ loop.compile_programs = slowly
 sys.argv[1:] = ["train", "gymnasium/Slow-v0", "--run-dir", sys.argv[1], "--num-envs", "1"]
 sys.argv += ["--learning-starts", "50", "--total-timesteps", "20050", "--batch-size", "4"]
 sys.argv += ["--hidden", "4", "--preset", "td3"]
+commands.main()
+"""
+
+
+# Each phase of a film lasts a second and more.
+FILM = """
+import sys, time
+from ddpg_jax.runs.cli import commands
+from ddpg_jax.runs.console import status
+shown = status.Status.phase
+def slowly(self, name):
+    shown(self, name)
+    time.sleep(1.2)
+status.Status.phase = slowly
+sys.argv[1:] = ["render", sys.argv[1], "--steps", "2"]
 commands.main()
 """
 
@@ -97,9 +138,9 @@ def plain(text):
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
 
 
-def screen(columns):
+def screen(columns, program=CHILD, *arguments):
     """What a terminal of that many columns is sent, without control sequences, as lines."""
-    child, ours = terminal(columns, CHILD)
+    child, ours = terminal(columns, program, *arguments)
     text = plain("".join(sent(ours)))
     assert child.wait() == 0, text
     return text.split("\n")
@@ -115,6 +156,47 @@ def test_bar_steps_return_and_time_left_fit_in_this_order(columns, rates):
         assert re.search(order, line), line
         assert ("1,234 env-steps/s  2,234 updates/s" in line) == rates
     assert all(len(line) <= columns for line in lines)
+
+
+STEPS = r"(1,001,000|1,234,567|5,234,567)/10,000,000 steps"
+RETURN = r"(training return|return) -12345\.6"
+LEFT = r"\d{1,3}:\d\d:\d\d left"
+RATES = r"1,234,567 env-steps/s  2,234,567 updates/s  \d+,\d+ training episodes \(\d,\d+ cut off\)"
+
+
+@pytest.mark.parametrize(
+    ("columns", "after"),
+    [
+        (80, r"(  training)?"),
+        (100, r"  training \d+:\d\d:\d\d"),
+        (200, rf"  training \d+:\d\d:\d\d  {RATES}"),
+    ],
+)
+def test_large_numbers_are_whole(columns, after):
+    lines = [line for line in screen(columns, LARGE) if "steps  " in line]
+    assert len(lines) > 3
+    for line in lines:
+        assert len(line) <= columns
+        assert re.fullmatch(rf"[━╸╺]{{9,}} +{STEPS}  {RETURN}(  {LEFT})?{after} *", line), line
+    assert {re.search(STEPS, line)[1] for line in lines} == {"1,001,000", "1,234,567", "5,234,567"}
+    assert re.search(r"return -12345\.6  \d{1,3}:\d\d:\d\d left", lines[-1])
+    if columns == 80:
+        assert any(line.rstrip().endswith("  training") for line in lines)
+
+
+def test_a_narrow_terminal_shows_a_share_of_the_steps():
+    lines = [line for line in screen(50, LARGE) if "return" in line]
+    assert re.fullmatch(rf"[━╸╺]{{9,}} +52%  return -12345\.6  {LEFT} *", lines[-1]), lines[-1]
+
+
+def test_the_best_member_is_left_out_before_the_steps():
+    best = r"return -12345\.6 \(best -12345\.6\)"
+    lines = {columns: screen(columns, LARGE, "vary") for columns in (80, 100)}
+    (narrow, wide) = (
+        [line for line in lines[columns] if "5,234,567/" in line][-1] for columns in (80, 100)
+    )
+    assert re.fullmatch(rf"[━╸╺]{{9,}} +{STEPS}  return -12345\.6  {LEFT} *", narrow), narrow
+    assert re.fullmatch(rf"[━╸╺]{{9,}} +{STEPS}  {best}  {LEFT}(  training)? *", wide), wide
 
 
 def test_sentences_are_wrapped_at_words():
@@ -216,3 +298,18 @@ def test_a_duration_as_text():
         "1:40",
         "2:03:07",
     ]
+
+
+def test_a_render_names_what_is_under_way(tmp_path):
+    runs.train("pendulum", run_dir=tmp_path / "run", **TINY_RUN)
+    child, ours = terminal(80, FILM, str(tmp_path / "run"))
+    text = plain("".join(sent(ours)))
+    assert child.wait() == 0, text
+    named = ["restoring", "compiling", "playing 2 steps", "drawing 2 frames", "writing "]
+    places = [text.index(name) for name in named]
+    assert places == sorted(places)
+    for name in named[:4]:
+        assert re.search(rf"{name} 0:00:0\d", text), "its seconds pass"
+    lines = [line for line in text.split("\n") if line]
+    assert "".join(lines[-2:]).endswith("episode.gif")
+    assert all(len(line.rstrip()) <= 80 for line in lines if " 0:0" in line)

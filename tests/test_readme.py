@@ -49,7 +49,7 @@ WITHOUT_TRAINING = ["--dry-run", "--device-kind", "gpu"]
 def invoke(words, expected=0):
     result = CliRunner().invoke(commands.main, words, catch_exceptions=False)
     assert result.exit_code == expected, (words, result.output)
-    return result.output
+    return result.stdout
 
 
 def test_python_blocks_run(capsys):

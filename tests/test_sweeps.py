@@ -3,6 +3,7 @@ pictures and the command."""
 
 import collections
 import dataclasses
+import itertools
 import json
 import operator
 import shutil
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers import TINY_RUN
 from jax import export
 from matplotlib.image import imread
 
@@ -995,3 +997,35 @@ def test_a_run_is_not_begun_in_a_sweep(swept):
         done = CliRunner().invoke(commands.main, [*words, "--run-dir", str(made.folder)])
         assert done.exit_code == 2
         assert "sweep" in done.output or "does not hold a run" in done.output
+
+
+@pytest.mark.parametrize("trained", [0, 1])
+def test_a_sweep_that_fails_before_its_first_checkpoint_is_not_in_the_way(
+    tmp_path, monkeypatch, trained
+):
+    folder, size = tmp_path / "sweep", TINY_RUN | {"steps_per_chunk": 4, "checkpoint_every": 0}
+    made = build.compile_programs
+
+    def failing(built, config):
+        programs, calls = made(built, config), itertools.count()
+
+        def chunk(*arguments):
+            if next(calls) == trained:
+                raise ValueError("the simulator is lost")
+            return programs.chunk(*arguments)
+
+        return programs._replace(chunk=chunk)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "compile_programs", failing)
+        with pytest.raises(ValueError, match="the simulator is lost"):
+            ddpg_jax.runs.sweep("pendulum", {"tau": [0.1, 0.2]}, run_dir=folder, **size)
+    assert folder.exists() == bool(trained)
+    swept = ddpg_jax.runs.sweep("pendulum", {"gamma": [0.9, 0.8, 0.7]}, run_dir=folder, **size)
+    assert [member["hyperparameters"] for member in swept.members] == [
+        {"gamma": 0.9},
+        {"gamma": 0.8},
+        {"gamma": 0.7},
+    ]
+    with pytest.raises(ValueError, match="already holds a sweep"):
+        ddpg_jax.runs.sweep("pendulum", {"tau": [0.1, 0.2]}, run_dir=folder, **size)

@@ -4,16 +4,21 @@ import builtins
 import os
 import subprocess
 import sys
+import time
 import warnings
 
+import gymnasium
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers import TINY_RUN
 from PIL import Image, ImageSequence
 
 import ddpg_jax
+from ddpg_jax import envs, runs
 from ddpg_jax.runs.cli import commands
-from ddpg_jax.runs.results import render, video
+from ddpg_jax.runs.console import status
+from ddpg_jax.runs.results import policy, render, video
 
 
 def bars(count):
@@ -212,3 +217,139 @@ def test_a_second_film_after_one_that_failed_does_not_end_the_process():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("the simulator cannot draw here") == 2
+
+
+UNSEEN = """
+import jax.numpy as jnp
+from ddpg_jax import envs
+
+def single(scene):
+    reset = lambda key: (jnp.zeros(2), jnp.zeros(2))
+    step = lambda state, action, key: (state + 0.1, state, jnp.float32(0), jnp.bool_(False))
+    return envs.SingleEnvironment(reset, step, 1, scene=scene)
+
+def counted(num_envs):
+    # Drawn from its scene, without OpenGL and frame by frame.
+    return envs.make("pendulum", num_envs, time_limit=5)._replace(renderer=envs.Renderer())
+
+def make(num_envs, scene=None):
+    return envs.batch(single(scene and (lambda state: state)), num_envs, time_limit=5)
+"""
+
+
+class Blind(gymnasium.Env):
+    """Draws nothing, and says so."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    render_mode = None
+
+    def __init__(self, render_mode=None):
+        pass
+
+    def reset(self, *, seed=None, options=None):  # noqa: ARG002
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):  # noqa: ARG002
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+
+
+class Drawn(Blind):
+    """Draws, and says so."""
+
+    render_mode = "rgb_array"
+    metadata = {"render_modes": ["human", "rgb_array"]}  # noqa: RUF012
+
+    def render(self):
+        return np.zeros((8, 8, 3), np.uint8)
+
+
+@pytest.fixture
+def unseen(tmp_path, monkeypatch):
+    (tmp_path / "unseen.py").write_text(UNSEEN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "unseen", raising=False)
+    for kind in (Blind, Drawn):
+        gymnasium.register(f"{kind.__name__}-v0", kind, max_episode_steps=5)
+    yield
+    for kind in (Blind, Drawn):
+        del gymnasium.registry[f"{kind.__name__}-v0"]
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "drawable"),
+    [
+        ("unseen:make", {}, False),
+        ("unseen:make", {"scene": True}, True),
+        ("gymnasium/Blind-v0", {}, False),
+        ("gymnasium/Drawn-v0", {}, True),
+    ],
+)
+@pytest.mark.usefixtures("unseen")
+def test_a_run_is_said_to_be_rendered_where_it_can_be(tmp_path, capsys, env, options, drawable):
+    size = TINY_RUN | {"progress": True, "env_options": options}
+    runs.train(env, run_dir=tmp_path / "run", **size)
+    told = f"render it: ddpg-jax render {tmp_path / 'run'}" in capsys.readouterr().out
+    assert told == drawable
+    _, known = policy.declared_environment(tmp_path / "run")
+    assert known.drawable == drawable, "a sweep asks it"
+    if not drawable:
+        words = ["render", str(tmp_path / "run"), "--out", str(tmp_path / "film")]
+        result = CliRunner().invoke(commands.main, words)
+        assert result.exit_code == 2
+        reason = "draws no pictures" if "gymnasium" in env else "cannot be drawn: its Single"
+        assert f"{env} {reason}" in " ".join(result.stderr.split())
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_an_environment_of_brax_without_a_system_cannot_be_drawn():
+    assert not envs.make("brax/fast", 1).drawable
+    assert envs.make("brax/reacher", 1).drawable
+
+
+@pytest.mark.parametrize(("options", "drawable"), [({}, False), ({"scene": True}, True)])
+@pytest.mark.usefixtures("unseen")
+def test_the_best_of_a_sweep_is_said_to_be_rendered_where_it_can_be(
+    tmp_path, capsys, options, drawable
+):
+    size = TINY_RUN | {"progress": True, "env_options": options}
+    runs.sweep("unseen:make", {"tau": [0.1, 0.2]}, run_dir=tmp_path / "sweep", **size)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "fresh episodes" in printed
+    assert (f"; render it: ddpg-jax render {tmp_path / 'sweep'}" in printed) == drawable
+
+
+@pytest.mark.usefixtures("unseen")
+def test_a_render_says_what_is_under_way(tmp_path, monkeypatch):
+    runs.train("unseen:counted", run_dir=tmp_path / "run", **TINY_RUN)
+    runs.train("gymnasium/Drawn-v0", run_dir=tmp_path / "host", **TINY_RUN)
+    seen = []
+    file = render.render(tmp_path / "run", tmp_path / "film", None, 0, 0, "gif", seen.append)
+    frames = [f"drawing frame {number} of 5" for number in range(1, 6)]
+    begun = ["restoring", "compiling", "playing 5 steps", "drawing 5 frames"]
+    assert seen == [*begun, *frames, f"writing {file}"]
+    seen.clear()
+    file = render.render(tmp_path / "host", tmp_path / "host", 3, 0, 0, None, seen.append)
+    frames = [f"drawing frame {number} of at most 4" for number in range(1, 4)]
+    assert seen == ["restoring", "compiling", *frames, f"writing {file}"]
+
+    words = ["render", str(tmp_path / "run"), "--steps", "3"]
+    done = CliRunner().invoke(commands.main, words)
+    assert (done.stdout, done.stderr) == (f"{tmp_path / 'run' / 'episode.gif'}\n", ""), "quickly"
+    monkeypatch.setattr(status, "SECONDS", 0.2)
+    film = render.film
+
+    def slow(*arguments, on_frame):
+        def later(number):
+            on_frame(number)
+            time.sleep(0.5)
+
+        return film(*arguments, on_frame=later)
+
+    monkeypatch.setattr(render, "film", slow)
+    done = CliRunner().invoke(commands.main, words)
+    assert done.stdout == f"{tmp_path / 'run' / 'episode.gif'}\n"
+    told = list(dict.fromkeys(done.stderr.splitlines()))
+    assert [line for line in told if line.startswith("drawing frame")] == [
+        f"drawing frame {number} of 3" for number in (1, 2, 3)
+    ]

@@ -19,6 +19,7 @@ from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.channels import channels_last
 from ddpg_jax.envs.check import check
 from ddpg_jax.envs.pixels import OPTIONS, pixels, seen_options
+from ddpg_jax.envs.unknown import unknown_environment
 from ddpg_jax.envs.wrappers import (
     action_repeat,
     frame_stack,
@@ -133,12 +134,12 @@ def _on_device(name: str, num_envs: int, options: dict[str, Any]) -> Environment
     if name.startswith(playground.PREFIX):
         return playground.make(name.removeprefix(playground.PREFIX), num_envs, **options)
     if name not in names():
-        raise checks.nearest("environment", name, names(), "`ddpg-jax envs` lists all.")
+        raise unknown_environment(name, names())
     if name in OWN:
         function, known = OWN[name]
-        if unknown := sorted(set(options) - set(known)):
+        if others := sorted(set(options) - set(known)):
             raise ValueError(
-                f"environment {name!r} has no option {unknown[0]!r}: its options are "
+                f"environment {name!r} has no option {others[0]!r}: its options are "
                 f"{', '.join(known)}."
             )
         return function(num_envs, **options)

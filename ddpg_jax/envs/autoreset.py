@@ -76,11 +76,11 @@ def batch(
     def step(env_state: BatchState, action: Array, key: Key) -> StepResult:
         step_key, start_key = jax.random.split(key)
         keys = jax.random.split(step_key, num_envs)
-        stepped = jax.vmap(single.step)(env_state.state, action, keys)
-        state, next_observation, reward, terminated = strong(stepped)
-        next_observation = _single_precision(next_observation)
+        stepped = _stepped(single, env_state.state, action, keys)
+        state, next_observation, reward, terminated = stepped
         steps = env_state.steps + 1
         pool, start, cursor = draw(env_state, start_key)
+        _require_alike(single, "observation", next_observation, start[1])
         terminated, truncated = terminated.astype(bool), steps >= time_limit
         if single.truncated is not None:
             truncated = truncated | jax.vmap(single.truncated)(state)
@@ -114,6 +114,40 @@ def batch(
         renderer=renderer or Renderer(),
         recipe=BatchRecipe(another, step),
     )
+
+
+def _stepped(single: SingleEnvironment, state: PyTree, action: Array, keys: Array) -> Any:
+    """What each environment's step returned, of the dtypes that are kept.
+
+    Raises:
+        ValueError: it is not four values, or the state is not as that of ``reset``.
+    """
+    found = strong(jax.vmap(single.step)(state, action, keys))
+    if not isinstance(found, tuple) or len(found) != 4:
+        given = f"{len(found)} values" if isinstance(found, tuple) else type(found).__name__
+        raise ValueError(
+            f"step{checks.place_of(single.step)} returned {given} where (state, observation, "
+            "reward, terminated) is meant."
+        )
+    following, observation, reward, terminated = found
+    _require_alike(single, "state", following, state)
+    return following, _single_precision(observation), reward, terminated
+
+
+def _require_alike(single: SingleEnvironment, what: str, given: PyTree, wanted: PyTree) -> None:
+    """Refuse what a step returned where its structure or shapes are not those of reset."""
+    found, known = (
+        ", ".join(
+            f"{jax.tree_util.keystr(path)}{list(x.shape[1:])}"
+            for path, x in jax.tree_util.tree_leaves_with_path(tree)
+        )
+        for tree in (given, wanted)
+    )
+    if found != known:
+        raise ValueError(
+            f"the {what} of step{checks.place_of(single.step)} has the shape {found} where that of "
+            f"reset has {known}: they must be alike."
+        )
 
 
 def _starts(

@@ -95,6 +95,7 @@ def declared(
         "action": jax.ShapeDtypeStruct((actions.size,), np.dtype(np.float32)),
         "native_action": actions.native,
         "bounds": actions.bounds,
+        "drawable": "rgb_array" in ((env.metadata or {}).get("render_modes") or ()),
         "fps": float((env.metadata or {}).get("render_fps") or 30),
         "draw": guarded(name, "render", lambda: _picture(draw(), f"{name}: render returned")),
         "close": guarded(name, "close", close),

@@ -14,6 +14,7 @@ KEPT = ("num_envs", "time_limit", "same_step", "fps", "stacked")
 def describe(env: HostEnvironment) -> dict[str, Any]:
     """What `described` makes into an environment again."""
     kept = {name: getattr(env, name) for name in KEPT}
+    kept |= {"drawable": env.drawable}
     return kept | {"bounds": env.bounds, "observation": _written(env.observation)}
 
 
@@ -36,6 +37,7 @@ def described(data: dict[str, Any]) -> HostEnvironment:
         action=jax.ShapeDtypeStruct((actions.size,), np.dtype(np.float32)),
         native_action=actions.native,
         bounds=actions.bounds,
+        drawable=data.get("drawable", True),
         **{name: data[name] for name in KEPT},
     )
 

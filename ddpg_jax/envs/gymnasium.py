@@ -15,6 +15,7 @@ from ddpg_jax.envs import arguments, quiet
 from ddpg_jax.envs.channels import channels_last
 from ddpg_jax.envs.copies import copies
 from ddpg_jax.envs.pixels import OPTIONS, require, seen_options
+from ddpg_jax.envs.unknown import of_robotics
 from ddpg_jax.envs.vector import vector
 
 __all__ = ["PREFIX", "film", "make", "vector"]
@@ -152,7 +153,11 @@ def _made(name: str, make: Callable[[], Any], options: dict[str, Any], what: str
         if name.rpartition(":")[2] in gymnasium.registry:  # its constructor asks for another one
             raise checks.broken(PREFIX + name, what, error) from error
         where = "Gymnasium's ids are in gymnasium.registry."
-        raise checks.nearest("environment", name, gymnasium.registry, where, PREFIX) from error
+        module, colon, known_as = name.rpartition(":")
+        nearest = checks.nearest(
+            "environment", known_as, gymnasium.registry, where, PREFIX + module + colon
+        )
+        raise (None if module else of_robotics(PREFIX + name)) or nearest from error
     except gymnasium.error.Error as error:
         raise ValueError(f"{PREFIX}{name} cannot be made: {checks.first_line(error)}") from error
     except Exception as error:
@@ -186,10 +191,15 @@ def _missing(name: str, error: BaseException) -> ImportError:
 
 
 def film(
-    name: str, act: Callable[[Any], np.ndarray], steps: int | None, seed: int, **options: Any
+    name: str,
+    act: Callable[[Any], np.ndarray],
+    steps: int | None,
+    seed: int,
+    on_frame: Callable[[int], None] = lambda number: None,
+    **options: Any,
 ) -> tuple[list[np.ndarray], float]:
     """Play one episode, or ``steps`` steps, of ``act(observation [1, ...]) -> [1, A]``; frames
-    ``[H, W, 3]``, and their rate.
+    ``[H, W, 3]``, and their rate. ``on_frame(number)`` is called after each.
 
     Raises:
         ValueError: the environment draws no pictures.
@@ -200,6 +210,7 @@ def film(
     try:
         observation, frames = env.reset(seed), [env.draw()]
         while len(frames) <= (steps or env.time_limit or 1_000):
+            on_frame(len(frames))
             now = env.step(np.asarray(act(observation)))
             observation = now.observation
             if (now.terminated | now.truncated)[0] and steps is None:

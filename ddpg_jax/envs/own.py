@@ -18,7 +18,7 @@ from ddpg_jax.types import PyTree
 
 WANTED = (
     "give module:function, of a function make(num_envs, **options) that returns a "
-    "ddpg_jax.environment.Environment."
+    "ddpg_jax.environment.Environment, in a module of the working folder or of PYTHONPATH."
 )
 
 

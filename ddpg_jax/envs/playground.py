@@ -58,16 +58,27 @@ def single(env: Any) -> SingleEnvironment:
     return brax.single(env)._replace(scene=scene)
 
 
+def names() -> tuple[str, ...]:
+    """Those of its registry; raises ``ImportError`` as `make`."""
+    with quiet.quiet():
+        return tuple(_registry().ALL_ENVS)
+
+
+def _registry() -> Any:
+    try:
+        from mujoco_playground import registry
+    except ImportError as error:
+        raise ImportError(
+            f"MuJoCo Playground could not be imported ({error}); install it with: pip "
+            "install playground"
+        ) from error
+    return registry
+
+
 def load(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """Playground's environment and its configuration; raises as `make`."""
     with quiet.quiet():
-        try:
-            from mujoco_playground import registry
-        except ImportError as error:
-            raise ImportError(
-                f"MuJoCo Playground could not be imported ({error}); install it with: pip "
-                "install playground"
-            ) from error
+        registry = _registry()
         if name not in registry.ALL_ENVS:
             where = "Playground's names are in mujoco_playground.registry.ALL_ENVS."
             raise checks.nearest("environment", name, registry.ALL_ENVS, where, PREFIX)

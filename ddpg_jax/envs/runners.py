@@ -43,10 +43,9 @@ class DeviceRunner:
             state, observation = jax.eval_shape(env.reset, key)
             after, now = jax.eval_shape(env.step, state, random_actions(env, 0), key)
         except Exception as error:
-            return [
-                f"reset or step cannot be traced by JAX: {type(error).__name__}: "
-                f"{checks.first_line(error)}"
-            ]
+            said = f"{type(error).__name__}: {checks.first_line(error)}"
+            said = str(error) if isinstance(error, checks.BrokenEnvironment) else said
+            return [f"reset or step cannot be traced by JAX: {said}"]
         return drift(env, observation, now, {"the state after a step": (after, state)})
 
     def compiles(self) -> list[str]:

@@ -121,7 +121,7 @@ def train(
             shown["watch"] = profiled.watch
         finished = loop.run(config, folder, resume=resume, **shown)
         if progress:
-            display.finish(finished.summary)
+            display.finish(finished.summary, finished.drawable)
         if profile:
             profiled.report(shown["say"])
     return _result(config, folder, finished)

@@ -113,9 +113,21 @@ def film(
     height: int = 240,
     width: int = 320,
     samples: int = 2,
+    on_frame: Callable[[int], None] = lambda number: None,
 ) -> list[np.ndarray]:
-    """Pictures ``[height, width, 3]`` of states ``[T, ...]``, one after the other, on the host."""
-    return list(mapped(lambda state: render(scene(state), height, width, samples=samples), states))
+    """Pictures ``[height, width, 3]`` of states ``[T, ...]``, one after the other, on the host;
+    ``on_frame(number)`` is called after each.
+    """
+    draw = jax.jit(lambda states, i: render(scene(_at(states, i)), height, width, samples=samples))
+    frames = []
+    for number in range(len(jax.tree.leaves(states)[0])):
+        frames.append(np.asarray(draw(states, number)))
+        on_frame(number + 1)
+    return frames
+
+
+def _at(states: PyTree, index: Array) -> PyTree:
+    return jax.tree.map(lambda x: x[index], states)
 
 
 def mapped(picture: Callable[[PyTree], Array], states: PyTree) -> np.ndarray:

@@ -172,13 +172,15 @@ def render(
 ) -> None:
     """Write an animation of the newest checkpoint of RUN: GIF, MP4, or Brax's HTML viewer."""
     _begin()
+    from ddpg_jax.runs.console.status import Status
     from ddpg_jax.runs.results import render as of_run
     from ddpg_jax.runs.sweeps import sweep_results
 
     folder, place = sweep_results.locate_member(run, member)
-    answer(
-        of_run.render(folder, out or _own_file(run, "episode", member), steps, seed, place, form)
-    )
+    path = out or _own_file(run, "episode", member)
+    with Status() as status:
+        written = of_run.render(folder, path, steps, seed, place, form, status.phase)
+    answer(written)
 
 
 @main.command()

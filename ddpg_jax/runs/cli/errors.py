@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ddpg_jax.runs.console import output, signals
+from ddpg_jax.runs.options import suggestions
 
 TRACEBACK = "DDPG_JAX_TRACEBACK"
 MAX_LENGTH = 1_000
@@ -56,6 +57,8 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())  # the help text
         sys.exit(0)
+    except click.NoSuchOption as error:
+        raise BadInput(_no_such_option(error)) from error
     except click.ClickException as error:
         raise BadInput(_short(error.format_message())) from error
     except signals.Interrupted as stop:
@@ -69,6 +72,20 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
         if meta.get(TRACEBACK) or os.environ.get(TRACEBACK, "0") not in ("", "0"):
             traceback.print_exception(error)
         raise BadInput(_short(error_sentence(error))) from error
+
+
+def _no_such_option(error: click.NoSuchOption) -> str:
+    """Return the sentence for an unknown option: what it is called here, or what click suggests."""
+    name = error.option_name.lstrip("-").replace("-", "_")
+    parameters = error.ctx.command.params if error.ctx else []
+    known = {each.name or "": each for each in parameters}
+    if name in suggestions.ENVIRONMENT and isinstance(known.get("env"), click.Argument):
+        example = f"ddpg-jax {error.ctx and error.ctx.info_name} pendulum"
+        return f"{error.message} The environment is an argument, for example: {example}."
+    if meant := suggestions.synonyms(name, known):
+        flags = " and ".join(repr(known[each].opts[0]) for each in meant)
+        return f"{error.message} Did you mean {flags}?"
+    return error.format_message()
 
 
 def error_sentence(error: Exception) -> str:

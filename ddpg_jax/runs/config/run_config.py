@@ -12,6 +12,7 @@ from ddpg_jax.runs.config.notes import notes
 from ddpg_jax.runs.config.population import checked_evolve, checked_vary, possible_hyperparameters
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import EnvironmentOptions, RunOptions
+from ddpg_jax.runs.options.suggestions import synonyms
 from ddpg_jax.runs.options.validation import INT32_MAX, Options, convert_value
 from ddpg_jax.runs.presets import PRESETS, env_options_on, hyperparameters_on
 
@@ -219,6 +220,9 @@ def _replaced(defaults: Hyperparameters, given: Options, preset: str) -> Hyperpa
             name for name, other in PRESETS.items() if absent[0] in vars(other.hyperparameters)
         ]
         where = f"presets that have it: {', '.join(having)}" if having else "no preset has it"
+        known = (*vars(defaults), *field.options_of(RunOptions))
+        if not having and (meant := synonyms(absent[0], known)):
+            where = f"did you mean {' and '.join(meant)}?"
         raise ValueError(f"preset {preset!r} has no {absent[0]}; {where}.")
     made = dataclasses.replace(defaults, **field.convert_options(type(defaults), given))
     made.check()

@@ -1,10 +1,12 @@
 """Loads the configuration of a run from its folder, and decides what a resumed run may change."""
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ddpg_jax.checks import UnknownName
 from ddpg_jax.runs.config.run_config import DERIVED, STORED, Config, make_config
 from ddpg_jax.runs.options import field, run_options
 from ddpg_jax.runs.options.validation import Options, RunError, convert_value, short_repr
@@ -90,12 +92,39 @@ def read_stored(path: Path, what: str, command: str, restore: Callable[[Any], An
         data = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict):
             raise ValueError(f"it holds {short_repr(data)} where an object is expected")
-        return restore(data)
+        with registered(path.parent):
+            return restore(data)
+    except NotRegistered:
+        raise
     except (ValueError, TypeError, RecursionError) as error:
         deep = isinstance(error, RecursionError)
         why = "it is nested too deeply" if deep else str(error).rstrip(".")
         raise ValueError(
             f"{path} is damaged ({why}): restore it, or start a new {what}."
+        ) from error
+
+
+class NotRegistered(RunError):
+    """A run was made with a preset or an environment that this process does not know."""
+
+
+@contextlib.contextmanager
+def registered(folder: Path | None) -> Iterator[None]:
+    """Turn an unknown name, of what a run or sweep in ``folder`` was made with, into a remedy.
+
+    Raises:
+        NotRegistered: so it is; without a folder the error is left as it is.
+    """
+    try:
+        yield
+    except UnknownName as error:
+        if folder is None:
+            raise
+        raise NotRegistered(
+            f"{folder} was made with {error.kind} {error.name!r}, which this process has not "
+            "registered: import the module that registers it, then call ddpg_jax.runs from Python, "
+            "or the command as: python -c 'import MODULE; from ddpg_jax.runs.cli.commands import "
+            "main; main()' COMMAND ..."
         ) from error
 
 

@@ -46,7 +46,8 @@ def convert_value(name: str, value: Any, kind: Any) -> Any:
             value = value.item()
         found = convert(value)
     except (ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{name}={short_repr(value)}: must be {wanted}.") from error
+        seeds = "; several seeds at once are seeds=N (--seeds N)" if name == "seed" else ""
+        raise ValueError(f"{name}={short_repr(value)}: must be {wanted}{seeds}.") from error
     if kind is int and abs(found) >= 2**63:
         raise ValueError(f"{name}={short_repr(value)}: must be less than 2**63 in size.")
     return found

@@ -67,6 +67,8 @@ class Built(NamedTuple):
     """Of host environments, `ddpg_jax.envs.described.describe`."""
     note: str = ""
     """A sentence on what the networks see, where it is not all of the observation as it is."""
+    drawable: bool = True
+    """Whether the environment can be drawn."""
 
 
 def build(
@@ -108,7 +110,7 @@ def build(
     state = state if population.place is None else population.place.state(state)
     check_memory(memory.all_parts(config, state))
     note = compatibility.describe_streams(config, env.observation)
-    return Built(agent, population, state, note=note)
+    return Built(agent, population, state, note=note, drawable=env.drawable)
 
 
 def _require_replay_of_encoder(config: Config, agent: Agent) -> None:
@@ -223,8 +225,15 @@ def _build_on_host(
     chunk, evaluate = _taking_turns(trainer, play, shared=config.shared_environment)
     population = Population(start, chunk, evaluate)
     state = jax.eval_shape(init, member_keys(config))
-    note = compatibility.describe_streams(config, env.observation)
-    return Built(parts.agent, population, state, trainer, described=describe(env), note=note)
+    return Built(
+        parts.agent,
+        population,
+        state,
+        trainer,
+        described=describe(env),
+        note=compatibility.describe_streams(config, env.observation),
+        drawable=env.drawable,
+    )
 
 
 def _taking_turns(

@@ -16,7 +16,12 @@ from ddpg_jax.envs.observed import looked_at, observed
 from ddpg_jax.export import policy
 from ddpg_jax.runs.checkpoints import resharding, store
 from ddpg_jax.runs.config.run_config import Config
-from ddpg_jax.runs.config.stored import load_config, read_stored, require_same_config
+from ddpg_jax.runs.config.stored import (
+    load_config,
+    read_stored,
+    registered,
+    require_same_config,
+)
 from ddpg_jax.runs.folder import files, output_path
 from ddpg_jax.runs.programs import evaluation, setup
 from ddpg_jax.runs.results import statistics
@@ -69,7 +74,8 @@ def declared_environment(folder: Path) -> tuple[Config, Any]:
     path, known = folder / files.ENVIRONMENT, None
     if path.is_file():
         known = read_stored(path, "run", "train", described)
-    return config, setup.declared(config, known)
+    with registered(folder):
+        return config, setup.declared(config, known)
 
 
 def load_policy(folder: Path, member: int) -> Callable[[Any], Any]:
@@ -121,7 +127,7 @@ def evaluate(
     if member is not None and config.seeds > 1:  # it alone is played
         agent_state, keys = jax.tree.map(lambda x: x[member], (agent_state, keys))
         config = dataclasses.replace(config, seeds=1)
-    with contextlib.ExitStack() as opened:
+    with registered(folder), contextlib.ExitStack() as opened:
         play = evaluation.make_evaluator(config, agent, episodes, opened, copies)
         played = np.asarray(play(agent_state, keys), np.float64)
     evaluation.require_finite_returns(played, config)

@@ -9,12 +9,15 @@ import jax
 import numpy as np
 
 from ddpg_jax import rollout
-from ddpg_jax.environment import HostEnvironment
+from ddpg_jax.checks import UnknownName
+from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.envs import gymnasium
 from ddpg_jax.envs.render import film
+from ddpg_jax.runs.config.stored import registered
 from ddpg_jax.runs.folder import files, output_path
 from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.results import policy, video
+from ddpg_jax.types import Agent, AgentState
 
 FORMS = ("gif", "mp4", "html")
 failed: Exception | None = None
@@ -24,7 +27,13 @@ MAX_FRAMES = 10_000
 
 
 def render(
-    folder: Path, path: Path, steps: int | None, seed: int, member: int, form: str | None = None
+    folder: Path,
+    path: Path,
+    steps: int | None,
+    seed: int,
+    member: int,
+    form: str | None = None,
+    on_phase: Callable[[str], None] = lambda name: None,
 ) -> str:
     """Write an animation of one member of a run and return the file's name.
 
@@ -36,6 +45,7 @@ def render(
         member: of a run with several seeds.
         form: "gif", "mp4" or "html"; None is that of ``path``, or else the environment's viewer, or
             a GIF.
+        on_phase: receives what begins, and each frame that is drawn where it can be counted.
 
     Raises:
         ValueError: there is no such member, or the environment cannot be drawn in this form.
@@ -45,6 +55,7 @@ def render(
     path, form = _form_of(path, form)
     named = path.with_name(f"{path.name}.{form or 'gif'}") if path.name else path
     output_path.require_writable(named)
+    on_phase("restoring")
     config, agent, _, agent_state = policy.restore_policy(folder)
     agent_state = policy.member_state(config, agent_state, member)
     _, env = policy.declared_environment(folder)
@@ -60,26 +71,74 @@ def render(
             )
         name, compiled = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
         act = lambda observation: np.asarray(compiled(agent_state, observation))
-        frames, fps = _drawn(lambda: gymnasium.film(name, act, steps, seed, **config.env_options))
+        counted = _counted(on_phase, f"at most {(steps or env.time_limit or 1_000) + 1}")
+        play = lambda: gymnasium.film(name, act, steps, seed, counted, **config.env_options)
+        on_phase("compiling")
+        with registered(folder):
+            frames, fps = _drawn(play)
+        on_phase(f"writing {named}")
         return video.write_video(frames, named, fps)
+    if not env.drawable:
+        raise ValueError(
+            f"{config.env} cannot be drawn: its SingleEnvironment has no scene, and its Renderer "
+            "neither draw nor viewer."
+        )
     form = form or ("gif" if env.renderer.viewer is None else "html")
-    scene = None if form == "html" or env.single is None else env.single.scene
-    own = None if scene is None else functools.partial(film, scene)  # needs no OpenGL
-    look: Any = env.renderer.viewer if form == "html" else env.renderer.draw or own
-    if look is None:
-        raise ValueError(f"{config.env} cannot be drawn as {form}.")
-    trajectory = rollout.make_trajectory(agent, env, steps or env.time_limit)
-    states = jax.eval_shape(trajectory, agent_state, jax.random.key(seed))
-    memory.require_memory(
-        [memory.MemoryPart("the animation", memory.tree_bytes(states), "--steps")]
-    )
-    shown = rollout.frames(env, jax.jit(trajectory)(agent_state, jax.random.key(seed)))
-    picture = _drawn(lambda: look(shown), None if own is None else lambda: own(shown))
+    count = steps or env.time_limit
+    played = functools.partial(_played, agent, agent_state, env, count, seed, on_phase)
+    picture = _pictured(config.env, env, form, count, played, on_phase)
     path = path.with_name(f"{path.name}.{form}")
+    on_phase(f"writing {path}")
     if form != "html":
         return video.write_video(picture, path, env.renderer.fps)
     files.write_file(path, picture)
     return str(path)
+
+
+def _pictured(
+    name: str,
+    env: Environment,
+    form: str,
+    steps: int,
+    played: Callable[[], Any],
+    on_phase: Callable[[str], None],
+) -> Any:
+    """Return what is written: frames, or a page."""
+    scene = None if form == "html" or env.single is None else env.single.scene
+    counted = _counted(on_phase, str(steps))
+    # Needs no OpenGL.
+    own = None if scene is None else functools.partial(film, scene, on_frame=counted)
+    look: Any = env.renderer.viewer if form == "html" else env.renderer.draw or own
+    if look is None:
+        raise ValueError(f"{name} cannot be drawn as {form}.")
+    shown = played()
+    on_phase(f"drawing {steps} frames")
+    return _drawn(lambda: look(shown), None if own is None else lambda: own(shown))
+
+
+def _played(
+    agent: Agent,
+    agent_state: AgentState,
+    env: Environment,
+    steps: int,
+    seed: int,
+    on_phase: Callable[[str], None],
+) -> Any:
+    """Return the states of an episode, ``[steps, ...]``."""
+    trajectory = jax.jit(rollout.make_trajectory(agent, env, steps))
+    given = agent_state, jax.random.key(seed)
+    states = jax.eval_shape(trajectory, *given)
+    memory.require_memory(
+        [memory.MemoryPart("the animation", memory.tree_bytes(states), "--steps")]
+    )
+    on_phase("compiling")
+    program = trajectory.lower(*given).compile()
+    on_phase(f"playing {steps} steps")
+    return rollout.frames(env, jax.block_until_ready(program(*given)))
+
+
+def _counted(on_phase: Callable[[str], None], most: str) -> Callable[[int], None]:
+    return lambda number: on_phase(f"drawing frame {number} of {most}")
 
 
 def _form_of(path: Path, form: str | None) -> tuple[Path, str | None]:
@@ -99,6 +158,8 @@ def _drawn(draw: Callable[[], Any], instead: Callable[[], Any] | None = None) ->
         if failed is not None:  # OpenGL that failed before may end the process
             raise failed
         return draw()
+    except UnknownName:
+        raise
     except Exception as error:  # its type depends on the OpenGL library
         if failed is None and video.has_opengl():
             raise

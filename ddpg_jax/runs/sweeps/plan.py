@@ -10,6 +10,7 @@ from ddpg_jax.runs.config import stored
 from ddpg_jax.runs.config.run_config import Config, make_config
 from ddpg_jax.runs.options.field import convert_options, options_of
 from ddpg_jax.runs.options.run_options import RunOptions
+from ddpg_jax.runs.options.suggestions import synonyms
 from ddpg_jax.runs.options.validation import Options, convert_value, short_repr
 from ddpg_jax.runs.sweeps import groups, search_space
 from ddpg_jax.runs.sweeps.groups import Member
@@ -153,6 +154,10 @@ def _spaces(values: Options, common: Config) -> dict[str, Any]:
     """
     declared = options_of(type(common.hyperparameters))
     if unknown := [name for name in values if name not in declared]:
+        if meant := synonyms(unknown[0], declared):
+            raise ValueError(
+                f"unknown hyper-parameter {unknown[0]!r}: did you mean {' and '.join(meant)}?"
+            )
         having = f"preset {common.preset.name!r} has {', '.join(sorted(declared))}."
         raise checks.nearest("hyper-parameter", unknown[0], declared, having)
     found = {

@@ -1,6 +1,7 @@
 """Runs a sweep in a folder, one run after the other; equal programs are compiled once."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -21,7 +22,7 @@ from ddpg_jax.runs.programs import build
 from ddpg_jax.runs.results import plots, policy, run_pictures
 from ddpg_jax.runs.sweeps import lineage, sweep_plots, sweep_results, table
 from ddpg_jax.runs.sweeps.plan import Plan, SweepRun, make_plan
-from ddpg_jax.runs.training import loop
+from ddpg_jax.runs.training import loop, startup
 from ddpg_jax.runs.training.progress import Display
 
 NOT_OF_A_PROGRAM = {"vary", "seed", *run_config.DERIVED, *stored.FREE} - {"evaluation_episodes"}
@@ -88,6 +89,7 @@ def sweep(
         stack.enter_context(lock.locked_folder(folder))
         if not resume:
             _require_new(folder)
+            stack.push(functools.partial(_free_if_nothing_ran, folder))
         files.write_json(folder / sweep_results.PLAN_FILE, dataclasses.asdict(plan))
         programs = _Programs()
         for index, part in enumerate(plan.parts):
@@ -110,7 +112,8 @@ def _resumed(
             "--set, --draws, --seeds, --memory and --pbt cannot change when resuming a sweep."
         )
     whole = {name: value for name, value in plan.options.items() if name != "evolve"}
-    saved = run_config.make_config(plan.env, **whole).flat() | plan.values
+    with stored.registered(Path(run_dir)):
+        saved = run_config.make_config(plan.env, **whole).flat() | plan.values
     own = stored.converted(saved, options)
     stored.require_same_config(saved, own, "sweep")
     free = {name: value for name, value in own.items() if name in stored.FREE}
@@ -120,7 +123,18 @@ def _resumed(
     return Path(run_dir), plan, free | placed
 
 
+def _free_if_nothing_ran(folder: Path, kind: Any, *error: Any) -> None:
+    """Where an error ends a sweep of which no run left anything, its plan is not in the way."""
+    if kind and issubclass(kind, Exception) and not any(folder.glob("part-*")):
+        (folder / sweep_results.PLAN_FILE).unlink(missing_ok=True)
+
+
 def _require_new(folder: Path) -> None:
+    parts = [*folder.glob("part-*")]
+    if sweep_results.is_sweep(folder) and parts and all(map(startup.has_failed, parts)):
+        for part in parts:
+            (part / sweep_results.DIVERGED_FILE).unlink(missing_ok=True)
+        return
     if sweep_results.is_sweep(folder):
         raise RunError(
             f"{folder} already holds a sweep: choose another --run-dir, or resume it with --resume."
@@ -159,7 +173,7 @@ def _train(
 ) -> None:
     if (run / sweep_results.DIVERGED_FILE).is_file():
         return
-    started = (run / "config.json").is_file()
+    started = (run / "config.json").is_file() and not startup.has_failed(run)
     config = stored.resumed_config(run, given) if started else plan.config(part, given)
     if (run / "summary.json").is_file():
         old, new = (each.flat() | {"mesh": ""} for each in (stored.load_config(run), config))
@@ -201,9 +215,11 @@ def _best_sentence(
         among = f", of those with the best mean (members {numbers})"
     fresh, std = best["fresh_return"], best["fresh_return_std"]
     shown = "diverged" if fresh is None else f"{fresh:,.1f} +- {std:,.1f}"
+    _, env = policy.declared_environment(folder / best["run"])
+    look = f"; render it: ddpg-jax render {folder}" if env.drawable else ""
     return (
         f"best: member {best['member']}{among}: {shown} over {sweep_results.REPORT_EPISODES} fresh "
-        f"episodes; render it: ddpg-jax render {folder}"
+        f"episodes{look}"
     )
 
 

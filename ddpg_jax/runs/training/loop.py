@@ -12,6 +12,7 @@ import numpy as np
 from ddpg_jax.checks import BrokenEnvironment
 from ddpg_jax.host import NotFinite, Stopped
 from ddpg_jax.runs.config import mesh
+from ddpg_jax.runs.config.stored import registered
 from ddpg_jax.runs.console import output, signals
 from ddpg_jax.runs.distributed import arrays, processes
 from ddpg_jax.runs.folder.files import ENVIRONMENT, write_json
@@ -48,6 +49,8 @@ class Finished(NamedTuple):
     summary: dict[str, Any]
     agent: Agent
     agent_state: AgentState
+    drawable: bool
+    """Whether its environment can be drawn."""
 
 
 def run(
@@ -97,10 +100,12 @@ def run(
         config = with_chosen_mesh(config, say, resume)
         if config.note:
             say(config.note)
-        built = _built(builder or build, config, received, say)
+        built = _built(builder or build, config, received, run_dir if resume else None)
         opened.push(built.opened)  # closes host environments
+        if built.note:
+            say(built.note)
         if not resume:
-            opened.enter_context(new_run_files(config, folder))
+            opened.enter_context(new_run_files(config, folder, say))
         tools = opened.enter_context(contextlib.closing(BackgroundImports(run_dir, config.keep)))
         phases.enter("compiling")
         programs = watch(_compiled(compiler or compile_programs, built, config))
@@ -178,15 +183,13 @@ def _built(
     builder: Callable[[Config, Callable[[], bool]], Built],
     config: Config,
     received: list[int],
-    say: Callable[[str], None],
+    resumed: Path | None,
 ) -> Built:
     try:
-        built = builder(config, lambda: bool(received))
+        with registered(resumed):
+            return builder(config, lambda: bool(received))
     except (ValueError, TypeError, ImportError) as error:
         raise RunError(str(error)) from error
-    if built.note:
-        say(built.note)
-    return built
 
 
 def _compiled(
@@ -219,7 +222,7 @@ def _ended(
     state = state if mesh.parse_mesh(config.mesh).devices == 1 else arrays.to_default_device(state)
     if not config.vary:
         run_pictures.draw_run_pictures(config, loop.folder, state, say)
-    return Finished(found, agent, state)
+    return Finished(found, agent, state, loop.built.drawable)
 
 
 def _begin(

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 SHARE = 0.05
 """Share of the whole time above which evaluations or checkpoints are reported."""
-WIDE = 130
-"""Width in columns from which a terminal shows rates."""
+FIELDS = ("steps", "mean", "left", "rates", "phase")
 BAR = 10
 """Columns that the bar has at least."""
 PARTS = 20
@@ -32,30 +31,37 @@ PARTS = 20
 without."""
 
 
-class _Text(ProgressColumn):
-    """A text of the task that is never broken."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        super().__init__(table_column=Column(no_wrap=True))
-
-    def render(self, task: Task) -> Text:
-        return Text(task.fields[self._name])
-
-
 class _Bar(BarColumn):
     def __init__(self) -> None:
         super().__init__(bar_width=None, table_column=Column(ratio=1, min_width=BAR))
 
 
-class _Elapsed(ProgressColumn):
-    """What is under way, and the time since the run began, shown anew all the time."""
+class _Fields(ProgressColumn):
+    """As much as fits beside the bar, nothing of it broken: rates are left out first, then the time
+    since the run began, what is under way, the best member, and steps become a share.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console) -> None:
+        self._console = console
         super().__init__(table_column=Column(no_wrap=True))
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.fields['phase']} {duration(task.elapsed or 0)}")
+        steps, mean, left, rates, phase = (task.fields[name] for name in FIELDS)
+        told, texts = f"{phase} {duration(task.elapsed or 0)}", [steps, mean, left]
+        one = mean.partition(" (")[0]
+        share = f"{task.percentage:.0f}%" if steps else ""
+        for shown in (
+            [*texts, told, rates],
+            [*texts, told],
+            [*texts, phase],
+            texts,
+            [steps, one, left],
+            [share, one, left],
+        ):
+            text = "  ".join(filter(None, shown))
+            if BAR + 1 + len(text) <= self._console.width:
+                break
+        return Text(text)
 
 
 def duration(seconds: float) -> str:
@@ -84,15 +90,12 @@ class Display:
         )  # training continues where nobody reads
         self._console = Console(file=stream, highlight=False, emoji=False, force_jupyter=False)
         self._lines = self._console.is_terminal
-        columns: list[ProgressColumn] = [_Bar(), *map(_Text, ("steps", "mean", "left"))]
-        columns.append(_Elapsed())
-        if self._console.width >= WIDE:
-            columns.append(_Text("rates"))
+        columns = _Bar(), _Fields(self._console)
         self._progress = Progress(
             *columns, console=self._console, disable=not self._lines, expand=True, transient=True
         )
         self._total = config.trained_timesteps
-        fields: Any = {"steps": "", "mean": "", "left": "", "rates": "", "phase": "preparing"}
+        fields: Any = dict.fromkeys(FIELDS, "") | {"phase": "preparing"}
         self._task = self._progress.add_task("", total=self._total, **fields)
         self._episodes = self._broken = 0.0
         self._begin: tuple[float, int] | None = None
@@ -167,8 +170,8 @@ class Display:
             self.say("  ".join(filter(None, shown.values())))
             self._reported = steps
 
-    def finish(self, summary: dict[str, Any]) -> None:
-        """Report the end of the run."""
+    def finish(self, summary: dict[str, Any], drawable: bool = True) -> None:
+        """Report the end of the run, and how to look at it where it is ``drawable``."""
         self._print_first()
         returns = np.array(summary["final_returns"], float)
         self._progress.stop()
@@ -191,7 +194,8 @@ class Display:
             f"training {summary['train_seconds']:.1f} s{self._others(summary)}; "
             f"{summary['updates_per_second']:,.0f} updates/s"
         )
-        self.say(f"render it: ddpg-jax render {self._folder}")
+        if drawable:
+            self.say(f"render it: ddpg-jax render {self._folder}")
 
     def _return(self, row: dict[str, Any]) -> str:
         """Return the newest evaluation as text; before the first, the return of training."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpg_jax.runs.config.stored import load_config, require_same_config
 from ddpg_jax.runs.distributed import processes
-from ddpg_jax.runs.folder.files import write_json
+from ddpg_jax.runs.folder.files import ENVIRONMENT, write_json
 from ddpg_jax.runs.folder.metrics import Clock, read_metrics
 from ddpg_jax.runs.folder.metrics_log import write_metrics
 from ddpg_jax.runs.options.validation import RunError
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from ddpg_jax.runs.config.run_config import Config
     from ddpg_jax.runs.programs.build import Built
     from ddpg_jax.types import PyTree
+
+
+FAILED = "failed.json"
+"""In the folder of a run that an error ended: why."""
+
+
+def has_failed(folder: Path) -> bool:
+    """Return whether an error ended a run before its first checkpoint: its folder is free."""
+    return (folder / FAILED).is_file() and not _has_checkpoints(folder)
+
+
+def _has_checkpoints(folder: Path) -> bool:
+    checkpoints = folder / "checkpoints"
+    return checkpoints.is_dir() and any(checkpoints.iterdir())
 
 
 def check_folder(config: Config, folder: Path, resume: bool) -> None:
@@ -41,13 +55,12 @@ def check_folder(config: Config, folder: Path, resume: bool) -> None:
             f"{folder} holds a sweep: resume it with `ddpg-jax sweep --resume`, or choose another "
             "--run-dir."
         )
-    if not resume and (folder / "config.json").exists():
+    if not resume and (folder / "config.json").exists() and not has_failed(folder):
         raise RunError(
             f"{folder} already holds a run: choose another --run-dir, or resume it with --resume."
         )
-    if not resume and (
-        read_metrics(folder) or (checkpoints.is_dir() and any(checkpoints.iterdir()))
-    ):
+    new = not (resume or has_failed(folder))
+    if new and (read_metrics(folder) or _has_checkpoints(folder)):
         raise RunError(
             f"{folder} holds files of a run, but not its config.json: choose another --run-dir."
         )
@@ -60,26 +73,35 @@ def check_folder(config: Config, folder: Path, resume: bool) -> None:
 
 
 @contextlib.contextmanager
-def new_run_files(config: Config, folder: Path) -> Iterator[None]:
-    """Write ``config.json`` of a new run; remove its files if it fails before the first metrics."""
+def new_run_files(config: Config, folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Write ``config.json`` of a new run, also where one `has_failed`.
+
+    If it fails before the first metrics its files are removed; later, it is marked as failed.
+    """
+    if has_failed(folder):
+        say(f"the run in {folder} failed before its first checkpoint: this one replaces it.")
+        for path in (folder / FAILED, *_written_by_a_run(folder)):
+            path.unlink(missing_ok=True)
     before = set(folder.iterdir())
     write_json(folder / "config.json", config.flat())
     try:
         yield
-    except Exception:
+    except Exception as error:
         checkpoints = folder / "checkpoints"
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RunError):
             if checkpoints.is_dir():
                 checkpoints.rmdir()  # only if it is empty
-            if not read_metrics(folder):
-                ours = {
-                    folder / "config.json",
-                    folder / "metrics.jsonl",
-                    *folder.glob("events.out.tfevents.*"),
-                }
-                for path in ours - before:  # not files of others
+            if read_metrics(folder):
+                write_json(folder / FAILED, {"reason": str(error)})
+            else:
+                for path in _written_by_a_run(folder) - before:  # not files of others
                     path.unlink(missing_ok=True)
         raise
+
+
+def _written_by_a_run(folder: Path) -> set[Path]:
+    names = ("config.json", "metrics.jsonl", ENVIRONMENT)
+    return {*(folder / name for name in names), *folder.glob("events.out.tfevents.*")}
 
 
 def restore(
