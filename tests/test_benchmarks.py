@@ -80,6 +80,7 @@ def test_throughput(tmp_path: Path) -> None:
     assert result["rates"]["update_only_updates_per_second"] == pytest.approx(4 / middle["update"])
 
 
+@pytest.mark.slow
 def test_lane(tmp_path: Path) -> None:
     sizes = ("--num-envs", "2", "--camera-size", "8", "--iterations", "2", "--repetitions", "1")
     rates = measure(tmp_path, "speed lane", *sizes)["steps_per_second"]
@@ -140,6 +141,7 @@ def test_pendulum_lecture(tmp_path: Path) -> None:
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_pendulum_lecture_counts_episodes() -> None:
     """A score of -1000, then -100: the mean of n of them, -100 - 900 / n, first exceeds -300 at n =
     5.
@@ -218,6 +220,7 @@ def test_what_was_learned_belongs_to_a_task(path: Path) -> None:
     assert path.stem.startswith(f"learning_{env.replace('/', '_').replace(':', '_')}")
 
 
+@pytest.mark.slow
 def test_learning_reports_a_run_that_fails(tmp_path: Path) -> None:
     done = call(
         "studies/learning.py", "pendulum", "--seeds", "1", "--", "--preset", "defualt", cwd=tmp_path
@@ -322,6 +325,7 @@ def test_a_peer_that_is_missing_is_one_sentence(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_accelerator(tmp_path: Path) -> None:
     """The part of updates at toy size: every measurement is in the JSON, or left out by the budget
     of time.
@@ -340,6 +344,7 @@ def test_accelerator(tmp_path: Path) -> None:
             assert one["counts"]["rounds"] == 4
 
 
+@pytest.mark.slow
 def test_accelerator_counts_members_that_are_through() -> None:
     """3 members of 4 steps each, of 20,000 that one takes."""
     check(
@@ -418,6 +423,7 @@ def test_predicted() -> None:
     )
 
 
+@pytest.mark.slow
 def test_updates(tmp_path: Path) -> None:
     sizes = (
         "--agent",

@@ -66,18 +66,25 @@ def assert_stable(env):
         assert (leaf.shape, leaf.dtype) == ((env.num_envs,), dtype)
 
 
-LARGEST = ("ant", "humanoid", "humanoidstandup")
+SMALLEST = ("inverted_pendulum", "inverted_double_pendulum", "reacher")
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGEST)) for name in brax.NAMES],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in SMALLEST)) for name in brax.NAMES],
 )
 def test_every_environment_is_stable(name):
     assert_stable(envs.make(f"brax/{name}", 3, backend=BACKEND.get(name, "spring")))
 
 
-@pytest.mark.parametrize("backend", [backend for backend in brax.BACKENDS if backend != "spring"])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name != "generalized"))
+        for name in brax.BACKENDS
+        if name != "spring"
+    ],
+)
 def test_every_backend_is_stable(backend):
     assert_stable(envs.make("brax/inverted_pendulum", 3, backend=backend))
 
@@ -131,6 +138,7 @@ def pole():
     )
 
 
+@pytest.mark.slow
 def test_runs_beside_braxs_own_environment(pole):
     """Same start, same pushes: the same observations up to the end and at the end, then a start
     near zero."""

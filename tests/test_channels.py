@@ -145,6 +145,7 @@ def test_a_convolution_says_what_it_is():
         Conv().init(jax.random.key(0), jnp.zeros((3, 3, 84), jnp.uint8))
 
 
+@pytest.mark.slow
 def test_from_training_to_a_film(tmp_path):
     words = (
         f"train {NAME} --channels-first --preset drq-v2 --total-timesteps 16 --learning-starts 4 "

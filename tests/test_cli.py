@@ -257,7 +257,7 @@ def test_plot_names_the_folder_that_holds_no_run(copy):
     assert not Path("curves.png").exists()
 
 
-@pytest.mark.parametrize("emptied", [False, True])
+@pytest.mark.parametrize("emptied", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_run_without_a_checkpoint(copy, emptied):
     shutil.rmtree(copy / "checkpoints")
     if emptied:
@@ -575,6 +575,7 @@ DRIVE = {
 DRIVE |= {"image_updates": 4, "image_batch": 6, "image_learning_rate": 0.002}
 
 
+@pytest.mark.slow
 def test_numbers_of_other_presets_land_in_config_json():
     assert set(hyperparameter_types()) == {*CATEGORICAL, *SWITCHES, *IMAGES, *DRIVE} | set(
         VALUES
@@ -914,6 +915,7 @@ def test_where_programs_are_cached(monkeypatch, variables, expected):
             jax.config.update(name, value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["folder", "off"])
 def test_the_cache_is_used(trained, tmp_path, cache):
     home = tmp_path / "home"

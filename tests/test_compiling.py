@@ -54,12 +54,13 @@ def test_other_backends_are_told_nothing(own_flags):
     assert told(compiling.ONE_OFF_OPTIONS) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wanted",
     [
-        pytest.param({}, id="default", marks=pytest.mark.slow),
-        compiling.HOT_LOOP_OPTIONS,
-        pytest.param(compiling.ONE_OFF_OPTIONS, id="seldom", marks=pytest.mark.slow),
+        pytest.param({}, id="default"),
+        pytest.param(compiling.HOT_LOOP_OPTIONS, id="hot loop"),
+        pytest.param(compiling.ONE_OFF_OPTIONS, id="seldom"),
     ],
 )
 def test_an_update_is_the_one_of_eager_mode(own_flags, wanted):

@@ -99,6 +99,7 @@ def call(*words):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_made_is_closed_by_every_command(run, robot, tmp_path):
     assert robot.made == 2 + 3
     for words, made in (
@@ -137,7 +138,7 @@ def test_a_run_of_an_earlier_version_makes_one_and_closes_it(run, robot):
 @pytest.mark.parametrize(
     ("at", "kept"),
     [
-        (8, "no checkpoint had been written yet"),  # in the warm-up
+        pytest.param(8, "no checkpoint had been written yet", marks=pytest.mark.slow),  # warming up
         (12, "no checkpoint had been written yet"),
         (25, "the checkpoint at 20 steps is kept, continue from it with --resume --run-dir"),
     ],

@@ -28,7 +28,7 @@ assert not any(name.startswith("ddpg_jax") for name in sys.modules)
 """
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("seeds", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_equal_actions_in_a_process_without_this_library(tmp_path, monkeypatch, seeds):
     monkeypatch.chdir(tmp_path)
     small = (

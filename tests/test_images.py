@@ -362,16 +362,22 @@ DRIVE = {
 }
 
 
+SEEN = {"time_limit": 10, "observation": "camera", "camera_size": SIZE}
 RUNS = {
     "stacked": DRQ | {"env": "test_images:beside"},
     "drive": DRIVE | {"env": "test_images:beside"},
     "lane": {"env": "lane", "env_options": {"time_limit": 10}, "preset": "default"},
+    "lane camera": DRQ | {"env": "lane", "env_options": SEEN},
 }
-SEEN = {"time_limit": 10, "observation": "camera", "camera_size": SIZE}
-SLOW_RUN = pytest.param(DRQ | {"env": "lane", "env_options": SEEN}, marks=pytest.mark.slow)
 
 
-@pytest.fixture(scope="module", params=[*RUNS.values(), SLOW_RUN], ids=[*RUNS, "lane camera"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(parts, id=name, marks=[pytest.mark.slow] * (name != "lane"))
+        for name, parts in RUNS.items()
+    ],
+)
 def run(request, tmp_path_factory):
     parts = SMALL | request.param
     return parts, runs.train(run_dir=tmp_path_factory.mktemp("run"), **parts)

@@ -509,6 +509,7 @@ def test_cut_anywhere_it_is_one_run(tmp_path_factory, undisturbed, cuts):
     assert_same(folder, undisturbed)
 
 
+@pytest.mark.slow
 @settings(max_examples=2, deadline=None, derandomize=True, database=None)
 @given(cut=st.integers(1, 2))
 def test_cut_anywhere_no_row_joins_two_episodes(tmp_path_factory, cut):

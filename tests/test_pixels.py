@@ -151,6 +151,7 @@ def test_a_simulation_that_breaks_down_within_an_action():
     np.testing.assert_array_equal(shown(steps.observation)[1, :, :, 0], np.zeros((E, 3)))
 
 
+@pytest.mark.slow
 def test_rewards_and_ends_are_those_of_the_environment_itself():
     """A pendulum that is seen does what one that is not seen does."""
     plain = envs.make("pendulum", E, time_limit=4)

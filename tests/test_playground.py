@@ -43,6 +43,7 @@ def compiled(pendulums):
     return pendulums._replace(reset=jax.jit(pendulums.reset), step=jax.jit(pendulums.step))
 
 
+@pytest.mark.slow
 def test_the_contract_is_kept(pendulums):
     assert envs.check(pendulums) == []
 

@@ -184,7 +184,7 @@ def script_of(path):
 
 
 @pytest.mark.parametrize("path", CLUSTER, ids=lambda path: path.name)
-@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("begun", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_what_a_cluster_starts(path, begun, trained, tmp_path, monkeypatch, standard_promotion):
     """Its script runs, with programs in place of `srun` and of the command that write down what
     they are given; that runs without its training."""
@@ -212,7 +212,7 @@ def test_what_a_cluster_starts(path, begun, trained, tmp_path, monkeypatch, stan
     assert asked[0].process_id == (1 if path.suffix == ".yaml" else None)
 
 
-@pytest.mark.parametrize("host", ["a", "b"])
+@pytest.mark.parametrize("host", ["a", pytest.param("b", marks=pytest.mark.slow)])
 def test_what_two_hosts_start(host, tmp_path, monkeypatch, standard_promotion):
     """The guide's commands, as printed: accepted, for sizes that train something."""
     text = (ROOT / "docs" / "devices_and_hosts.md").read_text().replace("\\\n", " ")

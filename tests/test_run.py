@@ -403,7 +403,8 @@ def stop_when(folder: Path, seeds: int, chunks: int, number: int) -> tuple[int, 
     return process.returncode, "".join(printed)
 
 
-@pytest.mark.parametrize("seeds", [pytest.param(1, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [1, 4])
 def test_killed_and_resumed_is_bitwise_one_run(finished, tmp_path, seeds):
     folder, middle = tmp_path / "run", CHUNKS // 2
     code, output = stop_when(folder, seeds, middle + 2, signal.SIGKILL)
@@ -514,6 +515,7 @@ def test_what_became_nan_is_blamed_on_what_made_it(name, remedy):
     )
 
 
+@pytest.mark.slow
 def test_a_run_is_saved_by_the_clock_too(tmp_path, monkeypatch):
     """Every five minutes, or less often where it takes long; what is saved does not depend on
     it."""

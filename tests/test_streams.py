@@ -137,6 +137,7 @@ SMALL += [
 ]
 
 
+@pytest.mark.slow
 def test_from_the_command_line_to_the_exported_policy(tmp_path, monkeypatch):
     """Trained, saved, resumed, evaluated and exported with observations that are dicts, normalised
     and stored in bfloat16."""

@@ -71,6 +71,7 @@ def test_value_estimates(tmp_path: Path) -> None:
     assert over == pytest.approx(-seen, rel=0.3)
 
 
+@pytest.mark.slow
 def test_value_estimates_discount_what_follows() -> None:
     """Reward 1 a step, the end after 4 steps, gamma 0.5: 1.875, 1.75, 1.5, 1 follow, and nothing
     from the next episode.

@@ -72,6 +72,7 @@ def compiled():
     jax.monitoring.unregister_event_duration_listener(count)
 
 
+@pytest.mark.slow
 def test_sixteen_members_are_sixteen_single_runs():
     """50 updates of each. The single runs have one program too; two of them are made again as
     `ddpg-jax train` makes them."""
@@ -195,7 +196,12 @@ def test_every_float_may_differ_between_members_and_has_an_effect(preset):
 
 
 @pytest.mark.parametrize(
-    "preset", [name for name in PRESETS if PRESETS[name].only_for in (None, "pendulum")]
+    "preset",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * preset.images)
+        for name, preset in PRESETS.items()
+        if preset.only_for in (None, "pendulum")
+    ],
 )
 def test_the_floats_of_every_preset_may_be_traced(preset):
     names = floats(preset)
@@ -542,6 +548,7 @@ def test_numbers_of_members_as_text(members, text):
     assert sweep_results.member_numbers(members) == text
 
 
+@pytest.mark.slow
 def test_a_member_on_the_host_that_diverges_leaves_the_others(tmp_path, capsys):
     """Also when the sweep is resumed, and for longer."""
     values = {"critic_learning_rate": [3e38, 1e-3]}
@@ -917,6 +924,7 @@ def test_what_only_the_start_depends_on_may_be_swept_but_not_evolve(monkeypatch)
 EVOLVED = {"actor_learning_rate": "log:1e-5:1e-1", "gamma": "uniform:0.8:0.99"}
 
 
+@pytest.mark.slow
 def test_evolution_is_resumed_bit_for_bit_and_its_lineage_kept(tmp_path, monkeypatch):
     shared = run_sweep._Programs()  # compiled once for all three
     monkeypatch.setattr(run_sweep, "_Programs", lambda: shared)

@@ -290,6 +290,7 @@ def test_a_row_names_every_file_that_is_touched(row):
         assert found or ("export line" in ROWS[row] and file.endswith("__init__.py")), file
 
 
+@pytest.mark.slow
 def test_all_of_it_works_together(tmp_path):
     shutil.copytree(ROOT, tmp_path / "ddpg_jax", ignore=shutil.ignore_patterns("__pycache__"))
     for file, text, before in (

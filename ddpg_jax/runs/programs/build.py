@@ -106,8 +106,13 @@ def build(
         compose(config, env, **own)  # checks the ranges
     agent = compose(config, env).agent
     _require_replay_of_encoder(config, agent)
-    population, state = population_of(config, here), state_shapes(config)
-    state = state if population.place is None else population.place.state(state)
+    population = population_of(config, here)
+    if population.place is None:  # traced once, here and where it is compiled
+        state = jax.eval_shape(
+            population.start, member_keys(config), member_hyperparameters(config)
+        )
+    else:
+        state = population.place.state(state_shapes(config))
     check_memory(memory.all_parts(config, state))
     note = compatibility.describe_streams(config, env.observation)
     return Built(agent, population, state, note=note, drawable=env.drawable)

@@ -11,11 +11,13 @@ from ddpg_jax.runs.folder import metrics, versions
 def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
     """Return the mean of the middle half, which single failures hardly change.
 
-    Source: Agarwal et al. 2021, arXiv:2108.13264.
+    Source: Agarwal et al. 2021, arXiv:2108.13264. Equal to ``scipy.stats.trim_mean(values, 0.25)``,
+    whose import takes as long as a short run's start.
     """
-    from scipy.stats import trim_mean
-
-    return trim_mean(values, 0.25, axis=axis)
+    ordered = np.moveaxis(np.sort(values, axis=axis), axis, -1)
+    cut = ordered.shape[-1] // 4
+    middle: np.ndarray = ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
+    return middle
 
 
 def bootstrap_interval(
