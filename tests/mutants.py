@@ -182,7 +182,9 @@ def faults(file: str, source: str) -> Iterator[Mutant]:
     def change(node: ast.expr, start: int, end: int, new: str) -> Mutant:
         return Mutant(file, node.lineno, start, end, raw[start:end].decode(), new)
 
-    for node in ast.walk(ast.parse(source)):
+    nodes = list(ast.walk(ast.parse(source)))
+    checks = [x.value for x in nodes if isinstance(x, ast.keyword) and x.arg == "strict"]
+    for node in nodes:
         for left, operator, right in _operations(node):
             start, end = place(left)[1], place(right)[0]
             between = raw[start:end].decode()
@@ -190,6 +192,8 @@ def faults(file: str, source: str) -> Iterator[Mutant]:
             if symbol and symbol in between and "#" not in between:
                 swapped = between.replace(symbol, SWAPS[type(operator)], 1)
                 yield change(left, start, end, swapped)
+        if node in checks:  # ``zip(strict=True)`` asserts what always holds
+            continue
         if isinstance(node, ast.expr) and (replaced := _replaced(node, place)):
             yield change(node, *replaced)
 

@@ -124,18 +124,23 @@ def test_another_error_names_its_line(written):
     [
         (
             {"state": "jnp.concatenate([state, state])"},
-            "the state of step{place} has the shape [4] where that of reset has [2]: they must be "
-            "alike.",
+            "the state of step{place} is float32[4] where that of reset is float32[2]: they "
+            "must be alike.",
         ),
         (
             {"state": "{'x': state}"},
-            "the state of step{place} has the shape ['x'][2] where that of reset has [2]: they "
-            "must be alike.",
+            "the state of step{place} is ['x'] float32[2] where that of reset is float32[2]: "
+            "they must be alike.",
+        ),
+        (
+            {"state": "state.astype(jnp.int32)"},
+            "the state of step{place} is int32[2] where that of reset is float32[2]: they must "
+            "be alike.",
         ),
         (
             {"observation": "state[:1]"},
-            "the observation of step{place} has the shape [1] where that of reset has [2]: they "
-            "must be alike.",
+            "the observation of step{place} is float32[1] where that of reset is float32[2]: "
+            "they must be alike.",
         ),
         (
             {"observation": "state, state[0]"},

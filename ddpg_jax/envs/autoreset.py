@@ -135,18 +135,18 @@ def _stepped(single: SingleEnvironment, state: PyTree, action: Array, keys: Arra
 
 
 def _require_alike(single: SingleEnvironment, what: str, given: PyTree, wanted: PyTree) -> None:
-    """Refuse what a step returned where its structure or shapes are not those of reset."""
+    """Refuse what a step returned where its structure, shapes or dtypes are not those of reset."""
     found, known = (
         ", ".join(
-            f"{jax.tree_util.keystr(path)}{list(x.shape[1:])}"
+            f"{jax.tree_util.keystr(path)} {x.dtype}{list(x.shape[1:])}".lstrip()
             for path, x in jax.tree_util.tree_leaves_with_path(tree)
         )
         for tree in (given, wanted)
     )
     if found != known:
         raise ValueError(
-            f"the {what} of step{checks.place_of(single.step)} has the shape {found} where that of "
-            f"reset has {known}: they must be alike."
+            f"the {what} of step{checks.place_of(single.step)} is {found} where that of reset "
+            f"is {known}: they must be alike."
         )
 
 
