@@ -433,6 +433,7 @@ def test_a_drive_keeps_codes_and_shows_what_they_say(run):
     assert not np.array_equal(seen, again)
 
 
+@pytest.mark.slow
 def test_the_papers_networks_train_two_seeds(tmp_path):
     made = runs.train(
         "test_images:paper_sized",

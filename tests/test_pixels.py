@@ -217,6 +217,7 @@ def test_grayscale_is_the_brightness(samples):
     np.testing.assert_allclose(gray[..., 0], color @ [0.299, 0.587, 0.114], atol=0.51)
 
 
+@pytest.mark.slow
 def test_the_view_shows_the_scene_and_what_the_agent_sees():
     env = envs.make("pendulum", 2, time_limit=4, pixels=True, image_size=16, grayscale=True)
     assert env.renderer.fps == 20

@@ -98,6 +98,7 @@ def test_configuration_and_time():
     )
 
 
+@pytest.mark.slow
 def test_a_simulation_that_becomes_nan_is_begun_anew(compiled):
     """The simulator is broken from outside: NaN in the velocities of two of four pendulums."""
     reset, step = compiled.reset, compiled.step

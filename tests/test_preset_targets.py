@@ -146,11 +146,8 @@ SOURCES = {
         kept=0.371,  # 0.4 / sqrt(0.4^2 + 1)
     ),
 }
-SLOW = ("paper-batch-norm", "paper-pixels", "pendulum-lecture", "td3", "d4pg", "td3-categorical")
-EACH = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in (*SLOW, "drive"))) for name in PRESETS
-]
-"""By default one of each algorithm."""
+ALWAYS = ("default", "fast-td3", "drq-v2")
+EACH = [pytest.param(name, marks=[pytest.mark.slow] * (name not in ALWAYS)) for name in PRESETS]
 
 
 def always_one(shown):

@@ -406,6 +406,7 @@ def test_every_float_may_be_traced(name):
     assert isinstance(after, learner.TrainState)
 
 
+@pytest.mark.slow
 def test_a_traced_number_does_what_a_given_one_does():
     """Those four that switch something off at 0 or 1, as members of one program and each as a run
     of its own."""

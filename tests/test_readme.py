@@ -147,6 +147,7 @@ def test_a_run_without_its_training(line, tmp_path, monkeypatch, standard_promot
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("ddpg-jax sweep")])
 def test_a_sweep(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -94,6 +94,7 @@ def test_what_another_process_registered_is_named(kind, tmp_path, monkeypatch):
         forget()
 
 
+@pytest.mark.slow
 def test_the_preset_of_a_sweep_is_named(tmp_path):
     folder, forget = tmp_path / "sweep", register("preset")
     try:

@@ -901,6 +901,7 @@ def test_numbers_that_cannot_differ_so_are_refused(env, values, options, message
         plan.make_plan(env, values, **{"learning_starts": 100, "replay_capacity": 1_000} | options)
 
 
+@pytest.mark.slow
 def test_whole_numbers_with_an_effect_may_be_swept():
     """Sizes, lengths, and what a schedule follows; a single value is not compared."""
     small = {"learning_starts": 100, "replay_capacity": 1_000, "hidden": (8,)}
@@ -1007,7 +1008,7 @@ def test_a_run_is_not_begun_in_a_sweep(swept):
         assert "sweep" in done.output or "does not hold a run" in done.output
 
 
-@pytest.mark.parametrize("trained", [0, 1])
+@pytest.mark.parametrize("trained", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_sweep_that_fails_before_its_first_checkpoint_is_not_in_the_way(
     tmp_path, monkeypatch, trained
 ):

@@ -214,7 +214,7 @@ def test_members_take_turns_at_lapack(what):
             np.testing.assert_allclose(a, b[i], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 2, 5])
 def test_fewer_pictures_than_the_latent_has_numbers(count):
     """They are known by heart, and directions that no picture has say nothing."""
     vae = networks.vae(16, latent_size=8, layers=2, channels=4)

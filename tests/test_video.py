@@ -307,7 +307,10 @@ def test_an_environment_of_brax_without_a_system_cannot_be_drawn():
     assert envs.make("brax/reacher", 1).drawable
 
 
-@pytest.mark.parametrize(("options", "drawable"), [({}, False), ({"scene": True}, True)])
+@pytest.mark.parametrize(
+    ("options", "drawable"),
+    [pytest.param({}, False, marks=pytest.mark.slow), ({"scene": True}, True)],
+)
 @pytest.mark.usefixtures("unseen")
 def test_the_best_of_a_sweep_is_said_to_be_rendered_where_it_can_be(
     tmp_path, capsys, options, drawable
@@ -319,6 +322,7 @@ def test_the_best_of_a_sweep_is_said_to_be_rendered_where_it_can_be(
     assert (f"; render it: ddpg-jax render {tmp_path / 'sweep'}" in printed) == drawable
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unseen")
 def test_a_render_says_what_is_under_way(tmp_path, monkeypatch):
     runs.train("unseen:counted", run_dir=tmp_path / "run", **TINY_RUN)

@@ -23,7 +23,12 @@ EVERYTHING = {
     "reward_scale": 0.5,
     "layer_norm": True,
 }
-SAME_PARTS = {"paper", "td3-paper", "d4pg-paper"}  # as presets that are looked at in any case
+SAME_PARTS = {
+    "paper",
+    "td3-paper",
+    "d4pg-paper",
+    "paper-batch-norm",
+}  # as presets that are looked at in any case
 SIZES = {
     "learning_starts": 64,
     "total_timesteps": 3000,

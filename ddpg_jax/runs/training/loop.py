@@ -98,12 +98,10 @@ def run(
         processes.barrier("the folder is this run's")
         stop, agree = processes.share_signals(received)
         config = with_chosen_mesh(config, say, resume)
-        if config.note:
-            say(config.note)
         built = _built(builder or build, config, received, run_dir if resume else None)
         opened.push(built.opened)  # closes host environments
-        if built.note:
-            say(built.note)
+        for note in filter(None, (config.note, built.note)):
+            say(note)
         if not resume:
             opened.enter_context(new_run_files(config, folder, say))
         tools = opened.enter_context(contextlib.closing(BackgroundImports(run_dir, config.keep)))
