@@ -1,9 +1,8 @@
 """Learning to drive: the table of Kendall et al. 2018 in the lane of this library, on 20 roads that
 no training saw.
 
-    python benchmarks/studies/driving.py --work runs/driving                   # goes on where it
-    was stopped python benchmarks/studies/driving.py --work runs/driving --only features   # one
-    row; the others stay as they are
+    python benchmarks/studies/driving.py --work runs/driving   # goes on where it was stopped
+    python benchmarks/studies/driving.py --work runs/driving --only features   # one row alone
 
 A driver drives 250 m of each held-out road; where it leaves the lane it is put back and goes on
 (`envs.lane.held_out`). Rows: the wheel held straight, random actions, and what `ddpg-jax train
