@@ -91,6 +91,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "up, angle = vector(1, 0, 0), math.radians(45)",
         "up, angle = vector(2, 0, 0), math.radians(45)",
     ): "a direction of any length",
+    (
+        "runs/folder/metrics_log.py",
+        "FLUSH_SECONDS = 1.0",
+        "FLUSH_SECONDS = 2.0",
+    ): "how often is a matter of taste",
     ("envs/render/planes.py", "up = axes[:, 2]", "up = axes[:, 3]"): LAST,
     (
         "envs/render/look.py",

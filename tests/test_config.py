@@ -888,6 +888,25 @@ def test_a_population_that_has_one_chunk_says_that_none_is_replaced():
     assert said not in make_config("pendulum", steps_per_chunk=1_000, **options).note
 
 
+def test_what_is_kept_by_its_old_value_does_not_evolve():
+    """What a member stored by its own n-step returns goes with the replay, or stays behind."""
+    ranges = {"tau": [0.001, 0.1, True]}
+    options = {
+        "preset": "d4pg",
+        "seeds": 2,
+        "vary": {"tau": [0.01, 0.02], "gamma": [0.9, 0.99]},
+    }
+    make_config("pendulum", evolve={"ranges": ranges}, **options)
+    for evolve in (
+        {"ranges": ranges, "copy_replay": False},
+        {"ranges": {"gamma": [0.9, 0.99, False]}},
+    ):
+        with pytest.raises(ValueError, match="gamma cannot evolve: "):
+            make_config("pendulum", evolve=evolve, **options)
+    options["n_step"] = 1
+    make_config("pendulum", evolve={"ranges": ranges, "copy_replay": False}, **options)
+
+
 def test_the_axis_of_a_mesh_is_no_hyper_parameter():
     with pytest.raises(ValueError, match="has no axis_name; no preset has it"):
         make_config("pendulum", axis_name="data")

@@ -103,3 +103,24 @@ def test_a_trunk_is_linear_normalised_and_within_its_bounds():
     spread = np.sqrt(y.var(axis=1, keepdims=True) + 1e-6)
     y = np.tanh(2 * (y - y.mean(axis=1, keepdims=True)) / spread + 0.25)
     np.testing.assert_allclose(trunk.apply({"params": params}, jnp.float32(x)), y, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sentence"),
+    [
+        ((36, 37, 3), None),
+        ((36, 84, 84), None),  # as wide as it has channels, but large enough
+        ((35, 36, 3), "an image of 35x36 is too small .* at least 36x36"),
+        ((36, 35, 3), "an image of 36x35 is too small"),
+        ((3, 84, 84), "has its channels first"),
+        ((35, 84, 84), "has its channels first"),
+    ],
+)
+def test_the_least_image(shape, sentence):
+    """Of kernels 8, 4 and 3 and strides 4, 2 and 1: (3 - 1) * 2 + 4 = 8, and (8 - 1) * 4 + 8."""
+    look = lambda: convs._require_room(jnp.zeros(shape, jnp.uint8), (8, 4, 3), (4, 2, 1))
+    if sentence is None:
+        look()
+    else:
+        with pytest.raises(ValueError, match=sentence):
+            look()

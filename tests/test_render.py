@@ -391,6 +391,16 @@ def test_light_adds_up_and_what_turns_away_gets_none():
     np.testing.assert_allclose(middle, 255 * np.minimum(1, (bright + 1.09) * color), atol=1)
 
 
+def test_what_is_too_bright_is_white_before_samples_are_joined():
+    bright = lambda ambient: render.Light(ambient=ambient, headlight=0.0, strength=jnp.zeros(1))
+    drawn = [
+        np.asarray(draw(ball(AHEAD, light=bright(ambient), sky=BLACK), 33, 33, samples=2))
+        for ambient in (1.0, 2.0)
+    ]
+    assert len(np.unique(drawn[0])) > 3, "an edge"
+    np.testing.assert_array_equal(*drawn)
+
+
 def test_the_sky_goes_from_the_horizon_up_and_down():
     """By the height of the ray: a camera that looks along y, up and down."""
     sky = render.Sky(*map(jnp.array, ([0.1, 0.2, 0.9], [0.8, 0.7, 0.6], [0.3, 0.4, 0.05])))

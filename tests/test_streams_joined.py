@@ -16,6 +16,7 @@ from ddpg_jax.envs.observed import looked_at
 from ddpg_jax.networks import Actor, Critic, stream
 from ddpg_jax.runs.cli import commands
 from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.presets import components
 from ddpg_jax.runs.programs import build, compatibility
 from ddpg_jax.runs.results import policy as runs_policy
@@ -247,3 +248,19 @@ def test_a_normalised_actor_needs_its_own_stream_alone(tmp_path):
     np.testing.assert_allclose(
         loaded(own), 2 * agent.act(state, own | zeros(like(privileged_state=5), 4)), atol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: jnp.outer(x, x),
+        lambda x: {"a": x, "b": jnp.outer(x, x)},
+        lambda x: {"a": x, "b": {"c": x}},
+        lambda x: {"a": x, "b": x[:0]},
+        lambda x: {},
+    ],
+)
+def test_what_is_not_vectors_is_refused(change):
+    env = envs.map_observation(envs.make("pendulum", 1), change)
+    with pytest.raises(RunError, match=r"take one vector of numbers .*, or a dict of some: turn"):
+        compatibility.require_compatible(make_config("pendulum"), env)
