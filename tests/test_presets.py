@@ -2,6 +2,7 @@
 be traced."""
 
 import functools
+import re
 from dataclasses import fields, replace
 
 import jax
@@ -732,6 +733,19 @@ SILENT |= {"max_grad_norm": 0.0, "priority_exponent": 0.0, "importance_exponent"
 """Switched off: no source speaks of it."""
 
 
+WORDS = {"two": 2, "three": 3, "four": 4, "fourth": 4}
+
+
+def states(text, value):
+    """Whether a text has this number, these widths, or as many layers as there are widths."""
+    numbers = re.findall(r"\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?:x\d+)*", text)
+    numbers = [each.replace(",", "") for each in numbers]
+    if isinstance(value, tuple):
+        return "x".join(map(str, value)) in numbers or f"{len(value)} layers" in text
+    plain = [float(each) for each in numbers if "x" not in each]
+    return value in [*plain, *(WORDS[word] for word in text.split() if word in WORDS)]
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_number_is_its_sources_or_said_to_be_ours(name):
     preset, source, ours = PRESETS[name], SOURCES[name], OURS.get(name, {})
@@ -741,6 +755,7 @@ def test_every_number_is_its_sources_or_said_to_be_ours(name):
             assert source[field.name] != value, f"{field.name} is the source's after all"
             assert ours[field.name], f"{field.name}: an empty text is in every text"
             assert ours[field.name] in preset.ours, field.name
+            assert value in (True, 0) or states(ours[field.name], value), field.name
         elif field.name in source:
             assert value == source[field.name], field.name
         elif field.name in SILENT:
