@@ -948,7 +948,8 @@ def test_an_environment_in_a_module_of_ones_own(tmp_path, monkeypatch):
     (tmp_path / "my_pond.py").write_text(
         "from ddpg_jax import envs\n\n\ndef make(num_envs, time_limit=7):\n"
         "    return envs.time_aware(envs.make('pendulum', num_envs, time_limit=time_limit))\n\n\n"
-        "def wrong(num_envs):\n    return num_envs\n"
+        "def wrong(num_envs):\n    return num_envs\n\n\n"
+        "def alone():\n    return make(1)\n"
     )
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     result = invoke("train", "my_pond:make", *words(**OPTIONS, run_dir="run", time_limit=9))
@@ -964,6 +965,12 @@ def test_an_environment_in_a_module_of_ones_own(tmp_path, monkeypatch):
         "give module:function, of a function make(num_envs, **options)",
     )
     refused(invoke("train", ":make", "--run-dir", "no"), "give module:function")
+    refused(
+        invoke("train", "my_pond:alone", "--run-dir", "no"),
+        "environment 'my_pond:alone' takes no num_envs: give module:function, of a function "
+        "make(num_envs, **options)",
+        "gymnasium/<module>:<id>",
+    )
     refused(
         invoke("train", "my_pond:make", "--backend", "spring", "--run-dir", "no"),
         "does not take these options",

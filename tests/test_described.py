@@ -244,6 +244,19 @@ def test_an_error_of_closing_does_not_hide_the_one_before(robot, tmp_path):
         train(tmp_path / "run")
 
 
+def test_an_error_of_closing_costs_no_result(robot, tmp_path, capsys):
+    def close(self):
+        robot.closed += 1
+        raise OSError("it hangs")
+
+    robot.close = close
+    result = train(tmp_path / "run")
+    assert np.isfinite(result.summary["final_returns"]).all()
+    assert robot.made == robot.closed > 0
+    assert f"Warning: {NAME}: close raised OSError: it hangs" in capsys.readouterr().err
+    assert json.loads(call("evaluate", tmp_path / "run", "--episodes", 3))["episodes"] == 3
+
+
 def test_one_instance_is_enough(robot, tmp_path):
     """Trained, resumed, evaluated, exported and filmed with one copy open at a time."""
     robot.most = 1

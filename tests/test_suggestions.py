@@ -66,6 +66,24 @@ def said(*words):
             "unknown hyper-parameter 'lr': did you mean actor_learning_rate and "
             "critic_learning_rate?",
         ),
+        (
+            ["sweep", "--set", "seed=1,2"],
+            "seed is an option of the whole sweep, not a hyper-parameter: give --seed, and --seeds "
+            "for more members of each setting.",
+        ),
+        (
+            ["sweep", "--set", "pixels=true,false"],
+            "pixels is an option of the whole sweep, not a hyper-parameter: give --pixels.",
+        ),
+        (
+            ["sweep", "--set", "env=pendulum,lane"],
+            "env is an option of the whole sweep, not a hyper-parameter: give ENV.",
+        ),
+        (
+            ["sweep", "--set", "policy_delay=1,2"],
+            "preset 'default' has no policy_delay; presets that have it: td3, td3-paper, "
+            "td3-categorical, fast-td3.",
+        ),
     ],
 )
 def test_a_name_of_another_library_is_understood(words, sentence):

@@ -20,6 +20,7 @@ WANTED = (
     "give module:function, of a function make(num_envs, **options) that returns a "
     "ddpg_jax.environment.Environment, in a module of the working folder or of PYTHONPATH."
 )
+CLASSES = "A class of Gymnasium is registered there, and is called gymnasium/<module>:<id>."
 
 
 def make(name: str, num_envs: int, **options: Any) -> Environment:
@@ -31,8 +32,13 @@ def make(name: str, num_envs: int, **options: Any) -> Environment:
         ImportError: its module needs another that is not installed.
     """
     function = _function(name)
+    signature = inspect.signature(function)
     try:
-        inspect.signature(function).bind(num_envs, **options)
+        signature.bind_partial(num_envs)
+    except TypeError as error:
+        raise ValueError(f"environment {name!r} takes no num_envs: {WANTED} {CLASSES}") from error
+    try:
+        signature.bind(num_envs, **options)
     except TypeError as error:
         raise ValueError(f"environment {name!r} does not take these options: {error}.") from error
     arguments.require(name, function, options, OPTIONS)

@@ -213,13 +213,18 @@ def preset_called(name: str) -> Preset:
     return PRESETS[name]
 
 
+def presets_with(name: str) -> str:
+    """Return the names of the presets that have a hyper-parameter, joined by commas."""
+    return ", ".join(
+        preset for preset, other in PRESETS.items() if name in vars(other.hyperparameters)
+    )
+
+
 def _replaced(defaults: Hyperparameters, given: Options, preset: str) -> Hyperparameters:
     """Return the hyper-parameters, some replaced, all of them checked."""
     if absent := [name for name in given if name not in vars(defaults)]:
-        having = [
-            name for name, other in PRESETS.items() if absent[0] in vars(other.hyperparameters)
-        ]
-        where = f"presets that have it: {', '.join(having)}" if having else "no preset has it"
+        having = presets_with(absent[0])
+        where = f"presets that have it: {having}" if having else "no preset has it"
         known = (*vars(defaults), *field.options_of(RunOptions))
         if not having and (meant := synonyms(absent[0], known)):
             where = f"did you mean {' and '.join(meant)}?"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -59,15 +60,20 @@ def _fitted(config: Config, env: Any) -> Any:
 
 
 def close_after(opened: contextlib.ExitStack, env: Environment | HostEnvironment) -> None:
-    """Close a host environment when ``opened`` is left; an error on the way is the one raised."""
+    """Close a host environment when ``opened`` is left.
+
+    An error of its ``close`` is printed: it costs no result, and hides no error on the way.
+    """
     if not isinstance(env, HostEnvironment):
         return
 
-    def close(kind: Any, *error: Any) -> None:
-        with contextlib.suppress(*([Exception] if kind else [])):
+    def close() -> None:
+        try:
             env.close()
+        except Exception as error:
+            print(f"Warning: {error}", file=sys.stderr)
 
-    opened.push(close)
+    opened.callback(close)
 
 
 def member_keys(config: Config) -> jax.Array:

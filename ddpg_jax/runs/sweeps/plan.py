@@ -1,15 +1,15 @@
 """The plan of a sweep: its members, and the runs that train them."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ddpg_jax import checks, envs
 from ddpg_jax.runs.config import stored
-from ddpg_jax.runs.config.run_config import Config, make_config
+from ddpg_jax.runs.config.run_config import Config, make_config, presets_with
 from ddpg_jax.runs.options.field import convert_options, options_of
-from ddpg_jax.runs.options.run_options import RunOptions
+from ddpg_jax.runs.options.run_options import EnvironmentOptions, RunOptions
 from ddpg_jax.runs.options.suggestions import synonyms
 from ddpg_jax.runs.options.validation import Options, convert_value, short_repr
 from ddpg_jax.runs.sweeps import groups, search_space
@@ -154,12 +154,7 @@ def _spaces(values: Options, common: Config) -> dict[str, Any]:
     """
     declared = options_of(type(common.hyperparameters))
     if unknown := [name for name in values if name not in declared]:
-        if meant := synonyms(unknown[0], declared):
-            raise ValueError(
-                f"unknown hyper-parameter {unknown[0]!r}: did you mean {' and '.join(meant)}?"
-            )
-        having = f"preset {common.preset.name!r} has {', '.join(sorted(declared))}."
-        raise checks.nearest("hyper-parameter", unknown[0], declared, having)
+        raise _unknown(unknown[0], declared, common.preset.name)
     found = {
         name: search_space.parse_values(name, given, declared[name].kind)
         for name, given in values.items()
@@ -172,6 +167,22 @@ def _spaces(values: Options, common: Config) -> dict[str, Any]:
                 end_of: Options = {name: end}
                 replace(common.hyperparameters, **end_of).check()
     return found
+
+
+def _unknown(name: str, declared: Iterable[str], preset: str) -> ValueError:
+    """Return the error for what is none of a preset's hyper-parameters."""
+    if name in options_of(RunOptions) | options_of(EnvironmentOptions):
+        given = name.upper() if name == "env" else f"--{name.replace('_', '-')}"
+        more = ", and --seeds for more members of each setting" if name == "seed" else ""
+        return ValueError(
+            f"{name} is an option of the whole sweep, not a hyper-parameter: give {given}{more}."
+        )
+    if having := presets_with(name):
+        return ValueError(f"preset {preset!r} has no {name}; presets that have it: {having}.")
+    if meant := synonyms(name, declared):
+        return ValueError(f"unknown hyper-parameter {name!r}: did you mean {' and '.join(meant)}?")
+    having = f"preset {preset!r} has {', '.join(sorted(declared))}."
+    return checks.nearest("hyper-parameter", name, declared, having)
 
 
 def _ranges(spaces: Options, apart: set[str], env: str) -> dict[str, list[Any]]:
