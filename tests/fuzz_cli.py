@@ -265,6 +265,7 @@ SMALL = {
 }
 SMALL |= {
     "--evaluation-episodes": "2",
+    "--final-episodes": "2",
     "--replay-capacity": "64",
     "--time-limit": "5",
     "--checkpoint-every": "0",
@@ -277,7 +278,7 @@ WHOLE = (
     "--steps-per-chunk",
     "--evaluate-every",
 )
-WHOLE += ("--evaluation-episodes", "--checkpoint-every", "--keep")
+WHOLE += ("--evaluation-episodes", "--final-episodes", "--checkpoint-every", "--keep")
 FLAGS = [
     f"--{name.replace('_', '-')}"
     for name, kind in hyperparameter_types().items()

@@ -46,6 +46,7 @@ TINY_RUN = {
     "hidden": (4,),
     "replay_capacity": 20,
     "evaluation_episodes": 1,
+    "final_episodes": 1,
     "evaluate_every": 0,
     "progress": False,
 }

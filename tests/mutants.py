@@ -96,6 +96,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "FLUSH_SECONDS = 1.0",
         "FLUSH_SECONDS = 2.0",
     ): "how often is a matter of taste",
+    (
+        "population/evolution.py",
+        "EVOLUTION = 0xE701",
+        "EVOLUTION = 59138",
+    ): "any number keeps a stream of keys apart",
     ("envs/render/planes.py", "up = axes[:, 2]", "up = axes[:, 3]"): LAST,
     (
         "envs/render/look.py",

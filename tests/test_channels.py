@@ -151,6 +151,7 @@ def test_from_training_to_a_film(tmp_path):
         f"train {NAME} --channels-first --preset drq-v2 --total-timesteps 16 --learning-starts 4 "
         "--steps-per-chunk 4 --batch-size 4 --hidden 4 --channels 4 --layers 1 --trunk 4 "
         "--replay-capacity 20 --evaluation-episodes 1 --evaluate-every 0 --num-envs 1 "
+        "--final-episodes 1 "
         f"--run-dir {tmp_path}/run"
     )
     done = CliRunner().invoke(commands.main, words.split())

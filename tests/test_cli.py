@@ -536,6 +536,7 @@ VALUES = {
     "steps_per_chunk": 8,
     "evaluate_every": 16,
     "evaluation_episodes": 3,
+    "final_episodes": 6,
     "checkpoint_every": 0,
     "keep": 1,
 }

@@ -77,6 +77,7 @@ OPTIONS = {
     "learning_starts": 10,
     "steps_per_chunk": 10,
     "evaluation_episodes": 3,
+    "final_episodes": 10,
     "batch_size": 4,
     "hidden": (8,),
     "replay_capacity": 60,
@@ -280,11 +281,20 @@ def test_evaluating_in_training_s_own_environments(robot, tmp_path):
     assert robot.most_open == 2
     assert "running episodes end there as by a time limit" in result.config.note
     # 5 steps of warm-up and 5 rounds of two copies; each of the 4 chunks is evaluated in 3 rounds
-    # of 5 steps, and at the end 100 episodes in 20 times 3 rounds.
-    assert robot.steps == 2 * (5 + 15 + 3 * 5 * 3 + 20 * 3 * 5)
+    # of 5 steps, and at the end 10 episodes in twice 3 rounds.
+    assert robot.steps == 2 * (5 + 15 + 3 * 5 * 3 + 2 * 3 * 5)
     again = train(tmp_path / "again", shared_environment=True, evaluation_episodes=5)
     same = jax.tree.map(np.array_equal, result.agent_state, again.agent_state)
     assert jax.tree.all(same)
+
+
+def test_a_robot_plays_no_more_final_episodes_than_asked_for(robot, tmp_path, capsys):
+    options = {"evaluate_every": 0, "evaluation_episodes": 1, "final_episodes": 1}
+    options |= {"shared_environment": True, "run_dir": tmp_path / "run"}
+    result = ddpg_jax.runs.train(NAME, **OPTIONS | options)
+    assert robot.steps == 2 * (5 + 15 + 5 + 5), "the last evaluation, and the final one"
+    assert "over 1 episode\n" in capsys.readouterr().out
+    assert result.summary["final_return_std"] == [0.0]
 
 
 def test_environments_on_the_device_share_none(tmp_path):

@@ -158,6 +158,7 @@ def test_a_run_on_four_of_eight_devices(tmp_path):
         "checkpoint_every": 1,
         "evaluate_every": 0,
         "evaluation_episodes": 4,
+        "final_episodes": 4,
     }
     after = lambda chunks: {"total_timesteps": 40 + 40 * chunks}
 

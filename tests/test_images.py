@@ -346,6 +346,7 @@ SMALL = {
     "hidden": (16,),
     "num_envs": 2,
     "evaluation_episodes": 2,
+    "final_episodes": 4,
     "checkpoint_every": 1,
     "keep": 10,
     "progress": False,

@@ -53,7 +53,13 @@ def tiny(env: str = "pendulum", **options):
         "steps_per_chunk": STEPS,
         "replay_capacity": 500,
     }
-    looks = {"evaluation_episodes": 2, "checkpoint_every": 1, "keep": 9, "seed": 5}
+    looks = {
+        "evaluation_episodes": 2,
+        "final_episodes": 4,
+        "checkpoint_every": 1,
+        "keep": 9,
+        "seed": 5,
+    }
     own = DEVICE if env == "pendulum" else HOST
     return make_config(env, env_options={"time_limit": 25}, **sizes | looks | own | options)
 

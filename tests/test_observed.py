@@ -125,6 +125,7 @@ def run(tmp_path_factory):
         hidden=(8,),
         replay_capacity=100,
         evaluation_episodes=2,
+        final_episodes=2,
         env_options={"time_limit": 5},
     )
 

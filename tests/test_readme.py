@@ -37,7 +37,16 @@ COMMANDS = list(dict.fromkeys(LINES))  # a guide may repeat a command of the REA
 CLUSTER = [path for path in sorted((ROOT / "benchmarks" / "cluster").glob("*")) if path.is_file()]
 WIDTH, README_LINES = 100, 130
 FEW = ["--learning-starts", "100", "--steps-per-chunk", "100", "--batch-size", "8"]
-FEW += ["--total-timesteps", "400", "--evaluation-episodes", "4", "--hidden", "8,8"]
+FEW += [
+    "--total-timesteps",
+    "400",
+    "--evaluation-episodes",
+    "4",
+    "--final-episodes",
+    "4",
+    "--hidden",
+    "8,8",
+]
 FEW += ["--time-limit", "40"]
 TRAINED = "runs/many"
 """The run folder of the README: its commands run to the end, and what reads a run reads this

@@ -254,6 +254,7 @@ def test_a_run_on_other_shards_keeps_its_transitions(
         "checkpoint_every": 1,
         "evaluate_every": 0,
         "evaluation_episodes": 2,
+        "final_episodes": 2,
         "n_step": n_step,
         "priority_exponent": alpha,
         **STORAGES[storage],

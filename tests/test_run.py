@@ -611,6 +611,7 @@ def test_one_line_of_python(tmp_path, monkeypatch, capsys):
         "steps_per_chunk": 100,
         "batch_size": 8,
         "evaluation_episodes": 2,
+        "final_episodes": 4,
     }
     result = ddpg_jax.runs.train(
         "pendulum", preset="default", seeds=2, tau=0.25, env_options={"time_limit": 20}, **sizes
@@ -650,6 +651,7 @@ def test_python_goes_on_with_a_run_in_silence(tmp_path, capsys):
         "steps_per_chunk": 100,
         "batch_size": 8,
         "evaluation_episodes": 2,
+        "final_episodes": 4,
     }
     ddpg_jax.runs.train(run_dir=tmp_path / "run", progress=False, **sizes)
     result = ddpg_jax.runs.train(

@@ -132,6 +132,8 @@ SMALL += [
     "80",
     "--evaluation-episodes",
     "2",
+    "--final-episodes",
+    "2",
     "--n-step",
     "2",
 ]

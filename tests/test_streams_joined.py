@@ -97,6 +97,7 @@ SMALL = (
     "--hidden=8",
     "--replay-capacity=100",
     "--evaluation-episodes=2",
+    "--final-episodes=2",
 )
 
 

@@ -34,6 +34,8 @@ def said(*words):
             ["sweep", "--num-timesteps", 5],
             "No such option '--num-timesteps'. Did you mean '--total-timesteps'?",
         ),
+        (["train", "--num_envs", 4], "No such option '--num_envs'. Did you mean '--num-envs'?"),
+        (["sweep", "--random", 3], "No such option '--random'. Did you mean '--draws'?"),
         (["train", "--algorithm", "td3"], "No such option '--algorithm'. Did you mean '--preset'?"),
         (
             ["train", "--lr", "1e-3"],
@@ -170,3 +172,16 @@ def test_an_id_of_a_module_keeps_it(tmp_path, monkeypatch):
     assert "did you mean 'gymnasium/HalfCheetah-v5'?" in said("train", "gymnasium/halfcheetah")
     sentence = said("train", "gymnasium/registers_nothing:FetchReach-v4")
     assert "Robotics" not in sentence, "its module was imported, and has another one"
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "sentence"),
+    [
+        ("train", "sweep.json", "holds a sweep, not a run: use `ddpg-jax sweep`."),
+        ("sweep", "config.json", "holds a run, not a sweep: use `ddpg-jax train`."),
+        ("train", "nothing.json", "does not hold a run (config.json is missing): give"),
+    ],
+)
+def test_the_other_kind_of_folder_names_its_command(tmp_path, command, file, sentence):
+    (tmp_path / file).write_text("{}")
+    assert sentence in said(command, "--resume", "--run-dir", tmp_path)

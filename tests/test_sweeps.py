@@ -45,6 +45,7 @@ SMALL = {
     "hidden": (8,),
     "replay_capacity": 1_000,
     "evaluation_episodes": 2,
+    "final_episodes": 2,
     "env_options": {"time_limit": 25},
 }
 
@@ -376,6 +377,7 @@ HOST = {
     "hidden": (8,),
     "replay_capacity": 1_000,
     "evaluation_episodes": 1,
+    "final_episodes": 1,
 }
 SHORT = SMALL | {"total_timesteps": 250, "checkpoint_every": 1}
 
@@ -474,6 +476,12 @@ def test_a_member_of_a_sweep_is_found(swept, tmp_path):
     assert np.array_equal(acts[0], acts[2]) == (made.best["member"] == 4)
     wrong = call("render", made.folder, "--member", 8)
     assert (wrong.exit_code, "this sweep has 8 member(s)" in wrong.output) == (2, True)
+
+
+def test_a_row_of_several_seeds_has_their_mean_worst_and_best():
+    assert table._several([1.0, 6.5, 1_503.0]) == ["503.5", "1.0", "1,503.0"]
+    assert table._several([1.0, None, 4.0]) == ["2.5", "1 diverged", "4.0"]
+    assert table._several([None, None]) == ["diverged", "", ""]
 
 
 def test_a_table_and_pictures_of_a_sweep(swept, capsys):

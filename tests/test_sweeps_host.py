@@ -37,6 +37,7 @@ SMALL = {
     "hidden": (8,),
     "replay_capacity": 1_000,
     "evaluation_episodes": 1,
+    "final_episodes": 1,
 }
 
 

@@ -97,6 +97,8 @@ def run(tmp_path_factory):
         0,
         "--evaluation-episodes",
         2,
+        "--final-episodes",
+        2,
     ]
     words = ["train", "pendulum", "--run-dir", folder, *small]
     assert CliRunner().invoke(commands.main, [str(word) for word in words]).exit_code == 0

@@ -75,7 +75,7 @@ def train(config: Config, vary: Mapping[str, Sequence[float]] | None = None) -> 
         if index == chunks or config.due("evaluate_every", at, each):
             steps.append(at)
             curve.append(returns(state.agent, evaluation.TRAINING_STREAM, index))
-    rounds = -(-evaluation.FINAL_EPISODES // config.evaluation_episodes)
+    rounds = -(-config.final_episodes // config.evaluation_episodes)
     final = np.mean(
         [returns(state.agent, evaluation.FINAL_STREAM, index) for index in range(rounds)], axis=0
     )

@@ -82,7 +82,7 @@ def _no_such_option(error: click.NoSuchOption) -> str:
     if name in suggestions.ENVIRONMENT and isinstance(known.get("env"), click.Argument):
         example = f"ddpg-jax {error.ctx and error.ctx.info_name} pendulum"
         return f"{error.message} The environment is an argument, for example: {example}."
-    if meant := suggestions.synonyms(name, known):
+    if meant := [name] if name in known else suggestions.synonyms(name, known):
         flags = " and ".join(repr(known[each].opts[0]) for each in meant)
         return f"{error.message} Did you mean {flags}?"
     return error.format_message()

@@ -70,6 +70,13 @@ def _restored(data: Options) -> Config:
     return from_flat(data | field.convert_options(run_options.RunOptions, stored))
 
 
+OTHER_KIND = {
+    "config.json": ("sweep.json", "sweep", "sweep"),
+    "sweep.json": ("config.json", "run", "train"),
+}
+"""The file that tells of the other kind of folder, its name, and the command that makes it."""
+
+
 def read_stored(path: Path, what: str, command: str, restore: Callable[[Any], Any]) -> Any:
     """Return what ``restore`` makes of the JSON object in a file of a run or a sweep.
 
@@ -84,6 +91,11 @@ def read_stored(path: Path, what: str, command: str, restore: Callable[[Any], An
         ValueError: it is damaged.
     """
     if not path.is_file():
+        file, other, its = OTHER_KIND.get(path.name, (path.name, "", ""))
+        if (path.parent / file).is_file():
+            raise FileNotFoundError(
+                f"{path.parent} holds a {other}, not a {what}: use `ddpg-jax {its}`."
+            )
         raise FileNotFoundError(
             f"{path.parent} does not hold a {what} ({path.name} is missing): give the folder that "
             f"`ddpg-jax {command}` made."

@@ -60,7 +60,7 @@ class RunOptions:
     evaluate_every: int | None = option(
         None,
         "Environment steps from one evaluation to the next, at the end of a chunk; 0 evaluates at "
-        "the end only.",
+        "the end only (--final-episodes).",
         "evaluation and checkpoints",
         "steps",
         low=0,
@@ -71,6 +71,16 @@ class RunOptions:
     evaluation_episodes: int = option(
         20,
         "Deterministic episodes of an evaluation.",
+        "evaluation and checkpoints",
+        "episodes",
+        low=1,
+        high=COUNT,
+        resume="free",
+    )
+    final_episodes: int = option(
+        100,
+        "Deterministic episodes after training, not played before, of which a run reports the mean "
+        "as its final return.",
         "evaluation and checkpoints",
         "episodes",
         low=1,

@@ -7,6 +7,8 @@ ENVIRONMENT = ("env", "env_id", "env_name", "environment", "task")
 SYNONYMS = {
     "total_timesteps": "steps num_steps timesteps num_timesteps total_steps max_steps",
     "preset": "algorithm algo agent",
+    "draws": "random samples num_samples trials num_trials n_trials",
+    "num_envs": "n_envs envs num_environments",
     "actor_learning_rate": "lr learning_rate actor_lr",
     "critic_learning_rate": "lr learning_rate critic_lr",
     "replay_capacity": "buffer_size replay_size memory_size",

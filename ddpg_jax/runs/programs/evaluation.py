@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ddpg_jax.runs.config.run_config import Config
     from ddpg_jax.types import Agent, AgentState
 
-FINAL_EPISODES = 100
 # Streams of evaluation keys, folded into a member's seed.
 TRAINING_STREAM, FINAL_STREAM, LATER_STREAM = 0x7E570, 0x7E571, 0x7E572
 # The stream of resets of host environments.
@@ -123,11 +122,11 @@ def first_episodes(config: Config, returns: Any) -> np.ndarray:
 
 
 def final_returns(config: Config, programs: Programs, agent_state: AgentState) -> np.ndarray:
-    """Return ``[seeds, 100]`` returns of deterministic episodes that were not played before."""
-    rounds, hyperparameters = (
-        -(-FINAL_EPISODES // config.evaluation_episodes),
-        member_hyperparameters(config),
-    )
+    """Return ``[seeds, final_episodes]`` returns of deterministic episodes that were not played
+    before.
+    """
+    rounds = -(-config.final_episodes // config.evaluation_episodes)
+    hyperparameters = member_hyperparameters(config)
     parts = [
         first_episodes(
             config,
@@ -138,5 +137,5 @@ def final_returns(config: Config, programs: Programs, agent_state: AgentState) -
         for index in range(rounds)
     ]
     return require_finite_returns(
-        np.concatenate(parts, axis=1)[:, :FINAL_EPISODES].astype(np.float64), config
+        np.concatenate(parts, axis=1)[:, : config.final_episodes].astype(np.float64), config
     )

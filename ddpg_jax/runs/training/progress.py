@@ -176,7 +176,8 @@ class Display:
         returns = np.array(summary["final_returns"], float)
         self._progress.stop()
         if len(returns) == 1:
-            text = f"{returns[0]:.1f} +- {summary['final_return_std'][0]:.1f} over 100 episodes"
+            spread, count = summary["final_return_std"][0], self._config.final_episodes
+            text = f"{returns[0]:.1f} +- {spread:.1f} over {count} episode{'s' * (count > 1)}"
         elif self._config.vary:
             text = (
                 f"best {np.nanmax(returns):.1f}, mean {np.nanmean(returns):.1f} over "
