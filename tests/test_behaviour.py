@@ -302,6 +302,7 @@ def test_on_the_host(name, same_step):
         np.testing.assert_allclose((power + 1) % 2, 1, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_behaviour_that_begins_after_the_warm_up_begins_an_episode():
     """Random actions fill the replay and stop within episodes: a perturbed policy, unless told so,
     would be all zeros."""

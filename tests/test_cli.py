@@ -23,6 +23,7 @@ from ddpg_jax.runs.checkpoints.store import Checkpoints
 from ddpg_jax.runs.cli.commands import main
 from ddpg_jax.runs.cli.jax_setup import use_compilation_cache
 from ddpg_jax.runs.config.run_config import DERIVED, make_config
+from ddpg_jax.runs.console import status
 from ddpg_jax.runs.folder.metrics import read_metrics
 from ddpg_jax.runs.programs import memory
 from ddpg_jax.runs.programs.build import build
@@ -690,6 +691,17 @@ def test_a_run_gets_a_folder_of_its_own(monkeypatch):
     monkeypatch.setattr(loop, "run", stop)
     refused(invoke("train", "--seed", 5), "enough.")
     assert re.fullmatch(r"runs/pendulum_default_seed5_\d{8}-\d{6}", folders[0])
+
+
+def test_commands_that_play_for_long_say_what_they_do(trained, monkeypatch):
+    assert invoke("check", "pendulum", "--steps", 3).stderr == "", "quickly"
+    monkeypatch.setattr(status, "SECONDS", 0.05)
+    result = invoke("check", "pendulum", "--steps", 3)
+    assert result.stdout == "no findings\n"
+    assert set(result.stderr.splitlines()) == {"playing 3 steps"}
+    result = invoke("evaluate", trained[0], "--episodes", 3)
+    assert json.loads(result.stdout)["episodes"] == 3
+    assert set(result.stderr.splitlines()) == {"playing 3 episodes"}
 
 
 def test_evaluate_prints_one_json_object(trained):

@@ -124,6 +124,7 @@ def test_sizes_are_the_published_ones():
         assert sizes(whole, (*leading, 64, 64, 9))[0] == (*leading, 6)
 
 
+@pytest.mark.slow
 def test_a_dict_of_images_and_vectors_is_one_vector_of_features():
     observation = {
         "left": jnp.ones((4, 20, 20, 3), jnp.uint8),

@@ -181,6 +181,7 @@ def test_the_camera_keeps_the_contract():
     assert envs.check(env) == []
 
 
+@pytest.mark.slow
 def test_a_film_shows_the_car_and_what_it_sees(seen):
     """From above, the car drives upwards: it is below the middle, the road goes on before it;
     beside it its camera."""
@@ -199,3 +200,10 @@ def test_a_film_shows_the_car_and_what_it_sees(seen):
         assert abs(columns.mean() - 120) < 12
     state, _ = env.reset(jax.random.key(0))
     assert rollout.frames(env, jax.tree.map(lambda x: x[None], state)).place.along.shape == (1,)
+
+
+def test_from_above_the_car_stands_on_the_road_and_turns_about_its_rear_axle(seen):
+    car = camera.above(each(seen[0])[0]).shapes[-1]
+    low, high = (np.asarray(car.center + sign * car.half)[0] for sign in (-1, 1))
+    np.testing.assert_allclose(low, [-0.3, -0.65, 0.0], atol=1e-6)
+    np.testing.assert_allclose(high, [2.1, 0.65, 1.2], atol=1e-6)

@@ -55,7 +55,7 @@ def tiny(env: str = "pendulum", **options):
     }
     looks = {
         "evaluation_episodes": 2,
-        "final_episodes": 4,
+        "final_episodes": 20,
         "checkpoint_every": 1,
         "keep": 9,
         "seed": 5,

@@ -116,6 +116,7 @@ def test_a_simulation_that_becomes_nan_is_begun_anew(compiled):
     np.testing.assert_array_equal(state.steps, [1, 0, 1, 0])
 
 
+@pytest.mark.slow
 def test_every_episode_has_a_gravity_of_its_own(compiled):
     reset, step = compiled.reset, compiled.step
     state, _ = reset(jax.random.key(0))

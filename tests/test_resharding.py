@@ -327,6 +327,7 @@ def test_rings_are_dealt_by_age():
     # divide is lost.
     uneven = replay.uniform(4, 2).deal(rings(replay.uniform, 2, [3, 2]), 4)
     assert (held(uneven.state), uneven.lost) == ([[2], [1001], [1], [1000]], 1)
+    assert not uneven.state.rows["float32"][:, 1:].any(), "zeros where nothing lies"
     assert held(dealt(four, 2)) == held(state)
     small = replay.uniform(3, 2).deal(state, 2)  # fewer rows than before: the newest
     assert (held(small.state), small.lost) == ([[8, 9, 10], [1008, 1009, 1010]], 10)

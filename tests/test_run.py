@@ -465,6 +465,7 @@ def test_a_signal_ends_the_chunk_and_saves(finished, tmp_path, number):
     assert_same_metrics(folder, finished().folder)
 
 
+@pytest.mark.slow
 def test_longer_than_planned(finished, tmp_path):
     """What decides nothing of the training may change on the way: the total, and how often it is
     looked at."""
@@ -603,6 +604,7 @@ def test_a_checkpoint_of_another_version_is_refused_in_a_sentence(tmp_path, monk
 # From Python
 
 
+@pytest.mark.slow
 def test_one_line_of_python(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     sizes = {

@@ -248,6 +248,7 @@ def test_members_by_data():
     same(jax.tree.map(lambda x: x[2], raw(state)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.eight_devices
 def test_evolution():
     """Members that evolve over devices are those that evolve on one: the same parents and numbers,

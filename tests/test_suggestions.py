@@ -11,7 +11,7 @@ from ddpg_jax.runs.cli import commands
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.options import suggestions
 from ddpg_jax.runs.options.field import options_of
-from ddpg_jax.runs.options.run_options import RunOptions
+from ddpg_jax.runs.options.run_options import RunOptions, SweepOptions
 from ddpg_jax.runs.presets import hyperparameter_options
 
 
@@ -104,7 +104,7 @@ def test_from_python_too():
 
 
 def test_what_is_meant_exists():
-    known = {**options_of(RunOptions), **hyperparameter_options()}
+    known = {**options_of(RunOptions), **options_of(SweepOptions), **hyperparameter_options()}
     others = {each for names in suggestions.SYNONYMS.values() for each in names.split()}
     assert set(suggestions.SYNONYMS) <= set(known)
     assert not others & set(known), "a name here is what it says"

@@ -663,7 +663,12 @@ def test_a_sweep_is_over_the_devices_that_are_asked_for():
 @pytest.mark.parametrize(
     ("draws", "places", "seeds", "mesh"),
     [
-        (11, {}, 16, "members=8,data=1"),  # 11 is prime: none but one device divides it
+        (
+            11,
+            {"devices": None, "mesh": ""},
+            16,
+            "members=8,data=1",
+        ),  # none asked for, and 11 is prime: none but one device divides it
         (5, {}, 5, "members=5,data=1"),
         (5, {"mesh": "members=4"}, 8, "members=4,data=1"),
         (5, {"devices": 8}, 8, "members=8,data=1"),
@@ -683,6 +688,7 @@ def test_members_are_filled_up_until_every_device_has_as_many(
     assert config.mesh == mesh
 
 
+@pytest.mark.slow
 def test_members_that_do_not_fit_are_planned_by_a_compiled_one():
     """Before compiling a batch of 2,048 counts as its rows alone; its layers take several times as
     much."""

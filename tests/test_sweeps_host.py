@@ -41,6 +41,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 def test_a_simulator_that_a_diverged_member_breaks_leaves_the_others(tmp_path, capsys):
     """Also when the sweep is resumed."""
     values = {"critic_learning_rate": [3e38, 1e-3]}

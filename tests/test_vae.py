@@ -42,6 +42,7 @@ def fitted():
     return vae, *jax.jit(run)(KEY)
 
 
+@pytest.mark.slow
 def test_it_reconstructs_what_it_has_not_seen(fitted):
     """With an error of at most a third of that of the mean picture."""
     _, _, metrics, new, again, *_ = fitted

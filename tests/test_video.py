@@ -359,3 +359,10 @@ def test_a_render_says_what_is_under_way(tmp_path, monkeypatch):
     assert [line for line in told if line.startswith("drawing frame")] == [
         f"drawing frame {number} of 3" for number in (1, 2, 3)
     ]
+
+
+def test_folders_of_a_film_are_made_and_may_be_there(tmp_path):
+    frames = [np.zeros((4, 4, 3), np.uint8)]
+    path = tmp_path / "a" / "b" / "film.gif"
+    for _ in range(2):
+        assert video.write_video(frames, path, 10) == str(path)

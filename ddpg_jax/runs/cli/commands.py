@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +138,24 @@ def evaluate(run: Path, episodes: int, seed: int, member: int | None) -> None:
     from ddpg_jax.runs.results import policy
     from ddpg_jax.runs.sweeps import sweep_results
 
-    if member is not None:
-        found = sweep_results.evaluate_member(run, episodes, seed, member)
-    elif sweep_results.is_sweep(run):
-        found = sweep_results.evaluate_sweep(run, episodes, seed)
-    else:
-        found = policy.evaluate(run, episodes, seed)
+    with _telling(f"playing {episodes} episodes"):
+        if member is not None:
+            found = sweep_results.evaluate_member(run, episodes, seed, member)
+        elif sweep_results.is_sweep(run):
+            found = sweep_results.evaluate_sweep(run, episodes, seed)
+        else:
+            found = policy.evaluate(run, episodes, seed)
     answer(json.dumps(found))
+
+
+@contextlib.contextmanager
+def _telling(phase: str) -> Iterator[None]:
+    """Say what is under way where it takes long."""
+    from ddpg_jax.runs.console.status import Status
+
+    with Status() as status:
+        status.phase(phase)
+        yield
 
 
 def _own_file(run: Path, name: str, member: int | None, suffix: str = "") -> Path:
@@ -242,7 +254,8 @@ def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
         setup.close_after(opened, made)
         steps = steps or 2 * (made.time_limit or 1_000) + 10
         memory.require_playable(made, steps)
-        findings = envs.check(made, steps=steps)
+        with _telling(f"playing {steps} steps"):
+            findings = envs.check(made, steps=steps)
     note = ""
     try:
         built = build.build(make_config(env, env_options=given))
