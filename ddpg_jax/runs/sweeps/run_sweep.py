@@ -95,7 +95,8 @@ def sweep(
         for index, part in enumerate(plan.parts):
             if progress and len(plan.parts) > 1:
                 numbers = sweep_results.member_numbers(part.members)
-                say(f"run {index + 1} of {len(plan.parts)}: members {numbers}")
+                which = f"member{'s' * (len(part.members) > 1)} {numbers}"
+                say(f"run {index + 1} of {len(plan.parts)}: {which}")
             _train(plan, part, sweep_results.run_folder(folder, index), given, programs, progress)
         return _finish(folder, progress)
 

@@ -28,7 +28,8 @@ def members_table(members: list[sweep_results.Record], steps: int) -> Table:
     found = sweep_results.settings(members)
     several = any(len(each["members"]) > 1 for each in found)
     names = list(found[0]["hyperparameters"])
-    title, columns = f"{len(members)} members", ["member", *names, "return", "std of episodes"]
+    title = f"{len(members)} member{'s' * (len(members) > 1)}"
+    columns = ["member", *names, "return", "std of episodes"]
     if several:
         title += f", {len(found)} settings"
         columns = ["members", *names, "mean return", "worst", "best"]
