@@ -1,5 +1,6 @@
 """Settings of every test: CPU, no silent promotion of ranks or dtypes, one cache of programs."""
 
+import ctypes
 import functools
 import gc
 import os
@@ -86,6 +87,25 @@ def one_cache() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commands, "use_compilation_cache", lambda: None)
         yield
+
+
+MEMORY = 3e9
+"""Bytes of a worker from which, at the end of a file of tests, what JAX has cached is freed."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def bounded_memory() -> Iterator[None]:
+    """All that JAX traces and compiles in these tests is 6 GB a worker."""
+    yield
+    pages = Path("/proc/self/statm")  # of Linux alone
+    if not pages.is_file():
+        return
+    if int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > MEMORY:
+        jax.clear_caches()
+        gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
+        if trim:
+            trim(0)
 
 
 @pytest.fixture
