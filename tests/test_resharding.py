@@ -225,7 +225,16 @@ def stored_transitions(folder):
     states = found.state.replay
     states = states if shards > 1 else jax.tree.map(lambda x: x[None], states)
     storage = states.ring if hasattr(states, "levels") else states
-    made = make("frames" if hasattr(storage, "frames") else "rows", "uniform", 1, 1)[1]
+    own = config.hyperparameters
+    made = replay.rows(own.replay_capacity // shards)
+    if hasattr(storage, "frames"):
+        made = replay.frames(
+            own.replay_capacity // shards,
+            stack=STACK,
+            num_envs=own.num_envs // shards,
+            n_step=own.n_step,
+            episode_steps=own.episode_steps,
+        )
     rows = []
     for shard in range(shards):
         one = jax.tree.map(lambda x, shard=shard: jnp.asarray(x[shard]), storage)
