@@ -51,6 +51,16 @@ TINY_RUN = {
     "progress": False,
 }
 """The options of a run of which something else is looked at."""
+SHORT_RUN = {
+    "learning_starts": 100,
+    "steps_per_chunk": 50,
+    "total_timesteps": 200,
+    "hidden": (8,),
+    "replay_capacity": 1_000,
+    "evaluation_episodes": 1,
+    "final_episodes": 1,
+}
+"""The options of a run that learns for 100 steps."""
 
 
 def machine() -> str:

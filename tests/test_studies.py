@@ -1,6 +1,6 @@
 """The studies at the tiny size of their notebook: their figures are those that they promise.
 
-One runs in each run of the tests, the others in rotation with the slow tests."""
+They take turns with the slow tests; of one the environment is looked at in every run."""
 
 import itertools
 import json

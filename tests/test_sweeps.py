@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import TINY_RUN
+from helpers import SHORT_RUN, TINY_RUN
 from jax import export
 from matplotlib.image import imread
 
@@ -370,15 +370,6 @@ def test_members_of_one_program_train_together():
     ]
 
 
-HOST = {
-    "learning_starts": 100,
-    "steps_per_chunk": 50,
-    "total_timesteps": 200,
-    "hidden": (8,),
-    "replay_capacity": 1_000,
-    "evaluation_episodes": 1,
-    "final_episodes": 1,
-}
 SHORT = SMALL | {"total_timesteps": 250, "checkpoint_every": 1}
 
 
@@ -560,7 +551,9 @@ def test_numbers_of_members_as_text(members, text):
 def test_a_member_on_the_host_that_diverges_leaves_the_others(tmp_path, capsys):
     """Also when the sweep is resumed, and for longer."""
     values = {"critic_learning_rate": [3e38, 1e-3]}
-    made = ddpg_jax.runs.sweep("gymnasium/Pendulum-v1", values, run_dir=tmp_path / "sweep", **HOST)
+    made = ddpg_jax.runs.sweep(
+        "gymnasium/Pendulum-v1", values, run_dir=tmp_path / "sweep", **SHORT_RUN
+    )
     assert [one["final_return"] is None for one in made.members] == [True, False]
     assert "member 0 diverged, the others continue: " in " ".join(capsys.readouterr().out.split())
     kept = (tmp_path / "sweep" / "part-1" / "metrics.jsonl").read_bytes()

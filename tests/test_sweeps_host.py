@@ -1,7 +1,10 @@
 """Sweeps on the host, whose members train one after the other, each with its own simulator."""
 
+import inspect
+
 import numpy as np
 import pytest
+from helpers import SHORT_RUN
 
 import ddpg_jax
 from ddpg_jax.runs.options.validation import Diverged, RunError
@@ -29,27 +32,20 @@ class Fragile(gymnasium.Env):
 
 
 gymnasium.register("Fragile-v0", Fragile, max_episode_steps=5)
+SOURCE, FIRST = inspect.getsourcelines(Fragile)
+LINE = FIRST + next(i for i, line in enumerate(SOURCE) if "raise" in line)
 NAME = f"gymnasium/{__name__}:Fragile-v0"
-SMALL = {
-    "learning_starts": 100,
-    "steps_per_chunk": 50,
-    "total_timesteps": 200,
-    "hidden": (8,),
-    "replay_capacity": 1_000,
-    "evaluation_episodes": 1,
-    "final_episodes": 1,
-}
 
 
 @pytest.mark.slow
 def test_a_simulator_that_a_diverged_member_breaks_leaves_the_others(tmp_path, capsys):
     """Also when the sweep is resumed."""
     values = {"critic_learning_rate": [3e38, 1e-3]}
-    made = ddpg_jax.runs.sweep(NAME, values, run_dir=tmp_path / "sweep", **SMALL)
+    made = ddpg_jax.runs.sweep(NAME, values, run_dir=tmp_path / "sweep", **SHORT_RUN)
     assert [one["final_return"] is None for one in made.members] == [True, False]
     said = " ".join(capsys.readouterr().out.split())
     assert "member 0 diverged, the others continue: " in said
-    assert "line 27), where the action had become NaN" in said
+    assert f"line {LINE}), where the action had become NaN" in said
     again = ddpg_jax.runs.sweep(resume=True, run_dir=tmp_path / "sweep", progress=False)
     assert again.members == made.members
 
@@ -57,13 +53,13 @@ def test_a_simulator_that_a_diverged_member_breaks_leaves_the_others(tmp_path, c
 def test_a_simulator_that_breaks_by_itself_ends_the_sweep(tmp_path):
     """A robot that is switched off has not diverged: its member is trained when it is resumed."""
     with pytest.raises(
-        RunError, match=r"no direction \(.*, line 27\); the checkpoint at 150 steps is"
+        RunError, match=rf"no direction \(.*, line {LINE}\); the checkpoint at 150 steps is"
     ) as caught:
         ddpg_jax.runs.sweep(
             NAME,
             {"critic_learning_rate": [1e-3, 1e-4]},
             run_dir=tmp_path / "sweep",
-            **SMALL | {"env_options": {"breaks_after": 170}, "checkpoint_every": 50},
+            **SHORT_RUN | {"env_options": {"breaks_after": 170}, "checkpoint_every": 50},
         )
     assert not isinstance(caught.value, Diverged)
     assert not list((tmp_path / "sweep").glob("*/diverged.json"))

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,13 +149,13 @@ def evaluate(run: Path, episodes: int, seed: int, member: int | None) -> None:
 
 
 @contextlib.contextmanager
-def _telling(phase: str) -> Iterator[None]:
-    """Say what is under way where it takes long."""
+def _telling(phase: str) -> Iterator[Callable[[str], None]]:
+    """Say what is under way where it takes long; yields what names another phase."""
     from ddpg_jax.runs.console.status import Status
 
     with Status() as status:
         status.phase(phase)
-        yield
+        yield status.phase
 
 
 def _own_file(run: Path, name: str, member: int | None, suffix: str = "") -> Path:
@@ -184,14 +184,13 @@ def render(
 ) -> None:
     """Write an animation of the newest checkpoint of RUN: GIF, MP4, or Brax's HTML viewer."""
     _begin()
-    from ddpg_jax.runs.console.status import Status
     from ddpg_jax.runs.results import render as of_run
     from ddpg_jax.runs.sweeps import sweep_results
 
     folder, place = sweep_results.locate_member(run, member)
     path = out or _own_file(run, "episode", member)
-    with Status() as status:
-        written = of_run.render(folder, path, steps, seed, place, form, status.phase)
+    with _telling("starting") as on_phase:
+        written = of_run.render(folder, path, steps, seed, place, form, on_phase)
     answer(written)
 
 
