@@ -821,7 +821,7 @@ def test_plain_lines_where_there_is_no_terminal(trained):
     assert "  0 s left  " in chunks[-1]
     assert re.match(r"final return: -\d+\.\d \+- \d+\.\d over 100 episodes", lines[5])
     # where they take their share, as on a busy machine
-    others = r"(, (evaluation|checkpoint)s \d+\.\d s)*"
+    others = r"(, (evaluations|checkpoints|other) \d+\.\d s)*"
     assert re.match(
         rf"\d+\.\d s: compile \d+\.\d s, training \d+\.\d s{others}; [\d,]+ updates/s",
         lines[6],

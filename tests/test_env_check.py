@@ -171,6 +171,31 @@ def test_a_broken_environment_gets_the_right_finding(build):
     assert re.search(BROKEN[build], findings), findings
 
 
+def coins():
+    """Episodes that end by chance; each step shows one of two faces."""
+
+    def show(state):
+        return jnp.where(state < 0.3, 1.0, 0.0).reshape(1)
+
+    def reset(key):
+        state = jnp.where(jax.random.uniform(key) < 0.6, 0.1, 0.5)
+        return state, show(state)
+
+    def step(state, action, key):
+        state = jax.random.uniform(key)
+        return state, show(state), jnp.clip(action[0], -1, 1), state > 0.8
+
+    return batch(SingleEnvironment(reset, step, 1), 8, 100)
+
+
+def test_few_observations_are_equal_by_chance():
+    """An end shows 0, and four of ten new episodes do as well."""
+    finding = "next_observation must be the true successor"
+    assert finding not in "\n".join(envs.check(coins()))
+    lost = stepping(coins(), lambda state, now: replace(now, next_observation=now.observation))
+    assert finding in "\n".join(envs.check(lost))
+
+
 IDS = (
     "Pendulum-v1",
     "MountainCarContinuous-v0",

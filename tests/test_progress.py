@@ -17,6 +17,7 @@ from helpers import TINY_RUN
 
 from ddpg_jax import runs
 from ddpg_jax.runs.config.run_config import make_config
+from ddpg_jax.runs.folder.metrics_log import write_metrics
 from ddpg_jax.runs.training import phases, progress
 
 CHILD = """
@@ -289,6 +290,27 @@ def test_plain_lines_are_at_evaluations_and_else_few(capsys):
     assert all("  training return -5.0  " in line for line in lines[:4])
     assert all("  return -3.0  " in line for line in lines[-4:])
     assert "  10 env-steps and updates/s  200 training episodes" in lines[-1]
+
+
+def test_training_episodes_of_a_resumed_run_are_those_of_all_of_it(tmp_path, capsys):
+    config = make_config("pendulum", total_timesteps=3_000)
+    row = {"episodes": [5.0], "broken_episodes": [0.0], "episode_return": [-5.0]}
+    row |= {"env_steps_per_second": 10.0, "updates_per_second": 10.0, "evaluation_return": [-3.0]}
+    rows = [row | {"env_steps": steps} for steps in (1_500, 2_000, 3_000)]
+    write_metrics(tmp_path, rows)  # a display is told of a line that is written already
+    with progress.Display(config, tmp_path) as shown:
+        shown.show(rows[-1])
+    assert "  15 training episodes" in capsys.readouterr().out
+
+
+def test_time_that_has_no_other_name_is_other(capsys):
+    config = make_config("pendulum", total_timesteps=3_000)
+    summary = {"final_returns": [-3.0], "final_return_std": [1.0], "updates_per_second": 10.0}
+    summary |= {"wall_seconds": 20.0, "compile_seconds": 8.0, "train_seconds": 6.0}
+    summary |= {"evaluation_seconds": 0.5, "checkpoint_seconds": 1.5}
+    progress.Display(config, Path("a")).finish(summary)
+    line = "20.0 s: compile 8.0 s, training 6.0 s, checkpoints 1.5 s, other 4.0 s; 10 updates/s"
+    assert line in capsys.readouterr().out
 
 
 def test_a_duration_as_text():

@@ -248,11 +248,6 @@ def _begin(
         require_finite(config, first, {}, config.schedule.warm_up_steps, None)
         return state, config.schedule.warm_up_steps, Clock()
     state, done, clock = restored
-    if done > config.trained_timesteps:
-        raise RunError(
-            f"{folder} is already past total_timesteps={config.hyperparameters.total_timesteps}: "
-            "raise it to continue."
-        )
     if built.host is not None:
         built.host.begin(host_seed(evaluation_keys(config, HOST_RESET_STREAM, done)))
         say("Host environments were reset; all other state was restored.")

@@ -13,7 +13,7 @@ from rich.table import Column
 from rich.text import Text
 
 from ddpg_jax.runs.console.output import TolerantStream
-from ddpg_jax.runs.folder.metrics import mean_over_members
+from ddpg_jax.runs.folder.metrics import mean_over_members, read_metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,8 +153,10 @@ class Display:
         if self._begin is None:
             self._begin = (now, steps)
             self._progress.live.transient = False
-        self._episodes += float(np.sum(row["episodes"]))
-        self._broken += float(np.sum(row["broken_episodes"]))
+            for earlier in read_metrics(self._folder):  # of a resumed run
+                if earlier["env_steps"] < steps:
+                    self._count_episodes(earlier)
+        self._count_episodes(row)
         broken = f" ({self._broken:,.0f} cut off)" if self._broken else ""
         shown: Any = {
             "steps": f"{steps:,}/{self._total:,} steps",
@@ -169,6 +171,10 @@ class Display:
         ):
             self.say("  ".join(filter(None, shown.values())))
             self._reported = steps
+
+    def _count_episodes(self, row: dict[str, Any]) -> None:
+        self._episodes += float(np.sum(row.get("episodes", 0)))
+        self._broken += float(np.sum(row.get("broken_episodes", 0)))
 
     def finish(self, summary: dict[str, Any], drawable: bool = True) -> None:
         """Report the end of the run, and how to look at it where it is ``drawable``."""
@@ -211,10 +217,15 @@ class Display:
         return f"return {self._evaluated:.1f}{best}"
 
     def _others(self, summary: dict[str, Any]) -> str:
-        """Return the time of evaluations and checkpoints where it exceeds `SHARE` of the whole."""
+        """Return evaluations, checkpoints and the rest where they exceed `SHARE` of the whole."""
+        known = {
+            key: summary[f"{key}_seconds"]
+            for key in ("compile", "train", "evaluation", "checkpoint")
+        }
         seconds = {
-            name: summary[f"{key}_seconds"]
-            for name, key in (("evaluations", "evaluation"), ("checkpoints", "checkpoint"))
+            "evaluations": known["evaluation"],
+            "checkpoints": known["checkpoint"],
+            "other": summary["wall_seconds"] - sum(known.values()),
         }
         return "".join(
             f", {name} {value:.1f} s"

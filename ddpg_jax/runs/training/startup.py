@@ -29,12 +29,12 @@ FAILED = "failed.json"
 
 def has_failed(folder: Path) -> bool:
     """Return whether an error ended a run before its first checkpoint: its folder is free."""
-    return (folder / FAILED).is_file() and not _has_checkpoints(folder)
+    return (folder / FAILED).is_file() and not _checkpoints(folder)
 
 
-def _has_checkpoints(folder: Path) -> bool:
+def _checkpoints(folder: Path) -> list[Path]:
     checkpoints = folder / "checkpoints"
-    return checkpoints.is_dir() and any(checkpoints.iterdir())
+    return list(checkpoints.iterdir()) if checkpoints.is_dir() else []
 
 
 def check_folder(config: Config, folder: Path, resume: bool) -> None:
@@ -60,7 +60,7 @@ def check_folder(config: Config, folder: Path, resume: bool) -> None:
             f"{folder} already holds a run: choose another --run-dir, or resume it with --resume."
         )
     new = not (resume or has_failed(folder))
-    if new and (read_metrics(folder) or _has_checkpoints(folder)):
+    if new and (read_metrics(folder) or _checkpoints(folder)):
         raise RunError(
             f"{folder} holds files of a run, but not its config.json: choose another --run-dir."
         )
@@ -70,6 +70,12 @@ def check_folder(config: Config, folder: Path, resume: bool) -> None:
         )
     if resume:
         require_same_config(load_config(folder).flat(), config.flat())
+        saved = [int(path.name) for path in _checkpoints(folder) if path.name.isdigit()]
+        if max(saved, default=0) > config.trained_timesteps:
+            raise RunError(
+                f"{folder} is already past total_timesteps="
+                f"{config.hyperparameters.total_timesteps}: raise it to continue."
+            )
 
 
 @contextlib.contextmanager
