@@ -1137,7 +1137,7 @@ def test_plot_refuses_what_is_no_picture(trained):
 def test_where_no_file_can_be_made(trained, monkeypatch, command, place):
     from ddpg_jax.runs.results import policy
 
-    monkeypatch.setattr(policy, "restore_policy", lambda folder: pytest.fail("it was restored"))
+    monkeypatch.setattr(policy, "restore_policy", lambda *given: pytest.fail("it was restored"))
     Path("folder").mkdir()
     Path("folder.gif").mkdir()
     Path("file").touch()

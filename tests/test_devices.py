@@ -189,6 +189,6 @@ def test_a_run_on_four_of_eight_devices(tmp_path):
     assert fewer.metrics[-1]["env_steps"] == 40 + 40 * 4
     # Played on one device.
     _, _, steps, agent_state = policy.restore_policy(broken)
-    assert steps == 200
+    assert steps == [200]
     np.testing.assert_array_equal(agent_state.step, fewer.agent_state.step)
     assert len(policy.evaluate(broken, 3, 0)["returns"]) == 1

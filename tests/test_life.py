@@ -145,17 +145,20 @@ def lines(folder: Path) -> list[dict]:
 
 
 def assert_same(folder: Path, expected: Path):
-    """State, metrics and final returns, in every bit."""
+    """State, metrics, final returns and the best agent, in every bit."""
     (step, found, _), (last, wanted, _) = stored(folder), stored(expected)
-    assert step == last
+    (*_, chosen, best), (*_, when, kept) = (
+        policy.restore_policy(x, "best") for x in (folder, expected)
+    )
+    assert (step, chosen) == (last, when)
+    found, wanted = (found, best), (wanted, kept)
     for (path, a), b in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(wanted), strict=True):
         a, b = (np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in (a, b))
         assert a.tobytes() == b.tobytes(), jax.tree_util.keystr(path)
     assert lines(folder) == lines(expected)
-    final = [
-        json.loads((x / "summary.json").read_text())["final_returns"] for x in (folder, expected)
-    ]
-    assert final[0] == final[1]
+    summaries = [json.loads((x / "summary.json").read_text()) for x in (folder, expected)]
+    for name in ("final_returns", "best_returns", "best_env_steps", "best_evaluation_returns"):
+        assert summaries[0][name] == summaries[1][name]
 
 
 def interposed(monkeypatch, name: str, at: int, act):
@@ -500,7 +503,7 @@ def test_what_may_change_is_no_other_configuration(tmp_path, undisturbed):
     data = json.loads((tmp_path / "run" / "config.json").read_text())
     free = {"keep": 5, "evaluate_every": 3, "total_timesteps": 1_000, "source": "elsewhere"}
     (tmp_path / "run" / "config.json").write_text(json.dumps(data | free))
-    assert policy.restore_policy(tmp_path / "run")[2] == WARM_UP + 2 + CHUNKS * STEPS
+    assert policy.restore_policy(tmp_path / "run")[2] == [WARM_UP + 2 + CHUNKS * STEPS]
 
 
 # Cut anywhere

@@ -4,6 +4,7 @@ alone.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
@@ -12,17 +13,19 @@ import jax
 import numpy as np
 
 from ddpg_jax.learner import TrainState
+from ddpg_jax.runs.checkpoints.store import Checkpoints
 from ddpg_jax.runs.config import mesh as runs_mesh
 from ddpg_jax.runs.distributed import arrays, processes
+from ddpg_jax.runs.folder import files
 from ddpg_jax.runs.programs import build
 from ddpg_jax.runs.programs.setup import compose, environment, member_hyperparameters, member_keys
 from ddpg_jax.types import Dealt, is_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from ddpg_jax.population import Programs
-    from ddpg_jax.runs.checkpoints.store import Checkpoints
     from ddpg_jax.runs.config.mesh import Mesh
     from ddpg_jax.runs.config.run_config import Config
     from ddpg_jax.types import Agent, AgentState, PyTree
@@ -32,20 +35,41 @@ NEW_SHARDS = 0x5AD0
 
 
 def restore_agent(
-    checkpoints: Checkpoints, config: Config, env: Any, say: Callable[[str], None]
-) -> tuple[int, Agent, AgentState, dict[str, Any]]:
-    """The agent of the newest checkpoint that can be read, on the default device, as
-    ``(step, agent, state, record)``; nothing else is read into memory.
+    folder: Path,
+    config: Config,
+    env: Any,
+    say: Callable[[str], None],
+    checkpoint: str = files.LAST,
+) -> tuple[list[int], Agent, AgentState, dict[str, Any]]:
+    """The agent of a checkpoint of a run, on the default device, as
+    ``(steps of each member, agent, state, record)``; nothing else is read into memory.
 
-    ``env`` has the shapes of the run's environment.
+    Args:
+        folder: of the run.
+        config: the run's.
+        env: has the shapes of the run's environment.
+        say: told of damaged checkpoints.
+        checkpoint: "last", the newest that can be read; "best", of the best evaluation of each
+            member; or the environment steps of one that is kept.
 
     Raises:
         FileNotFoundError, ValueError: as of `Checkpoints.restore`.
     """
     agent, like = build.agent_of(config, env)
     part = ".members.agent" if config.evolve else ".agent"
-    found = checkpoints.newest(lambda about: like, say, part)
-    return found.step, agent, arrays.to_devices(found.state, like), found.record
+    place, part = (files.BEST, "") if checkpoint == files.BEST else (files.CHECKPOINTS, part)
+    only = None
+    if checkpoint not in (files.LAST, files.BEST):
+        if not checkpoint.isdecimal():
+            raise ValueError(
+                f"checkpoint={checkpoint}: give {files.BEST}, {files.LAST} or the environment "
+                "steps of one that is kept."
+            )
+        only = int(checkpoint)
+    with contextlib.closing(Checkpoints(folder / place, read_only=True)) as checkpoints:
+        found = checkpoints.newest(lambda about: like, say, part, only)
+    steps = found.record.get("env_steps", [found.step] * config.seeds)
+    return steps, agent, arrays.to_devices(found.state, like), found.record
 
 
 def restore_run(

@@ -175,6 +175,7 @@ class Checkpoints:
         target: Callable[[dict[str, Any]], PyTree],
         report: Callable[[str], None],
         part: str = "",
+        only: int | None = None,
     ) -> Checkpoint:
         """The newest checkpoint that can be read.
 
@@ -183,12 +184,18 @@ class Checkpoints:
                 with shardings or without.
             report: as of `restore`.
             part: of the state, that alone is read: what the names of its leaves begin with.
+            only: steps of the one checkpoint that is wanted; None is any.
 
         Raises:
             FileNotFoundError, ValueError: as of `restore`.
         """
         self.wait()
         damaged: set[int] = set()
+        if only is not None:
+            if only not in (found := self.steps()):
+                kept = ", ".join(map(str, found)) or "none"
+                raise FileNotFoundError(f"no checkpoint at {only} steps (kept: {kept})")
+            damaged = set(found) - {only}
         while (step := self._newest_but(damaged)) is not None:
             verified = False
             try:
@@ -203,7 +210,8 @@ class Checkpoints:
                 if step == self._newest_but(damaged):  # else a live run removed it meanwhile
                     damaged.add(step)
                     why = checks.first_line(error)
-                    report(f"checkpoint {step} is damaged ({why}); trying the one before it.")
+                    then = "; trying the one before it" if only is None else ""
+                    report(f"checkpoint {step} is damaged ({why}){then}.")
         raise FileNotFoundError("no checkpoint that can be read" if damaged else "no checkpoint")
 
     def _newest_but(self, damaged: set[int]) -> int | None:

@@ -27,6 +27,7 @@ from ddpg_jax.runs.cli.jax_setup import (
 )
 from ddpg_jax.runs.console.output import answer
 from ddpg_jax.runs.distributed import processes
+from ddpg_jax.runs.folder import files
 from ddpg_jax.runs.options.field import check_options, options_of
 from ddpg_jax.runs.options.run_options import (
     COUNT,
@@ -54,6 +55,11 @@ member_option = click.option(
     "--member",
     type=FROM_ZERO,
     help="Member of a run or sweep. [default: the first; of a sweep the best]",
+)
+checkpoint_option = click.option(
+    "--checkpoint",
+    default=files.LAST,
+    help="best (of each member's best evaluation), last, or the steps of one that is kept.",
 )
 
 
@@ -132,19 +138,20 @@ def sweep(env: str | None, pbt: bool, **options: Any) -> None:
 @click.option("--episodes", type=FROM_ONE, default=100, help="Episodes per member.")
 @seed_option
 @click.option("--member", type=FROM_ZERO, help="One member. [default: all]")
-def evaluate(run: Path, episodes: int, seed: int, member: int | None) -> None:
-    """Play deterministic episodes with the newest checkpoint of RUN and print one JSON object."""
+@checkpoint_option
+def evaluate(run: Path, episodes: int, seed: int, member: int | None, checkpoint: str) -> None:
+    """Play deterministic episodes with a checkpoint of RUN and print one JSON object."""
     _begin()
     from ddpg_jax.runs.results import policy
     from ddpg_jax.runs.sweeps import sweep_results
 
     with _telling(f"playing {episodes} episodes"):
         if member is not None:
-            found = sweep_results.evaluate_member(run, episodes, seed, member)
+            found = sweep_results.evaluate_member(run, episodes, seed, member, checkpoint)
         elif sweep_results.is_sweep(run):
-            found = sweep_results.evaluate_sweep(run, episodes, seed)
+            found = sweep_results.evaluate_sweep(run, episodes, seed, checkpoint)
         else:
-            found = policy.evaluate(run, episodes, seed)
+            found = policy.evaluate(run, episodes, seed, checkpoint=checkpoint)
     answer(json.dumps(found))
 
 
@@ -179,10 +186,17 @@ def _own_file(run: Path, name: str, member: int | None, suffix: str = "") -> Pat
     type=click.Choice(["gif", "mp4", "html"]),
     help="[default: html for Brax, else gif]",
 )
+@checkpoint_option
 def render(
-    run: Path, out: Path | None, steps: int | None, seed: int, member: int | None, form: str | None
+    run: Path,
+    out: Path | None,
+    steps: int | None,
+    seed: int,
+    member: int | None,
+    form: str | None,
+    checkpoint: str,
 ) -> None:
-    """Write an animation of the newest checkpoint of RUN: GIF, MP4, or Brax's HTML viewer."""
+    """Write an animation of a checkpoint of RUN: GIF, MP4, or Brax's HTML viewer."""
     _begin()
     from ddpg_jax.runs.results import render as of_run
     from ddpg_jax.runs.sweeps import sweep_results
@@ -190,7 +204,7 @@ def render(
     folder, place = sweep_results.locate_member(run, member)
     path = out or _own_file(run, "episode", member)
     with _telling("starting") as on_phase:
-        written = of_run.render(folder, path, steps, seed, place, form, on_phase)
+        written = of_run.render(folder, path, steps, seed, place, form, on_phase, checkpoint)
     answer(written)
 
 
@@ -202,14 +216,16 @@ def render(
     help="File to write. [default: RUN/policy.stablehlo, of --member N RUN/policy-N.stablehlo]",
 )
 @member_option
-def export(run: Path, out: Path | None, member: int | None) -> None:
-    """Write the policy of RUN's newest checkpoint as StableHLO, which needs nothing but JAX."""
+@checkpoint_option
+def export(run: Path, out: Path | None, member: int | None, checkpoint: str) -> None:
+    """Write the policy of a checkpoint of RUN as StableHLO, which needs nothing but JAX."""
     _begin()
     from ddpg_jax.runs.results import policy
     from ddpg_jax.runs.sweeps import sweep_results
 
     folder, place = sweep_results.locate_member(run, member)
-    answer(policy.export(folder, out or _own_file(run, "policy", member, ".stablehlo"), place))
+    path = out or _own_file(run, "policy", member, ".stablehlo")
+    answer(policy.export(folder, path, place, checkpoint))
 
 
 @main.command()

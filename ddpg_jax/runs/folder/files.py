@@ -15,11 +15,13 @@ from ddpg_jax.runs.options.validation import RunError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    pass
-
 
 ENVIRONMENT = "environment.json"
 """Of a run on the host: what its environment declares (`ddpg_jax.envs.described`)."""
+CHECKPOINTS, BEST = "checkpoints", "best"
+"""Folders of a run: of its newest training states, and of the agents of its best evaluations."""
+LAST = "last"
+"""The newest checkpoint of a run, as `BEST` is that of its best evaluation."""
 
 
 def write_json(path: Path, data: Any) -> None:

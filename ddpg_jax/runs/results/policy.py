@@ -14,7 +14,7 @@ import numpy as np
 from ddpg_jax.envs.described import described
 from ddpg_jax.envs.observed import looked_at, observed
 from ddpg_jax.export import policy
-from ddpg_jax.runs.checkpoints import resharding, store
+from ddpg_jax.runs.checkpoints import resharding
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.config.stored import (
     load_config,
@@ -28,25 +28,28 @@ from ddpg_jax.runs.results import statistics
 from ddpg_jax.types import Agent, AgentState
 
 
-def restore_policy(folder: Path) -> tuple[Config, Agent, int, AgentState]:
-    """Return configuration, agent, environment steps and agent state of the newest checkpoint.
+def restore_policy(
+    folder: Path, checkpoint: str = files.LAST
+) -> tuple[Config, Agent, list[int], AgentState]:
+    """Return configuration, agent, environment steps of each member, and agent state.
+
+    ``checkpoint`` is one of `ddpg_jax.runs.checkpoints.resharding.restore_agent`.
 
     Raises:
         FileNotFoundError: the folder holds no run, or no readable checkpoint.
         ValueError: its checkpoints are of another version of this library or configuration.
     """
     config, env = declared_environment(folder)
-    checkpoints = store.Checkpoints(folder / "checkpoints", read_only=True)
     say = lambda text: print(text, file=sys.stderr)
     try:
-        steps, agent, state, record = resharding.restore_agent(checkpoints, config, env, say)
+        steps, agent, state, record = resharding.restore_agent(folder, config, env, say, checkpoint)
     except FileNotFoundError as error:
-        remedy = "restore one" if checkpoints.steps() else "train it first"
-        raise FileNotFoundError(f"{folder} has {error}: {remedy}.") from error
+        remedy = "restore one" if "can be read" in str(error) else "train it first"
+        remedy = remedy if checkpoint == files.LAST else "choose another --checkpoint"
+        where = folder / files.BEST if checkpoint == files.BEST else folder
+        raise FileNotFoundError(f"{where} has {error}: {remedy}.") from error
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
-    finally:
-        checkpoints.close()
     require_same_config(record["config"], config.flat())
     act = agent.act
     return config, agent._replace(act=_checked(env, act)), steps, state
@@ -78,13 +81,13 @@ def declared_environment(folder: Path) -> tuple[Config, Any]:
         return config, setup.declared(config, known)
 
 
-def load_policy(folder: Path, member: int) -> Callable[[Any], Any]:
+def load_policy(folder: Path, member: int, checkpoint: str = files.LAST) -> Callable[[Any], Any]:
     """Return the compiled policy of one member of the run in a folder, see `policy_function`.
 
     Raises:
         ValueError: there is no such member.
     """
-    _, agent, _, agent_state = restore_policy(folder)
+    _, agent, _, agent_state = restore_policy(folder, checkpoint)
     return policy_function(folder, agent, agent_state, member)
 
 
@@ -112,7 +115,12 @@ def policy_function(
 
 
 def evaluate(
-    folder: Path, episodes: int, seed: int, member: int | None = None, copies: int | None = None
+    folder: Path,
+    episodes: int,
+    seed: int,
+    member: int | None = None,
+    copies: int | None = None,
+    checkpoint: str = files.LAST,
 ) -> dict[str, Any]:
     """Evaluate each member of a run, or one, in ``episodes`` new deterministic episodes.
 
@@ -121,8 +129,9 @@ def evaluate(
     Raises:
         ValueError: there is no such member.
     """
-    config, agent, steps, agent_state = restore_policy(folder)
+    config, agent, steps, agent_state = restore_policy(folder, checkpoint)
     require_member(config, member or 0)
+    steps = steps if member is None else [steps[member]]
     keys = evaluation.evaluation_keys(config, evaluation.LATER_STREAM, seed)
     if member is not None and config.seeds > 1:  # it alone is played
         agent_state, keys = jax.tree.map(lambda x: x[member], (agent_state, keys))
@@ -136,7 +145,8 @@ def evaluate(
     return {
         "run": str(folder),
         "env": config.env,
-        "env_steps": steps,
+        "checkpoint": checkpoint,
+        "env_steps": steps[0] if len({*steps}) == 1 else steps,
         "episodes": episodes,
         "seed": seed,
         **({} if member is None else {"member": member}),
@@ -144,14 +154,14 @@ def evaluate(
     }
 
 
-def export(folder: Path, path: Path, member: int) -> str:
+def export(folder: Path, path: Path, member: int, checkpoint: str = files.LAST) -> str:
     """Write the policy of one member of a run as StableHLO and return the file's name.
 
     Raises:
         ValueError: there is no such member.
     """
     output_path.require_writable(path)
-    config, agent, _, agent_state = restore_policy(folder)
+    config, agent, _, agent_state = restore_policy(folder, checkpoint)
     _, env = declared_environment(folder)
     exported = policy(agent, member_state(config, agent_state, member), env)
     files.write_file(path, bytes(exported.serialize()))

@@ -34,6 +34,7 @@ def render(
     member: int,
     form: str | None = None,
     on_phase: Callable[[str], None] = lambda name: None,
+    checkpoint: str = files.LAST,
 ) -> str:
     """Write an animation of one member of a run and return the file's name.
 
@@ -46,6 +47,7 @@ def render(
         form: "gif", "mp4" or "html"; None is that of ``path``, or else the environment's viewer, or
             a GIF.
         on_phase: receives what begins, and each frame that is drawn where it can be counted.
+        checkpoint: as of `ddpg_jax.runs.results.policy.restore_policy`.
 
     Raises:
         ValueError: there is no such member, or the environment cannot be drawn in this form.
@@ -56,7 +58,7 @@ def render(
     named = path.with_name(f"{path.name}.{form or 'gif'}") if path.name else path
     output_path.require_writable(named)
     on_phase("restoring")
-    config, agent, _, agent_state = policy.restore_policy(folder)
+    config, agent, _, agent_state = policy.restore_policy(folder, checkpoint)
     agent_state = policy.member_state(config, agent_state, member)
     _, env = policy.declared_environment(folder)
     if (steps or env.time_limit or 0) > MAX_FRAMES:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ddpg_jax.runs.config.stored import load_config, read_stored
+from ddpg_jax.runs.folder import files
 from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
 from ddpg_jax.runs.results import policy, statistics
 from ddpg_jax.runs.sweeps.plan import Plan
@@ -185,13 +186,18 @@ def member_curve(folder: Path, one: Record) -> tuple[np.ndarray, np.ndarray]:
     return steps, returns[:, one["place"]] if len(steps) else np.empty(0)
 
 
-def evaluate_member(folder: Path, episodes: int, seed: int, member: int) -> Record:
+def evaluate_member(
+    folder: Path, episodes: int, seed: int, member: int, checkpoint: str = files.LAST
+) -> Record:
     """Evaluate one member of a run or a sweep, whose number there it is."""
     run, place = locate_member(folder, member)
-    return policy.evaluate(run, episodes, seed, place) | {"run": str(folder), "member": member}
+    return policy.evaluate(run, episodes, seed, place, checkpoint=checkpoint) | {
+        "run": str(folder),
+        "member": member,
+    }
 
 
-def evaluate_sweep(folder: Path, episodes: int, seed: int) -> Record:
+def evaluate_sweep(folder: Path, episodes: int, seed: int, checkpoint: str = files.LAST) -> Record:
     """Evaluate every member of a sweep, run by run."""
     plan = read_plan(folder)
     found: dict[int, Any] = {}
@@ -202,7 +208,7 @@ def evaluate_sweep(folder: Path, episodes: int, seed: int) -> Record:
             found |= {number: [None, None] for number in part.members}
             continue
         try:
-            played = policy.evaluate(run, episodes, seed)
+            played = policy.evaluate(run, episodes, seed, checkpoint=checkpoint)
         except FileNotFoundError as error:  # not begun, in a sweep that has not ended
             missing = error
             found |= {number: [None, None] for number in part.members}

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ddpg_jax.reporting import Report
     from ddpg_jax.runs.config.run_config import Config
     from ddpg_jax.runs.folder.metrics_log import MetricsLog
+    from ddpg_jax.runs.training.best import Best
     from ddpg_jax.types import PyTree
 
 
@@ -59,6 +60,7 @@ class ChunkLoop(NamedTuple):
     """Seconds of evaluations, and of waiting for checkpoints."""
     phases: Phases
     built: Built
+    best: Best
 
     def catch_up(self, agent_state: PyTree, trained: int) -> None:
         """Report the chunk that ended at ``trained`` steps again, with an evaluation that an
@@ -108,19 +110,24 @@ class ChunkLoop(NamedTuple):
                 due = self._is_evaluated(steps, length)
                 returns = self._evaluate(state.agent, steps) if due else None
                 self._report(row | {"evaluation_return": returns})
+                if saved == steps:
+                    self.best.save()
                 if steps < last:
                     raise_if_stopped(self.stop, f"at {steps} steps and saved", self.run_dir)
             except (Exception, Interrupted) as error:
                 alone = processes.process_count() > 1 and not isinstance(error, Interrupted)
                 if saved != steps and not alone:  # one of several processes alone cannot save
                     self._save(steps, state, record)
+                    self.best.save()
                 self._written()
                 raise
         self._written()
         return state
 
-    def final(self, agent_state: PyTree) -> np.ndarray:
-        """Return the returns of the final evaluation; everything is saved before."""
+    def final(self, agent_state: PyTree) -> tuple[np.ndarray, np.ndarray]:
+        """Return the returns of the final evaluation, of the last agent and of the best; everything
+        is saved before.
+        """
 
         def evaluate(*arguments: Any) -> np.ndarray:
             raise_if_stopped(self.stop, "with everything trained and saved", self.run_dir)
@@ -131,9 +138,12 @@ class ChunkLoop(NamedTuple):
 
         self.phases.enter("evaluating")
         with self._timed("evaluation"):
-            return final_returns(
-                self.config, self.programs._replace(evaluate=evaluate), agent_state
-            )
+            programs = self.programs._replace(evaluate=evaluate)
+            last = final_returns(self.config, programs, agent_state)
+            best = self.best.agent_state
+            if best is None or np.all(self.best.env_steps == self.config.trained_timesteps):
+                return last, last
+            return last, final_returns(self.config, programs, best)
 
     def _program(self, length: int) -> Callable[..., Any]:
         if length == self.config.schedule.steps_per_chunk:
@@ -157,13 +167,12 @@ class ChunkLoop(NamedTuple):
                 self.config,
                 self.programs.evaluate(agent_state, keys, member_hyperparameters(self.config)),
             )
-        return (
-            None
-            if self.stop
-            else finite_or_none(
-                require_finite_returns(returns.astype(np.float64), self.config).mean(axis=1)
-            )
-        )
+        if self.stop:
+            return None
+        whole = require_finite_returns(returns.astype(np.float64), self.config)
+        means = finite_or_none(whole.mean(axis=1))
+        self.best.offer(agent_state, means, steps)
+        return means
 
     def _report(self, row: dict[str, Any]) -> None:
         self.log.add(row)

@@ -30,6 +30,7 @@ from ddpg_jax.runs.programs.evaluation import (
 from ddpg_jax.runs.programs.setup import member_hyperparameters, member_keys, with_chosen_mesh
 from ddpg_jax.runs.results import run_pictures
 from ddpg_jax.runs.results.statistics import make_summary
+from ddpg_jax.runs.training.best import Best
 from ddpg_jax.runs.training.chunks import ChunkLoop, raise_if_stopped, require_finite
 from ddpg_jax.runs.training.phases import Phases
 from ddpg_jax.runs.training.startup import BackgroundImports, check_folder, new_run_files, restore
@@ -119,8 +120,10 @@ def run(
         seconds = {"evaluation": 0.0, "checkpoint": 0.0}
         report = _told_of_short_episodes(config, on_chunk, say)
         of_run = (config, run_dir, folder, programs, checkpoints, log, report)
-        chunks = ChunkLoop(*of_run, stop, agree, seconds, phases, built)
+        best = opened.enter_context(contextlib.closing(Best(config, run_dir, built.state.agent)))
+        chunks = ChunkLoop(*of_run, stop, agree, seconds, phases, built, best)
         if resume:
+            best.restore(say)
             chunks.catch_up(state.agent, done)
         state = chunks.run(state, done, clock)
         return _ended(chunks, built.agent, state.agent, clock.total, started, say)
@@ -208,14 +211,14 @@ def _ended(
     say: Callable[[str], None],
 ) -> Finished:
     """Run the final evaluation, and write the files that a finished run has."""
-    config, returns = loop.config, loop.final(state)
+    config, (returns, of_best) = loop.config, loop.final(state)
     seconds = {
         "compile": loop.programs.seconds,
         "train": train_seconds,
         **loop.seconds,
         "wall": time.perf_counter() - started,
     }
-    found = make_summary(config, returns, seconds)
+    found = make_summary(config, returns, seconds) | loop.best.summary(of_best)
     write_json(loop.folder / "summary.json", found)
     state = state if mesh.parse_mesh(config.mesh).devices == 1 else arrays.to_default_device(state)
     if not config.vary:
