@@ -168,3 +168,41 @@ def test_it_is_written_once(tmp_path):
     found = Checkpoints(tmp_path / "best", read_only=True).newest(lambda about: best._like, print)
     assert found.record["episodes"] == SIZES["evaluation_episodes"]
     assert found.record["returns"] == [2.0]
+
+
+def test_a_run_is_loaded_in_one_line(run):
+    loaded = runs.load(str(run.folder))
+    for x, y in zip(leaves(loaded.agent_state), leaves(run.agent_state), strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert (loaded.config, loaded.metrics) == (run.config, run.metrics)
+    assert loaded.summary == json.loads((run.folder / "summary.json").read_text())
+    np.testing.assert_array_equal(loaded.returns, run.returns)
+    np.testing.assert_array_equal(loaded.env_steps, run.env_steps)
+    assert loaded.checkpoint_steps == run.checkpoint_steps == [450] * 3
+    assert (
+        runs.load(run.folder, checkpoint="best").checkpoint_steps == (run.summary["best_env_steps"])
+    )
+    assert runs.load(run.folder, checkpoint=250).checkpoint_steps == [250] * 3
+
+
+def test_it_acts_in_numpy_and_compiles_once(run):
+    loaded = runs.load(run.folder)
+    observation = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, -3.0]], np.float32)
+    actions = [loaded.act(observation, member) for member in (0, 2, 0)]
+    assert [type(action) for action in actions] == [np.ndarray] * 3
+    assert actions[0].shape == (2, 1)
+    for action, member in zip(actions, (0, 2, 0), strict=True):
+        np.testing.assert_array_equal(action, run.policy(member)(observation))
+    assert loaded._policies.keys() == {0, 2}
+    with pytest.raises(ValueError, match=r"member=3: this run has 3 member\(s\)"):
+        loaded.act(observation, 3)
+
+
+def test_a_run_that_has_not_ended_is_loaded(run, tmp_path):
+    shutil.copytree(run.folder, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    loaded = runs.load(tmp_path / "run")
+    assert loaded.summary == {}
+    assert len(loaded.returns) == len(run.returns)
+    with pytest.raises(FileNotFoundError, match="does not hold a run"):
+        runs.load(tmp_path / "other")

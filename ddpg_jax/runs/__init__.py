@@ -4,7 +4,8 @@ For example::
 
     result = ddpg_jax.runs.train("brax/ant", preset="td3", seeds=4)
     result.summary["final_returns"], result.env_steps, result.returns    # curves [T], [T, seeds]
-    action = result.policy(member=2)(observation)
+    action = result.act(observation, member=2)                           # NumPy, [B, A]
+    result = ddpg_jax.runs.load("runs/ant", checkpoint="best")
     values = {"tau": [0.005, 0.05], "gamma": "uniform:0.9:0.99"}
     swept = ddpg_jax.runs.sweep("pendulum", values, draws=8)
     swept.best["hyperparameters"], swept.policy()(observation)
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
     from ddpg_jax.runs.config.run_config import Config
     from ddpg_jax.runs.sweeps.run_sweep import Sweep
-    from ddpg_jax.runs.training.loop import Finished
     from ddpg_jax.types import Agent, AgentState
 
 
@@ -35,7 +36,8 @@ class Result:
     folder: Path
     config: Config
     summary: dict[str, Any]
-    """The content of ``summary.json``: ``final_returns`` of each member, rates, versions, ..."""
+    """The content of ``summary.json``: ``final_returns`` of each member, rates, versions, ...; of a
+    run that has not ended empty."""
     metrics: list[dict[str, Any]]
     """The lines of ``metrics.jsonl``, one for each chunk."""
     env_steps: np.ndarray
@@ -45,6 +47,23 @@ class Result:
     agent: Agent
     agent_state: AgentState
     """Trained; of several seeds every leaf has a leading axis."""
+    checkpoint_steps: list[int]
+    """Environment steps of each member at which ``agent_state`` was."""
+
+    def act(self, observation: Any, member: int = 0) -> np.ndarray:
+        """Return the actions ``[B, A]`` for observations ``[B, ...]``, in NumPy.
+
+        As `policy`, compiled at the first call.
+        """
+        import numpy as np
+
+        if member not in self._policies:
+            self._policies[member] = self.policy(member)
+        return np.asarray(self._policies[member](observation))
+
+    @cached_property
+    def _policies(self) -> dict[int, Callable[[Any], Any]]:
+        return {}
 
     def policy(self, member: int = 0) -> Callable[[Any], Any]:
         """Return the compiled policy of one member: ``action(observation)`` for ``[B, ...]``.
@@ -124,7 +143,8 @@ def train(
             display.finish(finished.summary, finished.drawable)
         if profile:
             profiled.report(shown["say"])
-    return _result(config, folder, finished)
+    done = [config.trained_timesteps] * config.seeds
+    return _result(config, folder, *finished[:3], done)
 
 
 def sweep(
@@ -166,6 +186,29 @@ def sweep(
     )
 
 
+def load(run_dir: str | Path, *, checkpoint: str = "last") -> Result:
+    """Load a run from its folder, one that has not ended too.
+
+    Args:
+        run_dir: the run's folder, or a sweep's run in it.
+        checkpoint: whose agent it is: "last", the newest; "best", of each member's best evaluation;
+            or the environment steps of one that is kept.
+
+    Raises:
+        FileNotFoundError: the folder holds no run, or no such checkpoint.
+        ValueError: a file in it is damaged, or of another version.
+    """
+    import json
+
+    from ddpg_jax.runs.results.policy import restore_policy
+
+    folder = Path(run_dir).expanduser()
+    config, agent, steps, agent_state = restore_policy(folder, str(checkpoint))
+    path = folder / "summary.json"
+    summary = json.loads(path.read_text()) if path.is_file() else {}
+    return _result(config, folder, summary, agent, agent_state, steps)
+
+
 def plan(
     env: str | None = None,
     *,
@@ -205,17 +248,25 @@ def _configured(
     )
 
 
-def _result(config: Config, folder: Path, finished: Finished) -> Result:
+def _result(
+    config: Config,
+    folder: Path,
+    summary: dict[str, Any],
+    agent: Agent,
+    agent_state: AgentState,
+    checkpoint_steps: list[int],
+) -> Result:
     from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
 
     steps, returns = read_curve(folder)
     return Result(
         folder=folder,
         config=config,
-        summary=finished.summary,
+        summary=summary,
         metrics=read_metrics(folder),
         env_steps=steps,
         returns=returns,
-        agent=finished.agent,
-        agent_state=finished.agent_state,
+        agent=agent,
+        agent_state=agent_state,
+        checkpoint_steps=checkpoint_steps,
     )
