@@ -14,8 +14,8 @@ from ddpg_jax.runs.options.run_options import (
     EnvironmentOptions,
     LaunchOptions,
     RunOptions,
-    SweepOptions,
 )
+from ddpg_jax.runs.options.sweep_options import SweepOptions
 from ddpg_jax.runs.presets import PRESETS
 
 if TYPE_CHECKING:

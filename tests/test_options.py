@@ -18,11 +18,10 @@ from ddpg_jax.runs.config.stored import FREE, PLACEMENT, resumed_config
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import (
     EnvironmentOptions,
-    EvolveOptions,
     LaunchOptions,
     RunOptions,
-    SweepOptions,
 )
+from ddpg_jax.runs.options.sweep_options import EvolveOptions, SweepOptions
 from ddpg_jax.runs.presets import PRESETS
 
 ROOT = Path(ddpg_jax.__file__).parent

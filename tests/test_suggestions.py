@@ -11,7 +11,8 @@ from ddpg_jax.runs.cli import commands
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.options import suggestions
 from ddpg_jax.runs.options.field import options_of
-from ddpg_jax.runs.options.run_options import RunOptions, SweepOptions
+from ddpg_jax.runs.options.run_options import RunOptions
+from ddpg_jax.runs.options.sweep_options import SweepOptions
 from ddpg_jax.runs.presets import hyperparameter_options
 
 

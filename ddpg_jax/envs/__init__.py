@@ -52,7 +52,7 @@ def names() -> list[str]:
     return [*OWN, *(f"brax/{name}" for name in brax.NAMES)]
 
 
-OWN = {"pendulum": (pendulum.make, ("time_limit",)), "lane": (lane.make, lane.OPTIONS)}
+OWN = {"pendulum": (pendulum.make, ("time_limit", "gravity")), "lane": (lane.make, lane.OPTIONS)}
 """Of this library: what makes them, and their options."""
 FAMILIES = (
     "gymnasium/<id>, any of Gymnasium's registry, for example gymnasium/HalfCheetah-v5",

@@ -1,5 +1,6 @@
 """Gymnasium's ``Pendulum-v1`` in JAX: the same dynamics, bounds, starts and time limit."""
 
+import functools
 import math
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from flax import struct
 from jax import Array
 
+from ddpg_jax import checks
 from ddpg_jax.environment import Environment, Renderer, SingleEnvironment, SingleStepResult
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.render import Capsules, Light, Scene, Sky, look_at, spheres
@@ -29,11 +31,21 @@ class PendulumState:
     torque: Array
 
 
-def make(num_envs: int, *, time_limit: int = 200) -> Environment:
+def make(num_envs: int, *, time_limit: int = 200, gravity: float = GRAVITY) -> Environment:
     """``num_envs`` pendulums; observation ``[cos, sin, speed]``, action the torque divided by 2 N
     m, never terminates.
+
+    Args:
+        num_envs: E, at least 1.
+        time_limit: steps after which an episode is truncated.
+        gravity: m/s^2.
+
+    Raises:
+        ValueError: a number is out of its range.
     """
-    single = SingleEnvironment(reset, step, action_size=1, scene=scene)
+    checks.finite(gravity=gravity)
+    moved = functools.partial(step, gravity=gravity)
+    single = SingleEnvironment(reset, moved, action_size=1, scene=scene)
     renderer = Renderer(draw, fps=1 / TIME_STEP)
     return batch(single, num_envs, time_limit, native_action=torque, renderer=renderer)
 
@@ -51,7 +63,9 @@ def reset(key: Key) -> tuple[PendulumState, Array]:
     return state, observe(state)
 
 
-def step(state: PendulumState, action: Array, key: Key | None = None) -> SingleStepResult:
+def step(
+    state: PendulumState, action: Array, key: Key | None = None, *, gravity: float = GRAVITY
+) -> SingleStepResult:
     """One step of 0.05 s; the cost ``angle^2 + 0.1 speed^2 + 0.001 torque^2`` is of the state
     before it.
 
@@ -59,6 +73,7 @@ def step(state: PendulumState, action: Array, key: Key | None = None) -> SingleS
         state: one pendulum.
         action: ``[1]``, clipped to [-1, 1].
         key: not used; the dynamics are deterministic.
+        gravity: m/s^2.
 
     Returns:
         ``(state, observation [3], reward, terminated)``.
@@ -67,7 +82,7 @@ def step(state: PendulumState, action: Array, key: Key | None = None) -> SingleS
     wrapped = (state.angle + jnp.pi) % (2 * jnp.pi) - jnp.pi
     cost = wrapped**2 + 0.1 * state.speed**2 + 0.001 * applied**2
     acceleration = (
-        3 * GRAVITY / (2 * LENGTH) * jnp.sin(state.angle) + 3.0 / (MASS * LENGTH**2) * applied
+        3 * gravity / (2 * LENGTH) * jnp.sin(state.angle) + 3.0 / (MASS * LENGTH**2) * applied
     )
     speed = jnp.clip(state.speed + acceleration * TIME_STEP, -MAX_SPEED, MAX_SPEED)
     state = PendulumState(state.angle + speed * TIME_STEP, speed, applied)

@@ -3,8 +3,9 @@ the others draw.
 """
 
 from ddpg_jax.replay.frames import frames
+from ddpg_jax.replay.mixed import mixed
 from ddpg_jax.replay.prioritised import prioritised
 from ddpg_jax.replay.ring import uniform
 from ddpg_jax.replay.rows import rows
 
-__all__ = ["frames", "prioritised", "rows", "uniform"]
+__all__ = ["frames", "mixed", "prioritised", "rows", "uniform"]

@@ -107,6 +107,10 @@ def train(
         ImportError: a package that the environment needs is not installed.
         ddpg_jax.runs.console.signals.Interrupted: SIGINT or SIGTERM; the state is saved.
     """
+    given = options.get("offline")
+    arrays = None if given is None or isinstance(given, str | Path) else given
+    if given is not None:
+        options["offline"] = str(given) if arrays is None else "arrays given from Python"
     config = _configured(env, run_dir, resume, options)
     from ddpg_jax.runs.config import mesh
     from ddpg_jax.runs.folder import lock
@@ -138,13 +142,13 @@ def train(
             rounds = config.schedule.rounds
             profiled = stack.enter_context(Profile(config.num_chunks, rounds, folder / "profile"))
             shown["watch"] = profiled.watch
-        finished = loop.run(config, folder, resume=resume, **shown)
+        finished = loop.run(config, folder, resume=resume, transitions=arrays, **shown)
         if progress:
             display.finish(finished.summary, finished.drawable)
         if profile:
             profiled.report(shown["say"])
     done = [config.trained_timesteps] * config.seeds
-    return _result(config, folder, *finished[:3], done)
+    return _result(finished.config, folder, *finished[:3], done)
 
 
 def sweep(
@@ -237,10 +241,11 @@ def _configured(
     env: str | None, run_dir: str | Path | None, resume: bool, options: dict[str, Any]
 ) -> Config:
     from ddpg_jax.runs.config.run_config import make_config
-    from ddpg_jax.runs.config.stored import resumed_config
+    from ddpg_jax.runs.config.stored import resumed_config, started_options
 
     if not resume:
-        return make_config(env or "pendulum", **options)
+        options = started_options(options if env is None else options | {"env": env})
+        return make_config(**{"env": "pendulum"} | options)
     if run_dir is None:
         raise ValueError("--resume requires --run-dir, the folder of the run to resume.")
     return resumed_config(

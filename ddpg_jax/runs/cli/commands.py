@@ -34,8 +34,8 @@ from ddpg_jax.runs.options.run_options import (
     EnvironmentOptions,
     LaunchOptions,
     RunOptions,
-    SweepOptions,
 )
+from ddpg_jax.runs.options.sweep_options import SweepOptions
 from ddpg_jax.runs.options.validation import INT32_MAX, Options, parse_text
 from ddpg_jax.runs.presets import PRESETS
 

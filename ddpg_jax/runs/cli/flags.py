@@ -8,7 +8,7 @@ import click
 
 from ddpg_jax.runs.config.run_config import preset_called
 from ddpg_jax.runs.options.field import Option, options_of
-from ddpg_jax.runs.options.run_options import EvolveOptions
+from ddpg_jax.runs.options.sweep_options import EvolveOptions
 from ddpg_jax.runs.options.validation import Options, convert_value
 from ddpg_jax.runs.presets import hyperparameter_options, hyperparameters_on
 

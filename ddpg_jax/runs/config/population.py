@@ -6,7 +6,7 @@ from typing import Any
 
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.hyperparameters import Hyperparameters
-from ddpg_jax.runs.options.run_options import EvolveOptions
+from ddpg_jax.runs.options.sweep_options import EvolveOptions
 from ddpg_jax.runs.options.validation import INT32_MAX, Options, convert_value, short_repr
 
 

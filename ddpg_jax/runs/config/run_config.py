@@ -64,6 +64,11 @@ class Config(RunOptions):
         """Environment steps of each member in warm-up and whole rounds."""
         return self.schedule.trained(self.hyperparameters.total_timesteps)
 
+    @property
+    def has_start(self) -> bool:
+        """Whether it begins with what another run has learned, or with stored transitions."""
+        return bool(self.start_from or self.offline)
+
     def due(self, name: str, steps: int, length: int) -> bool:
         """Return whether ``evaluate_every`` or ``checkpoint_every`` falls into a chunk.
 

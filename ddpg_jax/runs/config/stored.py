@@ -34,6 +34,35 @@ def resumed_config(folder: Path, given: Options) -> Config:
     return from_flat(saved | given | ({"mesh": ""} | placed if placed else {}))
 
 
+UNSET = {
+    name: None for name, each in DECLARED.items() if (each.group, each.default) == ("start", None)
+}
+"""Options that may be None in ``config.json``."""
+START = ("env", "preset", "device_kind")
+"""Options that a run takes over from one that it starts from, with the hyper-parameters."""
+
+
+def started_options(given: Options) -> Options:
+    """Return given options with those of the run that they ``start_from``, where they leave them
+    out; hyper-parameters only of the same preset, options of an environment only of the same one.
+
+    Raises:
+        FileNotFoundError, ValueError: as in `load_config`.
+    """
+    if not given.get("start_from"):
+        return given
+    folder = Path(given["start_from"]).expanduser()
+    config = load_config(folder)
+    saved = config.flat()
+    found = {name: saved[name] for name in START}
+    if given.get("preset", saved["preset"]) == saved["preset"]:
+        found |= {name: saved[name] for name in vars(config.hyperparameters)}
+    env_options = given.get("env_options", {})
+    if given.get("env", saved["env"]) == saved["env"]:
+        env_options = saved["env_options"] | env_options
+    return found | given | {"env_options": env_options, "start_from": str(folder.absolute())}
+
+
 def converted(saved: Options, given: Options) -> Options:
     """Return given options of their types without `PLACEMENT`, those of the environment added to
     the saved ones.
@@ -67,6 +96,7 @@ def _restored(data: Options) -> Config:
     if absent := [name for name in (*STORED, *own) if name not in data]:
         raise ValueError(f"it lacks {absent[0]}, as one of another version of ddpg_jax does")
     stored = {name: data[name] for name in STORED if name != "mesh"}
+    stored = {name: value for name, value in stored.items() if value != UNSET.get(name, ...)}
     return from_flat(data | field.convert_options(run_options.RunOptions, stored))
 
 

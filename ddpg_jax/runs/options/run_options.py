@@ -50,6 +50,58 @@ class RunOptions:
     seeds: int = option(
         1, "Independent members, trained in one program.", "run", low=1, high=COUNT, common=True
     )
+    start_from: str | None = option(
+        None,
+        "A run whose policy this one begins with; options that you leave out are that run's. The "
+        "warm-up acts with its policy.",
+        "start",
+        metavar="RUN",
+        unset="none",
+    )
+    start_with: str = option(
+        "networks",
+        "What it takes over: networks and normaliser; or the agent, optimisers too; or its replay "
+        "as well.",
+        "start",
+        choices=("networks", "agent", "replay"),
+    )
+    start_checkpoint: str = option(
+        "last",
+        "Which of that run's checkpoints: best, last, or the steps of one that is kept.",
+        "start",
+    )
+    start_member: int | None = option(
+        None,
+        "Which of that run's members all begin with.",
+        "start",
+        low=0,
+        high=INT32_MAX,
+        unset="member by member, or its only one",
+    )
+    offline: str | None = option(
+        None,
+        "Transitions that were collected before: an .npz file of arrays, minari/DATASET, or a run "
+        "whose replay is read.",
+        "start",
+        unset="none",
+    )
+    offline_share: float = option(
+        0.0,
+        "Share of each batch that is sampled from --offline; 0 adds them to the replay before "
+        "training.",
+        "start",
+        low=0,
+        high=1,
+    )
+    offline_rows: int | None = option(
+        None,
+        "Transitions of --offline that are used, the newest ones.",
+        "start",
+        "transitions",
+        low=1,
+        high=INT32_MAX,
+        unset="all",
+    )
     steps_per_chunk: int | None = option(
         None,
         "Environment steps between two reports.",
@@ -231,65 +283,4 @@ class LaunchOptions:
         low=0,
         high=INT32_MAX,
         unset="the cluster's",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepOptions:
-    """What members of a sweep differ in, and how many train at once."""
-
-    set: tuple[str, ...] = option(
-        (),
-        "Values of a hyper-parameter: 1e-4,1e-3 or log:LOW:HIGH[:COUNT] or uniform:LOW:HIGH[:COUNT]"
-        "; may be repeated.",
-        "sweep",
-        metavar="NAME=VALUES",
-        common=True,
-    )
-    draws: int | None = option(
-        None, "Random settings, where values are drawn from ranges.", "sweep", common=True
-    )
-    memory: int | None = option(
-        None,
-        "Memory for members trained at once.",
-        "sweep",
-        "bytes",
-        low=1,
-        unset="0.8 of the memory",
-    )
-    pbt: bool = option(
-        False,
-        "Population-based training: between chunks the worst members take over from the best.",
-        "population-based training",
-        common=True,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvolveOptions:
-    """How members evolve, as `ddpg_jax.population.evolution.evolving` takes it."""
-
-    fraction: float = option(
-        0.2,
-        "Share of members that may be replaced, at least one of them.",
-        "population-based training",
-        positive=True,
-        high=0.5,
-    )
-    change: float = option(
-        0.2,
-        "Relative change of a hyper-parameter, up or down.",
-        "population-based training",
-        low=0,
-        high=1,
-    )
-    resample: float = option(
-        0.25,
-        "Probability to draw a hyper-parameter from its range instead.",
-        "population-based training",
-        low=0,
-        high=1,
-    )
-    copy_replay: bool = option(
-        True, "Copy the replay of the better member too.", "population-based training"
     )

@@ -127,15 +127,18 @@ def _require_replay_of_encoder(config: Config, agent: Agent) -> None:
         )
 
 
-def population_of(config: Config, here: bool = True) -> Population:
-    """Return the run's members, spread over the devices of its mesh, which may be elsewhere."""
+def population_of(config: Config, here: bool = True, *, warming: bool = False) -> Population:
+    """Return the run's members, spread over the devices of its mesh, which may be elsewhere; what
+    is ``warming`` as of `member_of`.
+    """
     mesh, many = runs_mesh.parse_mesh(config.mesh), config.seeds > 1
+    member = member_of(config, warming=warming)
     if mesh.devices == 1:
-        population = make_population(member_of(config), many=many)
+        population = make_population(member, many=many)
     else:
         axes = sharding.MEMBERS, sharding.DATA
         made: Any = sharding.make_mesh(*mesh) if here else jax.sharding.AbstractMesh((*mesh,), axes)
-        population = sharding.spread(member_of(config), made, many=many)
+        population = sharding.spread(member, made, many=many)
     return _evolving(config, population) if config.evolve else population
 
 
@@ -171,10 +174,11 @@ def _evolving(config: Config, population: Population) -> Population:
     return evolving(population, ranges, **options)
 
 
-def member_of(config: Config) -> Callable[[Hyperparameters], Member]:
+def member_of(config: Config, *, warming: bool = False) -> Callable[[Hyperparameters], Member]:
     """Return ``member(hyperparameters)``: the functions of one seed, or of one of its shards.
 
-    ``hyperparameters`` replace the run's and may be traced.
+    ``hyperparameters`` replace the run's and may be traced. A run that `Config.has_start` begins
+    without its warm-up, which is what its chunk is while ``warming``.
     """
     shards = runs_mesh.parse_mesh(config.mesh).data
     env = environment(config, config.hyperparameters.num_envs // shards)
@@ -185,7 +189,9 @@ def member_of(config: Config) -> Callable[[Hyperparameters], Member]:
         parts = compose(config, env, shards, **hyperparameters)
         trainer = _make_train(train.make_train, config, parts, env, shards)
         start = lambda key: trainer.warm_up(trainer.init(key))
-        return Member(start, trainer.chunk, rollout.make_evaluate(parts.agent, played))
+        start = trainer.init if config.has_start else start
+        chunk = (lambda state: (trainer.warm_up(state), {})) if warming else trainer.chunk
+        return Member(start, chunk, rollout.make_evaluate(parts.agent, played))
 
     return member
 
@@ -198,7 +204,7 @@ def _make_train(
         env,
         parts.replay,
         parts.behaviour,
-        warm_up=parts.warm_up,
+        warm_up=parts.behaviour if config.start_from else parts.warm_up,
         window=parts.window,
         **runs_mesh.schedule_of_shard(config, shards),
         **({} if shards == 1 else {"axis_name": sharding.DATA}),
@@ -220,7 +226,8 @@ def _build_on_host(
 
     def start(key: jax.Array, hyperparameters: Hyperparameters) -> TrainState:
         trainer.begin(host_seed(evaluation_keys(config, HOST_RESET_STREAM, 0)))
-        return trainer.warm_up(init(key))
+        state: TrainState = init(key)
+        return state if config.has_start else trainer.warm_up(state)
 
     episodes, played = config.evaluation_episodes, env
     if not config.shared_environment:
@@ -269,6 +276,16 @@ def compile_shorter(built: Built, config: Config, steps: int) -> Callable[..., A
         return lambda state, hyperparameters: chunk(state, hyperparameters, schedule.rounds)
     population = population_of(dataclasses.replace(config, schedule=schedule))
     return compiled_chunk(population, member_keys(config), member_hyperparameters(config))
+
+
+def compile_warm_up(built: Built, config: Config) -> Callable[[TrainState, Any], TrainState]:
+    """Return ``warm_up(state, hyperparameters)``, of a run that `Config.has_start`."""
+    if built.host is not None:
+        warm_up = built.host.warm_up
+        return lambda state, hyperparameters: warm_up(state)
+    population = population_of(config, warming=True)
+    chunk = compiled_chunk(population, member_keys(config), member_hyperparameters(config))
+    return lambda *given: chunk(*given)[0]
 
 
 def compile_programs(built: Built, config: Config) -> Programs:

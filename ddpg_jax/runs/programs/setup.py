@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+import ddpg_jax
 from ddpg_jax import envs, sharding
 from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.runs.config import mesh
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.runs.options.hyperparameters import Hyperparameters
     from ddpg_jax.runs.presets import Components
+    from ddpg_jax.types import Replay
 
 
 def environment(config: Config, num_envs: int) -> Environment | HostEnvironment:
@@ -107,9 +110,35 @@ def compose(config: Config, env: Any, shards: int = 1, **replaced: Any) -> Compo
     """Return the components of a run or of one of its shards, some hyper-parameters replaced."""
     replaced = {"anneal_updates": config.anneal_updates} | replaced
     hyperparameters = dataclasses.replace(config.hyperparameters, **replaced)
-    return config.preset.compose(
-        hyperparameters if shards == 1 else hyperparameters.of_shard(shards, sharding.DATA), env
-    )
+    own = hyperparameters if shards == 1 else hyperparameters.of_shard(shards, sharding.DATA)
+    parts = config.preset.compose(own, env)
+    if not config.offline_share:
+        return parts
+    rest = dataclasses.replace(own, batch_size=own.batch_size - offline_batch(config, own))
+    online = config.preset.compose(rest, env).replay
+    return parts._replace(replay=ddpg_jax.replay.mixed(online, offline_replay(config, own, shards)))
+
+
+def offline_batch(config: Config, own: Hyperparameters) -> int:
+    """Return how many transitions of a batch are offline ones.
+
+    Raises:
+        ValueError: none or all of them would be.
+    """
+    count = round(config.offline_share * own.batch_size)
+    if not 0 < count < own.batch_size:
+        raise ValueError(
+            f"offline_share={config.offline_share} is {count} of batch_size={own.batch_size}: give "
+            "a share of at least one transition, and less than all."
+        )
+    return count
+
+
+def offline_replay(config: Config, own: Hyperparameters, shards: int) -> Replay:
+    """Return the replay of offline transitions, beside that of collected ones."""
+    assert config.offline_rows is not None
+    batch = offline_batch(config, own) * own.batches_per_update
+    return ddpg_jax.replay.uniform(config.offline_rows // shards, batch)
 
 
 def with_chosen_mesh(config: Config, say: Callable[[str], None], resume: bool) -> Config:

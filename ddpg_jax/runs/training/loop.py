@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +22,7 @@ from ddpg_jax.runs.folder.metrics import Clock
 from ddpg_jax.runs.folder.metrics_log import MetricsLog
 from ddpg_jax.runs.options.validation import Diverged, RunError
 from ddpg_jax.runs.programs import compiled_memory, memory
-from ddpg_jax.runs.programs.build import Built, build, compile_programs
+from ddpg_jax.runs.programs.build import Built, build, compile_programs, compile_warm_up
 from ddpg_jax.runs.programs.evaluation import (
     HOST_RESET_STREAM,
     evaluation_keys,
@@ -30,6 +31,7 @@ from ddpg_jax.runs.programs.evaluation import (
 from ddpg_jax.runs.programs.setup import member_hyperparameters, member_keys, with_chosen_mesh
 from ddpg_jax.runs.results import run_pictures
 from ddpg_jax.runs.results.statistics import make_summary
+from ddpg_jax.runs.training import offline, starting_point
 from ddpg_jax.runs.training.best import Best
 from ddpg_jax.runs.training.chunks import ChunkLoop, raise_if_stopped, require_finite
 from ddpg_jax.runs.training.phases import Phases
@@ -41,15 +43,17 @@ if TYPE_CHECKING:
 
     from ddpg_jax.population import Programs
     from ddpg_jax.runs.config.run_config import Config
-    from ddpg_jax.types import Agent, AgentState, PyTree
+    from ddpg_jax.types import Agent, AgentState, PyTree, Transition
 
 
 class Finished(NamedTuple):
-    """A finished run: its summary, and the trained agent."""
+    """A finished run: its summary, the trained agent, and its configuration."""
 
     summary: dict[str, Any]
     agent: Agent
     agent_state: AgentState
+    config: Config
+    """With what was chosen at its start."""
     drawable: bool
     """Whether its environment can be drawn."""
 
@@ -65,6 +69,7 @@ def run(
     watch: Callable[[Programs], Programs] = lambda programs: programs,
     builder: Callable[[Config, Callable[[], bool]], Built] | None = None,
     compiler: Callable[[Built, Config], Programs] | None = None,
+    transitions: Any = None,
 ) -> Finished:
     """Train as configured in ``folder``, which this process locks.
 
@@ -80,6 +85,8 @@ def run(
         watch: wraps the compiled programs, to observe them.
         builder: replaces `ddpg_jax.runs.programs.build.build`; a sweep reuses what it built.
         compiler: replaces `ddpg_jax.runs.programs.build.compile_programs`, likewise.
+        transitions: arrays, as `ddpg_jax.runs.training.offline.read` takes them, where
+            ``config.offline`` names no file.
 
     Raises:
         RunError: the folder is in use, holds a run already or none to resume; memory or disk is too
@@ -99,6 +106,10 @@ def run(
         processes.barrier("the folder is this run's")
         stop, agree = processes.share_signals(received)
         config = with_chosen_mesh(config, say, resume)
+        found = None
+        if config.offline and not resume:
+            found = offline.read(config, transitions)
+            config = dataclasses.replace(config, offline_rows=len(found.reward))
         built = _built(builder or build, config, received, run_dir if resume else None)
         opened.push(built.opened)  # closes host environments
         for note in filter(None, (config.note, built.note)):
@@ -113,7 +124,7 @@ def run(
         raise_if_stopped(stop, "before the first step", run_dir)
         with contextlib.suppress(Stopped):  # by the signal checked below
             kept = checkpoints if resume else None
-            state, done, clock = _begin(config, folder, built, programs, kept, say, phases)
+            state, done, clock = _begin(config, folder, built, programs, kept, say, phases, found)
         raise_if_stopped(stop, "before the first chunk", run_dir)
         _write_configuration(config, built, folder)
         log = opened.enter_context(contextlib.closing(MetricsLog(folder)))
@@ -223,7 +234,7 @@ def _ended(
     state = state if mesh.parse_mesh(config.mesh).devices == 1 else arrays.to_default_device(state)
     if not config.vary:
         run_pictures.draw_run_pictures(config, loop.folder, state, say)
-    return Finished(found, agent, state, loop.built.drawable)
+    return Finished(found, agent, state, config, loop.built.drawable)
 
 
 def _begin(
@@ -234,6 +245,7 @@ def _begin(
     checkpoints: Any,
     say: Callable[[str], None],
     phases: Phases,
+    transitions: Transition | None,
 ) -> tuple[PyTree, int, Clock]:
     """Return state, steps done and time: of the newest checkpoint, or after the warm-up."""
     if checkpoints is not None:
@@ -243,9 +255,13 @@ def _begin(
     )
     if restored is None:
         phases.enter("warming up")
-        state = jax.block_until_ready(
-            programs.start(member_keys(config), member_hyperparameters(config))
-        )
+        hyperparameters = member_hyperparameters(config)
+        state = programs.start(member_keys(config), hyperparameters)
+        if config.has_start:
+            point = starting_point.read(config, built, transitions)
+            state = starting_point.put(point, state, config, built)
+            state = compile_warm_up(built, config)(state, hyperparameters)
+        state = jax.block_until_ready(state)
         of_seeds = lambda steps: np.min(steps.reshape(config.seeds, -1), axis=1)  # of all shards
         first = jax.tree.map(of_seeds, arrays.to_host(state.first_bad_step))
         require_finite(config, first, {}, config.schedule.warm_up_steps, None)
