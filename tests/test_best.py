@@ -116,7 +116,7 @@ def test_a_run_of_before_it_was_kept_has_none(run, tmp_path):
 def offered(folder, seeds=1):
     config = make_config("pendulum", seeds=seeds, **{**SIZES, "total_timesteps": 1_000})
     like = build(config).state.agent
-    best = Best(config, folder, like)
+    best = Best(config, folder, like, pytest.fail)
     full = lambda value: jax.tree.map(lambda x: np.full(x.shape, value, x.dtype), like)
     return best, full
 
@@ -140,7 +140,7 @@ def test_only_what_is_better_is_kept(tmp_path):
     best.save()
     best.close()
     again, _ = offered(tmp_path, seeds=3)
-    again.restore(pytest.fail)
+    again.restore()
     assert values(again) == [5.0, 3.0, 3.0]
     assert again.env_steps.tolist() == [50, 30, 30]
     assert again.returns[:2].tolist() == [2.0, -9.0]
@@ -152,7 +152,7 @@ def test_a_member_without_a_return_is_not_lost_by_a_restart(tmp_path):
     best.save()
     best.close()
     again, full = offered(tmp_path, seeds=2)
-    again.restore(pytest.fail)
+    again.restore()
     again.offer(full(2), [0.0, -100.0], 20)
     assert values(again) == [1.0, 2.0]
 

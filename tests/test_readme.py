@@ -82,7 +82,7 @@ def test_python_blocks_run(capsys):
 
 def test_the_one_line_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (text,) = [text for _, text in BLOCKS if "runs.train" in text]
+    (text,) = [text for _, text in BLOCKS if "runs.train" in text and "runs.load" not in text]
     exec(compile(text.replace("5_000", "1_500"), "README.md", "exec"), {})
 
 
@@ -120,6 +120,16 @@ def of_the_trained_run(line):
     if "--member" in words:
         words[words.index("--member") + 1] = "1"
     return ["4" if word == "100" else word for word in words]
+
+
+def test_a_run_is_loaded_and_another_begins_with_it(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    (text,) = [text for _, text in BLOCKS if "runs.load" in text]
+    values = {}
+    exec(compile(text.replace("10_000", "300"), "docs", "exec"), values)
+    assert "pendulum [" in capsys.readouterr().out
+    assert values["actions"].shape == (1, 1)
+    assert values["lighter"].config.env_options == {"time_limit": 40, "gravity": 8.0}
 
 
 READING = {

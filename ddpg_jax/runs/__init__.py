@@ -233,8 +233,9 @@ def plan(
     """
     config = _configured(env, run_dir, resume, options)
     from ddpg_jax.runs import dry_run
+    from ddpg_jax.runs.training import offline
 
-    return dry_run.plan(config)
+    return dry_run.plan(config if resume else offline.counted(config)[0])
 
 
 def _configured(

@@ -27,7 +27,6 @@ from ddpg_jax.runs.cli.jax_setup import (
 )
 from ddpg_jax.runs.console.output import answer
 from ddpg_jax.runs.distributed import processes
-from ddpg_jax.runs.folder import files
 from ddpg_jax.runs.options.field import check_options, options_of
 from ddpg_jax.runs.options.run_options import (
     COUNT,
@@ -58,7 +57,7 @@ member_option = click.option(
 )
 checkpoint_option = click.option(
     "--checkpoint",
-    default=files.LAST,
+    default="last",
     help="best (of each member's best evaluation), last, or the steps of one that is kept.",
 )
 

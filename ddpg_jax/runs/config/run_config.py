@@ -66,7 +66,7 @@ class Config(RunOptions):
 
     @property
     def has_start(self) -> bool:
-        """Whether it begins with what another run has learned, or with stored transitions."""
+        """Whether it begins with another run, or with stored transitions."""
         return bool(self.start_from or self.offline)
 
     def due(self, name: str, steps: int, length: int) -> bool:
@@ -86,8 +86,7 @@ class Config(RunOptions):
     def anneal_updates(self) -> int:
         """Critic updates over which learning rates fall to zero; 0 where they do not."""
         own = self.hyperparameters
-        steps = own.total_timesteps - own.learning_starts
-        whole = own.anneal and steps // own.num_envs * own.updates_per_step
+        whole = own.anneal and self.updates_in(own.total_timesteps - own.learning_starts)
         return own.anneal_updates or max(0, int(whole))
 
     @property

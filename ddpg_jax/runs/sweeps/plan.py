@@ -14,6 +14,7 @@ from ddpg_jax.runs.options.suggestions import synonyms
 from ddpg_jax.runs.options.validation import Options, convert_value, short_repr
 from ddpg_jax.runs.sweeps import groups, search_space
 from ddpg_jax.runs.sweeps.groups import Member
+from ddpg_jax.runs.training import offline
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def make_plan(
         checks.between(1, memory=memory)
     places = {name: options.pop(name) for name in stored.PLACEMENT if name in options}
     places = convert_options(RunOptions, places, keep_defaults=True)
-    common = make_config(env, seeds=seeds, **options)
+    common, _ = offline.counted(make_config(env, seeds=seeds, **options))
+    options |= {"offline_rows": common.offline_rows} if common.offline else {}
     values = _named(values, options)
     options |= {"preset": common.preset.name, "seed": common.seed}
     declared = options_of(type(common.hyperparameters))

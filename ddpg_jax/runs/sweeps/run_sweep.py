@@ -64,6 +64,12 @@ class Sweep:
         return policy.load_policy(self.folder / one["run"], one["place"])
 
 
+def _planned(env: str | None, values: Mapping[str, Any], options: Options) -> Plan:
+    given = stored.started_options(options if env is None else options | {"env": env})
+    own = {name: x for name, x in given.items() if name in options or name not in values}
+    return make_plan(own.pop("env", "pendulum"), values, **own)
+
+
 def sweep(
     env: str | None,
     values: Mapping[str, Any],
@@ -79,7 +85,7 @@ def sweep(
         if resume:
             folder, plan, given = _resumed(env, values, run_dir, options)
         else:
-            plan, given = make_plan(env or "pendulum", values, **options), {}
+            plan, given = _planned(env, values, options), {}
             if run_dir is not None:
                 folder = Path(run_dir)
             else:

@@ -30,10 +30,13 @@ class Best:
         config: of the run.
         run_dir: its folder.
         like: shapes of the agent's state, those of all members, with shardings where it has some.
+        say: told of a damaged one.
     """
 
-    def __init__(self, config: Config, run_dir: Path, like: AgentState) -> None:
-        self._config, self._like = config, like
+    def __init__(
+        self, config: Config, run_dir: Path, like: AgentState, say: Callable[[str], None] = print
+    ) -> None:
+        self._config, self._like, self._say = config, like, say
         self._checkpoints = Checkpoints(run_dir / BEST, keep=1)
         self._state: AgentState | None = None
         self.returns = np.full(config.seeds, -np.inf)
@@ -42,10 +45,10 @@ class Best:
         """``[seeds]``: when those were."""
         self._written = True
 
-    def restore(self, say: Callable[[str], None]) -> None:
+    def restore(self) -> None:
         """Continue with what a resumed run has kept; without it, from the next evaluation on."""
         try:
-            found = self._checkpoints.newest(lambda about: self._like, say)
+            found = self._checkpoints.newest(lambda about: self._like, self._say)
         except FileNotFoundError:
             return
         self._state = arrays.to_host(found.state)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from ddpg_jax.types import PyTree
 
 
+TIMED = ("evaluation", "checkpoint")
+"""What is timed beside training."""
 SAVE_SECONDS, SAVE_SHARE = 300.0, 0.05
 """A run is saved so long after it was last, or later where that takes more than this share."""
 
@@ -63,9 +65,10 @@ class ChunkLoop(NamedTuple):
     best: Best
 
     def catch_up(self, agent_state: PyTree, trained: int) -> None:
-        """Report the chunk that ended at ``trained`` steps again, with an evaluation that an
-        interruption left out.
+        """Restore the best, and report the chunk that ended at ``trained`` steps again, with an
+        evaluation that an interruption left out.
         """
+        self.best.restore()
         rows = read_metrics(self.folder)
         before = rows[-2]["env_steps"] if len(rows) > 1 else self.config.schedule.warm_up_steps
         missing = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,7 +32,7 @@ from ddpg_jax.runs.results import run_pictures
 from ddpg_jax.runs.results.statistics import make_summary
 from ddpg_jax.runs.training import offline, starting_point
 from ddpg_jax.runs.training.best import Best
-from ddpg_jax.runs.training.chunks import ChunkLoop, raise_if_stopped, require_finite
+from ddpg_jax.runs.training.chunks import TIMED, ChunkLoop, raise_if_stopped, require_finite
 from ddpg_jax.runs.training.phases import Phases
 from ddpg_jax.runs.training.startup import BackgroundImports, check_folder, new_run_files, restore
 
@@ -106,10 +105,7 @@ def run(
         processes.barrier("the folder is this run's")
         stop, agree = processes.share_signals(received)
         config = with_chosen_mesh(config, say, resume)
-        found = None
-        if config.offline and not resume:
-            found = offline.read(config, transitions)
-            config = dataclasses.replace(config, offline_rows=len(found.reward))
+        config, found = (config, None) if resume else offline.counted(config, transitions)
         built = _built(builder or build, config, received, run_dir if resume else None)
         opened.push(built.opened)  # closes host environments
         for note in filter(None, (config.note, built.note)):
@@ -128,13 +124,13 @@ def run(
         raise_if_stopped(stop, "before the first chunk", run_dir)
         _write_configuration(config, built, folder)
         log = opened.enter_context(contextlib.closing(MetricsLog(folder)))
-        seconds = {"evaluation": 0.0, "checkpoint": 0.0}
         report = _told_of_short_episodes(config, on_chunk, say)
         of_run = (config, run_dir, folder, programs, checkpoints, log, report)
-        best = opened.enter_context(contextlib.closing(Best(config, run_dir, built.state.agent)))
-        chunks = ChunkLoop(*of_run, stop, agree, seconds, phases, built, best)
+        best = opened.enter_context(
+            contextlib.closing(Best(config, run_dir, built.state.agent, say))
+        )
+        chunks = ChunkLoop(*of_run, stop, agree, dict.fromkeys(TIMED, 0.0), phases, built, best)
         if resume:
-            best.restore(say)
             chunks.catch_up(state.agent, done)
         state = chunks.run(state, done, clock)
         return _ended(chunks, built.agent, state.agent, clock.total, started, say)

@@ -5,6 +5,7 @@ replay of a run, and put into a replay.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,14 @@ ARRAYS = ("observations", "actions", "rewards", "terminations", "truncations")
 each episode loses its last step. Names are Minari's."""
 NEXT = ("next_observations",)
 MINARI = "minari/"
+
+
+def counted(config: Config, given: Any = None) -> tuple[Config, Transition | None]:
+    """Return what `read` does, None without any, and the configuration with their number."""
+    if not config.offline:
+        return config, None
+    found = read(config, given)
+    return dataclasses.replace(config, offline_rows=len(found.reward)), found
 
 
 def read(config: Config, given: Any = None) -> Transition:
