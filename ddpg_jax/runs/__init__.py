@@ -235,7 +235,7 @@ def plan(
     from ddpg_jax.runs import dry_run
     from ddpg_jax.runs.training import offline
 
-    return dry_run.plan(config if resume else offline.counted(config)[0])
+    return dry_run.plan(offline.counted(config, resume=resume)[0])
 
 
 def _configured(

@@ -104,8 +104,7 @@ def run(
             check_folder(config, folder, resume)
         processes.barrier("the folder is this run's")
         stop, agree = processes.share_signals(received)
-        config = with_chosen_mesh(config, say, resume)
-        config, found = (config, None) if resume else offline.counted(config, transitions)
+        config, found = offline.counted(with_chosen_mesh(config, say, resume), transitions, resume)
         built = _built(builder or build, config, received, run_dir if resume else None)
         opened.push(built.opened)  # closes host environments
         for note in filter(None, (config.note, built.note)):

@@ -40,9 +40,13 @@ NEXT = ("next_observations",)
 MINARI = "minari/"
 
 
-def counted(config: Config, given: Any = None) -> tuple[Config, Transition | None]:
-    """Return what `read` does, None without any, and the configuration with their number."""
-    if not config.offline:
+def counted(
+    config: Config, given: Any = None, resume: bool = False
+) -> tuple[Config, Transition | None]:
+    """Return the configuration with the number of transitions that `read` returns, and these; a
+    resumed run has the number, and may need none.
+    """
+    if resume or not config.offline:
         return config, None
     found = read(config, given)
     return dataclasses.replace(config, offline_rows=len(found.reward)), found
