@@ -125,8 +125,9 @@ def run(
         log = opened.enter_context(contextlib.closing(MetricsLog(folder)))
         report = _told_of_short_episodes(config, on_chunk, say)
         of_run = (config, run_dir, folder, programs, checkpoints, log, report)
-        best = Best(config, run_dir, built.state.agent, say)
-        opened.callback(best.close)
+        best = opened.enter_context(
+            contextlib.closing(Best(config, run_dir, built.state.agent, say))
+        )
         chunks = ChunkLoop(*of_run, stop, agree, dict.fromkeys(TIMED, 0.0), phases, built, best)
         if resume:
             chunks.catch_up(state.agent, done)
