@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ddpg_jax import (
         agents,
         behaviour,
+        checkpoint,
         environment,
         envs,
         export,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "agents",
     "behaviour",
+    "checkpoint",
     "environment",
     "envs",
     "export",

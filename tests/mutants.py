@@ -33,6 +33,7 @@ MOST = 3
 EXCEPTIONS = {
     "__init__.py": ["test_architecture.py", "test_x64.py"],
     "agents/optimization.py": ["test_agents.py", "test_presets.py"],
+    "checkpoint.py": ["test_saved_states.py"],
     "checks.py": ["test_losses.py", "test_replay.py", "test_noise.py", "test_networks.py"],
     "envs/check.py": ["test_env_check.py"],
     "envs/drift.py": ["test_env_check.py"],
@@ -49,6 +50,7 @@ EXCEPTIONS = {
     "runs/options/field.py": ["test_config.py", "test_cli.py"],
     "runs/options/hyperparameters.py": ["test_config.py", "test_presets.py"],
     "runs/options/run_options.py": ["test_config.py", "test_cli.py"],
+    "replay/mixed.py": ["test_offline.py"],
     "replay/dealing.py": ["test_resharding.py", "test_replay.py"],
     "replay/frame_dealing.py": ["test_resharding.py", "test_frames.py"],
     "runs/programs/evaluation.py": ["test_run.py", "test_cli.py", "test_host_resume.py"],

@@ -175,3 +175,14 @@ def test_the_warm_up_acts_with_its_policy(folder, tmp_path):
     actions = np.asarray(warmed.replay.storage.action)[: int(warmed.replay.size)]
     assert len(actions) == 40
     assert np.all(np.abs(actions) > 0.5), "random ones would be anywhere"
+
+
+def test_a_loaded_run_trains_on(folder, tmp_path):
+    """With another hyper-parameter, in a new folder, from all that was learned and stored."""
+    loaded = runs.load(folder)
+    options = {"total_timesteps": 100, "tau": 0.02, "progress": False}
+    more = loaded.train(run_dir=tmp_path / "more", **options)
+    assert (more.config.seeds, more.config.start_with) == (2, "replay")
+    assert more.config.hyperparameters.tau == 0.02
+    updates = np.asarray(loaded.agent_state.step) + 50
+    np.testing.assert_array_equal(more.agent_state.step, updates)

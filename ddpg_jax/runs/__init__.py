@@ -65,6 +65,19 @@ class Result:
     def _policies(self) -> dict[int, Callable[[Any], Any]]:
         return {}
 
+    def train(self, env: str | None = None, **options: Any) -> Result:
+        """Train on, in a new run that begins with what this one has learned and stored.
+
+        As `train` with this run as ``start_from``, with its number of members, and
+        ``start_with="replay"`` unless options say otherwise: other hyper-parameters are allowed but
+        for those whose old values lie in what is taken over.
+
+        Raises:
+            ValueError, ImportError, ddpg_jax.runs.console.signals.Interrupted: as of `train`.
+        """
+        own: dict[str, Any] = {"start_with": "replay", "seeds": self.config.seeds}
+        return train(env, start_from=str(self.folder), **own | options)
+
     def policy(self, member: int = 0) -> Callable[[Any], Any]:
         """Return the compiled policy of one member: ``action(observation)`` for ``[B, ...]``.
 
