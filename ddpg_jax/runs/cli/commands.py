@@ -199,17 +199,40 @@ def render(
 @click.option(
     "--out",
     type=PATH,
-    help="File to write. [default: RUN/policy.stablehlo, of --member N RUN/policy-N.stablehlo]",
+    help="File to write. [default: RUN/policy.FORMAT, of --member N RUN/policy-N.FORMAT]",
 )
 @member_option
-def export(run: Path, out: Path | None, member: int | None) -> None:
-    """Write the policy of RUN's newest checkpoint as StableHLO, which needs nothing but JAX."""
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["stablehlo", "onnx", "npz"]),
+    help="[default: the suffix of --out, else stablehlo]",
+)
+@click.option(
+    "--again",
+    metavar="FILE",
+    type=PATH,
+    help="Write this export again, of the run, member and form in its contract FILE.json.",
+)
+def export(
+    run: Path, out: Path | None, member: int | None, form: str | None, again: Path | None
+) -> None:
+    """Write the policy of RUN's newest checkpoint, and beside it FILE.json, what goes in and out.
+
+    stablehlo needs nothing but JAX, but is guaranteed only for versions of JAX up to 6 months newer
+    or 3 weeks older: --again writes it anew. onnx runs in onnxruntime and others, npz in NumPy.
+    """
+    if again and (member is not None or form):
+        raise click.UsageError("--again takes member and form from the contract: leave them out.")
     _begin()
-    from ddpg_jax.runs.results import policy
+    from ddpg_jax.runs.results import export as of_run
     from ddpg_jax.runs.sweeps import sweep_results
 
+    if again:
+        return answer(of_run.again(run, again, out))
     folder, place = sweep_results.locate_member(run, member)
-    answer(policy.export(folder, out or _own_file(run, "policy", member, ".stablehlo"), place))
+    path = out or _own_file(run, "policy", member, f".{form or 'stablehlo'}")
+    answer(of_run.export(folder, path, place, form))
 
 
 @main.command()
