@@ -80,10 +80,10 @@ def read(data: bytes, form: str) -> Callable[[Any], Any]:
     check = observed(shapes)
 
     def act(given: Any) -> Any:
-        if isinstance(given, Mapping):
-            names = shapes if isinstance(shapes, dict) else {}
-            given = {name: part for name, part in given.items() if name in names} or given
-            given = given if names else given.get(OBSERVATION, given)
+        if isinstance(given, Mapping) and isinstance(shapes, dict):
+            given = {name: part for name, part in given.items() if name in shapes}
+        elif isinstance(given, Mapping):  # of a file whose only input is the stream of that name
+            given = given.get(OBSERVATION, given)
         checked = check(given)
         first, like = (jax.tree.leaves(tree)[0] for tree in (checked, shapes))
         leading = first.shape[: first.ndim - len(like.shape)]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ddpg_jax.types import Agent, AgentState
 
 INLINED = {
-    **dict.fromkeys(("jit", "pjit", "checkpoint"), "jaxpr"),
+    **dict.fromkeys(("jit", "checkpoint", "remat2"), "jaxpr"),
     **dict.fromkeys(("closed_call", "custom_jvp_call", "custom_vjp_call"), "call_jaxpr"),
     "custom_vmap_call": "call",
 }

@@ -197,10 +197,9 @@ SAME_NAME = (
 )
 RULES: dict[str, Callable[..., Any]] = {
     **{name: _operator(name.capitalize()) for name in f"{SAME_NAME} tanh".split()},
-    **dict.fromkeys(("copy", "copy_p", "optimization_barrier"), lambda to, eqn, x: x),
-    **dict.fromkeys(("reshape", "squeeze", "expand_dims"), _reshape),
+    **dict.fromkeys(("copy", "optimization_barrier", "stop_gradient"), lambda to, eqn, x: x),
+    **dict.fromkeys(("reshape", "squeeze"), _reshape),
     **{f"reduce_{name}": _reduction(name.capitalize()) for name in ("max", "min", "prod", "sum")},
-    "add_any": _operator("Add"),
     "broadcast_in_dim": _broadcast,
     "clamp": lambda to, eqn, low, x, high: to.apply("Min", to.apply("Max", x, low), high),
     "concatenate": _concatenate,

@@ -45,6 +45,9 @@ TRAIN = (
 )
 SWEEP = options_of(SweepOptions) | EVOLVE | TRAIN
 
+FORMS = ("stablehlo", "onnx", "npz")
+"""Of an export, the default first."""
+
 FROM_ZERO, FROM_ONE = WholeNumber(0, INT32_MAX), WholeNumber(1, COUNT)
 PATH = UserPath()
 # What several commands take.
@@ -196,31 +199,17 @@ def render(
 
 @main.command()
 @run_argument
-@click.option(
-    "--out",
-    type=PATH,
-    help="File to write. [default: RUN/policy.FORMAT, of --member N RUN/policy-N.FORMAT]",
-)
+@click.option("--out", type=PATH, help="File to write. [default: RUN/policy[-MEMBER].FORMAT]")
 @member_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["stablehlo", "onnx", "npz"]),
-    help="[default: the suffix of --out, else stablehlo]",
-)
-@click.option(
-    "--again",
-    metavar="FILE",
-    type=PATH,
-    help="Write this export again, of the run, member and form in its contract FILE.json.",
-)
+@click.option("--format", "form", type=click.Choice(FORMS), help="[default: that of --out]")
+@click.option("--again", type=PATH, metavar="FILE", help="Write FILE again, as its contract says.")
 def export(
     run: Path, out: Path | None, member: int | None, form: str | None, again: Path | None
 ) -> None:
-    """Write the policy of RUN's newest checkpoint, and beside it FILE.json, what goes in and out.
+    """Write the policy of RUN's newest checkpoint, and in FILE.json its contract.
 
-    stablehlo needs nothing but JAX, but is guaranteed only for versions of JAX up to 6 months newer
-    or 3 weeks older: --again writes it anew. onnx runs in onnxruntime and others, npz in NumPy.
+    stablehlo is for JAX alone, and guaranteed only for versions up to 6 months newer or 3 weeks
+    older: --again writes a file anew. onnx is for onnxruntime and others, npz for NumPy.
     """
     if again and (member is not None or form):
         raise click.UsageError("--again takes member and form from the contract: leave them out.")
@@ -231,7 +220,7 @@ def export(
     if again:
         return answer(of_run.again(run, again, out))
     folder, place = sweep_results.locate_member(run, member)
-    path = out or _own_file(run, "policy", member, f".{form or 'stablehlo'}")
+    path = out or _own_file(run, "policy", member, f".{form or FORMS[0]}")
     answer(of_run.export(folder, path, place, form))
 
 

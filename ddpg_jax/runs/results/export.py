@@ -13,7 +13,6 @@ from ddpg_jax import export as forms
 from ddpg_jax.export import contract
 from ddpg_jax.runs.config.stored import load_config
 from ddpg_jax.runs.folder import files, output_path, versions
-from ddpg_jax.runs.options.validation import RunError, convert_value
 from ddpg_jax.runs.results import policy
 from ddpg_jax.types import Agent, AgentState
 
@@ -37,8 +36,8 @@ def export(folder: Path, path: Path, member: int, form: str | None = None) -> st
 
     Raises:
         ImportError: the package ``onnx`` is not installed.
-        ValueError: there is no such member, or the form cannot hold the policy.
-        RunError: the file acts otherwise than the policy.
+        ValueError: there is no such member, the form cannot hold the policy, or the file acts
+            otherwise than the policy.
     """
     for each in (path, contract_path(path)):
         output_path.require_writable(each)
@@ -75,7 +74,7 @@ def _checked(
         return None
     found = contract.largest_difference(agent, state, env, act)
     if not found <= limit:
-        raise RunError(
+        raise ValueError(
             f"the policy as {form} differs by {found:g} in an action, of at most {limit:g}, and is "
             "not written: choose another --format."
         )
@@ -119,11 +118,13 @@ def _read_contract(path: Path) -> tuple[str, dict[str, Any]]:
     """Return the form of an export and the record of its run."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        form, run = str(data["form"]), data["run"]
-        kinds = {"folder": str, "member": int, "env_steps": int, "env": str, "preset": str}
+        form, run = data["form"], data["run"]
+        for name, kind in (("folder", str), ("member", int), ("env_steps", int)):
+            if not isinstance(run[name], kind):
+                raise ValueError(f"{name}={run[name]!r}")
         if form not in forms.FORMS or Path(run["folder"]).name != run["folder"]:
-            raise ValueError(f"form {form!r}, folder {run['folder']!r}")
-        return form, {name: convert_value(name, run[name], kind) for name, kind in kinds.items()}
+            raise ValueError(f"form={form!r}, folder={run['folder']!r}")
+        return form, {"env": run["env"], "preset": run["preset"], **run}
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{path}, the contract of an export, is missing: export without --again."
