@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 OPSET, IR_VERSION = 18, 8
 """Versions of ONNX from the end of 2022: onnxruntime 1.14 and later read them."""
-MISSING = "{} is not installed: pip install {}"
+MISSING = "{0} is not installed: pip install {0}"
 
 
 def model(graph: Graph) -> onnx.ModelProto:
@@ -30,7 +30,7 @@ def model(graph: Graph) -> onnx.ModelProto:
     try:
         from onnx import checker, helper, numpy_helper
     except ImportError as error:
-        raise ImportError(MISSING.format("onnx", "'ddpg_jax[onnx]'")) from error
+        raise ImportError(MISSING.format("onnx")) from error
     kind: Any = lambda dtype: helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     info: Any = lambda name, x: helper.make_tensor_value_info(
         name, kind(x.dtype), [BATCH, *x.shape]
@@ -71,7 +71,7 @@ def read(content: bytes) -> tuple[Callable[[Any], Any], Mapping[str, tuple[list[
     try:
         import onnxruntime
     except ImportError as error:
-        raise ImportError(MISSING.format("onnxruntime", "onnxruntime")) from error
+        raise ImportError(MISSING.format("onnxruntime")) from error
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     names = {"float": "float32", "double": "float64"}
     kinds = [(each, each.type.removeprefix("tensor(").rstrip(")")) for each in session.get_inputs()]
