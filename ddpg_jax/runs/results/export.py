@@ -135,7 +135,7 @@ def _read_contract(path: Path) -> tuple[str, dict[str, Any]]:
 
 def contract_path(path: Path) -> Path:
     """Return the contract of an exported file."""
-    return path.with_name(f"{path.name}.json")
+    return Path(f"{path}.json")
 
 
 def _now() -> str:
