@@ -155,6 +155,12 @@ def test_every_rule_is_tested(standard_promotion):
     assert RULES.keys() - seen == set()
 
 
+def test_every_operator_of_the_numpy_pass_is_tested(standard_promotion):
+    graphs = [graph_of(function) for function in VECTORS.values()]
+    seen = {node.operator for graph in graphs for node in graph.nodes}
+    assert weights.OPERATORS.keys() - seen == set()
+
+
 REFUSED = {
     "sort": lambda x: jnp.sort(x, -1),
     "cumsum": lambda x: jnp.cumsum(x, -1),
