@@ -117,6 +117,7 @@ DAMAGED = {
     "no object": "[1]",
     "another form": {"form": "tflite"},
     "a member that is none": {"run": {"member": "one"}},
+    "a member below 0": {"run": {"member": -1}},
     "a folder elsewhere": {"run": {"folder": "../two"}},
     "no run": {"run": None},
 }
@@ -164,6 +165,22 @@ def test_a_file_that_acts_otherwise_is_not_written(run, monkeypatch):
     assert result.exit_code == 2
     assert re.search(r"as npz differs by 0.005\d* in an action, of at most 0.004", result.output)
     assert [path.name for path in Path().glob("x.npz*")] == []
+
+
+@pytest.mark.parametrize("form", export.FORMS)
+def test_a_policy_that_diverged_is_not_written(run, monkeypatch, form):
+    real = of_run.policy.restore_policy
+
+    def diverged(folder):
+        config, agent, steps, state = real(folder)
+        params = jax.tree.map(lambda x: x.at[1].set(jnp.nan), state.actor.params)
+        return config, agent, steps, state.replace(actor=state.actor.replace(params=params))
+
+    monkeypatch.setattr(of_run.policy, "restore_policy", diverged)
+    done("export", "two", "--out", "x", "--format", form)
+    result = invoke("export", "two", "--member", 1, "--out", "y", "--format", form)
+    assert (result.exit_code, "choose another --member" in result.output) == (2, True)
+    assert [path.name for path in Path().glob("y*")] == []
 
 
 def test_where_onnxruntime_is_missing_nothing_is_checked(run, monkeypatch):

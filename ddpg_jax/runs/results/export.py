@@ -73,6 +73,8 @@ def _checked(
     except ImportError:
         return None
     found = contract.largest_difference(agent, state, env, act)
+    if not np.isfinite(found):
+        raise ValueError("the policy acts NaN, as one that diverged: choose another --member.")
     if not found <= limit:
         raise ValueError(
             f"the policy as {form} differs by {found:g} in an action, of at most {limit:g}, and is "
@@ -122,8 +124,12 @@ def _read_contract(path: Path) -> tuple[str, dict[str, Any]]:
         for name, kind in (("folder", str), ("member", int), ("env_steps", int)):
             if not isinstance(run[name], kind):
                 raise ValueError(f"{name}={run[name]!r}")
-        if form not in forms.FORMS or Path(run["folder"]).name != run["folder"]:
-            raise ValueError(f"form={form!r}, folder={run['folder']!r}")
+        if (
+            form not in forms.FORMS
+            or run["member"] < 0
+            or Path(run["folder"]).name != run["folder"]
+        ):
+            raise ValueError(f"form={form!r}, run={run!r}")
         return form, {"env": run["env"], "preset": run["preset"], **run}
     except FileNotFoundError as error:
         raise FileNotFoundError(
