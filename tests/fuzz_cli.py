@@ -442,8 +442,15 @@ class Lines:
             line += [flag, self._any(NUMBERS)] if self._random.random() < 0.3 else []
         if command != "evaluate" and self._random.random() < 0.6:
             line += ["--out", self._any(PLACES)]
-        if command == "render" and self._random.random() < 0.3:
-            line += ["--format", self._any(["gif", "html", "mp4", "avi", ""])]
+        if command != "evaluate" and self._random.random() < 0.3:
+            of_films, of_exports = (
+                ["gif", "html", "mp4", "avi", ""],
+                ["onnx", "npz", "stablehlo", ""],
+            )
+            forms = of_films if command == "render" else of_exports
+            line += ["--format", self._any(forms)]
+        if command == "export" and self._random.random() < 0.2:
+            line += ["--again", self._any(PLACES)]
         return line
 
     def _check(self) -> list[str]:

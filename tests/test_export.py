@@ -1,6 +1,7 @@
 """An exported policy acts as the agent does, in the environment's own units, where this library is
 not."""
 
+import shutil
 import subprocess
 import sys
 
@@ -25,6 +26,20 @@ np.save(sys.argv[3], policy.call(observations))
 one = policy.call(observations[:1])
 assert one.shape == (1, 1), one.shape
 assert not any(name.startswith("ddpg_jax") for name in sys.modules)
+"""
+
+
+NUMPY_ALONE = """
+import sys
+sys.modules["jax"] = sys.modules["ddpg_jax"] = None
+import numpy as np
+import weights
+observations = np.load("observations.npy")
+policy = np.load(sys.argv[1])
+np.save("actions.npy", weights.act(policy, observations))
+one = weights.act(policy, observations[:1])
+assert one.shape == (1, 1), one.shape
+assert not {"jax", "ddpg_jax", "scipy"} & {name for name, module in sys.modules.items() if module}
 """
 
 
@@ -114,3 +129,20 @@ def test_platforms():
     np.testing.assert_allclose(
         policy.call(np.zeros((4, 3), np.float32)), np.full((4, 1), 2 * np.tanh(0.3)), atol=1e-6
     )
+
+
+def test_a_copy_of_the_numpy_pass_stands_alone(tmp_path):
+    env, actor = envs.make("pendulum", 1), networks.Actor(1, (8,), norm=networks.LayerNorm)
+    agent = agents.normalize_observations(agents.ddpg(actor, networks.Critic((4,))))
+    state = agent.init(jax.random.key(0), jnp.zeros(3), jnp.zeros(1))
+    observations = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    state = agent.observe(state, 3 * observations + 1)
+    (tmp_path / "policy.npz").write_bytes(export.content(agent, state, env, "npz"))
+    np.save(tmp_path / "observations.npy", observations)
+    shutil.copy(export.weights.__file__, tmp_path / "weights.py")
+    command = [sys.executable, "-c", NUMPY_ALONE, "policy.npz"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    wanted = env.native_action(agent.act(state, observations))
+    assert wanted.std() > 1e-4
+    np.testing.assert_allclose(np.load(tmp_path / "actions.npy"), wanted, atol=1e-5)

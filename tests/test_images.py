@@ -403,10 +403,10 @@ def test_a_run_resumes_bit_for_bit(run, tmp_path):
 
 
 def test_an_exported_policy_takes_what_the_agent_sees(run):
-    from ddpg_jax.runs.results import policy as runs_policy
+    from ddpg_jax.runs.results import export as runs_export
 
     _, whole = run
-    runs_policy.export(whole.folder, whole.folder / "policy.stablehlo", 0)
+    runs_export.export(whole.folder, whole.folder / "policy.stablehlo", 0)
     policy = export.deserialize(bytearray((whole.folder / "policy.stablehlo").read_bytes()))
     rng = np.random.default_rng(0)
     some = {

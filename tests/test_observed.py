@@ -10,6 +10,7 @@ import ddpg_jax
 from ddpg_jax import agents, envs, export
 from ddpg_jax.envs.observed import looked_at, observed
 from ddpg_jax.networks import Actor, Critic, stream
+from ddpg_jax.runs.results import export as runs_export
 from ddpg_jax.runs.results import policy as runs_policy
 
 SHOWN = {
@@ -133,7 +134,7 @@ def run(tmp_path_factory):
 def test_a_policy_a_loaded_agent_and_an_exported_policy_are_checked_alike(run, tmp_path):
     right = np.float32([[1, 0, 0.5], [0, 1, -3]])
     agent, state = runs_policy.restore_policy(run.folder)[1::2]
-    path = runs_policy.export(run.folder, tmp_path / "policy.stablehlo", 0)
+    path = runs_export.export(run.folder, tmp_path / "policy.stablehlo", 0)
     loaded = export.load(path)
     ways = {
         "policy": run.policy(),

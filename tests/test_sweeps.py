@@ -449,7 +449,7 @@ def test_a_member_of_a_sweep_is_found(swept, tmp_path):
     assert (alone["member"], alone["run"]) == (4, str(made.folder))
     for words in ((), ("--member", 4), ("--member", 5)):
         assert call("export", made.folder, *words).exit_code == 0
-    files = {path.name for path in made.folder.glob("policy*")}
+    files = {path.name for path in made.folder.glob("policy*.stablehlo")}
     assert files == {"policy.stablehlo", "policy-4.stablehlo", "policy-5.stablehlo"}
     assert call("export", made.folder, "--member", 4, "--out", tmp_path / "four").exit_code == 0
     assert (
@@ -465,6 +465,12 @@ def test_a_member_of_a_sweep_is_found(swept, tmp_path):
     np.testing.assert_array_equal(acts[0], acts[1])
     np.testing.assert_array_equal(acts[2], made.policy(made.best["member"])(seen))
     assert np.array_equal(acts[0], acts[2]) == (made.best["member"] == 4)
+    file = tmp_path / "four.onnx"
+    assert call("export", made.folder, "--member", 4, "--out", file).exit_code == 0
+    first = file.read_bytes()
+    file.unlink()
+    assert call("export", made.folder, "--again", file).exit_code == 0
+    assert file.read_bytes() == first, "of the run that trained member 4"
     wrong = call("render", made.folder, "--member", 8)
     assert (wrong.exit_code, "this sweep has 8 member(s)" in wrong.output) == (2, True)
 

@@ -45,6 +45,9 @@ TRAIN = (
 )
 SWEEP = options_of(SweepOptions) | EVOLVE | TRAIN
 
+FORMS = ("stablehlo", "onnx", "npz")
+"""Of an export, the default first."""
+
 FROM_ZERO, FROM_ONE = WholeNumber(0, INT32_MAX), WholeNumber(1, COUNT)
 PATH = UserPath()
 # What several commands take.
@@ -209,22 +212,37 @@ def render(
 
 @main.command()
 @run_argument
-@click.option(
-    "--out",
-    type=PATH,
-    help="File to write. [default: RUN/policy.stablehlo, of --member N RUN/policy-N.stablehlo]",
-)
+@click.option("--out", type=PATH, help="File to write. [default: RUN/policy[-MEMBER].FORMAT]")
 @member_option
 @checkpoint_option
-def export(run: Path, out: Path | None, member: int | None, checkpoint: str) -> None:
-    """Write the policy of a checkpoint of RUN as StableHLO, which needs nothing but JAX."""
+@click.option("--format", "form", type=click.Choice(FORMS), help="[default: that of --out]")
+@click.option("--again", type=PATH, metavar="FILE", help="Write FILE again, as its contract says.")
+def export(
+    run: Path,
+    out: Path | None,
+    member: int | None,
+    checkpoint: str,
+    form: str | None,
+    again: Path | None,
+) -> None:
+    """Write the policy of a checkpoint of RUN, and in FILE.json its contract.
+
+    stablehlo is for JAX alone, and guaranteed only for versions up to 6 months newer or 3 weeks
+    older: --again writes a file anew. onnx is for onnxruntime and others, npz for NumPy.
+    """
+    if again and (member is not None or form or checkpoint != "last"):
+        raise click.UsageError(
+            "--again takes member, form and checkpoint from the contract: leave them out."
+        )
     _begin()
-    from ddpg_jax.runs.results import policy
+    from ddpg_jax.runs.results import export as of_run
     from ddpg_jax.runs.sweeps import sweep_results
 
+    if again:
+        return answer(of_run.again(run, again, out))
     folder, place = sweep_results.locate_member(run, member)
-    path = out or _own_file(run, "policy", member, ".stablehlo")
-    answer(policy.export(folder, path, place, checkpoint))
+    path = out or _own_file(run, "policy", member, f".{form or FORMS[0]}")
+    answer(of_run.export(folder, path, place, form, checkpoint))
 
 
 @main.command()

@@ -7,8 +7,8 @@ import os
 import platform
 
 
-def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that a result depends on."""
+def package_versions(*others: str) -> dict[str, str]:
+    """Return the versions of Python, of the packages that a result depends on, and of others."""
     names = (
         "ddpg_jax",
         "jax",
@@ -20,6 +20,7 @@ def package_versions() -> dict[str, str]:
         "mujoco-mjx",
         "playground",
         "gymnasium",
+        *others,
     )
     found = {"python": platform.python_version()}
     for name in names:

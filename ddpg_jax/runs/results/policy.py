@@ -1,4 +1,4 @@
-"""The policy of a finished run: restored from its newest checkpoint, called, played, exported."""
+"""The policy of a finished run: restored from its newest checkpoint, called, played."""
 
 import contextlib
 import dataclasses
@@ -13,7 +13,6 @@ import numpy as np
 
 from ddpg_jax.envs.described import described
 from ddpg_jax.envs.observed import looked_at, observed
-from ddpg_jax.export import policy
 from ddpg_jax.runs.checkpoints import resharding
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.config.stored import (
@@ -22,7 +21,7 @@ from ddpg_jax.runs.config.stored import (
     registered,
     require_same_config,
 )
-from ddpg_jax.runs.folder import files, output_path
+from ddpg_jax.runs.folder import files
 from ddpg_jax.runs.programs import evaluation, setup
 from ddpg_jax.runs.results import statistics
 from ddpg_jax.types import Agent, AgentState
@@ -152,20 +151,6 @@ def evaluate(
         **({} if member is None else {"member": member}),
         **statistics.return_statistics(means, returns.std(axis=1)),
     }
-
-
-def export(folder: Path, path: Path, member: int, checkpoint: str = files.LAST) -> str:
-    """Write the policy of one member of a run as StableHLO and return the file's name.
-
-    Raises:
-        ValueError: there is no such member.
-    """
-    output_path.require_writable(path)
-    config, agent, _, agent_state = restore_policy(folder, checkpoint)
-    _, env = declared_environment(folder)
-    exported = policy(agent, member_state(config, agent_state, member), env)
-    files.write_file(path, bytes(exported.serialize()))
-    return str(path)
 
 
 def member_state(config: Config, agent_state: AgentState, member: int) -> AgentState:
