@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ddpg_jax.types import Agent, AgentState
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+"""Platforms that an exported policy runs on."""
 
 
 def policy(agent: Agent, agent_state: AgentState, env: Any) -> export.Exported:
@@ -32,9 +33,8 @@ def policy(agent: Agent, agent_state: AgentState, env: Any) -> export.Exported:
 
     Returns:
         What ``jax.export`` makes, for CPU, CUDA and TPU: ``call(observation [B, ...]) -> [B, A]``,
-            in the environment's units. Of a dict the observation has the streams that the actor
-            sees, and no other.
-        ``bytes(exported.serialize())`` is a file's content.
+        in the environment's units. Of a dict the observation has the streams that the actor sees,
+        and no other. ``bytes(exported.serialize())`` is a file's content.
     """
     completed = observed(env.observation, lambda: [])  # nothing has to be given
 

@@ -1,6 +1,8 @@
 """Environments on the device. The contract is `ddpg_jax.environment.Environment`; `autoreset.batch`
 fulfils it for any single one.
 
+For example::
+
     env = envs.make("pendulum", num_envs=16)
     env = envs.make("lane", num_envs=16, curvature=0.01)
     env = envs.make("brax/halfcheetah", num_envs=64, backend="spring")

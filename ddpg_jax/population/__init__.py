@@ -21,6 +21,7 @@ from ddpg_jax.reporting import Report
 from ddpg_jax.types import AgentState, Key, PyTree
 
 OnTree = Callable[[PyTree], PyTree]
+"""A function from a pytree to one of the same structure."""
 Hyperparameters = Mapping[str, jax.Array]
 """What differs between members, by name: scalars of one member, ``[M]`` of many."""
 

@@ -1,0 +1,96 @@
+"""Settings of the documentation site (Sphinx); `docs/make_site.py` gathers its sources and builds.
+
+Equations are written as MathML, which browsers render themselves: a page needs no script and no
+network.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.utils.math import MathError, latex2mathml
+from sphinx.util import logging
+from sphinx.util.nodes import make_refnode
+
+sys.path.insert(0, str(Path(__file__).parent))
+import ddpg_jax
+
+project = author = "ddpg_jax"
+version = release = ddpg_jax.__version__
+root_doc = "docs/index"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.githubpages"]
+html_theme = "furo"
+html_static_path, html_css_files = ["static"], ["site.css"]
+html_title = f"ddpg_jax {release}"
+html_show_copyright = html_copy_source = False
+
+nb_execution_mode = "off"
+"""The tests run every notebook."""
+myst_enable_extensions = ["dollarmath", "html_image"]
+myst_heading_anchors = 3
+
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+napoleon_numpy_docstring = napoleon_use_rtype = False
+suppress_warnings = ["config.cache", "myst.header"]
+nitpick_ignore_regex = [(".*", r"(?!ddpg_jax\.).*")]
+"""Names of other libraries, and words in single backticks; all of this one must be found."""
+
+
+def resolve(app: Any, env: Any, node: Any, content: Any) -> Any:
+    """A short name (``Agent``, ``ring.uniform``), as annotations and docstrings write it, is the
+    one public name that ends with it.
+    """
+    target = node.get("reftarget", "").removeprefix("~")
+    domain = env.domains["py"]
+    last = target.rpartition(".")[2]
+    found = {name for name in domain.objects if name.endswith(f".{target}")}
+    found = found or {name for name in domain.objects if name.endswith(f".{last}")}
+    near = node.get("py:module", "")
+    best = [name for name in found if name.startswith(f"{near}.")] or sorted(found)
+    if node.get("refdomain") != "py" or len(best) != 1:
+        return None
+    found_at = domain.objects[best[0]]
+    place = node["refdoc"], found_at.docname, found_at.node_id
+    return make_refnode(app.builder, *place, [content], best[0])
+
+
+def skip(app: Any, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
+    """Leave out what `NamedTuple` and Flax add to a class."""
+    added = (getattr(obj, "__doc__", None) or "").startswith("Alias for field")
+    return True if added or name in {"replace", "name", "parent", "scope"} else None
+
+
+def visit_math(self: Any, node: Any) -> None:
+    """An equation in a line."""
+    self.body.append(_mathml(node))
+    raise nodes.SkipNode
+
+
+def visit_displaymath(self: Any, node: Any) -> None:
+    """An equation that stands alone."""
+    self.body.append(f'<div class="equation">{_mathml(node)}</div>')
+    raise nodes.SkipNode
+
+
+def _mathml(node: Any) -> str:
+    text = node.astext()
+    aligned = f"\\begin{{aligned}}{text}\\end{{aligned}}" if "&" in text else text
+    try:
+        return str(latex2mathml.tex2mathml(aligned, as_block=isinstance(node, nodes.math_block)))
+    except MathError as error:
+        logging.getLogger(__name__).warning(f"{error}: {text}", location=node)
+        return text
+
+
+def setup(app: Any) -> None:
+    """Register what this file adds to Sphinx."""
+    app.connect("missing-reference", resolve)
+    app.connect("autodoc-skip-member", skip)
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_displaymath, None))
+    app.config.html_math_renderer = "mathml"
