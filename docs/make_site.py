@@ -44,7 +44,7 @@ def contents(index: str) -> str:
     listed["Notebooks"] = [
         f"../notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.ipynb")
     ]
-    listed["Reference"] = ["api/index", "gallery", "../README"]
+    listed["API and gallery"] = ["api/index", "gallery", "scaling", "../README"]
     return "".join(
         f"\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n" + "\n".join(pages) + "\n```\n"
         for title, pages in listed.items()
