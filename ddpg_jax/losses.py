@@ -25,6 +25,11 @@ def td_target(reward: Array, discount: Array, next_value: Array, gamma: float | 
     Raises:
         AssertionError: the three arrays differ in shape.
 
+    Example:
+        >>> reward, discount = jnp.array([1.0, 1.0]), jnp.array([1.0, 0.0])  # one terminated
+        >>> td_target(reward, discount, jnp.array([10.0, 10.0]), gamma=0.5).tolist()
+        [6.0, 1.0]
+
     Source: Lillicrap et al. 2015, Algorithm 1.
     """
     chex.assert_equal_shape([reward, discount, next_value])
@@ -82,6 +87,12 @@ def categorical_projection(probabilities: Array, values: Array, support: Array) 
 
     Raises:
         AssertionError: the shapes do not match.
+
+    Example:
+        >>> support = jnp.array([0.0, 1.0, 2.0])
+        >>> probabilities, values = jnp.array([[0.5, 0.5, 0.0]]), support[None] + 0.5
+        >>> categorical_projection(probabilities, values, support).tolist()
+        [[0.25, 0.5, 0.25]]
 
     Source: Bellemare et al. 2017, equation 7; Barth-Maron et al. 2018, section 3. The sum over i is
     one fused kernel: no ``[B, l, l]`` array is stored.

@@ -130,7 +130,16 @@ def clip(low: Numeric = -1.0, high: Numeric = 1.0) -> Noise:
 
 
 def chain(*noises: Noise) -> Noise:
-    """Apply noises from left to right, each with a key of its own."""
+    """Apply noises from left to right, each with a key of its own.
+
+    Example:
+        >>> exploring, action = chain(gaussian(stddev=0.5), clip()), jnp.zeros((3, 2))
+        >>> state = exploring.init(jax.random.key(0), action)
+        >>> reset = jnp.zeros(3, bool)
+        >>> noisy, state = exploring.apply(state, action, jax.random.key(1), reset)
+        >>> noisy.shape, bool(jnp.all(jnp.abs(noisy) <= 1.0))
+        ((3, 2), True)
+    """
 
     def init(key: Key, action: Array) -> tuple[PyTree, ...]:
         keys = jax.random.split(key, len(noises))

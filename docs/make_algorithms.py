@@ -12,17 +12,20 @@ import re
 import sys
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent))
 import site_api
 
-from ddpg_jax.runs.options.preset import Preset
 from ddpg_jax.runs.presets import PRESETS
+
+if TYPE_CHECKING:
+    from ddpg_jax.runs.options.preset import Preset
 
 DOCS = Path(__file__).parent
 BEGIN, END = "<!-- table: python docs/make_algorithms.py -->\n", "<!-- end of table -->\n"
 HEADER = (
-    "| preset | observations | critic | return | replay | floats that may differ | numbers |\n"
+    "| preset | observations | critic | return | replay | floats that may differ | its values |\n"
     "|---|---|---|---|---|---|---|\n"
 )
 INTRODUCTION = """# Differences from the papers
@@ -65,7 +68,7 @@ def _row(preset: Preset) -> str:
     found = preset.hyperparameters
     fields = {each.name for each in dataclasses.fields(found)}
     floats = [name for name in fields if isinstance(getattr(found, name), float)]
-    atoms = "num_atoms" in fields and f"categorical, {getattr(found, 'num_atoms')} atoms"
+    atoms = "num_atoms" in fields and f"categorical, {vars(found)['num_atoms']} atoms"
     cells = (
         f"`{preset.name}`" + f", for `{preset.only_for}` alone" * bool(preset.only_for),
         "images, dicts with images" if preset.images else "vectors, dicts of vectors",

@@ -55,6 +55,14 @@ def ddpg(
     Raises:
         ValueError: a concrete number is out of its range.
 
+    Example:
+        >>> import jax
+        >>> from ddpg_jax import networks
+        >>> agent = ddpg(networks.Actor(1, hidden=(8,)), networks.Critic(hidden=(8,)), gamma=0.9)
+        >>> state = agent.init(jax.random.key(0), jnp.zeros(3), jnp.zeros(1))
+        >>> agent.act(state, jnp.zeros((5, 3))).shape
+        (5, 1)
+
     Source: Lillicrap et al. 2015 (arXiv:1509.02971), Algorithm 1 and section 7, from which all
     defaults are.
     """

@@ -25,6 +25,11 @@ def soft_update(tau: Numeric, copied: Sequence[str] = ()) -> Track:
     Raises:
         ValueError: ``tau`` is out of its range.
 
+    Example:
+        >>> track = soft_update(0.25)
+        >>> float(track(jnp.float32(4.0), jnp.float32(0.0)))
+        1.0
+
     Source: Lillicrap et al. 2015, section 3.
     """
     checks.between(0, 1, tau=tau)

@@ -90,6 +90,14 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # by the name, which
     Returns:
         An `Environment`; a `ddpg_jax.environment.HostEnvironment` where `on_host`.
 
+    Example:
+        >>> import jax
+        >>> env = make("pendulum", num_envs=3)
+        >>> state, observation = env.reset(jax.random.key(0))
+        >>> state, step = env.step(state, jax.numpy.zeros((3, 1)), jax.random.key(1))
+        >>> observation.shape, step.reward.shape
+        ((3, 3), (3,))
+
     Raises:
         ValueError: an unknown name (the nearest known one is named), or an option unknown or out of
             its range; a `ddpg_jax.checks.BrokenEnvironment` where an environment of yours raises,

@@ -103,6 +103,11 @@ def members(
 
     Member ``v * S + s`` has row v of the hyperparameters and key s.
 
+    Example:
+        >>> keys, values = members(jax.random.split(jax.random.key(0), 2), {"tau": [0.25, 0.5]})
+        >>> keys.shape, values["tau"].tolist()
+        ((4,), [0.25, 0.25, 0.5, 0.5])
+
     Raises:
         ValueError: the names do not all have the same number of values, at least one.
     """
