@@ -47,7 +47,7 @@ def unseen_gpu() -> str:
     """
     import jax
 
-    chosen = jax.config.jax_platforms or jax.default_backend() != "cpu"
+    chosen = getattr(jax.config, "jax_platforms", None) or jax.default_backend() != "cpu"
     if chosen or not any(path.exists() for path in DRIVER):
         return ""
     return (
