@@ -6,12 +6,15 @@ network.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from docutils.utils.math import MathError, latex2mathml
+from flax import linen as nn
 from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
 
@@ -61,9 +64,39 @@ def resolve(app: Any, env: Any, node: Any, content: Any) -> Any:
 
 
 def skip(app: Any, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
-    """Leave out what `NamedTuple` and Flax add to a class."""
+    """Leave out what `NamedTuple` and Flax add to a class, and defaults that are functions."""
     added = (getattr(obj, "__doc__", None) or "").startswith("Alias for field")
-    return True if added or name in {"replace", "name", "parent", "scope"} else None
+    default = callable(obj) and "." not in getattr(obj, "__qualname__", ".")
+    of_flax = name in {"replace", "name", "parent", "scope"}
+    return True if what == "class" and (added or default or of_flax) else None
+
+
+_PLAIN: dict[str, list[str]] = {}
+
+
+def keep(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Keep the words of a constant or a field from napoleon, which reads "word: ..." as a type."""
+    if what in {"attribute", "data", "property"}:
+        _PLAIN[name] = list(lines)
+
+
+def restore(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Give them back."""
+    if name in _PLAIN:
+        lines[:] = _PLAIN.pop(name)
+
+
+def signed(app: Any, what: str, name: str, obj: Any, *rest: Any) -> tuple[str, None] | None:
+    """A protocol is not called; a Flax module takes its fields, as its source writes them."""
+    if what != "class" or not isinstance(obj, type):
+        return None
+    if getattr(obj, "_is_protocol", False):
+        return "", None
+    if not issubclass(obj, nn.Module):
+        return None
+    (tree,) = ast.parse(inspect.getsource(obj)).body
+    fields = [ast.unparse(node) for node in tree.body if isinstance(node, ast.AnnAssign)]
+    return f"({', '.join(fields)})", None
 
 
 def visit_math(self: Any, node: Any) -> None:
@@ -92,5 +125,8 @@ def setup(app: Any) -> None:
     """Register what this file adds to Sphinx."""
     app.connect("missing-reference", resolve)
     app.connect("autodoc-skip-member", skip)
+    app.connect("autodoc-process-docstring", keep, priority=400)  # napoleon: 500
+    app.connect("autodoc-process-docstring", restore, priority=600)
+    app.connect("autodoc-process-signature", signed)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_displaymath, None))
     app.config.html_math_renderer = "mathml"

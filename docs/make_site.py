@@ -38,17 +38,22 @@ def gather(target: Path) -> None:
 
 
 def contents(index: str) -> str:
-    """The tables of contents that Sphinx wants: the guides in the order of the index's tables."""
+    """The tables of contents that Sphinx wants: the guides as the index's tables name them."""
     sections = re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", index, re.S | re.M)
-    listed = {title: re.findall(r"\]\(([\w./]+)\.md\)", text) for title, text in sections}
-    listed["Notebooks"] = [
-        f"../notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.ipynb")
+    listed = {title: re.findall(r"\[(.+?)\]\(([\w./]+)\.md\)", text) for title, text in sections}
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    listed["Notebooks"] = [(path.stem.title(), f"../notebooks/{path.stem}") for path in notebooks]
+    listed["API and gallery"] = [
+        ("API", "api/index"),
+        ("Gallery", "gallery"),
+        ("Predicted scaling", "scaling"),
+        ("README", "../README"),
     ]
-    listed["API and gallery"] = ["api/index", "gallery", "scaling", "../README"]
     return "".join(
-        f"\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n" + "\n".join(pages) + "\n```\n"
+        f"\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n"
+        + "".join(f"{name} <{page}>\n" for name, page in pages)
+        + "```\n"
         for title, pages in listed.items()
-        if pages
     )
 
 

@@ -28,8 +28,8 @@ OF_RUNS: dict[str, tuple[str, ...]] = {
 
 
 class Name(NamedTuple):
-    """A public name: where users find it, its kind (``function``, ``class``, ``data``), its
-    docstring, and the module that defines it.
+    """A public name: where users find it, its kind (``function``, ``class``, ``data``, and
+    ``constant``, whose value is short), whether it has words, and the module that defines it.
     """
 
     module: str
@@ -37,6 +37,10 @@ class Name(NamedTuple):
     kind: str
     documented: bool
     home: str
+
+
+SHORT = 60
+"""Characters of a value that is shown."""
 
 
 def modules() -> dict[str, ast.Module]:
@@ -105,7 +109,12 @@ def _definitions(tree: ast.Module) -> Iterator[tuple[str, str, bool]]:
             said = bool(after) and ast.get_docstring(ast.Module(after, [])) is not None
             for target in (each for one in targets for each in getattr(one, "elts", [one])):
                 if isinstance(target, ast.Name):
-                    yield target.id, "data", said
+                    yield target.id, "constant" if _short(node.value) else "data", said
+
+
+def _short(value: ast.expr | None) -> bool:
+    plain = ast.Constant | ast.Tuple | ast.List | ast.Set | ast.Dict | ast.UnaryOp
+    return isinstance(value, plain) and len(ast.unparse(value)) <= SHORT
 
 
 def _imports(tree: ast.Module) -> dict[str, str]:
@@ -139,10 +148,9 @@ def _page(room: str, names: list[Name]) -> str:
 
 
 def _entry(each: Name) -> str:
-    shown = f".. auto{each.kind}:: ddpg_jax.{each.module}::{each.name}\n"
-    return shown + (
-        "   :members:\n" if each.kind == "class" else "   :no-value:\n" * (each.kind == "data")
-    )
+    options = {"class": "   :members:\n", "data": "   :no-value:\n"}.get(each.kind, "")
+    kind = "data" if each.kind == "constant" else each.kind
+    return f".. auto{kind}:: ddpg_jax.{each.module}::{each.name}\n{options}"
 
 
 def _heading(text: str, line: str) -> str:

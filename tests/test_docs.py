@@ -79,7 +79,7 @@ def test_tables_of_presets_are_of_today():
 def test_the_contents_list_every_guide_in_the_order_of_the_index():
     contents = make_site.contents((DOCS / "index.md").read_text())
     for path in DOCS.glob("*.md"):
-        assert path.stem == "index" or f"\n{path.stem}\n" in contents, path
+        assert path.stem == "index" or f" <{path.stem}>\n" in contents, path
     assert contents.index("getting_started") < contents.index("own_algorithm")
     assert "../notebooks/quickstart" in contents
 
