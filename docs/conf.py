@@ -41,7 +41,7 @@ autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 napoleon_numpy_docstring = napoleon_use_rtype = False
 suppress_warnings = ["config.cache", "myst.header"]
-nitpick_ignore_regex = [(".*", r"(?!ddpg_jax\.).*")]
+nitpick_ignore_regex = [("py:.*", r"(?!ddpg_jax\.).*")]
 """Names of other libraries, and words in single backticks; all of this one must be found."""
 
 
