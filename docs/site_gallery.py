@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+sys.path.insert(0, str(ROOT))
 KINDS = {
     "family_": "DDPG, TD3 and D4PG on",
     "learning_": "Seeds from the shell on",
@@ -27,15 +28,20 @@ figures in one table, and [speed](speed.md) says how they are measured.
 A member of `ddpg-jax train --seeds 6 --seed 1`, filmed by `ddpg-jax render`. The notebooks film the
 [driving](../notebooks/driving.ipynb) and [pixels](../notebooks/pixels.ipynb) agents.
 
+## Measured
+
+{table}
 ## Curves and studies
 """
 
 
 def write(docs: Path) -> None:
     """Write ``gallery.md``, the pictures that it shows, and the page of predicted scaling."""
+    from benchmarks import table
+
     places = docs / "images" / "results"
     places.mkdir(parents=True)
-    parts = [INTRODUCTION]
+    parts = [INTRODUCTION.format(table=table.table(table.README_ROWS))]
     for picture in sorted(RESULTS.glob("*.png")):
         shutil.copy(picture, places)
         parts.append(_shown(picture))
@@ -57,7 +63,6 @@ def _shown(picture: Path) -> str:
 
 def _rows(stem: str) -> list[tuple[str, str]]:
     """The rows that the tables have of a result; none of a study without one."""
-    sys.path.insert(0, str(ROOT))
     from benchmarks import table
 
     return table.rows(stem) if any(stem.startswith(kind) for kind in table.ROWS) else []
