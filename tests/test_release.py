@@ -16,7 +16,7 @@ import ddpg_jax
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RUN = (ROOT / ".ci" / "run").read_text() if (ROOT / ".ci").is_dir() else ""
-BY_NAME = {"docs", "lowest", "release"}
+BY_NAME = {"canary", "docs", "lowest", "release"}
 """Targets that `.ci/run` without a target leaves out."""
 checkout = pytest.mark.skipif(not RUN, reason="this is not a checkout")
 
