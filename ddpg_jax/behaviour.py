@@ -74,11 +74,16 @@ def parameter_noise(
     adaptation: Numeric = 1.01,
     adapt_every: int = 50,
 ) -> Behaviour:
-    """Explore by perturbing the policy's parameters, once per environment and episode.
+    r"""Explore by perturbing the policy's parameters, once per environment and episode.
 
-        theta~ = theta + sigma eps,  eps ~ N(0, I)          at the start of each episode
-        d      = sqrt(1/A sum_i E_s[(mu(s) - mu~(s))_i^2])  on a replayed batch
-        sigma  <- alpha sigma if d <= delta else sigma / alpha
+    .. math::
+
+        \tilde\theta &= \theta + \sigma \epsilon, \quad \epsilon \sim N(0, I)
+                     && \text{at the start of each episode} \\
+        d            &= \sqrt{\tfrac{1}{A} \sum_i E_s[(\mu(s) - \tilde\mu(s))_i^2]}
+                     && \text{on a replayed batch} \\
+        \sigma       &\leftarrow \alpha \sigma \text{ if } d \le \delta
+                        \text{ else } \sigma / \alpha
 
     With delta = ``stddev`` the actions vary as under N(0, stddev). Parameters of layer
     normalisation are left alone. Each step draws one fresh perturbation into a pool of E, which

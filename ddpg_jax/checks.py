@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Called = TypeVar("Called")
+"""A type of functions (`guarded`)."""
 
 
 class BrokenEnvironment(ValueError):

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 Options = dict[str, str | bool | int]
+"""Options of XLA, by name."""
 
 HOT_LOOP_OPTIONS: Options = {"xla_backend_optimization_level": 1}
 """For programs that run in a loop: 1.0 to 1.06 times the run time of LLVM's every pass, 0.9 times

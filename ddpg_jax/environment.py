@@ -39,6 +39,7 @@ class TimeStep:
 ResetResult = tuple[PyTree, PyTree]
 """``(state, observation)``."""
 Reset = Callable[[Key], ResetResult]
+"""``reset(key)``: begin an episode, or ``E`` of them."""
 StepResult = tuple[PyTree, TimeStep]
 """``(state, time_step)``."""
 SingleStepResult = tuple[PyTree, PyTree, Array, Array]

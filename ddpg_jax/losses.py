@@ -9,7 +9,9 @@ from jax import Array
 
 
 def td_target(reward: Array, discount: Array, next_value: Array, gamma: float | Array) -> Array:
-    """The one-sample Bellman target ``y = r + gamma * d * Q'(s', mu'(s'))``.
+    r"""The one-sample Bellman target.
+
+    .. math:: y = r + \gamma d\, Q'(s', \mu'(s'))
 
     Args:
         reward: ``[B]`` r, in units of reward (the discounted sum under n-step returns).
@@ -23,6 +25,11 @@ def td_target(reward: Array, discount: Array, next_value: Array, gamma: float | 
     Raises:
         AssertionError: the three arrays differ in shape.
 
+    Example:
+        >>> reward, discount = jnp.array([1.0, 1.0]), jnp.array([1.0, 0.0])  # one terminated
+        >>> td_target(reward, discount, jnp.array([10.0, 10.0]), gamma=0.5).tolist()
+        [6.0, 1.0]
+
     Source: Lillicrap et al. 2015, Algorithm 1.
     """
     chex.assert_equal_shape([reward, discount, next_value])
@@ -30,7 +37,9 @@ def td_target(reward: Array, discount: Array, next_value: Array, gamma: float | 
 
 
 def clipped_double_q(values: Array) -> Array:
-    """``min_i Q'_i``: ``[N, B]`` values of N critics to ``[B]``, against overestimation.
+    r"""The least of N critics, ``[N, B]`` values to ``[B]``, against overestimation.
+
+    .. math:: \min_i Q'_i
 
     Source: Fujimoto et al. 2018, equation 10.
     """
@@ -44,8 +53,12 @@ def smoothed_action(
     target_noise: float | Array,
     target_noise_clip: float | Array,
 ) -> Array:
-    """Target policy smoothing, ``clip(a + clip(eps, -c, c), -1, 1)`` with ``eps ~ N(0, sigma~)``,
-    for actions of any shape.
+    r"""Target policy smoothing, for actions of any shape.
+
+    .. math::
+
+        \mathrm{clip}(a + \mathrm{clip}(\epsilon, -c, c), -1, 1),
+        \quad \epsilon \sim N(0, \tilde\sigma)
 
     Source: Fujimoto et al. 2018, equation 14 and Algorithm 1.
     """
@@ -54,9 +67,12 @@ def smoothed_action(
 
 
 def categorical_projection(probabilities: Array, values: Array, support: Array) -> Array:
-    """Project a distribution on arbitrary atoms onto a fixed, evenly spaced support.
+    r"""Project a distribution on arbitrary atoms onto a fixed, evenly spaced support.
 
-        p_j = sum_i clip(1 - |clip(v_i, V_min, V_max) - z_j| / Delta, 0, 1) p_i
+    .. math::
+
+        p_j = \sum_i \mathrm{clip}\left(
+            1 - |\mathrm{clip}(v_i, V_{min}, V_{max}) - z_j| / \Delta, 0, 1\right) p_i
 
     Mass between two atoms is shared in proportion to nearness, mass beyond an end goes to that end;
     none is lost or made.
@@ -71,6 +87,12 @@ def categorical_projection(probabilities: Array, values: Array, support: Array) 
 
     Raises:
         AssertionError: the shapes do not match.
+
+    Example:
+        >>> support = jnp.array([0.0, 1.0, 2.0])
+        >>> probabilities, values = jnp.array([[0.5, 0.5, 0.0]]), support[None] + 0.5
+        >>> categorical_projection(probabilities, values, support).tolist()
+        [[0.25, 0.5, 0.25]]
 
     Source: Bellemare et al. 2017, equation 7; Barth-Maron et al. 2018, section 3. The sum over i is
     one fused kernel: no ``[B, l, l]`` array is stored.
@@ -93,8 +115,9 @@ def categorical_td_target(
     support: Array,
     gamma: float | Array,
 ) -> Array:
-    """The distributional Bellman target ``Phi(r + gamma d z | softmax(next_logits))``: `td_target`
-    for distributions.
+    r"""The distributional Bellman target: `td_target` for distributions.
+
+    .. math:: Y = \Phi(r + \gamma d z \mid \mathrm{softmax}(\text{next logits}))
 
     Args:
         reward, discount: ``[B]``.
@@ -117,8 +140,10 @@ def categorical_td_target(
 
 
 def categorical_cross_entropy(logits: Array, target: Array) -> Array:
-    """``-sum_j p_j log q_j`` of each example, from ``logits: [B, l]`` of q and ``target: [B, l]``
+    r"""The cross-entropy of each example, from ``logits: [B, l]`` of q and ``target: [B, l]``
     probabilities p, to ``[B]``.
+
+    .. math:: H(p, q) = -\sum_j p_j \log q_j
 
     Source: Barth-Maron et al. 2018, section 3.
     """
@@ -127,21 +152,27 @@ def categorical_cross_entropy(logits: Array, target: Array) -> Array:
 
 
 def categorical_divergence(target: Array, logits: Array) -> Array:
-    """``KL(p || q) = sum_j p_j (log p_j - log q_j)``, at least 0; arguments as in
-    `categorical_cross_entropy`, to ``[B]``.
+    r"""The divergence of q from p, at least 0; arguments as in `categorical_cross_entropy`, to
+    ``[B]``.
+
+    .. math:: KL(p \,|\, q) = \sum_j p_j (\log p_j - \log q_j)
     """
     entropy = jnp.sum(jax.scipy.special.entr(target), axis=-1)
     return categorical_cross_entropy(logits, target) - entropy
 
 
 def categorical_mean(logits: Array, support: Array) -> Array:
-    """``E[Z] = sum_j z_j q_j``: ``[..., l]`` logits and ``[l]`` support to ``[...]``."""
+    r"""The mean of a distribution: ``[..., l]`` logits and ``[l]`` support to ``[...]``.
+
+    .. math:: E[Z] = \sum_j z_j q_j
+    """
     return jax.nn.softmax(logits) @ support
 
 
 def squared_error(value: Array, target: Array) -> Array:
-    """The critic's loss ``(y_i - Q(s_i, a_i))^2`` of each example, from two arrays ``[B]``; the
-    agent averages it.
+    r"""The critic's loss of each example, from two arrays ``[B]``; the agent averages it.
+
+    .. math:: (y_i - Q(s_i, a_i))^2
 
     Raises:
         AssertionError: the two arrays differ in shape.
@@ -153,10 +184,17 @@ def squared_error(value: Array, target: Array) -> Array:
 
 
 def deterministic_policy_gradient(value: Array) -> Array:
-    """The actor's loss ``-1/B sum_i Q(s_i, mu(s_i))``, a scalar, from ``value: [B]``.
+    r"""The actor's loss, a scalar, from ``value: [B]``.
 
-    Its gradient with respect to the actor's parameters is minus the deterministic policy gradient
-    ``1/B sum_i grad_a Q(s_i, a)|_{a=mu(s_i)} grad_theta mu(s_i)`` by the chain rule.
+    .. math:: -\tfrac{1}{B} \sum_i Q(s_i, \mu(s_i))
+
+    Its gradient with respect to the actor's parameters is minus the deterministic policy gradient,
+    by the chain rule:
+
+    .. math::
+
+        \tfrac{1}{B} \sum_i
+        \nabla_a Q(s_i, a)|_{a=\mu(s_i)} \nabla_\theta\, \mu(s_i)
 
     Source: Silver et al. 2014, equation 9; Lillicrap et al. 2015, equation 6.
     """

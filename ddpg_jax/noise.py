@@ -17,6 +17,7 @@ from ddpg_jax import checks
 from ddpg_jax.types import Array, Key, Noise, Numeric, PyTree, zeros
 
 Scale = Numeric | Callable[[Array], Array]
+"""A standard deviation, or a schedule of it: see the module's text."""
 
 
 def gaussian(stddev: Scale) -> Noise:
@@ -78,9 +79,12 @@ def ornstein_uhlenbeck(
     dt: Numeric = 1.0,
     reset_at_episode_start: bool = True,
 ) -> Noise:
-    """Temporally correlated noise around zero, one process per environment and action dimension.
+    r"""Temporally correlated noise around zero, one process per environment and action dimension.
 
-        x <- x - theta x dt + stddev sqrt(dt) eps,   eps ~ N(0, I),   a + x
+    .. math::
+
+        x \leftarrow x - \theta x\, dt + \sigma \sqrt{dt}\; \epsilon, \quad
+        \epsilon \sim N(0, I), \quad \text{action: } a + x
 
     theta is the rate of return to the mean, ``stddev`` the diffusion sigma. For dt = 1 the
     stationary standard deviation is ``sigma / sqrt(1 - (1 - theta)^2)`` (0.380 for the defaults).
@@ -126,7 +130,16 @@ def clip(low: Numeric = -1.0, high: Numeric = 1.0) -> Noise:
 
 
 def chain(*noises: Noise) -> Noise:
-    """Apply noises from left to right, each with a key of its own."""
+    """Apply noises from left to right, each with a key of its own.
+
+    Example:
+        >>> exploring, action = chain(gaussian(stddev=0.5), clip()), jnp.zeros((3, 2))
+        >>> state = exploring.init(jax.random.key(0), action)
+        >>> reset = jnp.zeros(3, bool)
+        >>> noisy, state = exploring.apply(state, action, jax.random.key(1), reset)
+        >>> noisy.shape, bool(jnp.all(jnp.abs(noisy) <= 1.0))
+        ((3, 2), True)
+    """
 
     def init(key: Key, action: Array) -> tuple[PyTree, ...]:
         keys = jax.random.split(key, len(noises))

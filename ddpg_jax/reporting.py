@@ -119,8 +119,8 @@ def read_totals(totals: Totals) -> tuple[PyTree, PyTree]:
 def psum_totals(
     found: tuple[Totals, Stacked], axis_name: str | None
 ) -> tuple[tuple[Totals, Stacked], int]:
-    """A chunk's totals and `ddpg_jax.learner.TrainState.bad` over all shards of a mesh axis, and
-    the number of shards.
+    """A chunk's totals and ``bad`` of `ddpg_jax.learner.TrainState` over all shards of a mesh axis,
+    and the number of shards.
 
     Without an axis (None) they are returned as they are, with 1.
     """

@@ -21,12 +21,16 @@ class WindowState:
 
 
 def n_step(length: int, gamma: Numeric) -> Window:
-    """n-step returns: the transition that begins at step t covers k = min(n, steps to the end of
+    r"""n-step returns: the transition that begins at step t covers k = min(n, steps to the end of
     t's episode) steps.
 
-        reward           = sum_{i<k} gamma^i r_{t+i}
-        discount         = gamma^(k-1) d_{t+k-1}        0 only if the last of these steps terminated
-        next_observation = s_{t+k}, the true successor of the last of these steps
+    .. math::
+
+        \text{reward}   &= \sum_{i<k} \gamma^i r_{t+i} \\
+        \text{discount} &= \gamma^{k-1} d_{t+k-1}
+                        && \text{0 only if the last of these steps terminated} \\
+        \text{next observation} &= s_{t+k}
+                        && \text{the true successor of the last of these steps}
 
     so that ``y = reward + gamma discount Q'(next_observation, mu'(next_observation))`` whatever k
     is. Every step begins exactly one transition; none reaches across the end of an episode, be it a

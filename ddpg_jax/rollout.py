@@ -171,10 +171,8 @@ def make_evaluate(policy: Agent | Policy, env: Environment) -> Callable[[AgentSt
 
     Returns:
         ``evaluate(agent_state, key) -> [E]`` undiscounted returns. Does not touch the training
-            state. An episode that a
-        breakdown of the simulation cuts off is played again, from another start; the return is NaN
-            where none held out within
-        `TRIES` time limits.
+        state. An episode that a breakdown of the simulation cuts off is played again, from another
+        start; the return is NaN where none held out within `TRIES` time limits.
     """
     limit, acting = TRIES * env.time_limit, _policy(policy)
 

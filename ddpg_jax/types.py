@@ -15,9 +15,13 @@ import numpy as np
 from flax import struct
 
 Array = jax.Array
+"""An array of JAX, traced or not."""
 Key = Array
+"""A typed random key, or an array of them; used once."""
 PyTree = Any
+"""Any tree of arrays that JAX knows."""
 Metrics = dict[str, Array]
+"""Scalars to report, by name."""
 Numeric = float | Array
 """A hyper-parameter: a number or an array, traced or not."""
 

@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 COPIED = ("ddpg_jax", "tests", "benchmarks", "notebooks", "docs", ".github", "README.md")
 COPIED += ("pyproject.toml", "LICENSE")
 GENERAL = {"__init__", "test_architecture", "test_where_to_add", "test_readme", "test_fuzz"}
+GENERAL |= {"test_docs", "test_release"}
 """Tests of everything answer for no file in particular."""
 MOST = 3
 """Test files that answer for one file of the package; the more they name it, the sooner."""

@@ -569,3 +569,51 @@ def test_pbt(tmp_path: Path) -> None:
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
     again = measure(tmp_path, "studies/pbt.py", *sizes)
     assert again["repetitions"] == result["repetitions"]  # of what is kept, without training
+
+
+@pytest.mark.slow
+def test_canary(tmp_path: Path) -> None:
+    sizes = ("--large", "80000", "--steps", "3", "--repetitions", "1")
+    result = measure(tmp_path, "canary.py", *sizes)
+    assert result["found"] == []
+    assert result["settings"]["shards"] == [1, 8]
+    assert {one["capacity"] for one in result["rings"]} == {10_000, 80_000}
+    assert all(one["temporary"] < 36 * 80_000 > one["copied"] for one in result["rings"])
+
+
+@pytest.mark.parametrize("grown", ["temporary", "not aliased", "copied"])
+def test_the_canary_sees_what_grows_with_the_ring(
+    grown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sys.path.insert(0, str(ROOT))
+    from benchmarks import canary
+
+    none = {"temporary": 5, "not aliased": 0, "copied": 7}
+    monkeypatch.setattr(canary, "ring", lambda kind, row, capacity, *_: (capacity, None))
+    monkeypatch.setattr(
+        canary, "figures", lambda capacity: none | {grown: none[grown] + capacity * 36}
+    )
+    monkeypatch.setattr(canary, "_again", lambda compiled, state: lambda: None)
+    _, found = canary.rings(10, 1_000, 1, 1)
+    assert len(found) == len(canary.REPLAYS) * len(canary.ROWS)
+    assert all(f"{grown} grows by 35,640 bytes" in said for said in found)
+
+
+def test_the_canary_sees_a_compiled_program_that_computes_something_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sys.path.insert(0, str(ROOT))
+    from benchmarks import canary
+
+    def wrong(memory: Any) -> Any:
+        add = lambda state, rows: memory.add(
+            state,
+            rows.replace(reward=rows.reward + float(isinstance(rows.reward, jax.core.Tracer))),
+        )
+        return memory._replace(add=add)
+
+    name, memory = next(iter(canary.storages().items()))
+    monkeypatch.setattr(canary, "storages", lambda: {name: memory})
+    assert canary.differences(1) == []
+    monkeypatch.setattr(canary, "storages", lambda: {name: wrong(memory)})
+    assert canary.differences(1) == [f"{name}: shard 0 of 1 is not what eager mode computes"]

@@ -7,10 +7,12 @@ import pytest
 
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.config.stored import from_flat, load_config, resumed_config
+from ddpg_jax.runs.folder import versions
 from ddpg_jax.runs.options.run_options import ANY_DEVICE
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.tasks import TASKS
+from ddpg_jax.runs.training.progress import Display
 
 
 def test_a_gpu_runs_a_thousand_environments_where_the_rewards_are_known():
@@ -72,3 +74,41 @@ def test_a_run_goes_on_elsewhere_with_the_numbers_that_it_began_with(tmp_path, m
     )
     with pytest.raises(RunError, match="device_kind \\(run: gpu, given: cpu\\)"):
         resumed_config(tmp_path, {"device_kind": "cpu"})
+
+
+@pytest.fixture
+def no_platform_chosen():
+    """As where the user left JAX to choose."""
+    before = jax.config.jax_platforms
+    jax.config.update("jax_platforms", None)
+    yield
+    jax.config.update("jax_platforms", before)
+
+
+@pytest.mark.usefixtures("no_platform_chosen")
+def test_a_gpu_that_jax_does_not_see_is_said_once(tmp_path, monkeypatch, capsys):
+    driver = tmp_path / "version"
+    monkeypatch.setattr(versions, "DRIVER", (tmp_path / "none", driver))
+    assert versions.unseen_gpu() == ""
+    driver.touch()
+    with Display(make_config("pendulum"), tmp_path) as display:
+        display.say("this waits")
+        display.phase("compiling")
+        display.phase("training")
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert "on cpu" in first
+    assert "NVIDIA GPU" in second
+    assert 'pip install -U "jax[cuda13]"' in second
+    assert third == "this waits"
+
+
+@pytest.mark.parametrize(("platforms", "backend"), [("cpu", "cpu"), (None, "gpu")])
+def test_a_platform_that_was_chosen_or_a_gpu_that_computes_is_no_news(
+    platforms, backend, tmp_path, monkeypatch, no_platform_chosen
+):
+    driver = tmp_path / "version"
+    driver.touch()
+    monkeypatch.setattr(versions, "DRIVER", (driver,))
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    jax.config.update("jax_platforms", platforms)
+    assert versions.unseen_gpu() == ""

@@ -34,7 +34,7 @@ LINES = [
     for line in text.splitlines()
 ]
 COMMANDS = list(dict.fromkeys(LINES))  # a guide may repeat a command of the README: it runs once
-CLUSTER = [path for path in sorted((ROOT / "benchmarks" / "cluster").glob("*")) if path.is_file()]
+CLUSTER = sorted((ROOT / "benchmarks" / "cluster").glob("*.*"))
 WIDTH, README_LINES = 100, 130
 FEW = ["--learning-starts", "100", "--steps-per-chunk", "100", "--batch-size", "8"]
 FEW += [

@@ -120,7 +120,7 @@ class Loop(NamedTuple):
         """Of what the collectives of one pass give each device."""
         return _over(
             self,
-            lambda loop: sum(_size(one.shape) for one in loop.kernels if _is_collective(one)),
+            lambda loop: sum(size_of(one.shape) for one in loop.kernels if _is_collective(one)),
             max,
         )
 
@@ -166,7 +166,7 @@ def _is_collective(one: Instruction) -> bool:
     return one.operation.removesuffix("-start") in COLLECTIVES
 
 
-def _size(shape: str) -> int:
+def size_of(shape: str) -> int:
     """Bytes of an array, or of a tuple of some: ``(f32[8,4]{1,0}, bf16[8]{0})``."""
     parts = [(int(bits or 8), sizes) for bits, sizes in _ARRAY.findall(shape)]
     return sum(

@@ -24,12 +24,18 @@ def d4pg(
     optimizer: Optimizer = optax.adam,
     axis_name: str | None = None,
 ) -> Agent:
-    """D4PG: DDPG whose critic predicts the distribution of the return on fixed atoms.
+    r"""D4PG: DDPG whose critic predicts the distribution of the return on fixed atoms.
 
-        Y      = Phi(r + gamma d z | Z'(s', mu'(s')))  the target distribution, projected
-        L      = 1/B sum H(Y, Z(s, a))                 cross-entropy
-        J      = 1/B sum E[Z(s, mu(s))]                the actor climbs the mean
-        theta' = tau theta + (1 - tau) theta'          both targets, every update
+    .. math::
+
+        Y       &= \Phi(r + \gamma d z \mid Z'(s', \mu'(s')))
+                && \text{the target distribution, projected} \\
+        L       &= \tfrac{1}{B} \sum H(Y, Z(s, a))
+                && \text{cross-entropy} \\
+        J       &= \tfrac{1}{B} \sum E[Z(s, \mu(s))]
+                && \text{the actor climbs the mean} \\
+        \theta' &\leftarrow \tau \theta + (1 - \tau) \theta'
+                && \text{both targets, every update}
 
     The other parts of D4PG are not in the agent: n-step returns are in the data
     (`ddpg_jax.returns`), priorities in the replay (`ddpg_jax.replay.prioritised`; the priority here
@@ -40,8 +46,8 @@ def d4pg(
         critic: ``critic(observation, action) -> logits [..., l]``, l at least 2 atoms
             (``Critic(num_atoms=51)``).
         v_min, v_max: ends of the support, in units of discounted return; ``v_min < v_max``.
-        gamma, tau, actor_learning_rate, critic_learning_rate, critic_weight_decay, optimizer,
-            axis_name: as in `ddpg_jax.agents.ddpg`.
+        gamma, tau, actor_learning_rate, critic_learning_rate: as in `ddpg_jax.agents.ddpg`.
+        critic_weight_decay, optimizer, axis_name: as there.
 
     Raises:
         ValueError: a concrete number is out of its range.

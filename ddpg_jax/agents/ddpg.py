@@ -22,12 +22,18 @@ def ddpg(
     optimizer: Optimizer = optax.adam,
     axis_name: str | None = None,
 ) -> Agent:
-    """DDPG: an off-policy actor-critic with a deterministic policy and slowly tracking targets.
+    r"""DDPG: an off-policy actor-critic with a deterministic policy and slowly tracking targets.
 
-        y      = r + gamma d Q'(s', mu'(s'))                     target, of both target networks
-        L      = 1/B sum (y - Q(s, a))^2  (+ L2 on Q's weights)  the critic's loss
-        J      = 1/B sum Q(s, mu(s))                             the actor climbs it
-        theta' = tau theta + (1 - tau) theta'                    both targets, every update
+    .. math::
+
+        y       &= r + \gamma d\, Q'(s', \mu'(s'))
+                && \text{target, of both target networks} \\
+        L       &= \tfrac{1}{B} \sum (y - Q(s, a))^2
+                && \text{the critic's loss (+ L2 on Q's weights)} \\
+        J       &= \tfrac{1}{B} \sum Q(s, \mu(s))
+                && \text{the actor climbs it} \\
+        \theta' &\leftarrow \tau \theta + (1 - \tau) \theta'
+                && \text{both targets, every update}
 
     Args:
         actor, critic: see `ddpg_jax.networks`; any objects with ``init`` and ``apply``.
@@ -48,6 +54,14 @@ def ddpg(
 
     Raises:
         ValueError: a concrete number is out of its range.
+
+    Example:
+        >>> import jax
+        >>> from ddpg_jax import networks
+        >>> agent = ddpg(networks.Actor(1, hidden=(8,)), networks.Critic(hidden=(8,)), gamma=0.9)
+        >>> state = agent.init(jax.random.key(0), jnp.zeros(3), jnp.zeros(1))
+        >>> agent.act(state, jnp.zeros((5, 3))).shape
+        (5, 1)
 
     Source: Lillicrap et al. 2015 (arXiv:1509.02971), Algorithm 1 and section 7, from which all
     defaults are.

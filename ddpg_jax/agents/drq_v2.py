@@ -31,15 +31,24 @@ def drq_v2(
     optimizer: Optimizer = optax.adam,
     axis_name: str | None = None,
 ) -> Agent:
-    """DrQ-v2's agent: DDPG with clipped double Q on features of an encoder that the critics alone
+    r"""DrQ-v2's agent: DDPG with clipped double Q on features of an encoder that the critics alone
     train.
 
-        h      = f(s)                                                        newest encoder
-        a~     = clip(mu(h') + clip(eps, -c, c), -1, 1),  eps ~ N(0, sigma)  newest actor
-        y      = r + gamma d min_i Q'_i(h', a~)                              target critics alone
-        L      = sum_i 1/B sum (y - Q_i(f(s), a))^2                          critics and encoder
-        J      = 1/B sum min_i Q_i(h, mu(h))                                 actor; h constant
-        theta' = tau theta + (1 - tau) theta'                                critics alone
+    .. math::
+
+        h        &= f(s)
+                 && \text{newest encoder} \\
+        \tilde a &= \mathrm{clip}(\mu(h') + \mathrm{clip}(\epsilon, -c, c), -1, 1),
+                    \quad \epsilon \sim N(0, \sigma)
+                 && \text{newest actor} \\
+        y        &= r + \gamma d \min_i Q'_i(h', \tilde a)
+                 && \text{target critics alone} \\
+        L        &= \sum_i \tfrac{1}{B} \sum (y - Q_i(f(s), a))^2
+                 && \text{critics and encoder} \\
+        J        &= \tfrac{1}{B} \sum \min_i Q_i(h, \mu(h))
+                 && \text{actor; h constant} \\
+        \theta'  &\leftarrow \tau \theta + (1 - \tau) \theta'
+                 && \text{critics alone}
 
     The other parts of DrQ-v2 are not in the agent: random shifts are `ddpg_jax.agents.augment`,
     n-step returns are in the data, its noise that shrinks is a schedule of

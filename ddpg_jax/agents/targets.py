@@ -13,8 +13,9 @@ Track = Callable[[PyTree, PyTree], PyTree]
 
 
 def soft_update(tau: Numeric, copied: Sequence[str] = ()) -> Track:
-    """Soft update (Polyak averaging) of targets, ``theta' <- tau theta + (1 - tau) theta'``; 1
-    copies, 0 freezes.
+    r"""Soft update (Polyak averaging) of targets; ``tau`` 1 copies, 0 freezes.
+
+    .. math:: \theta' \leftarrow \tau \theta + (1 - \tau) \theta'
 
     Args:
         tau: share of the online parameters in each step, in [0, 1].
@@ -23,6 +24,11 @@ def soft_update(tau: Numeric, copied: Sequence[str] = ()) -> Track:
 
     Raises:
         ValueError: ``tau`` is out of its range.
+
+    Example:
+        >>> track = soft_update(0.25)
+        >>> float(track(jnp.float32(4.0), jnp.float32(0.0)))
+        1.0
 
     Source: Lillicrap et al. 2015, section 3.
     """

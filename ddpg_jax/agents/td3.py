@@ -27,13 +27,21 @@ def td3(
     optimizer: Optimizer = optax.adam,
     axis_name: str | None = None,
 ) -> Agent:
-    """TD3: DDPG with clipped double Q, target policy smoothing and delayed actor and targets.
+    r"""TD3: DDPG with clipped double Q, target policy smoothing and delayed actor and targets.
 
-        a~     = clip(mu'(s') + clip(eps, -c, c), -1, 1),  eps ~ N(0, sigma~)  one draw for all
-        y      = r + gamma d min_i Q'_i(s', a~)                                one target for all
-        L      = sum_i 1/B sum (y - Q_i(s, a))^2                               policy_delay times
-        J      = 1/B sum Q_1(s, mu(s))                                         once
-        theta' = tau theta + (1 - tau) theta'                                  all targets, once
+    .. math::
+
+        \tilde a &= \mathrm{clip}(\mu'(s') + \mathrm{clip}(\epsilon, -c, c), -1, 1),
+                    \quad \epsilon \sim N(0, \tilde\sigma)
+                 && \text{one draw for all} \\
+        y        &= r + \gamma d \min_i Q'_i(s', \tilde a)
+                 && \text{one target for all} \\
+        L        &= \sum_i \tfrac{1}{B} \sum (y - Q_i(s, a))^2
+                 && \text{policy delay times} \\
+        J        &= \tfrac{1}{B} \sum Q_1(s, \mu(s))
+                 && \text{once} \\
+        \theta'  &\leftarrow \tau \theta + (1 - \tau) \theta'
+                 && \text{all targets, once}
 
     One update of a batch ``[B]`` consumes ``policy_delay`` minibatches, as
     `ddpg_jax.agents.make_agent` says. With no noise, one critic and delay 1 it is DDPG. The
@@ -45,8 +53,8 @@ def td3(
             least 0.
         policy_delay: critic steps per actor step, at least 1.
         num_critics: size of the ensemble, at least 1.
-        gamma, tau, actor_learning_rate, critic_learning_rate, critic_weight_decay, optimizer,
-            axis_name: as in `ddpg_jax.agents.ddpg`.
+        gamma, tau, actor_learning_rate, critic_learning_rate: as in `ddpg_jax.agents.ddpg`.
+        critic_weight_decay, optimizer, axis_name: as there.
 
     Raises:
         ValueError: a concrete number is out of its range.

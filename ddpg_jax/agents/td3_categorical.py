@@ -31,13 +31,20 @@ def td3_categorical(
     optimizer: Optimizer = optax.adam,
     axis_name: str | None = None,
 ) -> Agent:
-    """TD3 on distributions.
+    r"""TD3 on distributions.
 
-        a~     = clip(mu'(s') + clip(eps, -c, c), -1, 1),  eps ~ N(0, sigma~)
-        k      = argmin_i E[Z'_i(s', a~)]                  of each example
-        Y      = Phi(r + gamma d z | Z'_k(s', a~))         one target for all critics
-        L      = sum_i 1/B sum H(Y, Z_i(s, a))             policy_delay times, on other minibatches
-        J      = 1/B sum min_i E[Z_i(s, mu(s))]            once
+    .. math::
+
+        \tilde a &= \mathrm{clip}(\mu'(s') + \mathrm{clip}(\epsilon, -c, c), -1, 1),
+                    \quad \epsilon \sim N(0, \tilde\sigma) \\
+        k        &= \mathrm{argmin}_i\, E[Z'_i(s', \tilde a)]
+                 && \text{of each example} \\
+        Y        &= \Phi(r + \gamma d z \mid Z'_k(s', \tilde a))
+                 && \text{one target for all critics} \\
+        L        &= \sum_i \tfrac{1}{B} \sum H(Y, Z_i(s, a))
+                 && \text{policy delay times, on other minibatches} \\
+        J        &= \tfrac{1}{B} \sum \min_i E[Z_i(s, \mu(s))]
+                 && \text{once}
 
     The priority is ``max_i KL(Y || Z_i)``, as in `ddpg_jax.agents.td3`.
 

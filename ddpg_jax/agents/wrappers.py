@@ -165,6 +165,8 @@ def scheduled(make: Callable[[Array], Agent]) -> Agent:
     """An agent whose hyper-parameters follow its own updates: ``make(step)`` is what learns in
     update ``step`` (int32, traced).
 
+    For example::
+
         scheduled(lambda step: td3(actor, critic, target_noise=jnp.maximum(0.1, 0.5 - 1e-5 * step)))
 
     Only its ``update`` depends on ``step``; hyper-parameters may be traced, so nothing is

@@ -1,6 +1,8 @@
 """Environments on the device. The contract is `ddpg_jax.environment.Environment`; `autoreset.batch`
 fulfils it for any single one.
 
+For example::
+
     env = envs.make("pendulum", num_envs=16)
     env = envs.make("lane", num_envs=16, curvature=0.01)
     env = envs.make("brax/halfcheetah", num_envs=64, backend="spring")
@@ -87,6 +89,14 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # by the name, which
 
     Returns:
         An `Environment`; a `ddpg_jax.environment.HostEnvironment` where `on_host`.
+
+    Example:
+        >>> import jax
+        >>> env = make("pendulum", num_envs=3)
+        >>> state, observation = env.reset(jax.random.key(0))
+        >>> state, step = env.step(state, jax.numpy.zeros((3, 1)), jax.random.key(1))
+        >>> observation.shape, step.reward.shape
+        ((3, 3), (3,))
 
     Raises:
         ValueError: an unknown name (the nearest known one is named), or an option unknown or out of

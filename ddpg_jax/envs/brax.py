@@ -25,6 +25,7 @@ from ddpg_jax.envs.render import Scene, scene_of
 from ddpg_jax.types import Key, PyTree
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")
+"""Brax's physics engines."""
 # All of Brax 0.14 but swimmer, which raises on every backend under current JAX (its fluid forces
 # call a removed argument).
 NAMES = (
@@ -40,6 +41,7 @@ NAMES = (
     "reacher",
     "walker2d",
 )
+"""Environments of Brax, without ``brax/``."""
 
 
 def make(

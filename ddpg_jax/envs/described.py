@@ -9,6 +9,7 @@ from ddpg_jax.environment import HostEnvironment
 from ddpg_jax.envs.actions import within
 
 KEPT = ("num_envs", "time_limit", "same_step", "fps", "stacked")
+"""Attributes of a host environment that its description keeps."""
 
 
 def describe(env: HostEnvironment) -> dict[str, Any]:

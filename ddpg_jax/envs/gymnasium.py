@@ -21,6 +21,7 @@ from ddpg_jax.envs.vector import vector
 __all__ = ["PREFIX", "film", "make", "vector"]
 
 PREFIX = "gymnasium/"
+"""How the names of Gymnasium's environments begin."""
 COPIES = 100_000
 """More in one process are a slip of the pen."""
 EXTRAS = {

@@ -15,6 +15,7 @@ from ddpg_jax.envs import spaces
 from ddpg_jax.types import PyTree, zeros
 
 NAME = "the observation"
+"""What an observation without names is called in errors."""
 
 
 def observed(

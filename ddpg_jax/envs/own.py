@@ -20,7 +20,9 @@ WANTED = (
     "give module:function, of a function make(num_envs, **options) that returns a "
     "ddpg_jax.environment.Environment, in a module of the working folder or of PYTHONPATH."
 )
+"""How an environment of one's own is named, as errors say it."""
 CLASSES = "A class of Gymnasium is registered there, and is called gymnasium/<module>:<id>."
+"""What errors say of a class."""
 
 
 def make(name: str, num_envs: int, **options: Any) -> Environment:

@@ -17,7 +17,9 @@ from ddpg_jax.envs.render.camera import row, vector
 from ddpg_jax.types import Key, PyTree
 
 GRAVITY, MASS, LENGTH, TIME_STEP = 10.0, 1.0, 1.0, 0.05
+"""In m/s^2, kg, m and s."""
 MAX_SPEED, MAX_TORQUE = 8.0, 2.0
+"""In rad/s and N m."""
 
 
 @struct.dataclass

@@ -14,6 +14,7 @@ from ddpg_jax.envs.render import scene_of
 from ddpg_jax.types import PyTree
 
 PREFIX = "playground/"
+"""How the names of Playground's environments begin."""
 
 
 def make(

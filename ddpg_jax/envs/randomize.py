@@ -12,6 +12,7 @@ from ddpg_jax.environment import ResetResult, SingleEnvironment, SingleStepResul
 from ddpg_jax.types import Key, PyTree
 
 Randomize = Callable[[PyTree, Key], Any]
+"""``randomize(model, key)``: the physics of one copy."""
 
 
 @struct.dataclass

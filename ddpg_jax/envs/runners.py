@@ -74,6 +74,7 @@ class HostRunner:
 
 
 Runner = DeviceRunner | HostRunner
+"""What plays an environment for `ddpg_jax.envs.check`."""
 
 
 def random_actions(env: Environment | HostEnvironment, seed: int) -> np.ndarray:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ddpg_jax.types import Agent, AgentState, PyTree
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+"""Platforms that an exported policy runs on."""
 
 
 def policy(agent: Agent, agent_state: AgentState, env: Any) -> export.Exported:

@@ -18,6 +18,7 @@ from ddpg_jax.schedule import Schedule
 from ddpg_jax.types import Array, Behaviour, strong, zeros
 
 TRAINING, EVALUATION = 0, 1
+"""Of which environments a seed is (`seed_of`)."""
 
 
 class NotFinite(BrokenEnvironment):

@@ -172,6 +172,8 @@ class Features(nn.Module):
     """Observations of any structure as one vector of features: each image through an encoder of its
     own, vectors as they are.
 
+    For example::
+
         Features(Conv)  # an image, or {"image": [..., H, W, C], "speed": [..., 1]}, or two cameras
 
     An image is a leaf of dtype uint8, whose last three axes are ``H, W, C``; any other leaf is a

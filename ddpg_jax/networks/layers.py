@@ -11,9 +11,13 @@ from flax import linen as nn
 from ddpg_jax.types import Array
 
 Initializer = Callable[..., Array]
+"""``initializer(key, shape, dtype)``: the first values of parameters."""
 Norm = Callable[[], nn.Module]
+"""A factory of a normalising layer, such as `LayerNorm`."""
 Activation = Callable[[Array], Array]
+"""Elementwise, as of `jax.nn`."""
 Function = TypeVar("Function", bound=Callable[..., Any])
+"""A type of functions (`unbatched`)."""
 NARROW = 16
 """Outputs of a layer from which on a CPU's products of that many columns are fast."""
 

@@ -43,6 +43,8 @@ class Stream(NamedTuple):
 def stream(name: str | tuple[str, ...], network: Network) -> Stream:
     """The same network on one stream of an observation that is a dict, or on several vectors.
 
+    For example::
+
         agents.td3(stream("state", Actor(8)), stream("privileged_state", Critic()))
         agents.td3(stream(("state", "goal"), Actor(8)), stream(("state", "goal"), Critic()))
 

@@ -108,10 +108,13 @@ def vae(
     layers: int = 4,
     beta: Numeric = 1.0,
 ) -> VAE:
-    """A variational autoencoder of square images.
+    r"""A variational autoencoder of square images.
 
-        L = 1/B sum |x - decode(z)|^2 / (2 sigma^2) + beta KL(N(mean, variance) | N(0, I)),
-        z = mean + sqrt(variance) eps
+    .. math::
+
+        L &= \tfrac{1}{B} \sum |x - \text{decode}(z)|^2 / (2 \sigma^2)
+             + \beta\, KL(N(\text{mean}, \text{variance}) \,|\, N(0, I)) \\
+        z &= \text{mean} + \sqrt{\text{variance}}\; \epsilon
 
     ``layers`` convolutions of kernel 2 and stride 2 encode, beside a linear map of the whole image,
     and as many transposed ones decode, beside another: all are matrix products. sigma is 0.1 of the
@@ -203,10 +206,13 @@ than asked.
 def principal(
     images: Array, latent_size: int, variance: Numeric, key: Key
 ) -> tuple[PyTree, PyTree, Array]:
-    """The best linear autoencoder of ``images: [N, P]`` uint8:
+    r"""The best linear autoencoder of ``images: [N, P]`` uint8:
     ``(into latents, back, logarithms of the latents' variances)``.
 
-        W = U (L - v)^1/2,   z = L^-1 W^T (x - mean),   variance of z: v / L
+    .. math::
+
+        W = U (L - v)^{1/2}, \quad z = L^{-1} W^T (x - \text{mean}),
+        \quad \text{variance of } z: v / L
 
     with U, L the largest eigenvectors and eigenvalues.
 

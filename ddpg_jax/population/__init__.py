@@ -21,6 +21,7 @@ from ddpg_jax.reporting import Report
 from ddpg_jax.types import AgentState, Key, PyTree
 
 OnTree = Callable[[PyTree], PyTree]
+"""A function from a pytree to one of the same structure."""
 Hyperparameters = Mapping[str, jax.Array]
 """What differs between members, by name: scalars of one member, ``[M]`` of many."""
 
@@ -101,6 +102,11 @@ def members(
     ``([V * S], {name: [V * S]})``.
 
     Member ``v * S + s`` has row v of the hyperparameters and key s.
+
+    Example:
+        >>> keys, values = members(jax.random.split(jax.random.key(0), 2), {"tau": [0.25, 0.5]})
+        >>> keys.shape, values["tau"].tolist()
+        ((4,), [0.25, 0.25, 0.5, 0.5])
 
     Raises:
         ValueError: the names do not all have the same number of values, at least one.

@@ -26,6 +26,7 @@ EVOLUTION = 0xE701
 
 
 LARGEST = float(jnp.finfo(jnp.float32).max)
+"""Of float32."""
 
 
 class Range(NamedTuple):
@@ -87,11 +88,10 @@ def evolving(
         copy_replay: whether a replay is taken with the rest, or a member keeps its own.
 
     Returns:
-        Functions as before. `start` and `chunk` take the members' hyperparameters; those that
-            `start` was given go on in the state, and
-        `chunk` looks at none but these. Its report's metrics have each number, ``return``, and
-            ``parent``: whose state a member
-        had at the beginning of the chunk.
+        Functions as before. ``start`` and ``chunk`` take the members' hyperparameters; those that
+        ``start`` was given go on in the state, and ``chunk`` looks at none but these. Its report's
+        metrics have each number, ``return``, and ``parent``: whose state a member had at the
+        beginning of the chunk.
 
     Raises:
         ValueError: a number is out of its range, or a range is none.

@@ -82,6 +82,8 @@ def frames(
     """The last ``capacity`` transitions, of whose images (uint8, at least three axes) every frame
     is stored once.
 
+    For example::
+
         functools.partial(replay.frames, stack=3, num_envs=env.num_envs)  # for `storage`
 
     What ``add`` is given and ``get`` gives back are whole stacks, as of
@@ -89,10 +91,10 @@ def frames(
     last ``n_step`` transitions is known by 64 bits of its content and not written again, so nothing
     depends on where episodes begin or how they end: any stacks come back as they were, and frames
     that are not found again cost their bytes alone. An episode of L steps has L + 1 frames,
-    whatever the stack and ``n_step``; bytes are
+    whatever the stack and ``n_step``; bytes are::
 
-        (capacity (1 + 1 / episode_steps) + 4 E (n_step + S)) pixels + capacity (4 (2 S + 1) + what
-        is no image)
+        (capacity (1 + 1 / episode_steps) + 4 E (n_step + S)) pixels
+            + capacity (4 (2 S + 1) + what is no image)
 
     with ``pixels`` of one frame. Where episodes are shorter than that throughout, the frames of the
     oldest transitions are written over, and newer ones are given out in their place: never a wrong

@@ -33,6 +33,7 @@ class PrioritisedState:
 # Children per node. Wide, so that a million rows are four levels: each is one gather, one small
 # matrix product, two reductions.
 FANOUT = 32
+"""Children of a node in the tree of sums."""
 
 
 def prioritised(
@@ -45,12 +46,16 @@ def prioritised(
     axis_name: str | None = None,
     storage: Callable[[int], Storage] = rows,
 ) -> Replay:
-    """A ring of the last ``capacity`` transitions, sampled in proportion to priorities.
+    r"""A ring of the last ``capacity`` transitions, sampled in proportion to priorities.
 
-        p_i  = |priority_i| + epsilon       new transitions: the largest p so far, at first 1
-        P(i) = p_i^alpha / sum_k p_k^alpha  one sample from each of B segments of equal probability,
-                                                        handed out in random order
-        w_i  = (N P(i))^-beta / max_j w_j   N: rows with data; the maximum is over the batch
+    .. math::
+
+        p_i  &= |\text{priority}_i| + \epsilon
+             && \text{new transitions: the largest p so far, at first 1} \\
+        P(i) &= p_i^\alpha / \sum_k p_k^\alpha
+             && \text{one sample from each of B segments of equal probability, in random order} \\
+        w_i  &= (N P(i))^{-\beta} / \max_j w_j
+             && \text{N: rows with data; the maximum is over the batch}
 
     ``sample`` hands out a `ddpg_jax.types.Sample`, ``update(state, rows, priority)`` takes
     priorities back. A row that was never written, and a row of priority zero, is never handed out:

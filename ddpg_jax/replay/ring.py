@@ -35,6 +35,13 @@ def uniform(capacity: int, batch_size: int, *, storage: Callable[[int], Storage]
             than `rows` can hold, or (from ``add``, when traced) ``capacity`` is not a multiple of
             n.
 
+    Example:
+        >>> memory = uniform(capacity=4, batch_size=2)
+        >>> state = memory.init({"reward": jnp.float32(0)})
+        >>> state = memory.add(state, {"reward": jnp.array([3.0, 3.0])})
+        >>> memory.sample(state, jax.random.key(0))["reward"].tolist()
+        [3.0, 3.0]
+
     Source: Lillicrap et al. 2015, section 3 (finite cache, oldest samples discarded, uniform
     minibatch).
     """

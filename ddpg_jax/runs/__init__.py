@@ -110,7 +110,7 @@ def train(
             it has none; options left out are the run's.
         progress: show a line for each chunk, or a live one on a terminal.
         profile: write a trace of the first chunks into ``profile/`` of the run's folder, and print
-            each part's share of it at the end (`ddpg_jax.runs.profiling`); training is the same.
+            each part's share of it at the end; training is the same.
         **options: ``preset``, ``seed``, ``seeds``, hyper-parameters of the preset such as ``tau``,
             and the other arguments of `ddpg_jax.runs.config.run_config.make_config`.
 

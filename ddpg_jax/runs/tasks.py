@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 Values = Mapping[str, Any]
+"""Hyper-parameters or options, by name."""
 
 
 CHUNKS, FEW_CHUNKS = 200, 20
@@ -226,3 +227,4 @@ TASKS: dict[str, Task] = {
         ),
     )
 }
+"""Every task, by the name of its environment."""

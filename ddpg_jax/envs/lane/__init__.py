@@ -1,6 +1,8 @@
 """A car that follows a lane: roads drawn anew in each episode, a kinematic bicycle, its speed as
 reward.
 
+For example::
+
     env = envs.make("lane", num_envs=16)  # observes lane position and curvature
     env = envs.make("lane", num_envs=16, observation="camera") # a picture, the speed and the wheel
     env = envs.make("lane", num_envs=16, reward="torcs", curvature=0.02)
@@ -41,14 +43,18 @@ from ddpg_jax.envs.lane.state import (
 from ddpg_jax.types import Key
 
 SHARPEST, NARROWEST, WIDEST = 0.05, 2.0, 10.0
+"""The largest curvature in 1/m that can be asked for, and widths of a lane in m."""
 SIZE, SMALLEST, LARGEST = 64, 8, 512
+"""Pixels along a side of the camera's image: by default, least, most."""
 OPTIONS = ("time_limit", "observation", "camera_size", "reward", "curvature", "lane_width")
+"""Options of `make`."""
 EACH_START = 16
 """An environment whose picture costs more than all else draws one start in so many steps for each
 of its copies.
 """
 
 Shown = Callable[[LaneState], Any]
+"""What of a state is observed."""
 
 
 def make(

@@ -18,6 +18,7 @@ from ddpg_jax.envs.render.image import side_by_side
 from ddpg_jax.types import PyTree
 
 BEHIND, BEFORE, STEP = -20.0, 65.0, 4.0
+"""The road that is drawn: from where to where along it, and the length of a piece, in m."""
 HEIGHT, FORWARD, PITCH, FIELD_OF_VIEW = 1.4, 1.2, 0.2, math.radians(60)
 """Of the camera: metres over the ground and before the rear axle, rad downwards, rad."""
 

@@ -9,10 +9,15 @@ from flax import struct
 from jax import Array
 
 TIME_STEP = 0.1
+"""In s."""
 WHEELBASE, WIDTH, LENGTH = 1.7, 1.3, 2.4
+"""In m."""
 MAX_STEERING, STEERING_RATE, STEERING_GAIN = 0.5, 2.0, 5.0
+"""In rad and rad/s; the gain in 1/s."""
 MAX_SPEED = 10 / 3.6
+"""In m/s."""
 MAX_ACCELERATION, SPEED_GAIN = 2.0, 2.0
+"""In m/s^2; the gain in 1/s."""
 
 
 @struct.dataclass
@@ -44,11 +49,15 @@ def set_points(action: Array) -> Array:
 
 
 def move(car: Car, action: Array) -> tuple[Car, Motion]:
-    """One step of 0.1 s.
+    r"""One step of 0.1 s.
 
-        steering <- steering + dt clip(5/s (wanted - steering), -+2 rad/s)
-        speed <- speed + dt clip(2/s (wanted - speed), -+2 m/s^2)
-        turned = speed dt tan(steering) / wheelbase
+    .. math::
+
+        \text{steering} &\leftarrow \text{steering}
+            + dt\, \mathrm{clip}(5/s\, (\text{wanted} - \text{steering}), \pm 2\, rad/s) \\
+        \text{speed}    &\leftarrow \text{speed}
+            + dt\, \mathrm{clip}(2/s\, (\text{wanted} - \text{speed}), \pm 2\, m/s^2) \\
+        \text{turned}   &= \text{speed}\; dt\, \tan(\text{steering}) / \text{wheelbase}
 
     Within the step the rear axle runs along an arc of a circle, exactly; the wheel and the speed
     are those of its end.

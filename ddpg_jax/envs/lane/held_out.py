@@ -18,6 +18,7 @@ SEED, STREAM = 0x0AD5, 0x4E1D_0007
 """Of the held-out roads. ``fold_in(key, i)`` and ``split(key, n)[i]`` coincide, so roads that a
 user draws by this seed would be these but for a stream of their own."""
 ROADS, LENGTH = 20, 250.0
+"""How many, and their length in m."""
 SLOWEST = 1.0
 """m/s: who is slower on average does not come to the end."""
 

@@ -14,7 +14,9 @@ Range = tuple[float, float]
 RMS_CURVATURE, LANE_WIDTH = 0.015, (3.0, 4.0)
 """Root mean square in 1/m, and from which to which (m)."""
 WAVES = 6
+"""Waves of which a road's curvature is the sum."""
 SHORTEST, LONGEST = 25.0, 120.0
+"""Of these waves, in m."""
 STRAIGHT = 1e-6
 """A curvature (1/m) below which a bend is as good as none."""
 

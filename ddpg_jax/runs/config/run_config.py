@@ -51,7 +51,7 @@ class Config(RunOptions):
     """Floats of the preset in which members differ, ``{name: [seeds]}``, and ``seed`` where it
     is not ``seed + i``."""
     evolve: Options
-    """How members evolve (`ddpg_jax.runs.config.population.checked_evolve`), or empty."""
+    """How members evolve (the options of ``--pbt``), or empty."""
 
     @property
     def num_chunks(self) -> int:

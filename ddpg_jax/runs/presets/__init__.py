@@ -44,6 +44,7 @@ MODULES: tuple[Any, ...] = (
 PRESETS: dict[str, Preset] = {
     preset.name: preset for module in MODULES for preset in module.PRESETS
 }
+"""Every preset, by its name."""
 
 
 def hyperparameter_options() -> dict[str, Option]:

@@ -127,7 +127,7 @@ class Display:
             f"{config.env}, preset {config.preset.name}{seeds}, on {versions.device_name()} -> "
             f"{self._folder}"
         )
-        for text in waiting:
+        for text in filter(None, (versions.unseen_gpu(), *waiting)):
             self.say(text)
 
     def __exit__(
