@@ -44,7 +44,7 @@ os.environ["DDPG_JAX_CACHE"] = ""  # the command's own: it takes JAX's where tha
 import jax  # noqa: E402
 import optax  # noqa: E402
 
-from ddpg_jax.runs.cli import commands  # noqa: E402
+from ddpg_jax.runs.cli import jax_setup  # noqa: E402
 from ddpg_jax.runs.results import video  # noqa: E402
 
 video.use_headless_opengl()
@@ -85,7 +85,7 @@ optax.tree.bias_correction = _promoting(optax.tree.bias_correction)
 def one_cache() -> Iterator[None]:
     """The command's own cache of compiled programs stays out of the way of the tests'."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "use_compilation_cache", lambda: None)
+        patch.setattr(jax_setup, "use_compilation_cache", lambda: None)
         yield
 
 

@@ -71,3 +71,10 @@ def _writable(folder: Path) -> bool:
             return True
     except (OSError, ValueError):
         return False
+
+
+def begin() -> None:
+    """Prepare JAX for a command that computes."""
+    collect_garbage_seldom()
+    use_compilation_cache()
+    require_device()
