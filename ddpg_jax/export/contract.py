@@ -78,8 +78,8 @@ def _input(x: jax.ShapeDtypeStruct) -> dict[str, Any]:
 
 
 def _output(env: Any, name: str) -> dict[str, Any]:
-    ends = [env.native_action(np.full((1, *env.action.shape), end, np.float32)) for end in (-1, 1)]
-    low, high = np.minimum(*ends)[0], np.maximum(*ends)[0]
+    ends = [env.native_action(np.full(env.action.shape, end, np.float32)) for end in (-1, 1)]
+    low, high = np.minimum(*ends), np.maximum(*ends)
     bounds = {"low": low.tolist(), "high": high.tolist()}
     return {"name": name, "shape": [BATCH, len(low)], "dtype": str(dtype_of(low.dtype))} | (
         {"units": "native"} | bounds

@@ -15,8 +15,6 @@ from ddpg_jax.export.builder import Builder, Shape, Value, dtype_of, known, refu
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LAST = np.iinfo(np.int64).max
-
 
 def shape_of(eqn: Any, operand: int | None = None) -> Shape:
     """The shape of an operand of an equation, or of its first result."""
@@ -99,14 +97,11 @@ def _sliced(to: Builder, value: Value, shape: Shape, parts: dict[int, Any]) -> V
 
 def _slice(to: Builder, eqn: Any, value: Value) -> Value:
     whole, given = shape_of(eqn, 0), eqn.params
-    stops, strides = sizes(given["limit_indices"]), given["strides"] or [1] * len(whole)
-    parts = {
-        axis: (start, LAST if isinstance(stop, str) else stop, stride)
-        for axis, (start, stop, stride) in enumerate(
-            zip(given["start_indices"], stops, strides, strict=True)
-        )
-        if (start, stop, stride) != (0, whole[axis], 1)
-    }
+    strides = given["strides"] or [1] * len(whole)
+    each = zip(given["start_indices"], sizes(given["limit_indices"]), strides, strict=True)
+    parts = {axis: part for axis, part in enumerate(each) if part != (0, whole[axis], 1)}
+    if any(isinstance(whole[axis], str) for axis in parts):
+        refuse("a part of a batch")
     return _sliced(to, to.full(value, whole), shape_of(eqn), parts)
 
 
