@@ -28,7 +28,7 @@ COPIED = ("ddpg_jax", "tests", "benchmarks", "notebooks", "docs", ".github", "RE
 COPIED += ("pyproject.toml", "LICENSE")
 GENERAL = {"__init__", "test_architecture", "test_where_to_add", "test_readme", "test_fuzz"}
 """Tests of everything answer for no file in particular."""
-MOST = 3
+MOST = 4
 """Test files that answer for one file of the package; the more they name it, the sooner."""
 EXCEPTIONS = {
     "__init__.py": ["test_architecture.py", "test_x64.py"],
@@ -36,19 +36,26 @@ EXCEPTIONS = {
     "checks.py": ["test_losses.py", "test_replay.py", "test_noise.py", "test_networks.py"],
     "envs/check.py": ["test_env_check.py"],
     "envs/drift.py": ["test_env_check.py"],
+    "envs/render/image.py": ["test_render.py"],
     "envs/runners.py": ["test_env_check.py"],
     "envs/copies.py": ["test_host.py", "test_host_broken.py", "test_host_spaces.py"],
     "envs/gymnasium.py": ["test_host.py", "test_host_spaces.py", "test_pixels.py"],
+    "envs/lane/camera.py": ["test_lane_camera.py"],
     "envs/lane/surface.py": ["test_lane_camera.py"],
     "envs/own.py": ["test_cli.py", "test_env_check.py"],
     "envs/quiet.py": ["test_quiet.py", "test_brax.py", "test_playground.py"],
     "envs/vector.py": ["test_host.py", "test_host_spaces.py"],
     "envs/wrappers.py": ["test_env_wrappers.py"],
     "host/rows.py": ["test_host.py", "test_properties_host.py"],
+    "learner.py": ["test_train.py", "test_host.py", "test_sharding.py"],
+    "schedule.py": ["test_train.py", "test_config.py", "test_presets.py"],
+    "types.py": ["test_agents.py", "test_behaviour.py", "test_resharding.py"],
+    "runs/__init__.py": ["test_cli.py", "test_run.py", "test_sweeps.py"],
     "runs/distributed/arrays.py": ["test_devices.py", "test_sharding.py"],
     "runs/options/field.py": ["test_config.py", "test_cli.py"],
     "runs/options/hyperparameters.py": ["test_config.py", "test_presets.py"],
     "runs/options/run_options.py": ["test_config.py", "test_cli.py"],
+    "runs/options/validation.py": ["test_config.py", "test_options.py", "test_arguments.py"],
     "replay/dealing.py": ["test_resharding.py", "test_replay.py"],
     "replay/frame_dealing.py": ["test_resharding.py", "test_frames.py"],
     "runs/programs/evaluation.py": ["test_run.py", "test_cli.py", "test_host_resume.py"],
@@ -152,8 +159,8 @@ def files(root: Path) -> dict[str, str]:
 def answering(root: Path) -> dict[str, list[str]]:
     """The test files that answer for each file of the package.
 
-    Those called after it or after its folder, then those that import it, the ones that name it
-    most often first; `EXCEPTIONS` have the last word."""
+    Those called after it, then after its folder, then those that import it, the ones that name it
+    or what they import of it most often first; `EXCEPTIONS` have the last word."""
     tests = {path.name: path.read_text() for path in sorted((root / "tests").glob("test_*.py"))}
     tests = {name: text for name, text in tests.items() if name[:-3] not in GENERAL}
     found = {}
@@ -165,20 +172,21 @@ def answering(root: Path) -> dict[str, list[str]]:
             for name in tests
             if folders and re.match(rf"test_(properties_)?{folders[-1].rstrip('s')}s?\.", name)
         ]
-        module = ".".join(["ddpg_jax", *folders, stem])
-        parent = ".".join(["ddpg_jax", *folders])
-        imports = re.compile(
-            rf"{re.escape(module)}\b|from {re.escape(parent)} import [^\n]*\b{stem}\b", re.M
-        )
-        counts = {
-            name: len(re.findall(rf"\b{stem}\.", text)) + 1
-            for name, text in tests.items()
-            if imports.search(text)
-        }
-        importing = sorted(counts, key=lambda name: -counts[name])
-        chosen = EXCEPTIONS.get(file) or list(dict.fromkeys([*named, *importing, *near]))[:MOST]
+        counts = {name: _uses(text, [*folders, stem]) for name, text in tests.items()}
+        importing = sorted((name for name in counts if counts[name]), key=lambda x: -counts[x])
+        chosen = EXCEPTIONS.get(file) or list(dict.fromkeys([*named, *near, *importing]))[:MOST]
         found[file] = [name for name in chosen if (root / "tests" / name).is_file()]
     return found
+
+
+def _uses(text: str, path: list[str]) -> int:
+    """How often a test file names a module or what it imports from it; 0 where it imports none."""
+    module, parent = ".".join(["ddpg_jax", *path]), ".".join(["ddpg_jax", *path[:-1]])
+    inside = re.findall(rf"from {re.escape(module)} import (\([^)]*\)|[^\n]*)", text)
+    whole = rf"from {re.escape(parent)} import [^\n]*\b{path[-1]}\b|import {re.escape(module)}\b"
+    words = [rf"\b{word}\b" for found in inside for word in re.findall(r"\w+", found)]
+    words += [rf"\b{path[-1]}\b"] if re.search(whole, text) else []
+    return len(re.findall("|".join(words), text)) if words else 0
 
 
 def faults(file: str, source: str) -> Iterator[Mutant]:
