@@ -601,7 +601,10 @@ def calls(monkeypatch):
         )
 
     for module, names in (
-        (agents, ("drq_v2", "ddpg", "augment", "scale_rewards", "scheduled")),
+        (
+            agents,
+            ("drq_v2", "ddpg", "augment", "scale_rewards", "scheduled", "encode_observations"),
+        ),
         (noise, ("gaussian", "ornstein_uhlenbeck")),
         (replay, ("uniform", "frames")),
         (returns, ("n_step",)),
@@ -716,6 +719,14 @@ def test_every_number_of_drive_arrives(calls):
     made, options = calls["fit_vae"]
     assert made[1].shape == (2 * 7, 16, 16, 3)
     assert options == {"updates": 3, "batch_size": 9, "learning_rate": 0.125}
+    encode, fit = calls["encode_observations"][0][1:]
+    images = jnp.zeros((4, 16, 16, 3), jnp.uint8).at[1].set(200)
+    made = nets.vae(16, depth=3, latent_size=3, channels=5, layers=2, beta=0.5)
+    params = jax.eval_shape(fit, jax.random.key(0))
+    params = jax.tree.map(lambda x: jax.random.normal(jax.random.key(1), x.shape) / 4, params)
+    found, (means, spread) = jax.jit(lambda *x: (encode(*x), made.encode(*x)))(params, images)
+    assert not np.allclose(means, spread)
+    np.testing.assert_allclose(found, means, rtol=1e-6)
     sharded = config.hyperparameters.of_shard(2, "data")
     config.preset.compose(sharded, dots(1))
     assert float(calls["ornstein_uhlenbeck"][0][0](jnp.int32(50))) == 0.125

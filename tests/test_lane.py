@@ -161,10 +161,8 @@ def test_a_move_on_an_arc_is_that_of_the_plane(bend):
     road = roads.Road(*map(jnp.float32, ([bend], [1e-4], [0.0], 3.0)))
     begun = roads.Place(*map(jnp.float32, (2.0, 0.7, 0.4)))
     found = jax.jit(roads.moved)(road, begun, *map(jnp.float32, (5.0, -1.5, 0.9)))
-    where = np.array([0.0, 0.7]) + [
-        5.0 * np.cos(0.4) + 1.5 * np.sin(0.4),
-        5.0 * np.sin(0.4) - 1.5 * np.cos(0.4),
-    ]
+    cosine, sine = np.cos(0.4), np.sin(0.4)
+    where = np.array([5.0 * cosine + 1.5 * sine, 0.7 + 5.0 * sine - 1.5 * cosine])
     along, offset = where
     if bend:
         away = where - [0, 1 / bend]

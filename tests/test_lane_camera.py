@@ -262,3 +262,17 @@ def test_from_above_the_car_stands_on_the_road_and_turns_about_its_rear_axle(see
     low, high = (np.asarray(car.center + sign * car.half)[0] for sign in (-1, 1))
     np.testing.assert_allclose(low, [-0.3, -0.65, 0.0], atol=1e-6)
     np.testing.assert_allclose(high, [2.1, 0.65, 1.2], atol=1e-6)
+
+
+def test_a_film_is_the_view_from_above_and_the_cameras_beside_it(seen, monkeypatch):
+    """240 pixels high and wide each, with a gap between them."""
+
+    def film(view, states, height, width):
+        scene = jax.eval_shape(lambda: view(jax.tree.map(lambda x: x[0], states)))
+        return [np.full((height, width, 3), len(scene.shapes), np.uint8)]
+
+    monkeypatch.setattr(camera, "film", film)
+    (frame,) = envs.make("lane", 1).renderer.draw(jax.tree.map(jnp.asarray, seen[0]))
+    assert frame.shape == (240, 488, 3)
+    np.testing.assert_array_equal(frame[:, :240], 2, "the road and the car")
+    np.testing.assert_array_equal(frame[:, 248:], 1, "the road alone")

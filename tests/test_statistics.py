@@ -249,6 +249,22 @@ def test_members_of_a_sweep_are_a_line_for_each_setting(tmp_path, monkeypatch):
     assert lines == [("pendulum, default, 2 seeds", [100], [3.0])]
 
 
+def test_a_line_where_more_than_three_numbers_differ_is_called_after_its_folder(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "sweep.json").write_text("{}")
+    for names, wanted in (
+        ("abc", ["(a 0, b 0, c 0)", "(a 1, b 1, c 1)"]),
+        ("abcd", ["(4-0)", "(4-1)"]),
+    ):
+        runs = [
+            make_run(tmp_path / f"{len(names)}-{i}", {100: [1.0]}, **dict.fromkeys(names, i))
+            for i in range(2)
+        ]
+        lines, _ = drawn(monkeypatch, runs, tmp_path / "curves.png")
+        assert [label.removeprefix("pendulum, default ") for label, _, _ in lines] == wanted
+
+
 def test_a_band_has_the_colour_of_its_line_and_no_label_vanishes(tmp_path, monkeypatch):
     from matplotlib.figure import Figure
 
