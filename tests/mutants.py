@@ -52,6 +52,7 @@ EXCEPTIONS = {
     "types.py": ["test_agents.py", "test_behaviour.py", "test_resharding.py"],
     "runs/__init__.py": ["test_cli.py", "test_run.py", "test_sweeps.py"],
     "runs/distributed/arrays.py": ["test_devices.py", "test_sharding.py"],
+    "runs/dry_run.py": ["test_memory.py", "test_described.py"],
     "runs/options/field.py": ["test_config.py", "test_cli.py"],
     "runs/options/hyperparameters.py": ["test_config.py", "test_presets.py"],
     "runs/options/run_options.py": ["test_config.py", "test_cli.py"],

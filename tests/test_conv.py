@@ -109,6 +109,8 @@ def test_a_trunk_is_linear_normalised_and_within_its_bounds():
     ("shape", "sentence"),
     [
         ((36, 37, 3), None),
+        ((2, 1, 36, 37, 3), None),  # fewer than that many images
+        ((50, 35, 36, 3), "an image of 35x36 is too small"),
         ((36, 84, 84), None),  # as wide as it has channels, but large enough
         ((35, 36, 3), "an image of 35x36 is too small .* at least 36x36"),
         ((36, 35, 3), "an image of 36x35 is too small"),
