@@ -66,6 +66,8 @@ EXCEPTIONS = {
         for name in ("d4pg", "ddpg", "drq_v2", "kendall_driving", "td3", "td3_categorical")
     },
     "runs/programs/compatibility.py": ["test_config.py", "test_streams_joined.py", "test_cli.py"],
+    "runs/sweeps/lineage.py": ["test_sweep_plots.py", "test_sweeps.py"],
+    "runs/sweeps/table.py": ["test_sweep_plots.py", "test_sweeps.py"],
     "runs/tasks.py": ["test_config.py", "test_presets.py"],
     "runs/training/startup.py": ["test_run.py", "test_life.py"],
 }
