@@ -485,6 +485,26 @@ def test_what_is_too_bright_is_white_before_samples_are_joined():
     np.testing.assert_array_equal(*drawn)
 
 
+def test_a_film_has_a_frame_for_each_state_and_two_lie_side_by_side():
+    """With 8 white pixels between them; who waits is told after each."""
+    places, told = jnp.array([[0.0], [2.0], [0.5]]), []
+    moved = lambda state: ball(AHEAD, sky=BLACK).replace(
+        camera=render.look_at((state[0], -5.0, 0.0), (state[0], 0.0, 0.0))
+    )
+    frames = image.film(moved, places, 8, 12, samples=1, on_frame=told.append)
+    assert told == [1, 2, 3]
+    alone = image.mapped(lambda state: render.render(moved(state), 8, 12), places)
+    np.testing.assert_array_equal(frames, alone)
+    assert (frames[0] != frames[1]).any()
+    found = image.side_by_side(frames[:2], [frame[:, :5] for frame in frames[1:]])
+    assert len(found) == 2
+    for number, both in enumerate(found):
+        assert (both.shape, both.dtype) == ((8, 12 + 8 + 5, 3), np.uint8)
+        np.testing.assert_array_equal(both[:, :12], frames[number])
+        np.testing.assert_array_equal(both[:, 12:20], 255)
+        np.testing.assert_array_equal(both[:, 20:], frames[number + 1][:, :5])
+
+
 def test_the_sky_goes_from_the_horizon_up_and_down():
     """By the height of the ray: a camera that looks along y, up and down."""
     sky = render.Sky(*map(jnp.array, ([0.1, 0.2, 0.9], [0.8, 0.7, 0.6], [0.3, 0.4, 0.05])))
