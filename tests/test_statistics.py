@@ -213,6 +213,8 @@ def test_plot_pools_runs_that_differ_only_in_seeds(tmp_path, monkeypatch):
         ),  # stopped earlier: only shared steps are drawn
         make_run(tmp_path / "c", {100: [1.0], 200: [5.0]}, seed=0, tau=0.5),
     ]
+    flat = json.loads((runs[1] / "config.json").read_text())
+    (runs[1] / "config.json").write_text(json.dumps(dict(reversed(flat.items()))))
     lines, bands = drawn(monkeypatch, runs, tmp_path / "curves.png")
     # Of three seeds none is cut, as int(3 / 4) is 0: the interquartile mean is the mean, 2 of 0, 2
     # and 4, then 6 of 4, 6 and 8.
@@ -280,6 +282,7 @@ def test_a_band_has_the_colour_of_its_line_and_no_label_vanishes(tmp_path, monke
     (axes,) = figures[0].axes
     (band,) = axes.collections
     assert tuple(band.get_facecolor()[0][:3]) == to_rgb(axes.lines[1].get_color())
+    np.testing.assert_allclose(figures[0].get_size_inches(), [6.4, 4.0])
     labels = [text.get_text().strip() for text in axes.get_legend().get_texts()]
     assert labels == ["_mine:Env, default (one)", "pendulum, default (three), 3 seeds"]
 
