@@ -164,6 +164,20 @@ def test_who_fails_in_an_evaluation_has_saved_what_it_trained_once(
     assert len(made.rows) == at - 1
 
 
+def test_of_several_processes_one_that_fails_alone_saves_nothing(tmp_path, monkeypatch):
+    """But a signal is of all of them."""
+    monkeypatch.setattr(chunks.processes, "process_count", lambda: 2)
+    monkeypatch.setattr(chunks.processes, "from_first", lambda value: value)
+    made = Loop(tmp_path, monkeypatch, returns=lambda: np.nan)
+    with pytest.raises(Diverged):
+        made.run()
+    assert made.done == ["train", "train", "evaluate", "wait"]
+    made = Loop(tmp_path, monkeypatch, returns=lambda: made.stop.append(signal.SIGINT) or 1.0)
+    with pytest.raises(Interrupted, match="SIGINT at 500 steps and saved"):
+        made.run()
+    assert made.done == ["train", "train", "evaluate", "save 500", "wait"]
+
+
 def test_what_is_not_finite_ends_a_run_before_it_is_saved(tmp_path, monkeypatch):
     """The newest checkpoint is named when it is written."""
     count = []
