@@ -18,6 +18,7 @@ def test_axes_of_a_sweeps_picture():
     """Logarithmic for numbers that are far apart, labels for what is none."""
     assert sweep_plots.is_wide([0.1, 0.1 * sweep_plots.LOG_RATIO])
     assert sweep_plots.is_wide([2.0 * sweep_plots.LOG_RATIO, 2.0]), "that far apart, exactly"
+    assert [sweep_plots.is_wide([0.5, high]) for high in (9.99, 10)] == [False, True], "20 times"
     assert not sweep_plots.is_wide([-1.0, 1e9])
     assert not sweep_plots.is_wide([True, 1e9])
     assert not sweep_plots.is_wide([0.1, 0.099 * sweep_plots.LOG_RATIO])
@@ -39,7 +40,10 @@ def test_axes_of_a_sweeps_picture():
         {"hyperparameters": {"a": a, "b": b}, "final_return": float(a), "member": a}
         for a, b in ((1, "relu"), (2, "tanh"), (10_000, "relu"))
     ]
-    both = sweep_plots._scatter(["a", "b"], two).axes[0]
+    figure = sweep_plots.sweep(two)  # of four pairs there are three
+    np.testing.assert_allclose(figure.get_size_inches(), [5.6, 4.4])
+    both = figure.axes[0]
+    assert both.collections[0].get_sizes() == [40]
     assert (both.get_xlabel(), both.get_ylabel()) == ("a", "b")
     assert (both.get_xscale(), both.get_yscale()) == ("log", "linear")
     assert [text.get_text() for text in both.get_yticklabels()] == ["relu", "tanh"]
@@ -95,6 +99,7 @@ def test_a_curve_has_the_colour_of_its_end_and_the_best_one_a_label(monkeypatch)
     assert labels == ["member 2: tau 0.1, hidden 8x4"]
     assert bar.get_ylabel() == "final return"
     assert bar.get_ylim() == (-5, -1)
+    np.testing.assert_allclose(figure.get_size_inches(), [6.4, 4.0])
 
 
 def test_a_line_goes_through_the_means_of_values_where_members_have_a_return():
@@ -107,6 +112,7 @@ def test_a_line_goes_through_the_means_of_values_where_members_have_a_return():
     np.testing.assert_allclose(mean, [[0.1, -3], [0.3, -1], [0.4, 5]])
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("tau", "final return")
     assert axes.lines[0].get_linestyle() == "None"
+    np.testing.assert_allclose(axes.figure.get_size_inches(), [5.6, 4.0])
 
 
 def test_a_heat_map_has_a_cell_for_each_setting():
@@ -178,6 +184,12 @@ def test_parallel_lines_go_from_value_to_value_to_the_return():
     assert axes.get_ylim() == (-0.05, 1.05)
     assert bar.get_ylim() == (-2, 0)
     np.testing.assert_allclose(figure.get_size_inches(), [1.6 + 4 * 1.5, 4.2])
+
+
+def test_a_grid_of_three_hyper_parameters_is_no_map():
+    names = [(a, b, c) for a in (1, 2) for b in (1, 2) for c in (1, 2)]
+    made = [one(i, dict(zip("abc", each, strict=True)), float(i)) for i, each in enumerate(names)]
+    assert len(sweep_plots.sweep(made).axes[0].lines) == 8 + 4
 
 
 def test_a_column_of_one_value_is_at_its_foot_and_labels_are_at_its_ends():
