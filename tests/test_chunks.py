@@ -17,7 +17,7 @@ from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.folder.metrics import Clock
 from ddpg_jax.runs.folder.metrics_log import write_metrics
 from ddpg_jax.runs.options.validation import Diverged
-from ddpg_jax.runs.training import chunks
+from ddpg_jax.runs.training import chunks, loop
 from ddpg_jax.runs.training.phases import Phases
 
 SIZES = {"learning_starts": 100, "steps_per_chunk": 200, "total_timesteps": 1_000}
@@ -247,3 +247,21 @@ def test_an_evaluation_that_an_interruption_left_out_is_made_up_for(
         assert made.done == ["evaluate"]
         assert made.rows == [{"env_steps": trained, "evaluation_return": found}]
         assert replaced == [*lines[:-1], *made.rows]
+
+
+def test_episodes_that_are_shorter_than_planned_are_told_of_once():
+    """Where frames are stored: of 20 steps they are 1.05 a step, of 5.5 they are 1.18."""
+    pixels = {"pixels": True, "image_size": 48}
+    config = make_config("pendulum", "drq-v2", env_options=pixels, episode_steps=20)
+    seen, said = [], []
+    report = loop._told_of_short_episodes(config, seen.append, said.append)
+    for lengths in ([None, None], [20.0, 21.0], [None, 5.5], [4.0, 4.0]):
+        report({"episode_length": lengths})
+        assert len(said) == (lengths[-1] in (5.5, 4.0)), lengths
+    assert len(seen) == 4
+    assert said[0].startswith("episodes last 5.5 steps, fewer than episode_steps=20, for which")
+    assert "up to 11% of its transitions" in said[0]
+    assert said[0].endswith("Give --episode-steps 5 to a new run.")
+    plain = loop._told_of_short_episodes(make_config("pendulum"), seen.append, said.append)
+    plain({"episode_length": [0.5]})
+    assert (len(seen), len(said)) == (5, 1)

@@ -104,6 +104,7 @@ def test_a_float_is_trained_as_float32_and_as_zero_below_its_least_normal_one():
     [
         ("uniform:1:1", "a='uniform:1:1': the first end must be less than the second"),
         ("log:-1:1", "the first end, above 0, must be less"),
+        ("log:0:1", "the first end, above 0, must be less"),
         ("uniform:1", "a='uniform:1': give values"),
         ("uniform:1:2:3:4", "a='uniform:1:2:3:4': give values"),
         ("uniform:1:2:100001", "a's count=100001: must be between 2 and 100000"),

@@ -1,10 +1,14 @@
 """Pictures and tables of a sweep: what each line, cell and row of them is."""
 
+import json
+import types
+
 import numpy as np
 import pytest
 from matplotlib import colormaps
 from matplotlib.colors import to_rgba
 
+from ddpg_jax.runs.folder.metrics_log import write_metrics
 from ddpg_jax.runs.sweeps import lineage, sweep_plots, table
 
 
@@ -239,11 +243,37 @@ def test_a_lineage_follows_the_best_and_shows_every_member():
             np.testing.assert_allclose(dots.get_facecolors(), colours)
         (black,) = axis.lines
         assert black.get_color() == "black"
-        assert black.get_zorder() > max(each.get_zorder() for each in axis.collections)
+        order = [each.get_zorder() for each in (*axis.collections[:3], black)]
+        assert order == sorted(set(order)), "each lies over the one before"
     assert tau.lines[0].get_xydata().tolist() == [[100, 2], [200, 4], [300, 8]]
     assert returns.get_xlabel() == "environment steps of each member"
     assert bar.get_ylim() == (-5, -1)
     np.testing.assert_allclose(figure.get_size_inches(), [7.2, 5.2])
+
+
+def test_ancestors_are_followed_from_the_end(tmp_path):
+    """Of the chunk before the parent of the one after; the first chunk has no parents."""
+    rows = [
+        {"parent": [2, 1, 0], "tau": [0.1, 0.2, 0.3], "gamma": [1, 1, 1], "return": [-3, -2, -1]},
+        {"parent": [1, 1, 2], "tau": [0.2, 0.2, 0.3], "gamma": [1, 1, 1], "return": [-3, -2, None]},
+        {"parent": [0, 0, 2], "tau": [0.2, 0.4, 0.3], "gamma": [1, 1, 1], "return": [-3, -2, -1]},
+    ]
+    part = tmp_path / "part-0"
+    part.mkdir()
+    at = ({"env_steps": steps, "evaluation_return": None} for steps in (100, 200, 300))
+    write_metrics(part, [row | more for row, more in zip(rows, at, strict=True)])
+    of = lambda **options: types.SimpleNamespace(parts=[types.SimpleNamespace(options=options)])
+    made = lineage.write_lineage(tmp_path, of(evolve={"ranges": {"tau": [0, 1]}}), 1)
+    assert made == {
+        "env_steps": [100, 200, 300],
+        "parent": [row["parent"] for row in rows],
+        "return": [row["return"] for row in rows],
+        "hyperparameters": {"tau": [row["tau"] for row in rows]},
+        "ancestors": [1, 0, 1],
+    }
+    assert json.loads((tmp_path / "lineage.json").read_text()) == made
+    assert lineage.lineage(part, ["tau"], 2)["ancestors"] == [2, 2, 2]
+    assert lineage.write_lineage(tmp_path / "none", of(), 1) is None
 
 
 def cells(made):
@@ -283,3 +313,11 @@ def test_a_table_ends_after_forty_settings(count, caption, capsys):
     assert shown.caption == caption
     table.print_table(made, 5)
     assert f"{0.41 if count == 42 else 0.39} │ {'x' * 120}" in capsys.readouterr().out
+
+
+def test_words_and_numbers_of_a_table_are_as_they_are_on_a_terminal(monkeypatch, capsys):
+    """In no colours of their own, and no pictures in their place."""
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "90"}.items():
+        monkeypatch.setenv(name, value)
+    table.print_table([one(0, {"name": "a"}, 2.0), one(1, {"name": ":x: 3"}, 1.0)], 5)
+    assert "│      1 │ :x: 3 │    1.0 │             0.0 │" in capsys.readouterr().out
