@@ -14,6 +14,7 @@ from hypothesis import given as drawn
 from hypothesis import strategies as st
 
 from ddpg_jax.replay.rows import LARGEST as ROWS
+from ddpg_jax.runs.config import population
 from ddpg_jax.runs.config.run_config import DERIVED, make_config
 from ddpg_jax.runs.config.stored import FREE, from_flat, load_config, resumed_config
 from ddpg_jax.runs.options import validation
@@ -910,3 +911,69 @@ def test_what_is_kept_by_its_old_value_does_not_evolve():
 def test_the_axis_of_a_mesh_is_no_hyper_parameter():
     with pytest.raises(ValueError, match="has no axis_name; no preset has it"):
         make_config("pendulum", axis_name="data")
+
+
+VARIED = {"tau": [0.1, 0.2, 0.3], "seed": [5, 6, 7], "gamma": [0.9, 0.7, 0.8]}
+
+
+def test_members_that_evolve_may_have_both_ends_of_every_two_ranges():
+    """Each as it begins, and where they evolve the corners of pairs, of what does not evolve the
+    least and the greatest value; the rest is the first member's."""
+    possible = lambda vary, ranges: [
+        tuple(own.values())
+        for own in population.possible_hyperparameters(vary, {"ranges": ranges} if ranges else {})
+    ]
+    begun = [(0.1, 0.9), (0.2, 0.7), (0.3, 0.8)]
+    assert possible(VARIED, {}) == begun
+    corners = [(0.0, 0.7), (0.0, 0.9), (1.0, 0.7), (1.0, 0.9)]
+    assert possible(VARIED, {"tau": (0.0, 1.0, True)}) == begun + corners
+    assert possible({"tau": [0.1, 0.2]}, {"tau": (0, 1, False)}) == [(0.1,), (0.2,), (0,), (1,)]
+    three = VARIED | {"stddev": [0.4, 0.5, 0.6]}
+    found = possible(three, dict.fromkeys(("tau", "gamma", "stddev"), (0, 1, False)))
+    assert len(found) == len(set(found)) == 3 + 3 * 4
+    assert (0, 1, 0.4) in found
+    assert (0.1, 0, 1) in found
+    assert list(population.possible_hyperparameters({}, {})) == []
+
+
+@pytest.mark.parametrize(
+    ("vary", "evolve", "message"),
+    [
+        ({}, {"ranges": {"tau": [0, 1, False]}}, "between members: tau has none"),
+        ({}, {"ranges": {"seed": [0, 1, False]}}, "between members: seed has none"),
+        ({}, {"fraction": 0.3}, "evolution needs ranges .*: none is given"),
+        (
+            {"tau": [0.1], "gamma": [0.9], "seed": [0]},
+            {"ranges": {"tau": [0, 1, False]}},
+            "evolution needs at least two members",
+        ),
+        ({"tau": [0.1, 0.2]}, {}, r"vary's tau is \[0.1, 0.2\]: give a list of 3 values"),
+        ({"tau": 0.1}, {}, "vary's tau is 0.1: give a list of 3 values"),
+        ({"batch_size": [1, 2, 3]}, {}, "vary has 'batch_size': members of one program differ"),
+        ({"seed": [0, 1, 2**31]}, {}, r"seed=.*2147483648\]: must be between 0 and 2147483647"),
+    ],
+)
+def test_what_members_cannot_have_of_their_own(vary, evolve, message):
+    own = ({"tau": [0.1, 0.2, 0.3]} | vary) if evolve else vary
+    own = {"gamma": [0.9, 0.8, 0.7]} if evolve and not vary else own
+    seeds = len(own.get("gamma", [0] * 3))
+    with pytest.raises(ValueError, match=message):
+        make_config("pendulum", seeds=seeds, vary=own, evolve=evolve)
+
+
+def test_numbers_that_a_replay_keeps_may_differ_where_it_is_copied_with_its_member():
+    """What evolves is kept by its old value; without a copy of the replay so is what differs."""
+    sizes = {"seeds": 3, "num_envs": 2, "n_step": 3, "vary": VARIED}
+    ranges = {"tau": ["1e-3", 1, 1]}
+    made = make_config("pendulum", "d4pg", **sizes, evolve={"ranges": ranges})
+    assert made.evolve["ranges"] == {"tau": [1e-3, 1.0, True]}
+    assert made.evolve["copy_replay"] is True
+    for evolve in (
+        {"ranges": ranges, "copy_replay": False},
+        {"ranges": {"gamma": [0.8, 0.9, False]}},
+    ):
+        with pytest.raises(ValueError, match="gamma cannot evolve: a replay of n-step returns"):
+            make_config("pendulum", "d4pg", **sizes, evolve=evolve)
+    own = {"vary": {"tau": VARIED["tau"], "seed": VARIED["seed"]}}
+    free = {"ranges": ranges, "copy_replay": False}
+    assert not make_config("pendulum", "d4pg", **sizes | own, evolve=free).evolve["copy_replay"]
