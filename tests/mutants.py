@@ -33,7 +33,7 @@ MOST = 4
 EXCEPTIONS = {
     "__init__.py": ["test_architecture.py", "test_x64.py"],
     "agents/optimization.py": ["test_agents.py", "test_presets.py"],
-    "checks.py": ["test_losses.py", "test_replay.py", "test_noise.py", "test_networks.py"],
+    "checks.py": ["test_checks.py", "test_losses.py", "test_replay.py", "test_noise.py"],
     "envs/check.py": ["test_env_check.py"],
     "envs/drift.py": ["test_env_check.py"],
     "envs/render/image.py": ["test_render.py"],
