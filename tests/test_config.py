@@ -14,7 +14,7 @@ from hypothesis import given as drawn
 from hypothesis import strategies as st
 
 from ddpg_jax.replay.rows import LARGEST as ROWS
-from ddpg_jax.runs.config import population
+from ddpg_jax.runs.config import notes, population
 from ddpg_jax.runs.config.run_config import DERIVED, make_config
 from ddpg_jax.runs.config.stored import FREE, from_flat, load_config, resumed_config
 from ddpg_jax.runs.options import validation
@@ -977,3 +977,82 @@ def test_numbers_that_a_replay_keeps_may_differ_where_it_is_copied_with_its_memb
     own = {"vary": {"tau": VARIED["tau"], "seed": VARIED["seed"]}}
     free = {"ranges": ranges, "copy_replay": False}
     assert not make_config("pendulum", "d4pg", **sizes | own, evolve=free).evolve["copy_replay"]
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "said"),
+    [
+        ("pendulum", {"total_timesteps": 4_000}, ""),
+        (
+            "pendulum",
+            {"total_timesteps": 3_999, "steps_per_chunk": 1},
+            "only 2,999 updates in this run, 1 for each environment step: few to learn from",
+        ),
+        ("brax/inverted_pendulum", {"num_envs": 32}, ""),
+        (
+            "brax/inverted_pendulum",
+            {"num_envs": 64},
+            "only 4,936 updates in this run, 0.0625 for each environment step (preset default on "
+            "brax/inverted_pendulum: 0.5): few to learn from",
+        ),
+        ("brax/ant", {"num_envs": 64, "total_timesteps": 1_001_024}, ""),
+    ],
+)
+def test_few_updates_are_fewer_than_3000_or_an_eighth_of_what_a_task_was_tuned_with(
+    env, options, said
+):
+    config = make_config(env, "default", replay_capacity=64_000, **options)
+    told = notes.notes(config)[-1]
+    assert told.startswith(said)
+    assert bool(told) == bool(said)
+
+
+def test_what_is_left_of_a_run_and_members_that_never_evolve_are_told():
+    """Of three environments 1,001 steps after the warm-up are 333 rounds."""
+    sizes = {"num_envs": 3, "learning_starts": 300, "batch_size": 9, "replay_capacity": 3_000}
+    told = lambda **options: [
+        text for text in notes.notes(make_config("pendulum", **sizes, **options))[1:-1] if text
+    ]
+    assert told(total_timesteps=1_300) == [
+        "trains 1299 of the 1300 steps: between two updates are 3 steps."
+    ]
+    assert told(total_timesteps=1_299) == []
+    evolving = {"seeds": 2, "vary": {"tau": [0.1, 0.2]}, "evolve": {"ranges": {"tau": [0, 1, 0]}}}
+    (alone,) = told(total_timesteps=1_299, steps_per_chunk=999, **evolving)
+    assert alone.startswith("members evolve between chunks, and this run has one: none is replaced")
+    assert told(total_timesteps=1_299, steps_per_chunk=498, **evolving) == []
+    assert told(total_timesteps=1_299, steps_per_chunk=999) == []
+
+
+def test_intervals_are_parts_of_a_run_in_whole_chunks():
+    """A twentieth of it and a quarter, by default; as many steps as are given."""
+    sizes = {"learning_starts": 100, "steps_per_chunk": 10}
+    found = lambda total, **given: (
+        lambda made: (made.evaluate_every, made.checkpoint_every, made.num_chunks)
+    )(make_config("pendulum", total_timesteps=total, **sizes, **given))
+    assert found(1_100) == (50, 250, 100)
+    assert found(1_105) == (50, 250, 101), "the last one is shorter"
+    assert found(430) == (20, 80, 33)
+    assert found(110) == (10, 10, 1)
+    assert found(1_100, evaluate_every=7) == (7, 250, 100)
+    assert found(1_100, checkpoint_every=0) == (50, 0, 100)
+    made = make_config("pendulum", total_timesteps=1_100, **sizes, evaluate_every=25)
+    due = [steps for steps in range(110, 1_101, 10) if made.due("evaluate_every", steps, 10)]
+    assert due[:5] == [130, 150, 180, 200, 230]
+    assert len(due) == 40
+    assert made.due("evaluate_every", 1_100, 1_000)
+    never = make_config("pendulum", total_timesteps=1_100, **sizes, evaluate_every=0)
+    assert not never.due("evaluate_every", 1_100, 1_000)
+
+
+def test_rates_fall_over_the_updates_after_the_warm_up():
+    """Two updates at each step of four environments; a number of updates that is given goes
+    first."""
+    sizes = {"num_envs": 4, "learning_starts": 100, "batch_size": 8, "replay_capacity": 4_000}
+    sizes |= {"total_timesteps": 1_111, "updates_per_step": 2}
+    of = lambda **options: make_config("pendulum", **sizes, **options).anneal_updates
+    assert of() == 0
+    assert of(anneal=True) == (1_111 - 100) // 4 * 2
+    assert of(anneal=True, anneal_updates=77) == 77
+    assert of(anneal_updates=77) == 77
+    assert make_config("pendulum", **sizes).updates_in(1_011) == 504

@@ -162,6 +162,7 @@ def test_every_process_has_whole_rows_of_the_mesh():
 
 def test_members_go_first_and_a_hint_is_of_seeds_alone():
     assert config(devices=4, seeds=6).mesh == "members=2,data=2"
+    assert config(devices=1).mesh == "members=1,data=1"
     assert config(mesh="data=1").mesh == "members=1,data=1"
     with pytest.raises(ValueError, match="num_envs=1: choose --num-envs 8"):
         config(devices=8, num_envs=1, replay_capacity=1_000)
