@@ -69,6 +69,8 @@ EXCEPTIONS = {
     },
     "runs/programs/compatibility.py": ["test_config.py", "test_streams_joined.py", "test_cli.py"],
     "runs/sweeps/lineage.py": ["test_sweep_plots.py", "test_sweeps.py"],
+    "runs/sweeps/plan.py": ["test_sweeps.py", "test_sweep_results.py"],
+    "runs/sweeps/run_sweep.py": ["test_sweep_results.py", "test_sweeps.py"],
     "runs/sweeps/table.py": ["test_sweep_plots.py", "test_sweeps.py"],
     "runs/tasks.py": ["test_config.py", "test_presets.py"],
     "runs/training/loop.py": ["test_run.py", "test_life.py", "test_cli.py", "test_chunks.py"],
