@@ -400,7 +400,9 @@ def judge(root: Path, mutant: Mutant, tests: list[str], seconds: float) -> tuple
         except subprocess.TimeoutExpired:
             return "time out", ""
     lines = [line for line in done.stdout.splitlines() if line.strip()]
-    if done.returncode not in (0, 1, 2):  # 2: a file of tests could not be imported
+    # 2: a file of tests could not be imported; 4: not even what all of them share.
+    unimported = "while loading conftest" in done.stderr
+    if done.returncode not in (0, 1, 2) and not unimported:
         raise RuntimeError(f"pytest {' '.join(paths)} itself failed:\n{done.stdout}{done.stderr}")
     ends = [line for line in lines if line.startswith(("FAILED", "ERROR"))] + lines[-1:]
     return "caught" if done.returncode else "survived", ends[0] if ends else ""

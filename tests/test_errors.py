@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from ddpg_jax.runs.cli import errors, flags
+from ddpg_jax.runs.cli.commands import main
 from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.options.field import Option
 from ddpg_jax.runs.options.validation import RunError
@@ -45,16 +46,16 @@ def test_a_sentence_that_is_too_long_is_cut_in_its_middle():
 
 def commands(raised):
     @click.group(cls=errors.CommandGroup)
-    def main():
+    def group():
         """Of a test."""
 
-    @main.command()
+    @group.command()
     @click.argument("env", default="pendulum")
     @click.option("--num-envs", type=int)
     def train(env, num_envs):
         raise raised
 
-    return main
+    return group
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_words_that_no_command_knows(words, said):
     assert done.exit_code == 2
     assert said in " ".join(done.output.split())
     assert len(done.output.strip().splitlines()) == 1
-    assert "Usage: main" in CliRunner().invoke(commands(ValueError()), []).output
+    assert "Usage: group" in CliRunner().invoke(commands(ValueError()), []).output
 
 
 @pytest.mark.parametrize(
@@ -185,3 +186,36 @@ def test_a_flag_shows_the_default_that_it_is_given_and_takes_values_many_times()
     assert flags.WholeNumber(0, 3).convert("3", flag, None) == 3
     with pytest.raises(click.BadParameter, match="4 is not in the range 0<=x<=3"):
         flags.WholeNumber(0, 3).convert("4", flag, None)
+
+
+def help_of(*words):
+    done = CliRunner(env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"}).invoke(
+        main, ["train", *words]
+    )
+    return done.exit_code, " ".join(done.output.split())
+
+
+def test_help_shows_common_options_all_of_them_or_a_group_with_the_defaults_of_the_task():
+    code, text = help_of("--help")
+    assert code == 0
+    assert "--help-all, or --help-group GROUP of: run, " in text
+    assert "--total-timesteps" in text
+    assert "--tau FLOAT" not in text
+    code, text = help_of("--help-all")
+    assert code == 0
+    for flag in ("--total-timesteps", "--tau FLOAT", "--theta FLOAT", "Exploration:", "Run:"):
+        assert flag in text
+    assert "More options" not in text
+    code, text = help_of("--help-group", "exploration")
+    assert code == 0
+    assert "Exploration:" in text
+    assert "--stddev FLOAT" in text
+    assert "--tau FLOAT" not in text
+    code, text = help_of("--help-group", "none")
+    assert (code, "--help-group none: choose " in text) == (2, True)
+    envs = lambda *words: help_of(*words, "--help-all")[1].split("--num-envs INTEGER")[1][:90]
+    assert "default: 1]" in envs()
+    assert "default: 16]" in envs("lane")
+    assert "default: 64]" in envs("lane", "--preset", "drive")
+    hidden = help_of("--preset", "pendulum-lecture", "--help-all")[1].split("--hidden WIDTHS")[1]
+    assert "default: 64,64]" in hidden[:120]
