@@ -61,7 +61,7 @@ EXCEPTIONS = {
     "runs/options/validation.py": ["test_config.py", "test_options.py", "test_arguments.py"],
     "replay/dealing.py": ["test_resharding.py", "test_replay.py"],
     "replay/frame_dealing.py": ["test_resharding.py", "test_frames.py"],
-    "runs/programs/evaluation.py": ["test_run.py", "test_cli.py", "test_host_resume.py"],
+    "runs/programs/evaluation.py": ["test_evaluation.py", "test_run.py", "test_host_resume.py"],
     "runs/presets/__init__.py": ["test_presets.py", "test_config.py"],
     **{
         f"runs/presets/{name}.py": ["test_presets.py", "test_preset_targets.py", "test_images.py"]
