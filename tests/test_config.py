@@ -22,6 +22,7 @@ from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.programs import setup
 from ddpg_jax.runs.programs.setup import environment
 from ddpg_jax.runs.tasks import TASKS
+from ddpg_jax.schedule import Schedule, even_chunk, rounds_of
 
 OF_VECTORS = [name for name, preset in PRESETS.items() if not preset.images]
 
@@ -1056,3 +1057,50 @@ def test_rates_fall_over_the_updates_after_the_warm_up():
     assert of(anneal=True, anneal_updates=77) == 77
     assert of(anneal_updates=77) == 77
     assert make_config("pendulum", **sizes).updates_in(1_011) == 504
+
+
+def test_limits_are_those_of_int32_and_float32():
+    """Of numbers, rows and steps, which the device counts in int32."""
+    assert np.iinfo(np.int32).max == validation.INT32_MAX
+    assert np.float32(validation.FLOAT32_MAX) == np.finfo(np.float32).max
+    assert validation.MAX_ROWS == ROWS == 2**30
+    convert = validation.convert_value
+    assert convert("x", 2**63 - 1, int) == 2**63 - 1
+    assert convert("x", "3.4e38", float) == 3.4e38
+    for value, kind in ((2**63, int), (-(2**63), int), (3.41e38, float), (-3.41e38, float)):
+        with pytest.raises(ValueError, match="x="):
+            convert("x", value, kind)
+    assert validation.short_repr("x" * 58) == repr("x" * 58)
+    assert validation.short_repr("x" * 59) == f"'{'x' * 59}..."
+    # Vector steps and updates are counted: of 8 environments 2^31 - 1 - 13 rounds after 13.
+    longest = Schedule(num_envs=8, learning_starts=100, updates_per_step=1, steps_per_chunk=8)
+    assert longest.longest == 8 * (2**31 - 1)
+    often = Schedule(num_envs=8, learning_starts=100, updates_per_step=3, steps_per_chunk=8)
+    assert often.longest == 8 * (13 + (2**31 - 1) // 3)
+    seldom = Schedule(num_envs=8, learning_starts=100, collect_steps=4, steps_per_chunk=32)
+    assert seldom.longest == 8 * (13 + 4 * ((2**31 - 1 - 13) // 4))
+
+
+def test_the_arithmetic_of_a_schedule():
+    made = Schedule(num_envs=8, learning_starts=100, n_step=3, collect_steps=2, steps_per_chunk=48)
+    assert (made.steps_per_round, made.rounds, made.filling) == (16, 3, 2)
+    assert (made.warm_up, made.warm_up_steps) == (15, 120)
+    assert [made.chunks(total) for total in (119, 120, 167, 168, 264)] == [-1, 0, 0, 1, 3]
+    assert [made.trained(total) for total in (120, 135, 136, 264)] == [120, 120, 136, 264]
+    assert [made.steps_after(chunks) for chunks in (0, 1, 3)] == [120, 168, 264]
+    for size, near in ((0, 16), (7, 16), (24, 32), (40, 32), (41, 48)):
+        with pytest.raises(ValueError, match=rf"num_envs=8 times collect_steps=2, .* {near}\."):
+            dataclasses.replace(made, steps_per_chunk=size)
+    with pytest.raises(ValueError, match=r"must be a multiple of num_envs=3, for example 6\."):
+        Schedule(num_envs=3, steps_per_chunk=5)
+    for name in ("num_envs", "learning_starts", "updates_per_step", "collect_steps", "n_step"):
+        with pytest.raises(ValueError, match=f"{name}=0: must be at least 1"):
+            dataclasses.replace(made, **{name: 0})
+    assert [rounds_of(*x) for x in ((1, 1), (4, 2), (1, 2), (3, 2))] == [
+        *((1, 1), (2, 1)),
+        *((1, 2), (3, 2)),
+    ]
+    assert [even_chunk(*x) for x in ((100, 20), (101, 20), (97, 20), (5, 20), (0, 20))] == [
+        *(5, 5, 4),
+        *(1, 1),
+    ]
