@@ -1104,3 +1104,22 @@ def test_the_arithmetic_of_a_schedule():
         *(5, 5, 4),
         *(1, 1),
     ]
+
+
+def test_keys_and_numbers_of_members_are_their_own():
+    """Member i has the key of a run whose seed is greater by i, or that of a seed of its own."""
+    keys = lambda **own: jax.random.key_data(setup.member_keys(make_config("pendulum", **own)))
+    alone = [keys(seed=seed).tolist() for seed in range(9)]
+    assert keys(seed=4, seeds=3).tolist() == alone[4:7]
+    assert keys(seed=4, seeds=3, vary=VARIED | {"seed": [8, 0, 2]}).tolist() == [
+        *(alone[8], alone[0]),
+        alone[2],
+    ]
+    assert keys(seed=4, vary={"seed": [7]}).tolist() == alone[7]
+    numbers = lambda **own: {
+        name: np.asarray(values).tolist()
+        for name, values in setup.member_hyperparameters(make_config("pendulum", **own)).items()
+    }
+    assert numbers() == {}
+    assert numbers(vary={"tau": [0.5], "seed": [7]}) == {"tau": 0.5}
+    assert numbers(seeds=2, vary={"tau": [0.5, 0.25], "seed": [7, 8]}) == {"tau": [0.5, 0.25]}

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from ddpg_jax import envs
+from ddpg_jax.runs import dry_run
 from ddpg_jax.runs.cli import commands
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.options.validation import RunError
@@ -262,6 +263,28 @@ def test_a_dry_run_for_a_gpu_shows_a_thousand_environments(
     assert "each gpu" in said
     assert "available" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_of_memory_has_a_column_for_each_memory():
+    """A CPU is the host too; sums are below, and what is available where it is known."""
+    on_device = memory.MemoryPart("the replay", 2_000, "--seeds")
+    on_host = memory.MemoryPart("a copy", 5, "--keep", on_host=True)
+    shown = lambda made: [(column.header, list(column.cells)) for column in made.columns]
+    made = dry_run.memory_table([on_device, on_host, on_device], "gpu", [("host", 7, [on_host])])
+    assert shown(made) == [
+        ("part", ["the replay", "a copy", "the replay", "total", "available"]),
+        ("each gpu", ["2.00 kB", "", "2.00 kB", "4.00 kB", ""]),
+        ("host", ["", "5 B", "", "5 B", "7 B"]),
+        ("lowered by", ["--seeds", "--keep", "--seeds", "", ""]),
+    ]
+    assert [column.justify for column in made.columns] == ["left", "right", "right", "left"]
+    assert [row.end_section for row in made.rows] == [False, False, True, False, False]
+    made = dry_run.memory_table([on_device, on_host], "cpu", [])
+    assert shown(made) == [
+        ("part", ["the replay", "a copy", "total"]),
+        ("cpu", ["2.00 kB", "5 B", "2.00 kB"]),
+        ("lowered by", ["--seeds", "--keep", ""]),
+    ]
 
 
 def test_a_dry_run_needs_the_devices_that_it_is_given():
