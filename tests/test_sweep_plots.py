@@ -272,6 +272,7 @@ def test_ancestors_are_followed_from_the_end(tmp_path):
         "ancestors": [1, 0, 1],
     }
     assert json.loads((tmp_path / "lineage.json").read_text()) == made
+    assert lineage.lineage(part, ["tau"], 0)["ancestors"] == [1, 0, 0]
     assert lineage.lineage(part, ["tau"], 2)["ancestors"] == [2, 2, 2]
     assert lineage.write_lineage(tmp_path / "none", of(), 1) is None
 
