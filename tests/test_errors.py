@@ -82,6 +82,21 @@ def test_a_command_ends_with_a_code(raised, code, said, monkeypatch):
         assert ("Traceback" in call().output) == shown, value
 
 
+def test_a_traceback_is_shown_of_words_that_come_first_too():
+    @click.group(cls=errors.CommandGroup)
+    def group():
+        """Of a test."""
+
+    @group.command()
+    @click.option("--odd", callback=lambda context, option, value: {}[value])
+    def train(odd):
+        raise AssertionError(odd)
+
+    done = CliRunner().invoke(group, ["train", "--odd", "x", "--traceback"])
+    assert "Traceback" in done.output
+    assert "Traceback" not in CliRunner().invoke(group, ["train", "--odd", "x"]).output
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
