@@ -151,6 +151,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
             ("runs/folder/metrics_log.py", "FLUSH_SECONDS = 1.0", "FLUSH_SECONDS = 2.0"),
             ("runs/sweeps/search_space.py", "TRIES = 1_000", "TRIES = 1001"),
             ("runs/sweeps/table.py", "WIDTH = 200", "WIDTH = 201"),
+            ("runs/training/progress.py", "PARTS = 20", "PARTS = 21"),
         ),
         "how long, how often or how wide is a matter of taste",
     ),

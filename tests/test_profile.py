@@ -164,6 +164,12 @@ def test_scopes_of_a_program() -> None:
     assert "replay" in found["copy"].scopes
     assert (found["critic"].multiplies, found["critic"].inside) == (True, {"a", "dot.1"})
     assert not found["adam"].multiplies
+    line = 'x = f32[4] add(a), metadata={op_name="jit(chunk)/%s/add"}'
+    half = hlo._scopes([line % "update", line % "vmap(replay)", "y = f32[4] copy(x)"])
+    assert half == {"jit", "chunk", "add", ""}, "more than half"
+    most = hlo._scopes([line % "update", line % "update/replay", line % "rest"])
+    assert "update" in most
+    assert "replay" not in most
 
 
 @pytest.mark.parametrize(
