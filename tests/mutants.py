@@ -67,7 +67,7 @@ EXCEPTIONS = {
         f"runs/presets/{name}.py": ["test_presets.py", "test_preset_targets.py", "test_images.py"]
         for name in ("d4pg", "ddpg", "drq_v2", "kendall_driving", "td3", "td3_categorical")
     },
-    "runs/programs/compatibility.py": ["test_config.py", "test_streams_joined.py", "test_cli.py"],
+    "runs/programs/compatibility.py": ["test_compatibility.py", "test_streams_joined.py"],
     "runs/sweeps/lineage.py": ["test_sweep_plots.py", "test_sweeps.py"],
     "runs/sweeps/plan.py": ["test_sweeps.py", "test_sweep_results.py"],
     "runs/sweeps/run_sweep.py": ["test_sweep_results.py", "test_sweeps.py"],
