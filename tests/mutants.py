@@ -115,10 +115,37 @@ STREAMS = {
 }
 
 
+LOOKS = {
+    "envs/pendulum.py": (
+        '(rod,) = axes.plot([], [], lw=8, solid_capstyle="round", color="#cc4d4d")',
+        'axes.plot(0, 0, "o", color="black", ms=4)',
+        '(bar,) = axes.plot([], [], lw=4, color="#4477aa")',
+    ),
+    "runs/results/plots.py": (
+        'return Figure(figsize=(width, height), dpi=120, layout="constrained")',
+        "axes.fill_between(steps, *band, color=line.get_color(), alpha=0.25, linewidth=0)",
+    ),
+    "runs/sweeps/lineage.py": (
+        'LineCollection(copies, colors="tab:red", linewidths=0.7, alpha=0.6, zorder=2)',
+        "axis.scatter([step] * len(row), row, c=[*map(colour, returns)], s=14, zorder=3)",
+        'axis.plot(steps, best, color="black", lw=1.6, zorder=4)',
+    ),
+    "runs/sweeps/sweep_plots.py": (
+        'axes.plot(places[known], returns[known], "o", ms=4, alpha=0.6, color="tab:blue")',
+        "axes.plot(ticks, [returns[known & (places == tick)].mean() for tick in ticks], lw=1.2)",
+        'axes.scatter(*places, c=shades, s=40, edgecolors="black", linewidths=0.4, zorder=2)',
+        'axes.axvline(place, color="black", lw=0.8)',
+    ),
+}
+"""Lines that draw: how wide lines and how large dots are, and what lies over all others."""
+WIDTHS = r"\b(?:lw|ms|dpi|linewidths?|s)=([\d.]+)"
+
+
 def _raised(line: str, number: str) -> list[str]:
-    """A line with each number of a form one greater."""
-    found = re.finditer(number, line)
-    return [line[: x.start()] + str(int(x[0], 0) + 1) + line[x.end() :] for x in found]
+    """A line with each number of a form, the first group of it if there is one, one greater."""
+    spans = [x.span(x.re.groups) for x in re.finditer(number, line)]
+    one = lambda a, b: f"{line[:a]}{ast.literal_eval(line[a:b]) + 1!r}{line[b:]}"
+    return [one(*span) for span in spans if span[0] >= 0]
 
 
 EQUIVALENT: dict[tuple[str, str, str], str] = {
@@ -133,6 +160,32 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         for file, line in STREAMS.items()
         for other in _raised(line, r"0x\w+")
     },
+    **{
+        (file, line, other): "as wide or as large as one likes"
+        for file, lines in LOOKS.items()
+        for line in lines
+        for other in _raised(line, WIDTHS)
+    },
+    (
+        "runs/sweeps/lineage.py",
+        'axis.plot(steps, best, color="black", lw=1.6, zorder=4)',
+        'axis.plot(steps, best, color="black", lw=1.6, zorder=5)',
+    ): "over all others in any case",
+    (
+        "runs/sweeps/sweep_plots.py",
+        """line.set(lw=2.5, zorder=3, label=f"member {one['member']}: {', '.join(own)}")""",
+        """line.set(lw=2.5, zorder=4, label=f"member {one['member']}: {', '.join(own)}")""",
+    ): "over all others in any case",
+    (
+        "runs/sweeps/sweep_plots.py",
+        'axes.scatter(*places, c=shades, s=40, edgecolors="black", linewidths=0.4, zorder=2)',
+        'axes.scatter(*places, c=shades, s=40, edgecolors="black", linewidths=0.4, zorder=3)',
+    ): "over all others in any case",
+    (
+        "runs/sweeps/sweep_plots.py",
+        'box = {"fc": "white", "ec": "none", "pad": 0.8}',
+        'box = {"fc": "white", "ec": "none", "pad": 1.8}',
+    ): "as wide or as large as one likes",
     (
         "envs/render/planes.py",
         "odd = signs[0] * signs[1] * jnp.clip(1.5 - width / jnp.min(square, axis=0), 0, 1)",
