@@ -74,7 +74,7 @@ EXCEPTIONS = {
     "runs/sweeps/table.py": ["test_sweep_plots.py", "test_sweeps.py"],
     "runs/tasks.py": ["test_config.py", "test_presets.py"],
     "runs/training/loop.py": ["test_run.py", "test_life.py", "test_cli.py", "test_chunks.py"],
-    "runs/training/startup.py": ["test_run.py", "test_life.py"],
+    "runs/training/startup.py": ["test_startup.py", "test_run.py", "test_life.py"],
 }
 """Where the rule of `answering` finds none or the wrong ones."""
 LAST = "an index beyond an axis is that of its end"
