@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from ddpg_jax import reporting
-from ddpg_jax.host import Stopped
+from ddpg_jax.checks import BrokenEnvironment
+from ddpg_jax.host import NotFinite, Stopped
 from ddpg_jax.population import Programs
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.folder.metrics import Clock
 from ddpg_jax.runs.folder.metrics_log import write_metrics
-from ddpg_jax.runs.options.validation import Diverged
+from ddpg_jax.runs.options.validation import Diverged, RunError
 from ddpg_jax.runs.training import chunks, loop
 from ddpg_jax.runs.training.phases import Phases
 
@@ -265,3 +266,34 @@ def test_episodes_that_are_shorter_than_planned_are_told_of_once():
     plain = loop._told_of_short_episodes(make_config("pendulum"), seen.append, said.append)
     plain({"episode_length": [0.5]})
     assert (len(seen), len(said)) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "steps", "kind", "told"),
+    [
+        (
+            BrokenEnvironment("it broke."),
+            [100, 200, 300],
+            RunError,
+            "it broke; the checkpoint at 300 steps is kept, continue from it with --resume "
+            "--run-dir run.",
+        ),
+        (NotFinite("it broke"), [], Diverged, "it broke; no checkpoint had been written yet."),
+        (KeyError("x"), [100], KeyError, "'x'"),
+    ],
+)
+def test_where_an_environment_breaks_the_newest_checkpoint_is_named(error, steps, kind, told):
+    """Once it is written."""
+    waited = []
+    kept = types.SimpleNamespace(wait=lambda: waited.append(1), steps=lambda: steps)
+
+    def fail():
+        with loop._named_if_lost(kept, Path("run")) as opened:
+            assert opened is kept
+            raise error
+
+    with pytest.raises(kind) as raised:
+        fail()
+    assert type(raised.value) is kind
+    assert str(raised.value) == told
+    assert waited == [1] * isinstance(error, BrokenEnvironment)

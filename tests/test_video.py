@@ -422,6 +422,8 @@ def test_the_form_is_that_of_the_viewer_or_a_gif(looked_at, tmp_path, monkeypatc
     frames = ("drawn", played(env, 5))
     found = looked_at(tmp_path, env, "mp4", 5)
     assert found == ("film.mp4", (frames, "film.mp4", 25), begun(5, "film.mp4"))
+    bare = viewed(draw=draw)._replace(single=None)
+    assert looked_at(tmp_path, bare)[1][0][0] == "drawn"
     env = viewed(draw=draw, viewer=viewer)
     page = ("page", played(env, 200))
     assert looked_at(tmp_path, env)[:2] == ("film.html", (page, "film.html"))
