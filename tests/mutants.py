@@ -73,7 +73,7 @@ EXCEPTIONS = {
     "runs/sweeps/run_sweep.py": ["test_sweep_results.py", "test_sweeps.py"],
     "runs/sweeps/table.py": ["test_sweep_plots.py", "test_sweeps.py"],
     "runs/tasks.py": ["test_config.py", "test_presets.py"],
-    "runs/training/loop.py": ["test_run.py", "test_life.py", "test_cli.py", "test_chunks.py"],
+    "runs/training/loop.py": ["test_chunks.py", "test_run.py", "test_life.py", "test_cli.py"],
     "runs/training/startup.py": ["test_startup.py", "test_run.py", "test_life.py"],
 }
 """Where the rule of `answering` finds none or the wrong ones."""

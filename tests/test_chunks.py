@@ -297,3 +297,38 @@ def test_where_an_environment_breaks_the_newest_checkpoint_is_named(error, steps
     assert type(raised.value) is kind
     assert str(raised.value) == told
     assert waited == [1] * isinstance(error, BrokenEnvironment)
+
+
+@pytest.mark.parametrize("host", [True, False])
+def test_a_run_begins_after_its_warm_up_or_where_it_was(monkeypatch, host):
+    """Environments of the host begin anew where it goes on."""
+    config = make_config("pendulum", seeds=2, **SIZES)
+    begun, phases, said = [], [], []
+    bad = {"reward": np.full((2, 2), reporting.NEVER, np.int32)}
+    state = types.SimpleNamespace(first_bad_step=bad)
+    programs = types.SimpleNamespace(start=lambda keys, own: begun.append(keys.shape) or state)
+    built = types.SimpleNamespace(host=types.SimpleNamespace(begin=begun.append) if host else None)
+    monkeypatch.setattr(loop.jax, "block_until_ready", lambda state: state)
+    begin = lambda kept: loop._begin(
+        config, None, built, programs, kept, said.append, Phases(phases.append, print)
+    )
+    made, steps, clock = begin(None)
+    assert (made, steps, clock.total) == (state, 100, 0.0)
+    assert (begun, phases, said) == ([(2,)], ["warming up"], [])
+    bad["reward"][1, 0] = 30  # of the first of two shards
+    with pytest.raises(Diverged, match="reward of seed 1 became NaN or infinite at step 31; no"):
+        begin(None)
+    for names in (begun, phases):
+        names.clear()
+    monkeypatch.setattr(loop, "restore", lambda *arguments: ("restored", 300, Clock(7.0)))
+    monkeypatch.setattr(loop, "evaluation_keys", lambda config, *about: about)
+    monkeypatch.setattr(loop, "host_seed", lambda about: about)
+    made, steps, clock = begin("kept")
+    assert (made, steps, clock.total) == ("restored", 300, 7.0)
+    assert phases == ["restoring"]
+    assert begun == [(loop.HOST_RESET_STREAM, 300)] * host
+    assert said == ["Host environments were reset; all other state was restored."] * host
+    monkeypatch.setattr(loop, "restore", lambda *arguments: None)
+    bad["reward"][:] = reporting.NEVER
+    assert begin("kept")[1] == 100
+    assert phases == ["restoring", "restoring", "warming up"]
