@@ -314,6 +314,23 @@ def test_a_plane_ends_with_its_edge():
         assert bool(hit.distance[0] == 2.0) == met, corner
 
 
+def test_a_cylinder_ends_with_its_rim():
+    """Straight down and up onto the ends of one of radius 1: it belongs to them."""
+    made = render.Cylinders(
+        jnp.zeros((1, 3)), jnp.array([[0.0, 0.0, 1.0]]), jnp.ones(1), jnp.ones((1, 3))
+    )
+    for height, way in ((3.0, -1.0), (-2.0, 1.0)):
+        for side, met in ((1.0, True), (-1.0, True), (0.5, True), (1.001, False)):
+            rays = render.Rays(
+                jnp.array([side, 0.0, height]), jnp.array([[0.0], [0.0], [way]]), jnp.float32(0.01)
+            )
+            hit = made.hit(rays)
+            assert bool(hit.distance[0] == 2.0) == met, (side, way)
+            assert met or hit.distance[0] == render.hit.NOTHING
+            if side == 0.5:
+                np.testing.assert_allclose(hit.normal[:, 0], [0, 0, -way], atol=1e-6)
+
+
 def on_planes(planes, origin, direction, angle):
     """``(distance, normal, colour, number)`` of the nearest plane on one ray, or None."""
     best = None
