@@ -331,6 +331,32 @@ def test_a_cylinder_ends_with_its_rim():
                 np.testing.assert_allclose(hit.normal[:, 0], [0, 0, -way], atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["sphere", "ellipsoid"])
+def test_what_is_round_ends_with_its_edge_and_is_not_seen_from_within(kind):
+    """A ray that just touches it meets it; one from inside, or that leaves it behind, does not."""
+    center, color = jnp.zeros((1, 3)), jnp.ones((1, 3))
+    made = {
+        "sphere": render.spheres(center, jnp.ones(1), color),
+        "ellipsoid": render.Ellipsoids(center, jnp.eye(3)[None], jnp.ones((1, 3)), color),
+    }[kind]
+    hit = jax.jit(lambda rays: made.hit(rays).distance[0])
+    at = lambda *origin: float(
+        hit(render.Rays(jnp.array(origin), jnp.array([[0.0], [0.0], [-1.0]]), jnp.float32(0.01)))
+    )
+    assert at(1.0, 0.0, 3.0) == 3.0
+    assert at(0.0, 0.0, 3.0) == 2.0
+    nothing = float(render.hit.NOTHING)
+    for origin in ((1.001, 0.0, 3.0), (0.0, 0.0, 0.5), (0.0, 0.0, 1.0), (0.0, 0.0, -3.0)):
+        assert at(*origin) == nothing, origin
+
+
+def test_of_shapes_as_far_away_the_first_is_met():
+    """Where a distance is not a number it is one of them too, not one beyond the last."""
+    far = [[3.0, 2.0, 1e9, jnp.nan], [1.0, 2.0, 1e9, 1.0], [2.0, 5.0, 1e9, 1.0]]
+    nearest, number = jax.jit(render.hit.nearest)(jnp.array(far))
+    assert (nearest.tolist()[:3], number.tolist()) == ([1, 2, 1e9], [1, 0, 0, 2])
+
+
 def on_planes(planes, origin, direction, angle):
     """``(distance, normal, colour, number)`` of the nearest plane on one ray, or None."""
     best = None
