@@ -102,6 +102,9 @@ LASTS = {
         "up = axes[:, 2]",
         "odd = signs[0] * signs[1] * jnp.clip(1.5 - width / jnp.min(square, axis=0), 0, 1)",
     ),
+    "replay/frames.py": (
+        "next_observation=(_split(transition.next_observation, images)[0], slots[:, 1]),",
+    ),
 }
 """Lines that take the last of two or three numbers of an array of JAX."""
 ANY_SIZE = "NumPy takes any negative size as the one that is left"
