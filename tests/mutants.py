@@ -107,7 +107,6 @@ LASTS = {
     ),
 }
 """Lines that take the last of two or three numbers of an array of JAX."""
-ANY_SIZE = "NumPy takes any negative size as the one that is left"
 STREAM = "any number keeps a stream of keys apart"
 STREAMS = {
     "host/programs.py": "LEARNING, ACTING = 0x1EA2_0000, 0xAC71_0000",
@@ -231,21 +230,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "blocks = faces[: len(faces) // side * side].reshape(-1, side, side, faces.shape[2])",
         "blocks = faces[: len(faces) * side * side].reshape(-1, side, side, faces.shape[2])",
     ): "a sky is one square or six",
-    (
-        "envs/render/look.py",
-        "blocks = faces[: len(faces) // side * side].reshape(-1, side, side, faces.shape[2])",
-        "blocks = faces[: len(faces) // side * side].reshape(-2, side, side, faces.shape[2])",
-    ): ANY_SIZE,
-    (
-        "envs/render/look.py",
-        "color, other, square = np.split(np.reshape(found, (-1, 8)), (3, 6), axis=1)",
-        "color, other, square = np.split(np.reshape(found, (-2, 8)), (3, 6), axis=1)",
-    ): ANY_SIZE,
-    (
-        "envs/render/look.py",
-        "color = pixels.reshape(-1, pixels.shape[-1]).mean(axis=0) / 255",
-        "color = pixels.reshape(-2, pixels.shape[-1]).mean(axis=0) / 255",
-    ): ANY_SIZE,
     (
         "envs/render/model.py",
         "way = turn[:, :, 2] * np.where(geoms.kind == SPHERE, 0.0, size[:, 1])[:, None]",
@@ -373,6 +357,7 @@ def faults(file: str, source: str) -> Iterator[Mutant]:
 
     nodes = list(ast.walk(ast.parse(source)))
     checks = [x.value for x in nodes if isinstance(x, ast.keyword) and x.arg == "strict"]
+    checks += [size for x in nodes if isinstance(x, ast.Call) for size in _left_sizes(x)]
     for node in nodes:
         for left, operator, right in _operations(node):
             start, end = place(left)[1], place(right)[0]
@@ -385,6 +370,14 @@ def faults(file: str, source: str) -> Iterator[Mutant]:
             continue
         if isinstance(node, ast.expr) and (replaced := _replaced(node, place)):
             yield change(node, *replaced)
+
+
+def _left_sizes(call: ast.Call) -> list[ast.expr]:
+    """The 1 in each -1 that ``reshape`` is given: NumPy takes any negative size as what is left."""
+    if getattr(call.func, "attr", "") != "reshape":
+        return []
+    sizes = [x for arg in call.args for x in (arg.elts if isinstance(arg, ast.Tuple) else [arg])]
+    return [size.operand for size in sizes if isinstance(size, ast.UnaryOp)]
 
 
 def _replaced(node: ast.expr, place: Callable) -> tuple[int, int, str] | None:
