@@ -1,6 +1,7 @@
 """The policy of a run, and its pictures: of which member, in how many episodes, and what is said
 where one cannot be."""
 
+import collections
 import types
 from pathlib import Path
 
@@ -113,3 +114,49 @@ def test_a_run_has_a_curve_where_it_was_evaluated_and_pictures_of_its_first_memb
     draw()
     told = f"{tmp_path / 'curve.png'} could not be drawn ('fonts'); all other results are written."
     assert said == [told]
+
+
+@pytest.mark.parametrize(
+    ("error", "steps", "kind", "told"),
+    [
+        (None, [700], None, ""),
+        (
+            FileNotFoundError("no checkpoint"),
+            [],
+            FileNotFoundError,
+            "no checkpoint: train it first.",
+        ),
+        (FileNotFoundError("none to read"), [5], FileNotFoundError, "none to read: restore one."),
+        (ValueError("another version"), [5], ValueError, "another version"),
+    ],
+)
+def test_a_policy_is_read_beside_a_live_run(monkeypatch, tmp_path, error, steps, kind, told):
+    """Nothing is removed that may be half written, and what was opened is closed."""
+    config, done = make_config("pendulum"), []
+    env = types.SimpleNamespace(observation=jax.ShapeDtypeStruct((3,), np.float32))
+    monkeypatch.setattr(policy, "declared_environment", lambda folder: (config, env))
+    kept = types.SimpleNamespace(steps=lambda: steps, close=lambda: done.append("closed"))
+    opened = lambda *arguments, **options: done.append((*arguments, options)) or kept
+    monkeypatch.setattr(policy.store, "Checkpoints", opened)
+    act = lambda state, observation: state * observation
+    agent = collections.namedtuple("Agent", "act")(act)
+
+    def restore_agent(*arguments):
+        assert arguments[:3] == (kept, config, env)
+        if error is not None:
+            raise error
+        return 700, agent, "state", {"config": config.flat()}
+
+    monkeypatch.setattr(policy.resharding, "restore_agent", restore_agent)
+    if kind is None:
+        own, restored, at, state = policy.restore_policy(tmp_path)
+        assert (own, at, state) == (config, 700, "state")
+        assert restored.act(2, np.ones((1, 3), np.float32)).tolist() == [[2, 2, 2]]
+        with pytest.raises(ValueError, match="the observation is"):
+            restored.act(2, np.ones((1, 4), np.float32))
+    else:
+        with pytest.raises(kind) as raised:
+            policy.restore_policy(tmp_path)
+        assert str(raised.value).startswith(str(tmp_path))
+        assert str(raised.value).endswith(told)
+    assert done == [(tmp_path / "checkpoints", {"read_only": True}), "closed"]
