@@ -140,6 +140,14 @@ LOOKS = {
     ),
 }
 """Lines that draw: how wide lines and how large dots are, and what lies over all others."""
+MIXING = (
+    "place = jnp.arange(shown.shape[-1], dtype=jnp.uint32) << 8",
+    "return x ^ (x >> 15)",
+    "first = mixed(mixed(x, 0x7FEB352D, 16), 0x846CA68B, 16)",
+    "second = mixed(first + jnp.uint32(0x9E3779B9), 0x85EBCA6B, 13)",
+)
+"""Lines of ``replay/frames.py`` that mix bits."""
+MIXED = "frames are told apart by other mixtures too"
 WIDTHS = r"\b(?:lw|ms|dpi|linewidths?|s)=([\d.]+)"
 
 
@@ -168,6 +176,33 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         for line in lines
         for other in _raised(line, WIDTHS)
     },
+    **{
+        ("replay/frames.py", line, other): MIXED
+        for line in MIXING
+        for other in _raised(line, r"\b(?:0x\w+|8|1[356])\b")
+    },
+    ("replay/frames.py", MIXING[3], MIXING[3].replace("first +", "first -")): MIXED,
+    **{
+        (
+            "envs/actions.py",
+            line,
+            line.replace("-1.0, 1.0", ends),
+        ): "cut off at the bounds in any case"
+        for line, ends in (
+            ("return xp.clip(xp.clip(action, -1.0, 1.0) * half + middle, low, high)", "-2.0, 1.0"),
+            ("return xp.clip(xp.clip(action, -1.0, 1.0) * half + middle, low, high)", "-1.0, 2.0"),
+            (
+                "return xp.minimum(low + xp.floor((xp.clip(action, -1.0, 1.0) + 1) / 2 "
+                "* (high - low + 1)), high)",
+                "-1.0, 2.0",
+            ),
+        )
+    },
+    (
+        "schedule.py",
+        "sizes = {max(1, rounds // count) for count in range(chunks // 2, 2 * chunks + 1)}",
+        "sizes = {max(1, rounds // count) for count in range(chunks // 2, 3 * chunks + 1)}",
+    ): "the next line leaves out what makes more chunks",
     (
         "runs/sweeps/lineage.py",
         'axis.plot(steps, best, color="black", lw=1.6, zorder=4)',

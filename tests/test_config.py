@@ -1100,6 +1100,8 @@ def test_the_arithmetic_of_a_schedule():
         *((1, 1), (2, 1)),
         *((1, 2), (3, 2)),
     ]
+    assert even_chunk(94, 20) == 3, "two would make 47 chunks, more than twice as many"
+    assert even_chunk(49, 20) == 2, "seven would make 7, fewer than half"
     assert [even_chunk(*x) for x in ((100, 20), (101, 20), (97, 20), (5, 20), (0, 20))] == [
         *(5, 5, 4),
         *(1, 1),
