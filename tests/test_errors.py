@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from ddpg_jax.runs.cli import errors, flags
+from ddpg_jax.runs.cli import errors, flags, jax_setup
 from ddpg_jax.runs.cli.commands import main
 from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.options.field import Option
@@ -234,3 +234,12 @@ def test_help_shows_common_options_all_of_them_or_a_group_with_the_defaults_of_t
     assert "default: 64]" in envs("lane", "--preset", "drive")
     hidden = help_of("--preset", "pendulum-lecture", "--help-all")[1].split("--hidden WIDTHS")[1]
     assert "default: 64,64]" in hidden[:120]
+
+
+def test_a_cache_may_lie_deep_and_be_there_and_is_not_a_file(tmp_path):
+    for _ in range(2):
+        assert jax_setup._writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").write_text("mine")
+    assert not jax_setup._writable(tmp_path / "file")
+    assert not jax_setup._writable(tmp_path / "file" / "b")
