@@ -171,6 +171,10 @@ def test_tests_answer_for_every_file():
     source = "def half(x):\n    return x / 2\n"
     found = {(mutant.old, mutant.new) for mutant in mutants.faults("half.py", source)}
     assert found == {(" / ", " * "), ("2", "3")}
+    sizes = "y = x.reshape(-1, 2) - np.reshape(x, (3, -1))\n"
+    found = [(mutant.old, mutant.new) for mutant in mutants.faults("sizes.py", sizes)]
+    assert ("1", "2") not in found, "any negative size is what is left"
+    assert {("2", "3"), ("3", "4"), ("-", "")} < {*found}
     signs = "y = -(a - 1) if not (b) else ~c\n"
     for mutant in mutants.faults("signs.py", signs):
         compile(signs[: mutant.start] + mutant.new + signs[mutant.end :], "signs.py", "exec")

@@ -14,6 +14,7 @@ from hypothesis import given as drawn
 from hypothesis import strategies as st
 
 from ddpg_jax.replay.rows import LARGEST as ROWS
+from ddpg_jax.runs.config import notes, population
 from ddpg_jax.runs.config.run_config import DERIVED, make_config
 from ddpg_jax.runs.config.stored import FREE, from_flat, load_config, resumed_config
 from ddpg_jax.runs.options import validation
@@ -21,6 +22,7 @@ from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.programs import setup
 from ddpg_jax.runs.programs.setup import environment
 from ddpg_jax.runs.tasks import TASKS
+from ddpg_jax.schedule import Schedule, even_chunk, rounds_of
 
 OF_VECTORS = [name for name, preset in PRESETS.items() if not preset.images]
 
@@ -910,3 +912,216 @@ def test_what_is_kept_by_its_old_value_does_not_evolve():
 def test_the_axis_of_a_mesh_is_no_hyper_parameter():
     with pytest.raises(ValueError, match="has no axis_name; no preset has it"):
         make_config("pendulum", axis_name="data")
+
+
+VARIED = {"tau": [0.1, 0.2, 0.3], "seed": [5, 6, 7], "gamma": [0.9, 0.7, 0.8]}
+
+
+def test_members_that_evolve_may_have_both_ends_of_every_two_ranges():
+    """Each as it begins, and where they evolve the corners of pairs, of what does not evolve the
+    least and the greatest value; the rest is the first member's."""
+    possible = lambda vary, ranges: [
+        tuple(own.values())
+        for own in population.possible_hyperparameters(vary, {"ranges": ranges} if ranges else {})
+    ]
+    begun = [(0.1, 0.9), (0.2, 0.7), (0.3, 0.8)]
+    assert possible(VARIED, {}) == begun
+    corners = [(0.0, 0.7), (0.0, 0.9), (1.0, 0.7), (1.0, 0.9)]
+    assert possible(VARIED, {"tau": (0.0, 1.0, True)}) == begun + corners
+    assert possible({"tau": [0.1, 0.2]}, {"tau": (0, 1, False)}) == [(0.1,), (0.2,), (0,), (1,)]
+    three = VARIED | {"stddev": [0.4, 0.5, 0.6]}
+    found = possible(three, dict.fromkeys(("tau", "gamma", "stddev"), (0, 1, False)))
+    assert len(found) == len(set(found)) == 3 + 3 * 4
+    assert (0, 1, 0.4) in found
+    assert (0.1, 0, 1) in found
+    assert list(population.possible_hyperparameters({}, {})) == []
+
+
+@pytest.mark.parametrize(
+    ("vary", "evolve", "message"),
+    [
+        ({}, {"ranges": {"tau": [0, 1, False]}}, "between members: tau has none"),
+        ({}, {"ranges": {"seed": [0, 1, False]}}, "between members: seed has none"),
+        ({}, {"fraction": 0.3}, "evolution needs ranges .*: none is given"),
+        (
+            {"tau": [0.1], "gamma": [0.9], "seed": [0]},
+            {"ranges": {"tau": [0, 1, False]}},
+            "evolution needs at least two members",
+        ),
+        ({"tau": [0.1, 0.2]}, {}, r"vary's tau is \[0.1, 0.2\]: give a list of 3 values"),
+        ({"tau": 0.1}, {}, "vary's tau is 0.1: give a list of 3 values"),
+        ({"batch_size": [1, 2, 3]}, {}, "vary has 'batch_size': members of one program differ"),
+        ({"seed": [0, 1, 2**31]}, {}, r"seed=.*2147483648\]: must be between 0 and 2147483647"),
+    ],
+)
+def test_what_members_cannot_have_of_their_own(vary, evolve, message):
+    own = ({"tau": [0.1, 0.2, 0.3]} | vary) if evolve else vary
+    own = {"gamma": [0.9, 0.8, 0.7]} if evolve and not vary else own
+    seeds = len(own.get("gamma", [0] * 3))
+    with pytest.raises(ValueError, match=message):
+        make_config("pendulum", seeds=seeds, vary=own, evolve=evolve)
+
+
+def test_numbers_that_a_replay_keeps_may_differ_where_it_is_copied_with_its_member():
+    """What evolves is kept by its old value; without a copy of the replay so is what differs."""
+    sizes = {"seeds": 3, "num_envs": 2, "n_step": 3, "vary": VARIED}
+    ranges = {"tau": ["1e-3", 1, 1]}
+    made = make_config("pendulum", "d4pg", **sizes, evolve={"ranges": ranges})
+    assert made.evolve["ranges"] == {"tau": [1e-3, 1.0, True]}
+    assert made.evolve["copy_replay"] is True
+    for evolve in (
+        {"ranges": ranges, "copy_replay": False},
+        {"ranges": {"gamma": [0.8, 0.9, False]}},
+    ):
+        with pytest.raises(ValueError, match="gamma cannot evolve: a replay of n-step returns"):
+            make_config("pendulum", "d4pg", **sizes, evolve=evolve)
+    own = {"vary": {"tau": VARIED["tau"], "seed": VARIED["seed"]}}
+    free = {"ranges": ranges, "copy_replay": False}
+    assert not make_config("pendulum", "d4pg", **sizes | own, evolve=free).evolve["copy_replay"]
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "said"),
+    [
+        ("pendulum", {"total_timesteps": 4_000}, ""),
+        (
+            "pendulum",
+            {"total_timesteps": 3_999, "steps_per_chunk": 1},
+            "only 2,999 updates in this run, 1 for each environment step: few to learn from",
+        ),
+        ("brax/inverted_pendulum", {"num_envs": 32}, ""),
+        (
+            "brax/inverted_pendulum",
+            {"num_envs": 64},
+            "only 4,936 updates in this run, 0.0625 for each environment step (preset default on "
+            "brax/inverted_pendulum: 0.5): few to learn from",
+        ),
+        ("brax/ant", {"num_envs": 64, "total_timesteps": 1_001_024}, ""),
+    ],
+)
+def test_few_updates_are_fewer_than_3000_or_an_eighth_of_what_a_task_was_tuned_with(
+    env, options, said
+):
+    config = make_config(env, "default", replay_capacity=64_000, **options)
+    told = notes.notes(config)[-1]
+    assert told.startswith(said)
+    assert bool(told) == bool(said)
+
+
+def test_what_is_left_of_a_run_and_members_that_never_evolve_are_told():
+    """Of three environments 1,001 steps after the warm-up are 333 rounds."""
+    sizes = {"num_envs": 3, "learning_starts": 300, "batch_size": 9, "replay_capacity": 3_000}
+    told = lambda **options: [
+        text for text in notes.notes(make_config("pendulum", **sizes, **options))[1:-1] if text
+    ]
+    assert told(total_timesteps=1_300) == [
+        "trains 1299 of the 1300 steps: between two updates are 3 steps."
+    ]
+    assert told(total_timesteps=1_299) == []
+    evolving = {"seeds": 2, "vary": {"tau": [0.1, 0.2]}, "evolve": {"ranges": {"tau": [0, 1, 0]}}}
+    (alone,) = told(total_timesteps=1_299, steps_per_chunk=999, **evolving)
+    assert alone.startswith("members evolve between chunks, and this run has one: none is replaced")
+    assert told(total_timesteps=1_299, steps_per_chunk=498, **evolving) == []
+    assert told(total_timesteps=1_299, steps_per_chunk=999) == []
+
+
+def test_intervals_are_parts_of_a_run_in_whole_chunks():
+    """A twentieth of it and a quarter, by default; as many steps as are given."""
+    sizes = {"learning_starts": 100, "steps_per_chunk": 10}
+    found = lambda total, **given: (
+        lambda made: (made.evaluate_every, made.checkpoint_every, made.num_chunks)
+    )(make_config("pendulum", total_timesteps=total, **sizes, **given))
+    assert found(1_100) == (50, 250, 100)
+    assert found(1_105) == (50, 250, 101), "the last one is shorter"
+    assert found(430) == (20, 80, 33)
+    assert found(110) == (10, 10, 1)
+    assert found(1_100, evaluate_every=7) == (7, 250, 100)
+    assert found(1_100, checkpoint_every=0) == (50, 0, 100)
+    made = make_config("pendulum", total_timesteps=1_100, **sizes, evaluate_every=25)
+    due = [steps for steps in range(110, 1_101, 10) if made.due("evaluate_every", steps, 10)]
+    assert due[:5] == [130, 150, 180, 200, 230]
+    assert len(due) == 40
+    assert made.due("evaluate_every", 1_100, 1_000)
+    never = make_config("pendulum", total_timesteps=1_100, **sizes, evaluate_every=0)
+    assert not never.due("evaluate_every", 1_100, 1_000)
+
+
+def test_rates_fall_over_the_updates_after_the_warm_up():
+    """Two updates at each step of four environments; a number of updates that is given goes
+    first."""
+    sizes = {"num_envs": 4, "learning_starts": 100, "batch_size": 8, "replay_capacity": 4_000}
+    sizes |= {"total_timesteps": 1_111, "updates_per_step": 2}
+    of = lambda **options: make_config("pendulum", **sizes, **options).anneal_updates
+    assert of() == 0
+    assert of(anneal=True) == (1_111 - 100) // 4 * 2
+    assert of(anneal=True, anneal_updates=77) == 77
+    assert of(anneal_updates=77) == 77
+    assert make_config("pendulum", **sizes).updates_in(1_011) == 504
+
+
+def test_limits_are_those_of_int32_and_float32():
+    """Of numbers, rows and steps, which the device counts in int32."""
+    assert np.iinfo(np.int32).max == validation.INT32_MAX
+    assert np.float32(validation.FLOAT32_MAX) == np.finfo(np.float32).max
+    assert validation.MAX_ROWS == ROWS == 2**30
+    convert = validation.convert_value
+    assert convert("x", 2**63 - 1, int) == 2**63 - 1
+    assert convert("x", "3.4e38", float) == 3.4e38
+    for value, kind in ((2**63, int), (-(2**63), int), (3.41e38, float), (-3.41e38, float)):
+        with pytest.raises(ValueError, match="x="):
+            convert("x", value, kind)
+    assert validation.short_repr("x" * 58) == repr("x" * 58)
+    assert validation.short_repr("x" * 59) == f"'{'x' * 59}..."
+    # Vector steps and updates are counted: of 8 environments 2^31 - 1 - 13 rounds after 13.
+    longest = Schedule(num_envs=8, learning_starts=100, updates_per_step=1, steps_per_chunk=8)
+    assert longest.longest == 8 * (2**31 - 1)
+    often = Schedule(num_envs=8, learning_starts=100, updates_per_step=3, steps_per_chunk=8)
+    assert often.longest == 8 * (13 + (2**31 - 1) // 3)
+    seldom = Schedule(num_envs=8, learning_starts=100, collect_steps=4, steps_per_chunk=32)
+    assert seldom.longest == 8 * (13 + 4 * ((2**31 - 1 - 13) // 4))
+
+
+def test_the_arithmetic_of_a_schedule():
+    made = Schedule(num_envs=8, learning_starts=100, n_step=3, collect_steps=2, steps_per_chunk=48)
+    assert (made.steps_per_round, made.rounds, made.filling) == (16, 3, 2)
+    assert (made.warm_up, made.warm_up_steps) == (15, 120)
+    assert [made.chunks(total) for total in (119, 120, 167, 168, 264)] == [-1, 0, 0, 1, 3]
+    assert [made.trained(total) for total in (120, 135, 136, 264)] == [120, 120, 136, 264]
+    assert [made.steps_after(chunks) for chunks in (0, 1, 3)] == [120, 168, 264]
+    for size, near in ((0, 16), (7, 16), (24, 32), (40, 32), (41, 48)):
+        with pytest.raises(ValueError, match=rf"num_envs=8 times collect_steps=2, .* {near}\."):
+            dataclasses.replace(made, steps_per_chunk=size)
+    with pytest.raises(ValueError, match=r"must be a multiple of num_envs=3, for example 6\."):
+        Schedule(num_envs=3, steps_per_chunk=5)
+    for name in ("num_envs", "learning_starts", "updates_per_step", "collect_steps", "n_step"):
+        with pytest.raises(ValueError, match=f"{name}=0: must be at least 1"):
+            dataclasses.replace(made, **{name: 0})
+    assert [rounds_of(*x) for x in ((1, 1), (4, 2), (1, 2), (3, 2))] == [
+        *((1, 1), (2, 1)),
+        *((1, 2), (3, 2)),
+    ]
+    assert even_chunk(94, 20) == 3, "two would make 47 chunks, more than twice as many"
+    assert even_chunk(49, 20) == 2, "seven would make 7, fewer than half"
+    assert [even_chunk(*x) for x in ((100, 20), (101, 20), (97, 20), (5, 20), (0, 20))] == [
+        *(5, 5, 4),
+        *(1, 1),
+    ]
+
+
+def test_keys_and_numbers_of_members_are_their_own():
+    """Member i has the key of a run whose seed is greater by i, or that of a seed of its own."""
+    keys = lambda **own: jax.random.key_data(setup.member_keys(make_config("pendulum", **own)))
+    alone = [keys(seed=seed).tolist() for seed in range(9)]
+    assert keys(seed=4, seeds=3).tolist() == alone[4:7]
+    assert keys(seed=4, seeds=3, vary=VARIED | {"seed": [8, 0, 2]}).tolist() == [
+        *(alone[8], alone[0]),
+        alone[2],
+    ]
+    assert keys(seed=4, vary={"seed": [7]}).tolist() == alone[7]
+    numbers = lambda **own: {
+        name: np.asarray(values).tolist()
+        for name, values in setup.member_hyperparameters(make_config("pendulum", **own)).items()
+    }
+    assert numbers() == {}
+    assert numbers(vary={"tau": [0.5], "seed": [7]}) == {"tau": 0.5}
+    assert numbers(seeds=2, vary={"tau": [0.5, 0.25], "seed": [7, 8]}) == {"tau": [0.5, 0.25]}

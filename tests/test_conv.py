@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpg_jax.networks import Conv, Trunk, drq_v2_encoder
+from ddpg_jax.networks import (
+    Conv,
+    Critic,
+    Features,
+    Trunk,
+    VmappedHead,
+    WithEncoder,
+    drq_v2_encoder,
+)
 from ddpg_jax.networks import conv as convs
 from ddpg_jax.networks import layers as dense
 
@@ -83,6 +91,54 @@ def test_the_encoder_starts_orthogonal_and_sees_bytes_around_zero():
     np.testing.assert_allclose(found, x.reshape(-1), rtol=1e-4, atol=1e-5)
 
 
+def test_heads_on_one_encoder_have_parameters_of_their_own():
+    """Of two critics each is what it is alone on the features: of the image, and beside them the
+    vector as it is."""
+    critic, observation = Critic((3,), 0), {"image": RNG.integers(0, 256, (5, 4, 6, 2), np.uint8)}
+    observation["speed"] = jnp.float32(RNG.normal(size=(5, 2)))
+    action = jnp.float32(RNG.normal(size=(5, 1)))
+    network = WithEncoder(Features(lambda: Conv((3,), (2,), (2,))), VmappedHead(critic))
+    params = jax.jit(network.init)(jax.random.key(0), observation, action)
+
+    def all_of_it(params):
+        features = network.apply(params, observation, method="encode")
+        image = {"params": params["params"]["encoder"]["Conv_0"]}
+        own = jnp.concatenate([Conv((3,), (2,), (2,)).apply(image, observation["image"])], axis=-1)
+        heads = [
+            {"params": jax.tree.map(lambda x, i=i: x[i], params["params"]["head"]["network"])}
+            for i in range(2)
+        ]
+        alone = jnp.stack([critic.apply(head, features, action) for head in heads])
+        on = network.apply(params, features, action, method="on")
+        return network.apply(params, observation, action), alone, on, features, own
+
+    values, alone, on, features, image = jax.jit(all_of_it)(params)
+    assert values.shape == (2, 5)
+    np.testing.assert_allclose(values, alone, rtol=1e-5)
+    np.testing.assert_allclose(on, alone, rtol=1e-5)
+    assert np.abs(values[0] - values[1]).max() > 1e-6
+    for leaf in jax.tree.leaves(params["params"]["head"]):
+        assert leaf.shape[0] == 2
+        assert not np.array_equal(leaf[0], leaf[1])
+    assert features.shape == (5, 2 * 3 * 3 + 2)
+    np.testing.assert_allclose(features[:, :18], image, rtol=1e-5)
+    np.testing.assert_array_equal(features[:, 18:], observation["speed"])
+    floats = {"image": jnp.zeros((5, 4, 6, 2)), "speed": jnp.zeros((5, 2))}
+    with pytest.raises(ValueError, match=r"Features: float32.* is neither an image nor a vector"):
+        jax.eval_shape(network.init, jax.random.key(0), floats, action)
+
+
+def test_the_papers_encoder_is_of_four_layers():
+    """Of 84 x 84 pixels 41, 39, 37 and 35 are left along a side, of 32 channels each."""
+    encoder = drq_v2_encoder()
+    image = jax.ShapeDtypeStruct((84, 84, 9), jnp.uint8)
+    params = jax.eval_shape(encoder.init, jax.random.key(0), image)
+    assert jax.eval_shape(encoder.apply, params, image).shape == (35 * 35 * 32,)
+    kernels = [layer["kernel"].shape for layer in params["params"].values()]
+    assert kernels == [(3, 3, 9, 32), *[(3, 3, 32, 32)] * 3]
+    assert encoder.offset == 0.5
+
+
 def test_a_convolution_starts_at_fan_in():
     """U[-b, b] with b = 1 / sqrt(3 * 3 * 5), kernel and bias."""
     network, bound = Conv((40,), (3,), (2,)), 1 / 45**0.5
@@ -109,6 +165,8 @@ def test_a_trunk_is_linear_normalised_and_within_its_bounds():
     ("shape", "sentence"),
     [
         ((36, 37, 3), None),
+        ((2, 1, 36, 37, 3), None),  # fewer than that many images
+        ((50, 35, 36, 3), "an image of 35x36 is too small"),
         ((36, 84, 84), None),  # as wide as it has channels, but large enough
         ((35, 36, 3), "an image of 35x36 is too small .* at least 36x36"),
         ((36, 35, 3), "an image of 36x35 is too small"),

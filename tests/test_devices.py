@@ -126,6 +126,64 @@ def test_the_mesh_of_a_run_is_said():
         mesh.choose_mesh(config(), 6, said.append, processes=2)
 
 
+def test_a_resumed_run_has_the_mesh_that_it_had_where_it_can():
+    """With fewer devices, or with several processes and more of them, it is chosen anew."""
+    said, four = [], config(devices=4)
+    for available, processes, resume, expected in (
+        (8, 1, True, 4),
+        (4, 1, True, 4),
+        (3, 1, True, 2),
+        (8, 2, True, 8),
+        (4, 2, True, 4),
+        (4, 2, False, 4),
+    ):
+        options = {"processes": processes, "resume": resume}
+        found = mesh.choose_mesh(four, available, said.append, **options)
+        assert found == f"members=1,data={expected}", (available, processes)
+        said.clear()
+    with pytest.raises(RunError, match="2 processes with 4 devices each train with all of them"):
+        mesh.choose_mesh(four, 8, said.append, processes=2)
+    with pytest.raises(RunError, match="needs 4 devices, but JAX finds 3"):
+        mesh.choose_mesh(four, 3, said.append)
+
+
+def test_every_process_has_whole_rows_of_the_mesh():
+    """Of three with four devices each: shards are a multiple or a divisor of 4."""
+    sizes = {"seeds": 12, "num_envs": 12, "batch_size": 12, "replay_capacity": 12_000}
+    for data in (1, 2, 4, 12):
+        asked = config(mesh=f"members={12 // data},data={data}", **sizes)
+        assert mesh.choose_mesh(asked, 12, lambda text: None, processes=3) == asked.mesh
+    for data in (3, 6):
+        asked = config(mesh=f"members={12 // data},data={data}", **sizes)
+        mesh.choose_mesh(asked, 12, lambda text: None)
+        with pytest.raises(RunError, match="3 processes with 4 devices each"):
+            mesh.choose_mesh(asked, 12, lambda text: None, processes=3)
+
+
+def test_members_go_first_and_a_hint_is_of_seeds_alone():
+    assert config(devices=4, seeds=6).mesh == "members=2,data=2"
+    assert config(devices=1).mesh == "members=1,data=1"
+    assert config(mesh="data=1").mesh == "members=1,data=1"
+    with pytest.raises(ValueError, match="num_envs=1: choose --num-envs 8"):
+        config(devices=8, num_envs=1, replay_capacity=1_000)
+    assert mesh.parse_mesh("data=1048575").devices == 1_048_575
+    with pytest.raises(ValueError, match="less than 1048576"):
+        mesh.parse_mesh("data=1048576")
+    said = []
+    mesh.choose_mesh(config(seeds=3, num_envs=1), 2, said.append)
+    assert said.pop().endswith("; 1 of 2 stay idle (not with --seeds 4).")
+    varied = config(seeds=3, num_envs=1, vary={"tau": [0.1, 0.2, 0.3]})
+    mesh.choose_mesh(varied, 2, said.append)
+    assert said.pop().endswith("; 1 of 2 stay idle.")
+    mesh.choose_mesh(config(seeds=4, num_envs=1, mesh="members=2"), 4, said.append)
+    assert said.pop() == "on 2 devices (members=2,data=1), each 2 of 4 members; 2 of 4 stay idle."
+    mesh.choose_mesh(config(seeds=2), 4, said.append)
+    assert said.pop() == (
+        "on 4 devices (members=2,data=2), each 1 of 2 members with 8 of 16 environments, and 32 of "
+        "64 rows of a batch."
+    )
+
+
 def test_the_schedule_of_a_shard_stores_its_share():
     """A warm-up that its steps do not divide is rounded up, in whole steps of all environments."""
     own = mesh.schedule_of_shard(config(learning_starts=100), 4)  # of 16 environments

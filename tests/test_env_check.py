@@ -1,6 +1,7 @@
 """`envs.check` has nothing to say of environments that are right, and the right thing of those that
 are broken on purpose."""
 
+import importlib
 import re
 import tracemalloc
 from dataclasses import replace
@@ -17,6 +18,7 @@ from ddpg_jax import envs
 from ddpg_jax.envs import SingleEnvironment, batch
 from ddpg_jax.runs.cli import commands
 
+check = importlib.import_module("ddpg_jax.envs.check")  # hidden by the function
 LIMIT = 12
 
 
@@ -169,6 +171,94 @@ def test_a_right_environment_has_no_findings():
 def test_a_broken_environment_gets_the_right_finding(build):
     findings = "\n".join(envs.check(build()))
     assert re.search(BROKEN[build], findings), findings
+
+
+def played(**parts):
+    """Twelve steps of two environments, of which the first ended after the third and the sixth."""
+    shape, none = (12, 2), np.zeros((12, 2), bool)
+    ends = none.copy()
+    ends[[2, 5], 0] = True
+    whole = {"terminated": none, "truncated": ends, "valid": ~none, "bad": none, "same": ~ends}
+    start = np.where(ends, np.arange(24).reshape(shape), 0)
+    return check.Played(**whole | {"start": start} | parts)
+
+
+def found(env=None, counts=None, **parts):
+    one = played(**parts)
+    env = good(2)._replace(time_limit=30) if env is None else env
+    counts = np.ones(one.valid.shape, bool) if counts is None else counts
+    return [text.split(":")[0] for text in check._ends(env, one, counts)]
+
+
+def test_what_is_found_at_single_steps_and_ends():
+    """Of few steps that are odd each is told apart; exactly half of the ends may be equal."""
+    none, whole = np.zeros((12, 2), bool), played()
+    assert found() == []
+    at = lambda *place: none | (np.arange(24).reshape(12, 2) == 2 * place[0] + place[1])
+    within = "within an episode observation and next_observation differ"
+    odd = whole.same & ~at(7, 1)
+    assert found(same=odd) == [within]
+    assert found(same=odd, counts=~at(7, 1)) == []
+    (told,) = found(same=odd, bad=at(7, 1))
+    assert told.startswith("at 4.2% of steps an observation or reward is NaN")
+    for ends, share in ((at(2, 0), None), (whole.truncated, "100%")):
+        told = found(same=whole.same | ends)
+        assert told == (
+            [
+                f"at {share} of episode ends next_observation is the observation of the "
+                "new episode, or no new episode began"
+            ]
+            if share
+            else []
+        )
+    # Of each kind of end on its own.
+    assert len(found(terminated=at(2, 0), truncated=at(5, 0), same=whole.same | at(2, 0))) == 1
+    assert found(terminated=at(2, 0)) == ["terminated and truncated are both set at one step"]
+    broken = "a step that is not valid is terminated, or not truncated"
+    assert found(valid=~at(7, 1)) == [broken]
+    assert found(valid=~at(2, 0)) == []
+    assert broken in found(valid=~at(2, 0), terminated=at(2, 0))
+
+
+def test_how_long_an_episode_may_last():
+    """Nine steps since the second end, twelve of the environment without one; a step that shows a
+    reset takes no time."""
+    limited = lambda limit: good(2)._replace(time_limit=limit)
+    assert found(limited(12)) == []
+    assert found(limited(11)) == ["an episode lasted 12 steps or more where the time limit is 11"]
+    counts = np.ones((12, 2), bool)
+    counts[0, 1] = False
+    assert found(limited(11), counts=counts) == []
+    ends = played().truncated
+    terminal = {"terminated": ends, "truncated": ~ends & ends}
+    three = limited(3)
+    assert "all 2 episodes that lasted 3 steps, the time limit, are terminated" in found(
+        three, **terminal
+    )
+    one = ends.copy()
+    one[5] = False
+    both = {"terminated": one, "truncated": ends & ~one}
+    assert not [text for text in found(three, **both) if "are terminated" in text]
+    assert found(limited(None)) == [
+        "no time limit is known, and an evaluation plays whole episodes"
+    ]
+
+
+def test_starts_that_are_alike():
+    """All of them, those of all environments at first, or those of one; a single one tells
+    nothing."""
+    one = played()
+    told = lambda first, start: [
+        text.split(":")[0] for text in check._starts(np.array(first), one._replace(start=start))
+    ]
+    same, ends = np.full((12, 2), 7), one.truncated
+    assert told([7, 7], same) == ["every start is one and the same"]
+    assert told([7, 7], one.start) == ["all environments start alike"]
+    assert told([7, 8], one.start) == []
+    assert told([1, 2], same) == ["environment 0 began each of 2 episodes alike"]
+    single = one._replace(truncated=ends & (np.arange(12) == 2)[:, None])
+    assert list(check._starts(np.array([1, 2]), single._replace(start=same))) == []
+    assert list(check._starts(np.array([7]), single._replace(start=same))) != []
 
 
 def coins():

@@ -114,6 +114,22 @@ def test_each_repeated_step_has_a_key_of_its_own(times):
     np.testing.assert_allclose(now.reward, drawn.sum(axis=1), rtol=1e-6)
 
 
+def test_frames_of_any_rank_are_joined_along_their_last_axis():
+    """Of two rows and three channels: the step is in each, the frames follow one another."""
+    shown = lambda steps: jnp.broadcast_to(jnp.array([1.0, 10.0, 100.0])[None] * steps, (2, 3))
+    step = lambda steps, action, key: (steps + 1, shown(steps + 1), 0.0 * action[0], steps < 0)
+    single = SingleEnvironment(lambda key: (jnp.float32(0), shown(jnp.float32(0))), step, 1)
+    env = envs.frame_stack(batch(single, E, LIMIT), 2)
+    assert env.observation.shape == (2, 6)
+    first, steps = play(env, 2)
+    assert first.shape == (E, 2, 6)
+    np.testing.assert_array_equal(first, 0)
+    for time, frames in enumerate(((0, 1), (1, 2))):
+        wanted = [number * scale for number in frames for scale in (1, 10, 100)]
+        found = np.asarray(steps.observation[time])
+        np.testing.assert_array_equal(found, np.broadcast_to(wanted, (E, 2, 6)))
+
+
 def test_frame_stack_holds_the_last_and_begins_anew():
     first, steps = play(WRAPPERS["frame_stack"](counter()), LIMIT)
     np.testing.assert_array_equal(first[:, 1::2], np.zeros((E, 3)))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ddpg_jax import population
 from ddpg_jax.learner import TrainState
 from ddpg_jax.population import Population
 from ddpg_jax.population.evolution import Range, _changed, evolving
@@ -210,3 +211,12 @@ def test_an_encoder_is_not_taken_without_its_replay():
     sentence = "copy_replay=False: preset drive stores what its agent's encoder made"
     with pytest.raises(ValueError, match=sentence):
         build.build(make_config("lane", "drive", **varied))
+
+
+def test_programs_know_how_long_it_took_to_compile_them(monkeypatch):
+    clock = iter((100.0, 102.5))
+    monkeypatch.setattr(population.time, "perf_counter", lambda: next(clock))
+    lower = {name: lambda name=name: lambda: name for name in ("chunk", "start", "evaluate")}
+    monkeypatch.setattr(population, "_lowering", lambda *arguments: lower)
+    made = population.compiled(None, None, None)
+    assert made[:4] == ("start", "chunk", "evaluate", 2.5)

@@ -3,6 +3,7 @@ presets that take images."""
 
 import contextlib
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.presets import kendall_driving
 from ddpg_jax.runs.programs import build, setup
 from ddpg_jax.runs.tasks import TASKS
-from ddpg_jax.types import Agent, Transition, Update, is_key
+from ddpg_jax.types import Agent, AgentState, Transition, Update, is_key
 
 SIZE = 16
 
@@ -601,7 +602,10 @@ def calls(monkeypatch):
         )
 
     for module, names in (
-        (agents, ("drq_v2", "ddpg", "augment", "scale_rewards", "scheduled")),
+        (
+            agents,
+            ("drq_v2", "ddpg", "augment", "scale_rewards", "scheduled", "encode_observations"),
+        ),
         (noise, ("gaussian", "ornstein_uhlenbeck")),
         (replay, ("uniform", "frames")),
         (returns, ("n_step",)),
@@ -716,9 +720,80 @@ def test_every_number_of_drive_arrives(calls):
     made, options = calls["fit_vae"]
     assert made[1].shape == (2 * 7, 16, 16, 3)
     assert options == {"updates": 3, "batch_size": 9, "learning_rate": 0.125}
+    encode, fit = calls["encode_observations"][0][1:]
+    images = jnp.zeros((4, 16, 16, 3), jnp.uint8).at[1].set(200)
+    made = nets.vae(16, depth=3, latent_size=3, channels=5, layers=2, beta=0.5)
+    params = jax.eval_shape(fit, jax.random.key(0))
+    params = jax.tree.map(lambda x: jax.random.normal(jax.random.key(1), x.shape) / 4, params)
+    found, (means, spread) = jax.jit(lambda *x: (encode(*x), made.encode(*x)))(params, images)
+    assert not np.allclose(means, spread)
+    np.testing.assert_allclose(found, means, rtol=1e-6)
     sharded = config.hyperparameters.of_shard(2, "data")
     config.preset.compose(sharded, dots(1))
     assert float(calls["ornstein_uhlenbeck"][0][0](jnp.int32(50))) == 0.125
+
+
+def clock(num_envs):
+    """Each pixel shows how many steps the episode has lasted."""
+    shown = lambda steps: jnp.full((2, 2, 1), steps, jnp.uint8)
+    step = lambda steps, action, key: (steps + 1, shown(steps + 1), 0.0 * action[0], steps < 0)
+    single = envs.SingleEnvironment(lambda key: (jnp.int32(0), shown(jnp.int32(0))), step, 1)
+    return envs.batch(single, num_envs, time_limit=100)
+
+
+def test_random_images_are_some_steps_apart():
+    """Of two environments four times each third step, for at least seven."""
+    images = jax.jit(kendall_driving.random_images(clock(2), 7, 3))(jax.random.key(0))
+    assert images.shape == (8, 2, 2, 1)
+    assert images[:, 0, 0, 0].tolist() == [3, 3, 6, 6, 9, 9, 12, 12]
+    assert kendall_driving.random_images(clock(3), 6)(jax.random.key(0)).shape[0] == 6
+
+
+def test_reconstructions_are_below_what_they_are_of(monkeypatch):
+    """Twelve images, of which each is 43 from the one before; colours are in [0, 1]."""
+    asked = []
+    images = jnp.arange(12 * 43, dtype=jnp.uint32)[:, None, None, None] % 251
+    images = jnp.broadcast_to(images.astype(jnp.uint8), (12 * 43, 2, 2, 3))
+    monkeypatch.setattr(
+        kendall_driving,
+        "random_images",
+        lambda env, count: asked.append((env, count)) or (lambda key: images),
+    )
+    made = nets.VAE(
+        init=None,
+        encode=lambda params, images: (params + images.astype(jnp.float32) / 255, None),
+        decode=lambda params, latents: 2 * latents - params,
+        begin=None,
+        loss=None,
+        size=2,
+        latent_size=4,
+    )
+    monkeypatch.setattr(kendall_driving, "autoencoder", lambda hyperparameters, env: made)
+    state = AgentState(None, None, None, slots={kendall_driving.SLOT: jnp.float32(0.1)})
+    drawn = kendall_driving.reconstructions(None, "env", state, jax.random.key(0))
+    assert asked == [("env", 12 * 43)]
+    assert list(drawn) == ["reconstructions"]
+    picture = np.asarray(drawn["reconstructions"])
+    assert picture.shape == (2 * 2, 12 * 2, 3)
+    shown = (43 * np.arange(12) % 251).repeat(2) / 255
+    for row in picture[:2]:
+        np.testing.assert_allclose(row, np.tile(shown[:, None], 3), rtol=1e-5)
+    for row in picture[2:]:
+        wanted = np.clip(2 * (shown + 0.1) - 0.1, 0, 1)
+        np.testing.assert_allclose(row, np.tile(wanted[:, None], 3), rtol=1e-5)
+
+
+def test_an_autoencoder_is_of_the_only_image_and_that_is_square():
+    hyperparameters = make_config("test_images:dots", "drive", **OF_DRIVE).hyperparameters
+    shown = lambda *images: types.SimpleNamespace(
+        observation={str(i): jax.ShapeDtypeStruct(x, jnp.uint8) for i, x in enumerate(images)}
+        | {"speed": jax.ShapeDtypeStruct((3,), jnp.float32)}
+    )
+    made = kendall_driving.autoencoder(hyperparameters, shown((16, 16, 3)))
+    assert (made.size, made.latent_size) == (16, 3)
+    for images in ((), ((16, 16, 3), (16, 16, 3)), ((16, 8, 3),)):
+        with pytest.raises(ValueError, match="preset drive requires one square image"):
+            kendall_driving.autoencoder(hyperparameters, shown(*images))
 
 
 def test_lane_shows_its_camera_to_who_takes_images():

@@ -134,6 +134,47 @@ def test_a_road_bends_as_its_curvature_says():
     assert 3.0 <= float(road.width) <= 4.0
 
 
+def test_roads_are_drawn_evenly_over_the_lengths_of_waves():
+    """25 to 120 m, by their logarithm; anywhere in their period; all as high."""
+    many = jax.jit(jax.vmap(drawn))(jax.random.split(KEY, 400))
+    length = 2 * np.pi / np.asarray(many.frequency)
+    assert length.shape == (400, 6)
+    assert 25 <= length.min() * 1.0001 < 25.3
+    assert 118 < length.max() < 120.01
+    share = np.log(length / 25) / np.log(120 / 25)
+    assert share.mean() == pytest.approx(0.5, abs=0.02)
+    assert share.std() == pytest.approx(12**-0.5, abs=0.01)
+    phase = np.asarray(many.phase)
+    assert 0 <= phase.min() < 0.03
+    assert 6.25 < phase.max() < 2 * np.pi
+    assert phase.mean() == pytest.approx(np.pi, abs=0.1)
+    together = np.corrcoef(np.concatenate([length, phase], axis=1).T) - np.eye(12)
+    assert np.abs(together).max() < 0.2, "drawn on their own"
+    np.testing.assert_allclose(many.amplitude, 0.03 / 3**0.5, rtol=1e-5)
+    assert 3.0 <= many.width.min() < 3.01
+    assert 3.99 < many.width.max() <= 4.0
+
+
+@pytest.mark.parametrize("bend", [0.0, 0.03, -0.05])
+def test_a_move_on_an_arc_is_that_of_the_plane(bend):
+    """A road that is a circle, by the coordinates of its middle: a long way at an angle."""
+    road = roads.Road(*map(jnp.float32, ([bend], [1e-4], [0.0], 3.0)))
+    begun = roads.Place(*map(jnp.float32, (2.0, 0.7, 0.4)))
+    found = jax.jit(roads.moved)(road, begun, *map(jnp.float32, (5.0, -1.5, 0.9)))
+    cosine, sine = np.cos(0.4), np.sin(0.4)
+    where = np.array([5.0 * cosine + 1.5 * sine, 0.7 + 5.0 * sine - 1.5 * cosine])
+    along, offset = where
+    if bend:
+        away = where - [0, 1 / bend]
+        along = np.arcsin(away[0] / np.hypot(*away)) / abs(bend)
+        offset = 1 / bend - np.sign(bend) * np.hypot(*away)
+    assert found.along == pytest.approx(2.0 + along, abs=1e-3)
+    assert found.offset == pytest.approx(offset, abs=1e-3)
+    assert found.angle == pytest.approx(1.3 - bend * along, abs=1e-3)
+    behind = jax.jit(roads.moved)(road, begun, *map(jnp.float32, (0.0, 0.0, 3.0)))
+    assert behind.angle == pytest.approx(3.4 - 2 * np.pi, abs=1e-5), "within half a turn"
+
+
 def world(road, length, step=0.01):
     """The lane's middle by a fine sum: distances, points ``[N, 2]`` and directions."""
     way = np.arange(0, length, step)
@@ -314,6 +355,39 @@ def test_who_leaves_the_lane_goes_on_from_there(driven):
     assert np.all(straight.metres == held_out.LENGTH)
     assert np.all(straight.first <= straight.metres)
     assert np.all((straight.disengagements > 1) & (straight.first < held_out.LENGTH))
+
+
+def test_held_out_roads_are_always_the_same():
+    """Of these 20 are the figures that are published; another key draws others."""
+    starts = jax.jit(jax.vmap(lambda number: held_out.start(number, 0.015, (3.0, 4.0))))(
+        jnp.arange(20, dtype=jnp.uint32)
+    )
+    found = [starts.road.width[0], starts.road.phase[1, 2], starts.place.offset[19]]
+    np.testing.assert_allclose(found, [3.331241, 5.135964, 0.018568], atol=1e-5)
+
+
+def test_a_held_out_drive_lasts_as_long_as_a_metre_a_second():
+    """250 s and 250 m; half as fast comes half as far, three times as fast to the end."""
+
+    def at(speed):
+        def act(observation, key):
+            wheel = by_hand(observation)[:, 0]
+            return jnp.stack([wheel, jnp.full_like(wheel, 2 * speed * 3.6 / 10 - 1)], axis=1)
+
+        return held_out.drive(act, KEY, curvature=0.0, count=3)
+
+    slow, fast = jax.jit(lambda: (at(0.5), at(1.5)))()
+    np.testing.assert_allclose(slow.metres, 124.75, atol=0.15)
+    np.testing.assert_array_equal(slow.first, slow.metres)
+    assert not slow.finished.any()
+    np.testing.assert_array_equal(fast.metres, 250)
+    assert fast.finished.all()
+    assert fast.metres_per_disengagement == 750
+    some = held_out.Driven(
+        *map(jnp.float32, ([250, 90, 100], [250, 250, 200])), jnp.array([0, 3, 1])
+    )
+    assert some.metres_per_disengagement == 700 / 4
+    np.testing.assert_array_equal(some.finished, [True, False, False])
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,61 @@ def test_each_pixel_knows_its_place_on_the_road(seen):
         np.testing.assert_allclose(offset[ahead][beside], left[beside], atol=0.1)
 
 
+def test_looks_are_drawn_evenly_from_their_ranges():
+    """Asphalt is grey and light enough to be told from dark, paint from white to yellow, and the
+    sky is brighter at the horizon."""
+    looks = jax.jit(jax.vmap(surface.paint))(jax.random.split(jax.random.key(9), 600))
+    ranges = {
+        "asphalt": ([0.2] * 3, [0.5] * 3),
+        "verge": ([0.2, 0.3, 0.05], [0.6, 0.65, 0.3]),
+        "paint": ([0.8, 0.7, 0.4], [1, 1, 1]),
+        "rough": (0.0, 0.15),
+        "grain": (0.5, 3.0),
+        "dash": (2.0, 4.0),
+        "bright": (0.6, 1.1),
+        "sky": ([[0.3, 0.5, 0.7], [0.6, 0.7, 0.8]], [[0.6, 0.7, 1.0], [0.9, 0.9, 1.0]]),
+    }
+    for name, (low, high) in ranges.items():
+        found = np.asarray(getattr(looks, name), np.float64)
+        share = (found - low) / np.subtract(high, low)
+        assert -1e-6 <= share.min(axis=0).min() <= share.min(axis=0).max() < 0.03, name
+        assert 0.97 < share.max(axis=0).min() <= share.max(axis=0).max() <= 1 + 1e-6, name
+        np.testing.assert_allclose(share.mean(axis=0), 0.5, atol=0.05, err_msg=name)
+    assert np.ptp(looks.asphalt, axis=1).max() == 0
+    alone = np.concatenate([looks.verge, looks.paint, looks.sky.reshape(-1, 6)], axis=1)
+    alone = np.concatenate([alone, *(x[:, None] for x in (looks.rough, looks.grain))], axis=1)
+    assert np.abs(np.corrcoef(alone.T) - np.eye(14)).max() < 0.2, "drawn on their own"
+
+
+def test_the_camera_is_over_the_bonnet_and_looks_a_little_down(seen):
+    """1.2 m before the rear axle, 1.4 m high, 0.2 rad down, over 60 degrees, without a headlight;
+    the road is known from 20 m behind to 64 m before, in steps of 4 m."""
+    state = jax.tree.map(jnp.asarray, each(seen[0])[1])
+    scene, over = jax.jit(lambda state: (camera.scene(state), camera.above(state)))(state)
+    made = scene.camera
+    np.testing.assert_allclose(made.position, [1.2, 0, 1.4], atol=1e-6)
+    forward = [np.cos(0.2), 0, -np.sin(0.2)]
+    np.testing.assert_allclose(-np.asarray(made.rotation)[:, 2], forward, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(made.rotation)[:, 0], [0, -1, 0], atol=1e-6)
+    assert made.field_of_view == pytest.approx(np.pi / 3)
+    (road,) = scene.shapes
+    np.testing.assert_allclose(road.along - state.place.along, np.arange(-20, 65, 4), atol=1e-4)
+    np.testing.assert_array_equal(road.bend[jnp.array([0, -1])], 0, "straight on from its ends")
+    assert np.all(road.bend[1:-1] != 0)
+    assert scene.light.ambient == state.look.bright
+    assert scene.light.headlight == 0
+    np.testing.assert_array_equal(scene.light.strength, [0])
+    np.testing.assert_array_equal(scene.sky.top, state.look.sky[0])
+    for part in (scene.sky.horizon, scene.sky.bottom):
+        np.testing.assert_array_equal(part, state.look.sky[1])
+    np.testing.assert_allclose(over.camera.position, [20, 0, 60], atol=1e-5)
+    np.testing.assert_allclose(
+        over.camera.rotation, np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]), atol=1e-5
+    )
+    assert over.camera.field_of_view == pytest.approx(np.pi / 4)
+    np.testing.assert_allclose(over.shapes[-1].color, [[0.8, 0.2, 0.1]], rtol=1e-6)
+
+
 def painted(look, width, along, offset, pixel):
     """What the ground is at one place, of which a pixel covers some metres."""
     covered = lambda inside: np.clip(inside / max(pixel, 1e-3) + 0.5, 0, 1)
@@ -207,3 +262,17 @@ def test_from_above_the_car_stands_on_the_road_and_turns_about_its_rear_axle(see
     low, high = (np.asarray(car.center + sign * car.half)[0] for sign in (-1, 1))
     np.testing.assert_allclose(low, [-0.3, -0.65, 0.0], atol=1e-6)
     np.testing.assert_allclose(high, [2.1, 0.65, 1.2], atol=1e-6)
+
+
+def test_a_film_is_the_view_from_above_and_the_cameras_beside_it(seen, monkeypatch):
+    """240 pixels high and wide each, with a gap between them."""
+
+    def film(view, states, height, width):
+        scene = jax.eval_shape(lambda: view(jax.tree.map(lambda x: x[0], states)))
+        return [np.full((height, width, 3), len(scene.shapes), np.uint8)]
+
+    monkeypatch.setattr(camera, "film", film)
+    (frame,) = envs.make("lane", 1).renderer.draw(jax.tree.map(jnp.asarray, seen[0]))
+    assert frame.shape == (240, 488, 3)
+    np.testing.assert_array_equal(frame[:, :240], 2, "the road and the car")
+    np.testing.assert_array_equal(frame[:, 248:], 1, "the road alone")

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from ddpg_jax import envs
+from ddpg_jax.runs import dry_run
 from ddpg_jax.runs.cli import commands
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.options.validation import RunError
@@ -169,6 +171,46 @@ def test_an_accelerator_has_a_memory_of_its_own(monkeypatch):
         memory.require_memory([on_device, on_host._replace(needed=460)])
 
 
+def test_the_parts_before_compiling_are_those_of_the_shapes():
+    """Three members of four environments, by hand: parameters are 41 and 127, twice with their
+    targets; keys have 8 bytes."""
+    options = SIZES | {"total_timesteps": 400, "critic_hidden": (4, 6), "num_envs": 4}
+    options |= {"steps_per_chunk": 80, "updates_per_step": 2, "n_step": 3, "num_atoms": 11}
+    sizes = {"seeds": 3, "evaluation_episodes": 5, "replay_capacity": 400}
+    config = make_config("pendulum", "d4pg", **options, **sizes)
+    state = build.state_shapes(config)
+    found = named(memory.all_parts(config, state))
+    assert found["networks and their targets"] == 3 * (2 * 4 * (41 + 127) + 4)
+    assert found["optimisers"] == 3 * (2 * 4 * (41 + 127) + 2 * 4)
+    of_all = found["environments (num_envs=4)"]
+    assert found["environments of the evaluation"] == of_all * 5 / 4
+    assert found["a batch"] == 3 * 8 * (4 * (8 + 4 + 6 + 11) + 2 * 12)
+    assert found["random keys of a round"] == 3 * 8 * (2 + 2 * 2)
+    assert found["random keys of a chunk"] == 3 * 8 * (2 + 2 * 2) * 20
+    assert found["random keys of the warm-up"] == 3 * 8 * 2 * (40 / 4 + 3 - 1)
+    lying = list(found.values())[:5]
+    assert found["a checkpoint being written"] == pytest.approx(3 * sum(lying), rel=2e-3)
+    # Two critic updates in one of the agent, and networks of one width.
+    same = make_config("pendulum", "td3", **SIZES, policy_delay=2, replay_capacity=200)
+    found = named(memory.all_parts(same, build.state_shapes(same)))
+    assert found["a batch"] == 8 * 4 * (8 + 8 + 1) + 2 * 8 * 2 * 12
+
+
+def test_an_image_of_a_batch_is_there_as_bytes_and_as_floats():
+    config = types.SimpleNamespace(hyperparameters=types.SimpleNamespace(num_envs=4), seeds=2)
+    shapes = {"image": ((4, 2, 5, 5, 3), np.uint8), "speed": ((4, 2, 6), np.float16)}
+    shapes = {name: jax.ShapeDtypeStruct(*each) for name, each in shapes.items()}
+    assert memory._observation_bytes(config, shapes) == 2 * (75 * (1 + 4) + 6 * 2)
+
+
+def test_what_a_check_holds_is_a_few_observations_and_some_flags_of_each_step(monkeypatch):
+    held = {}
+    monkeypatch.setattr(memory, "require_memory", lambda parts: held.update(named(parts)))
+    memory.require_playable(envs.make("pendulum", 3), 50)
+    assert held["observations"] == 3 * (8 * 3 * 4 + 32 * 50)
+    assert held["environments"] > 3 * 3 * 4
+
+
 def test_arrays_over_several_devices_count_by_their_share():
     mesh = jax.sharding.AbstractMesh((4,), ("data",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
@@ -221,6 +263,46 @@ def test_a_dry_run_for_a_gpu_shows_a_thousand_environments(
     assert "each gpu" in said
     assert "available" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_of_memory_has_a_column_for_each_memory():
+    """A CPU is the host too; sums are below, and what is available where it is known."""
+    on_device = memory.MemoryPart("the replay", 2_000, "--seeds")
+    on_host = memory.MemoryPart("a copy", 5, "--keep", on_host=True)
+    shown = lambda made: [(column.header, list(column.cells)) for column in made.columns]
+    made = dry_run.memory_table([on_device, on_host, on_device], "gpu", [("host", 7, [on_host])])
+    assert shown(made) == [
+        ("part", ["the replay", "a copy", "the replay", "total", "available"]),
+        ("each gpu", ["2.00 kB", "", "2.00 kB", "4.00 kB", ""]),
+        ("host", ["", "5 B", "", "5 B", "7 B"]),
+        ("lowered by", ["--seeds", "--keep", "--seeds", "", ""]),
+    ]
+    assert [column.justify for column in made.columns] == ["left", "right", "right", "left"]
+    assert [row.end_section for row in made.rows] == [False, False, True, False, False]
+    made = dry_run.memory_table([on_device, on_host], "cpu", [])
+    assert shown(made) == [
+        ("part", ["the replay", "a copy", "total"]),
+        ("cpu", ["2.00 kB", "5 B", "2.00 kB"]),
+        ("lowered by", ["--seeds", "--keep", ""]),
+    ]
+
+
+def test_a_dry_run_needs_the_devices_that_it_is_given():
+    """It takes no fewer, as a resumed run would."""
+    words = [
+        "train",
+        "pendulum",
+        "--devices",
+        "64",
+        "--num-envs",
+        "64",
+        "--replay-capacity",
+        "6400",
+        "--dry-run",
+    ]
+    done = CliRunner().invoke(commands.main, words)
+    assert done.exit_code == 2
+    assert "mesh=members=1,data=64 needs 64 devices, but JAX finds" in done.stderr
 
 
 def test_a_dry_run_for_eight_gpus_needs_none_of_them(tmp_path, monkeypatch):

@@ -170,3 +170,56 @@ def test_the_rod_is_drawn_where_the_angle_is():
     assert abs(up_x) < 10
     assert abs(down_x) < 10
     assert abs(left_y - (up_y + down_y) / 2) < 10
+
+
+def test_a_scene_is_the_rod_its_axle_and_nothing_else():
+    """A rod of 1 m that leans left where the angle is positive, seen from 12 m before it on
+    white."""
+    state = pendulum.PendulumState(*map(jnp.float32, (0.5, 3.0, 1.0)))
+    scene = jax.jit(pendulum.scene)(state)
+    rod, axle = scene.shapes
+    np.testing.assert_array_equal(rod.start, [[0, 0, 0]])
+    np.testing.assert_allclose(rod.end, [[-np.sin(0.5), 0, np.cos(0.5)]], rtol=1e-6)
+    np.testing.assert_allclose(rod.radius, [0.1])
+    np.testing.assert_allclose(rod.color, [[0.8, 0.3, 0.3]])
+    for end in (axle.start, axle.end):  # before the rod
+        np.testing.assert_allclose(end, [[0, -0.1, 0]])
+    np.testing.assert_allclose(axle.radius, [0.05])
+    np.testing.assert_array_equal(axle.color, [[0, 0, 0]])
+    for color in (scene.sky.top, scene.sky.horizon, scene.sky.bottom):
+        np.testing.assert_array_equal(color, [1, 1, 1])
+    assert scene.light.ambient == pytest.approx(0.6)
+    np.testing.assert_array_equal(scene.camera.position, [0, -12, 0])
+    looks = -np.asarray(scene.camera.rotation)[:, 2]
+    np.testing.assert_allclose(looks, [0, 1, 0], atol=1e-6)
+    assert 2 * 12 * np.tan(scene.camera.field_of_view / 2) == pytest.approx(2.4, abs=0.01)
+
+
+def test_a_film_shows_time_torque_and_the_rod(monkeypatch):
+    """Its lines and words, frame by frame; the bar is as long as the torque, to the same side."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    seen, draw = [], FigureCanvasAgg.draw
+
+    def drawn(canvas):
+        (axes,) = canvas.figure.axes
+        lines = [np.asarray(line.get_xydata()) for line in axes.lines]
+        seen.append((axes.get_title(), *lines, axes.get_xlim(), axes.get_ylim()))
+        draw(canvas)
+
+    monkeypatch.setattr(FigureCanvasAgg, "draw", drawn)
+    angle, torque = np.array([0.0, 0.5, -2.0]), np.array([0.0, 2.0, -0.5])
+    states = pendulum.PendulumState(angle=angle, speed=angle, torque=torque)
+    frames = pendulum.draw(states)
+    assert [frame.shape for frame in frames] == [(240, 240, 3)] * 3
+    assert np.array_equal(frames[0][2, 2], [255, 255, 255])
+    assert [title for title, *_ in seen] == [
+        " 0.00 s   torque +0.00 N m",
+        " 0.05 s   torque +2.00 N m",
+        " 0.10 s   torque -0.50 N m",
+    ]
+    for (_, rod, axle, bar, *limits), at, force in zip(seen, angle, torque, strict=True):
+        np.testing.assert_allclose(rod, [[0, 0], [-np.sin(at), np.cos(at)]])
+        np.testing.assert_array_equal(axle, [[0, 0]])
+        np.testing.assert_allclose(bar, [[0, -1.1], [-force / 2, -1.1]])
+        assert limits == [(-1.2, 1.2)] * 2

@@ -1,6 +1,8 @@
 """Pictures as observations: which of them, in which order, and what becomes of them at the ends of
 episodes."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -215,6 +217,23 @@ def test_grayscale_is_the_brightness(samples):
     seen = envs.pixels(env, 16, 1, grayscale=True, samples=samples).single
     _, gray = jax.jit(seen.reset)(jax.random.key(0))
     np.testing.assert_allclose(gray[..., 0], color @ [0.299, 0.587, 0.114], atol=0.51)
+
+
+@pytest.mark.parametrize("side", [4, 20])
+def test_the_view_has_what_the_agent_sees_as_high_as_the_scene(monkeypatch, side):
+    """Each of its pixels is as large as the others or is left out, and gray is a colour."""
+    module = importlib.import_module("ddpg_jax.envs.pixels")
+    high = np.full((12, 7, 3), 9, np.uint8)
+    monkeypatch.setattr(module, "film", lambda scene, states: [high] * len(states))
+    states = np.random.default_rng(0).integers(0, 256, (2, side, side, 1), np.uint8)
+    frames = module._beside(lambda state: state, lambda state: 255 - state, jnp.asarray(states))
+    assert len(frames) == 2
+    at = [row * side // 12 for row in range(12)]
+    for frame, state in zip(frames, states, strict=True):
+        np.testing.assert_array_equal(frame[:, :7], high)
+        np.testing.assert_array_equal(
+            frame[:, 15:], np.tile((255 - state)[at][:, at], 3), strict=True
+        )
 
 
 @pytest.mark.slow

@@ -9,10 +9,13 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
+import jax
 import pytest
 
+from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.distributed import processes
 from ddpg_jax.runs.distributed.processes import ProcessFlags
 from ddpg_jax.runs.folder.metrics import read_metrics
@@ -140,6 +143,99 @@ def test_processes_with_different_options_are_refused(monkeypatch):
     processes.require_same_options({"env": "pendulum", "seed": 1})
     with pytest.raises(RunError, match="different options: start all of them by the same command"):
         processes.require_same_options({"seed": 2, "env": "pendulum"})
+
+
+@pytest.mark.parametrize(
+    ("variables", "several"),
+    [
+        ({"OMPI_MCA_orte_hnp_uri": "x", "OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"OMPI_MCA_ess_base_jobid": "x", "OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"OMPI_MCA_ess_base_jobid": "x", "OMPI_COMM_WORLD_SIZE": "1"}, False),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, False),
+        ({"KUBERNETES_SERVICE_HOST": "x", "JOB_COMPLETION_INDEX": "0"}, True),
+        ({"KUBERNETES_SERVICE_HOST": "x"}, False),
+        ({"JOB_COMPLETION_INDEX": "0"}, False),
+        ({"JAX_COORDINATOR_ADDRESS": "a:1"}, True),
+    ],
+)
+def test_clusters_that_jax_detects(monkeypatch, variables, several):
+    for name in [*os.environ]:
+        if name.startswith(("SLURM_", "OMPI_", "KUBERNETES_", "JOB_", "JAX_COORD")):
+            monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert processes._in_cluster() == several
+    asked = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *a, **k: asked.append((a, k)))
+    processes.initialize(ProcessFlags(), Path("run"))
+    processes.initialize(ProcessFlags("a:1", 2, 0), Path("run"))
+    processes.initialize(ProcessFlags("a:1", 1, 0), Path("run"))
+    seconds = {"heartbeat_timeout_seconds": 30, "shutdown_timeout_seconds": 30}
+    detected = ((None,) * 3, seconds | {"cluster_detection_method": None})
+    given = (("a:1", 2, 0), seconds | {"cluster_detection_method": "deactivate"})
+    assert asked == [*[detected] * several, given]
+
+
+def test_a_signal_to_any_process_is_one_to_all(monkeypatch):
+    """The first of the first one that has one, from then on."""
+    sent, answers = [], [[0, 0], [0, 15], [2, 15]]
+    monkeypatch.setattr(processes, "process_count", lambda: 2)
+    monkeypatch.setattr(processes, "gather", lambda value: sent.append(value) or answers.pop(0))
+    received = []
+    shared, exchange = processes.share_signals(received)
+    exchange()
+    assert shared == []
+    exchange()
+    assert shared == [15]
+    received += [2, 15]
+    exchange()
+    assert shared == [15]
+    assert sent == [0, 0, 2]
+
+
+def test_another_process_writes_into_a_folder_that_goes(monkeypatch):
+    monkeypatch.setattr(processes, "is_first", lambda: False)
+    with processes.output_folder(Path("runs/mine")) as folder:
+        assert folder.is_dir()
+        assert folder.name.startswith("ddpg_jax-")
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("raised", "told", "barriers", "left"),
+    [
+        (None, None, ["the run has ended"], 0),
+        (Interrupted("stop", 15), Interrupted, ["the run was stopped"], 0),
+        (RuntimeError("Gloo\n x " + "y" * 300), RunError, [], 1),
+        (RuntimeError("of mine"), RuntimeError, [], 1),
+        (KeyboardInterrupt("Gloo"), KeyboardInterrupt, [], 1),
+    ],
+)
+def test_processes_end_together(monkeypatch, raised, told, barriers, left):
+    """They wait for each other at the end and where all were stopped; where one fails it leaves."""
+    met, handlers, leaving = [], [], []
+    library = types.SimpleNamespace(signal=lambda number, handler: handlers.append(handler))
+    monkeypatch.setattr(processes, "process_count", lambda: 2)
+    monkeypatch.setattr(processes, "barrier", met.append)
+    monkeypatch.setattr(processes.ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr(processes.atexit, "register", leaving.append)
+
+    def work():
+        with processes.end_together():
+            if raised is not None:
+                raise raised
+
+    if told is None:
+        work()
+    else:
+        with pytest.raises(told) as caught:
+            work()
+        assert (caught.value is raised) == (told is not RunError)
+    assert met == barriers
+    assert handlers == [processes._on_abort, *[None] * len(barriers)]
+    assert leaving == [processes._leave] * left
+    if told is RunError:
+        assert str(caught.value) == f"{processes.LOST} (Gloo x {'y' * 193})"
 
 
 def free_port():

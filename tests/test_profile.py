@@ -1,14 +1,17 @@
 """What a run's profile says, and that the run does not notice it."""
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 from ddpg_jax import runs
+from ddpg_jax.population import Programs
 from ddpg_jax.runs.profiling import hlo, profile
 
 SMALL: dict[str, Any] = {
@@ -161,6 +164,83 @@ def test_scopes_of_a_program() -> None:
     assert "replay" in found["copy"].scopes
     assert (found["critic"].multiplies, found["critic"].inside) == (True, {"a", "dot.1"})
     assert not found["adam"].multiplies
+    line = 'x = f32[4] add(a), metadata={op_name="jit(chunk)/%s/add"}'
+    half = hlo._scopes([line % "update", line % "vmap(replay)", "y = f32[4] copy(x)"])
+    assert half == {"jit", "chunk", "add", ""}, "more than half"
+    most = hlo._scopes([line % "update", line % "update/replay", line % "rest"])
+    assert "update" in most
+    assert "replay" not in most
+
+
+@pytest.mark.parametrize(
+    ("count", "planned", "traced"),
+    [(1, 1, 1), (2, 2, 1), (3, 3, 2), (5, 9, 2), (1, 9, 1), (0, 9, 0)],
+)
+def test_the_first_chunks_are_traced_and_the_others_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, planned: int, traced: int
+) -> None:
+    """Two, or fewer so that one is left; of four rounds each. The median is of those that no trace
+    slows down.
+    """
+    done: list[str] = []
+    clock = [0.0]
+    start = lambda folder, profiler_options: done.append(f"trace {folder.name}")
+    monkeypatch.setattr(jax.profiler, "start_trace", start)
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: done.append("end"))
+    monkeypatch.setattr(profile.time, "perf_counter", lambda: clock[0])
+    for name, age in (("old", 1), ("new", 2)):
+        path = tmp_path / "profile" / f"{name}.xplane.pb"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.utime(path, (age, age))
+    found = {"shares": {"rest": 1.0}}
+    read: list[str] = []
+    monkeypatch.setattr(profile.ProfileData, "from_file", read.append)
+    monkeypatch.setattr(profile, "shares", lambda trace, texts: done.extend(texts) or found)
+
+    def chunk(number: int) -> int:
+        done.append(f"chunk {number}")
+        clock[0] += 100.0 if number < traced else number
+        return number + 1
+
+    program = SimpleNamespace(as_text=lambda: "text")
+    programs = Programs(None, chunk, None, 0.0, (program, program))
+    said: list[str] = []
+    with profile.Profile(planned, 4, tmp_path / "profile") as watched:
+        made = watched.watch(programs)
+        assert [made.chunk(number) for number in range(count)] == [*range(1, count + 1)]
+    chunks = [f"chunk {number}" for number in range(count)]
+    wanted = ["trace profile", *chunks[:traced], "end", *chunks[traced:]] if count else []
+    assert done == wanted
+    watched.report(said.append)
+    if not count:
+        assert said == ["no chunk was left to train: there is nothing to profile."]
+        return
+    assert done == [*wanted, "text", "text"]
+    assert read == [str(tmp_path / "profile" / "new.xplane.pb")]
+    assert said[0] == (
+        f"trace of {traced} chunks, for TensorBoard or Perfetto: {tmp_path / 'profile'}"
+    )
+    written = json.loads((tmp_path / "profile" / "shares.json").read_text())
+    timed = [*range(traced, count)] or [100.0] * traced
+    assert written["chunks"] == len(timed)
+    assert written["chunks_were_traced"] == (traced == count)
+    assert written["seconds_per_round"] == float(np.median(timed)) / 4
+    assert written["overlapping"] is True
+    assert said[1] == profile.sentences(written)
+    alone = profile.Profile(2, 4, tmp_path / "profile")
+    alone.watch(programs._replace(inside=(), chunk=program))
+    assert (alone._programs, alone._overlapping) == ((program,), False)
+
+
+def test_a_round_and_its_shares_in_words() -> None:
+    about = {"seconds_per_round": 2e-4, "chunks": 3, "chunks_were_traced": True}
+    about |= {"overlapping": True, "shares": {"environment": 0.256, "rest": 0.744}}
+    assert profile.sentences(about) == (
+        "a round takes 200 us (median of 3 chunks, slowed down by the trace); in the trace: "
+        "environment 26%, rest 74% (acting, keys, reports). The host steps the environments while "
+        "the device learns: shares overlap in time."
+    )
 
 
 @pytest.mark.slow

@@ -303,6 +303,72 @@ def test_training_episodes_of_a_resumed_run_are_those_of_all_of_it(tmp_path, cap
     assert "  15 training episodes" in capsys.readouterr().out
 
 
+def test_lines_are_a_tenth_of_the_run_apart_and_know_the_time_that_is_left(monkeypatch, capsys):
+    """At the end too, and wherever members were evaluated; the best of those that evolve."""
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: clock[0])
+    vary = {"tau": [0.1, 0.2, 0.3]}
+    for own, best in (({}, ""), ({"vary": vary}, " (best -1.0)")):
+        config = make_config("pendulum", total_timesteps=20_000, seeds=3, **own)
+        row = {"episodes": [1.0, 0, 2], "broken_episodes": [0.0, 1, 0]}
+        row |= {"episode_return": [-5.0, None, -4.0]}
+        row |= {"env_steps_per_second": 9.6, "updates_per_second": 20.4}
+        with progress.Display(config, Path("a")) as shown:
+            for steps in range(1_000, 20_001, 500):
+                returns = [-3.0, None, -1.0] if steps in (7_000, 7_500) else None
+                shown.show(row | {"env_steps": steps, "evaluation_return": returns})
+                clock[0] += 2.0
+        name, *lines = capsys.readouterr().out.splitlines()
+        kind = "members" if own else "seeds"
+        assert name == f"pendulum, preset default, 3 {kind}, on cpu -> a"
+        at = [2_000, 4_000, 6_000, 7_000, 7_500, *range(9_500, 19_501, 2_000), 20_000]
+        assert [int(line.split("/")[0].replace(",", "")) for line in lines] == at
+        told = [line.split("  ") for line in lines]
+        assert {line[1] for line in told[:3]} == {"training return -4.5"}
+        assert {line[1] for line in told[3:]} == {f"return -2.0{best}"}
+        assert [line[2] for line in told[:3]] == ["72 s left", "64 s left", "56 s left"]
+        assert told[3][3:] == [
+            "10 env-steps/s",
+            "20 updates/s",
+            "39 training episodes (13 cut off)",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("options", "summary", "text"),
+    [
+        ({"final_episodes": 1}, {}, "-3.2 +- 1.5 over 1 episode"),
+        ({"final_episodes": 2}, {}, "-3.2 +- 1.5 over 2 episodes"),
+        (
+            {"seeds": 3, "vary": {"tau": [0.1, 0.2, 0.3]}},
+            {"final_returns": [-4.0, None, -1.0]},
+            "best -1.0, mean -2.5 over 3 members",
+        ),
+        (
+            {"seeds": 2},
+            {"final_returns": [-4.0, -1.0], "interquartile_mean": -2.5}
+            | {"interquartile_mean_interval": [-3.5, -1.5]},
+            "interquartile mean -2.5 [-3.5, -1.5] over 2 seeds, worst -4.0, best -1.0",
+        ),
+    ],
+)
+def test_the_end_of_a_run_says_what_it_came_to(options, summary, text, capsys):
+    config = make_config("pendulum", total_timesteps=3_000, **options)
+    seconds = {"wall_seconds": 20.0, "compile_seconds": 8.0, "train_seconds": 9.0}
+    seconds |= {"evaluation_seconds": 1.1, "checkpoint_seconds": 1.0}
+    summary = {"final_returns": [-3.21], "final_return_std": [1.49]} | seconds | summary
+    summary |= {"updates_per_second": 1_234.4}
+    for drawable in (True, False):
+        progress.Display(config, Path("a")).finish(summary, drawable)
+        lines = capsys.readouterr().out.splitlines()
+        rest = ", evaluations 1.1 s; 1,234 updates/s"
+        assert lines[1:3] == [
+            f"final return: {text}",
+            f"20.0 s: compile 8.0 s, training 9.0 s{rest}",
+        ]
+        assert lines[3:] == ["render it: ddpg-jax render a"] * drawable
+
+
 def test_time_that_has_no_other_name_is_other(capsys):
     config = make_config("pendulum", total_timesteps=3_000)
     summary = {"final_returns": [-3.0], "final_return_std": [1.0], "updates_per_second": 10.0}

@@ -218,6 +218,86 @@ def test_a_model_without_a_sky_has_a_black_one():
         np.testing.assert_array_equal(part, np.zeros(3, np.float32), strict=True)
 
 
+LOOKS = """<mujoco>
+  <asset>
+    <texture name="squares" type="2d" builtin="flat" width="16" height="8"/>
+    <texture name="grey" type="2d" builtin="flat" width="8" height="16"/>
+    <texture name="around" type="cube" builtin="flat" width="8" height="8"/>
+    <texture name="sky" type="skybox" builtin="flat" width="8" height="8"/>
+    <material name="plain" rgba=".2 .4 .6 .5"/>
+    <material name="squares" texture="squares" texrepeat="2 4"/>
+    <material name="even" texture="squares" texrepeat="2 4" texuniform="true"/>
+    <material name="around" texture="around" rgba="1 .5 .5 1"/>
+    <material name="grey" texture="grey"/>
+  </asset>
+  <worldbody>
+    <geom type="plane" size="3 2 1" material="squares"/>
+    <geom type="plane" size="0 0 1" material="squares"/>
+    <geom type="box" size=".1 .2 .3" material="even"/>
+    <geom type="ellipsoid" size=".1 .2 .3" material="grey"/>
+    <geom size=".3" material="around"/>
+    <geom size=".3" material="plain"/>
+    <geom size=".3" material="plain" rgba=".9 .5 .5 1"/>
+    <geom size=".3"/>
+    <geom size=".3" rgba=".1 .3 .5 .9"/>
+  </worldbody>
+</mujoco>"""
+
+
+@pytest.fixture
+def painted():
+    """A model whose pictures are no builtin's: of the pixels in row y and column x of ``squares``
+    are red y, green x and blue 100; the grey ones are 10 y + 5 x."""
+    made = mujoco.MjModel.from_xml_string(LOOKS)
+    rows, columns = np.mgrid[:8, :16]
+    made.tex_data[:384] = np.stack([rows, columns, np.full_like(rows, 100)], axis=2).ravel()
+    rows, columns = np.mgrid[:16, :8]
+    made.tex_nchannel[1] = 1
+    made.tex_data[384 : 384 + 128] = (10 * rows + 5 * columns).ravel()
+    made.tex_data[768 : 768 + 1152] = np.tile([51, 102, 204], 384)
+    return made
+
+
+def test_a_pattern_is_two_parts_of_a_texture_and_a_material_gives_way_to_ones_own_colour(painted):
+    color, other, square, alpha = look.colors_of(painted, "geom")
+    one = np.array([1.5, 3.5, 100]) / 255  # rows 1 and 2, columns 2 to 5 of 16
+    two = np.array([1.5, 11.5, 100]) / 255  # columns 10 to 13
+    grey = np.array([42.5, 62.5]) / 255  # rows 2 to 5 of 16; columns 1 and 2, 5 and 6 of 8
+    around = np.array([0.2, 0.2, 0.4])
+    plain, own = np.array([0.2, 0.4, 0.6]), np.array([0.9, 0.5, 0.5])
+    last, none = np.array([0.1, 0.3, 0.5]), np.full(3, 0.5)
+    expected = [one, one, one, np.full(3, grey[0]), around, plain, own, none, last]
+    np.testing.assert_allclose(color, expected, rtol=1e-6)
+    expected = [two, two, two, np.full(3, grey[1]), around, plain, own, none, last]
+    np.testing.assert_allclose(other, expected, rtol=1e-6)
+    np.testing.assert_allclose(alpha, [1, 1, 1, 1, 1, 0.5, 1, 1, 0.9], rtol=1e-6)
+    # A material repeats its texture over a shape, or where it is uniform over a metre.
+    expected = [[1.5, 0.5], [0.5, 0.25], [0.5, 0.25], [0.1, 0.2], *[[1, 1]] * 5]
+    np.testing.assert_allclose(square, expected, rtol=1e-6)
+
+
+def test_a_sky_is_the_middle_of_its_front_and_the_means_above_and_below(painted):
+    start, faces = int(painted.tex_adr[3]), np.zeros((6, 8, 8, 3), np.uint8)
+    faces[2], faces[3] = (10, 20, 30), (40, 50, 60)
+    faces[4, 3], faces[4, 4] = (70, 80, 90), (90, 80, 70)
+    painted.tex_data[start : start + faces.size] = faces.ravel()
+    sky = look.sky_of(painted)
+    np.testing.assert_allclose(255 * sky.top, [10, 20, 30], rtol=1e-6)
+    np.testing.assert_allclose(255 * sky.bottom, [40, 50, 60], rtol=1e-6)
+    np.testing.assert_allclose(255 * sky.horizon, [80, 80, 80], rtol=1e-6)
+    painted.tex_height[3] = 8  # one picture for all sides
+    painted.tex_data[start : start + 192] = np.tile([30, 60, 90], 64)
+    sky = look.sky_of(painted)
+    for part in (sky.top, sky.horizon, sky.bottom):
+        np.testing.assert_allclose(255 * part, [30, 60, 90], rtol=1e-6)
+
+
+def test_a_plane_of_size_zero_has_no_end(painted):
+    scene = model.scene_of(painted)(jnp.zeros((1, 3)), jnp.array([[1.0, 0, 0, 0]]))
+    (planes,) = [shapes for shapes in scene.shapes if isinstance(shapes, render.Planes)]
+    np.testing.assert_array_equal(planes.half, [[3, 2], [np.inf, np.inf]])
+
+
 def test_a_plane_ends_with_its_edge():
     """Straight down onto the corner of one of 2 x 1.5 m: it belongs to it."""
     square = jnp.full((1, 2), 0.3)
@@ -232,6 +312,49 @@ def test_a_plane_ends_with_its_edge():
     for corner, met in (((1.0, 0.75), True), ((-1.0, -0.75), True), ((1.0, 0.7501), False)):
         hit = made.hit(render.Rays(jnp.array([*corner, 2.0]), down, jnp.float32(0.01)))
         assert bool(hit.distance[0] == 2.0) == met, corner
+
+
+def test_a_cylinder_ends_with_its_rim():
+    """Straight down and up onto the ends of one of radius 1: it belongs to them."""
+    made = render.Cylinders(
+        jnp.zeros((1, 3)), jnp.array([[0.0, 0.0, 1.0]]), jnp.ones(1), jnp.ones((1, 3))
+    )
+    for height, way in ((3.0, -1.0), (-2.0, 1.0)):
+        for side, met in ((1.0, True), (-1.0, True), (0.5, True), (1.001, False)):
+            rays = render.Rays(
+                jnp.array([side, 0.0, height]), jnp.array([[0.0], [0.0], [way]]), jnp.float32(0.01)
+            )
+            hit = made.hit(rays)
+            assert bool(hit.distance[0] == 2.0) == met, (side, way)
+            assert met or hit.distance[0] == render.hit.NOTHING
+            if side == 0.5:
+                np.testing.assert_allclose(hit.normal[:, 0], [0, 0, -way], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["sphere", "ellipsoid"])
+def test_what_is_round_ends_with_its_edge_and_is_not_seen_from_within(kind):
+    """A ray that just touches it meets it; one from inside, or that leaves it behind, does not."""
+    center, color = jnp.zeros((1, 3)), jnp.ones((1, 3))
+    made = {
+        "sphere": render.spheres(center, jnp.ones(1), color),
+        "ellipsoid": render.Ellipsoids(center, jnp.eye(3)[None], jnp.ones((1, 3)), color),
+    }[kind]
+    hit = jax.jit(lambda rays: made.hit(rays).distance[0])
+    at = lambda *origin: float(
+        hit(render.Rays(jnp.array(origin), jnp.array([[0.0], [0.0], [-1.0]]), jnp.float32(0.01)))
+    )
+    assert at(1.0, 0.0, 3.0) == 3.0
+    assert at(0.0, 0.0, 3.0) == 2.0
+    nothing = float(render.hit.NOTHING)
+    for origin in ((1.001, 0.0, 3.0), (0.0, 0.0, 0.5), (0.0, 0.0, 1.0), (0.0, 0.0, -3.0)):
+        assert at(*origin) == nothing, origin
+
+
+def test_of_shapes_as_far_away_the_first_is_met():
+    """Where a distance is not a number it is one of them too, not one beyond the last."""
+    far = [[3.0, 2.0, 1e9, jnp.nan], [1.0, 2.0, 1e9, 1.0], [2.0, 5.0, 1e9, 1.0]]
+    nearest, number = jax.jit(render.hit.nearest)(jnp.array(far))
+    assert (nearest.tolist()[:3], number.tolist()) == ([1, 2, 1e9], [1, 0, 0, 2])
 
 
 def on_planes(planes, origin, direction, angle):
@@ -313,6 +436,10 @@ def test_a_mesh_is_its_bounding_box():
     (row,) = np.flatnonzero(geoms.number == number)
     assert geoms.kind[row] == model.BOX
     np.testing.assert_allclose(geoms.size[row], made.geom_aabb[number, 3:])
+    middle, turned = made.geom_aabb[number, :3], np.zeros(3)
+    mujoco.mju_rotVecQuat(turned, middle, made.geom_quat[number])
+    assert np.abs(middle).max() > 0.01
+    np.testing.assert_allclose(geoms.place[row], made.geom_pos[number] + turned, atol=1e-6)
 
 
 def ball(camera, **more):
@@ -399,6 +526,26 @@ def test_what_is_too_bright_is_white_before_samples_are_joined():
     ]
     assert len(np.unique(drawn[0])) > 3, "an edge"
     np.testing.assert_array_equal(*drawn)
+
+
+def test_a_film_has_a_frame_for_each_state_and_two_lie_side_by_side():
+    """With 8 white pixels between them; who waits is told after each."""
+    places, told = jnp.array([[0.0], [2.0], [0.5]]), []
+    moved = lambda state: ball(AHEAD, sky=BLACK).replace(
+        camera=render.look_at((state[0], -5.0, 0.0), (state[0], 0.0, 0.0))
+    )
+    frames = image.film(moved, places, 8, 12, samples=1, on_frame=told.append)
+    assert told == [1, 2, 3]
+    alone = image.mapped(lambda state: render.render(moved(state), 8, 12), places)
+    np.testing.assert_array_equal(frames, alone)
+    assert (frames[0] != frames[1]).any()
+    found = image.side_by_side(frames[:2], [frame[:, :5] for frame in frames[1:]])
+    assert len(found) == 2
+    for number, both in enumerate(found):
+        assert (both.shape, both.dtype) == ((8, 12 + 8 + 5, 3), np.uint8)
+        np.testing.assert_array_equal(both[:, :12], frames[number])
+        np.testing.assert_array_equal(both[:, 12:20], 255)
+        np.testing.assert_array_equal(both[:, 20:], frames[number + 1][:, :5])
 
 
 def test_the_sky_goes_from_the_horizon_up_and_down():

@@ -408,3 +408,87 @@ def test_a_replay_that_cannot_be_dealt_is_refused(monkeypatch):
     monkeypatch.setattr(resharding, "compose", lambda *arguments: composed)
     with pytest.raises(ValueError, match="cannot be dealt from data=2 to data=1: resume on --mesh"):
         resharding._dealer(make_config("pendulum"), Mesh(1, 2), Mesh(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("saved", "now", "lost", "told"),
+    [
+        ("", "", 0, None),
+        ("members=1,data=2", "members=1,data=2", 0, None),
+        (
+            "members=2,data=1",
+            "",
+            0,
+            "mesh=members=2,data=1 and is resumed on mesh=members=1,data=1. State is fully",
+        ),
+        (
+            "",
+            "members=1,data=2",
+            0,
+            "mesh=members=1,data=2. Agents and replay are restored, environments begin new",
+        ),
+        (
+            "members=1,data=4",
+            "members=2,data=2",
+            3,
+            "Agents and replay are restored but for the oldest 3 transitions, environments begin",
+        ),
+    ],
+)
+def test_another_mesh_is_told_with_what_it_costs(monkeypatch, saved, now, lost, told):
+    config = make_config("pendulum", seeds=2, num_envs=4, batch_size=8, replay_capacity=8_000)
+    config = dataclasses.replace(config, mesh=now)
+    asked, said, dealt = [], [], []
+    monkeypatch.setattr(resharding.build, "state_shapes", lambda config: f"of {config.mesh}")
+    monkeypatch.setattr(resharding.arrays, "to_devices", lambda state, like: (state, like))
+    monkeypatch.setattr(resharding, "_dealer", lambda config, *meshes: meshes)
+
+    def resharded(state, begun, deal, many):
+        dealt.append((state, begun, deal, many))
+        return "dealt", lost
+
+    monkeypatch.setattr(resharding, "resharded", resharded)
+    record = {"config": {"mesh": saved}}
+
+    def newest(shapes, say):
+        asked.append(shapes({"record": record}))
+        return types.SimpleNamespace(record=record, processes=1, state="state", step=700)
+
+    checkpoints = types.SimpleNamespace(newest=newest)
+    programs = types.SimpleNamespace(start=lambda keys, own: jax.random.key_data(keys).tolist())
+    found = resharding.restore_run(checkpoints, config, "like", programs, said.append)
+    old, new = parse_mesh(saved), parse_mesh(now)
+    moved = old.data != new.data
+    assert asked == [f"of {old}" if moved else "like"]
+    assert found == (700, ("dealt" if moved else "state", "like"), record)
+    assert len(said) == (told is not None)
+    if told:
+        assert told in said[0]
+    keys = [jax.random.fold_in(jax.random.key(seed), resharding.NEW_SHARDS) for seed in range(2)]
+    keys = [jax.random.key_data(jax.random.fold_in(key, 700)).tolist() for key in keys]
+    assert dealt == [("state", keys, (old, new), True)] * moved
+
+
+def test_several_processes_are_told_and_one_is_not():
+    mesh = Mesh(2, 3)
+    assert resharding._told(mesh, 1) == "mesh=members=2,data=3"
+    assert resharding._told(mesh, 2) == "mesh=members=2,data=3 of 2 processes"
+
+
+@pytest.mark.parametrize(
+    ("saved", "begun", "axis", "before", "after", "found"),
+    [
+        (7, np.zeros(()), 0, False, False, 7),
+        ([5, 3], np.zeros(()), 0, True, False, 3),
+        (7, np.zeros(2), 0, False, True, [7, 7]),
+        ([5, 3], np.zeros(4), 0, True, True, [3] * 4),
+        ([[5, 3], [8, 9]], np.zeros((2, 3)), 1, True, True, [[3] * 3, [8] * 3]),
+        ([[5, 3], [8, 9]], np.zeros(2), 1, True, False, [3, 8]),
+        ([[1, 2], [3, 4]], np.full((3, 2), 9), 0, True, True, [[1, 2]] * 3),
+        ([1, 2, 3], np.full(5, 9), 0, False, False, [9] * 5),  # of each environment
+        (np.ones((2, 3)), np.full((4, 5), 9), 0, True, True, [[9] * 5] * 4),
+    ],
+)
+def test_counts_are_the_least_over_the_shards(saved, begun, axis, before, after, found):
+    least = resharding._least(np.array(saved), begun, axis=axis, before=before, after=after)
+    np.testing.assert_array_equal(least, found)

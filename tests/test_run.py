@@ -23,10 +23,13 @@ from helpers import events
 from matplotlib.image import imread
 
 import ddpg_jax
-from ddpg_jax import reporting
+from ddpg_jax import reporting, rollout
 from ddpg_jax.environment import SingleEnvironment
 from ddpg_jax.envs import batch
-from ddpg_jax.runs.checkpoints import manifest
+from ddpg_jax.envs.lane import held_out
+from ddpg_jax.host import programs
+from ddpg_jax.population import evolution
+from ddpg_jax.runs.checkpoints import manifest, resharding
 from ddpg_jax.runs.checkpoints.store import Checkpoints
 from ddpg_jax.runs.config.run_config import Config, make_config
 from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
@@ -767,3 +770,13 @@ def test_the_environments_of_an_evaluation_are_weighed_for_all_seeds(monkeypatch
     # Of each pendulum angle, speed, torque, steps and 3 numbers observed, and one number for all,
     # of 4 bytes each.
     assert weighed == [4 * (4 * 7 + 1), 3 * 4 * (4 * 7 + 1)]
+
+
+def test_streams_of_keys_are_apart():
+    """Of training, evaluations, resets and resharding no two are folded into a key alike."""
+    streams = [
+        *(evaluation.TRAINING_STREAM, evaluation.FINAL_STREAM, evaluation.LATER_STREAM),
+        *(evaluation.HOST_RESET_STREAM, resharding.NEW_SHARDS, evolution.EVOLUTION),
+        *(programs.LEARNING, programs.ACTING, rollout._ACTING, held_out.STREAM, reporting.NEVER),
+    ]
+    assert len(set(streams)) == len(streams)

@@ -213,6 +213,8 @@ def test_plot_pools_runs_that_differ_only_in_seeds(tmp_path, monkeypatch):
         ),  # stopped earlier: only shared steps are drawn
         make_run(tmp_path / "c", {100: [1.0], 200: [5.0]}, seed=0, tau=0.5),
     ]
+    flat = json.loads((runs[1] / "config.json").read_text())
+    (runs[1] / "config.json").write_text(json.dumps(dict(reversed(flat.items()))))
     lines, bands = drawn(monkeypatch, runs, tmp_path / "curves.png")
     # Of three seeds none is cut, as int(3 / 4) is 0: the interquartile mean is the mean, 2 of 0, 2
     # and 4, then 6 of 4, 6 and 8.
@@ -249,6 +251,22 @@ def test_members_of_a_sweep_are_a_line_for_each_setting(tmp_path, monkeypatch):
     assert lines == [("pendulum, default, 2 seeds", [100], [3.0])]
 
 
+def test_a_line_where_more_than_three_numbers_differ_is_called_after_its_folder(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "sweep.json").write_text("{}")
+    for names, wanted in (
+        ("abc", ["(a 0, b 0, c 0)", "(a 1, b 1, c 1)"]),
+        ("abcd", ["(4-0)", "(4-1)"]),
+    ):
+        runs = [
+            make_run(tmp_path / f"{len(names)}-{i}", {100: [1.0]}, **dict.fromkeys(names, i))
+            for i in range(2)
+        ]
+        lines, _ = drawn(monkeypatch, runs, tmp_path / "curves.png")
+        assert [label.removeprefix("pendulum, default ") for label, _, _ in lines] == wanted
+
+
 def test_a_band_has_the_colour_of_its_line_and_no_label_vanishes(tmp_path, monkeypatch):
     from matplotlib.figure import Figure
 
@@ -264,6 +282,7 @@ def test_a_band_has_the_colour_of_its_line_and_no_label_vanishes(tmp_path, monke
     (axes,) = figures[0].axes
     (band,) = axes.collections
     assert tuple(band.get_facecolor()[0][:3]) == to_rgb(axes.lines[1].get_color())
+    np.testing.assert_allclose(figures[0].get_size_inches(), [6.4, 4.0])
     labels = [text.get_text().strip() for text in axes.get_legend().get_texts()]
     assert labels == ["_mine:Env, default (one)", "pendulum, default (three), 3 seeds"]
 

@@ -31,7 +31,6 @@ from ddpg_jax.runs.sweeps import (
     lineage,
     plan,
     run_sweep,
-    search_space,
     sweep_plots,
     sweep_results,
     table,
@@ -222,32 +221,6 @@ def test_the_floats_of_every_preset_may_be_traced(preset):
     hyperparameters = setup.member_hyperparameters(wanted)
     assert set(hyperparameters) == set(names)
     jax.eval_shape(built.population.chunk, built.state, hyperparameters)
-
-
-@pytest.mark.parametrize(
-    ("given", "kind", "found"),
-    [
-        ("1e-4,1e-3", float, [1e-4, 1e-3]),
-        ((1, 2.5), float, [1.0, 2.5]),
-        (0.5, float, [0.5]),
-        ("64,128", int, [64, 128]),
-        ("true, False", bool, [True, False]),
-        ("64x64,256x256", tuple, [(64, 64), (256, 256)]),
-        ("log:1e-4:1e-2:3", float, [1e-4, 1e-3, 1e-2]),
-        ("uniform:0:1:3", float, [0.0, 0.5, 1.0]),
-        ("uniform:1:3:9", int, [1, 2, 3]),
-        ("log:1e-4:1e-2", float, search_space.SearchRange(1e-4, 1e-2, True, False)),
-        ("uniform:1:4", int, search_space.SearchRange(1, 4, False, True)),
-    ],
-)
-def test_what_a_number_goes_through(given, kind, found):
-    made = search_space.parse_values("tau", given, kind)
-    if isinstance(found, search_space.SearchRange):
-        assert made == found
-    elif kind is float:
-        np.testing.assert_allclose(made, found, rtol=1e-12)
-    else:
-        assert made == found
 
 
 @pytest.mark.parametrize(
@@ -473,12 +446,6 @@ def test_a_member_of_a_sweep_is_found(swept, tmp_path):
     assert file.read_bytes() == first, "of the run that trained member 4"
     wrong = call("render", made.folder, "--member", 8)
     assert (wrong.exit_code, "this sweep has 8 member(s)" in wrong.output) == (2, True)
-
-
-def test_a_row_of_several_seeds_has_their_mean_worst_and_best():
-    assert table._several([1.0, 6.5, 1_503.0]) == ["503.5", "1.0", "1,503.0"]
-    assert table._several([1.0, None, 4.0]) == ["2.5", "1 diverged", "4.0"]
-    assert table._several([None, None]) == ["diverged", "", ""]
 
 
 def test_a_table_and_pictures_of_a_sweep(swept, capsys):
@@ -742,118 +709,9 @@ def test_at_least_one_member_is_trained_at_once(monkeypatch, guess, then, compil
     assert len(measured) == compiled
 
 
-def test_both_ends_of_a_range_are_drawn_and_nothing_beyond():
-    whole = search_space.SearchRange(2, 5, log=False, whole=True)
-    assert [whole.at(place) for place in (0.0, 0.24, 0.26, 0.74, 0.76, 1.0)] == [2, 2, 3, 4, 5, 5]
-    odd = search_space.SearchRange(1, 3, log=True, whole=True)  # 3.5 would be rounded to 4
-    assert [odd.at(place) for place in (0.0, 1.0)] == [1, 3]
-    real = search_space.SearchRange(0.1, 10.0, log=True, whole=False)
-    np.testing.assert_allclose([real.at(place) for place in (0, 0.5, 1)], [0.1, 1.0, 10.0])
-    assert real.at(1.0) <= 10.0
-
-
-def test_each_place_in_a_range_is_a_value_of_its_own():
-    """A quarter of the way by value, by its logarithm, and of integers by halves beyond the ends:
-    1.5 to 8.5, and 0.5 to 3.5."""
-    places = np.array([0.0, 0.25, 0.6, 1.0])
-    each = lambda *given: [search_space.SearchRange(*given).at(place) for place in places]
-    np.testing.assert_allclose(each(0.2, 0.8, False, False), [0.2, 0.35, 0.56, 0.8])
-    np.testing.assert_allclose(each(-3.0, 5.0, False, False), [-3.0, -1.0, 1.8, 5.0])
-    np.testing.assert_allclose(each(0.02, 200.0, True, False), 0.02 * 1e4**places)
-    assert each(2, 8, False, True) == [2, 3, 6, 8]
-    assert each(1, 3, True, True) == [1, 1, 2, 3]
-    assert search_space.SearchRange(0.2, 0.8, False, False).spaced(4) == pytest.approx(
-        [0.2, 0.4, 0.6, 0.8]
-    )
-    assert search_space.SearchRange(2, 8, False, True).spaced(4) == [2, 4, 6, 8]
-
-
-def test_axes_of_a_sweeps_picture():
-    """Logarithmic for numbers that are far apart, labels for what is none."""
-    assert sweep_plots.is_wide([0.1, 0.1 * sweep_plots.LOG_RATIO])
-    assert sweep_plots.is_wide([2.0 * sweep_plots.LOG_RATIO, 2.0]), "that far apart, exactly"
-    assert not sweep_plots.is_wide([-1.0, 1e9])
-    assert not sweep_plots.is_wide([True, 1e9])
-    assert not sweep_plots.is_wide([0.1, 0.099 * sweep_plots.LOG_RATIO])
-    assert not sweep_plots.is_wide([0.0, 1e9])
-    assert not sweep_plots.is_wide([[8], [64]])
-    members = lambda *values: [
-        {"hyperparameters": {"a": value}, "final_return": float(i), "member": i}
-        for i, value in enumerate(values)
-    ]
-    wide, narrow = (sweep_plots.sweep(members(*own)).axes[0] for own in ((1e-4, 1.0), (1.0, 2.0)))
-    assert [axis.get_xscale() for axis in (wide, narrow)] == ["log", "linear"]
-    named = sweep_plots.sweep(members([64, 64], [8, 8], [64, 64])).axes[0]
-    assert [text.get_text() for text in named.get_xticklabels()] == ["8x8", "64x64"]
-    assert named.get_xlabel() == "a"
-    assert [one.get_offsets()[:, 0].tolist() for one in named.collections] == []
-    assert named.lines[0].get_xdata().tolist() == [1, 0, 1], "at the ticks of their values"
-    assert named.get_xticks().tolist() == [0, 1]
-    two = [
-        {"hyperparameters": {"a": a, "b": b}, "final_return": float(a), "member": a}
-        for a, b in ((1, "relu"), (2, "tanh"), (10_000, "relu"))
-    ]
-    both = sweep_plots._scatter(["a", "b"], two).axes[0]
-    assert (both.get_xlabel(), both.get_ylabel()) == ("a", "b")
-    assert (both.get_xscale(), both.get_yscale()) == ("log", "linear")
-    assert [text.get_text() for text in both.get_yticklabels()] == ["relu", "tanh"]
-    np.testing.assert_array_equal(both.collections[0].get_offsets(), [[1, 0], [2, 1], [10_000, 0]])
-
-
-def test_a_lineage_is_drawn_over_one_axis_of_time():
-    """A panel for each hyper-parameter and for the return; lines from each member's parent."""
-    made = {
-        "env_steps": [100, 200],
-        "parent": [[0, 1], [1, 1]],
-        "return": [[-5.0, None], [-3.0, -4.0]],
-        "hyperparameters": {"tau": [[1e-5, 1e-1], [1e-3, 1e-1]], "gamma": [[0.9, 0.95]] * 2},
-        "ancestors": [1, 0],
-    }
-    axes = lineage.draw_lineage(made).axes[:3]
-    assert [axis.get_ylabel() for axis in axes] == ["tau", "gamma", "return"]
-    assert [axis.get_yscale() for axis in axes] == ["log", "linear", "linear"]
-    assert all(axes[0].get_shared_x_axes().joined(axes[0], axis) for axis in axes[1:])
-    kept, copied = (
-        np.array([line.vertices for line in lines.get_paths()]) for lines in axes[0].collections[:2]
-    )
-    np.testing.assert_allclose(kept, [[[100, 1e-1], [200, 1e-1]]])
-    np.testing.assert_allclose(copied, [[[100, 1e-1], [200, 1e-3]]])
-
-
 def test_the_mean_of_a_setting_without_a_member():
     assert sweep_results.mean_return([-300.0, -100.0, -200.0]) == -200.0
     assert sweep_results.mean_return([-300.0, None]) == -np.inf
-
-
-def test_a_draw_is_made_once_and_never_twice():
-    """Of every value of a list the same ones, so that neither hides the other's effect."""
-    spaces = {"tau": search_space.parse_values("tau", "0.1,0.2", float)}
-    spaces["n_step"] = search_space.parse_values("n_step", "uniform:1:4", int)
-    made = search_space.make_settings(spaces, 4, seed=0)
-    assert [each["tau"] for each in made] == [0.1] * 4 + [0.2] * 4
-    assert [each["n_step"] for each in made[:4]] == [each["n_step"] for each in made[4:]]
-    assert {each["n_step"] for each in made} == {1, 2, 3, 4}
-    with pytest.raises(ValueError, match="draws=5: the ranges of n_step do not have so many"):
-        search_space.make_settings(spaces, 5, seed=0)
-    wide = {"tau": search_space.parse_values("tau", "log:1.2e-38:3e38", float)}
-    drawn = [each["tau"] for each in search_space.make_settings(wide, 50, seed=0)]
-    assert len(set(map(np.float32, drawn))) == 50
-    assert np.isfinite(np.float32(drawn)).all()
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ("log:1e-300:1e38", "a=1e-300: float32, in which members train, has no number between"),
-        ("1e-50,1", "a=1e-50: float32"),
-        ("0.1,0.1000000001", "is another's in float32"),
-        ("uniform:1:1.00000001", "is another's in float32"),
-        ("uniform:1:1.0000003:9", "is another's in float32"),
-    ],
-)
-def test_values_that_float32_does_not_tell_apart_are_one_setting(given, message):
-    with pytest.raises(ValueError, match=message):
-        search_space.parse_values("a", given, float)
 
 
 @pytest.mark.parametrize(

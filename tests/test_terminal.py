@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 
@@ -153,6 +154,23 @@ def test_a_signal_that_comes_twice_is_one():
     process = child(body, "signals.collect_signals()", patience_ends=False, seconds_between=0.0)
     found = ended(process, signal.SIGTERM, signal.SIGTERM, answer="both were read\n")
     assert found == (0, "[15]\n", "")
+
+
+def test_two_signals_within_a_tenth_of_a_second_are_one(monkeypatch):
+    clock = [10.0]
+    monkeypatch.setattr(signals.time, "monotonic", lambda: clock[0])
+    told = threading.Event()
+    with signals.collect_signals(told.set) as received:
+        handle = signal.getsignal(signal.SIGTERM)
+        handle(signal.SIGTERM, None)
+        assert told.wait(60)
+        clock[0] = 10.09
+        handle(signal.SIGINT, None)
+        assert received == [signal.SIGTERM]
+        clock[0] = 10.11
+        with pytest.raises(KeyboardInterrupt):
+            handle(signal.SIGINT, None)
+    assert signals._running == []
 
 
 def test_what_was_before_is_after():

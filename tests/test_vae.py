@@ -6,6 +6,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
 
@@ -116,6 +117,107 @@ def test_the_loss_is_its_equation(fitted):
         params, new, KEY
     )
     assert whole == pytest.approx(float(parts["reconstruction"]) / 0.02, rel=1e-4)
+
+
+def in_numpy(params, images):
+    """Means and spreads of the latents, and a function that draws latents, of three layers each."""
+    layer = lambda part, name, x: (
+        x @ np.asarray(params[part]["params"][name]["kernel"], np.float64)
+        + np.asarray(params[part]["params"][name]["bias"], np.float64)
+    )
+
+    def halved(x):
+        blocks = [x[:, i::2, j::2] for i in range(2) for j in range(2)]
+        return np.concatenate(blocks, axis=-1)
+
+    def doubled(x):
+        count, height, width, depth = x.shape
+        parts = x.reshape(count, height, width, 2, 2, depth // 4)
+        return np.swapaxes(parts, 2, 3).reshape(count, 2 * height, 2 * width, -1)
+
+    def decode(latent):
+        x = np.maximum(layer("decoder", "Dense_0", latent), 0).reshape(-1, 2, 2, 2)
+        x = doubled(np.maximum(layer("decoder", "Dense_1", x), 0))
+        drawn = doubled(layer("decoder", "Dense_2", x))
+        return drawn + layer("decoder", "linear", latent).reshape(drawn.shape) + 0.5
+
+    x = images / 255 - 0.5
+    linear = layer("encoder", "linear", x.reshape(len(x), -1))
+    for name in ("Dense_0", "Dense_1"):
+        x = np.maximum(layer("encoder", name, halved(x)), 0)
+    x = x.reshape(len(x), -1)
+    mean = linear + layer("encoder", "Dense_2", x)
+    return mean, np.clip(layer("encoder", "spread", x), -10, 10), decode
+
+
+def test_pictures_latents_and_the_loss_are_as_written_out():
+    """In NumPy, of any parameters: 8 x 8 pixels of two colours, two layers; logarithms of variances
+    end at 10 and -10."""
+    vae = networks.vae(8, depth=2, latent_size=3, channels=2, layers=2, beta=70.0)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(size=x.shape) / 2, jnp.float32),
+        jax.eval_shape(vae.init, KEY),
+    )
+    images = rng.integers(0, 256, (5, 8, 8, 2), np.uint8)
+
+    def all_of_it(params, images):
+        mean, spread = vae.encode(params, images)
+        return mean, spread, vae.decode(params, mean), vae.loss(params, images, KEY)
+
+    compute = jax.jit(all_of_it)
+    mean, spread, decoded, (loss, parts) = compute(params, images)
+    wanted, log_variance, decode = in_numpy(params, images)
+    np.testing.assert_allclose(mean, wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(spread, log_variance, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(decoded, decode(wanted), rtol=1e-4, atol=1e-3)
+    noise = np.asarray(jax.random.normal(KEY, mean.shape))
+    apart = images / 255 - decode(wanted + np.exp(log_variance / 2) * noise)
+    apart = np.sum(apart**2, axis=(1, 2, 3)).mean()
+    divergence = (np.exp(log_variance) + wanted**2 - 1 - log_variance).sum(axis=1).mean() / 2
+    assert parts["reconstruction"] == pytest.approx(apart, rel=1e-4)
+    assert parts["divergence"] == pytest.approx(divergence, rel=1e-4)
+    assert loss == pytest.approx(apart / 0.02 + 70 * divergence, rel=1e-4)
+    layer = params["encoder"]["params"]["spread"]
+    layer["bias"] = layer["bias"] + jnp.array([0.0, 30.0, -30.0])
+    _, spread, *_ = compute(params, images)
+    np.testing.assert_allclose(spread[:, 0], log_variance[:, 0], rtol=1e-4, atol=1e-4)
+    assert (np.asarray(spread)[:, 1:] == [10, -10]).all()
+
+
+def test_a_fit_draws_from_all_pictures_at_a_rate_that_falls_along_half_a_cosine(monkeypatch):
+    """From the best linear autoencoder on; each update has a batch and noise of its own."""
+    rates, seen = [], []
+    monkeypatch.setattr(
+        autoencoders.optax, "adam", lambda rate: rates.append(rate) or optax.identity()
+    )
+    vae = networks.vae(4, depth=1, latent_size=2, channels=1, layers=1)
+    images = np.random.default_rng(2).integers(0, 256, (5, 4, 4, 1), np.uint8)
+    images[:, 0, 0, 0] = 16 * np.arange(5)
+    images = jnp.asarray(images)
+
+    def loss(params, batch, key):
+        jax.debug.callback(lambda *x: seen.append(x), batch[:, 0, 0, 0], jax.random.bits(key))
+        zero = sum(jnp.sum(0 * x) for x in jax.tree.leaves(params))
+        return zero, {"loss": zero + batch.shape[0]}
+
+    def fit(key):
+        options = {"updates": 4, "batch_size": 30, "learning_rate": 0.5}
+        keys = jax.random.split(key, 3)
+        begun = vae.begin(vae.init(keys[0]), images, keys[1])
+        return *networks.fit_vae(vae._replace(loss=loss), images, key, **options), begun
+
+    params, metrics, begun = jax.block_until_ready(jax.jit(fit)(KEY))
+    jax.effects_barrier()
+    np.testing.assert_array_equal(metrics["loss"], [30] * 4)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), params, begun)
+    assert len({int(bits) for _, bits in seen}) == 4
+    assert len({tuple(np.asarray(rows)) for rows, _ in seen}) == 4
+    assert {int(row) for rows, _ in seen for row in rows} == {0, 16, 32, 48, 64}
+    found = [float(rates[0](jnp.int32(count))) for count in range(5)]
+    half = 0.5**0.5
+    wanted = [0.5, (1 + half) / 4, 0.25, (1 - half) / 4, 0.0]
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_an_agent_sees_latents(fitted):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 import warnings
 
 import gymnasium
@@ -16,6 +17,7 @@ from PIL import Image, ImageSequence
 
 import ddpg_jax
 from ddpg_jax import envs, runs
+from ddpg_jax.checks import UnknownName
 from ddpg_jax.runs.cli import commands
 from ddpg_jax.runs.console import status
 from ddpg_jax.runs.results import policy, render, video
@@ -32,7 +34,7 @@ def bars(count):
 def test_a_gif_has_the_frames_and_the_speed(tmp_path):
     with Image.open(video.write_video(bars(9), tmp_path / "film.gif", 20.0)) as film:
         frames = [np.asarray(frame.convert("L"), int) for frame in ImageSequence.Iterator(film)]
-        assert film.info["duration"] == 50
+        assert (film.info["duration"], film.info["loop"]) == (50, 0), "for ever"
     np.testing.assert_allclose(frames, [frame[..., 0] for frame in bars(9)], atol=8)
 
 
@@ -366,3 +368,140 @@ def test_folders_of_a_film_are_made_and_may_be_there(tmp_path):
     path = tmp_path / "a" / "b" / "film.gif"
     for _ in range(2):
         assert video.write_video(frames, path, 10) == str(path)
+
+
+@pytest.fixture
+def looked_at(monkeypatch):
+    """What `render.render` shows of an environment that is given, without a run: the file, the
+    form, and what begins."""
+    written, phases = [], []
+    monkeypatch.setattr(policy, "restore_policy", lambda folder: ("config", "agent", 7, "states"))
+    monkeypatch.setattr(policy, "member_state", lambda config, states, member: (states, member))
+    monkeypatch.setattr(render, "_played", lambda *arguments: ("played", *arguments[:-1]))
+    frames = lambda frames, path, fps: written.append((frames, path.name, fps)) or str(path)
+    monkeypatch.setattr(video, "write_video", frames)
+    monkeypatch.setattr(
+        render.files, "write_file", lambda path, page: written.append((page, path.name))
+    )
+
+    def look(folder, env, form=None, steps=None):
+        monkeypatch.setattr(policy, "declared_environment", lambda run: (None, env))
+        written.clear()
+        phases.clear()
+        out = folder / "film"
+        path = render.render(folder, out, steps, 3, 1, form, phases.append)
+        (found,) = written
+        return path.removeprefix(f"{folder}/"), found, [*phases]
+
+    return look
+
+
+def viewed(**looks):
+    """A pendulum of 200 steps that is drawn in these ways alone."""
+    env = envs.make("pendulum", 1)
+    renderer = env.renderer._replace(**{"draw": None, "viewer": None, "fps": 25} | looks)
+    return env._replace(renderer=renderer, single=env.single._replace(scene=None))
+
+
+def test_the_form_is_that_of_the_viewer_or_a_gif(looked_at, tmp_path, monkeypatch):
+    monkeypatch.setattr(policy, "restore_policy", lambda folder: (PENDULUM, "agent", 7, "states"))
+    draw, viewer = (lambda states: ("drawn", states), lambda states: ("page", states))
+    played = lambda env, steps: ("played", "agent", ("states", 1), env, steps, 3)
+    begun = lambda steps, name: [
+        "restoring",
+        f"drawing {steps} frames",
+        f"writing {tmp_path / name}",
+    ]
+    env = viewed(draw=draw)
+    frames = ("drawn", played(env, 200))
+    assert looked_at(tmp_path, env) == (
+        "film.gif",
+        (frames, "film.gif", 25),
+        begun(200, "film.gif"),
+    )
+    frames = ("drawn", played(env, 5))
+    found = looked_at(tmp_path, env, "mp4", 5)
+    assert found == ("film.mp4", (frames, "film.mp4", 25), begun(5, "film.mp4"))
+    bare = viewed(draw=draw)._replace(single=None)
+    assert looked_at(tmp_path, bare)[1][0][0] == "drawn"
+    env = viewed(draw=draw, viewer=viewer)
+    page = ("page", played(env, 200))
+    assert looked_at(tmp_path, env)[:2] == ("film.html", (page, "film.html"))
+    assert looked_at(tmp_path, env, "gif")[1][0][0] == "drawn"
+    with pytest.raises(ValueError, match="pendulum cannot be drawn as gif"):
+        looked_at(tmp_path, viewed(viewer=viewer), "gif")
+    with pytest.raises(ValueError, match="pendulum cannot be drawn as html"):
+        looked_at(tmp_path, viewed(draw=draw), "html")
+    with pytest.raises(ValueError, match="pendulum cannot be drawn: its SingleEnvironment has no"):
+        looked_at(tmp_path, viewed())
+
+
+def test_a_film_has_at_most_ten_thousand_frames(looked_at, tmp_path, monkeypatch):
+    monkeypatch.setattr(policy, "restore_policy", lambda folder: (PENDULUM, "agent", 7, "states"))
+    env = viewed(draw=lambda states: "drawn")
+    assert looked_at(tmp_path, env, steps=10_000)[0] == "film.gif"
+    long = env._replace(time_limit=10_001)
+    assert looked_at(tmp_path, long, steps=5)[0] == "film.gif"
+    for given, steps in ((env, 10_001), (long, None)):
+        with pytest.raises(ValueError, match="an animation has at most 10000 frames"):
+            looked_at(tmp_path, given, steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("limit", "steps", "most"), [(200, None, 201), (200, 5, 6), (None, None, 1001)]
+)
+def test_a_film_of_a_host_environment_is_played_there(
+    looked_at, tmp_path, monkeypatch, limit, steps, most
+):
+    host = envs.make("gymnasium/Pendulum-v1", 1)
+    agent = types.SimpleNamespace(act=lambda state, observation: 2 * observation)
+    config = types.SimpleNamespace(env="gymnasium/Pendulum-v1", env_options={"g": 9.0})
+    monkeypatch.setattr(policy, "restore_policy", lambda folder: (config, agent, 7, "states"))
+    monkeypatch.setattr(policy, "member_state", lambda config, states, member: member)
+    asked = []
+
+    def film(name, act, steps, seed, counted, **options):
+        asked.append((name, act(np.float32([3.0])).tolist(), steps, seed, options))
+        counted(4)
+        return "frames", 12.5
+
+    monkeypatch.setattr(render.gymnasium, "film", film)
+    (tmp_path / "config.json").write_text("{}")
+    name, written, phases = looked_at(tmp_path, host._replace(time_limit=limit), None, steps)
+    host.close()
+    assert (name, written) == ("film.gif", ("frames", "film.gif", 12.5))
+    assert asked == [("Pendulum-v1", [6.0], steps, 3, {"g": 9.0})]
+    assert phases == [
+        "restoring",
+        "compiling",
+        f"drawing frame 4 of at most {most}",
+        f"writing {tmp_path / 'film.gif'}",
+    ]
+    with pytest.raises(ValueError, match="format html: gymnasium/Pendulum-v1 has no HTML viewer"):
+        looked_at(tmp_path, host, "html")
+
+
+PENDULUM = types.SimpleNamespace(env="pendulum")
+
+
+def test_what_opengl_cannot_draw_is_drawn_otherwise_from_then_on(monkeypatch):
+    """It is not tried again; but who asks for a name that nobody knows is told so."""
+    monkeypatch.setattr(render, "failed", None)
+    monkeypatch.setattr(video, "has_opengl", lambda: False)
+    calls = []
+    no = lambda: calls.append(1) or {}["opengl"]
+    assert render._drawn(no, lambda: "instead") == "instead"
+    assert isinstance(render.failed, KeyError)
+    assert render._drawn(no, lambda: "instead") == "instead"
+    assert calls == [1]
+    with pytest.raises(ValueError, match="the simulator cannot draw here"):
+        render._drawn(lambda: "drawn")
+    monkeypatch.setattr(render, "failed", None)
+    assert render._drawn(lambda: "drawn", no) == "drawn"
+    unknown = UnknownName("environment", "x", "")
+
+    def missing():
+        raise unknown
+
+    with pytest.raises(UnknownName):
+        render._drawn(missing, no)
