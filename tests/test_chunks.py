@@ -37,6 +37,7 @@ class Loop:
 
     def __init__(self, folder, monkeypatch, report=report, returns=lambda: 1.0, **options):
         self.done, self.rows, self.kept, self.stop, self.keys = [], [], {}, [], []
+        self.offered = []
         self.returns, self.config = (
             returns,
             make_config("pendulum", seeds=2, **SIZES | EVERY | options),
@@ -75,6 +76,12 @@ class Loop:
             seconds={"evaluation": 0.0, "checkpoint": 0.0},
             phases=Phases(lambda name: None, lambda text: None),
             built=None,
+            best=types.SimpleNamespace(
+                save=lambda: None,
+                restore=lambda: None,
+                offer=lambda *given: self.offered.append(given),
+                agent_state=None,
+            ),
         )
 
     def run(self, trained=100):
@@ -93,6 +100,7 @@ def test_each_chunk_is_saved_before_it_is_evaluated_where_they_are_due(tmp_path,
     ]
     assert [row["env_steps"] for row in made.rows] == [300, 500, 700, 900, 1_000]
     returns = [row["evaluation_return"] for row in made.rows]
+    assert made.offered == [(2, [2.0, 2.0], 500), (4, [2.0, 4.0], 900), (5, [2.0, 5.0], 1_000)]
     assert returns == [None, [2.0, 2.0], None, [2.0, 4.0], [2.0, 5.0]]
     assert len({str(keys) for keys in made.keys}) == 3, "other episodes each time"
     assert [row["updates"] for row in made.rows] == [200, 400, 600, 800, 900]
@@ -310,7 +318,7 @@ def test_a_run_begins_after_its_warm_up_or_where_it_was(monkeypatch, host):
     built = types.SimpleNamespace(host=types.SimpleNamespace(begin=begun.append) if host else None)
     monkeypatch.setattr(loop.jax, "block_until_ready", lambda state: state)
     begin = lambda kept: loop._begin(
-        config, None, built, programs, kept, said.append, Phases(phases.append, print)
+        config, None, built, programs, kept, said.append, Phases(phases.append, print), None
     )
     made, steps, clock = begin(None)
     assert (made, steps, clock.total) == (state, 100, 0.0)

@@ -10,11 +10,11 @@ from click.testing import CliRunner
 
 import ddpg_jax
 from ddpg_jax import envs
-from ddpg_jax.runs.cli import commands
+from ddpg_jax.runs.cli import commands, run_commands
 from ddpg_jax.runs.distributed.processes import ProcessFlags
 from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.programs import build, memory
-from ddpg_jax.runs.results import plots, policy, render
+from ddpg_jax.runs.results import export, plots, policy, render
 from ddpg_jax.runs.sweeps import sweep_results
 
 
@@ -22,7 +22,8 @@ from ddpg_jax.runs.sweeps import sweep_results
 def no_device(monkeypatch):
     """A device is looked for once by each command that computes."""
     begun = []
-    monkeypatch.setattr(commands, "_begin", lambda: begun.append(1))
+    for module in (commands, run_commands):
+        monkeypatch.setattr(module, "begin", lambda: begun.append(1))
     return begun
 
 
@@ -120,38 +121,51 @@ def test_sweep_hands_over_values_and_how_members_evolve(called):
 
 
 def test_evaluate_is_of_a_run_a_sweep_or_a_member(monkeypatch, tmp_path):
-    recorded = lambda name: lambda *arguments: {"was": name, "given": [str(x) for x in arguments]}
+    def recorded(name):
+        return lambda *given, checkpoint="last": {
+            "was": name,
+            "given": [str(x) for x in given if x != "last"],
+            "checkpoint": checkpoint if "best" not in given else "best",
+        }
+
     monkeypatch.setattr(policy, "evaluate", recorded("run"))
     monkeypatch.setattr(sweep_results, "evaluate_sweep", recorded("sweep"))
     monkeypatch.setattr(sweep_results, "evaluate_member", recorded("member"))
     found = lambda *words: json.loads(said("evaluate", tmp_path, *words))
     folder = str(tmp_path)
-    assert found() == {"was": "run", "given": [folder, "100", "0"]}
+    run = {"was": "run", "given": [folder, "100", "0"], "checkpoint": "last"}
+    assert found() == run
+    assert found("--checkpoint", "best") == run | {"checkpoint": "best"}
     assert found("--member", 0, "--seed", 3)["given"] == [folder, "100", "3", "0"]
     (tmp_path / "sweep.json").write_text("{}")
-    assert found("--episodes", 7) == {"was": "sweep", "given": [folder, "7", "0"]}
+    assert found("--episodes", 7) == run | {"was": "sweep", "given": [folder, "7", "0"]}
     assert found("--member", 2)["was"] == "member"
 
 
 def test_files_are_called_after_the_member(monkeypatch, tmp_path):
     monkeypatch.setattr(sweep_results, "locate_member", lambda run, member: (run / "part", member))
-    monkeypatch.setattr(policy, "export", lambda *arguments: repr(arguments))
-    monkeypatch.setattr(render, "render", lambda *arguments: repr(arguments[:-1]))
+    monkeypatch.setattr(export, "export", lambda *arguments: repr(arguments))
+    monkeypatch.setattr(render, "render", lambda *given: repr((*given[:6], given[7])))
     part = tmp_path / "part"
     for words, member, name in (
         ((), None, tmp_path / "policy.stablehlo"),
         (("--member", 0), 0, tmp_path / "policy-0.stablehlo"),
         (("--member", 3, "--out", "x"), 3, Path("x")),
     ):
-        assert said("export", tmp_path, *words) == repr((part, name, member))
+        for form, checkpoint in ((None, "last"), ("npz", "best")):
+            more = () if form is None else ("--format", form, "--checkpoint", checkpoint)
+            path = name.with_suffix(".npz") if form and "--out" not in words else name
+            wanted = repr((part, path, member, form, checkpoint))
+            assert said("export", tmp_path, *words, *more) == wanted
     for words, member, name, more in (
         ((), None, tmp_path / "episode", (None, 0, None)),
         (("--member", 2, "--steps", 5, "--seed", 6), 2, tmp_path / "episode-2", (5, 6, None)),
         (("--format", "mp4", "--out", "y"), None, Path("y"), (None, 0, "mp4")),
     ):
         steps, seed, form = more
-        wanted = repr((part, name, steps, seed, member, form))
-        assert said("render", tmp_path, *words) == wanted
+        for checkpoint in ("last", "best"):
+            wanted = repr((part, name, steps, seed, member, form, checkpoint))
+            assert said("render", tmp_path, *words, "--checkpoint", checkpoint) == wanted
 
 
 def test_plot_is_of_all_runs_of_all_folders(monkeypatch, tmp_path):
@@ -224,6 +238,6 @@ def test_what_is_under_way_is_told_on_standard_error(monkeypatch):
     from ddpg_jax.runs.console import status
 
     monkeypatch.setattr(status, "Status", lambda: contextlib.nullcontext(shown))
-    with commands._telling("starting") as tell:
+    with run_commands.telling("starting") as tell:
         tell("playing")
     assert phases == ["starting", "playing"]

@@ -40,7 +40,9 @@ def test_a_member_is_one_of_several():
 def test_members_are_played_together_or_one_alone(monkeypatch, seeds, member, returns):
     config = make_config("pendulum", seeds=seeds, seed=4)
     states = jnp.array([1.0, 10.0]) if seeds > 1 else jnp.array(1.0)
-    monkeypatch.setattr(policy, "restore_policy", lambda folder: (config, "agent", 700, states))
+    monkeypatch.setattr(
+        policy, "restore_policy", lambda *given: (config, "agent", [700] * seeds, states)
+    )
     seen = []
 
     def make_evaluator(config, agent, episodes, opened, copies):
@@ -117,46 +119,76 @@ def test_a_run_has_a_curve_where_it_was_evaluated_and_pictures_of_its_first_memb
 
 
 @pytest.mark.parametrize(
-    ("error", "steps", "kind", "told"),
+    ("error", "checkpoint", "told"),
     [
-        (None, [700], None, ""),
+        (None, "last", ""),
+        (FileNotFoundError("no checkpoint"), "last", "no checkpoint: train it first."),
+        (FileNotFoundError("none that can be read"), "last", "can be read: restore one."),
         (
             FileNotFoundError("no checkpoint"),
-            [],
-            FileNotFoundError,
-            "no checkpoint: train it first.",
+            "best",
+            "has no checkpoint: choose another --checkpoint.",
         ),
-        (FileNotFoundError("none to read"), [5], FileNotFoundError, "none to read: restore one."),
-        (ValueError("another version"), [5], ValueError, "another version"),
+        (FileNotFoundError("none at 5"), "5", "none at 5: choose another --checkpoint."),
+        (ValueError("another version"), "last", "another version"),
     ],
 )
-def test_a_policy_is_read_beside_a_live_run(monkeypatch, tmp_path, error, steps, kind, told):
-    """Nothing is removed that may be half written, and what was opened is closed."""
-    config, done = make_config("pendulum"), []
+def test_a_policy_is_restored_or_the_folder_is_named(
+    monkeypatch, tmp_path, error, checkpoint, told
+):
+    config = make_config("pendulum")
     env = types.SimpleNamespace(observation=jax.ShapeDtypeStruct((3,), np.float32))
     monkeypatch.setattr(policy, "declared_environment", lambda folder: (config, env))
-    kept = types.SimpleNamespace(steps=lambda: steps, close=lambda: done.append("closed"))
-    opened = lambda *arguments, **options: done.append((*arguments, options)) or kept
-    monkeypatch.setattr(policy.store, "Checkpoints", opened)
     act = lambda state, observation: state * observation
     agent = collections.namedtuple("Agent", "act")(act)
 
     def restore_agent(*arguments):
-        assert arguments[:3] == (kept, config, env)
+        assert (*arguments[:3], arguments[4]) == (tmp_path, config, env, checkpoint)
         if error is not None:
             raise error
-        return 700, agent, "state", {"config": config.flat()}
+        return [700], agent, "state", {"config": config.flat()}
 
     monkeypatch.setattr(policy.resharding, "restore_agent", restore_agent)
-    if kind is None:
-        own, restored, at, state = policy.restore_policy(tmp_path)
-        assert (own, at, state) == (config, 700, "state")
+    if error is None:
+        own, restored, at, state = policy.restore_policy(tmp_path, checkpoint)
+        assert (own, at, state) == (config, [700], "state")
         assert restored.act(2, np.ones((1, 3), np.float32)).tolist() == [[2, 2, 2]]
         with pytest.raises(ValueError, match="the observation is"):
             restored.act(2, np.ones((1, 4), np.float32))
     else:
-        with pytest.raises(kind) as raised:
-            policy.restore_policy(tmp_path)
-        assert str(raised.value).startswith(str(tmp_path))
+        with pytest.raises(type(error)) as raised:
+            policy.restore_policy(tmp_path, checkpoint)
+        where = tmp_path / "best" if checkpoint == "best" else tmp_path
+        assert str(raised.value).startswith(f"{where}")
         assert str(raised.value).endswith(told)
-    assert done == [(tmp_path / "checkpoints", {"read_only": True}), "closed"]
+
+
+def test_an_agent_is_read_beside_a_live_run(monkeypatch, tmp_path):
+    """Nothing is removed that may be half written, and what was opened is closed."""
+    from ddpg_jax.runs.checkpoints import resharding
+
+    config, done = make_config("pendulum", seeds=2), []
+
+    def opened(*arguments, **options):
+        def newest(like, say, part, only):
+            done.append((part, only))
+            record = {"env_steps": [3, 4]} if "best" in str(arguments[0]) else {}
+            return types.SimpleNamespace(step=9, state="state", record=record)
+
+        done.append((*arguments, options))
+        close = lambda: done.append("closed")
+        return types.SimpleNamespace(newest=newest, close=close)
+
+    monkeypatch.setattr(resharding, "Checkpoints", opened)
+    monkeypatch.setattr(resharding.build, "agent_of", lambda config, env: ("agent", "like"))
+    monkeypatch.setattr(resharding.arrays, "to_devices", lambda state, like: (state, like))
+    for name, part, only, steps in (
+        ("last", ".agent", None, [9, 9]),
+        ("best", "", None, [3, 4]),
+        ("9", ".agent", 9, [9, 9]),
+    ):
+        found = resharding.restore_agent(tmp_path, config, "env", print, name)
+        assert found[:3] == (steps, "agent", ("state", "like"))
+        place = tmp_path / ("best" if name == "best" else "checkpoints")
+        assert done == [(place, {"read_only": True}), (part, only), "closed"]
+        done.clear()

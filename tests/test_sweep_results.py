@@ -120,7 +120,8 @@ def test_settings_are_in_the_order_of_their_means():
 def test_every_member_is_evaluated_once_and_copies_are_none(swept, monkeypatch):
     played = []
 
-    def evaluate(run, episodes, seed, *more):
+    def evaluate(run, episodes, seed, *more, checkpoint="last"):
+        assert checkpoint == "last"
         played.append((run.name, episodes, seed, *more))
         number = int(run.name[-1])
         count, means = 1 if more else 3, [-10.0 * number - i for i in range(3)]
@@ -148,13 +149,13 @@ def test_every_member_is_evaluated_once_and_copies_are_none(swept, monkeypatch):
 
 
 def test_runs_that_have_not_begun_have_no_returns(swept, monkeypatch):
-    def missing(run, *arguments):
+    def missing(run, *arguments, **options):
         raise FileNotFoundError(f"no {run.name}")
 
     monkeypatch.setattr(sweep_results.policy, "evaluate", missing)
     with pytest.raises(FileNotFoundError, match="no part-1"):
         sweep_results.evaluate_sweep(swept, 2, 0)
-    first = lambda run, *arguments: (
+    first = lambda run, *arguments, **options: (
         {"returns": [1.0] * 3, "return_std": [0.0] * 3} if run.name == "part-0" else missing(run)
     )
     monkeypatch.setattr(sweep_results.policy, "evaluate", first)
