@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BATCH = "batch"
+"""Name of the axis of observations given at once."""
 Shape = tuple[int | str, ...]
 """Sizes; one that is not known before a batch is there is text."""
 

@@ -32,6 +32,7 @@ GUARANTEES = {
     "onnx": f"ONNX: runtimes of opset {OPSET} and later",
     "npz": "NumPy alone",
 }
+"""Which versions read a file of a form."""
 
 
 def contract(

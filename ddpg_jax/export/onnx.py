@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 OPSET, IR_VERSION = 18, 8
 """Versions of ONNX from the end of 2022: onnxruntime 1.14 and later read them."""
 MISSING = "{0} is not installed: pip install {0}"
+"""What is said of a package that is missing."""
 
 
 def model(graph: Graph) -> onnx.ModelProto:

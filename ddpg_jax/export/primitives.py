@@ -190,6 +190,7 @@ def _conv(to: Builder, eqn: Any, images: Value, kernel: Value) -> Value:
 SAME_NAME = (
     "abs add and ceil cos div erf exp floor log max min mul neg not or pow sign sin sqrt sub"
 )
+"""Primitives whose operator has their name."""
 RULES: dict[str, Callable[..., Any]] = {
     **{name: _operator(name.capitalize()) for name in f"{SAME_NAME} tanh".split()},
     **dict.fromkeys(("copy", "optimization_barrier", "stop_gradient"), lambda to, eqn, x: x),
@@ -222,3 +223,4 @@ RULES: dict[str, Callable[..., Any]] = {
     "stack": _stack,
     "transpose": _transpose,
 }
+"""Of each primitive of JAX, ``rule(builder, equation, *inputs)``: what writes its operators."""
