@@ -631,6 +631,13 @@ def test_every_option_lands_in_config_json():
         "critic_hidden": [9, 5],
         "mesh": "members=1,data=1",
         "shared_environment": False,
+        "start_from": None,
+        "start_with": "networks",
+        "start_checkpoint": "last",
+        "start_member": None,
+        "offline": None,
+        "offline_share": 0.0,
+        "offline_rows": None,
     }
     assert {
         name: value for name, value in written.items() if name not in DERIVED
@@ -714,6 +721,7 @@ def test_evaluate_prints_one_json_object(trained):
     assert list(found) == [
         "run",
         "env",
+        "checkpoint",
         "env_steps",
         "episodes",
         "seed",

@@ -287,7 +287,7 @@ def test_a_run_on_other_shards_keeps_its_transitions(
         before = kept
     returns = policy.evaluate(folder, 3, 0)["returns"]
     assert len(returns) == 1
-    assert policy.restore_policy(folder)[2] == steps(len(shards))["total_timesteps"]
+    assert policy.restore_policy(folder)[2] == [steps(len(shards))["total_timesteps"]]
     assert load_config(folder).mesh == f"members=1,data={shards[-1]}"
 
 

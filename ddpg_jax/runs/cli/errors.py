@@ -26,18 +26,18 @@ class BadInput(click.ClickException):
 class CommandGroup(click.Group):
     """Commands with ``--traceback`` whose errors are one sentence and exit code 2."""
 
-    def command(self, *args: Any, **kwargs: Any) -> Any:
+    def add_command(self, command: click.Command, name: str | None = None) -> None:
         """Add ``--traceback`` to each command."""
-        add = super().command(*args, **kwargs)
-        wanted = click.option(
-            "--traceback",
+        wanted = click.Option(
+            ["--traceback"],
             is_flag=True,
             expose_value=False,
             is_eager=True,
             callback=lambda ctx, param, value: ctx.meta.update({TRACEBACK: value}),
             help=f"Show where an error comes from (or set {TRACEBACK}=1).",
         )
-        return lambda function: add(wanted(function))
+        command.params.append(wanted)
+        super().add_command(command, name)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the group's own arguments; an error is one sentence too."""

@@ -44,12 +44,13 @@ def to_default_device(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x, like: _typed(jnp.asarray(x), like), to_host(tree), tree)
 
 
-def to_devices(tree: PyTree, like: PyTree) -> PyTree:
+def to_devices(tree: PyTree, like: PyTree, *, donated: bool = True) -> PyTree:
     """Arrays with the shardings of ``like``, random keys among them.
 
     Args:
         tree: NumPy's arrays, whole and the same in all processes; JAX's arrays stay where they are.
         like: shapes with shardings; an array without one comes to JAX's default device.
+        donated: whether they may be written over later: then they share no memory with ``tree``.
     """
 
     def one(x: Any, like: Any) -> jax.Array:
@@ -57,7 +58,7 @@ def to_devices(tree: PyTree, like: PyTree) -> PyTree:
         if isinstance(x, jax.Array):
             array = x
         elif sharding is None:
-            array = jnp.array(x, copy=True)
+            array = jnp.array(x, copy=True) if donated else jax.device_put(x)
         else:
             array = jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
         return _typed(array, like)

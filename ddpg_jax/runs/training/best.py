@@ -76,7 +76,10 @@ class Best:
     @property
     def agent_state(self) -> AgentState | None:
         """On the devices of the run; None before the first evaluation."""
-        return None if self._state is None else arrays.to_devices(self._state, self._like)
+        if self._state is None:
+            return None
+        state: AgentState = arrays.to_devices(self._state, self._like, donated=False)
+        return state
 
     def save(self) -> None:
         """Write it where it is newer than what is written; all processes call this.
@@ -95,15 +98,16 @@ class Best:
         self._checkpoints.save(int(self.env_steps.max()), self.agent_state, record)
         self._written = True
 
-    def summary(self, returns: np.ndarray) -> dict[str, Any]:
+    def summary(self, returns: np.ndarray | None) -> dict[str, Any]:
         """Return what ``summary.json`` says of it.
 
         Args:
-            returns: ``[seeds, episodes]`` of the best agents in episodes that did not choose them.
+            returns: ``[seeds, episodes]`` of the best agents in episodes that did not choose them;
+                None where they were not played.
         """
         return {
-            "best_returns": finite_or_none(returns.mean(axis=1)),
-            "best_return_std": finite_or_none(returns.std(axis=1)),
+            "best_returns": None if returns is None else finite_or_none(returns.mean(axis=1)),
+            "best_return_std": None if returns is None else finite_or_none(returns.std(axis=1)),
             "best_env_steps": self.env_steps.tolist(),
             "best_evaluation_returns": finite_or_none(self.returns),
         }

@@ -127,9 +127,9 @@ class ChunkLoop(NamedTuple):
         self._written()
         return state
 
-    def final(self, agent_state: PyTree) -> tuple[np.ndarray, np.ndarray]:
+    def final(self, agent_state: PyTree) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the returns of the final evaluation, of the last agent and of the best; everything
-        is saved before.
+        is saved before. In the environments of training, as a robot is, the best is not played.
         """
 
         def evaluate(*arguments: Any) -> np.ndarray:
@@ -146,6 +146,8 @@ class ChunkLoop(NamedTuple):
             best = self.best.agent_state
             if best is None or np.all(self.best.env_steps == self.config.trained_timesteps):
                 return last, last
+            if self.config.shared_environment:
+                return last, None
             return last, final_returns(self.config, programs, best)
 
     def _program(self, length: int) -> Callable[..., Any]:
