@@ -208,3 +208,23 @@ def test_a_run_that_has_not_ended_is_loaded(run, tmp_path):
     assert len(loaded.returns) == len(run.returns)
     with pytest.raises(FileNotFoundError, match="does not hold a run"):
         runs.load(tmp_path / "other")
+
+
+def test_a_run_without_a_known_best_claims_none(tmp_path):
+    best, full = offered(tmp_path)
+    assert best.summary(np.zeros((1, 3))) == {}
+    said = []
+    best._say = said.append
+    best.restore()
+    best.restore(evaluated=True)
+    assert said == ["no best agent is kept: it is chosen among evaluations from here on."]
+    best.offer(full(1), [1.0], 10)
+    best.save()
+    best.close()
+    other = Best(
+        make_config("pendulum", **SIZES | {"evaluation_episodes": 5}), tmp_path, best._like
+    )
+    said = []
+    other._say = said.append
+    other.restore(evaluated=True)
+    assert "was chosen by evaluations of 2 episodes, and is compared with those of 5" in said[0]

@@ -78,7 +78,7 @@ class Loop:
             built=None,
             best=types.SimpleNamespace(
                 save=lambda: None,
-                restore=lambda: None,
+                restore=lambda evaluated: None,
                 offer=lambda *given: self.offered.append(given),
                 agent_state=None,
             ),

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from ddpg_jax import replay, runs
+from ddpg_jax.runs.checkpoints.stored_replay import read_replay
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import build, setup
-from ddpg_jax.runs.training import offline
+from ddpg_jax.runs.training import offline, starting_point
 from ddpg_jax.types import Transition
 
 SIZES = {"hidden": (8,), "batch_size": 8, "learning_starts": 50, "replay_capacity": 500}
@@ -37,13 +38,14 @@ def steps(count=12, ends=(4, 9), terminal=(4,)):
 
 
 def test_single_steps_as_they_are():
-    """Without ``next_observations`` the last step of each episode has no successor."""
+    """Without ``next_observations`` the last step of an episode has no successor, and needs none
+    where it terminated."""
     found = offline.read(config(), steps())
-    kept = [0, 1, 2, 3, 5, 6, 7, 8, 10]
+    kept = [0, 1, 2, 3, 4, 5, 6, 7, 8, 10]
     np.testing.assert_array_equal(found.observation[:, 0], kept)
-    np.testing.assert_array_equal(found.next_observation[:, 0], np.add(kept, 1))
+    np.testing.assert_array_equal(found.next_observation[:, 0], [1, 2, 3, 4, 4, 6, 7, 8, 9, 11])
     np.testing.assert_array_equal(found.reward, kept)
-    np.testing.assert_array_equal(found.discount, 1)
+    np.testing.assert_array_equal(found.discount, np.not_equal(kept, 4))
     np.testing.assert_allclose(found.action[:, 0], np.linspace(-1, 1, 12)[kept], atol=1e-6)
     assert {x.dtype for x in jax.tree.leaves(found)} == {np.dtype(np.float32)}
 
@@ -85,11 +87,17 @@ def test_the_newest_of_them():
         (lambda x: x.update(rewards=np.zeros(3)), r"offline's arrays have \[3, 12\] rows"),
         (
             lambda x: x.update(observations=np.zeros((12, 4))),
-            r"offline's observations have the shape \[4, 4\] where pendulum needs \[4, 3\]",
+            r"offline's observations have the shape \[5, 4\] where pendulum needs \[5, 3\]",
         ),
         (lambda x: x.update(actions=x["actions"] * 2), "reach from -4 to .*, and pendulum takes"),
         (lambda x: x.update(observations={"a": np.zeros((12, 3))}), "are not a dict where"),
-        (lambda x: x.update(truncations=np.ones(12, bool)), "has no transition"),
+        (
+            lambda x: x.update(truncations=np.ones(12, bool), terminations=np.zeros(12, bool)),
+            "has no transition",
+        ),
+        (lambda x: x.update(rewards=np.zeros((12, 1))), r"rewards have the shape \[5, 1\] where"),
+        (lambda x: x["rewards"].__setitem__(3, np.nan), "rewards have NaN or infinite numbers"),
+        (lambda x: x.update(rewards=3.0), r"offline's arrays have \[0, 12\] rows"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, said):
@@ -110,6 +118,30 @@ def test_a_file_that_is_not_there(name, said, tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     with pytest.raises(RunError, match=said):
         offline.read(make_config("pendulum", offline=name))
+
+
+def test_lists_are_arrays_too():
+    given = {name: value.tolist() for name, value in steps().items()}
+    found, wanted = offline.read(config(), given), offline.read(config(), steps())
+    assert jax.tree.all(jax.tree.map(np.array_equal, found, wanted))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"\x93NUMPY"])
+def test_a_damaged_file_is_refused(tmp_path, content):
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(RunError, match="cannot be read"):
+        offline.read(make_config("pendulum", offline=str(tmp_path / "a.npz")))
+
+
+def test_members_that_differ_in_what_is_stored_are_refused():
+    vary = {"gamma": [0.5, 0.99]}
+    with pytest.raises(RunError, match="gamma differs between members, and all begin with the"):
+        offline.read(config(seeds=2, n_step=3, vary=vary), steps())
+    assert len(offline.read(config(seeds=2, vary=vary), steps()).reward) == 10
+    evolve = {"ranges": {"tau": [0.001, 0.1, True]}}
+    evolving = config(seeds=2, vary={"tau": [0.01, 0.02]}, evolve=evolve)
+    with pytest.raises(RunError, match="members evolve, and all begin with the same transitions"):
+        offline.read(evolving, steps())
 
 
 def test_what_is_no_mapping_is_refused():
@@ -180,7 +212,7 @@ def test_a_replay_is_filled(members, priority, count, kept):
     built = build.build(made)
     start = built.population.start
     state = start(setup.member_keys(made), setup.member_hyperparameters(made))
-    filled = offline.fill(made, rows(count), state.replay, env)
+    filled = starting_point.fill(made, rows(count), state.replay, env)
     ring = getattr(filled, "ring", filled)
     for member in range(members):
         pick = (lambda x: x) if members == 1 else (lambda x, i=member: x[i])
@@ -229,15 +261,20 @@ def test_a_run_learns_from_both_and_is_resumed(tmp_path):
     assert run.config.offline_rows == 98
     more = runs.train(run_dir=folder, resume=True, total_timesteps=200, progress=False)
     assert more.env_steps[-1] == 200
-    theirs = offline.read_replay(folder, more.config, "last")
+    theirs = read_replay(folder, more.config, "last")
     assert int(theirs.offline.size) == 98
     assert int(theirs.online.size) == 200
     plain = tmp_path / "plain"
     first = runs.train("pendulum", run_dir=plain, offline=given, **SIZES)
-    stored = offline.read_replay(plain, first.config, "last")
+    stored = read_replay(plain, first.config, "last")
     assert int(stored.size) == 98 + 150
     again = offline.read(make_config("pendulum", offline=str(plain)))
     assert again.reward.shape == (248,)
     np.testing.assert_array_equal(again.reward[:98], offline.read(config(), given).reward)
     with pytest.raises(RunError, match="cannot become those of n_step=3"):
         offline.read(make_config("pendulum", offline=str(plain), n_step=3))
+    many = make_config("pendulum", offline=str(plain), num_envs=500, replay_capacity=500)
+    with pytest.raises(RunError, match="has 3 transitions, and they are added num_envs=500 at"):
+        starting_point.fill(many, rows(3), None, setup.environment(many, 500))
+    with pytest.raises(RunError, match=r"has observations of the shape \(3,\) where lane has"):
+        offline.read(make_config("lane", "default", n_step=1, offline=str(plain)))

@@ -1,6 +1,7 @@
 """A run begins with another run's policy, agent or replay."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -10,8 +11,9 @@ from click.testing import CliRunner
 from ddpg_jax import runs
 from ddpg_jax.runs.cli import commands
 from ddpg_jax.runs.config.run_config import make_config
-from ddpg_jax.runs.config.stored import started_options
 from ddpg_jax.runs.distributed import arrays
+from ddpg_jax.runs.folder.metrics_log import write_metrics
+from ddpg_jax.runs.folder.start_options import started_options
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs.build import build
 from ddpg_jax.runs.programs.setup import member_hyperparameters, member_keys
@@ -133,6 +135,16 @@ def test_the_best_of_it(folder):
             {"seeds": 2, "start_with": "replay", "start_checkpoint": "best"},
             "the best checkpoint holds agents alone",
         ),
+        ({"start_checkpoint": "bets"}, "start_checkpoint=bets: give best, last or the steps"),
+        (
+            {"seeds": 2, "vary": {"tau": [0.1, 0.2]}},
+            "has 2 members, and those of this run differ in tau: give --start-member",
+        ),
+        (
+            {"start_member": 0, "seeds": 2, "start_with": "replay"}
+            | {"vary": {"reward_scale": [1.0, 2.0]}},
+            r"reward_scale=1.0 \(there: 1.0\): a critic has learned returns",
+        ),
         ({"env": "lane", "seeds": 2}, "give the same networks, and an environment with the same"),
     ],
 )
@@ -171,7 +183,7 @@ def test_the_warm_up_acts_with_its_policy(folder, tmp_path):
     hard = jax.tree.map(lambda x: np.full_like(x, 50.0), state.agent.actor.params)
     actor = dataclasses.replace(state.agent.actor, params=hard)
     state = dataclasses.replace(state, agent=dataclasses.replace(state.agent, actor=actor))
-    warmed = compile_warm_up(build(config), config)(state, member_hyperparameters(config))
+    warmed = compile_warm_up(config)(state, member_hyperparameters(config))
     actions = np.asarray(warmed.replay.storage.action)[: int(warmed.replay.size)]
     assert len(actions) == 40
     assert np.all(np.abs(actions) > 0.5), "random ones would be anywhere"
@@ -186,3 +198,53 @@ def test_a_loaded_run_trains_on(folder, tmp_path):
     assert more.config.hyperparameters.tau == 0.02
     updates = np.asarray(loaded.agent_state.step) + 50
     np.testing.assert_array_equal(more.agent_state.step, updates)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"start_with": "agent"}, "start_with needs start_from: give --start-from as well"),
+        ({"start_member": 1}, "start_member needs start_from"),
+        ({"offline_share": 0.5}, "offline_share needs offline: give --offline as well"),
+        ({"offline_rows": 5}, "offline_rows needs offline"),
+    ],
+)
+def test_options_without_what_they_belong_to_are_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        runs.plan("pendulum", **given)
+
+
+def test_a_member_s_own_hyper_parameters_are_taken_over(tmp_path):
+    """Of a sweep's run, and in the end where they evolved."""
+    values = {"tau": [0.01, 0.02]}
+    config = make_config("pendulum", seeds=2, vary=values)
+    (tmp_path / "config.json").write_text(json.dumps(config.flat()))
+    taken = started_options({"start_from": str(tmp_path), "start_member": 1})
+    assert taken["tau"] == 0.02
+    assert started_options({"start_from": tmp_path, "start_member": 1, "tau": 0.5})["tau"] == 0.5
+    with pytest.raises(ValueError, match="differ in tau: give --start-member"):
+        started_options({"start_from": str(tmp_path)})
+    evolve = {"ranges": {"tau": [0.001, 0.1, True]}}
+    config = make_config("pendulum", seeds=2, vary=values, evolve=evolve)
+    (tmp_path / "config.json").write_text(json.dumps(config.flat()))
+    write_metrics(tmp_path, [{"env_steps": 5, "evaluation_return": None, "tau": [0.03, 0.04]}])
+    assert started_options({"start_from": str(tmp_path), "start_member": 1})["tau"] == 0.04
+
+
+def test_rates_that_fell_fall_again(tmp_path):
+    """An optimiser that is taken over counts the updates of the new run."""
+    options = SIZES | {"anneal": True, "progress": False}
+    first = runs.train("pendulum", run_dir=tmp_path / "first", **options)
+    more = first.train(run_dir=tmp_path / "more", progress=False)
+    changed = jax.tree.map(
+        lambda x, y: bool(np.any(x != y)),
+        first.agent_state.actor.params,
+        more.agent_state.actor.params,
+    )
+    assert jax.tree.all(changed)
+
+
+def test_a_loaded_run_trains_on_from_the_checkpoint_that_was_loaded(folder, tmp_path):
+    best = runs.load(folder, checkpoint="best")
+    more = best.train(run_dir=tmp_path / "more", total_timesteps=100, progress=False)
+    assert (more.config.start_checkpoint, more.config.start_with) == ("best", "agent")

@@ -49,6 +49,8 @@ class Result:
     """Trained; of several seeds every leaf has a leading axis."""
     checkpoint_steps: list[int]
     """Environment steps of each member at which ``agent_state`` was."""
+    checkpoint: str = "last"
+    """Which checkpoint it is from, as of `load`."""
 
     def act(self, observation: Any, member: int = 0) -> np.ndarray:
         """Return the actions ``[B, A]`` for observations ``[B, ...]``, in NumPy.
@@ -69,13 +71,16 @@ class Result:
         """Train on, in a new run that begins with what this one has learned and stored.
 
         As `train` with this run as ``start_from``, with its number of members, and
-        ``start_with="replay"`` unless options say otherwise: other hyper-parameters are allowed but
+        ``start_with="replay"`` unless options say otherwise (``"agent"`` from the best checkpoint,
+        which has no replay): other hyper-parameters are allowed but
         for those whose old values lie in what is taken over.
 
         Raises:
             ValueError, ImportError, ddpg_jax.runs.console.signals.Interrupted: as of `train`.
         """
-        own: dict[str, Any] = {"start_with": "replay", "seeds": self.config.seeds}
+        kept = "agent" if self.checkpoint == "best" else "replay"
+        own: dict[str, Any] = {"start_with": kept, "start_checkpoint": self.checkpoint}
+        own["seeds"] = self.config.seeds
         return train(env, start_from=str(self.folder), **own | options)
 
     def policy(self, member: int = 0) -> Callable[[Any], Any]:
@@ -120,10 +125,11 @@ def train(
         ImportError: a package that the environment needs is not installed.
         ddpg_jax.runs.console.signals.Interrupted: SIGINT or SIGTERM; the state is saved.
     """
-    given = options.get("offline")
-    arrays = None if given is None or isinstance(given, str | Path) else given
-    if given is not None:
-        options["offline"] = str(given) if arrays is None else "arrays given from Python"
+    arrays = options.get("offline")
+    if isinstance(arrays, Path):
+        arrays = options["offline"] = str(arrays)
+    if not isinstance(arrays, str | None):
+        options["offline"] = "arrays given from Python"
     config = _configured(env, run_dir, resume, options)
     from ddpg_jax.runs.config import mesh
     from ddpg_jax.runs.folder import lock
@@ -223,7 +229,7 @@ def load(run_dir: str | Path, *, checkpoint: str = "last") -> Result:
     config, agent, steps, agent_state = restore_policy(folder, str(checkpoint))
     path = folder / "summary.json"
     summary = json.loads(path.read_text()) if path.is_file() else {}
-    return _result(config, folder, summary, agent, agent_state, steps)
+    return _result(config, folder, summary, agent, agent_state, steps, str(checkpoint))
 
 
 def plan(
@@ -255,7 +261,8 @@ def _configured(
     env: str | None, run_dir: str | Path | None, resume: bool, options: dict[str, Any]
 ) -> Config:
     from ddpg_jax.runs.config.run_config import make_config
-    from ddpg_jax.runs.config.stored import resumed_config, started_options
+    from ddpg_jax.runs.config.stored import resumed_config
+    from ddpg_jax.runs.folder.start_options import started_options
 
     if not resume:
         options = started_options(options if env is None else options | {"env": env})
@@ -274,6 +281,7 @@ def _result(
     agent: Agent,
     agent_state: AgentState,
     checkpoint_steps: list[int],
+    checkpoint: str = "last",
 ) -> Result:
     from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
 
@@ -288,4 +296,5 @@ def _result(
         agent=agent,
         agent_state=agent_state,
         checkpoint_steps=checkpoint_steps,
+        checkpoint=checkpoint,
     )

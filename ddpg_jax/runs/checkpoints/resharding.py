@@ -111,6 +111,8 @@ def restore_run(
     if saved.data != now.data:
         keys = _keys_of_new_shards(config, found.step)
         begun = programs.start(keys, member_hyperparameters(config))
+        if config.has_start:  # its window has no steps yet
+            begun = build.compile_warm_up(config)(begun, member_hyperparameters(config))
         state, lost = resharded(state, begun, _dealer(config, saved, now), config.seeds > 1)
         kept = "Agents and replay are restored" + (
             f" but for the oldest {lost} transitions" if lost else ""

@@ -38,29 +38,6 @@ UNSET = {
     name: None for name, each in DECLARED.items() if (each.group, each.default) == ("start", None)
 }
 """Options that may be None in ``config.json``."""
-START = ("env", "preset", "device_kind")
-"""Options that a run takes over from one that it starts from, with the hyper-parameters."""
-
-
-def started_options(given: Options) -> Options:
-    """Return given options with those of the run that they ``start_from``, where they leave them
-    out; hyper-parameters only of the same preset, options of an environment only of the same one.
-
-    Raises:
-        FileNotFoundError, ValueError: as in `load_config`.
-    """
-    if not given.get("start_from"):
-        return given
-    folder = Path(given["start_from"]).expanduser()
-    config = load_config(folder)
-    saved = config.flat()
-    found = {name: saved[name] for name in START}
-    if given.get("preset", saved["preset"]) == saved["preset"]:
-        found |= {name: saved[name] for name in vars(config.hyperparameters)}
-    env_options = given.get("env_options", {})
-    if given.get("env", saved["env"]) == saved["env"]:
-        env_options = saved["env_options"] | env_options
-    return found | given | {"env_options": env_options, "start_from": str(folder.absolute())}
 
 
 def converted(saved: Options, given: Options) -> Options:
@@ -77,6 +54,8 @@ def converted(saved: Options, given: Options) -> Options:
     }
     if "env_options" in found:
         found["env_options"] = saved["env_options"] | found["env_options"]
+    if found.get("start_from"):
+        found["start_from"] = str(Path(found["start_from"]).expanduser().absolute())
     return found
 
 

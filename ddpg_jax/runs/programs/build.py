@@ -278,11 +278,12 @@ def compile_shorter(built: Built, config: Config, steps: int) -> Callable[..., A
     return compiled_chunk(population, member_keys(config), member_hyperparameters(config))
 
 
-def compile_warm_up(built: Built, config: Config) -> Callable[[TrainState, Any], TrainState]:
+def compile_warm_up(
+    config: Config, on_host: host.HostTrain | None = None
+) -> Callable[[TrainState, Any], TrainState]:
     """Return ``warm_up(state, hyperparameters)``, of a run that `Config.has_start`."""
-    if built.host is not None:
-        warm_up = built.host.warm_up
-        return lambda state, hyperparameters: warm_up(state)
+    if on_host is not None:
+        return lambda state, hyperparameters: on_host.warm_up(state)
     population = population_of(config, warming=True)
     chunk = compiled_chunk(population, member_keys(config), member_hyperparameters(config))
     return lambda *given: chunk(*given)[0]

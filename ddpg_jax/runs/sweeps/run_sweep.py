@@ -17,6 +17,7 @@ from ddpg_jax.runs.console.output import say
 from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.distributed import processes
 from ddpg_jax.runs.folder import files, lock
+from ddpg_jax.runs.folder.start_options import started_options
 from ddpg_jax.runs.options.validation import Diverged, Options, RunError
 from ddpg_jax.runs.programs import build
 from ddpg_jax.runs.results import plots, policy, run_pictures
@@ -65,7 +66,7 @@ class Sweep:
 
 
 def _planned(env: str | None, values: Mapping[str, Any], options: Options) -> Plan:
-    given = stored.started_options(options if env is None else options | {"env": env})
+    given = started_options(options if env is None else options | {"env": env})
     own = {name: x for name, x in given.items() if name in options or name not in values}
     return make_plan(own.pop("env", "pendulum"), values, **own)
 

@@ -45,12 +45,22 @@ class Best:
         """``[seeds]``: when those were."""
         self._written = True
 
-    def restore(self) -> None:
-        """Continue with what a resumed run has kept; without it, from the next evaluation on."""
+    def restore(self, *, evaluated: bool = False) -> None:
+        """Continue with what a resumed run has kept; without it, which is said where it was
+        ``evaluated``, from the next evaluation on.
+        """
         try:
             found = self._checkpoints.newest(lambda about: self._like, self._say)
         except FileNotFoundError:
+            if evaluated:
+                self._say("no best agent is kept: it is chosen among evaluations from here on.")
             return
+        episodes = found.record["episodes"]
+        if episodes != self._config.evaluation_episodes:
+            self._say(
+                f"the best agent was chosen by evaluations of {episodes} episodes, and is compared "
+                f"with those of {self._config.evaluation_episodes} from here on."
+            )
         self._state = arrays.to_host(found.state)
         known = found.record["returns"]
         self.returns = np.array([-np.inf if x is None else x for x in known])
@@ -105,6 +115,8 @@ class Best:
             returns: ``[seeds, episodes]`` of the best agents in episodes that did not choose them;
                 None where they were not played.
         """
+        if self._state is None:
+            return {}
         return {
             "best_returns": None if returns is None else finite_or_none(returns.mean(axis=1)),
             "best_return_std": None if returns is None else finite_or_none(returns.std(axis=1)),

@@ -68,8 +68,8 @@ class ChunkLoop(NamedTuple):
         """Restore the best, and report the chunk that ended at ``trained`` steps again, with an
         evaluation that an interruption left out.
         """
-        self.best.restore()
         rows = read_metrics(self.folder)
+        self.best.restore(evaluated=any(row["evaluation_return"] for row in rows))
         before = rows[-2]["env_steps"] if len(rows) > 1 else self.config.schedule.warm_up_steps
         missing = (
             bool(rows)
@@ -121,9 +121,11 @@ class ChunkLoop(NamedTuple):
                 alone = processes.process_count() > 1 and not isinstance(error, Interrupted)
                 if saved != steps and not alone:  # one of several processes alone cannot save
                     self._save(steps, state, record)
+                if not alone:
                     self.best.save()
                 self._written()
                 raise
+        self.best.save()  # also of an evaluation that an interruption had left out
         self._written()
         return state
 
@@ -189,6 +191,7 @@ class ChunkLoop(NamedTuple):
         try:
             require_finite(self.config, report.first_bad_step, report.finite, steps, saved)
         except RunError:
+            self.best.save()
             self._written()  # the checkpoint that the error names
             raise
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from ddpg_jax.population import Programs
     from ddpg_jax.runs.config.run_config import Config
-    from ddpg_jax.types import Agent, AgentState, PyTree, Transition
+    from ddpg_jax.types import Agent, AgentState, PyTree
 
 
 class Finished(NamedTuple):
@@ -240,7 +240,7 @@ def _begin(
     checkpoints: Any,
     say: Callable[[str], None],
     phases: Phases,
-    transitions: Transition | None,
+    transitions: Any,
 ) -> tuple[PyTree, int, Clock]:
     """Return state, steps done and time: of the newest checkpoint, or after the warm-up."""
     if checkpoints is not None:
@@ -255,7 +255,7 @@ def _begin(
         if config.has_start:
             point = starting_point.read(config, built, transitions)
             state = starting_point.put(point, state, config, built)
-            state = compile_warm_up(built, config)(state, hyperparameters)
+            state = compile_warm_up(config, built.host)(state, hyperparameters)
         state = jax.block_until_ready(state)
         of_seeds = lambda steps: np.min(steps.reshape(config.seeds, -1), axis=1)  # of all shards
         first = jax.tree.map(of_seeds, arrays.to_host(state.first_bad_step))

@@ -4,7 +4,6 @@ replay of a run, and put into a replay.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 from collections.abc import Mapping
@@ -15,16 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpg_jax import envs, returns
+from ddpg_jax import returns
 from ddpg_jax.checks import first_line
-from ddpg_jax.replay.rows import RingState, unpack
-from ddpg_jax.runs.checkpoints.store import Checkpoints
-from ddpg_jax.runs.config import mesh
+from ddpg_jax.runs.checkpoints.stored_replay import read_replay, transitions_in
 from ddpg_jax.runs.config.stored import load_config
-from ddpg_jax.runs.console import output
 from ddpg_jax.runs.folder import files
+from ddpg_jax.runs.options.run_options import FROM_PYTHON
 from ddpg_jax.runs.options.validation import RunError
-from ddpg_jax.runs.programs import build, setup
+from ddpg_jax.runs.programs import setup
 from ddpg_jax.types import Transition
 
 if TYPE_CHECKING:
@@ -35,19 +32,17 @@ if TYPE_CHECKING:
 
 ARRAYS = ("observations", "actions", "rewards", "terminations", "truncations")
 """Arrays ``[N, ...]`` of N steps in their order, and with them ``next_observations``; without it
-each episode loses its last step. Names are Minari's."""
+an episode that was cut off loses its last step. Names are Minari's."""
 NEXT = ("next_observations",)
 MINARI = "minari/"
 
 
-def counted(
-    config: Config, given: Any = None, resume: bool = False
-) -> tuple[Config, Transition | None]:
-    """Return the configuration with the number of transitions that `read` returns, and these; a
-    resumed run has the number, and may need none.
+def counted(config: Config, given: Any = None, resume: bool = False) -> tuple[Config, Any]:
+    """Return the configuration with the number of transitions that `read` returns, and these; of a
+    resumed run, which has the number and may need none, what was given.
     """
     if resume or not config.offline:
-        return config, None
+        return config, given
     found = read(config, given)
     return dataclasses.replace(config, offline_rows=len(found.reward)), found
 
@@ -63,27 +58,47 @@ def read(config: Config, given: Any = None) -> Transition:
     Raises:
         RunError: they are not of this run's environment, or cannot be read.
     """
+    own = config.hyperparameters
     if config.preset.images:
         raise RunError(
             f"offline={config.offline}: the replay of preset {config.preset.name} stores what "
             "belongs together, images in their order or an encoder's codes: leave it out."
         )
-    path = Path(config.offline or "").expanduser()
+    differs = [name for name in config.vary if own.keeps(name) and name != "reward_scale"]
+    if config.evolve or differs:
+        what = f"{differs[0]} differs between members" if differs else "members evolve"
+        raise RunError(
+            f"offline={config.offline}: {what}, and all begin with the same transitions."
+        )
+    given = None if isinstance(given, str) else given
+    if given is None and config.offline == FROM_PYTHON:
+        raise RunError(f"offline is {FROM_PYTHON}, where the run began: give them again.")
+    path, env = Path(config.offline or "").expanduser(), setup.declared(config, None)
     if given is None and (path / "config.json").is_file():
-        return _of_run(config, path)
-    env = setup.declared(config, None)
-    episodes = _episodes(config, path, given)
-    found = [_transitions(config, env, one) for one in episodes]
-    if not sum(len(one.reward) for one in found):
+        parts = _of_run(config, env, path)
+    else:
+        whole = [_transitions(config, env, one) for one in _episodes(config, path, given)]
+        ends = np.cumsum([len(one.reward) for one in whole]) - 1
+        parts = [_joined(whole)] if whole else []
+        if own.n_step > 1 and len(parts[0].reward):
+            parts = [_n_step(parts[0], ends, own.n_step, own.gamma)]
+    found = _newest(config, parts)
+    if found is None:
         raise RunError(f"offline={config.offline} has no transition.")
-    return _joined(config, found)
+    return found
 
 
-def _joined(config: Config, parts: list[Transition]) -> Transition:
-    """Return all of them, or the newest ones where fewer are wanted."""
-    most = config.offline_rows or 0
-    joined: Transition = jax.tree.map(lambda *x: np.concatenate(x)[-most:], *parts)
+def _joined(parts: list[Transition]) -> Transition:
+    joined: Transition = jax.tree.map(lambda *x: np.concatenate(x), *parts)
     return joined
+
+
+def _newest(config: Config, parts: list[Transition]) -> Transition | None:
+    """Return all of them, or as many of the newest of each part as are wanted."""
+    if not any(len(one.reward) for one in parts):
+        return None
+    most = max(1, (config.offline_rows or 0) // len(parts)) if config.offline_rows else 0
+    return _joined([jax.tree.map(lambda x: x[-most:], one) for one in parts])
 
 
 def _episodes(config: Config, path: Path, given: Any) -> Iterator[dict[str, Any]]:
@@ -100,9 +115,9 @@ def _episodes(config: Config, path: Path, given: Any) -> Iterator[dict[str, Any]
         return
     if given is None:
         try:
-            with np.load(path) as file:
-                given = dict(file)
-        except (OSError, ValueError) as error:
+            with path.open("rb") as file, np.load(file) as stored:
+                given = dict(stored)
+        except Exception as error:  # of a damaged archive, or another kind of file
             raise RunError(
                 f"offline={config.offline} cannot be read ({first_line(error)}): give an .npz file "
                 f"of {', '.join(ARRAYS)}, {MINARI}DATASET, or the folder of a run."
@@ -114,14 +129,20 @@ def _episodes(config: Config, path: Path, given: Any) -> Iterator[dict[str, Any]
         )
     if absent := [name for name in ARRAYS if name not in given]:
         raise RunError(f"offline has no {absent[0]!r}: it needs {', '.join(ARRAYS)}.")
-    steps = {name: value for name, value in given.items() if name in (*ARRAYS, *NEXT)}
-    lengths = {len(x) for x in jax.tree.leaves(steps)}
+    steps: dict[str, Any] = {
+        name: {key: np.asarray(x) for key, x in value.items()}
+        if isinstance(value, Mapping)
+        else np.asarray(value)
+        for name, value in given.items()
+        if name in (*ARRAYS, *NEXT)
+    }
+    lengths = {len(x) if x.ndim else 0 for x in jax.tree.leaves(steps)}
     if len(lengths) > 1:
         raise RunError(f"offline's arrays have {sorted(lengths)} rows: give each as many.")
     ends = np.flatnonzero(np.logical_or(steps["terminations"], steps["truncations"])) + 1
     bounds = sorted({0, *ends.tolist(), lengths.pop()})
     for between in itertools.starmap(slice, itertools.pairwise(bounds)):
-        yield jax.tree.map(lambda x, within=between: np.asarray(x)[within], steps)
+        yield jax.tree.map(lambda x, within=between: x[within], steps)
 
 
 def _minari(name: str) -> Any:
@@ -141,30 +162,38 @@ def _minari(name: str) -> Any:
 
 
 def _transitions(config: Config, env: Any, steps: dict[str, Any]) -> Transition:
-    """Return an episode's steps, or those of a part of it, as transitions of n steps."""
+    """Return an episode's steps, or those of a part of it, as transitions of single steps. Without
+    successors the last one is left out, but where it terminated: then none is needed.
+    """
     if "next_observations" not in steps:
-        after = jax.tree.map(lambda x: x[1:], steps["observations"])
-        steps = jax.tree.map(lambda x: x[:-1], steps) | {"next_observations": after}
+        last = jax.tree.map(lambda x: x[1:], steps["observations"])
+        if np.any(steps["terminations"][-1:]):
+            last = jax.tree.map(lambda x: np.concatenate([x[1:], x[-1:]]), steps["observations"])
+        else:
+            steps = jax.tree.map(lambda x: x[:-1], steps)
+        steps = steps | {"next_observations": last}
     count = len(steps["rewards"])
+    scalar = jax.ShapeDtypeStruct((), np.dtype(np.float32))
     parts: dict[str, Any] = {
         "observation": _as(config, env.observation, steps["observations"], count, "observations"),
         "action": _normalised(config, env, steps["actions"], count),
-        "reward": np.asarray(steps["rewards"], np.float32),
-        "discount": 1 - np.asarray(steps["terminations"], np.float32),
+        "reward": _as(config, scalar, steps["rewards"], count, "rewards"),
+        "discount": 1 - _as(config, scalar, steps["terminations"], count, "terminations"),
         "next_observation": _as(
             config, env.observation, steps["next_observations"], count, "next_observations"
         ),
     }
-    found = Transition(**parts)
-    own = config.hyperparameters
-    return found if own.n_step == 1 or not count else _n_step(found, own.n_step, own.gamma)
+    return Transition(**parts)
 
 
 def _as(config: Config, shapes: PyTree, given: Any, count: int, name: str) -> PyTree:
     """Return arrays of the shapes and dtypes of observations."""
     if isinstance(shapes, dict) != isinstance(given, Mapping):
         raise RunError(f"offline's {name} are not a dict where {config.env}'s are, or are one.")
-    given = {key: given[key] for key in shapes} if isinstance(shapes, dict) else given
+    if isinstance(shapes, dict):
+        if absent := [key for key in shapes if key not in given]:
+            raise RunError(f"offline's {name} have no {absent[0]!r}, which {config.env}'s have.")
+        given = {key: given[key] for key in shapes}
 
     def one(shape: Any, x: Any) -> np.ndarray:
         x = np.asarray(x)
@@ -173,6 +202,8 @@ def _as(config: Config, shapes: PyTree, given: Any, count: int, name: str) -> Py
                 f"offline's {name} have the shape {list(x.shape)} where {config.env} needs "
                 f"{[count, *shape.shape]}."
             )
+        if not np.all(np.isfinite(x)):
+            raise RunError(f"offline's {name} have NaN or infinite numbers: leave such steps out.")
         return x.astype(shape.dtype)
 
     return jax.tree.map(one, shapes, given)
@@ -197,13 +228,15 @@ def _normalised(config: Config, env: Any, given: Any, count: int) -> np.ndarray:
     return np.clip(scaled, -1, 1).astype(np.float32)
 
 
-def _n_step(steps: Transition, length: int, gamma: float) -> Transition:
-    """Return the transitions of n steps that begin at each step; none reaches beyond the last."""
+def _n_step(steps: Transition, ends: np.ndarray, length: int, gamma: float) -> Transition:
+    """Return the transitions of n steps that begin at each step; none reaches beyond the ``ends``
+    of episodes, numbers of steps.
+    """
     window, count = returns.n_step(length, gamma), len(steps.reward)
     one = jax.tree.map(lambda x: jnp.asarray(x)[:, None], steps)
     last = jax.tree.map(lambda x: jnp.repeat(x[-1:], length - 1, axis=0), one)
     pushed = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), one, last)
-    ended = jnp.arange(count + length - 1)[:, None] >= count - 1
+    ended = jnp.zeros((count + length - 1, 1), bool).at[ends].set(True).at[count - 1 :].set(True)
     state = window.init(jax.tree.map(lambda x: x[0], one))
     push = lambda state, given: window.push(state, *given)
     _, begun = jax.lax.scan(push, state, (pushed, ended))
@@ -211,89 +244,24 @@ def _n_step(steps: Transition, length: int, gamma: float) -> Transition:
     return made
 
 
-def _of_run(config: Config, folder: Path) -> Transition:
-    """Return all transitions in the replay of a run, of all its members."""
+def _of_run(config: Config, env: Any, folder: Path) -> list[Transition]:
+    """Return the transitions in the replay of a run, of each of its members and shards."""
     theirs = load_config(folder)
     own, old = config.hyperparameters, theirs.hyperparameters
-    if theirs.preset.images or (own.n_step, own.n_step > 1 and own.gamma) != (
-        old.n_step,
-        old.n_step > 1 and old.gamma,
-    ):
+    meaning = lambda of: (of.n_step, of.n_step > 1 and of.gamma)
+    mixed = old.n_step > 1 and "gamma" in theirs.vary
+    if theirs.preset.images or meaning(own) != meaning(old) or mixed:
         raise RunError(
             f"offline={folder} stores transitions of n_step={old.n_step}, gamma={old.gamma}, which "
             f"cannot become those of n_step={own.n_step}, gamma={own.gamma}: give arrays of single "
             "steps."
         )
-    found = [
-        ring
-        for ring in jax.tree.leaves(read_replay(folder, theirs, files.LAST), is_leaf=_is_ring)
-        if _is_ring(ring)
-    ]
-    return _joined(config, [part for ring in found for part in _in_order(ring)])
-
-
-def _is_ring(x: Any) -> bool:
-    return isinstance(x, RingState)
-
-
-def _in_order(ring: RingState) -> Iterator[Transition]:
-    """Yield the transitions of each ring among these, the oldest first."""
-    rows = {name: x.reshape(-1, *x.shape[-2:]) for name, x in ring.rows.items()}
-    counts = (np.ravel(x).tolist() for x in (ring.size, ring.position))
-    for index, (size, position) in enumerate(zip(*counts, strict=True)):
-        capacity = next(iter(rows.values())).shape[1]
-        order = (position - size + np.arange(size)) % capacity
-        yield unpack({name: x[index][order] for name, x in rows.items()}, ring.layout)
-
-
-def read_replay(folder: Path, config: Config, checkpoint: str) -> PyTree:
-    """Return the replay of a run, NumPy's arrays with the axes of its members and shards.
-
-    Raises:
-        FileNotFoundError, ValueError: as of `ddpg_jax.runs.checkpoints.store.Checkpoints`.
-    """
-    if checkpoint == files.BEST:
-        raise RunError("the best checkpoint holds agents alone: give --start-checkpoint last.")
-    if envs.on_host(config.env):
-        built = build.build(config, check_memory=lambda parts: None)
-        built.opened.close()
-        state = built.state
-    else:
-        state = build.state_shapes(config)
-    part = ".members.replay" if config.evolve else ".replay"
-    like = state.members.replay if config.evolve else state.replay
-    only = None if checkpoint == files.LAST else int(checkpoint)
-    opened = Checkpoints(folder / files.CHECKPOINTS, read_only=True)
-    with contextlib.closing(opened):
-        return opened.newest(lambda about: like, output.say, part, only).state
-
-
-def fill(config: Config, transitions: Transition, replay: PyTree, env: Any) -> PyTree:
-    """Return the state of the run's replay, of all members and shards, with transitions in it: of
-    more than fit, or than can be dealt to all alike, the newest. The given one is donated.
-    """
-    shards, own = mesh.parse_mesh(config.mesh).data, config.hyperparameters
-    count = len(transitions.reward)
-    if config.offline_share:
-        part, most, block = setup.offline_replay(config, own, shards), count, count // shards
-    else:
-        part = setup.compose(config, env, shards).replay
-        most, block = own.replay_capacity, own.num_envs // shards
-    kept = min(count, most) // (block * shards) * block * shards
-    deal = lambda x: np.moveaxis(x[count - kept :].reshape(-1, shards, block, *x.shape[1:]), 1, 0)
-    blocks = jax.tree.map(deal, transitions)
-    if shards == 1:
-        blocks = jax.tree.map(lambda x: x[0], blocks)
-
-    def one(state: PyTree, blocks: Transition) -> PyTree:
-        def add(state: PyTree, block: Transition) -> tuple[PyTree, None]:
-            return part.add(state, block, jnp.ones(len(block.reward), bool)), None
-
-        return jax.lax.scan(add, state, blocks)[0]
-
-    over = jax.vmap(one) if shards > 1 else one
-    over = jax.vmap(over, in_axes=(0, None)) if config.seeds > 1 else over
-    given = replay.offline if config.offline_share else replay
-    lying = jax.tree.map(lambda x: x.sharding, given)
-    filled = jax.jit(over, donate_argnums=0, out_shardings=lying)(given, blocks)
-    return replay.replace(offline=filled) if config.offline_share else filled
+    parts = transitions_in(read_replay(folder, theirs, files.LAST))
+    for name, shapes in (("observation", env.observation), ("action", env.action)):
+        there = jax.tree.map(lambda x: x.shape[1:], getattr(parts[0], name))
+        here = jax.tree.map(lambda x: x.shape, shapes)
+        if there != here:
+            raise RunError(
+                f"offline={folder} has {name}s of the shape {there} where {config.env} has {here}."
+            )
+    return parts
