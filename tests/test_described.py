@@ -107,7 +107,7 @@ def test_made_is_closed_by_every_command(run, robot, tmp_path):
         (("evaluate", run, "--episodes", 4), 4),
         (("export", run), 0),
         (("render", run, "--steps", 3), 1),
-        (("check", NAME, "--num-envs", 3, "--steps", 4), 3),
+        (("check", NAME, "--num-envs", 3, "--steps", 4), 3 + 1 + 20),  # played, and built
         (("train", NAME, "--dry-run", "--num-envs", 2), 2 + 20),
         (("train", "--resume", "--run-dir", run, "--total-timesteps", 50), 2 + 3),
     ):
