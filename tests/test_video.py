@@ -375,7 +375,7 @@ def looked_at(monkeypatch):
     """What `render.render` shows of an environment that is given, without a run: the file, the
     form, and what begins."""
     written, phases = [], []
-    monkeypatch.setattr(policy, "restore_policy", lambda folder: ("config", "agent", 7, "states"))
+    monkeypatch.setattr(policy, "restore_policy", lambda *given: ("config", "agent", 7, "states"))
     monkeypatch.setattr(policy, "member_state", lambda config, states, member: (states, member))
     monkeypatch.setattr(render, "_played", lambda *arguments: ("played", *arguments[:-1]))
     frames = lambda frames, path, fps: written.append((frames, path.name, fps)) or str(path)
@@ -404,7 +404,7 @@ def viewed(**looks):
 
 
 def test_the_form_is_that_of_the_viewer_or_a_gif(looked_at, tmp_path, monkeypatch):
-    monkeypatch.setattr(policy, "restore_policy", lambda folder: (PENDULUM, "agent", 7, "states"))
+    monkeypatch.setattr(policy, "restore_policy", lambda *given: (PENDULUM, "agent", 7, "states"))
     draw, viewer = (lambda states: ("drawn", states), lambda states: ("page", states))
     played = lambda env, steps: ("played", "agent", ("states", 1), env, steps, 3)
     begun = lambda steps, name: [
@@ -437,7 +437,7 @@ def test_the_form_is_that_of_the_viewer_or_a_gif(looked_at, tmp_path, monkeypatc
 
 
 def test_a_film_has_at_most_ten_thousand_frames(looked_at, tmp_path, monkeypatch):
-    monkeypatch.setattr(policy, "restore_policy", lambda folder: (PENDULUM, "agent", 7, "states"))
+    monkeypatch.setattr(policy, "restore_policy", lambda *given: (PENDULUM, "agent", 7, "states"))
     env = viewed(draw=lambda states: "drawn")
     assert looked_at(tmp_path, env, steps=10_000)[0] == "film.gif"
     long = env._replace(time_limit=10_001)
@@ -456,7 +456,7 @@ def test_a_film_of_a_host_environment_is_played_there(
     host = envs.make("gymnasium/Pendulum-v1", 1)
     agent = types.SimpleNamespace(act=lambda state, observation: 2 * observation)
     config = types.SimpleNamespace(env="gymnasium/Pendulum-v1", env_options={"g": 9.0})
-    monkeypatch.setattr(policy, "restore_policy", lambda folder: (config, agent, 7, "states"))
+    monkeypatch.setattr(policy, "restore_policy", lambda *given: (config, agent, 7, "states"))
     monkeypatch.setattr(policy, "member_state", lambda config, states, member: member)
     asked = []
 
