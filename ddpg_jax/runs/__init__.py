@@ -125,11 +125,10 @@ def train(
         ImportError: a package that the environment needs is not installed.
         ddpg_jax.runs.console.signals.Interrupted: SIGINT or SIGTERM; the state is saved.
     """
-    arrays = options.get("offline")
-    if isinstance(arrays, Path):
-        arrays = options["offline"] = str(arrays)
-    if not isinstance(arrays, str | None):
-        options["offline"] = "arrays given from Python"
+    if (arrays := options.get("offline")) is not None:
+        from ddpg_jax.runs.training.offline import named
+
+        options["offline"] = named(arrays)
     config = _configured(env, run_dir, resume, options)
     from ddpg_jax.runs.config import mesh
     from ddpg_jax.runs.folder import lock

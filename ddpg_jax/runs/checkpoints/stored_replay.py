@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -50,7 +51,8 @@ def read_replay(folder: Path, config: Config, checkpoint: str) -> PyTree:
     opened = Checkpoints(folder / files.CHECKPOINTS, read_only=True)
     try:
         with contextlib.closing(opened):
-            return opened.newest(like, print, part, only).state
+            say = lambda text: print(text, file=sys.stderr)
+            return opened.newest(like, say, part, only).state
     except FileNotFoundError as error:
         raise RunError(f"{folder} has {error}: its replay cannot be read.") from error
 

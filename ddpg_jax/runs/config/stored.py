@@ -34,9 +34,7 @@ def resumed_config(folder: Path, given: Options) -> Config:
     return from_flat(saved | given | ({"mesh": ""} | placed if placed else {}))
 
 
-UNSET = {
-    name: None for name, each in DECLARED.items() if (each.group, each.default) == ("start", None)
-}
+UNSET = [name for name, each in DECLARED.items() if (each.group, each.default) == ("start", None)]
 """Options that may be None in ``config.json``."""
 
 
@@ -75,7 +73,9 @@ def _restored(data: Options) -> Config:
     if absent := [name for name in (*STORED, *own) if name not in data]:
         raise ValueError(f"it lacks {absent[0]}, as one of another version of ddpg_jax does")
     stored = {name: data[name] for name in STORED if name != "mesh"}
-    stored = {name: value for name, value in stored.items() if value != UNSET.get(name, ...)}
+    for name in UNSET:
+        if stored[name] is None:
+            del stored[name]
     return from_flat(data | field.convert_options(run_options.RunOptions, stored))
 
 

@@ -14,8 +14,6 @@ from ddpg_jax.runs.options.validation import INT32_MAX, MAX_STEPS
 ANY_DEVICE = "any"
 """Instead of a kind of device, where the preset was given."""
 COUNT = 1_000_000
-FROM_PYTHON = "arrays given from Python"
-"""Instead of a path, where `RunOptions.offline` was given as arrays."""
 
 
 @dataclass(frozen=True, kw_only=True)

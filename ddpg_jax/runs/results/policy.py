@@ -1,4 +1,4 @@
-"""The policy of a finished run: restored from its newest checkpoint, called, played."""
+"""The policy of a finished run: restored from a checkpoint, called, played."""
 
 import contextlib
 import dataclasses

@@ -30,7 +30,7 @@ class Best:
         config: of the run.
         run_dir: its folder.
         like: shapes of the agent's state, those of all members, with shardings where it has some.
-        say: told of a damaged one.
+        say: receives sentences for the user.
     """
 
     def __init__(

@@ -19,7 +19,6 @@ from ddpg_jax.checks import first_line
 from ddpg_jax.runs.checkpoints.stored_replay import read_replay, transitions_in
 from ddpg_jax.runs.config.stored import load_config
 from ddpg_jax.runs.folder import files
-from ddpg_jax.runs.options.run_options import FROM_PYTHON
 from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.programs import setup
 from ddpg_jax.types import Transition
@@ -35,6 +34,13 @@ ARRAYS = ("observations", "actions", "rewards", "terminations", "truncations")
 an episode that was cut off loses its last step. Names are Minari's."""
 NEXT = ("next_observations",)
 MINARI = "minari/"
+FROM_PYTHON = "arrays given from Python"
+"""Instead of a path, where ``offline`` was given as arrays."""
+
+
+def named(given: Any) -> str:
+    """Return what ``config.offline`` says of what was given: a path, or that it was arrays."""
+    return str(given) if isinstance(given, str | Path) else FROM_PYTHON
 
 
 def counted(config: Config, given: Any = None, resume: bool = False) -> tuple[Config, Any]:
@@ -70,7 +76,7 @@ def read(config: Config, given: Any = None) -> Transition:
         raise RunError(
             f"offline={config.offline}: {what}, and all begin with the same transitions."
         )
-    given = None if isinstance(given, str) else given
+    given = None if isinstance(given, str | Path) else given
     if given is None and config.offline == FROM_PYTHON:
         raise RunError(f"offline is {FROM_PYTHON}, where the run began: give them again.")
     path, env = Path(config.offline or "").expanduser(), setup.declared(config, None)
