@@ -45,7 +45,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     **{"Tanh": np.tanh, "Where": np.where},
     "Cast": lambda x, to: x.astype(to),
     "Concat": lambda *parts, axis: np.concatenate(parts, axis),
-    "Div": lambda x, y: np.divide(x, y) if x.dtype.kind == "f" else np.fix(x / y).astype(x.dtype),
+    "Div": lambda x, y: np.divide(x, y) if x.dtype.kind == "f" else np.trunc(x / y).astype(x.dtype),
     "Erf": np.vectorize(math.erf, otypes=[np.float32]),
     "Gather": lambda x, places, axis: np.take(x, places, axis),
     "Identity": lambda x: x,
