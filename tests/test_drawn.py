@@ -20,6 +20,7 @@ FORMS = {
     "int64": (COLOURS.astype(np.int64), COLOURS),
     "float of 255": (COLOURS.astype(np.float32) + 0.3, COLOURS),
     "float of 1": (COLOURS / 255, COLOURS),
+    "float of 2": (np.full((5, 4, 3), 2.0), np.full((5, 4, 3), 2)),
     "lists": (COLOURS.tolist(), COLOURS),
     "a list of pictures": ([GREY, COLOURS], COLOURS),
     "opacity": (np.concatenate([COLOURS, COLOURS[..., :1]], axis=-1), COLOURS),
@@ -126,6 +127,17 @@ def test_a_gif_keeps_the_time_of_the_whole(fps, count):
     shown = np.arange(0, count, every) / fps
     np.testing.assert_allclose(begins, shown, atol=0.0051)
     assert sum(durations) / 100 == pytest.approx(count / fps, abs=0.025)
+
+
+def test_the_file_has_these_durations(tmp_path):
+    """Two and a half frames a second: 40 hundredths each, where one in ten more would show."""
+    frames = [np.full((8, 8, 3), 50 * index, np.uint8) for index in range(3)]
+    with Image.open(video.write_video(frames, tmp_path / "film.gif", 2.5)) as picture:
+        shown = []
+        for index in range(3):
+            picture.seek(index)
+            shown.append(picture.info["duration"])
+    assert shown == [400, 400, 400]
 
 
 def test_a_gif_of_a_slow_simulation_lasts_as_long_as_one_can():

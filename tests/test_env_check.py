@@ -15,7 +15,9 @@ from click.testing import CliRunner
 from gymnasium.vector import AutoresetMode
 
 from ddpg_jax import envs
+from ddpg_jax.environment import TimeStep
 from ddpg_jax.envs import SingleEnvironment, batch
+from ddpg_jax.envs.drift import drift
 from ddpg_jax.runs.cli import commands
 
 check = importlib.import_module("ddpg_jax.envs.check")  # hidden by the function
@@ -218,6 +220,18 @@ def test_what_is_found_at_single_steps_and_ends():
     assert found(valid=~at(7, 1)) == [broken]
     assert found(valid=~at(2, 0)) == []
     assert broken in found(valid=~at(2, 0), terminated=at(2, 0))
+
+
+def test_what_a_reset_or_a_step_alone_returns_must_not_drift():
+    env = good(2)
+    first = jax.tree.map(lambda x: np.zeros((2, *x.shape), x.dtype), env.observation)
+    zero, flag = np.zeros(2, np.float32), np.zeros(2, bool)
+    now = TimeStep(first, zero, flag, flag, first, None)
+    assert drift(env, first, None) == drift(env, None, now) == drift(env, None, None) == []
+    (told,) = drift(env, first.astype(np.float16), None)
+    assert told.startswith("the observation of reset is float16[2, ")
+    (told,) = drift(env, None, replace(now, reward=flag))
+    assert told.startswith("reward is bool[2] where float32[2] was declared")
 
 
 def test_how_long_an_episode_may_last():

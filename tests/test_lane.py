@@ -90,6 +90,13 @@ def test_set_points_are_within_what_the_car_can():
     jax.tree.map(np.testing.assert_array_equal, beyond, end)
 
 
+def test_lanes_are_3_to_4_m_wide_where_nothing_else_is_asked_for():
+    reset = jax.vmap(lane.make_single().reset)
+    state, _ = jax.jit(reset)(jax.random.split(KEY, 400))
+    assert 3.0 <= state.road.width.min() < 3.05
+    assert 3.95 < state.road.width.max() <= 4.0
+
+
 def test_a_drive_begins_somewhere_near_the_middle():
     """Within a tenth of the lane's width, and 0.05 rad, on either side, up to these ends."""
     keys = jax.random.split(jax.random.key(5), 400)

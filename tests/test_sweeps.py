@@ -554,6 +554,15 @@ def test_a_sweep_is_resumed_with_the_values_it_has(swept, tmp_path):
     for wrong in ({"gamma": 0.98}, {"tau": 0.05}):
         with pytest.raises(ValueError, match=f"another configuration: {min(wrong)}"):
             ddpg_jax.runs.sweep(resume=True, run_dir=folder, **wrong)
+    own = {"resume": True, "run_dir": folder, "progress": False}
+    for env, values, options in (
+        (None, {"tau": [0.1]}, {}),
+        (None, {}, {"draws": 2}),
+        (None, {}, {"memory": 10**9}),
+        ("lane", {}, {}),
+    ):
+        with pytest.raises(ValueError, match="cannot change when resuming a sweep"):
+            ddpg_jax.runs.sweep(env, values, **own | options)
 
 
 def test_a_sweep_that_has_not_ended_is_evaluated(swept, tmp_path):
