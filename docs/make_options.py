@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, get_origin
 
 from ddpg_jax.runs.cli.flags import EVOLVE, declared_hyperparameters, shown_default
 from ddpg_jax.runs.options.field import Option, options_of
-from ddpg_jax.runs.options.run_options import (
-    EnvironmentOptions,
-    LaunchOptions,
-    RunOptions,
-)
+from ddpg_jax.runs.options.launch_options import LaunchOptions
+from ddpg_jax.runs.options.run_options import EnvironmentOptions, RunOptions
 from ddpg_jax.runs.options.sweep_options import SweepOptions
 from ddpg_jax.runs.presets import PRESETS
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parents[1] / "ddpg_jax"
 OF_RUNS: dict[str, tuple[str, ...]] = {
     "runs": (),
+    "runs.callbacks": (),
     "runs.config.run_config": ("Config", "make_config"),
     "runs.console.signals": ("Interrupted",),
     "runs.options.field": ("Option",),

@@ -10,13 +10,13 @@ import pytest
 from click.testing import CliRunner
 
 from ddpg_jax import runs
+from ddpg_jax.runs.checkpoints.best import Best
 from ddpg_jax.runs.checkpoints.store import Checkpoints
 from ddpg_jax.runs.cli import commands
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.folder.metrics import read_curve
 from ddpg_jax.runs.programs.build import build
 from ddpg_jax.runs.results import policy
-from ddpg_jax.runs.training.best import Best
 
 SIZES = {"hidden": (8,), "batch_size": 8, "learning_starts": 50, "replay_capacity": 500}
 SIZES |= {"total_timesteps": 450, "steps_per_chunk": 50, "evaluate_every": 50, "keep": 3}

@@ -18,7 +18,7 @@ from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.folder.metrics import Clock
 from ddpg_jax.runs.folder.metrics_log import write_metrics
 from ddpg_jax.runs.options.validation import Diverged, RunError
-from ddpg_jax.runs.training import chunks, loop
+from ddpg_jax.runs.training import chunks, loop, reports
 from ddpg_jax.runs.training.phases import Phases
 
 SIZES = {"learning_starts": 100, "steps_per_chunk": 200, "total_timesteps": 1_000}
@@ -82,11 +82,12 @@ class Loop:
                 offer=lambda *given: self.offered.append(given),
                 agent_state=None,
             ),
+            call=lambda row, state: "",
         )
 
     def run(self, trained=100):
         self.clock = Clock()
-        return self.loop.run(types.SimpleNamespace(agent=0), trained, self.clock)
+        return self.loop.run(types.SimpleNamespace(agent=0), trained, self.clock).state
 
 
 def test_each_chunk_is_saved_before_it_is_evaluated_where_they_are_due(tmp_path, monkeypatch):
@@ -158,7 +159,7 @@ def test_a_signal_during_an_evaluation_leaves_it_out_and_one_at_the_end_is_not_t
     assert made.run().agent == 5, "all is trained"
     assert made.done[-2:] == ["save 1000", "wait"]
     with pytest.raises(Interrupted, match="stopped by SIGINT with everything trained and saved"):
-        made.loop.final(5)
+        made.loop.final(5, 1_000)
 
 
 @pytest.mark.parametrize(("at", "saved"), [(2, ["save 500"]), (5, [])])
@@ -258,21 +259,21 @@ def test_an_evaluation_that_an_interruption_left_out_is_made_up_for(
         assert replaced == [*lines[:-1], *made.rows]
 
 
-def test_episodes_that_are_shorter_than_planned_are_told_of_once():
+def test_episodes_that_are_shorter_than_planned_are_told_of_once(tmp_path):
     """Where frames are stored: of 20 steps they are 1.05 a step, of 5.5 they are 1.18."""
     pixels = {"pixels": True, "image_size": 48}
     config = make_config("pendulum", "drq-v2", env_options=pixels, episode_steps=20)
     seen, said = [], []
-    report = loop._told_of_short_episodes(config, seen.append, said.append)
+    report = reports.watched(config, tmp_path, seen.append, said.append)
     for lengths in ([None, None], [20.0, 21.0], [None, 5.5], [4.0, 4.0]):
-        report({"episode_length": lengths})
+        report({"episode_length": lengths, "evaluation_return": None})
         assert len(said) == (lengths[-1] in (5.5, 4.0)), lengths
     assert len(seen) == 4
     assert said[0].startswith("episodes last 5.5 steps, fewer than episode_steps=20, for which")
     assert "up to 11% of its transitions" in said[0]
     assert said[0].endswith("Give --episode-steps 5 to a new run.")
-    plain = loop._told_of_short_episodes(make_config("pendulum"), seen.append, said.append)
-    plain({"episode_length": [0.5]})
+    plain = reports.watched(make_config("pendulum"), tmp_path, seen.append, said.append)
+    plain({"episode_length": [0.5], "evaluation_return": None})
     assert (len(seen), len(said)) == (5, 1)
 
 

@@ -16,11 +16,8 @@ import ddpg_jax
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.config.stored import FREE, PLACEMENT, resumed_config
 from ddpg_jax.runs.options import field
-from ddpg_jax.runs.options.run_options import (
-    EnvironmentOptions,
-    LaunchOptions,
-    RunOptions,
-)
+from ddpg_jax.runs.options.launch_options import LaunchOptions
+from ddpg_jax.runs.options.run_options import EnvironmentOptions, RunOptions
 from ddpg_jax.runs.options.sweep_options import EvolveOptions, SweepOptions
 from ddpg_jax.runs.presets import PRESETS
 

@@ -82,8 +82,25 @@ def test_python_blocks_run(capsys):
 
 def test_the_one_line_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (text,) = [text for _, text in BLOCKS if "runs.train" in text and "runs.load" not in text]
+    others = ("runs.load", "runs.callbacks")
+    (text,) = [
+        text
+        for _, text in BLOCKS
+        if "runs.train" in text and not any(name in text for name in others)
+    ]
     exec(compile(text.replace("5_000", "1_500"), "README.md", "exec"), {})
+
+
+def test_the_callbacks_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (text,) = [text for _, text in BLOCKS if "runs.callbacks" in text]
+    small = "total_timesteps=1_600, learning_starts=200, steps_per_chunk=400, hidden=(8,)"
+    small = text.replace('"pendulum",', f'"pendulum", run_dir="run", {small},')
+    exec(compile(small.replace("5_000", "800"), "docs", "exec"), {})
+    header, *rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert header.endswith(",actor_spread")
+    assert len(rows) == 4
+    assert len([*(tmp_path / "run" / "films").iterdir()]) == 2
 
 
 def test_the_sweep_runs(tmp_path, monkeypatch, capsys):

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
 
+    from ddpg_jax.runs.callbacks import Callback
     from ddpg_jax.runs.config.run_config import Config
     from ddpg_jax.runs.sweeps.run_sweep import Sweep
     from ddpg_jax.types import Agent, AgentState
@@ -103,6 +104,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     profile: bool = False,
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> Result:
     """Train an agent in a run folder and return its results; ``ddpg-jax train`` calls this.
@@ -116,6 +118,7 @@ def train(
         progress: show a line for each chunk, or a live one on a terminal.
         profile: write a trace of the first chunks into ``profile/`` of the run's folder, and print
             each part's share of it at the end; training is the same.
+        callbacks: called after each chunk, and may stop the run (`ddpg_jax.runs.callbacks`).
         **options: ``preset``, ``seed``, ``seeds``, hyper-parameters of the preset such as ``tau``,
             and the other arguments of `ddpg_jax.runs.config.run_config.make_config`.
 
@@ -130,14 +133,18 @@ def train(
 
         options["offline"] = named(arrays)
     config = _configured(env, run_dir, resume, options)
+    from ddpg_jax.runs.callbacks import of_options
     from ddpg_jax.runs.config import mesh
     from ddpg_jax.runs.folder import lock
+    from ddpg_jax.runs.results import video
     from ddpg_jax.runs.training import loop
     from ddpg_jax.runs.training.progress import Display
 
     if profile:
         config = mesh.on_one_device(config)
-
+    callbacks = [*callbacks, *of_options(config)]
+    if callbacks:  # which may draw
+        video.use_headless_opengl()
     with ExitStack() as stack:
         if run_dir is not None:
             folder = Path(run_dir).expanduser()
@@ -149,23 +156,20 @@ def train(
         shown: Any = {"say": lambda text: None}
         if progress:
             display = stack.enter_context(Display(config, folder))
-            shown = {
-                "say": display.say,
-                "on_chunk": display.show,
-                "on_phase": display.phase,
-            }
+            shown = {"say": display.say, "on_chunk": display.show, "on_phase": display.phase}
         if profile:
             from ddpg_jax.runs.profiling.profile import Profile
 
             rounds = config.schedule.rounds
             profiled = stack.enter_context(Profile(config.num_chunks, rounds, folder / "profile"))
             shown["watch"] = profiled.watch
-        finished = loop.run(config, folder, resume=resume, transitions=arrays, **shown)
+        shown |= {"transitions": arrays, "callbacks": callbacks, "resume": resume}
+        finished = loop.run(config, folder, **shown)
         if progress:
             display.finish(finished.summary, finished.drawable)
         if profile:
             profiled.report(shown["say"])
-    done = [config.trained_timesteps] * config.seeds
+    done = [finished.summary["env_steps"]] * config.seeds
     return _result(finished.config, folder, *finished[:3], done)
 
 
@@ -241,10 +245,7 @@ def plan(
     """Describe a run and the memory that it needs as text; writes and allocates nothing.
 
     Args:
-        env: as in `train`.
-        run_dir: as in `train`.
-        resume: as in `train`.
-        **options: as in `train`.
+        env, run_dir, resume, **options: as in `train`.
 
     Raises:
         ValueError, ImportError: as in `train`.

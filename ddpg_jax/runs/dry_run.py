@@ -7,8 +7,8 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
+from ddpg_jax.runs.config import default_preset
 from ddpg_jax.runs.config.run_config import Config
-from ddpg_jax.runs.options.run_options import ANY_DEVICE
 from ddpg_jax.runs.programs import build, compiled_memory, memory, setup
 
 
@@ -18,7 +18,7 @@ def plan(config: Config) -> str:
     Raises:
         ValueError: as in `ddpg_jax.runs.programs.build.build`, or the run does not fit in memory.
     """
-    here = config.device_kind in (ANY_DEVICE, jax.default_backend())
+    here = config.device_kind in (default_preset.ANY_DEVICE, jax.default_backend())
     places: list[str] = []
     programs: Any = None
     if here:

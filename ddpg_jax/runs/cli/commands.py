@@ -20,16 +20,15 @@ from ddpg_jax.runs.cli.run_commands import COMMANDS, FROM_ONE, telling
 from ddpg_jax.runs.console.output import answer
 from ddpg_jax.runs.distributed import processes
 from ddpg_jax.runs.options.field import check_options, options_of
-from ddpg_jax.runs.options.run_options import (
-    EnvironmentOptions,
-    LaunchOptions,
-    RunOptions,
-)
+from ddpg_jax.runs.options.launch_options import LaunchOptions
+from ddpg_jax.runs.options.run_options import CALLBACKS, EnvironmentOptions, RunOptions
 from ddpg_jax.runs.options.sweep_options import SweepOptions
 from ddpg_jax.runs.options.validation import Options, parse_text
-from ddpg_jax.runs.presets import PRESETS
+from ddpg_jax.runs.presets import PRESETS, tasks_of
 
 PROCESSES = processes.ProcessFlags._fields
+ONE_RUN = ("env", "profile", "dry_run", *CALLBACKS, *PROCESSES)
+"""Options that a sweep does not take."""
 ENVIRONMENT = options_of(EnvironmentOptions)
 TRAIN = (
     options_of(LaunchOptions) | options_of(RunOptions) | declared_hyperparameters() | ENVIRONMENT
@@ -80,7 +79,7 @@ def train(env: str | None, dry_run: bool, profile: bool, **options: Any) -> None
         runs.train(env, profile=profile, progress=processes.is_first(), **given)
 
 
-@main.command(cls=GroupedCommand, params=flags(SWEEP, ("env", "profile", "dry_run", *PROCESSES)))
+@main.command(cls=GroupedCommand, params=flags(SWEEP, ONE_RUN))
 @click.argument("env", required=False)
 def sweep(env: str | None, pbt: bool, **options: Any) -> None:
     """Train members with their own hyper-parameters on ENV (pendulum), many in one program."""
@@ -146,10 +145,8 @@ def check(env: str, num_envs: int, steps: int | None, **options: Any) -> None:
 @main.command()
 def presets() -> None:
     """List the presets and the sources of their hyper-parameters."""
-    from ddpg_jax.runs.tasks import TASKS
-
     for name, preset in PRESETS.items():
-        own = () if preset.exact else [env for env, task in TASKS.items() if preset.of_task(task)]
+        own = tasks_of(preset)
         takes = f" Tasks with hyper-parameters that replace these: {', '.join(own)}." if own else ""
         answer(f"{name}\n    {preset.summary}\n    {preset.cites}{takes}\n")
 

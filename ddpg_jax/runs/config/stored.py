@@ -34,7 +34,11 @@ def resumed_config(folder: Path, given: Options) -> Config:
     return from_flat(saved | given | ({"mesh": ""} | placed if placed else {}))
 
 
-UNSET = [name for name, each in DECLARED.items() if (each.group, each.default) == ("start", None)]
+UNSET = [
+    name
+    for name, each in DECLARED.items()
+    if each.default is None and (each.group == "start" or name in run_options.CALLBACKS)
+]
 """Options that may be None in ``config.json``."""
 
 

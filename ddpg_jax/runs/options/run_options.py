@@ -1,11 +1,10 @@
-"""The options of a run, of its environment and of the command that starts it.
+"""The options of a run and of its environment.
 
 Hyper-parameters are in `ddpg_jax.runs.options.hyperparameters`. Imports no JAX, so that the command
 line answers at once.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ddpg_jax.runs.options.field import option
@@ -164,6 +163,38 @@ class RunOptions:
         high=COUNT,
         resume="free",
     )
+    stop_at: float | None = option(
+        None,
+        "Stop at an evaluation whose mean return over all members reaches this.",
+        "callbacks",
+        metavar="RETURN",
+        resume="free",
+        unset="never",
+    )
+    film_every: int | None = option(
+        None,
+        "Environment steps from one film of the first member to the next, films/STEPS.gif.",
+        "callbacks",
+        "steps",
+        low=1,
+        high=MAX_STEPS,
+        resume="free",
+        unset="none",
+    )
+    csv: bool = option(
+        False,
+        "Write metrics.csv, with the lines of metrics.jsonl.",
+        "callbacks",
+        resume="free",
+    )
+    wandb: str | None = option(
+        None,
+        "Log to this project of Weights & Biases (extra wandb).",
+        "callbacks",
+        metavar="PROJECT",
+        resume="free",
+        unset="none",
+    )
     devices: int | None = option(
         None,
         "Number of devices to train on, over all processes.",
@@ -178,6 +209,10 @@ class RunOptions:
         resume="placement",
         unset="members first",
     )
+
+
+CALLBACKS = ("stop_at", "film_every", "csv", "wandb")
+"""Those of `ddpg_jax.runs.callbacks`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,55 +267,4 @@ class EnvironmentOptions:
     )
     grayscale: bool | None = option(
         None, "Brightness alone instead of colours.", "pixels", unset="no"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LaunchOptions:
-    """How `ddpg-jax train` starts a run; none of them changes what is trained."""
-
-    run_dir: Path | None = option(
-        None, "Folder of the run.", "run", common=True, unset="a new folder under runs/"
-    )
-    resume: bool = option(
-        False,
-        "Resume the run in --run-dir; options that you leave out keep the run's values.",
-        "run",
-        common=True,
-    )
-    dry_run: bool = option(
-        False, "Print what would run and its memory, and stop.", "run", common=True
-    )
-    profile: bool = option(
-        False,
-        "Write a trace of a few chunks into RUN-DIR/profile, and print each part's share.",
-        "run",
-    )
-    env_option: tuple[str, ...] = option(
-        (),
-        "An option of ENV's own, as curvature=0.01; may be repeated.",
-        "environment",
-        metavar="NAME=VALUE",
-    )
-    coordinator: str | None = option(
-        None,
-        "HOST:PORT of process 0, where several processes train together.",
-        "devices",
-        unset="the cluster's",
-    )
-    num_processes: int | None = option(
-        None,
-        "Processes that train together.",
-        "devices",
-        low=1,
-        high=COUNT,
-        unset="the cluster's, else 1",
-    )
-    process_id: int | None = option(
-        None,
-        "Number of this process, from 0.",
-        "devices",
-        low=0,
-        high=INT32_MAX,
-        unset="the cluster's",
     )

@@ -30,6 +30,7 @@ __all__ = [
     "env_options_on",
     "hyperparameter_options",
     "hyperparameters_on",
+    "tasks_of",
 ]
 
 MODULES: tuple[Any, ...] = (
@@ -79,6 +80,11 @@ def hyperparameters_on(
     }
     made = replace(given, **{**own, **preset.published_for(env)})
     return made, replaced
+
+
+def tasks_of(preset: Preset) -> list[str]:
+    """Return the environments whose tasks have hyper-parameters that replace the preset's."""
+    return [] if preset.exact else [env for env, task in TASKS.items() if preset.of_task(task)]
 
 
 def env_options_on(preset: Preset, env: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ddpg_jax.checks import UnknownName
 from ddpg_jax.environment import Environment, HostEnvironment
 from ddpg_jax.envs import gymnasium
 from ddpg_jax.envs.render import film
+from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.config.stored import registered
 from ddpg_jax.runs.folder import files, output_path
 from ddpg_jax.runs.programs import memory
@@ -60,7 +61,29 @@ def render(
     on_phase("restoring")
     config, agent, _, agent_state = policy.restore_policy(folder, checkpoint)
     agent_state = policy.member_state(config, agent_state, member)
-    _, env = policy.declared_environment(folder)
+    return make_animation(folder, agent, steps, form, on_phase)(agent_state, path, seed)
+
+
+def make_animation(
+    folder: Path,
+    agent: Agent,
+    steps: int | None = None,
+    form: str | None = None,
+    on_phase: Callable[[str], None] = lambda name: None,
+) -> Callable[[AgentState, Path, int], str]:
+    """Return ``write(agent_state, path, seed)`` of one member, which compiles at its first call.
+
+    Args:
+        folder: of the run.
+        agent: as it is trained there.
+        steps: as of `render`.
+        form: as of `render`; None is the environment's viewer, or else a GIF.
+        on_phase: as of `render`.
+
+    Raises:
+        ValueError: the environment cannot be drawn in this form.
+    """
+    config, env = policy.declared_environment(folder)
     if (steps or env.time_limit or 0) > MAX_FRAMES:
         raise ValueError(
             f"an animation has at most {MAX_FRAMES} frames, but an episode up to {env.time_limit} "
@@ -71,30 +94,53 @@ def render(
             raise ValueError(
                 f"format html: {config.env} has no HTML viewer: choose --format gif or mp4."
             )
-        name, compiled = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
-        act = lambda observation: np.asarray(compiled(agent_state, observation))
-        counted = _counted(on_phase, f"at most {(steps or env.time_limit or 1_000) + 1}")
-        play = lambda: gymnasium.film(name, act, steps, seed, counted, **config.env_options)
-        on_phase("compiling")
-        with registered(folder):
-            frames, fps = _drawn(play)
-        on_phase(f"writing {named}")
-        return video.write_video(frames, named, fps)
+        return _of_host(folder, config, agent, env, steps, form or "gif", on_phase)
     if not env.drawable:
         raise ValueError(
             f"{config.env} cannot be drawn: its SingleEnvironment has no scene, and its Renderer "
             "neither draw nor viewer."
         )
-    form = form or ("gif" if env.renderer.viewer is None else "html")
+    kind = form or ("gif" if env.renderer.viewer is None else "html")
     count = steps or env.time_limit
-    played = functools.partial(_played, agent, agent_state, env, count, seed, on_phase)
-    picture = _pictured(config.env, env, form, count, played, on_phase)
-    path = path.with_name(f"{path.name}.{form}")
-    on_phase(f"writing {path}")
-    if form != "html":
-        return video.write_video(picture, path, env.renderer.fps)
-    files.write_file(path, picture)
-    return str(path)
+    played = _make_player(agent, env, count, on_phase)
+
+    def write(agent_state: AgentState, path: Path, seed: int) -> str:
+        play = functools.partial(played, agent_state, jax.random.key(seed))
+        picture = _pictured(config.env, env, kind, count, play, on_phase)
+        named = path.with_name(f"{path.name}.{kind}")
+        on_phase(f"writing {named}")
+        if kind != "html":
+            return video.write_video(picture, named, env.renderer.fps)
+        files.write_file(named, picture)
+        return str(named)
+
+    return write
+
+
+def _of_host(
+    folder: Path,
+    config: Config,
+    agent: Agent,
+    env: HostEnvironment,
+    steps: int | None,
+    form: str,
+    on_phase: Callable[[str], None],
+) -> Callable[[AgentState, Path, int], str]:
+    name, compiled = config.env.removeprefix(gymnasium.PREFIX), jax.jit(agent.act)
+    counted = _counted(on_phase, f"at most {(steps or env.time_limit or 1_000) + 1}")
+
+    def write(agent_state: AgentState, path: Path, seed: int) -> str:
+        act = lambda observation: np.asarray(compiled(agent_state, observation))
+        on_phase("compiling")
+        with registered(folder):
+            frames, fps = _drawn(
+                lambda: gymnasium.film(name, act, steps, seed, counted, **config.env_options)
+            )
+        named = path.with_name(f"{path.name}.{form}")
+        on_phase(f"writing {named}")
+        return video.write_video(frames, named, fps)
+
+    return write
 
 
 def _pictured(
@@ -118,25 +164,25 @@ def _pictured(
     return _drawn(lambda: look(shown), None if own is None else lambda: own(shown))
 
 
-def _played(
-    agent: Agent,
-    agent_state: AgentState,
-    env: Environment,
-    steps: int,
-    seed: int,
-    on_phase: Callable[[str], None],
-) -> Any:
-    """Return the states of an episode, ``[steps, ...]``."""
+def _make_player(
+    agent: Agent, env: Environment, steps: int, on_phase: Callable[[str], None]
+) -> Callable[[AgentState, Any], Any]:
+    """Return ``play(agent_state, key)``, the states of an episode, ``[steps, ...]``."""
     trajectory = jax.jit(rollout.make_trajectory(agent, env, steps))
-    given = agent_state, jax.random.key(seed)
-    states = jax.eval_shape(trajectory, *given)
-    memory.require_memory(
-        [memory.MemoryPart("the animation", memory.tree_bytes(states), "--steps")]
-    )
-    on_phase("compiling")
-    program = trajectory.lower(*given).compile()
-    on_phase(f"playing {steps} steps")
-    return rollout.frames(env, jax.block_until_ready(program(*given)))
+    compiled: list[Any] = []
+
+    def play(*given: Any) -> Any:
+        if not compiled:
+            states = jax.eval_shape(trajectory, *given)
+            memory.require_memory(
+                [memory.MemoryPart("the animation", memory.tree_bytes(states), "--steps")]
+            )
+            on_phase("compiling")
+            compiled.append(trajectory.lower(*given).compile())
+        on_phase(f"playing {steps} steps")
+        return rollout.frames(env, jax.block_until_ready(compiled[0](*given)))
+
+    return play
 
 
 def _counted(on_phase: Callable[[str], None], most: str) -> Callable[[int], None]:

@@ -13,8 +13,8 @@ from ddpg_jax import envs
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.folder import files, metrics
 from ddpg_jax.runs.programs import evaluation, setup
-from ddpg_jax.runs.results import plots, policy
-from ddpg_jax.types import AgentState
+from ddpg_jax.runs.results import plots, policy, render
+from ddpg_jax.types import Agent, AgentState
 
 PIXEL_SCALE = 4
 """Factor by which images of an agent are enlarged."""
@@ -36,6 +36,37 @@ def draw_run_pictures(
         state = policy.member_state(config, agent_state, 0)
         for name, image in pictures(config.hyperparameters, env, state, key).items():
             save_png(image, folder / f"{name}.png")
+
+
+def make_film_writer(
+    config: Config,
+    folder: Path,
+    agent: Agent,
+    on_phase: Callable[[str], None],
+    say: Callable[[str], None],
+) -> Callable[[AgentState, Path], None]:
+    """Return ``write(agent_state, path)``, an episode of the first member as GIF or MP4.
+
+    All episodes have the same seed. The first failure is reported, and then nothing is written.
+    """
+    writers: dict[str, Callable[[AgentState, Path, int], str]] = {}
+    failed = False
+
+    def write(agent_state: AgentState, path: Path) -> None:
+        nonlocal failed
+        if failed:
+            return
+        form, failed = path.suffix[1:], True
+        with reported_failure(str(path), say):
+            if config.shared_environment:
+                raise ValueError(f"{config.env} is not made a second time: --shared-environment")
+            if form not in writers:
+                writers[form] = render.make_animation(folder, agent, None, form, on_phase)
+            state = policy.member_state(config, agent_state, 0)
+            writers[form](state, path.with_suffix(""), config.seed)
+            failed = False
+
+    return write
 
 
 def save_png(image: Any, path: Path) -> None:

@@ -45,7 +45,31 @@ def bootstrap_interval(
     return result.confidence_interval.low, result.confidence_interval.high
 
 
-def make_summary(config: Config, returns: np.ndarray, seconds: dict[str, float]) -> dict[str, Any]:
+COLLAPSE_EVALUATIONS, COLLAPSE_SHARE = 3, 0.5
+"""A member has collapsed where its newest evaluations, so many, are all below its best by more than
+this share of the way that it had risen to it."""
+
+
+def have_collapsed(returns: np.ndarray) -> np.ndarray:
+    """Return for each member whether it has collapsed, ``[seeds]`` bool.
+
+    Args:
+        returns: ``[T, seeds]``, mean returns of evaluations; NaN counts neither way.
+    """
+    if len(returns) <= COLLAPSE_EVALUATIONS:
+        return np.zeros(returns.shape[1:], bool)
+    known = np.where(np.isnan(returns), -np.inf, returns)
+    best, when = known.max(axis=0), known.argmax(axis=0)
+    before = np.where(np.arange(len(returns))[:, None] <= when, returns, np.inf)
+    lowest = np.fmin.reduce(before, axis=0)
+    bound = best - COLLAPSE_SHARE * (best - lowest)
+    collapsed: np.ndarray = np.all(returns[-COLLAPSE_EVALUATIONS:] < bound, axis=0)
+    return collapsed
+
+
+def make_summary(
+    config: Config, returns: np.ndarray, seconds: dict[str, float], env_steps: int
+) -> dict[str, Any]:
     """Return the content of ``summary.json``.
 
     Counts are of each seed, rates over all of them; rates exclude warm-up and compilation.
@@ -54,14 +78,15 @@ def make_summary(config: Config, returns: np.ndarray, seconds: dict[str, float])
         config: of the run.
         returns: ``[seeds, episodes]`` of the final evaluation.
         seconds: of ``compile``, ``train`` and ``wall``.
+        env_steps: that each member was trained.
     """
-    means, trained = returns.mean(axis=1), config.trained_timesteps
-    learning = trained - config.schedule.warm_up_steps
+    means = returns.mean(axis=1)
+    learning = env_steps - config.schedule.warm_up_steps
     updates = config.updates_in(learning)
     found = {
         "final_returns": metrics.finite_or_none(means),
         "final_return_std": metrics.finite_or_none(returns.std(axis=1)),
-        "env_steps": trained,
+        "env_steps": env_steps,
         "updates": updates,
         **{f"{name}_seconds": value for name, value in seconds.items()},
         "env_steps_per_second": config.seeds * learning / seconds["train"],

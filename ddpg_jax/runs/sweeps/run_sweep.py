@@ -18,6 +18,7 @@ from ddpg_jax.runs.console.signals import Interrupted
 from ddpg_jax.runs.distributed import processes
 from ddpg_jax.runs.folder import files, lock
 from ddpg_jax.runs.folder.start_options import started_options
+from ddpg_jax.runs.options.run_options import CALLBACKS
 from ddpg_jax.runs.options.validation import Diverged, Options, RunError
 from ddpg_jax.runs.programs import build
 from ddpg_jax.runs.results import plots, policy, run_pictures
@@ -82,6 +83,9 @@ def sweep(
 ) -> Sweep:
     """Run a sweep; see `ddpg_jax.runs.sweep`."""
     processes.require_alone("a sweep")
+    for own in ("callbacks", *CALLBACKS):
+        if options.get(own):
+            raise ValueError(f"{own} is for one run: leave it out of a sweep.")
     with ExitStack() as stack:
         if resume:
             folder, plan, given = _resumed(env, values, run_dir, options)

@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 
     from ddpg_jax.population import Programs
     from ddpg_jax.reporting import Report
+    from ddpg_jax.runs.checkpoints.best import Best
     from ddpg_jax.runs.config.run_config import Config
     from ddpg_jax.runs.folder.metrics_log import MetricsLog
-    from ddpg_jax.runs.training.best import Best
+    from ddpg_jax.runs.training.reports import Caller
     from ddpg_jax.types import PyTree
 
 
@@ -42,6 +43,16 @@ TIMED = ("evaluation", "checkpoint")
 """What is timed beside training."""
 SAVE_SECONDS, SAVE_SHARE = 300.0, 0.05
 """A run is saved so long after it was last, or later where that takes more than this share."""
+
+
+class Trained(NamedTuple):
+    """What the chunks of a run have led to."""
+
+    state: PyTree
+    env_steps: int
+    """Of each member."""
+    stopped: str
+    """Why a callback stopped it; empty where none did."""
 
 
 class ChunkLoop(NamedTuple):
@@ -63,6 +74,7 @@ class ChunkLoop(NamedTuple):
     phases: Phases
     built: Built
     best: Best
+    call: Caller
 
     def catch_up(self, agent_state: PyTree, trained: int) -> None:
         """Restore the best, and report the chunk that ended at ``trained`` steps again, with an
@@ -81,18 +93,16 @@ class ChunkLoop(NamedTuple):
             self.on_chunk(rows[-1])
         self.log.replace_all(rows)
 
-    def run(self, state: PyTree, trained: int, clock: Clock) -> PyTree:
-        """Train from ``trained`` steps to the end, chunk by chunk.
+    def run(self, state: PyTree, trained: int, clock: Clock) -> Trained:
+        """Train from ``trained`` steps to the end, or until a callback stops it, chunk by chunk.
 
         Each that is due is saved before anything that may fail.
         """
         config, schedule, last = self.config, self.config.schedule, self.config.trained_timesteps
-        saved, hyperparameters = (
-            trained if trained > schedule.warm_up_steps else None,
-            member_hyperparameters(config),
-        )
-        saving, steps = SaveTimer(), trained
-        while steps < last:
+        saved = trained if trained > schedule.warm_up_steps else None
+        hyperparameters = member_hyperparameters(config)
+        saving, steps, stopped = SaveTimer(), trained, ""
+        while steps < last and not stopped:
             length = min(schedule.steps_per_chunk, last - steps)
             program = self._program(length)
             self.phases.enter(TRAINING)
@@ -110,28 +120,28 @@ class ChunkLoop(NamedTuple):
             if due or saving.is_due(config.checkpoint_every):
                 saved = saving.time(self._save, steps, state, record)
             try:
-                due = self._is_evaluated(steps, length)
-                returns = self._evaluate(state.agent, steps) if due else None
-                self._report(row | {"evaluation_return": returns})
+                stopped = self._reported(dict(row), state, self._is_evaluated(steps, length))
                 if saved == steps:
                     self.best.save()
                 if steps < last:
                     raise_if_stopped(self.stop, f"at {steps} steps and saved", self.run_dir)
             except (Exception, Interrupted) as error:
-                alone = processes.process_count() > 1 and not isinstance(error, Interrupted)
-                if saved != steps and not alone:  # one of several processes alone cannot save
-                    self._save(steps, state, record)
-                if not alone:
+                if processes.process_count() == 1 or isinstance(error, Interrupted):
+                    if saved != steps:  # one of several processes alone cannot save
+                        self._save(steps, state, record)
                     self.best.save()
                 self._written()
                 raise
+            if stopped and saved != steps:
+                saved = self._save(steps, state, record)
         self.best.save()  # also of an evaluation that an interruption had left out
         self._written()
-        return state
+        return Trained(state, steps, stopped)
 
-    def final(self, agent_state: PyTree) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the returns of the final evaluation, of the last agent and of the best; everything
-        is saved before. In the environments of training, as a robot is, the best is not played.
+    def final(self, agent_state: PyTree, steps: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the returns of the final evaluation, of the last agent (at ``steps``) and of the
+        best; everything is saved before. In the environments of training, as a robot is, the best
+        is not played.
         """
 
         def evaluate(*arguments: Any) -> np.ndarray:
@@ -146,7 +156,7 @@ class ChunkLoop(NamedTuple):
             programs = self.programs._replace(evaluate=evaluate)
             last = final_returns(self.config, programs, agent_state)
             best = self.best.agent_state
-            if best is None or np.all(self.best.env_steps == self.config.trained_timesteps):
+            if best is None or np.all(self.best.env_steps == steps):
                 return last, last
             if self.config.shared_environment:
                 return last, None
@@ -181,9 +191,15 @@ class ChunkLoop(NamedTuple):
         self.best.offer(agent_state, means, steps)
         return means
 
-    def _report(self, row: dict[str, Any]) -> None:
-        self.log.add(row)
-        self.on_chunk(row)
+    def _reported(self, row: dict[str, Any], state: PyTree, evaluated: bool) -> str:
+        """Evaluate where it is due, call the callbacks, and report; returns why the run ends."""
+        if evaluated:
+            row["evaluation_return"] = self._evaluate(state.agent, row["env_steps"])
+        try:
+            return self.call(row, state)
+        finally:
+            self.log.add(row)
+            self.on_chunk(row)
 
     def _require_sound(self, report: Report, steps: int, saved: int | None) -> None:
         """Check that all values are finite and that earlier checkpoints are written."""

@@ -11,13 +11,13 @@ import numpy as np
 
 from ddpg_jax.checks import BrokenEnvironment
 from ddpg_jax.host import NotFinite, Stopped
-from ddpg_jax.runs.config import mesh
+from ddpg_jax.runs.checkpoints.best import Best
 from ddpg_jax.runs.config.stored import registered
 from ddpg_jax.runs.console import output, signals
 from ddpg_jax.runs.distributed import arrays, processes
 from ddpg_jax.runs.folder.files import ENVIRONMENT, write_json
 from ddpg_jax.runs.folder.lock import locked_folder
-from ddpg_jax.runs.folder.metrics import Clock
+from ddpg_jax.runs.folder.metrics import Clock, read_curve
 from ddpg_jax.runs.folder.metrics_log import MetricsLog
 from ddpg_jax.runs.options.validation import Diverged, RunError
 from ddpg_jax.runs.programs import compiled_memory, memory
@@ -29,18 +29,25 @@ from ddpg_jax.runs.programs.evaluation import (
 )
 from ddpg_jax.runs.programs.setup import member_hyperparameters, member_keys, with_chosen_mesh
 from ddpg_jax.runs.results import run_pictures
-from ddpg_jax.runs.results.statistics import make_summary
+from ddpg_jax.runs.results.statistics import have_collapsed, make_summary
 from ddpg_jax.runs.training import offline, starting_point
-from ddpg_jax.runs.training.best import Best
-from ddpg_jax.runs.training.chunks import TIMED, ChunkLoop, raise_if_stopped, require_finite
+from ddpg_jax.runs.training.chunks import (
+    TIMED,
+    ChunkLoop,
+    Trained,
+    raise_if_stopped,
+    require_finite,
+)
 from ddpg_jax.runs.training.phases import Phases
+from ddpg_jax.runs.training.reports import Caller, on_one_device, watched
 from ddpg_jax.runs.training.startup import BackgroundImports, check_folder, new_run_files, restore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from ddpg_jax.population import Programs
+    from ddpg_jax.runs.callbacks import Callback
     from ddpg_jax.runs.config.run_config import Config
     from ddpg_jax.types import Agent, AgentState, PyTree
 
@@ -69,6 +76,7 @@ def run(
     builder: Callable[[Config, Callable[[], bool]], Built] | None = None,
     compiler: Callable[[Built, Config], Programs] | None = None,
     transitions: Any = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Finished:
     """Train as configured in ``folder``, which this process locks.
 
@@ -86,6 +94,7 @@ def run(
         compiler: replaces `ddpg_jax.runs.programs.build.compile_programs`, likewise.
         transitions: arrays, as `ddpg_jax.runs.training.offline.read` takes them, where
             ``config.offline`` names no file.
+        callbacks: called after each chunk.
 
     Raises:
         RunError: the folder is in use, holds a run already or none to resume; memory or disk is too
@@ -123,39 +132,18 @@ def run(
         raise_if_stopped(stop, "before the first chunk", run_dir)
         _write_configuration(config, built, folder)
         log = opened.enter_context(contextlib.closing(MetricsLog(folder)))
-        report = _told_of_short_episodes(config, on_chunk, say)
+        report = watched(config, folder, on_chunk, say)
         of_run = (config, run_dir, folder, programs, checkpoints, log, report)
         best = opened.enter_context(
             contextlib.closing(Best(config, run_dir, built.state.agent, say))
         )
-        chunks = ChunkLoop(*of_run, stop, agree, dict.fromkeys(TIMED, 0.0), phases, built, best)
+        call = opened.enter_context(Caller(config, folder, built, callbacks, phases, say))
+        chunks = ChunkLoop(
+            *of_run, stop, agree, dict.fromkeys(TIMED, 0.0), phases, built, best, call
+        )
         if resume:
             chunks.catch_up(state.agent, done)
-        state = chunks.run(state, done, clock)
-        return _ended(chunks, built.agent, state.agent, clock.total, started, say)
-
-
-def _told_of_short_episodes(
-    config: Config, on_chunk: Callable[[dict[str, Any]], None], say: Callable[[str], None]
-) -> Callable[[dict[str, Any]], None]:
-    """Say once, where frames are stored, that episodes are shorter than planned for."""
-    planned, told = getattr(config.hyperparameters, "episode_steps", 0), False
-
-    def report(row: dict[str, Any]) -> None:
-        nonlocal told
-        steps = min((x for x in row["episode_length"] if x), default=planned)
-        if steps < planned and not told:
-            told = True
-            lost = 1 - (1 + 1 / planned) / (1 + 1 / steps)
-            say(
-                f"episodes last {steps:.1f} steps, fewer than episode_steps={planned}, for which "
-                f"the replay's frames are counted: once it is full, up to {lost:.0%} of its "
-                "transitions, the oldest, are given out as newer ones. Give --episode-steps "
-                f"{max(1, int(steps))} to a new run."
-            )
-        on_chunk(row)
-
-    return report
+        return _ended(chunks, chunks.run(state, done, clock), clock.total, started, say)
 
 
 @contextlib.contextmanager
@@ -210,26 +198,31 @@ def _compiled(
 
 def _ended(
     loop: ChunkLoop,
-    agent: Agent,
-    state: AgentState,
+    trained: Trained,
     train_seconds: float,
     started: float,
     say: Callable[[str], None],
 ) -> Finished:
     """Run the final evaluation, and write the files that a finished run has."""
-    config, (returns, of_best) = loop.config, loop.final(state)
+    config, state = loop.config, trained.state.agent
+    if trained.stopped:
+        say(f"stopped at {trained.env_steps:,} steps: {trained.stopped}.")
+    returns, of_best = loop.final(state, trained.env_steps)
     seconds = {
         "compile": loop.programs.seconds,
         "train": train_seconds,
         **loop.seconds,
         "wall": time.perf_counter() - started,
     }
-    found = make_summary(config, returns, seconds) | loop.best.summary(of_best)
+    found = make_summary(config, returns, seconds, trained.env_steps) | loop.best.summary(of_best)
+    found["collapsed"] = have_collapsed(read_curve(loop.folder)[1]).tolist()
+    found |= {"stopped": trained.stopped} if trained.stopped else {}
     write_json(loop.folder / "summary.json", found)
-    state = state if mesh.parse_mesh(config.mesh).devices == 1 else arrays.to_default_device(state)
+    loop.call.end(found)
+    state = on_one_device(config, state)
     if not config.vary:
         run_pictures.draw_run_pictures(config, loop.folder, state, say)
-    return Finished(found, agent, state, config, loop.built.drawable)
+    return Finished(found, loop.built.agent, state, config, loop.built.drawable)
 
 
 def _begin(

@@ -196,6 +196,11 @@ class Display:
                 f"over {len(returns)} seeds, worst {returns.min():.1f}, best {returns.max():.1f}"
             )
         self.say(f"final return: {text}")
+        if count := sum(summary["collapsed"]):
+            self.say(
+                f"{count} of {len(returns)} collapsed after better evaluations, whose agents are "
+                "kept: --checkpoint best."
+            )
         self.say(
             f"{summary['wall_seconds']:.1f} s: compile {summary['compile_seconds']:.1f} s, "
             f"training {summary['train_seconds']:.1f} s{self._others(summary)}; "

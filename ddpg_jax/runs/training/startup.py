@@ -141,11 +141,11 @@ def restore(
         raise RunError(f"{folder}: {error}") from error
     require_same_config(record["config"], config.flat())
     rows = [row for row in read_metrics(folder, say) if row["env_steps"] <= steps]
-    # A kill between the checkpoint and its line loses the line; only the line has the evaluation.
-    evaluation = (
-        rows.pop()["evaluation_return"] if rows and rows[-1]["env_steps"] == steps else None
-    )
-    write_metrics(folder, [*rows, record["row"] | {"evaluation_return": evaluation}])
+    # A kill between the checkpoint and its line loses the line; only the line has the evaluation
+    # and what callbacks added.
+    line = rows.pop() if rows and rows[-1]["env_steps"] == steps else {}
+    own = {"evaluation_return": line.get("evaluation_return")}
+    write_metrics(folder, [*rows, line | record["row"] | own])
     say(f"resumed at {steps} steps.")
     before = record["config"]["total_timesteps"]
     if config.hyperparameters.anneal and before != config.hyperparameters.total_timesteps:

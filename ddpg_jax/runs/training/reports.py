@@ -1,0 +1,136 @@
+"""What is told of each chunk: to who watches, and to the callbacks of a run."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddpg_jax.runs.callbacks import Chunk
+from ddpg_jax.runs.config import mesh
+from ddpg_jax.runs.distributed import arrays, processes
+from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
+from ddpg_jax.runs.results import run_pictures
+from ddpg_jax.runs.results.statistics import COLLAPSE_EVALUATIONS, have_collapsed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from ddpg_jax.runs.callbacks import Callback
+    from ddpg_jax.runs.config.run_config import Config
+    from ddpg_jax.runs.programs.build import Built
+    from ddpg_jax.runs.training.phases import Phases
+    from ddpg_jax.types import AgentState, PyTree
+
+
+def watched(
+    config: Config,
+    folder: Path,
+    on_chunk: Callable[[dict[str, Any]], None],
+    say: Callable[[str], None],
+) -> Callable[[dict[str, Any]], None]:
+    """Return ``on_chunk`` that says once what a user should know of the run in ``folder``: episodes
+    shorter than planned for, where frames are stored, and returns that have collapsed.
+    """
+    planned, told = getattr(config.hyperparameters, "episode_steps", 0), False
+    collapsed = np.zeros(config.seeds, bool)
+
+    def report(row: dict[str, Any]) -> None:
+        nonlocal told, collapsed
+        steps = min((x for x in row["episode_length"] if x), default=planned)
+        if steps < planned and not told:
+            told = True
+            lost = 1 - (1 + 1 / planned) / (1 + 1 / steps)
+            say(
+                f"episodes last {steps:.1f} steps, fewer than episode_steps={planned}, for which "
+                f"the replay's frames are counted: once it is full, up to {lost:.0%} of its "
+                "transitions, the oldest, are given out as newer ones. Give --episode-steps "
+                f"{max(1, int(steps))} to a new run."
+            )
+        on_chunk(row)
+        if row["evaluation_return"] is not None:
+            curve = read_curve(folder)
+            now = have_collapsed(curve[1])
+            for member in np.flatnonzero(now & ~collapsed).tolist():
+                say(_collapse(config, *curve, member))
+            collapsed = now
+
+    return report
+
+
+def _collapse(config: Config, steps: np.ndarray, returns: np.ndarray, member: int) -> str:
+    own = returns[:, member]
+    best = int(np.nanargmax(own))
+    who = f" of seed {config.seed + member}" if config.seeds > 1 and not config.vary else ""
+    who = f" of member {member}" if config.vary else who
+    newest = ", ".join(f"{value:.1f}" for value in own[-COLLAPSE_EVALUATIONS:])
+    return (
+        f"collapse: the return{who} was {own[best]:.1f} at {steps[best]:,} steps, and was {newest} "
+        f"in the last {COLLAPSE_EVALUATIONS} evaluations. best/ keeps the agent of the best one: "
+        "--checkpoint best."
+    )
+
+
+class Caller(contextlib.ExitStack):
+    """Calls the callbacks of a run, which it enters where they are context managers."""
+
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        built: Built,
+        callbacks: Sequence[Callback],
+        phases: Phases,
+        say: Callable[[str], None],
+    ) -> None:
+        """Prepare; nothing is entered before the object itself is."""
+        super().__init__()
+        self._callbacks, self._config = callbacks, config
+        self._known: dict[str, Any] = {"folder": folder, "config": config, "agent": built.agent}
+        self._write_film = run_pictures.make_film_writer(
+            config, folder, built.agent, phases.enter, say
+        )
+
+    def __enter__(self) -> Caller:
+        """Enter the callbacks."""
+        for callback in self._callbacks:
+            if isinstance(callback, contextlib.AbstractContextManager):
+                self.enter_context(callback)
+        return self
+
+    def __call__(self, row: dict[str, Any], state: PyTree) -> str:
+        """Call all of them with a chunk; returns why the run ends, or nothing."""
+        if not self._callbacks:
+            return ""
+        known, steps = self._known, row["env_steps"]
+        rows = lambda: read_metrics(known["folder"])
+        chunk = Chunk(
+            row=row,
+            train_state=state,
+            earlier=lambda: [one for one in rows() if one["env_steps"] < steps],
+            film=lambda path: self._film(path, state.agent),
+            is_first=processes.is_first(),
+            **known,
+        )
+        reasons = [callback(chunk) for callback in self._callbacks]
+        reason = next(filter(None, reasons), False)
+        if not processes.from_first(bool(reason)):
+            return ""
+        return reason if isinstance(reason, str) else "a callback asked for it"
+
+    def _film(self, path: Path, state: AgentState) -> None:
+        whole = on_one_device(self._config, state)  # from all processes
+        if processes.is_first():
+            self._write_film(whole, path)
+
+    def end(self, summary: dict[str, Any]) -> None:
+        """Tell the summary to all that want it."""
+        for callback in self._callbacks:
+            getattr(callback, "end", lambda summary: None)(summary)
+
+
+def on_one_device(config: Config, state: AgentState) -> AgentState:
+    """Return the agent's state on the default device, also of a run on several."""
+    return state if mesh.parse_mesh(config.mesh).devices == 1 else arrays.to_default_device(state)
