@@ -157,3 +157,55 @@ def test_variance(tmp_path: Path) -> None:
             steps[-1] - steps[0]
         )
         assert each["area_under_curve"]["values"][0] == pytest.approx(area, abs=0.01)
+
+
+def test_what_counts_as_a_collapse(tmp_path: Path) -> None:
+    """Below half of the best, or 100 below it, once the task was solved, and not before."""
+    from benchmarks.studies import collapse
+
+    def part(env: str, first: int, *returns: list[float]) -> dict[str, Any]:
+        curve = [list(each) for each in zip(*returns, strict=True)]
+        watched = dict.fromkeys(collapse.WATCHED, curve)
+        own = {"settings": {"seed": first}, "env_steps": [100, 200, 300, 400], "returns": curve}
+        return own | {"final_returns": [each[-1] for each in returns]} | watched
+
+    returns = [[900.0, 100.0, 960.0, 481.0], [960.0, 1_000.0, 499.0, 1_000.0], [940.0, 0, 0, 0]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collapse, "BLOCK", 3)
+        parts = [part("", 10, *returns), part("", 13, *[[0.0, 960.0, 479.0, 2.0]] * 3)]
+        found = collapse.judged("brax/inverted_pendulum", parts)
+        other = collapse.judged("pendulum", [part("", 0, *[[-190.0, -90.0, -191.0, -189.0]] * 3)])
+    assert found["seeds_with_events"] == [11, 13, 14, 15]
+    assert (found["events"], found["seeds"], found["solved"]) == (4, 6, 5)
+    assert (found["evaluations_in_collapse"], found["evaluations_after_solving"]) == (7, 15)
+    assert found["median_steps_to_solve"] == 200
+    assert found["watched"]["value"]["before"] == 960.0
+    assert (other["events"], other["evaluations_in_collapse"]) == (3, 3)
+
+
+@pytest.mark.slow
+def test_collapse(tmp_path: Path) -> None:
+    """Parts are not trained twice; what is watched is there for each evaluation and seed."""
+    from benchmarks.studies import collapse
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collapse, "BLOCK", 2)
+        patch.setattr(collapse, "EVALUATIONS", 4)
+        patch.setattr(
+            collapse, "REMEDIES", {"none": {"hidden": (8,)}, "norm": {"layer_norm": True}}
+        )
+        patch.setitem(collapse.ENVS, "pendulum", {"evaluation_episodes": 2, "final_episodes": 2})
+        words = ["tune", "--env", "pendulum", "--remedy", "none"]
+        words += ["--parts", str(tmp_path / "parts"), "--out", str(tmp_path)]
+        for _ in range(2):
+            collapse.main(words, standalone_mode=False)
+            (path,) = (tmp_path / "parts").iterdir()
+            kept = json.loads(path.read_text())
+            patch.setattr(collapse.runs, "train", pytest.fail)
+    for name in (*collapse.WATCHED, "returns"):
+        assert [len(row) for row in kept[name]] == [2] * 4, name
+    assert all(0 <= share <= 1 for row in kept["at_bounds"] for share in row)
+    assert min(kept["critic_norm"][0]) > 0.5
+    rows = json.loads((tmp_path / "collapse_tune.json").read_text())["rows"]
+    assert rows["pendulum, none"]["seeds"] == 2
+    assert (tmp_path / "collapse_tune.png").read_bytes().startswith(b"\x89PNG")
