@@ -128,6 +128,15 @@ def test_heads_on_one_encoder_have_parameters_of_their_own():
         jax.eval_shape(network.init, jax.random.key(0), floats, action)
 
 
+def test_features_of_an_image_alone_are_its_encoders():
+    image, encoder = jnp.uint8(RNG.integers(0, 256, (5, 4, 6, 2))), lambda: Conv((3,), (2,), (2,))
+    network = Features(encoder)
+    params = jax.jit(network.init)(jax.random.key(0), image)
+    (own,) = params["params"].values()
+    alone = jax.jit(encoder().apply)({"params": own}, image)
+    np.testing.assert_allclose(jax.jit(network.apply)(params, image), alone, rtol=1e-5)
+
+
 def test_the_papers_encoder_is_of_four_layers():
     """Of 84 x 84 pixels 41, 39, 37 and 35 are left along a side, of 32 channels each."""
     encoder = drq_v2_encoder()

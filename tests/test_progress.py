@@ -276,6 +276,16 @@ def test_a_run_that_is_refused_shows_nothing_but_the_reason(capsys):
     ]
 
 
+def test_on_a_terminal_the_line_of_a_run_that_is_refused_is_erased(monkeypatch, capsys):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    config = make_config("pendulum", total_timesteps=20_000)
+    with progress.Display(config, Path("a")):
+        pass
+    begun, _, erased = capsys.readouterr().out.rpartition("preparing")
+    assert begun
+    assert erased.endswith("\x1b[1A\x1b[2K")
+
+
 def test_plain_lines_are_at_evaluations_and_else_few(capsys):
     """The return is the newest evaluation's; before the first it is training's, and says so."""
     config = make_config("pendulum", total_timesteps=21_000)
