@@ -99,6 +99,10 @@ def test_every_dtype_arrives_as_it_was(way, dtype, low, high, values, kept):
         (spaces.Discrete(3, start=2**31 - 2), "whole numbers beyond int32"),
         (spaces.MultiDiscrete([2, 2**33]), "whole numbers beyond int32"),
         (
+            spaces.Box(np.array([-(2**40), 0]), np.array([5, 5]), dtype=np.int64),
+            "whole numbers beyond int32",
+        ),
+        (
             spaces.Dict(deep=spaces.Dict(far=spaces.Discrete(2**31 + 1))),
             r"\['deep'\]\['far'\] .* whole numbers beyond int32",
         ),

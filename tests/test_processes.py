@@ -13,6 +13,7 @@ import types
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from ddpg_jax.runs.console.signals import Interrupted
@@ -33,6 +34,15 @@ LEARNS = [
     "1100",
 ]
 LEARNS += ["--replay-capacity", "12000", "--checkpoint-every", "1"]
+
+
+def test_each_process_hears_of_all(monkeypatch):
+    from jax.experimental import multihost_utils
+
+    monkeypatch.setattr(processes, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda value: np.array([value, 9]))
+    assert processes.gather(7) == [7, 9]
+    assert processes.from_first(True) == 1
 
 
 def test_one_process_needs_nothing(monkeypatch):

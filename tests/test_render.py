@@ -32,6 +32,7 @@ XML = """<mujoco>
       <camera name="mass" mode="trackcom" pos="0 -3 0" xyaxes="1 0 0 0 0 1"/>
       <camera name="watching" mode="targetbody" target="two" pos="0 -3 1"/>
       <camera name="aiming" mode="targetbodycom" target="two" pos="0 -3 1"/>
+      <camera name="homing" mode="targetbody" target="world" pos="0 -3 1"/>
       <geom type="capsule" size=".15 .4" rgba=".9 .1 .1 1"/>
       <geom type="sphere" size=".3" pos=".6 0 .3" rgba=".1 .9 .1 1"/>
       <body name="under" pos="0 .2 -.5">
@@ -136,7 +137,7 @@ def test_normals_point_out_of_what_was_met(world, traced):
 
 
 @pytest.mark.parametrize(
-    "camera", ["still", "tracking", "riding", "mass", "watching", "aiming", 3, None]
+    "camera", ["still", "tracking", "riding", "mass", "watching", "aiming", "homing", 3, None]
 )
 def test_cameras_are_where_mujoco_has_them(world, camera):
     made, states = world

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import operator
+import re
 import shutil
 from typing import get_type_hints
 
@@ -679,6 +680,16 @@ def test_members_that_do_not_fit_are_planned_by_a_compiled_one():
         "pendulum", {"tau": "log:1e-3:1e-1"}, draws=4, memory=2 * measured, **SMALL | large
     )
     assert [len(part.members) for part in made.parts] == [2, 2]
+
+
+def test_what_a_refusal_says_that_a_member_needs_is_enough():
+    own = ("pendulum", {"tau": [0.1, 0.2]})
+    with pytest.raises(ValueError, match="one member needs") as refused:
+        plan.make_plan(*own, memory=1, **SMALL)
+    needed = int(re.search(r"(\d+) bytes", str(refused.value))[1])
+    with pytest.raises(ValueError, match="one member needs"):
+        plan.make_plan(*own, memory=needed - 1, **SMALL)
+    assert [len(part.members) for part in plan.make_plan(*own, memory=needed, **SMALL).parts]
 
 
 def test_how_many_members_fit_at_once(monkeypatch):
