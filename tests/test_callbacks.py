@@ -294,12 +294,15 @@ def test_a_film_that_cannot_be_drawn_is_told_once(plain, tmp_path, monkeypatch):
 
 def test_weights_and_biases_offline(tmp_path, monkeypatch):
     """What it writes holds lines, configuration and summary; a resumed run keeps its id."""
+    import wandb
+
     monkeypatch.setenv("WANDB_MODE", "offline")
     written = []
     for steps in (123_456, 234_567):
         with callbacks.WeightsAndBiases("project-of-ours", tags=["tag-of-ours"]) as log:
             log(chunk(tmp_path, steps=steps, returns=[0.8125], diverged=[None]))
             log.end({"final_of_ours": [6.0], "config": {"left_out": 1}})
+        wandb.teardown()  # its own process writes; this waits for it
         files = {*tmp_path.glob("wandb/offline-run-*/run-*.wandb")}
         (new,) = files - {path for path, _ in written}
         written.append((new, new.read_bytes()))

@@ -638,6 +638,10 @@ def test_every_option_lands_in_config_json():
         "offline": None,
         "offline_share": 0.0,
         "offline_rows": None,
+        "csv": False,
+        "film_every": None,
+        "stop_at": None,
+        "wandb": None,
     }
     assert {
         name: value for name, value in written.items() if name not in DERIVED
@@ -859,6 +863,7 @@ def test_a_live_line_on_a_terminal(monkeypatch, capsys):
             "final_returns": [-1.0, -2.0],
             "interquartile_mean": -1.5,
             "interquartile_mean_interval": [-2.0, -1.0],
+            "collapsed": [False, False],
         }
         spent = {"evaluation_seconds": 0.1, "checkpoint_seconds": 1.5}
         shown.finish(
@@ -893,7 +898,7 @@ def test_the_end_of_a_run_whose_members_differ(capsys):
     }
     with progress.Display(config, Path("a")) as shown:
         assert shown._return({"evaluation_return": [None, 0.0, -2.0]}) == "return -1.0 (best 0.0)"
-        shown.finish(summary | {"final_returns": [None, 0.0, -2.0]})
+        shown.finish(summary | {"final_returns": [None, 0.0, -2.0], "collapsed": [False] * 3})
     assert "final return: best 0.0, mean -1.0 over 3 members" in capsys.readouterr().out
 
 

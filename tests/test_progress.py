@@ -366,7 +366,9 @@ def test_the_end_of_a_run_says_what_it_came_to(options, summary, text, capsys):
     config = make_config("pendulum", total_timesteps=3_000, **options)
     seconds = {"wall_seconds": 20.0, "compile_seconds": 8.0, "train_seconds": 9.0}
     seconds |= {"evaluation_seconds": 1.1, "checkpoint_seconds": 1.0}
-    summary = {"final_returns": [-3.21], "final_return_std": [1.49]} | seconds | summary
+    summary = (
+        {"final_returns": [-3.21], "final_return_std": [1.49], "collapsed": []} | seconds | summary
+    )
     summary |= {"updates_per_second": 1_234.4}
     for drawable in (True, False):
         progress.Display(config, Path("a")).finish(summary, drawable)
@@ -382,6 +384,7 @@ def test_the_end_of_a_run_says_what_it_came_to(options, summary, text, capsys):
 def test_time_that_has_no_other_name_is_other(capsys):
     config = make_config("pendulum", total_timesteps=3_000)
     summary = {"final_returns": [-3.0], "final_return_std": [1.0], "updates_per_second": 10.0}
+    summary["collapsed"] = [False]
     summary |= {"wall_seconds": 20.0, "compile_seconds": 8.0, "train_seconds": 6.0}
     summary |= {"evaluation_seconds": 0.5, "checkpoint_seconds": 1.5}
     progress.Display(config, Path("a")).finish(summary)

@@ -9,6 +9,7 @@ import types
 import warnings
 
 import gymnasium
+import jax
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -377,7 +378,9 @@ def looked_at(monkeypatch):
     written, phases = [], []
     monkeypatch.setattr(policy, "restore_policy", lambda *given: ("config", "agent", 7, "states"))
     monkeypatch.setattr(policy, "member_state", lambda config, states, member: (states, member))
-    monkeypatch.setattr(render, "_played", lambda *arguments: ("played", *arguments[:-1]))
+    seed = lambda key: jax.random.key_data(key).tolist()[-1]
+    player = lambda *made: lambda state, key: ("played", *made[:-1], state, seed(key))
+    monkeypatch.setattr(render, "_make_player", player)
     frames = lambda frames, path, fps: written.append((frames, path.name, fps)) or str(path)
     monkeypatch.setattr(video, "write_video", frames)
     monkeypatch.setattr(
@@ -385,7 +388,8 @@ def looked_at(monkeypatch):
     )
 
     def look(folder, env, form=None, steps=None):
-        monkeypatch.setattr(policy, "declared_environment", lambda run: (None, env))
+        config = policy.restore_policy(folder)[0]
+        monkeypatch.setattr(policy, "declared_environment", lambda run: (config, env))
         written.clear()
         phases.clear()
         out = folder / "film"
@@ -406,7 +410,7 @@ def viewed(**looks):
 def test_the_form_is_that_of_the_viewer_or_a_gif(looked_at, tmp_path, monkeypatch):
     monkeypatch.setattr(policy, "restore_policy", lambda *given: (PENDULUM, "agent", 7, "states"))
     draw, viewer = (lambda states: ("drawn", states), lambda states: ("page", states))
-    played = lambda env, steps: ("played", "agent", ("states", 1), env, steps, 3)
+    played = lambda env, steps: ("played", "agent", env, steps, ("states", 1), 3)
     begun = lambda steps, name: [
         "restoring",
         f"drawing {steps} frames",
