@@ -144,6 +144,7 @@ OPTIONS = (
     "pixels",
     "channels_first",
     "backend",
+    "impl",
     "randomize",
     "num_envs",
     "disable_env_checker",
@@ -464,7 +465,7 @@ class Lines:
     def _plot(self) -> list[str]:
         folders = [self._folder() for _ in range(self._any([0, 1, 1, 2]))]
         return [
-            "plot",
+            *self._any([["plot"], ["plot", "--over", "time"], ["report"]]),
             *folders,
             "--out",
             self._any([*PLACES, "x.png", "x.pdf", "x.exe", ".png", "noext", "a.b.svg"]),

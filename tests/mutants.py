@@ -68,6 +68,7 @@ EXCEPTIONS = {
     "runs/options/sweep_options.py": ["test_options.py", "test_sweeps.py"],
     "runs/cli/flags.py": ["test_errors.py", "test_options.py", "test_cli.py"],
     "runs/cli/jax_setup.py": ["test_errors.py", "test_cli.py"],
+    "runs/config/differences.py": ["test_report.py"],
     "runs/config/default_preset.py": ["test_device.py", "test_config.py"],
     "runs/dry_run.py": ["test_memory.py", "test_described.py"],
     "runs/options/field.py": ["test_errors.py", "test_options.py", "test_config.py"],

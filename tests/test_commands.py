@@ -14,7 +14,7 @@ from ddpg_jax.runs.cli import commands, run_commands
 from ddpg_jax.runs.distributed.processes import ProcessFlags
 from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.programs import build, memory
-from ddpg_jax.runs.results import export, plots, policy, render
+from ddpg_jax.runs.results import export, plots, policy, render, report
 from ddpg_jax.runs.sweeps import sweep_results
 
 
@@ -171,13 +171,17 @@ def test_files_are_called_after_the_member(monkeypatch, tmp_path):
 def test_plot_is_of_all_runs_of_all_folders(monkeypatch, tmp_path):
     runs, read = {"a": ["a0", "a1"], "b": ["b"]}, []
     monkeypatch.setattr(sweep_results, "runs_in", lambda folder: runs[folder.name])
-    monkeypatch.setattr(plots, "plot", lambda found, out: f"{found} {out}")
+    monkeypatch.setattr(plots, "plot", lambda found, out, over: f"{found} {out} {over}")
+    monkeypatch.setattr(report, "report", lambda found, out: f"{found} {out}")
     from ddpg_jax.runs.config import stored
 
     monkeypatch.setattr(stored, "load_config", read.append)
-    assert said("plot", tmp_path / "a", tmp_path / "b") == "['a0', 'a1', 'b'] curves.png"
+    assert said("plot", tmp_path / "a", tmp_path / "b") == "['a0', 'a1', 'b'] curves.png steps"
     assert read == ["a0", "a1", "b"]
-    assert said("plot", tmp_path / "b", "--out", "c.svg") == "['b'] c.svg"
+    assert said("report", tmp_path / "a", tmp_path / "b") == "['a0', 'a1', 'b'] report.html"
+    assert read == 2 * ["a0", "a1", "b"]
+    assert said("plot", tmp_path / "b", "--out", "c.svg", "--over", "time") == "['b'] c.svg time"
+    assert said("report", tmp_path / "b", "--out", "c.html") == "['b'] c.html"
 
 
 @pytest.mark.parametrize(("findings", "refused"), [([], False), (["odd."], False), ([], True)])
@@ -211,8 +215,8 @@ def test_check_plays_two_episodes_and_a_few_steps_and_tries_to_train(
 
 def test_lists_of_environments_and_presets():
     listed = said("envs").split("\n")
-    assert listed[: len(envs.names())] == envs.names()
-    assert listed[len(envs.names()) :] == list(envs.FAMILIES)
+    assert listed[:5] == ["pendulum", "lane", *envs.FAMILIES]
+    assert listed[:2] + listed[5:] == envs.names()
     text = said("presets")
     told = dict(part.split("\n", 1) for part in text.split("\n\n"))
     assert list(told) == list(PRESETS)

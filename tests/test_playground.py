@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import types
 from pathlib import Path
 
 import jax
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from flax import struct
+from jax.interpreters import batching
 
 from ddpg_jax import envs, rollout
 from ddpg_jax.envs import playground
@@ -59,8 +62,16 @@ def test_names_and_options():
         match="playground/CheetahRun has no option 'gravity': choose one of action_repeat, ctrl_dt",
     ):
         envs.make("playground/CheetahRun", 2, gravity=3)
-    with pytest.raises(ValueError, match="playground/CheetahRun has no option 'impl'"):
+    with pytest.raises(
+        ValueError,
+        match="CheetahRun with impl=warp needs an NVIDIA GPU, and JAX computes on a cpu here",
+    ):
         envs.make("playground/CheetahRun", 2, impl="warp")
+    with pytest.raises(ValueError, match="unknown impl 'c' of Playground: choose one of jax, warp"):
+        envs.make("playground/CheetahRun", 2, impl="c")
+    for name in ("pendulum", "brax/ant", "gymnasium/Pendulum-v1"):
+        with pytest.raises(ValueError, match=f"{name} has no impl: that is an option of MuJoCo"):
+            envs.make(name, 2, impl="jax")
     with pytest.raises(
         ValueError, match="CheetahRun: ctrl_dt='slow' is text where a number is meant"
     ):
@@ -69,6 +80,95 @@ def test_names_and_options():
         ValueError, match="playground/CheetahRun has no backend: that is an option of Brax"
     ):
         envs.make("playground/CheetahRun", 2, backend="spring")
+
+
+def test_warp_is_handed_over_and_asked_of_what_has_it(monkeypatch):
+    from mujoco_playground import registry
+
+    loaded = []
+    monkeypatch.setattr(playground, "_has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(
+        registry, "load", lambda name, config, config_overrides: loaded.append(config)
+    )
+    for impl in playground.IMPLS:
+        playground.load("CheetahRun", {}, impl)
+    playground.load("CheetahRun", {})
+    assert [config.impl for config in loaded] == ["jax", "warp", "jax"]
+    name = "AeroCubeRotateZAxis"
+    assert "impl" not in registry.get_default_config(name)
+    playground.load(name, {})
+    with pytest.raises(ValueError, match=f"{name} has no impl 'warp': leave it out"):
+        playground.load(name, {}, "warp")
+
+
+@pytest.mark.parametrize(
+    ("backend", "version", "has"),
+    [("gpu", "PJRT C API\ncuda 12090", True), ("gpu", "rocm 60", False), ("tpu", "cuda?", False)],
+)
+def test_an_nvidia_gpu_is_told_from_others(backend, version, has, monkeypatch):
+    device = types.SimpleNamespace(client=types.SimpleNamespace(platform_version=version))
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert playground._has_nvidia_gpu() is has
+
+
+@struct.dataclass
+class Data:
+    """As Warp's: ``table`` is one for all copies."""
+
+    place: jax.Array
+    table: jax.Array
+
+
+batching.register_vmappable(
+    Data,
+    int,
+    int,
+    lambda cut, _, data, axis: Data(cut(data.place, axis), data.table),
+    lambda join, size, data, axis: Data(join(size, data.place, axis), data.table),
+    None,
+)
+
+
+def test_what_all_copies_share_is_no_part_of_a_copy():
+    reset = lambda key: (Data(jax.random.uniform(key, (3,)), jnp.ones((7, 2))), jnp.ones(()))
+    part, whole = playground._parts(types.SimpleNamespace(reset=reset))
+    state = reset(jax.random.key(0))
+    place, one = part(state)
+    np.testing.assert_array_equal(place, state[0].place)
+    assert one == 1
+    data, one = whole([2 * place, one + 1])
+    np.testing.assert_array_equal(data.place, 2 * state[0].place)
+    assert (data.table.shape, np.abs(data.table).max(), one) == ((7, 2), 0, 2)
+
+
+@pytest.mark.slow
+def test_warp_plays_as_jax_does(monkeypatch, capfd):
+    """On the CPU, for which it is slow: episodes of two steps, so that copies begin anew, also
+    under another vmap as of members."""
+    monkeypatch.setattr(playground, "_has_nvidia_gpu", lambda: True)
+    found = {}
+    for impl in playground.IMPLS:
+        env = envs.make("playground/PendulumSwingup", 32, time_limit=2, impl=impl)
+
+        def play(key, env=env):
+            keys = jax.random.split(key, 5)
+            action = jnp.full((32, 1), 0.5)
+            return jax.lax.scan(
+                lambda now, key: env.step(now, action, key), env.reset(key)[0], keys
+            )
+
+        state, found[impl] = jax.jit(jax.vmap(play))(jax.random.split(jax.random.key(0), 2))
+        first = jax.tree.map(lambda x: x[0], env.single_state(state))
+        alone = jax.tree.map(lambda x: x[0], first)
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(env.single.scene(alone)))
+        if video.has_opengl():
+            (frame, *_) = env.renderer.draw(first)
+            assert frame.std() > 5, "not blank"
+    for ours, theirs in zip(*map(jax.tree.leaves, found.values()), strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=1e-4)
+    assert np.any(found["warp"].truncated)
+    assert capfd.readouterr().out == ""
 
 
 def test_what_cannot_be_downloaded_is_one_sentence(monkeypatch):

@@ -161,7 +161,8 @@ def run_blocks_about(file):
 READING = {
     tuple(of_the_trained_run(line)): line
     for line in COMMANDS
-    if line.startswith("ddpg-jax ") and line.split()[1] in ("evaluate", "render", "plot", "export")
+    if line.startswith("ddpg-jax ")
+    and line.split()[1] in ("evaluate", "render", "plot", "export", "report")
 }
 
 
@@ -216,7 +217,17 @@ def test_a_command_without_a_run(line):
 
 
 def test_no_other_command_is_shown():
-    known = {"train", "sweep", "evaluate", "render", "plot", "export", "check", "presets", "envs"}
+    known = {
+        "train",
+        "sweep",
+        "evaluate",
+        "render",
+        "plot",
+        "export",
+        "check",
+        "presets",
+        "envs",
+    } | {"report"}
     assert {line.split()[1] for line in COMMANDS if line.startswith("ddpg-jax ")} == known
 
 

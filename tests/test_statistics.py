@@ -19,15 +19,17 @@ from ddpg_jax.runs.folder.metrics import (
 from ddpg_jax.runs.results import plots, statistics
 
 
-def make_run(folder, evaluations, seed=0, **config):
+def make_run(folder, evaluations, seed=0, pace=None, **config):
     """A folder with a configuration and one line per evaluation: ``{env_steps: returns or
-    None}``."""
+    None}``; with a ``pace`` they have times, so many seconds for each step."""
     folder.mkdir()
     values = next((value for value in evaluations.values() if value is not None), [0.0])
     flat = {"env": "pendulum", "preset": "default", "seed": seed, "seeds": len(values)} | config
     (folder / "config.json").write_text(json.dumps(flat))
     rows = [
-        {"env_steps": steps, "evaluation_return": returns} for steps, returns in evaluations.items()
+        {"env_steps": steps, "evaluation_return": returns}
+        | ({} if pace is None else {"train_seconds": steps * pace})
+        for steps, returns in evaluations.items()
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
@@ -180,8 +182,9 @@ def test_curve_holds_the_evaluations(tmp_path):
     np.testing.assert_array_equal(values, [[1.0, 2.0], [3.0, 4.0]])
 
 
-def drawn(monkeypatch, folders, path):
-    """The curves that `plot` draws: ``(label, x, y)``, and the number of intervals."""
+def drawn(monkeypatch, folders, path, *over, thin=None):
+    """The curves that `plot` draws: ``(label, x, y)``, and the number of intervals; ``thin``
+    receives those of single seeds."""
     from matplotlib.axes import Axes
 
     lines, bands = [], []
@@ -190,14 +193,16 @@ def drawn(monkeypatch, folders, path):
         Axes,
         "plot",
         lambda self, x, y, **k: (
-            lines.append((k["label"], list(x), list(y))),
+            (lines if k["label"] != "_seeds" else [] if thin is None else thin).append(
+                (k["label"], list(x), np.asarray(y).tolist())
+            ),
             plot(self, x, y, **k),
         )[1],
     )
     monkeypatch.setattr(
         Axes, "fill_between", lambda self, *a, **k: (bands.append(a), fill(self, *a, **k))
     )
-    plots.plot(folders, path)
+    plots.plot(folders, path, *over)
     return lines, bands
 
 
@@ -235,8 +240,10 @@ def test_members_of_a_sweep_are_a_line_for_each_setting(tmp_path, monkeypatch):
     (sweep / "sweep.json").write_text("{}")
     vary = {"tau": [0.1, 0.1, 0.5, 0.5, 0.5], "seed": [0, 1, 0, 1, 1]}
     returns = {100: [1.0, 3.0, 5.0, 9.0, 9.0]}
-    first = make_run(sweep / "part-0", returns, vary=vary, batch_size=8, total_timesteps=100)
-    about = {"batch_size": 16, "total_timesteps": 100}
+    first = make_run(
+        sweep / "part-0", returns, vary=vary, batch_size=8, total_timesteps=100, pace=1
+    )
+    about = {"batch_size": 16, "total_timesteps": 100, "pace": 1}
     other = make_run(sweep / "part-1", {100: [4.0, 6.0]}, vary={"tau": [0.1, 0.1]}, **about)
     lines, bands = drawn(monkeypatch, [first, other], tmp_path / "curves.png")
     assert lines == [
@@ -245,6 +252,12 @@ def test_members_of_a_sweep_are_a_line_for_each_setting(tmp_path, monkeypatch):
         ("pendulum, default (batch_size 16, tau 0.1), 2 seeds", [100], [5.0]),
     ]
     assert len(bands) == 3
+    lines, _ = drawn(monkeypatch, [first, other], tmp_path / "curves.png", "time")
+    assert [label for label, *_ in lines] == [
+        "pendulum, default (batch_size 8, tau 0.1), 2 seeds, 5 at once",
+        "pendulum, default (batch_size 8, tau 0.5), 2 seeds, 5 at once",
+        "pendulum, default (batch_size 16, tau 0.1), 2 seeds, 2 at once",
+    ]
     evolve = {"vary": {"tau": [0.1, 0.5], "seed": [0, 1]}, "evolve": {}}
     evolving = make_run(tmp_path / "evolving", {100: [2.0, 4.0]}, **evolve)
     lines, _ = drawn(monkeypatch, [evolving], tmp_path / "curves.png")
@@ -281,7 +294,11 @@ def test_a_band_has_the_colour_of_its_line_and_no_label_vanishes(tmp_path, monke
     plots.plot(runs, tmp_path / "curves.png")
     (axes,) = figures[0].axes
     (band,) = axes.collections
-    assert tuple(band.get_facecolor()[0][:3]) == to_rgb(axes.lines[1].get_color())
+    own = [line.get_color() for line in axes.lines if line.get_label() != "_seeds"]
+    assert tuple(band.get_facecolor()[0][:3]) == to_rgb(own[1]) != to_rgb(own[0])
+    thin = [line for line in axes.lines if line.get_label() == "_seeds"]
+    assert [(line.get_color(), line.get_alpha() < 0.5) for line in thin] == 3 * [(own[1], True)]
+    assert all(line.get_zorder() < axes.lines[0].get_zorder() for line in thin)
     np.testing.assert_allclose(figures[0].get_size_inches(), [6.4, 4.0])
     labels = [text.get_text().strip() for text in axes.get_legend().get_texts()]
     assert labels == ["_mine:Env, default (one)", "pendulum, default (three), 3 seeds"]
@@ -293,3 +310,59 @@ def test_plot_of_no_evaluation(tmp_path, evaluations):
     with pytest.raises(ValueError, match="none of these runs has an evaluation yet"):
         plots.plot([run], tmp_path / "curves.png")
     assert not (tmp_path / "curves.png").exists()
+
+
+def test_over_time_members_share_the_clock_and_runs_are_interpolated(tmp_path, monkeypatch):
+    """Two runs of two seeds each share a line, a run of one seed alone has its own."""
+    runs = [
+        make_run(tmp_path / "a", {10: [0.0, 2.0], 20: [4.0, 6.0], 30: [8.0, 8.0]}, pace=0.6),
+        make_run(tmp_path / "b", {10: [1.0, 1.0], 20: [3.0, 5.0]}, seed=2, pace=1.2),
+        make_run(tmp_path / "c", {10: [5.0]}, seed=4, pace=60),  # alone: it is no slower
+    ]
+    thin = []
+    lines, bands = drawn(monkeypatch, runs, tmp_path / "curves.png", "time", thin=thin)
+    (label, minutes, values), (other, *point) = lines
+    # The first is evaluated after 6, 12 and 18 s, the second after 12 and 24 s: 12 and 18 s are in
+    # both: 4, 6, 1, 1 and, the second half way, 8, 8, 2, 3. Of four the middle two count.
+    np.testing.assert_allclose(minutes, [0.2, 0.3])
+    np.testing.assert_allclose(values, [(1 + 4) / 2, (3 + 8) / 2])
+    assert label == "pendulum, default (a), 4 seeds, 2 at once"
+    assert (other, *point) == ("pendulum, default (c)", [10.0], [5.0])
+    assert len(bands) == 1
+    np.testing.assert_allclose(thin[0][1], [0.1, 0.2, 0.3])
+    assert [each for _, _, each in thin] == [[[0, 2], [4, 6], [8, 8]], [[1, 1], [3, 5]]]
+    with pytest.raises(ValueError, match="none of these runs has an evaluation yet"):
+        plots.plot([make_run(tmp_path / "d", {1: [1.0]})], tmp_path / "curves.png", "time")
+
+
+def test_runs_without_a_common_evaluation_are_thin_lines_alone(tmp_path, monkeypatch):
+    runs = [
+        make_run(tmp_path / "a", {10: [0.0], 20: [4.0]}, pace=1),
+        make_run(tmp_path / "b", {30: [1.0], 40: [3.0]}, seed=2, pace=1),
+    ]
+    for over in plots.OVER:
+        thin = []
+        lines, bands = drawn(monkeypatch, runs, tmp_path / "curves.png", over, thin=thin)
+        assert [(x, y) for _, x, y in lines] == [([], [])]
+        assert (len(bands), [each for _, _, each in thin]) == (0, [[[0], [4]], [[1], [3]]])
+
+
+def test_an_axis_says_what_a_curve_is_over_and_many_labels_stand_below_it(tmp_path):
+    runs = [
+        make_run(tmp_path / f"$x_{{$ {i}{30 * ' word'}", {100: [0.0]}, tau=i, pace=1)
+        for i in range(5)
+    ]
+    figure = plots.draw_curves(runs, "time")
+    (axes,) = figure.axes
+    assert axes.get_xlabel().startswith("minutes of training, all seeds of a run together")
+    assert "without compiling, warm-up and evaluation" in axes.get_xlabel()
+    figure.savefig(tmp_path / "curves.png")
+    below = figure.legends[0].get_window_extent()
+    assert below.y1 < axes.xaxis.label.get_window_extent().y0
+    assert 0 <= below.x0 < below.x1 <= figure.bbox.x1, "a long label has several lines"
+    assert below.y0 >= 0
+    few = plots.draw_curves(runs[:3])
+    few.savefig(tmp_path / "few.png")
+    (axes,) = few.axes
+    assert axes.get_xlabel() == "environment steps (per seed)"
+    assert axes.get_legend().get_window_extent().y0 > axes.get_window_extent().y0

@@ -5,8 +5,8 @@ For example::
 
     env = envs.make("pendulum", num_envs=16)
     env = envs.make("lane", num_envs=16, curvature=0.01)
-    env = envs.make("brax/halfcheetah", num_envs=64, backend="spring")
     env = envs.make("playground/CheetahRun", num_envs=128)
+    env = envs.make("brax/halfcheetah", num_envs=64, backend="spring")
     env = envs.make("gymnasium/HalfCheetah-v5", num_envs=8)  # on the host, for `ddpg_jax.host`
 
 A new family is a file here with ``make(...)`` and a line in `names` and in `make`.
@@ -56,9 +56,14 @@ def names() -> list[str]:
 
 OWN = {"pendulum": (pendulum.make, ("time_limit", "gravity")), "lane": (lane.make, lane.OPTIONS)}
 """Of this library: what makes them, and their options."""
+PHYSICS = (
+    ("impl", playground.PREFIX, "MuJoCo Playground"),
+    ("backend", "brax/", "Brax"),
+)
+"""Options that choose a physics engine, and the family that has each."""
 FAMILIES = (
-    "gymnasium/<id>, any of Gymnasium's registry, for example gymnasium/HalfCheetah-v5",
     "playground/<name>, any of MuJoCo Playground's registry, for example playground/CheetahRun",
+    "gymnasium/<id>, any of Gymnasium's registry, for example gymnasium/HalfCheetah-v5",
     "<module>:<function>, a function make(num_envs, **options) of yours",
 )
 """Names beyond `names`."""
@@ -81,10 +86,11 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # by the name, which
         num_envs: E, at least 1.
         **options: of the family: ``time_limit`` for all; ``action_repeat`` for all on the device
             but your own; ``observation``, ``reward``, ``curvature`` and ``lane_width`` for lane
-            (`ddpg_jax.envs.lane.make`); ``backend`` for Brax; ``randomize`` for Brax and
-            Playground; others go to the environment's constructor. ``pixels=True`` for all that can
-            be drawn, your own and those on the host too, with ``image_size``, ``frame_stack``,
-            ``frames_per_action``, ``grayscale`` and ``action_repeat`` (`ddpg_jax.envs.pixels`).
+            (`ddpg_jax.envs.lane.make`); ``impl`` for Playground; ``backend`` for Brax;
+            ``randomize`` for both; others go to the environment's constructor. ``pixels=True`` for
+            all that can be drawn, your own and those on the host too, with ``image_size``,
+            ``frame_stack``, ``frames_per_action``, ``grayscale`` and ``action_repeat``
+            (`ddpg_jax.envs.pixels`).
             ``channels_first=True`` turns its own images ``[C, H, W]`` into ``[H, W, C]``.
 
     Returns:
@@ -114,8 +120,9 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # by the name, which
 
 def _make(name: str, num_envs: int, options: dict[str, Any]) -> Any:
     written = ":" in name and not on_host(name)  # a function of one's own
-    if "backend" in options and not (written or name.startswith("brax/")):
-        raise ValueError(f"{name} has no backend: that is an option of Brax.")
+    for option, prefix, family in PHYSICS:
+        if option in options and not (written or name.startswith(prefix)):
+            raise ValueError(f"{name} has no {option}: that is an option of {family}.")
     seen, others = seen_options(options)
     if on_host(name):
         if seen is None and "action_repeat" in options:

@@ -108,7 +108,8 @@ def envs() -> None:
     """List the environments."""
     from ddpg_jax import envs
 
-    answer("\n".join([*envs.names(), *envs.FAMILIES]))
+    others = [name for name in envs.names() if name not in envs.OWN]  # of Brax
+    answer("\n".join([*envs.OWN, *envs.FAMILIES, *others]))
 
 
 @main.command(params=flags({"env_option": TRAIN["env_option"]} | ENVIRONMENT))

@@ -1,4 +1,4 @@
-"""The commands that read what a run has made: evaluate, render, export and plot."""
+"""The commands that read what a run has made: evaluate, render, export, plot and report."""
 
 import contextlib
 import json
@@ -142,19 +142,47 @@ def export(
     answer(of_run.export(folder, path, place, form, checkpoint))
 
 
-@click.command()
-@click.argument("folders", metavar="RUNS...", nargs=-1, required=True, type=PATH)
-@click.option("--out", type=PATH, default=Path("curves.png"), help="File to write.")
-def plot(folders: tuple[Path, ...], out: Path) -> None:
-    """Draw the evaluation curves of RUNS or sweeps, one for what differs only in its seeds."""
+folders_argument = click.argument("folders", metavar="RUNS...", nargs=-1, required=True, type=PATH)
+
+
+def _runs(folders: tuple[Path, ...]) -> list[Path]:
+    """Return the runs in folders of runs and sweeps; each has a configuration."""
     from ddpg_jax.runs.config import stored
-    from ddpg_jax.runs.results import plots
     from ddpg_jax.runs.sweeps import sweep_results
 
     found = [run for folder in folders for run in sweep_results.runs_in(folder)]
     for folder in found:
         stored.load_config(folder)
-    answer(plots.plot(found, out))
+    return found
 
 
-COMMANDS = (evaluate, render, export, plot)
+@click.command()
+@folders_argument
+@click.option("--out", type=PATH, default=Path("curves.png"), help="File to write.")
+@click.option(
+    "--over",
+    type=click.Choice(["steps", "time"]),
+    default="steps",
+    help="Environment steps, or minutes of training.",
+)
+def plot(folders: tuple[Path, ...], out: Path, over: str) -> None:
+    """Draw the evaluation curves of RUNS or sweeps, one for what differs only in its seeds."""
+    from ddpg_jax.runs.results import plots
+
+    answer(plots.plot(_runs(folders), out, over))
+
+
+@click.command()
+@folders_argument
+@click.option("--out", type=PATH, default=Path("report.html"), help="File to write.")
+def report(folders: tuple[Path, ...], out: Path) -> None:
+    """Write one HTML page about RUNS or sweeps: curves, figures, films, configuration.
+
+    It needs no other file: pictures are in it.
+    """
+    from ddpg_jax.runs.results import report as of_runs
+
+    answer(of_runs.report(_runs(folders), out))
+
+
+COMMANDS = (evaluate, render, export, plot, report)

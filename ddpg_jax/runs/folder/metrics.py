@@ -128,14 +128,19 @@ def mean_over_members(value: Any) -> float | None:
     return float(np.mean(numbers)) if numbers else None
 
 
-def read_curve(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_curve(folder: Path, over: str = "env_steps") -> tuple[np.ndarray, np.ndarray]:
     """Return ``(env_steps [T], evaluation returns [T, seeds])`` of a run.
 
     Where lines differ in their number of seeds, only those of the most frequent one count.
+
+    Args:
+        folder: the run's.
+        over: another number of each line instead of its steps; lines without it do not count.
     """
     rows = [row for row in read_metrics(folder) if row["evaluation_return"] is not None]
+    rows = [row for row in rows if _is_number(row.get(over))]
     seeds = Counter(len(row["evaluation_return"]) for row in rows).most_common(1)
     rows = [row for row in rows if len(row["evaluation_return"]) == seeds[0][0]]
-    return np.array([row["env_steps"] for row in rows]), np.array(
+    return np.array([row[over] for row in rows]), np.array(
         [row["evaluation_return"] for row in rows], np.float64
     )

@@ -219,6 +219,13 @@ CALLBACKS = ("stop_at", "film_every", "csv", "wandb")
 class EnvironmentOptions:
     """Options that every environment may have; they are part of ``env_options``."""
 
+    impl: str | None = option(
+        None,
+        "MuJoCo Playground's physics: jax, or warp on NVIDIA GPUs, with which the same seed is not "
+        "the same run bit for bit.",
+        "environment",
+        unset="jax",
+    )
     backend: str | None = option(
         None,
         "Brax's physics: generalized, positional, spring or mjx.",
