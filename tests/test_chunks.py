@@ -37,7 +37,7 @@ class Loop:
 
     def __init__(self, folder, monkeypatch, report=report, returns=lambda: 1.0, **options):
         self.done, self.rows, self.kept, self.stop, self.keys = [], [], {}, [], []
-        self.offered = []
+        self.offered, self.bests = [], []
         self.returns, self.config = (
             returns,
             make_config("pendulum", seeds=2, **SIZES | EVERY | options),
@@ -77,7 +77,7 @@ class Loop:
             phases=Phases(lambda name: None, lambda text: None),
             built=None,
             best=types.SimpleNamespace(
-                save=lambda: None,
+                save=lambda: self.bests.append(len(self.rows)),
                 restore=lambda evaluated: None,
                 offer=lambda *given: self.offered.append(given),
                 agent_state=None,
@@ -182,10 +182,12 @@ def test_of_several_processes_one_that_fails_alone_saves_nothing(tmp_path, monke
     with pytest.raises(Diverged):
         made.run()
     assert made.done == ["train", "train", "evaluate", "wait"]
+    assert made.bests == []
     made = Loop(tmp_path, monkeypatch, returns=lambda: made.stop.append(signal.SIGINT) or 1.0)
     with pytest.raises(Interrupted, match="SIGINT at 500 steps and saved"):
         made.run()
     assert made.done == ["train", "train", "evaluate", "save 500", "wait"]
+    assert made.bests == [2]
 
 
 def test_what_is_not_finite_ends_a_run_before_it_is_saved(tmp_path, monkeypatch):
