@@ -256,6 +256,16 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "up, angle = vector(2, 0, 0), math.radians(45)",
     ): "a direction of any length",
     (
+        "envs/lane/surface.py",
+        "apart = [point[None, i] - self.point[:, i, None] for i in range(2)]",
+        "apart = [point[None, i] - self.point[:, i, None] for i in range(3)]",
+    ): LAST,
+    (
+        "envs/lane/surface.py",
+        "pixel = rays.angle * jnp.minimum(distance, 1e3)  # metres that one covers, across",
+        "pixel = rays.angle * jnp.minimum(distance, 1001.0)  # metres that one covers, across",
+    ): "so far away all is one colour",
+    (
         "runs/programs/evaluation.py",
         "one = memory.tree_bytes(jax.eval_shape(env.reset, jax.random.key(0)))",
         "one = memory.tree_bytes(jax.eval_shape(env.reset, jax.random.key(1)))",

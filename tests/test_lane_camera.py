@@ -276,3 +276,9 @@ def test_a_film_is_the_view_from_above_and_the_cameras_beside_it(seen, monkeypat
     assert frame.shape == (240, 488, 3)
     np.testing.assert_array_equal(frame[:, :240], 2, "the road and the car")
     np.testing.assert_array_equal(frame[:, 248:], 1, "the road alone")
+
+
+def test_the_ground_faces_up():
+    ray = rays(camera.through_the_camera(), 8, 8)
+    hit = jax.jit(lambda state: camera.surface(state).hit(ray))(held_out_state(0, 1.0, 0.0, 0.1))
+    np.testing.assert_array_equal(hit.normal, np.broadcast_to([[0.0], [0.0], [1.0]], (3, 64)))

@@ -45,6 +45,13 @@ def test_each_process_hears_of_all(monkeypatch):
     assert processes.from_first(True) == 1
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_first_process_is_number_0(monkeypatch, number):
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(jax, "process_index", lambda: number)
+    assert processes.is_first() == (number == 0)
+
+
 def test_one_process_needs_nothing(monkeypatch):
     for name in (
         "SLURM_JOB_ID",
