@@ -16,8 +16,16 @@ from hypothesis import strategies as st
 from ddpg_jax.replay.rows import LARGEST as ROWS
 from ddpg_jax.runs.config import notes, population
 from ddpg_jax.runs.config.run_config import DERIVED, make_config
-from ddpg_jax.runs.config.stored import FREE, from_flat, load_config, resumed_config
+from ddpg_jax.runs.config.stored import (
+    FREE,
+    LATER,
+    from_flat,
+    load_config,
+    require_same_config,
+    resumed_config,
+)
 from ddpg_jax.runs.options import validation
+from ddpg_jax.runs.options.validation import RunError
 from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.runs.programs import setup
 from ddpg_jax.runs.programs.setup import environment
@@ -790,7 +798,7 @@ def test_a_damaged_configuration_is_one_sentence(tmp_path, content, message):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(make_config("pendulum").flat()) - set(DERIVED) - {"mesh"})
+    "name", sorted(set(make_config("pendulum").flat()) - {*DERIVED, *LATER, "mesh"})
 )
 def test_a_configuration_lacks_nothing(tmp_path, name):
     whole = make_config("pendulum", **SHORT).flat()
@@ -799,6 +807,19 @@ def test_a_configuration_lacks_nothing(tmp_path, name):
     )
     with pytest.raises(ValueError, match=f"it lacks {name}"):
         load_config(tmp_path)
+
+
+def test_options_that_came_later_are_as_they_were(tmp_path):
+    """A run of before has their defaults, and is resumed; what it says now it keeps."""
+    config = make_config("pendulum", **SHORT)
+    before = {name: value for name, value in config.flat().items() if name not in LATER}
+    assert len(LATER) == 11
+    (tmp_path / "config.json").write_text(json.dumps(before))
+    assert load_config(tmp_path) == config
+    require_same_config(before, config.flat())
+    assert resumed_config(tmp_path, {"csv": True}).csv
+    with pytest.raises(RunError, match="offline_share"):
+        resumed_config(tmp_path, {"offline_share": 0.5})
 
 
 def test_the_largest_replay_is_the_rings():

@@ -34,11 +34,13 @@ def resumed_config(folder: Path, given: Options) -> Config:
     return from_flat(saved | given | ({"mesh": ""} | placed if placed else {}))
 
 
-UNSET = [
-    name
+LATER = {
+    name: each.default
     for name, each in DECLARED.items()
-    if each.default is None and (each.group == "start" or name in run_options.CALLBACKS)
-]
+    if each.group == "start" or name in run_options.CALLBACKS
+}
+"""Options that ``config.json`` of an earlier version lacks: such a run was one with the default."""
+UNSET = [name for name, default in LATER.items() if default is None]
 """Options that may be None in ``config.json``."""
 
 
@@ -72,6 +74,7 @@ def load_config(folder: Path) -> Config:
 
 
 def _restored(data: Options) -> Config:
+    data = LATER | data
     preset = PRESETS.get(str(data.get("preset")))
     own = vars(preset.hyperparameters) if preset else ()
     if absent := [name for name in (*STORED, *own) if name not in data]:
@@ -169,7 +172,7 @@ def require_same_config(saved: Options, given: Options, what: str = "run") -> No
     Raises:
         RunError: options differ that may not, or that it does not have.
     """
-    differences = []
+    saved, differences = LATER | saved, []
     for name, value in given.items():
         old, new = saved.get(name, "none"), list(value) if isinstance(value, tuple) else value
         if name not in (*FREE, *PLACEMENT, *DERIVED) and old != new:
