@@ -109,6 +109,11 @@ def test_a_damaged_line_hides_no_good_one(tmp_path, damage):
     assert returns.tolist() == [[-10.0], [-20.0], [-30.0]]
 
 
+def test_the_largest_float_is_a_return(tmp_path):
+    line = b'{"env_steps": 15, "evaluation_return": [1.7976931348623157e308]}'
+    assert read_curve(written(tmp_path, line, b""))[1].tolist() == [[1.7976931348623157e308]]
+
+
 def test_a_last_line_that_a_kill_cut_is_no_damage(tmp_path):
     said: list[str] = []
     assert len(read_metrics(written(tmp_path, *GOOD, GOOD[0][:-3]), said.append)) == 3
