@@ -61,7 +61,9 @@ EXCEPTIONS = {
     "learner.py": ["test_train.py", "test_host.py", "test_sharding.py"],
     "schedule.py": ["test_train.py", "test_config.py", "test_presets.py"],
     "types.py": ["test_agents.py", "test_behaviour.py", "test_resharding.py"],
-    "runs/__init__.py": ["test_cli.py", "test_run.py", "test_sweeps.py"],
+    "runs/__init__.py": [
+        *("test_cli.py", "test_run.py", "test_sweeps.py", "test_starting_point.py")
+    ],
     "runs/distributed/arrays.py": ["test_devices.py", "test_sharding.py"],
     "replay/mixed.py": ["test_offline.py"],
     "runs/cli/run_commands.py": ["test_commands.py", "test_best.py", "test_cli.py"],
@@ -265,6 +267,13 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "pixel = rays.angle * jnp.minimum(distance, 1e3)  # metres that one covers, across",
         "pixel = rays.angle * jnp.minimum(distance, 1001.0)  # metres that one covers, across",
     ): "so far away all is one colour",
+    (
+        "envs/autoreset.py",
+        "rows = (jnp.arange(num_envs, dtype=jnp.int32) + rotation) % num_envs",
+        "rows = (jnp.arange(num_envs, dtype=jnp.int32) - rotation) % num_envs",
+    ): "all rotations are as likely",
+    ("learner.py", "scalar = jnp.float32(0)", "scalar = jnp.float32(1)"): "for its shape",
+    ("replay/frames.py", "head=jnp.int32(0),", "head=jnp.int32(1),"): "a ring begins anywhere",
     (
         "runs/programs/evaluation.py",
         "one = memory.tree_bytes(jax.eval_shape(env.reset, jax.random.key(0)))",

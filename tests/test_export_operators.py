@@ -168,6 +168,7 @@ REFUSED = {
     "part of a batch": lambda x: lax.slice_in_dim(x, 0, x.shape[0], 2),
     "bits": lambda x: (x.astype(jnp.int32) & 3).astype(jnp.float32),
     "several axes": lambda x: x.reshape(-1, 2, 3)[:, jnp.array([0, 1]), jnp.array([2, 0])],
+    "one of two beyond": lambda x: x.at[:, jnp.array([0, WIDTH])].get(mode="fill", fill_value=0.0),
     "computed": lambda x: jnp.take_along_axis(x, (x > 0).astype(jnp.int32), -1),
     "batch times batch": lambda x: x + jnp.broadcast_to(ROW, (*2 * x.shape[:1], WIDTH)).sum(0),
     "several unknown sizes": lambda x: (x[:, None] + x[None])[..., None].sum(0)[..., 0],

@@ -90,6 +90,11 @@ def test_set_points_are_within_what_the_car_can():
     jax.tree.map(np.testing.assert_array_equal, beyond, end)
 
 
+def test_one_width_is_that_of_every_lane():
+    state, _ = jax.jit(jax.vmap(lane.make_single(lane_width=3.25).reset))(jax.random.split(KEY, 9))
+    np.testing.assert_array_equal(state.road.width, 3.25)
+
+
 def test_lanes_are_3_to_4_m_wide_where_nothing_else_is_asked_for():
     reset = jax.vmap(lane.make_single().reset)
     state, _ = jax.jit(reset)(jax.random.split(KEY, 400))

@@ -96,6 +96,11 @@ def page_of(tmp_path, *folders):
     return Page(tmp_path / "report.html")
 
 
+def test_numbers_have_a_place_after_the_point_from_ten_on():
+    texts = [report._number(x) for x in (None, 12_345, 9.994_6, -10.04, 1_234.56, 0.000_123)]
+    assert texts == [report.NONE, "12,345", "9.995", "-10.0", "1,234.6", "0.000123"]
+
+
 def test_a_page_needs_no_other_file(tmp_path):
     run = make_run(tmp_path / "run", seeds=3)
     (run / "episode.gif").write_bytes(GIF)

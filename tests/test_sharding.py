@@ -350,11 +350,12 @@ def test_a_mesh_of_more_devices_than_there_are():
         sharding.spread(member_of(1), mesh, many=False)
 
 
-def test_the_shapes_of_shards_need_no_devices():
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_shapes_of_shards_need_no_devices(count):
     shapes = jax.eval_shape(
-        sharding.start_of_shards(member_of(4), 4, many=False), jax.random.key(0), {}
+        sharding.start_of_shards(member_of(count), count, many=False), jax.random.key(0), {}
     )
     assert isinstance(shapes, learner.TrainState)
-    assert shapes.replay.rows["float32"].shape == (4, CAPACITY // 4, 3 + 1 + 1 + 1 + 3)
-    assert shapes.collector.observation.shape == (4, ENVS // 4, 3)
+    assert shapes.replay.rows["float32"].shape == (count, CAPACITY // count, 3 + 1 + 1 + 1 + 3)
+    assert shapes.collector.observation.shape == (count, ENVS // count, 3)
     assert shapes.agent.step.shape == ()

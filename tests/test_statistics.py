@@ -361,6 +361,7 @@ def test_an_axis_says_what_a_curve_is_over_and_many_labels_stand_below_it(tmp_pa
     assert below.y1 < axes.xaxis.label.get_window_extent().y0
     assert 0 <= below.x0 < below.x1 <= figure.bbox.x1, "a long label has several lines"
     assert below.y0 >= 0
+    assert figure.get_size_inches()[1] == 4.0 + 0.2 * 15, "three lines a label"
     few = plots.draw_curves(runs[:3])
     few.savefig(tmp_path / "few.png")
     (axes,) = few.axes
