@@ -375,6 +375,21 @@ def test_a_collapse_is_told_once_while_it_lasts(tmp_path):
     assert shown == rows
 
 
+def test_what_a_resumed_run_had_reached_counts(tmp_path):
+    """Lines of other numbers of seeds, and later ones, do not."""
+    config = make_config("pendulum")
+    said, length = [], {"episode_length": [20.0]}
+    lines = [chunk(steps=i, returns=[x]).row for i, x in enumerate([0.0, 100.0, 0.0, 0.0])]
+    odd = [chunk(steps=7, returns=[1.0, 500.0]).row, chunk(steps=50, returns=[-1e6]).row]
+    write_metrics(tmp_path, [*lines, *odd])
+    report = reports.watched(config, tmp_path, lambda row: None, said.append)
+    report(chunk(steps=40).row | length)
+    report(chunk(steps=41, returns=[0.0]).row | length)
+    assert [text.partition(" steps")[0] for text in said] == ["collapse: the return was 100.0 at 1"]
+    report(chunk(steps=42, returns=[0.0]).row | length)
+    assert len(said) == 1
+
+
 def test_a_collapse_is_in_the_summary_and_at_the_end_of_the_display(plain, tmp_path, capsys):
     assert plain.summary["collapsed"] == [False, False]
     with Display(plain.config, tmp_path) as display:

@@ -10,7 +10,7 @@ import numpy as np
 from ddpg_jax.runs.callbacks import Chunk
 from ddpg_jax.runs.config import mesh
 from ddpg_jax.runs.distributed import arrays, processes
-from ddpg_jax.runs.folder.metrics import read_curve, read_metrics
+from ddpg_jax.runs.folder.metrics import read_metrics
 from ddpg_jax.runs.results import run_pictures
 from ddpg_jax.runs.results.statistics import COLLAPSE_EVALUATIONS, have_collapsed
 
@@ -35,7 +35,7 @@ def watched(
     shorter than planned for, where frames are stored, and returns that have collapsed.
     """
     planned, told = getattr(config.hyperparameters, "episode_steps", 0), False
-    collapsed = np.zeros(config.seeds, bool)
+    collapsed, known = np.zeros(config.seeds, bool), list[dict[str, Any]]()
 
     def report(row: dict[str, Any]) -> None:
         nonlocal told, collapsed
@@ -51,25 +51,32 @@ def watched(
             )
         on_chunk(row)
         if row["evaluation_return"] is not None:
-            curve = read_curve(folder)
-            now = have_collapsed(curve[1])
+            known.extend([row] if known else _evaluated(config, folder, row))
+            returns = np.array([each["evaluation_return"] for each in known], float)
+            now = have_collapsed(returns)
             for member in np.flatnonzero(now & ~collapsed).tolist():
-                say(_collapse(config, *curve, member))
+                best = known[np.nanargmax(returns[:, member])]["env_steps"]
+                say(_collapse(config, returns[:, member], best, member))
             collapsed = now
 
     return report
 
 
-def _collapse(config: Config, steps: np.ndarray, returns: np.ndarray, member: int) -> str:
-    own = returns[:, member]
-    best = int(np.nanargmax(own))
+def _evaluated(config: Config, folder: Path, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a line and those with an evaluation before it, also of the run that was resumed."""
+    whole = lambda one: len(one["evaluation_return"] or ()) == config.seeds
+    before = [one for one in read_metrics(folder) if one["env_steps"] < row["env_steps"]]
+    return [*filter(whole, before), row]
+
+
+def _collapse(config: Config, returns: np.ndarray, steps: int, member: int) -> str:
     who = f" of seed {config.seed + member}" if config.seeds > 1 and not config.vary else ""
     who = f" of member {member}" if config.vary else who
-    newest = ", ".join(f"{value:.1f}" for value in own[-COLLAPSE_EVALUATIONS:])
+    newest = ", ".join(f"{value:.1f}" for value in returns[-COLLAPSE_EVALUATIONS:])
     return (
-        f"collapse: the return{who} was {own[best]:.1f} at {steps[best]:,} steps, and was {newest} "
-        f"in the last {COLLAPSE_EVALUATIONS} evaluations. best/ keeps the agent of the best one: "
-        "--checkpoint best."
+        f"collapse: the return{who} was {np.nanmax(returns):.1f} at {steps:,} steps, and was "
+        f"{newest} in the last {COLLAPSE_EVALUATIONS} evaluations. best/ keeps the agent of the "
+        "best one: --checkpoint best."
     )
 
 
