@@ -46,6 +46,21 @@ SingleStepResult = tuple[PyTree, PyTree, Array, Array]
 """``(state, observation, reward, terminated)``."""
 
 
+class Goal(NamedTuple):
+    """What an environment with goals pays for where it came, as pure functions of one achieved goal
+    (of the successor) and one desired goal, any trees of arrays without a batch axis.
+
+    Its observations are a dict of ``observation``, ``achieved_goal`` and ``desired_goal``.
+    """
+
+    reward: Callable[[PyTree, PyTree], Array]
+    """``reward(achieved, desired)``: all of the step's reward, a scalar."""
+    success: Callable[[PyTree, PyTree], Array]
+    """``success(achieved, desired)``: whether the goal is reached, a bool."""
+    ends: bool = False
+    """Whether an episode terminates where the goal is reached."""
+
+
 class SingleEnvironment(NamedTuple):
     """One environment, without batch axis, time limit or reset: what an adapter has to supply;
     `envs.batch` makes many.
@@ -71,6 +86,8 @@ class SingleEnvironment(NamedTuple):
     """``scene(state)``: the shapes of which it consists now, for a renderer; None where it has none
     to show.
     """
+    goal: Goal | None = None
+    """What it pays for the goals that it reaches; None where it has no goals."""
 
 
 class Renderer(NamedTuple):
@@ -137,6 +154,10 @@ class Environment(NamedTuple):
     """
     recipe: BatchRecipe | None = None
     """How it was made; of use to what makes one like it (`ddpg_jax.envs.pixels`)."""
+    goal: Goal | None = None
+    """What a step pays for the goal that it reaches; None where there are no goals, or a wrapper
+    sums up the rewards of several steps.
+    """
 
     @property
     def drawable(self) -> bool:
@@ -189,5 +210,6 @@ class HostEnvironment(NamedTuple):
     stacked: int = 1
     bounds: Any = None
     """Lowest and highest of an action in its own units, and their dtype."""
+    goal: Goal | None = None
     drawable: bool = True
     """Whether it says that it can be drawn as an array."""

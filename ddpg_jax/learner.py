@@ -149,8 +149,14 @@ def make_learner(
     none.
 
     Raises:
-        ValueError: the agent and the window have different discount factors.
+        ValueError: the agent and the window have different discount factors, or there is a window
+            around a replay that makes returns itself.
     """
+    if window is not None and replay.of_episodes:
+        raise ValueError(
+            "window: this replay makes n-step returns of the single steps that it stores: give the "
+            "window to it, and none here."
+        )
     if window is not None and window.length > 1:
         _require_same_gamma(agent.gamma, window.gamma)
 
@@ -201,8 +207,9 @@ def make_learner(
         replay_state = state.replay
         if store:
             valid = () if stored.valid is None else (stored.valid,)
+            ends = {"ended": ended} if replay.of_episodes else {}
             with jax.named_scope("replay"):
-                replay_state = replay.add(replay_state, replace(stored, valid=None), *valid)
+                replay_state = replay.add(replay_state, replace(stored, valid=None), *valid, **ends)
         return replace(
             state,
             agent=agent_state,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.types import Array, Numeric, Transition, Window, zeros
+from ddpg_jax.types import Array, Numeric, Segment, Transition, Window, zeros
 
 
 @struct.dataclass
@@ -83,4 +83,22 @@ def n_step(length: int, gamma: Numeric) -> Window:
         )
         return jax.tree.map(lambda x: x[1:], WindowState(transitions=steps, ended=ends)), begun
 
-    return Window(init, push, length, gamma)
+    def of(segment: Segment) -> Transition:
+        steps, number = segment.transitions, jnp.arange(length, dtype=jnp.int32)
+        over = (steps.discount == 0).astype(jnp.int32)
+        runs = (number[None] < segment.length[:, None]) & (jnp.cumsum(over, axis=1) == over)
+        last = jnp.sum(runs, axis=1, dtype=jnp.int32) - 1
+        powers = jnp.asarray(gamma, steps.reward.dtype) ** number.astype(steps.reward.dtype)
+
+        def at_last(x: Array) -> Array:
+            return x[jnp.arange(x.shape[0]), last]
+
+        first: Transition = jax.tree.map(lambda x: x[:, 0], steps)
+        return replace(
+            first,
+            reward=jnp.sum(jnp.where(runs, powers[None] * steps.reward, 0.0), axis=1),
+            discount=powers[last] * at_last(steps.discount),
+            next_observation=jax.tree.map(at_last, steps.next_observation),
+        )
+
+    return Window(init, push, of, length, gamma)

@@ -74,6 +74,17 @@ class Batch(Protocol):
 
 
 @struct.dataclass
+class Segment:
+    """Successive steps of one environment: ``transitions`` ``[B, n, ...]``, single steps, of which
+    the first ``length: [B]``, at least 1, are of one episode; what stands behind them means nothing
+    (`ddpg_jax.returns.of_segment` makes n-step returns of them).
+    """
+
+    transitions: Transition
+    length: Array
+
+
+@struct.dataclass
 class Sample:
     """What a prioritised replay hands out: the batch, beside it importance weights ``[B]`` and the
     rows ``[B]`` it is from.
@@ -192,8 +203,8 @@ class Storage(NamedTuple):
     get: Callable[[Any, Array], PyTree]
     """``get(storage_state, rows)``: the transitions in these rows, ``[B]``."""
     capacity: int
-    deal: Callable[[Any, int], Dealt] | None = None
-    """As of `Replay`."""
+    deal: Callable[..., Dealt] | None = None
+    """As of `Replay`; ``deal(states, count, places)`` where it is known where each row goes."""
 
 
 class Replay(NamedTuple):
@@ -203,7 +214,9 @@ class Replay(NamedTuple):
     """``init(transition)``: an empty buffer for items shaped like the example (no batch axis)."""
     add: Callable[..., PyTree]
     """``add(replay_state, transitions, valid=None)``: store ``[E, ...]`` items, or those where
-    ``valid: [E]``; the oldest are overwritten. Pass ``valid`` always or never.
+    ``valid: [E]``; the oldest are overwritten. Pass ``valid`` always or never. Where `of_episodes`,
+    ``add(replay_state, transitions, valid, ended=ended)``: single steps, always of the same
+    environments in the same order, and whether an episode ended with them, ``[E]``.
     """
     sample: Callable[[PyTree, Key], PyTree]
     """``sample(replay_state, key)``: a batch of ``B`` exchangeable rows, or a `Sample` where
@@ -217,6 +230,8 @@ class Replay(NamedTuple):
     leading axis of shards, in ``count`` replays such as this one, again NumPy arrays. Without it a
     run cannot resume on another number of shards.
     """
+    of_episodes: bool = False
+    """Whether it knows episodes: ``add`` is told their ends, and `returns` are its own matter."""
 
 
 class Window(NamedTuple):
@@ -230,6 +245,10 @@ class Window(NamedTuple):
     """``push(state, transition, ended)``: add a step ``[E, ...]`` and whether an episode ended with
     it, ``[E]``; returns the transition that begins ``length - 1`` steps earlier, which exists only
     from the ``length``-th step on.
+    """
+    of: Callable[[Segment], Transition]
+    """``of(segment)``: the same transitions ``[B, ...]`` from a `Segment` of ``length`` steps; a
+    step whose discount is 0 is the last.
     """
     length: int
     gamma: Numeric | None = None

@@ -630,7 +630,7 @@ def test_exact_draws_below_a_size_are_a_long_multiplication(size):
     / 2^64."""
     key = jax.random.key(size)
     high, low = np.asarray(jax.random.bits(key, (2, 5000), jnp.uint32)).astype(object)
-    found = replay.ring._below(jnp.uint32(size), key, 5000, exact=True)
+    found = replay.ring.below(jnp.int32(size), jax.random.bits(key, (2, 5000), jnp.uint32))
     np.testing.assert_array_equal(found, ((high * 2**32 + low) * size >> 64).astype(np.int64))
 
 

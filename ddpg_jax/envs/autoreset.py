@@ -113,6 +113,7 @@ def batch(
         single_state=lambda env_state: env_state.state,
         renderer=renderer or Renderer(),
         recipe=BatchRecipe(another, step),
+        goal=single.goal,
     )
 
 

@@ -69,8 +69,9 @@ def randomized(
         getattr(plain, name)
         and (lambda state, *rest: getattr(using(state.system), name)(state.state, *rest))
     )
+    truncated, valid, scene = map(own, ("truncated", "valid", "scene"))
     return SingleEnvironment(
-        reset, step, plain.action_size, *map(own, ("truncated", "valid", "scene"))
+        reset, step, plain.action_size, truncated, valid, scene, goal=plain.goal
     )
 
 

@@ -62,6 +62,7 @@ def action_repeat(env: Environment, times: int) -> Environment:
         step=step,
         time_limit=-(-env.time_limit // times),
         renderer=env.renderer._replace(fps=env.renderer.fps / times),
+        goal=env.goal if times == 1 else None,
     )
 
 

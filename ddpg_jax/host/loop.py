@@ -13,6 +13,7 @@ from ddpg_jax.environment import HostEnvironment, HostStep
 from ddpg_jax.host.programs import HostPrograms
 from ddpg_jax.host.rows import pack
 from ddpg_jax.learner import TrainState, with_behaviour
+from ddpg_jax.replay.hindsight import HindsightState, cut
 from ddpg_jax.reporting import NEVER, Episodes, Report, Totals, read_totals, stacked
 from ddpg_jax.schedule import Schedule
 from ddpg_jax.types import Array, Behaviour, strong, zeros
@@ -54,9 +55,11 @@ def interrupted(state: TrainState) -> TrainState:
 
     Of a window (`ddpg_jax.returns`) the newest steps become the last of their episodes: multi-step
     returns end there and bootstrap from what truly followed, so that no row joins an old episode to
-    a new one. Everything else stays; what is lost are the returns and lengths of the episodes that
-    are cut.
+    a new one; likewise of a replay that knows episodes. Everything else stays; what is lost are the
+    returns and lengths of the episodes that are cut.
     """
+    if isinstance(state.replay, HindsightState):
+        return replace(state, replay=cut(state.replay))
     if not hasattr(state.window, "ended"):
         return state
     ended = state.window.ended.at[-1:].set(True)

@@ -13,10 +13,11 @@ from ddpg_jax.replay.rows import columns
 from ddpg_jax.types import Dealt
 
 
-def deal_frames(states: Any, count: int, capacity: int, room: int) -> Dealt:
+def deal_frames(states: Any, count: int, capacity: int, room: int, places: Any = None) -> Dealt:
     """The rows of each new shard, and their frames as if added row after row.
 
-    Rows that share frames stay together, but where a new shard begins.
+    Rows that share frames stay together, but where a new shard begins, or ``places`` says where
+    they come from.
 
     Args:
         states: a `ddpg_jax.replay.frames.FramesState` of NumPy arrays with a leading axis of the
@@ -32,7 +33,8 @@ def deal_frames(states: Any, count: int, capacity: int, room: int) -> Dealt:
     *slots, oldest = (states.ring.rows[name][..., own] for name, own in where)
     holds = states.written[:, None] - oldest[..., 0] < old_room
     frame = np.concatenate(slots, axis=-1) + old_room * np.arange(shards)[:, None, None]
-    places = assign(states.ring, count, capacity, _chains(frame, holds, shards * old_room))
+    if places is None:
+        places = assign(states.ring, count, capacity, _chains(frame, holds, shards * old_room))
     ring, frames = moved(states.ring, places, capacity), np.zeros((count, room, pixels), np.uint8)
     written, lost = np.zeros(count, np.uint32), int(states.ring.size.sum() - ring.size.sum())
     for new, taken in enumerate(places):

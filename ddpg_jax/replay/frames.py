@@ -156,8 +156,9 @@ def frames(
             next_observation=whole(*found.next_observation),
         )
 
-    def deal(states: Any, count: int) -> Dealt:
-        dealt, nothing = deal_frames(states, count, capacity, room), _nothing_seen(count, *seen)
+    def deal(states: Any, count: int, places: Any = None) -> Dealt:
+        dealt = deal_frames(states, count, capacity, room, places)
+        nothing = _nothing_seen(count, *seen)
         return dealt._replace(state=replace(dealt.state, seen=jax.tree.map(np.asarray, nothing)))
 
     return Storage(init, functools.partial(_add, ring=ring, recent=recent), get, capacity, deal)

@@ -23,7 +23,7 @@ def mixed(online: Replay, offline: Replay) -> Replay:
     by its own ``add``.
 
     Raises:
-        ValueError: one of them samples by priorities.
+        ValueError: one of them samples by priorities, or gives goals in hindsight.
 
     Source: Ball et al. 2023, "Efficient Online Reinforcement Learning with Offline Data"
     (arXiv:2302.02948), section 4.1: symmetric sampling, with a share of one half.
@@ -32,6 +32,11 @@ def mixed(online: Replay, offline: Replay) -> Replay:
         raise ValueError(
             "a replay of collected and of offline transitions samples uniformly: leave priorities "
             "out (priority_exponent=0)."
+        )
+    if online.of_episodes or offline.of_episodes:
+        raise ValueError(
+            "a replay of collected and of offline transitions has no episodes of the second, which "
+            "hindsight needs: leave one of the two out."
         )
 
     def init(transition: PyTree) -> MixedState:

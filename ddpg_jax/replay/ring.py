@@ -48,29 +48,27 @@ def uniform(capacity: int, batch_size: int, *, storage: Callable[[int], Storage]
     ring = stored(capacity, batch_size, storage)
 
     def sample(state: Any, key: Key) -> PyTree:
-        size = jnp.maximum(state.size, 1).astype(jnp.uint32)
-        return ring.get(
-            state, _below(size, key, batch_size, exact=capacity > ONE_WORD).astype(jnp.int32)
-        )
+        words = jax.random.bits(key, (1 + (capacity > ONE_WORD), batch_size), jnp.uint32)
+        return ring.get(state, below(jnp.maximum(state.size, 1), words))
 
     return Replay(ring.init, ring.add, sample, deal=ring.deal)
 
 
-def _below(size: Array, key: Key, count: int, exact: bool) -> Array:
-    """``count`` numbers below ``size``: 32-bit draws modulo the size, in which probabilities differ
-    by up to size / 2^32.
+def below(size: Array, words: Array) -> Array:
+    """Numbers below ``size`` (positive int32), ``[n]`` int32, of uniform uint32 ``words [1 or 2,
+    n]``: one word modulo the size, in which probabilities differ by up to size / 2^32.
 
-    With ``exact`` a 64-bit draw times the size, of which the 64 bits behind the point are dropped:
-    they differ by size / 2^64. (``jax.random.randint`` does not help: what it makes of two words is
-    below 2^32 again before it takes the remainder.)
+    Two words are a number of 64 bits, times the size, of which the 64 bits behind the point are
+    dropped: they differ by size / 2^64. (``jax.random.randint`` does not help: what it makes of two
+    words is below 2^32 again before it takes the remainder.)
     """
-    if not exact:
-        return jax.random.bits(key, (count,), jnp.uint32) % size
-    high, low = jax.random.bits(key, (2, count), jnp.uint32)
-    size = jnp.broadcast_to(size, high.shape)
+    size = jnp.broadcast_to(size, words.shape[1:]).astype(jnp.uint32)
+    if len(words) == 1:
+        return (words[0] % size).astype(jnp.int32)
+    high, low = words
     carried = high * size + jax.lax.mulhi(low, size) < high * size  # the addition went beyond 2^32
     result: Array = jax.lax.mulhi(high, size) + carried.astype(jnp.uint32)
-    return result
+    return result.astype(jnp.int32)
 
 
 def stored(capacity: int, batch_size: int, storage: Callable[[int], Storage]) -> Storage:

@@ -116,8 +116,9 @@ def rows(capacity: int, *, observation_dtype: Any = None) -> Storage:
         )
         return unpack(fetched, state.layout)
 
-    def deal(states: Any, count: int) -> Dealt:
-        ring = moved(states, places := assign(states, count, capacity), capacity)
+    def deal(states: Any, count: int, places: Any = None) -> Dealt:
+        places = assign(states, count, capacity) if places is None else places
+        ring = moved(states, places, capacity)
         return Dealt(ring, places, int(states.size.sum() - ring.size.sum()))
 
     return Storage(init, add, get, capacity, deal)
