@@ -4,6 +4,7 @@ effects.
 Axes are written in capitals: ``E`` environments, ``A`` action dimensions.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -59,6 +60,8 @@ class Goal(NamedTuple):
     """``success(achieved, desired)``: whether the goal is reached, a bool."""
     ends: bool = False
     """Whether an episode terminates where the goal is reached."""
+    rewards: tuple[float, float] = (-math.inf, math.inf)
+    """The least and the largest reward, as far as they are known."""
 
 
 class SingleEnvironment(NamedTuple):

@@ -21,7 +21,6 @@ from ddpg_jax.types import (
     Behaviour,
     Key,
     Metrics,
-    Numeric,
     PyTree,
     Replay,
     Transition,
@@ -152,13 +151,8 @@ def make_learner(
         ValueError: the agent and the window have different discount factors, or there is a window
             around a replay that makes returns itself.
     """
-    if window is not None and replay.of_episodes:
-        raise ValueError(
-            "window: this replay makes n-step returns of the single steps that it stores: give the "
-            "window to it, and none here."
-        )
-    if window is not None and window.length > 1:
-        _require_same_gamma(agent.gamma, window.gamma)
+    if window is not None:
+        _require_fitting(window, agent, replay)
 
     def init(agent_key: Key, key: Key, collector: rollout.Collector) -> TrainState:
         observation, action = zeros((env.observation, env.action))
@@ -229,13 +223,23 @@ def make_learner(
     return Learner(init, store_step, _make_update(agent, replay), adapt_behaviour)
 
 
-def _require_same_gamma(agent: Numeric | None, window: Numeric | None) -> None:
-    if agent is None or window is None or not (checks.is_known(agent) and checks.is_known(window)):
-        return
-    if not np.array_equal(np.asarray(agent, np.float32), np.asarray(window, np.float32)):
+def _require_fitting(window: Window, agent: Agent, replay: Replay) -> None:
+    """Refuse a window around a replay that makes returns itself, or with another gamma than the
+    agent's.
+    """
+    if replay.of_episodes:
         raise ValueError(
-            f"gamma={agent} of the agent is not gamma={window} of the n-step window: an n-step "
-            "target needs one discount factor, so give both the same."
+            "window: this replay makes n-step returns of the single steps that it stores: give the "
+            "window to it, and none here."
+        )
+    both = agent.gamma, window.gamma
+    if window.length == 1 or any(x is None or not checks.is_known(x) for x in both):
+        return
+    own, its = (np.asarray(x, np.float32) for x in both)
+    if not np.array_equal(own, its):
+        raise ValueError(
+            f"gamma={agent.gamma} of the agent is not gamma={window.gamma} of the n-step window: "
+            "an n-step target needs one discount factor, so give both the same."
         )
 
 

@@ -7,8 +7,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ddpg_jax import checks
 
-def td_target(reward: Array, discount: Array, next_value: Array, gamma: float | Array) -> Array:
+
+def td_target(
+    reward: Array,
+    discount: Array,
+    next_value: Array,
+    gamma: float | Array,
+    target_range: tuple[float | Array, float | Array] | None = None,
+) -> Array:
     r"""The one-sample Bellman target.
 
     .. math:: y = r + \gamma d\, Q'(s', \mu'(s'))
@@ -18,6 +26,8 @@ def td_target(reward: Array, discount: Array, next_value: Array, gamma: float | 
         discount: ``[B]`` d, 0 where the episode terminated (see `ddpg_jax.types.Transition`).
         next_value: ``[B]`` the value of what followed, from the target networks.
         gamma: discount factor, scalar.
+        target_range: least and largest possible return, to which targets are clipped; None does
+            not (Andrychowicz et al. 2017, appendix A).
 
     Returns:
         ``[B]`` y.
@@ -33,7 +43,8 @@ def td_target(reward: Array, discount: Array, next_value: Array, gamma: float | 
     Source: Lillicrap et al. 2015, Algorithm 1.
     """
     chex.assert_equal_shape([reward, discount, next_value])
-    return reward + gamma * discount * next_value
+    target = reward + gamma * discount * next_value
+    return target if target_range is None else jnp.clip(target, *target_range)
 
 
 def clipped_double_q(values: Array) -> Array:
@@ -183,20 +194,28 @@ def squared_error(value: Array, target: Array) -> Array:
     return jnp.square(target - value)
 
 
-def deterministic_policy_gradient(value: Array) -> Array:
-    r"""The actor's loss, a scalar, from ``value: [B]``.
+def deterministic_policy_gradient(
+    value: Array, action: Array | None = None, action_penalty: float | Array = 0.0
+) -> Array:
+    r"""The actor's loss, a scalar, from ``value: [B]`` and, with a penalty c, ``action: [B, A]``.
 
-    .. math:: -\tfrac{1}{B} \sum_i Q(s_i, \mu(s_i))
+    .. math::
 
-    Its gradient with respect to the actor's parameters is minus the deterministic policy gradient,
-    by the chain rule:
+        -\tfrac{1}{B} \sum_i Q(s_i, \mu(s_i))
+        + \tfrac{c}{B A} \sum_{i,j} \mu_j(s_i)^2
+
+    Without the penalty its gradient with respect to the actor's parameters is minus the
+    deterministic policy gradient, by the chain rule:
 
     .. math::
 
         \tfrac{1}{B} \sum_i
         \nabla_a Q(s_i, a)|_{a=\mu(s_i)} \nabla_\theta\, \mu(s_i)
 
-    Source: Silver et al. 2014, equation 9; Lillicrap et al. 2015, equation 6.
+    Source: Silver et al. 2014, equation 9; Lillicrap et al. 2015, equation 6; the penalty Plappert
+    et al. 2018 (arXiv:1802.09464), appendix B.
     """
     chex.assert_rank(value, 1)
-    return -jnp.mean(value)
+    if action is None or checks.is_zero(action_penalty):
+        return -jnp.mean(value)
+    return -jnp.mean(value) + action_penalty * jnp.mean(jnp.square(action))

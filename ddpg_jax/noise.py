@@ -116,6 +116,23 @@ def ornstein_uhlenbeck(
     return Noise(init, apply)
 
 
+def uniform(probability: Numeric) -> Noise:
+    """With this probability, in [0, 1], an action drawn uniformly from [-1, 1] in the place of all
+    of an environment's action, at each step anew.
+
+    Source: Andrychowicz et al. 2017 (arXiv:1707.01495), appendix A (0.2).
+    """
+    checks.between(0, 1, probability=probability)
+
+    def apply(state: PyTree, action: Array, key: Key, reset: Array) -> tuple[Array, PyTree]:
+        which_key, action_key = jax.random.split(key)
+        drawn = jax.random.uniform(action_key, action.shape, action.dtype, -1.0, 1.0)
+        chosen = jax.random.uniform(which_key, (len(action), 1)) < probability
+        return jnp.where(chosen, drawn, action), state
+
+    return Noise(lambda key, action: (), apply)
+
+
 def clip(low: Numeric = -1.0, high: Numeric = 1.0) -> Noise:
     """Clip the action to [low, high], numbers or ``[A]``; the last link of a `chain`, so that what
     is stored was executed.

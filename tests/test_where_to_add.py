@@ -86,7 +86,9 @@ def compose(hyperparameters, env):
         tau=hyperparameters.tau,
         meekness=hyperparameters.meekness,
     )
-    return components.assemble(hyperparameters, agent, lambda agent: ddpg_jax.behaviour.dull(agent))
+    return components.assemble(
+        hyperparameters, env, agent, lambda agent: ddpg_jax.behaviour.dull(agent)
+    )
 
 
 PRESETS = (

@@ -6,7 +6,7 @@ from ddpg_jax.agents.d4pg import d4pg
 from ddpg_jax.agents.ddpg import ddpg
 from ddpg_jax.agents.drq_v2 import drq_v2
 from ddpg_jax.agents.optimization import adam, annealed, optimizers
-from ddpg_jax.agents.targets import hard_update, soft_update
+from ddpg_jax.agents.targets import hard_update, soft_update, track_after
 from ddpg_jax.agents.td3 import td3
 from ddpg_jax.agents.td3_categorical import td3_categorical
 from ddpg_jax.agents.wrappers import (
@@ -37,5 +37,6 @@ __all__ = [
     "soft_update",
     "td3",
     "td3_categorical",
+    "track_after",
     "with_slot",
 ]

@@ -19,6 +19,8 @@ def ddpg(
     actor_learning_rate: Rate = 1e-4,
     critic_learning_rate: Rate = 1e-3,
     critic_weight_decay: Numeric = 1e-2,
+    action_penalty: Numeric = 0.0,
+    target_range: tuple[Numeric, Numeric] | None = None,
     optimizer: Optimizer = optax.adam,
     axis_name: str | None = None,
 ) -> Agent:
@@ -43,6 +45,10 @@ def ddpg(
             own steps.
         critic_weight_decay: lambda of the L2 penalty ``lambda/2 |W|^2``, added to the gradient of
             the weight matrices (not of biases) before the optimiser.
+        action_penalty: c of a penalty ``c mean(mu(s)^2)`` in the actor's loss, at least 0, against
+            actions at their bounds.
+        target_range: least and largest possible return, to which targets are clipped; None does
+            not.
         optimizer: ``learning_rate -> optax.GradientTransformation``.
         axis_name: of a mesh axis to average gradients over, see `ddpg_jax.agents.make_agent`.
 
@@ -77,7 +83,7 @@ def ddpg(
         # it would carry from there is dropped.
         next_action = actor.apply(actor_target_params, batch.next_observation)
         next_value, _ = forward(critic, critic_target_params, batch.next_observation, next_action)
-        return losses.td_target(batch.reward, batch.discount, next_value, gamma)
+        return losses.td_target(batch.reward, batch.discount, next_value, gamma, target_range)
 
     def critic_loss(critic_params: PyTree, batch: Batch, target: Array) -> CriticLoss:
         value, variables = forward(critic, critic_params, batch.observation, batch.action)
@@ -90,7 +96,8 @@ def ddpg(
     def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Batch) -> ActorLoss:
         action, variables = forward(actor, actor_params, batch.observation)
         value, _ = forward(critic, critic_params, batch.observation, action)
-        return ActorLoss(losses.deterministic_policy_gradient(value), variables, {})
+        loss = losses.deterministic_policy_gradient(value, action, action_penalty)
+        return ActorLoss(loss, variables, {})
 
     return make_agent(
         actor,

@@ -24,6 +24,8 @@ def td3(
     target_noise_clip: Numeric = 0.5,
     policy_delay: int = 2,
     num_critics: int = 2,
+    action_penalty: Numeric = 0.0,
+    target_range: tuple[Numeric, Numeric] | None = None,
     optimizer: Optimizer = optax.adam,
     axis_name: str | None = None,
 ) -> Agent:
@@ -54,7 +56,7 @@ def td3(
         policy_delay: critic steps per actor step, at least 1.
         num_critics: size of the ensemble, at least 1.
         gamma, tau, actor_learning_rate, critic_learning_rate: as in `ddpg_jax.agents.ddpg`.
-        critic_weight_decay, optimizer, axis_name: as there.
+        critic_weight_decay, action_penalty, target_range, optimizer, axis_name: as there.
 
     Raises:
         ValueError: a concrete number is out of its range.
@@ -73,9 +75,8 @@ def td3(
         next_action = actor.apply(actor_target_params, batch.next_observation)
         next_action = losses.smoothed_action(key, next_action, target_noise, target_noise_clip)
         next_values, _ = forward(critics, critic_target_params, batch.next_observation, next_action)
-        return losses.td_target(
-            batch.reward, batch.discount, losses.clipped_double_q(next_values), gamma
-        )
+        next_value = losses.clipped_double_q(next_values)
+        return losses.td_target(batch.reward, batch.discount, next_value, gamma, target_range)
 
     def critic_loss(critic_params: PyTree, batch: Batch, target: Array) -> CriticLoss:
         values, variables = forward(critics, critic_params, batch.observation, batch.action)
@@ -87,7 +88,8 @@ def td3(
     def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Batch) -> ActorLoss:
         action, variables = forward(actor, actor_params, batch.observation)
         value, _ = forward(critic, first_critic(critic_params), batch.observation, action)
-        return ActorLoss(losses.deterministic_policy_gradient(value), variables, {})
+        loss = losses.deterministic_policy_gradient(value, action, action_penalty)
+        return ActorLoss(loss, variables, {})
 
     return make_agent(
         actor,

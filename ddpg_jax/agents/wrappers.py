@@ -55,6 +55,7 @@ def normalize_observations(
     *,
     epsilon: float = 1e-2,
     limit: float = 10.0,
+    alike: tuple[str, ...] = (),
     slot: str = "normalizer",
     axis_name: str | None = None,
 ) -> Agent:
@@ -68,6 +69,8 @@ def normalize_observations(
         agent: any agent.
         epsilon: floor of the standard deviation, in units of the observation; greater than 0.
         limit: where normalised values are clipped.
+        alike: names of an observation that is a dict, whose parts have one mean and one variance,
+            of all of them: of ``achieved_goal`` and ``desired_goal``.
         slot: the name of its statistics.
         axis_name: of a mesh axis over which observations are sharded: the statistics are then of
             all shards.
@@ -101,34 +104,51 @@ def normalize_observations(
     inner = _seeing(agent, normalize)
 
     def observe(state: AgentState, observation: PyTree) -> AgentState:
-        state = _updated(state, slot, _merged(state.slots[slot], observation, axis_name))
+        state = _updated(
+            state, slot, _merged(state.slots[slot], _pooled(observation, alike), axis_name)
+        )
         return state if inner.observe is None else inner.observe(state, observation)
 
     return inner._replace(init=init, observe=observe, to_replay=None)
 
 
+def _pooled(observation: PyTree, alike: tuple[str, ...]) -> PyTree:
+    """What is seen of each part of an observation, ``[m, E, ...]``: itself, or all that are alike,
+    together.
+    """
+    seen = jax.tree.map(lambda x: x[None], observation)
+    if alike:
+        together = jax.tree.map(lambda *x: jnp.stack(x), *(observation[name] for name in alike))
+        seen |= dict.fromkeys(alike, together)
+    return seen
+
+
 def _merged(
     statistics: RunningStatistics, observation: PyTree, axis_name: str | None
 ) -> RunningStatistics:
-    """The statistics with one more vector step ``[E, ...]``, of all shards of an axis."""
+    """The statistics with one more vector step ``[m, E, ...]``, of all shards of an axis; the m of
+    an environment have together the weight of one.
+    """
 
     def total(x: Any) -> Any:
         return x if axis_name is None else jax.lax.psum(x, axis_name)
 
-    added = total(float(jax.tree.leaves(observation)[0].shape[0]))
+    added = total(float(jax.tree.leaves(observation)[0].shape[1]))
     count = compensated_add(statistics.count, added)
     share = added / count.value
     # Around the mean so far, which is near: differences of large numbers would lose what the sums
     # below keep.
     shifted = jax.tree.map(
-        lambda x, mean, rest: x.astype(jnp.float32) - mean[None] - rest[None],
+        lambda x, mean, rest: x.astype(jnp.float32) - mean[None, None] - rest[None, None],
         observation,
         statistics.mean.value,
         statistics.mean.rest,
     )
-    delta = averaged(jax.tree.map(lambda x: jnp.mean(x, axis=0), shifted), axis_name)
+    delta = averaged(jax.tree.map(lambda x: jnp.mean(x, axis=(0, 1)), shifted), axis_name)
     within = jax.tree.map(
-        lambda x, mean: total(jnp.sum(jnp.square(x - mean[None]), axis=0)), shifted, delta
+        lambda x, mean: total(jnp.sum(jnp.mean(jnp.square(x - mean[None, None]), axis=0), axis=0)),
+        shifted,
+        delta,
     )
     between = jax.tree.map(
         lambda delta: jnp.square(delta) * (statistics.count.value * share), delta

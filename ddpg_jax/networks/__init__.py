@@ -3,7 +3,14 @@
 """
 
 from ddpg_jax.networks.conv import Conv, Features, Trunk, VmappedHead, WithEncoder, drq_v2_encoder
-from ddpg_jax.networks.layers import BatchNorm, Dense, LayerNorm, NoisyDense, uniform_symmetric
+from ddpg_jax.networks.layers import (
+    BatchNorm,
+    Dense,
+    GlorotDense,
+    LayerNorm,
+    NoisyDense,
+    uniform_symmetric,
+)
 from ddpg_jax.networks.mlp import Actor, Critic, Ensemble, first_critic, inverting
 from ddpg_jax.networks.streams import stream
 from ddpg_jax.networks.vae import VAE, fit_vae, vae
@@ -17,6 +24,7 @@ __all__ = [
     "Dense",
     "Ensemble",
     "Features",
+    "GlorotDense",
     "LayerNorm",
     "NoisyDense",
     "Trunk",

@@ -57,12 +57,29 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """``[..., I]`` to ``[..., features]``."""
-        fan_in = x.shape[-1]
-        init = uniform_symmetric(1 / math.sqrt(fan_in) if self.bound is None else self.bound)
-        kernel = self.param("kernel", init, (fan_in, self.features))
-        bias = self.param("bias", init, (self.features,))
+        of_kernel, of_bias = self.initializers(x.shape[-1])
+        kernel = self.param("kernel", of_kernel, (x.shape[-1], self.features))
+        bias = self.param("bias", of_bias, (self.features,))
         x = _product(x.astype(self.dtype), kernel.astype(self.dtype))
         return x + jnp.broadcast_to(bias.astype(self.dtype), x.shape)
+
+    def initializers(self, fan_in: int) -> tuple[Initializer, Initializer]:
+        """Of weights and of biases."""
+        init = uniform_symmetric(1 / math.sqrt(fan_in) if self.bound is None else self.bound)
+        return init, init
+
+
+class GlorotDense(Dense):
+    """A linear layer whose weights are drawn from U[-sqrt(6 / (f + g)), sqrt(6 / (f + g))], f its
+    inputs and g its outputs, and whose biases start at zero; ``bound`` is without effect.
+
+    Source: Glorot and Bengio 2010, equation 16.
+    """
+
+    def initializers(self, fan_in: int) -> tuple[Initializer, Initializer]:
+        """Of weights and of biases."""
+        bound = math.sqrt(6 / (fan_in + self.features))
+        return uniform_symmetric(bound), nn.initializers.zeros_init()
 
 
 def _product(x: Array, kernel: Array) -> Array:

@@ -48,7 +48,7 @@ class Actor(nn.Module):
         norm: `LayerNorm`, `BatchNorm` or None, after each hidden layer and before its
             non-linearity.
         input_norm: the same, on the observation.
-        dense: the layer, `Dense` or `NoisyDense`.
+        dense: the layer, `Dense`, `GlorotDense` or `NoisyDense`.
 
     Source: Lillicrap et al. 2015, section 7.
     """
@@ -89,6 +89,7 @@ class Critic(nn.Module):
             paper has none: actions of the replay and of the policy are distributed differently).
         num_atoms: of a categorical critic (Barth-Maron et al. 2018), whose output are logits; None
             is a scalar value.
+        dense: the layer, `Dense` or `GlorotDense`.
 
     Raises:
         ValueError: ``action_layer`` is not the index of a hidden layer or of the output layer, or
@@ -106,6 +107,7 @@ class Critic(nn.Module):
     action_norm: Norm | None = None
     input_norm: Norm | None = None
     num_atoms: int | None = None
+    dense: Callable[..., nn.Module] = Dense
 
     @nn.compact
     def __call__(self, observation: Array, action: Array) -> Array:
@@ -126,11 +128,12 @@ class Critic(nn.Module):
             if index == self.action_layer:
                 x = jnp.concatenate([x, action], axis=-1, dtype=self.dtype)
             norm = self.norm if index < self.action_layer else self.action_norm
-            x = self.activation(normalized(norm, Dense(width, dtype=self.dtype)(x)))
+            x = self.activation(normalized(norm, self.dense(width, dtype=self.dtype)(x)))
         if self.action_layer == len(self.hidden):
             x = jnp.concatenate([x, action], axis=-1, dtype=self.dtype)
-        x = Dense(self.num_atoms or 1, self.final_bound, self.dtype)(x).astype(jnp.float32)
-        return x if self.num_atoms else x.squeeze(-1)
+        x = self.dense(self.num_atoms or 1, self.final_bound, self.dtype)(x).astype(jnp.float32)
+        value: Array = x if self.num_atoms else x.squeeze(-1)
+        return value
 
 
 class Ensemble(NamedTuple):

@@ -276,7 +276,7 @@ def _schedule(
         updates_per_step=updates,
         collect_steps=collect_steps,
         steps_per_chunk=hyperparameters.num_envs * collect_steps,
-        n_step=hyperparameters.n_step,
+        n_step=hyperparameters.window,
     )
     if steps_per_chunk is None:
         rounds = one_round.chunks(hyperparameters.total_timesteps)

@@ -14,6 +14,7 @@ MAX_N_STEP = 1_000
 """An n-step window is unrolled: XLA compiles a thousand steps in a minute and a half."""
 MAX_DELAY, MAX_ATOMS = 1_000, 1_000_000
 DTYPES = ("float32", "bfloat16")
+STRATEGIES = ("none", "future", "final", "episode")
 # What several declarations share.
 COUNT: Options = {"low": 1, "high": INT32_MAX}
 WIDTH: Options = {"low": 1, "high": MAX_WIDTH}
@@ -170,6 +171,20 @@ class Hyperparameters:
         100_000, "Batches over which beta rises linearly to 1.", "replay", "batches", **COUNT
     )
 
+    hindsight: str = option(
+        "none",
+        "Where goals that take the place of a step's own come from: its episode's later steps, its "
+        "last one, or any (hindsight experience replay).",
+        "replay",
+        choices=STRATEGIES,
+    )
+    goals_per_step: float = option(
+        4.0,
+        "k of hindsight: k of k + 1 sampled steps are given another goal.",
+        "replay",
+        low=0,
+    )
+
     axis_name: ClassVar[str | None] = None
     """The mesh axis over which a run is split; not an option, set by `of_shard`."""
 
@@ -188,9 +203,14 @@ class Hyperparameters:
         """Batches, one for each critic step, that an update of the agent consumes."""
         return 1
 
+    @property
+    def window(self) -> int:
+        """Steps that are kept before the replay, which makes n-step returns itself in hindsight."""
+        return self.n_step if self.hindsight == "none" else 1
+
     def keeps(self, name: str) -> str:
         """Return `Option.kept` of a hyper-parameter; empty where these keep nothing of it."""
-        free = name == "gamma" and self.n_step == 1
+        free = name == "gamma" and self.window == 1
         return "" if free else options_of(type(self))[name].kept
 
     def check(self) -> None:

@@ -15,8 +15,8 @@ from ddpg_jax.runs.presets import (
     d4pg,
     ddpg,
     drq_v2,
+    her,
     kendall_driving,
-    pendulum_lecture,
     td3,
     td3_categorical,
 )
@@ -38,9 +38,9 @@ MODULES: tuple[Any, ...] = (
     td3,
     d4pg,
     td3_categorical,
-    pendulum_lecture,
     drq_v2,
     kendall_driving,
+    her,
 )
 PRESETS: dict[str, Preset] = {
     preset.name: preset for module in MODULES for preset in module.PRESETS

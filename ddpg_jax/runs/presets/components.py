@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
     from ddpg_jax.environment import Environment
     from ddpg_jax.networks import Actor, Critic
-    from ddpg_jax.types import Agent, Behaviour, Network, Noise, PyTree, Replay
+    from ddpg_jax.types import Agent, Behaviour, Network, Noise, PyTree, Replay, Window
 
 STREAMS = "actor_stream", "critic_stream"
 ACHIEVED_GOAL = "achieved_goal"
 """What environments with goals add for their rewards; no network sees it unless it is named."""
+GOALS_NORMALIZED: dict[str, Any] = {"limit": 5.0, "alike": (ACHIEVED_GOAL, "desired_goal")}
+"""How observations with goals are normalised (Plappert et al. 2018, appendix B); their statistics
+are of goals as collected, there of those that were given in hindsight too."""
 
 
 def actor(hyperparameters: Hyperparameters, env: Environment, **options: Any) -> Network:
@@ -149,6 +152,25 @@ def learning_options(hyperparameters: Hyperparameters) -> dict[str, Any]:
     }
 
 
+def goal_options(hyperparameters: Any, env: Environment) -> dict[str, Any]:
+    """Return the arguments of DDPG and TD3 for goals: a penalty, and the range of returns."""
+    import math
+
+    factor = hyperparameters.reward_scale / (1 - hyperparameters.gamma)
+    ends = (-math.inf, math.inf) if env.goal is None else env.goal.rewards
+    return {
+        "action_penalty": hyperparameters.action_penalty,
+        "target_range": tuple(end * factor for end in ends),
+    }
+
+
+def random_at_times(stddev: Any, probability: Any) -> Callable[[Agent], Behaviour]:
+    """Explore with clipped Gaussian noise, and with this probability at random."""
+    noise = ddpg_jax.noise
+    link = noise.chain(noise.gaussian(stddev), noise.clip(), noise.uniform(probability))
+    return lambda agent: ddpg_jax.behaviour.explore(agent, link)
+
+
 def clipped(noise: Noise) -> Callable[[Agent], Behaviour]:
     """Explore with this noise on actions, clipped to their range."""
     bounded = ddpg_jax.noise.chain(noise, ddpg_jax.noise.clip())
@@ -157,6 +179,7 @@ def clipped(noise: Noise) -> Callable[[Agent], Behaviour]:
 
 def assemble(
     hyperparameters: Hyperparameters,
+    env: Environment,
     agent: Agent,
     explore: Callable[[Agent], Behaviour],
     *,
@@ -167,6 +190,7 @@ def assemble(
 
     Args:
         hyperparameters: of the run.
+        env: of the run.
         agent: of the algorithm.
         explore: makes the behaviour of the wrapped agent.
         own_warm_up: explore from the first step on, instead of acting at random.
@@ -174,19 +198,52 @@ def assemble(
     """
     agent = ddpg_jax.agents.scale_rewards(agent, hyperparameters.reward_scale)
     if hyperparameters.normalize_observations:
-        agent = ddpg_jax.agents.normalize_observations(agent, axis_name=hyperparameters.axis_name)
+        of_goals = {} if hyperparameters.hindsight == "none" else GOALS_NORMALIZED
+        agent = ddpg_jax.agents.normalize_observations(
+            agent, axis_name=hyperparameters.axis_name, **of_goals
+        )
     behaviour = explore(agent)
     window = (
         ddpg_jax.returns.n_step(hyperparameters.n_step, hyperparameters.gamma)
         if hyperparameters.n_step > 1
         else None
     )
-    return Components(
-        agent,
-        _replay(hyperparameters, **kept),
-        behaviour,
-        behaviour if own_warm_up else None,
-        window,
+    if hyperparameters.observation_dtype != "float32":
+        stored = hyperparameters.observation_dtype
+        kept = {"storage": functools.partial(ddpg_jax.replay.rows, observation_dtype=stored)} | kept
+    if hyperparameters.hindsight == "none":
+        replay = _replay(hyperparameters, **kept)
+    else:
+        replay, window = _hindsight(hyperparameters, env, window, **kept), None
+    return Components(agent, replay, behaviour, behaviour if own_warm_up else None, window)
+
+
+def _hindsight(
+    hyperparameters: Hyperparameters, env: Environment, window: Window | None, **kept: Any
+) -> Replay:
+    from ddpg_jax import checks
+
+    given = hyperparameters
+    if env.goal is None:
+        raise ValueError(
+            f"hindsight={given.hindsight!r} needs an environment with goals, whose reward is known "
+            "as a function of them (ddpg_jax.environment.Goal), and this one has none: choose "
+            "another environment, or leave hindsight out."
+        )
+    if not checks.is_zero(given.priority_exponent):
+        raise ValueError(
+            f"priority_exponent={given.priority_exponent}: a priority is of a step with the goal "
+            "that it had, and hindsight gives it another: leave one of the two out."
+        )
+    return ddpg_jax.replay.hindsight(
+        given.replay_capacity,
+        given.batch_size * given.batches_per_update,
+        env.goal,
+        num_envs=env.num_envs,
+        strategy=ddpg_jax.replay.STRATEGIES[given.hindsight],
+        goals_per_step=given.goals_per_step,
+        window=window,
+        **kept,
     )
 
 
@@ -196,9 +253,6 @@ def _replay(hyperparameters: Hyperparameters, **kept: Any) -> Replay:
     from ddpg_jax import checks
 
     rows = hyperparameters.batch_size * hyperparameters.batches_per_update
-    if hyperparameters.observation_dtype != "float32":
-        stored = hyperparameters.observation_dtype
-        kept = {"storage": functools.partial(ddpg_jax.replay.rows, observation_dtype=stored)} | kept
     if checks.is_zero(hyperparameters.priority_exponent):
         return ddpg_jax.replay.uniform(hyperparameters.replay_capacity, rows, **kept)
     batches = hyperparameters.importance_updates // hyperparameters.batches_per_update

@@ -39,7 +39,7 @@ def compose(
         **components.learning_options(hyperparameters),
     )
     noise = ddpg_jax.noise.gaussian(hyperparameters.stddev)
-    return components.assemble(hyperparameters, agent, components.clipped(noise))
+    return components.assemble(hyperparameters, env, agent, components.clipped(noise))
 
 
 PRESETS = (

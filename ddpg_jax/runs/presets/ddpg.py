@@ -1,8 +1,10 @@
-"""DDPG: today's sizes, the paper with and without batch normalisation, and parameter noise."""
+"""DDPG: today's sizes, the paper with and without batch normalisation, parameter noise, and the
+lecture on Pendulum.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
@@ -12,8 +14,8 @@ from ddpg_jax.runs.options.preset import Components, Preset
 from ddpg_jax.runs.presets import components
 
 if TYPE_CHECKING:
-    from ddpg_jax.environment import Environment
-    from ddpg_jax.types import Agent, Network
+    from ddpg_jax.environment import Environment, TimeStep
+    from ddpg_jax.types import Agent, Array, Network, PyTree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ def compose(hyperparameters: DDPGHyperparameters, env: Environment) -> Component
         components.critic(hyperparameters, env),
     )
     noise = ddpg_jax.noise.gaussian(hyperparameters.stddev)
-    return components.assemble(hyperparameters, agent, components.clipped(noise))
+    return components.assemble(hyperparameters, env, agent, components.clipped(noise))
 
 
 def paper(hyperparameters: DDPGHyperparameters, env: Environment, **norms: Any) -> Components:
@@ -50,7 +52,9 @@ def paper(hyperparameters: DDPGHyperparameters, env: Environment, **norms: Any) 
         components.critic(hyperparameters, env, action_layer=1, **norms),
     )
     noise = ddpg_jax.noise.ornstein_uhlenbeck(hyperparameters.stddev)
-    return components.assemble(hyperparameters, agent, components.clipped(noise), own_warm_up=True)
+    return components.assemble(
+        hyperparameters, env, agent, components.clipped(noise), own_warm_up=True
+    )
 
 
 def paper_batch_norm(hyperparameters: DDPGHyperparameters, env: Environment) -> Components:
@@ -93,8 +97,48 @@ def parameter_noise(hyperparameters: ParameterNoiseHyperparameters, env: Environ
     )
     return components.assemble(
         hyperparameters,
+        env,
         agent,
         lambda agent: ddpg_jax.behaviour.parameter_noise(agent, env, stddev=hyperparameters.stddev),
+    )
+
+
+def lecture(hyperparameters: DDPGHyperparameters, env: Environment) -> Components:
+    """Compose the PyTorch lecture's DDPG, with its deviations from the paper.
+
+    A linear actor whose action is the torque in N m, stored as it is and clipped only by the
+    environment; the action joins the critic at its first layer; all layers start at fan-in; the
+    time limit counts as terminal; the noise never resets.
+    """
+    if hyperparameters.inverting_gradients:
+        raise ValueError(
+            "inverting_gradients=True: the lecture's actions are unbounded; leave it False."
+        )
+    linear = components.actor(hyperparameters, env, output=lambda x: x, final_bound=None)
+    agent = make_agent(
+        hyperparameters, linear, components.critic(hyperparameters, env, final_bound=None)
+    )
+    noise = ddpg_jax.noise.ornstein_uhlenbeck(hyperparameters.stddev, reset_at_episode_start=False)
+    return components.assemble(
+        hyperparameters,
+        env,
+        agent,
+        lambda agent: ddpg_jax.behaviour.explore(agent, noise),
+        own_warm_up=True,
+    )
+
+
+def in_torques(env: Environment) -> Environment:
+    """Wrap an environment: actions are torques in N m, and the time limit terminates."""
+    from ddpg_jax.envs.pendulum import MAX_TORQUE
+
+    def step(state: PyTree, action: Array, key: Array) -> tuple[PyTree, TimeStep]:
+        state, time_step = env.step(state, action / MAX_TORQUE, key)
+        done = time_step.terminated | time_step.truncated
+        return state, replace(time_step, terminated=done, truncated=done & False)
+
+    return env._replace(
+        step=step, native_action=lambda action: env.native_action(action / MAX_TORQUE)
     )
 
 
@@ -162,5 +206,34 @@ PRESETS = (
         """,
         hyperparameters=ParameterNoiseHyperparameters(),
         compose=parameter_noise,
+    ),
+    Preset(
+        name="pendulum-lecture",
+        summary="The PyTorch lecture on Pendulum, with its deviations from the paper.",
+        source="""
+            A lecture's DDPG in PyTorch: 2x64 ReLU, Adam 1e-3 both, tau 0.001, batch 64, buffer
+            10,000, Ornstein-Uhlenbeck 0.15 and 0.2 (in N m, dt 1) that never resets, linear actor,
+            action unclipped, time limit terminal, gamma 0.99, 1,000 episodes after the first full
+            batch.
+        """,
+        ours="""
+            all episodes are played (there it ends once the mean of the last 100 returns is above
+            -300).
+        """,
+        hyperparameters=DDPGHyperparameters(
+            total_timesteps=200_064,
+            learning_starts=64,
+            batch_size=64,
+            replay_capacity=10_000,
+            hidden=(64, 64),
+            tau=0.001,
+            actor_learning_rate=1e-3,
+            critic_learning_rate=1e-3,
+            stddev=0.2,
+        ),
+        compose=lecture,
+        exact=True,
+        only_for="pendulum",
+        around=in_torques,
     ),
 )

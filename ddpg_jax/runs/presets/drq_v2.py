@@ -175,7 +175,7 @@ def _assemble(
         episode_steps=hyperparameters.episode_steps,
     )
     return components.assemble(
-        hyperparameters, agent, components.clipped(noise), storage=storage, **options
+        hyperparameters, env, agent, components.clipped(noise), storage=storage, **options
     )
 
 

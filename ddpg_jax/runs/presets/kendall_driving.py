@@ -120,7 +120,7 @@ def compose(hyperparameters: DriveHyperparameters, env: Environment) -> Componen
         ** (step.astype("float32") * (hyperparameters.num_envs / hyperparameters.stddev_half_life))
     )
     noise = ddpg_jax.noise.ornstein_uhlenbeck(falling, theta=hyperparameters.theta)
-    return components.assemble(hyperparameters, agent, components.clipped(noise))
+    return components.assemble(hyperparameters, env, agent, components.clipped(noise))
 
 
 def autoencoder(hyperparameters: DriveHyperparameters, env: Environment) -> VAE:

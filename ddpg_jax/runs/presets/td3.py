@@ -52,7 +52,7 @@ def compose(
         policy_delay=hyperparameters.policy_delay,
     )
     noise = ddpg_jax.noise.gaussian(hyperparameters.stddev)
-    return components.assemble(hyperparameters, agent, components.clipped(noise))
+    return components.assemble(hyperparameters, env, agent, components.clipped(noise))
 
 
 def random_steps(env: str) -> dict[str, Any]:

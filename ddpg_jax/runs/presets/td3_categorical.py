@@ -56,7 +56,7 @@ def compose(
     noise = ddpg_jax.noise.gaussian_per_episode(
         hyperparameters.stddev_low, hyperparameters.stddev_high
     )
-    return components.assemble(hyperparameters, agent, components.clipped(noise))
+    return components.assemble(hyperparameters, env, agent, components.clipped(noise))
 
 
 FAST_TD3 = TD3CategoricalHyperparameters(

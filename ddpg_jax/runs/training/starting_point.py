@@ -187,6 +187,11 @@ def fill(config: Config, transitions: Transition, replay: PyTree, env: Any) -> P
         part, most, block = setup.offline_replay(config, own, shards), count, count // shards
     else:
         part = setup.compose(config, env, shards).replay
+        if part.of_episodes:
+            raise RunError(
+                f"offline={config.offline}: stored transitions are of no known episodes, which "
+                f"hindsight={own.hindsight} needs: leave one of the two out."
+            )
         most, block = own.replay_capacity, own.num_envs // shards
     kept = min(count, most) // (block * shards) * block * shards
     if not kept:
