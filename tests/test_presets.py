@@ -81,10 +81,18 @@ CHANGED = {
     "image_updates": 3,
     "image_batch": 9,
     "image_learning_rate": 0.125,
+    "hindsight": "none",
+    "goals_per_step": 3.5,
+    "random_actions": 0.21875,
+    "action_penalty": 0.40625,
+    "target_period": 5,
 }
 SWITCHES = ("layer_norm", "inverting_gradients", "normalize_observations", "anneal")
-OF_VECTORS = [name for name, preset in PRESETS.items() if not preset.images]
-"""Those that take images: `test_images`."""
+OF_GOALS = ["her", "her-td3", "her-paper"]
+OF_VECTORS = [
+    name for name, preset in PRESETS.items() if not preset.images and name not in OF_GOALS
+]
+"""Those that take images: `test_images`; goals: `test_goal_presets`."""
 AGENT = {
     "paper": "ddpg",
     "paper-batch-norm": "ddpg",

@@ -157,10 +157,11 @@ def goal_options(hyperparameters: Any, env: Environment) -> dict[str, Any]:
     import math
 
     factor = hyperparameters.reward_scale / (1 - hyperparameters.gamma)
-    ends = (-math.inf, math.inf) if env.goal is None else env.goal.rewards
+    ends = () if env.goal is None else env.goal.rewards
+    known = len(ends) == 2 and all(map(math.isfinite, ends))
     return {
         "action_penalty": hyperparameters.action_penalty,
-        "target_range": tuple(end * factor for end in ends),
+        "target_range": tuple(end * factor for end in ends) if known else None,
     }
 
 
