@@ -628,8 +628,52 @@ SOURCES["drive"] = {  # Kendall et al. 2018, sections III-C and IV-A; None: it d
     **dict.fromkeys(("importance_updates", "updates_per_step", "replay_capacity")),
 }
 SOURCES["fast-td3"] = SOURCES["td3-categorical"] | {"dtype": "bfloat16"}
+PLAPPERT = {  # Plappert et al. 2018, appendix B; baselines' her
+    "total_timesteps": 4_750_000,  # 50 epochs of 19 workers, 50 cycles, 2 episodes of 50 steps
+    "num_envs": 95,  # 1,900 steps are 20 of all
+    "learning_starts": 1_900,  # the first cycle
+    "updates_per_step": 2,  # 40 in 20 steps of all
+    "batch_size": 4_864,  # 19 workers' 256
+    "replay_capacity": 999_970,  # 1e6, as a multiple of 95
+    "hidden": (256, 256, 256),
+    "normalize_observations": True,
+    "gamma": 0.98,  # 1 - 1 / 50
+    "tau": 0.05,
+    "target_period": 40,
+    "actor_learning_rate": 1e-3,
+    "critic_learning_rate": 1e-3,
+    "stddev": 0.2,
+    "random_actions": 0.3,
+    "action_penalty": 1.0,
+    "hindsight": "future",
+    "goals_per_step": 4.0,
+}
+SOURCES["her-paper"] = PLAPPERT
+SOURCES["her"] = PLAPPERT | {"batch_size": 256, "replay_capacity": 1_000_000}  # of one worker
+SOURCES["her-td3"] = SOURCES["her"] | {
+    "policy_delay": 2,
+    "target_noise": 0.2,
+    "target_noise_clip": 0.5,
+    "tau": 0.005,
+    "hidden": (256, 256),
+}
 # Hyperparameters that are not the source's, and the words in `ours` that say so.
 OURS = {
+    "her": {
+        "total_timesteps": "1e6 steps",
+        "num_envs": "one environment",
+        "learning_starts": "after 1,000 random ones",
+        "updates_per_step": "an update a step",
+        "hidden": "256x256",
+        "tau": "0.005 in each update",
+        "target_period": "in each update",
+    },
+    "her-td3": {
+        "total_timesteps": "1e6 steps",
+        "num_envs": "one environment",
+        "learning_starts": "after 1,000 random ones",
+        "updates_per_step": "an update a step",
+    },
     "drive": {
         "num_envs": "64 cars",
         "updates_per_step": "four updates",
@@ -710,6 +754,9 @@ BESIDE = {
     "pendulum-lecture": ["all episodes are played"],
     "drq-v2": ["not orthogonal", "1e-5 there", "from the first step there", "left out there"],
     "drive": ["starts as the best linear one"],
+    "her": ["three layers there", "0.05 in every 40th", "19 workers"],
+    "her-td3": ["the combination"],
+    "her-paper": [],
     "paper": [],
     "paper-batch-norm": [],
     "paper-pixels": [],
@@ -736,7 +783,7 @@ SILENT |= {
     "actor_stream": "state",
     "critic_stream": "privileged_state",
 }
-SILENT |= {"episode_steps": 20}
+SILENT |= {"episode_steps": 20, "hindsight": "none", "goals_per_step": 4.0}
 SILENT |= {"max_grad_norm": 0.0, "priority_exponent": 0.0, "importance_exponent": 0.4}
 """Switched off: no source speaks of it."""
 
@@ -763,7 +810,7 @@ def test_every_number_is_its_sources_or_said_to_be_ours(name):
             assert source[field.name] != value, f"{field.name} is the source's after all"
             assert ours[field.name], f"{field.name}: an empty text is in every text"
             assert ours[field.name] in preset.ours, field.name
-            assert value in (True, 0) or states(ours[field.name], value), field.name
+            assert value in (True, 0, 1) or states(ours[field.name], value), field.name
         elif field.name in source:
             assert value == source[field.name], field.name
         elif field.name in SILENT:

@@ -233,8 +233,8 @@ def _hindsight(
         )
     if not checks.is_zero(given.priority_exponent):
         raise ValueError(
-            f"priority_exponent={given.priority_exponent}: a priority is of a step with the goal "
-            "that it had, and hindsight gives it another: leave one of the two out."
+            f"hindsight={given.hindsight!r} with a priority_exponent: a priority is of a step with "
+            "the goal that it had, and hindsight gives it another: leave one of the two out."
         )
     return ddpg_jax.replay.hindsight(
         given.replay_capacity,

@@ -106,7 +106,8 @@ PRESETS = (
         """,
         ours="""
             256x256 (three layers there), targets follow by 0.005 in each update (by 0.05 in every
-            40th), one environment, an update a step after 1,000 random ones (19 workers, 0.4).
+            40th), one environment, an update a step after 1,000 random ones (19 workers, 0.4), 1e6
+            steps; the first layers start at fan-in.
         """,
         hyperparameters=DDPGWithGoals(
             stddev=0.2, actor_learning_rate=1e-3, critic_learning_rate=1e-3
@@ -120,8 +121,8 @@ PRESETS = (
             Fujimoto et al. 2018 (arXiv:1802.09477) for TD3; all of goals as in preset 'her'.
         """,
         ours="""
-            the combination; 256x256, Adam 1e-3, N(0, 0.2), an update a step after 1,000 random
-            ones.
+            the combination, with one environment, an update a step after 1,000 random ones, and 1e6
+            steps.
         """,
         hyperparameters=TD3WithGoals(
             stddev=0.2, actor_learning_rate=1e-3, critic_learning_rate=1e-3
