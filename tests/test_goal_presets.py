@@ -182,7 +182,8 @@ def test_an_agent_whose_targets_follow_once_is_that_agent_in_a_row():
 @pytest.mark.parametrize("name", GOALS)
 def test_every_float_may_be_traced(name):
     given = replace(PRESETS[name].hyperparameters, **SMALL)
-    floats = [field.name for field in fields(given) if isinstance(getattr(given, field.name), float)]
+    values = {field.name: getattr(given, field.name) for field in fields(given)}
+    floats = [name for name, value in values.items() if isinstance(value, float)]
     own = [name for name in floats if name != "priority_exponent"]  # refused
 
     def member(values):

@@ -44,10 +44,11 @@ def deal_episodes(deal: Callable[..., Dealt], capacity: int, states: Any, count:
     lengths[..., -numbers % (slots + 1)] = np.take_along_axis(
         states.lengths, (newest[..., None] - numbers) % episodes, axis=2
     ).reshape(count, num_envs, -1)
-    order = np.zeros((count, capacity), np.int32)
-    found = [np.flatnonzero(one >= 0) for one in step]
+    order, found = np.zeros((count, capacity), np.int32), [np.flatnonzero(one >= 0) for one in step]
     for new, rows in enumerate(found):
         order[new, : len(rows)] = rows
+    in_slots = (step >= 0).reshape(count, slots, num_envs).sum(axis=2)
+    ends = np.cumsum(in_slots, axis=1, dtype=np.int32)
     begun = (states.running.step > 0).reshape(count, num_envs).astype(np.int32)
     state = dataclasses.replace(
         states,
@@ -58,8 +59,8 @@ def deal_episodes(deal: Callable[..., Dealt], capacity: int, states: Any, count:
         lengths=lengths,
         running=dataclasses.replace(states.running, step=np.zeros_like(begun), episode=begun),
         order=order,
-        oldest=np.zeros(count, np.int32),
-        count=np.array([len(rows) for rows in found], np.int32),
+        starts=(ends - in_slots).astype(np.int32),
+        end=ends[:, -1],
     )
-    lost = int(states.count.sum() - state.count.sum())
-    return Dealt(state, places, lost)
+    held = int(np.sum(states.places[..., 0] >= 0))
+    return Dealt(state, places, held - int(ends[:, -1].sum()))

@@ -14,7 +14,7 @@ from ddpg_jax import checks
 from ddpg_jax.environment import Goal
 from ddpg_jax.replay.episode_dealing import deal_episodes
 from ddpg_jax.replay.ring import ONE_WORD, below, stored
-from ddpg_jax.replay.rows import rows
+from ddpg_jax.replay.rows import LARGEST, rows
 from ddpg_jax.types import (
     Array,
     Key,
@@ -47,8 +47,10 @@ class HindsightState:
     """``ring``: single steps, row ``slot * E + environment``, those that are not valid among them.
     ``places: [C, 2]``: of each row the step, or -1 where there is none, and the episode, as of
     `Running`. ``lengths: [E, C / E + 1]``: the steps of each episode, of a running one so far.
-    ``order: [C]``: the rows that have a step, a ring itself, of which ``count`` from ``oldest`` on
-    are still there.
+    ``order: [C]``: the rows that have a step, one after the other, a ring itself; ``end``: the
+    place in it that is filled next, and ``starts: [C / E]`` the one that was when a slot was, both
+    modulo 2 C, so that a full ring is no empty one. Adding reads nothing of what it writes: XLA
+    would copy all of it first.
     """
 
     ring: PyTree
@@ -56,8 +58,8 @@ class HindsightState:
     lengths: Array
     running: Running
     order: Array
-    oldest: Array
-    count: Array
+    starts: Array
+    end: Array
 
 
 Offset = Callable[[Array, Array, Array], Array]
@@ -136,6 +138,7 @@ def hindsight(
     ring = stored(capacity, batch_size, storage)
     length = 1 if window is None else window.length
     checks.between(1, num_envs=num_envs)
+    checks.between(1, LARGEST // 2, capacity=capacity)
     checks.between(0, goals_per_step=goals_per_step)
     if capacity % num_envs:
         raise ValueError(
@@ -152,17 +155,19 @@ def hindsight(
             lengths=jnp.zeros((num_envs, slots + 1), jnp.int32),
             running=Running(*jnp.zeros((2, num_envs), jnp.int32)),
             order=jnp.zeros(capacity, jnp.int32),
-            oldest=jnp.int32(0),
-            count=jnp.int32(0),
+            starts=jnp.zeros(slots, jnp.int32),
+            end=jnp.int32(0),
         )
 
     def sample(state: HindsightState, key: Key) -> Transition:
         words = jax.random.bits(key, (4, batch_size), jnp.uint32)  # one draw, one kernel
-        number = below(jnp.maximum(state.count, 1), words[: 1 + (capacity > ONE_WORD)])
-        row = state.order[(state.oldest + number) % capacity]
+        oldest = jnp.where(state.ring.size == capacity, state.ring.position // num_envs, 0)
+        start = state.starts[oldest]
+        count = (state.end - start) % (2 * capacity)
+        number = below(jnp.maximum(count, 1), words[: 1 + (capacity > ONE_WORD)])
+        row = state.order[(start + number) % capacity]
         step, episode = state.places[row].T
         later = state.lengths[row % num_envs, episode] - 1 - step
-        oldest = jnp.where(state.ring.size == capacity, state.ring.position // num_envs, 0)
         earlier = jnp.minimum(step, (row // num_envs - oldest) % slots)
 
         def after(steps: Array) -> Transition:
@@ -195,15 +200,18 @@ def _add(
     (num_envs, episodes), capacity = state.lengths.shape, len(state.order)
     valid = jnp.ones(num_envs, bool) if valid is None else valid
     position, now = state.ring.position, state.running
-    gone = jax.lax.dynamic_slice_in_dim(state.places, position, num_envs)[:, 0] >= 0
-    new = jnp.stack([jnp.where(valid, now.step, -1), now.episode], axis=1)
-    lost, added = jnp.sum(gone, dtype=jnp.int32), jnp.sum(valid, dtype=jnp.int32)
-    end = state.oldest + state.count + jnp.cumsum(valid, dtype=jnp.int32) - 1
+    order = (state.end + jnp.cumsum(valid, dtype=jnp.int32) - 1) % capacity
     environments = jnp.arange(num_envs, dtype=jnp.int32)
     ends, length = ended | ~valid, now.step + valid.astype(jnp.int32)
+    write = jax.lax.dynamic_update_slice_in_dim
     return HindsightState(
         ring=ring.add(state.ring, transitions),
-        places=jax.lax.dynamic_update_slice_in_dim(state.places, new, position, axis=0),
+        places=write(
+            state.places,
+            jnp.stack([jnp.where(valid, now.step, -1), now.episode], axis=1),
+            position,
+            axis=0,
+        ),
         lengths=state.lengths.at[environments, jnp.where(valid, now.episode, episodes)].set(
             length, mode="drop"
         ),
@@ -211,11 +219,11 @@ def _add(
             jnp.where(ends, 0, length),
             jnp.where(ends & (length > 0), (now.episode + 1) % episodes, now.episode),
         ),
-        order=state.order.at[jnp.where(valid, end % capacity, capacity)].set(
+        order=state.order.at[jnp.where(valid, order, capacity)].set(
             position + environments, mode="drop"
         ),
-        oldest=(state.oldest + lost) % capacity,
-        count=state.count - lost + added,
+        starts=write(state.starts, state.end[None], position // num_envs, axis=0),
+        end=(state.end + jnp.sum(valid, dtype=jnp.int32)) % (2 * capacity),
     )
 
 
