@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from ddpg_jax import envs
+from ddpg_jax.replay.hindsight import HindsightState
 from ddpg_jax.replay.mixed import MixedState
 from ddpg_jax.replay.rows import RingState, unpack
 from ddpg_jax.runs.checkpoints.store import Checkpoints
@@ -59,9 +60,11 @@ def read_replay(folder: Path, config: Config, checkpoint: str) -> PyTree:
 
 def transitions_in(replay: PyTree) -> list[Transition]:
     """Return the transitions of each member and shard, the oldest first; of those that lie beside
-    others from offline data only what was collected.
+    others from offline data only what was collected; in hindsight only what is a step.
     """
     replay = replay.online if isinstance(replay, MixedState) else replay
+    if isinstance(replay, HindsightState):
+        return list(_in_order(replay.ring, np.asarray(replay.places[..., 0] >= 0)))
     leaves = jax.tree.leaves(replay, is_leaf=_is_ring)
     return [part for ring in filter(_is_ring, leaves) for part in _in_order(ring)]
 
@@ -70,10 +73,12 @@ def _is_ring(x: Any) -> bool:
     return isinstance(x, RingState)
 
 
-def _in_order(ring: RingState) -> Iterator[Transition]:
+def _in_order(ring: RingState, valid: np.ndarray | None = None) -> Iterator[Transition]:
     rows = {name: x.reshape(-1, *x.shape[-2:]) for name, x in ring.rows.items()}
     counts = (np.ravel(x).tolist() for x in (ring.size, ring.position))
     for index, (size, position) in enumerate(zip(*counts, strict=True)):
         capacity = next(iter(rows.values())).shape[1]
         order = (position - size + np.arange(size)) % capacity
+        if valid is not None:
+            order = order[valid.reshape(-1, capacity)[index][order]]
         yield unpack({name: x[index][order] for name, x in rows.items()}, ring.layout)

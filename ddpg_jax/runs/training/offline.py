@@ -254,11 +254,11 @@ def _of_run(config: Config, env: Any, folder: Path) -> list[Transition]:
     """Return the transitions in the replay of a run, of each of its members and shards."""
     theirs = load_config(folder)
     own, old = config.hyperparameters, theirs.hyperparameters
-    meaning = lambda of: (of.n_step, of.n_step > 1 and of.gamma)
-    mixed = old.n_step > 1 and "gamma" in theirs.vary
+    meaning = lambda of: (of.window, of.window > 1 and of.gamma)
+    mixed = old.window > 1 and "gamma" in theirs.vary
     if theirs.preset.images or meaning(own) != meaning(old) or mixed:
         raise RunError(
-            f"offline={folder} stores transitions of n_step={old.n_step}, gamma={old.gamma}, which "
+            f"offline={folder} stores transitions of n_step={old.window}, gamma={old.gamma}, which "
             f"cannot become those of n_step={own.n_step}, gamma={own.gamma}: give arrays of single "
             "steps."
         )
