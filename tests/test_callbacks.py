@@ -21,6 +21,7 @@ from ddpg_jax.runs.cli import commands
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.folder.metrics import read_metrics
 from ddpg_jax.runs.folder.metrics_log import write_metrics
+from ddpg_jax.runs.results import report
 from ddpg_jax.runs.results.statistics import have_collapsed
 from ddpg_jax.runs.training import reports
 from ddpg_jax.runs.training.progress import Display
@@ -166,6 +167,18 @@ def test_a_stopped_run_is_whole_and_goes_on_when_it_is_resumed(
     assert resumed.summary["final_returns"] == plain.summary["final_returns"]
     assert resumed.summary["best_returns"] == plain.summary["best_returns"]
     assert lines(tmp_path) == lines(plain.folder)
+
+
+def test_a_run_stopped_before_its_first_evaluation_has_not_collapsed(tmp_path, capsys):
+    """The display and a report count who has."""
+    options = SIZES | ENV | {"run_dir": tmp_path, "callbacks": [lambda chunk: "at once"]}
+    run = runs.train("pendulum", seeds=2, **options)
+    assert run.summary["collapsed"] == [False, False]
+    told = capsys.readouterr().out
+    assert "stopped at 100 steps: at once." in told
+    assert "collapsed" not in told
+    report.report([tmp_path], tmp_path / "page.html")
+    assert "at once" in (tmp_path / "page.html").read_text()
 
 
 def test_an_error_of_a_callback_loses_nothing(plain, tmp_path):
