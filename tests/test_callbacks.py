@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 import types
 from pathlib import Path
 
@@ -130,6 +131,21 @@ def test_csv_has_the_lines(called):
         expected = callbacks.flat(row)
         assert line == {name: "" if x is None else str(x) for name, x in expected.items()}
     assert float(found[-1]["evaluation_return/1"]) == rows[-1]["evaluation_return"][1]
+
+
+def test_csv_is_whole_where_a_resumed_run_has_no_chunk_left(plain, tmp_path):
+    """A kill may come in the callbacks of the last chunk; or CSV is wanted only later."""
+    shutil.copytree(plain.folder, tmp_path / "run")
+    table_of = lambda name: table(tmp_path / "run" / name)
+    runs.train(
+        run_dir=tmp_path / "run",
+        resume=True,
+        progress=False,
+        csv=True,
+        callbacks=[callbacks.csv_file("own.csv")],
+    )
+    assert [int(line["env_steps"]) for line in table_of("own.csv")] == [*range(100, 451, 50)]
+    assert table_of("metrics.csv") == table_of("own.csv")
 
 
 def test_films_are_of_each_so_many_steps(called):
