@@ -99,8 +99,9 @@ def batch(
         reward = reward.astype(jnp.float32)
         return new, TimeStep(observation, reward, terminated, truncated, next_observation, valid)
 
-    begun = lambda key: _returned("reset", single.reset, single.reset(key), STARTED)
-    seen = lambda key: _single_precision(begun(key)[1])
+    seen = lambda key: _single_precision(
+        _returned("reset", single.reset, single.reset(key), STARTED)[1]
+    )
     another = functools.partial(
         batch, num_envs=num_envs, fresh_per_step=fresh_per_step, native_action=native_action
     )
