@@ -3,8 +3,8 @@ from records is of today. `.ci/run docs` builds the site itself."""
 
 import doctest
 import importlib
-import json
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
