@@ -94,7 +94,9 @@ class SingleEnvironment(NamedTuple):
 
 
 class Renderer(NamedTuple):
-    """How an `Environment` is looked at. Nothing of it is needed to train."""
+    """How an `Environment` is looked at. Nothing of it is needed to train; ``fps`` is also the
+    control rate in the contract of an exported policy.
+    """
 
     draw: Callable[[PyTree], Sequence[Any]] | None = None
     """``draw(states)``: frames ``[H, W, 3]`` uint8, from states ``[T, ...]`` of the

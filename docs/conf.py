@@ -15,6 +15,7 @@ from typing import Any
 from docutils import nodes
 from docutils.utils.math import MathError, latex2mathml
 from flax import linen as nn
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
 
@@ -66,9 +67,17 @@ def resolve(app: Any, env: Any, node: Any, content: Any) -> Any:
 def skip(app: Any, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
     """Leave out what `NamedTuple` and Flax add to a class, and defaults that are functions."""
     added = (getattr(obj, "__doc__", None) or "").startswith("Alias for field")
+    added = added and not _has_words(app.env.current_document, name)
     default = callable(obj) and "." not in getattr(obj, "__qualname__", ".")
     of_flax = name in {"replace", "name", "parent", "scope"}
     return True if what == "class" and (added or default or of_flax) else None
+
+
+def _has_words(document: Any, name: str) -> bool:
+    """Whether the source says what this field of the class that is documented now holds."""
+    documented = getattr(sys.modules[document.autodoc_module], document.autodoc_class)
+    words = ModuleAnalyzer.for_module(documented.__module__).find_attr_docs()
+    return (documented.__qualname__, name) in words
 
 
 _PLAIN: dict[str, list[str]] = {}

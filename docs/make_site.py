@@ -67,7 +67,8 @@ def build(folder: Path) -> int:
     gather(sources)
     strict = ["--fail-on-warning", "--keep-going", "--nitpicky", "--quiet"]
     code = main([*strict, "-c", str(DOCS), str(sources), str(folder)])
-    (folder / "index.html").write_text('<meta http-equiv="refresh" content="0; url=docs/">\n')
+    leads = '<meta http-equiv="refresh" content="0; url=docs/index.html">\n'
+    (folder / "index.html").write_text(leads)
     return code
 
 

@@ -147,6 +147,16 @@ def test_only_what_is_better_is_kept(tmp_path):
     assert again.returns[:2].tolist() == [2.0, -9.0]
 
 
+def test_what_is_kept_lacks_a_better_evaluation_of_any_member(tmp_path):
+    best, full = offered(tmp_path, seeds=2)
+    assert best.lacks([None, -9.0])
+    assert not best.lacks([None, None])
+    best.offer(full(1), [1.0, -9.0], 10)
+    assert not best.lacks([1.0, -9.0])
+    assert not best.lacks([0.0, None])
+    assert best.lacks([0.0, -8.0])
+
+
 def test_a_member_without_a_return_is_not_lost_by_a_restart(tmp_path):
     best, full = offered(tmp_path, seeds=2)
     best.offer(full(1), [1.0, None], 10)

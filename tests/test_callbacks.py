@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 import types
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ddpg_jax.runs.cli import commands
 from ddpg_jax.runs.config.run_config import make_config
 from ddpg_jax.runs.folder.metrics import read_metrics
 from ddpg_jax.runs.folder.metrics_log import write_metrics
+from ddpg_jax.runs.results import report
 from ddpg_jax.runs.results.statistics import have_collapsed
 from ddpg_jax.runs.training import reports
 from ddpg_jax.runs.training.progress import Display
@@ -131,6 +133,21 @@ def test_csv_has_the_lines(called):
     assert float(found[-1]["evaluation_return/1"]) == rows[-1]["evaluation_return"][1]
 
 
+def test_csv_is_whole_where_a_resumed_run_has_no_chunk_left(plain, tmp_path):
+    """A kill may come in the callbacks of the last chunk; or CSV is wanted only later."""
+    shutil.copytree(plain.folder, tmp_path / "run")
+    table_of = lambda name: table(tmp_path / "run" / name)
+    runs.train(
+        run_dir=tmp_path / "run",
+        resume=True,
+        progress=False,
+        csv=True,
+        callbacks=[callbacks.csv_file("own.csv")],
+    )
+    assert [int(line["env_steps"]) for line in table_of("own.csv")] == [*range(100, 451, 50)]
+    assert table_of("metrics.csv") == table_of("own.csv")
+
+
 def test_films_are_of_each_so_many_steps(called):
     films = called[0].folder / "films"
     assert sorted(path.name for path in films.iterdir()) == ["200.gif", "400.gif"]
@@ -166,6 +183,18 @@ def test_a_stopped_run_is_whole_and_goes_on_when_it_is_resumed(
     assert resumed.summary["final_returns"] == plain.summary["final_returns"]
     assert resumed.summary["best_returns"] == plain.summary["best_returns"]
     assert lines(tmp_path) == lines(plain.folder)
+
+
+def test_a_run_stopped_before_its_first_evaluation_has_not_collapsed(tmp_path, capsys):
+    """The display and a report count who has."""
+    options = SIZES | ENV | {"run_dir": tmp_path, "callbacks": [lambda chunk: "at once"]}
+    run = runs.train("pendulum", seeds=2, **options)
+    assert run.summary["collapsed"] == [False, False]
+    told = capsys.readouterr().out
+    assert "stopped at 100 steps: at once." in told
+    assert "collapsed" not in told
+    report.report([tmp_path], tmp_path / "page.html")
+    assert "at once" in (tmp_path / "page.html").read_text()
 
 
 def test_an_error_of_a_callback_loses_nothing(plain, tmp_path):

@@ -79,6 +79,7 @@ class Loop:
             best=types.SimpleNamespace(
                 save=lambda: self.bests.append(len(self.rows)),
                 restore=lambda evaluated: None,
+                lacks=lambda returns: returns[0] > 8.0,
                 offer=lambda *given: self.offered.append(given),
                 agent_state=None,
             ),
@@ -187,7 +188,37 @@ def test_of_several_processes_one_that_fails_alone_saves_nothing(tmp_path, monke
     with pytest.raises(Interrupted, match="SIGINT at 500 steps and saved"):
         made.run()
     assert made.done == ["train", "train", "evaluate", "save 500", "wait"]
-    assert made.bests == [2]
+    assert made.bests == [2, 2]
+
+
+def test_the_best_is_kept_before_a_checkpoint_after_which_it_is_not_evaluated_again(
+    tmp_path, monkeypatch
+):
+    """Of 500 steps, at 700; a callback that leaves by an exit is an error of its own."""
+
+    def leave(row, state):
+        if row["env_steps"] == 900:
+            raise SystemExit(3)
+        return ""
+
+    made = Loop(tmp_path, monkeypatch)
+    save = made.loop.best.save
+    made.loop.best.save = lambda: save() or made.done.append("best")
+    made.loop = made.loop._replace(call=leave)
+    with pytest.raises(SystemExit):
+        made.run()
+    assert made.done == [
+        *("train", "train", "evaluate", "train", "best", "save 700", "best"),
+        *("train", "evaluate", "best", "save 900", "best", "wait"),
+    ]
+
+
+def test_an_evaluation_whose_agent_was_not_kept_is_not_lost_by_a_signal(tmp_path, monkeypatch):
+    made = Loop(tmp_path, monkeypatch)
+    write_metrics(tmp_path, [{"env_steps": 500, "evaluation_return": [9.0, 9.0]}])
+    made.stop.append(signal.SIGINT)
+    made.loop.catch_up(7, 500)
+    assert made.rows[-1]["evaluation_return"] == [9.0, 9.0]
 
 
 def test_what_is_not_finite_ends_a_run_before_it_is_saved(tmp_path, monkeypatch):
@@ -236,6 +267,7 @@ def test_the_clock_saves_where_steps_do_not(monkeypatch):
     [
         ([(300, None), (500, None)], 500, [2.0, 7.0]),
         ([(300, None), (500, [8.0, 9.0])], 500, None),
+        ([(300, None), (500, [8.5, 9.0])], 500, [2.0, 7.0]),  # a kill before its agent was kept
         ([(300, None)], 300, None),
         ([(300, None), (500, None), (700, None)], 700, None),
         ([(300, None), (500, None), (700, None), (900, None)], 900, [2.0, 7.0]),

@@ -4,6 +4,7 @@ from records is of today. `.ci/run docs` builds the site itself."""
 import doctest
 import importlib
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -74,6 +75,33 @@ def test_tables_of_presets_are_of_today():
     assert (DOCS / "differences_from_papers.md").read_text() == make_algorithms.differences()
     for name in PRESETS:
         assert f"| `{name}`" in make_algorithms.table()
+
+
+def test_figures_of_guides_are_those_that_were_measured():
+    """Of `benchmarks/studies/collapse.py` and `starting.py`."""
+    results, rows = ROOT / "benchmarks" / "results", []
+    named = {"none": "none", "layer_norm": "`--layer-norm`", "anneal": "`--anneal`"}
+    named |= {"weight_decay": "`--weight-decay 0.01`"}
+    for stage, others in (("tune", ""), ("report", ", other seeds")):
+        found = json.loads((results / f"collapse_{stage}.json").read_text())["rows"]
+        for name, row in found.items():
+            remedy = named[name.split(", ")[1]]
+            rows.append(
+                f"| {remedy}{others} | {row['events']} of {row['seeds']} | "
+                f"{row['median_steps_to_solve']:,.0f} |"
+            )
+    text = (DOCS / "reading_curves.md").read_text()
+    assert [row for row in rows if row not in text] == []
+    assert text.count(" of 32 |") + text.count(" of 64 |") == len(rows)
+    found = json.loads((results / "starting.json").read_text())["rows"]
+    text = " ".join((DOCS / "load_and_continue.md").read_text().split())
+    stored, *gravities = (row["ratio"] for row in found.values())
+    assert f"after {gravities[0]:.2f} and {gravities[1]:.2f} of its steps" in text
+    (steps, nothing), *_ = (
+        (row["median_steps"], row["median_steps_from_nothing"]) for row in found.values()
+    )
+    assert f"after {steps:.0f} steps of the environment instead of {nothing:,.0f}" in text
+    assert f"({stored:.2f})" in text
 
 
 def test_the_contents_list_every_guide_in_the_order_of_the_index():

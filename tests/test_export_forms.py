@@ -213,3 +213,13 @@ def test_without_the_package_the_remedy_is_said(monkeypatch):
         export.content(agent, state, env, "onnx")
     with pytest.raises(ImportError, match="onnxruntime is not installed: pip install onnxruntime"):
         export.read(data, "onnx")
+
+
+@pytest.mark.parametrize("form", export.FORMS)
+def test_a_file_that_holds_no_policy(form, tmp_path):
+    file = tmp_path / f"policy.{form}"
+    with pytest.raises(FileNotFoundError, match="is no file: give the file that `ddpg-jax export`"):
+        export.load(file)
+    file.write_bytes(b"{}")
+    with pytest.raises(ValueError, match=f"holds no policy as {form} .*: give the file that"):
+        export.load(file)

@@ -97,6 +97,10 @@ def test_the_newest_of_them():
         ),
         (lambda x: x.update(rewards=np.zeros((12, 1))), r"rewards have the shape \[5, 1\] where"),
         (lambda x: x["rewards"].__setitem__(3, np.nan), "rewards have NaN or infinite numbers"),
+        (lambda x: x["rewards"].__setitem__(3, 1e300), "rewards have NaN or infinite numbers"),
+        (lambda x: x.update(rewards=["a"] * 12), "rewards are of the type <U1: give numbers"),
+        (lambda x: x.update(rewards=[1j] * 12), "rewards are of the type complex128: give numb"),
+        (lambda x: x.update(terminations=np.full(12, 2)), "terminations are not all 0 or 1"),
         (lambda x: x.update(rewards=3.0), r"offline's arrays have \[0, 12\] rows"),
     ],
 )

@@ -156,6 +156,66 @@ def test_a_step_that_does_not_return_what_reset_does(written, given, text):
     assert sentence == f"mine_traced:make: step raised ValueError: {text.format(place=place)}"
 
 
+RESULTS = """
+import jax.numpy as jnp
+from ddpg_jax import envs
+
+def reset(key):
+    return RESET
+
+def step(state, action, key):
+    return state, state, REWARD, state[0] > 1
+
+def make(num_envs, time_limit=5):
+    single = envs.SingleEnvironment(reset, step, 1)
+    return MADE
+"""
+PAIR, MADE = "jnp.zeros(3), jnp.zeros(3)", "envs.batch(single, num_envs, time_limit)"
+
+
+@pytest.mark.parametrize(
+    ("reset", "reward", "made", "text"),
+    [
+        (
+            "jnp.zeros(3)",
+            "state[0]",
+            MADE,
+            "mine_results:make: make raised ValueError: reset (mine_results.py, line 5) returned "
+            "one array where (state, observation) is meant. (mine_results.py, line 13)",
+        ),
+        (
+            f"{PAIR}, {{}}",
+            "state[0]",
+            MADE,
+            "mine_results:make: make raised ValueError: reset (mine_results.py, line 5) returned "
+            "3 values where (state, observation) is meant. (mine_results.py, line 13)",
+        ),
+        (
+            PAIR,
+            "state[0] > 1",
+            MADE,
+            "mine_results:make: step raised ValueError: the reward of step (mine_results.py, line "
+            "8) is a bool where (state, observation, reward, terminated) is meant.",
+        ),
+        (
+            PAIR,
+            "state[0]",
+            "single",
+            "environment 'mine_results:make' returned one SingleEnvironment: return "
+            "ddpg_jax.envs.batch(single, num_envs, time_limit), which makes num_envs of it.",
+        ),
+    ],
+)
+def test_what_reset_step_and_make_return(tmp_path, monkeypatch, reset, reward, made, text):
+    source = RESULTS.replace("RESET", reset).replace("REWARD", reward).replace("MADE", made)
+    (tmp_path / "mine_results.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine_results", raising=False)
+    assert said("train", "mine_results:make", "--total-timesteps", "1100") == text
+    assert "mine_results.py is there, give mine_results:<function>" in said("train", "mine_results")
+
+
 def test_code_of_libraries_is_not_the_users():
     def calls():
         return envs.make("pendulum", 0)

@@ -196,6 +196,35 @@ def test_members_without_a_return_are_told_and_others_count(tmp_path):
         report.report([run], tmp_path / "report.html")
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("summary.json", {"final_returns": 5}),
+        ("summary.json", {"best_env_steps": "x"}),
+        ("summary.json", {"wall_seconds": "x"}),
+        ("summary.json", {"collapsed": None}),
+        ("summary.json", {"versions": [1]}),
+        ("metrics.jsonl", {"env_steps_per_second": "x"}),
+    ],
+)
+def test_a_run_whose_files_hold_other_types_is_named(tmp_path, name, change):
+    run = make_run(tmp_path / "mine", ended=name == "summary.json")
+    path = run / name
+    *before, last = path.read_text().splitlines() if name == "metrics.jsonl" else [path.read_text()]
+    path.write_text("\n".join([*before, json.dumps(json.loads(last) | change), ""]))
+    with pytest.raises(ValueError, match=r"mine: summary\.json or metrics\.jsonl is damaged \("):
+        report.report([run], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_what_is_called_as_a_film_and_is_none_is_left_out(tmp_path):
+    run = make_run(tmp_path / "mine")
+    (run / "episode.gif").mkdir()
+    (run / "episode-1.mp4").symlink_to(tmp_path / "nowhere")
+    (run / "films" / "100.gif").mkdir(parents=True)
+    assert "Films" not in page_of(tmp_path, run).text
+
+
 def test_what_is_replaced_in_the_preset_is_listed(tmp_path):
     run = make_run(tmp_path / "run", tau=0.02, hidden=(48, 24), batch_size=256)
     page = page_of(tmp_path, run)

@@ -132,6 +132,10 @@ def test_the_best_of_it(folder):
             r"reward_scale=2.0 \(there: 1.0\): a critic has learned returns of scaled rewards",
         ),
         (
+            {"seeds": 2, "start_with": "replay", "num_envs": 2},
+            r"num_envs=2 \(there: 1\): its replay is filled in blocks of 1. Give that or a divisor",
+        ),
+        (
             {"seeds": 2, "start_with": "replay", "start_checkpoint": "best"},
             "the best checkpoint holds agents alone",
         ),

@@ -69,6 +69,13 @@ def test_interval_is_the_percentile_bootstrap():
     assert statistics.bootstrap_interval(values) == (low, high), "the same data, the same interval"
 
 
+def test_interval_without_a_return_is_none_and_no_warning(recwarn):
+    low, high = statistics.bootstrap_interval(np.array([[1.0, 2.0, np.nan], [1.0, 2.0, 3.0]]))
+    assert np.isnan([low[0], high[0]]).all()
+    assert (low[1], high[1]) == (1, 3)
+    assert not len(recwarn)
+
+
 def test_interval_narrows_with_less_confidence_and_is_of_each_row():
     values = np.random.default_rng(3).normal([[0.0], [100.0]], 1.0, size=(2, 10))
     low, high = statistics.bootstrap_interval(values)

@@ -98,6 +98,8 @@ def test_from_python_too():
         make_config("pendulum", steps=5)
     with pytest.raises(ValueError, match="no lr; did you mean actor_learning_rate and critic_"):
         runs.train("pendulum", lr=1e-3)
+    with pytest.raises(ValueError, match="no total_timestep; did you mean total_timesteps"):
+        runs.train("pendulum", total_timestep=1)
     with pytest.raises(ValueError, match=r"seed=\[0, 1\]: .* several seeds at once are seeds=N"):
         make_config("pendulum", seed=[0, 1])
     with pytest.raises(ValueError, match="has no splits; no preset has it"):

@@ -25,6 +25,9 @@ from ddpg_jax.environment import (
 )
 from ddpg_jax.types import Key, PyTree, strong
 
+STARTED, STEPPED = "(state, observation)", "(state, observation, reward, terminated)"
+"""What the functions of a `SingleEnvironment` return."""
+
 
 @struct.dataclass
 class BatchState:
@@ -96,7 +99,9 @@ def batch(
         reward = reward.astype(jnp.float32)
         return new, TimeStep(observation, reward, terminated, truncated, next_observation, valid)
 
-    seen = lambda key: _single_precision(strong(single.reset(key)[1]))
+    seen = lambda key: _single_precision(
+        _returned("reset", single.reset, single.reset(key), STARTED)[1]
+    )
     another = functools.partial(
         batch, num_envs=num_envs, fresh_per_step=fresh_per_step, native_action=native_action
     )
@@ -121,18 +126,31 @@ def _stepped(single: SingleEnvironment, state: PyTree, action: Array, keys: Arra
     """What each environment's step returned, of the dtypes that are kept.
 
     Raises:
-        ValueError: it is not four values, or the state is not as that of ``reset``.
+        ValueError: it is not four values, the state is not as that of ``reset``, or the reward is
+            no number.
     """
-    found = strong(jax.vmap(single.step)(state, action, keys))
-    if not isinstance(found, tuple) or len(found) != 4:
-        given = f"{len(found)} values" if isinstance(found, tuple) else type(found).__name__
-        raise ValueError(
-            f"step{checks.place_of(single.step)} returned {given} where (state, observation, "
-            "reward, terminated) is meant."
-        )
+    found = _returned("step", single.step, jax.vmap(single.step)(state, action, keys), STEPPED)
     following, observation, reward, terminated = found
     _require_alike(single, "state", following, state)
+    if reward.dtype == bool:
+        raise ValueError(
+            f"the reward of step{checks.place_of(single.step)} is a bool where {STEPPED} is meant."
+        )
     return following, _single_precision(observation), reward, terminated
+
+
+def _returned(what: str, function: Callable[..., Any], found: Any, meant: str) -> Any:
+    """What ``reset`` or ``step`` returned, of the dtypes that are kept.
+
+    Raises:
+        ValueError: it is not as many values as ``meant`` has.
+    """
+    if not isinstance(found, tuple) or len(found) != meant.count(",") + 1:
+        given = "one array" if isinstance(found, Array) else type(found).__name__
+        given = f"{len(found)} values" if isinstance(found, tuple) else given
+        place = checks.place_of(function)
+        raise ValueError(f"{what}{place} returned {given} where {meant} is meant.")
+    return strong(found)
 
 
 def _require_alike(single: SingleEnvironment, what: str, given: PyTree, wanted: PyTree) -> None:
@@ -159,7 +177,8 @@ def _starts(
     """
 
     def begin(key: Key, count: int) -> ResetResult:
-        state, observation = strong(jax.vmap(single.reset)(jax.random.split(key, count)))
+        found = jax.vmap(single.reset)(jax.random.split(key, count))
+        state, observation = _returned("reset", single.reset, found, STARTED)
         return state, _single_precision(observation)
 
     def reset(key: Key) -> ResetResult:

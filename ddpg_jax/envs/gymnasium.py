@@ -155,6 +155,7 @@ def _made(name: str, make: Callable[[], Any], options: dict[str, Any], what: str
             raise checks.broken(PREFIX + name, what, error) from error
         where = "Gymnasium's ids are in gymnasium.registry."
         module, colon, known_as = name.rpartition(":")
+        where += "" if module else f" One that a module registers is {PREFIX}<module>:{known_as}."
         nearest = checks.nearest(
             "environment", known_as, gymnasium.registry, where, PREFIX + module + colon
         )

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from ddpg_jax import checks
-from ddpg_jax.environment import BatchRecipe, Environment
+from ddpg_jax.environment import BatchRecipe, Environment, SingleEnvironment
 from ddpg_jax.envs import arguments
 from ddpg_jax.envs.drift import drift
 from ddpg_jax.envs.pixels import OPTIONS
@@ -42,9 +42,17 @@ def make(name: str, num_envs: int, **options: Any) -> Environment:
     try:
         signature.bind(num_envs, **options)
     except TypeError as error:
-        raise ValueError(f"environment {name!r} does not take these options: {error}.") from error
+        takes = ", ".join([*signature.parameters][1:]) or "none"
+        raise ValueError(
+            f"environment {name!r} does not take these options: {error}; its options are {takes}."
+        ) from error
     arguments.require(name, function, options, OPTIONS)
     env = checks.guarded(name, name.partition(":")[2], function)(num_envs, **options)
+    if isinstance(env, SingleEnvironment):
+        raise ValueError(
+            f"environment {name!r} returned one SingleEnvironment: return "
+            "ddpg_jax.envs.batch(single, num_envs, time_limit), which makes num_envs of it."
+        )
     if not isinstance(env, Environment):
         raise ValueError(f"environment {name!r} returned {type(env).__name__}: {WANTED}")
     if env.num_envs != num_envs:

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from ddpg_jax import checks
 
@@ -18,7 +19,7 @@ TWO_WORDS = re.compile(r"[A-Z][a-z]+[A-Z]\w*")
 
 def unknown_environment(name: str, known: Iterable[str]) -> checks.UnknownName:
     """The error for ``name``, which is none of ``known``: it names those with the same last part,
-    else the nearest.
+    else a module of that name in the working folder, else the nearest.
     """
     if other := of_robotics(name):
         return other
@@ -37,6 +38,9 @@ def unknown_environment(name: str, known: Iterable[str]) -> checks.UnknownName:
 
         same = [f"playground/{each}" for each in playground.names() if each == name]
     where = "`ddpg-jax envs` lists all."
+    if not same and name.isidentifier() and Path(f"{name}.py").is_file():
+        remedy = f"{name}.py is there, give {name}:<function>, such as {name}:make."
+        return checks.UnknownName("environment", name, remedy)
     if not same:
         return checks.nearest("environment", name, known, where)
     meant = " or ".join(map(repr, same))

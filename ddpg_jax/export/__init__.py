@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from ddpg_jax import checks
 from ddpg_jax.envs.observed import observed
 from ddpg_jax.export import onnx, stablehlo, weights
 from ddpg_jax.export.function import OBSERVATION
@@ -60,10 +61,21 @@ def load(path: str | Path, form: str | None = None) -> Callable[[Any], Any]:
 
     Raises:
         ImportError: onnxruntime is not installed.
-        ValueError: from the function, observations have other names, shapes or dtypes than the
-            environment's (`ddpg_jax.envs.observed.observed`).
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds no policy of that form; from the function, observations have
+            other names, shapes or dtypes than the environment's
+            (`ddpg_jax.envs.observed.observed`).
     """
-    return read(Path(path).read_bytes(), form or form_of(path))
+    form, wanted = form or form_of(path), "give the file that `ddpg-jax export` wrote."
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} is no file: {wanted}")
+    try:
+        return read(Path(path).read_bytes(), form)
+    except ImportError:
+        raise
+    except Exception as error:  # each form's reader has its own
+        said = checks.first_line(error)
+        raise ValueError(f"{path} holds no policy as {form} ({said}): {wanted}") from error
 
 
 def read(data: bytes, form: str) -> Callable[[Any], Any]:

@@ -31,9 +31,8 @@ def policy(agent: Agent, agent_state: AgentState, env: Any) -> export.Exported:
 
     Returns:
         What ``jax.export`` makes, for CPU, CUDA and TPU: ``call(observation [B, ...]) -> [B, A]``,
-            in the environment's units. Of a dict the observation has the streams that the actor
-            sees, and no other.
-        ``bytes(exported.serialize())`` is a file's content.
+        in the environment's units. Of a dict the observation has the streams that the actor sees,
+        and no other. ``bytes(exported.serialize())`` is a file's content.
     """
     act, shapes = policy_function(agent, agent_state, env)
     return export.export(jax.jit(act), platforms=PLATFORMS)(batched(shapes))

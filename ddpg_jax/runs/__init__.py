@@ -245,7 +245,7 @@ def plan(
     """Describe a run and the memory that it needs as text; writes and allocates nothing.
 
     Args:
-        env, run_dir, resume, **options: as in `train`.
+        env, run_dir, resume, options: as in `train`.
 
     Raises:
         ValueError, ImportError: as in `train`.

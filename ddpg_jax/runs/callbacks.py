@@ -153,25 +153,35 @@ def flat(row: Row) -> Row:
     return found
 
 
-def csv_file(name: str = "metrics.csv") -> Callback:
+class CsvFile:
+    """Writes the lines as CSV, see `csv_file`."""
+
+    def __init__(self, name: str) -> None:
+        """Write into this file of the run's folder."""
+        self._name, self._columns = name, list[str]()
+
+    def __call__(self, chunk: Chunk) -> None:
+        """Append a line; write all of them anew where it has other columns."""
+        row = flat(chunk.row)
+        if row.keys() <= {*self._columns}:
+            self._write(chunk.folder, [row], "a")
+        else:
+            self.replace_all(chunk.folder, [*chunk.earlier(), chunk.row])
+
+    def replace_all(self, folder: Path, rows: list[Row]) -> None:
+        """Write all lines of a run anew."""
+        found = [*map(flat, rows)]
+        self._columns = [*dict.fromkeys(name for row in found for name in row)]
+        self._write(folder, [dict(zip(self._columns, self._columns, strict=True)), *found], "w")
+
+    def _write(self, folder: Path, rows: list[Row], mode: str) -> None:
+        with (folder / self._name).open(mode, newline="") as file:
+            csv.DictWriter(file, self._columns).writerows(rows)
+
+
+def csv_file(name: str = "metrics.csv") -> CsvFile:
     """Write the lines as CSV, `flat`, into a file of the run's folder; None is an empty field."""
-    columns: list[str] = []
-
-    def callback(chunk: Chunk) -> None:
-        nonlocal columns
-        rows, found = [flat(chunk.row)], columns
-        if not rows[0].keys() <= {*columns}:
-            rows = [*map(flat, chunk.earlier()), *rows]
-            found = [*dict.fromkeys(name for row in rows for name in row)]
-        anew = found != columns
-        with (chunk.folder / name).open("w" if anew else "a", newline="") as file:
-            writer = csv.DictWriter(file, found)
-            if anew:
-                writer.writeheader()
-            writer.writerows(rows)
-        columns = found
-
-    return callback
+    return CsvFile(name)
 
 
 def film_every(steps: int) -> Callback:

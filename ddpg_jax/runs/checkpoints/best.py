@@ -66,6 +66,11 @@ class Best:
         self.returns = np.array([-np.inf if x is None else x for x in known])
         self.env_steps = np.array(found.record["env_steps"], np.int64)
 
+    def lacks(self, returns: Sequence[float | None]) -> bool:
+        """Whether an evaluation exceeds what is kept: a kill came before its agent was written."""
+        pairs = zip(returns, self.returns, strict=False)
+        return any(new is not None and new > kept for new, kept in pairs)
+
     def offer(
         self, agent_state: AgentState, returns: Sequence[float | None] | None, env_steps: int
     ) -> None:

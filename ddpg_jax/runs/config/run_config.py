@@ -12,7 +12,7 @@ from ddpg_jax.runs.config.notes import notes
 from ddpg_jax.runs.config.population import checked_evolve, checked_vary, possible_hyperparameters
 from ddpg_jax.runs.options import field
 from ddpg_jax.runs.options.run_options import EnvironmentOptions, RunOptions
-from ddpg_jax.runs.options.suggestions import synonyms
+from ddpg_jax.runs.options.suggestions import suggestions
 from ddpg_jax.runs.options.validation import INT32_MAX, Options, convert_value
 from ddpg_jax.runs.presets import PRESETS, env_options_on, hyperparameters_on
 
@@ -230,7 +230,7 @@ def _replaced(defaults: Hyperparameters, given: Options, preset: str) -> Hyperpa
         having = presets_with(absent[0])
         where = f"presets that have it: {having}" if having else "no preset has it"
         known = (*vars(defaults), *field.options_of(RunOptions))
-        if not having and (meant := synonyms(absent[0], known)):
+        if not having and (meant := suggestions(absent[0], known)):
             where = f"did you mean {' and '.join(meant)}?"
         raise ValueError(f"preset {preset!r} has no {absent[0]}; {where}.")
     made = dataclasses.replace(defaults, **field.convert_options(type(defaults), given))

@@ -1,5 +1,6 @@
 """What is meant by a name that other libraries use."""
 
+import difflib
 from collections.abc import Iterable
 
 ENVIRONMENT = ("env", "env_id", "env_name", "environment", "task")
@@ -24,3 +25,9 @@ def synonyms(name: str, known: Iterable[str]) -> list[str]:
     wanted = name.lower().replace("-", "_")
     meant = {own for own, others in SYNONYMS.items() if wanted in others.split()}
     return [each for each in known if each in meant]
+
+
+def suggestions(name: str, known: Iterable[str]) -> list[str]:
+    """Return `synonyms`, or where there is none the known name that differs by a letter or two."""
+    known = [*known]
+    return synonyms(name, known) or difflib.get_close_matches(name, known, n=1, cutoff=0.85)

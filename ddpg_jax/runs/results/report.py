@@ -1,18 +1,20 @@
 """One page of HTML about runs, which needs no other file: curves, figures, films, configuration."""
 
 import base64
+import contextlib
 import datetime
 import html
 import importlib.resources
 import io
 import json
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ddpg_jax import checks
 from ddpg_jax.runs.config import differences
 from ddpg_jax.runs.config.run_config import Config
 from ddpg_jax.runs.config.stored import load_config, read_stored
@@ -60,15 +62,28 @@ def report(folders: Sequence[Path], path: Path) -> str:
     folders = list(dict.fromkeys(folder.resolve() for folder in folders))
     title = f"Training of {len(folders)} runs" if len(folders) > 1 else f"Run {_name(folders[0])}"
     about = f"{_now()}, by ddpg_jax {versions.package_versions()['ddpg_jax']}"
-    content = "\n".join(
-        (_curves(folders), _figures(folders), _films(folders), *map(_section, folders))
-    )
+    parts = [_curves(folders), _figures(folders), _films(folders)]
+    for folder in folders:
+        with _named_if_damaged(folder):
+            parts.append(_section(folder))
     skeleton = importlib.resources.files(__package__).joinpath("report.html").read_text("utf-8")
     page = string.Template(skeleton).substitute(
-        title=html.escape(title), about=html.escape(about), content=content
+        title=html.escape(title), about=html.escape(about), content="\n".join(parts)
     )
     files.write_file(path, page)
     return str(path)
+
+
+@contextlib.contextmanager
+def _named_if_damaged(folder: Path) -> Iterator[None]:
+    """Say whose files hold other types than a run writes."""
+    try:
+        yield
+    except (TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder}: summary.json or metrics.jsonl is damaged ({checks.first_line(error)}): "
+            "restore it, or leave the run out."
+        ) from error
 
 
 def _name(folder: Path) -> str:
@@ -107,7 +122,8 @@ def _figures(folders: Sequence[Path]) -> str:
         found = plots.groups([folder])
         for label, ((_, own),) in found:
             name = f"{_name(folder)}: {label}" if len(found) > 1 else _name(folder)
-            rows.append(_row(name, folder, own))
+            with _named_if_damaged(folder):
+                rows.append(_row(name, folder, own))
     table = _table(rows, "figures cards", HEAD)
     return f'<h2>Results</h2>\n{table}\n<p class="note">{html.escape(EXPLAINED)}</p>'
 
@@ -143,7 +159,9 @@ def _best(folder: Path, summary: dict[str, Any], own: list[int]) -> tuple[str, s
         values = np.where(np.isfinite(values), values, -np.inf)
         chosen, reached = values.max(axis=0).tolist(), at[values.argmax(axis=0)].tolist()
     text = _spread(summary.get("best_returns"), own) or f"({_spread(chosen, own) or NONE})"
-    first, last = (f"{pick(reached[i] for i in own if i < len(reached)):,}" for pick in (min, max))
+    first, last = (
+        _number(pick(reached[i] for i in own if i < len(reached))) for pick in (min, max)
+    )
     return text, first if first == last else f"{first} to {last}"
 
 
@@ -181,7 +199,7 @@ def _films(folders: Sequence[Path]) -> str:
         _film(path)
         for place in places
         for path in (*sorted(place.glob("episode*")), *_newest(place / "films"))
-        if path.suffix in (*FILMS, *SUFFIXES)
+        if path.suffix in (*FILMS, *SUFFIXES) and path.is_file()
     ]
     return f'<h2>Films</h2>\n<div class="side">{"".join(found)}</div>' if found else ""
 

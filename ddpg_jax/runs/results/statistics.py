@@ -1,5 +1,6 @@
 """Statistics over seeds, and the content of ``summary.json``."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -25,23 +26,25 @@ def bootstrap_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the percentile-bootstrap interval of the interquartile mean over the last axis.
 
-    With one seed both ends are its value.
+    With one seed both ends are its value; of a seed without a return (NaN) both are NaN.
     """
-    from scipy.stats import bootstrap
+    from scipy.stats import DegenerateDataWarning, bootstrap
 
     values = np.asarray(values, np.float64)
     if values.shape[-1] == 1:
         return values[..., 0], values[..., 0]
-    result = bootstrap(
-        (values,),
-        interquartile_mean,
-        axis=-1,
-        n_resamples=2_000,
-        batch=100,
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # of NaN
+        result = bootstrap(
+            (values,),
+            interquartile_mean,
+            axis=-1,
+            n_resamples=2_000,
+            batch=100,
+            confidence_level=confidence,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        )
     return result.confidence_interval.low, result.confidence_interval.high
 
 

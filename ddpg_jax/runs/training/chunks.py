@@ -78,18 +78,17 @@ class ChunkLoop(NamedTuple):
 
     def catch_up(self, agent_state: PyTree, trained: int) -> None:
         """Restore the best, and report the chunk that ended at ``trained`` steps again, with an
-        evaluation that an interruption left out.
+        evaluation that an interruption left out, or whose agent was not kept yet.
         """
         rows = read_metrics(self.folder)
         self.best.restore(evaluated=any(row["evaluation_return"] for row in rows))
         before = rows[-2]["env_steps"] if len(rows) > 1 else self.config.schedule.warm_up_steps
-        missing = (
-            bool(rows)
-            and rows[-1]["evaluation_return"] is None
-            and self._is_evaluated(trained, trained - before)
+        known = rows[-1]["evaluation_return"] if rows else None
+        missing = bool(rows) and (
+            self.best.lacks(known) if known else self._is_evaluated(trained, trained - before)
         )
         if processes.from_first(missing):  # it alone has all lines
-            rows[-1] |= {"evaluation_return": self._evaluate(agent_state, trained)}
+            rows[-1] |= {"evaluation_return": self._evaluate(agent_state, trained) or known}
             self.on_chunk(rows[-1])
         self.log.replace_all(rows)
 
@@ -125,7 +124,7 @@ class ChunkLoop(NamedTuple):
                     self.best.save()
                 if steps < last:
                     raise_if_stopped(self.stop, f"at {steps} steps and saved", self.run_dir)
-            except (Exception, Interrupted) as error:
+            except (Exception, SystemExit, Interrupted) as error:
                 if processes.process_count() == 1 or isinstance(error, Interrupted):
                     if saved != steps:  # one of several processes alone cannot save
                         self._save(steps, state, record)
@@ -214,7 +213,10 @@ class ChunkLoop(NamedTuple):
     def _save(self, steps: int, state: PyTree, record: dict[str, Any]) -> int:
         self.phases.enter("saving")
         with self._timed("checkpoint"):
-            self.checkpoints.save(steps, state, record)
+            try:
+                self.best.save()  # of evaluations that a run resumed from here does not repeat
+            finally:
+                self.checkpoints.save(steps, state, record)
         return steps
 
     def _written(self, *, until_done: bool = True) -> None:
@@ -289,11 +291,8 @@ def require_finite(
         what, member = name, int(np.argmin(first_bad_step[name]))
         steps = (first[name] + 1) * config.hyperparameters.num_envs
     what += f" of seed {config.seed + member}" if config.seeds > 1 else ""
-    kept = (
-        f"the last finite checkpoint, at {saved} steps, is kept"
-        if saved
-        else "no checkpoint had been written yet"
-    )
+    kept = "no checkpoint had been written yet"
+    kept = f"the last finite checkpoint, at {saved} steps, is kept" if saved else kept
     remedy = "Lower the learning rates, or check the environment."
     if name in ("observation", "reward") and first[name] != NEVER:  # actions were finite
         remedy = f"The environment returned it: see what `ddpg-jax check {config.env}` finds."

@@ -215,7 +215,8 @@ def _ended(
         "wall": time.perf_counter() - started,
     }
     found = make_summary(config, returns, seconds, trained.env_steps) | loop.best.summary(of_best)
-    found["collapsed"] = have_collapsed(read_curve(loop.folder)[1]).tolist()
+    collapsed = have_collapsed(read_curve(loop.folder)[1])
+    found["collapsed"] = np.resize(collapsed, config.seeds).tolist()  # also of no evaluation
     found |= {"stopped": trained.stopped} if trained.stopped else {}
     write_json(loop.folder / "summary.json", found)
     loop.call.end(found)

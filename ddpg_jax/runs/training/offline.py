@@ -208,9 +208,15 @@ def _as(config: Config, shapes: PyTree, given: Any, count: int, name: str) -> Py
                 f"offline's {name} have the shape {list(x.shape)} where {config.env} needs "
                 f"{[count, *shape.shape]}."
             )
+        if x.dtype.kind not in "biuf":
+            raise RunError(f"offline's {name} are of the type {x.dtype}: give numbers.")
+        with np.errstate(over="ignore"):
+            x = x.astype(shape.dtype)
         if not np.all(np.isfinite(x)):
             raise RunError(f"offline's {name} have NaN or infinite numbers: leave such steps out.")
-        return x.astype(shape.dtype)
+        if name == "terminations" and np.any((x != 0) & (x != 1)):
+            raise RunError("offline's terminations are not all 0 or 1: give whether it terminated.")
+        return x
 
     return jax.tree.map(one, shapes, given)
 

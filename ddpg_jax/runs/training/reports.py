@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpg_jax.runs.callbacks import Chunk
+from ddpg_jax.runs.callbacks import Chunk, CsvFile
 from ddpg_jax.runs.config import mesh
 from ddpg_jax.runs.distributed import arrays, processes
 from ddpg_jax.runs.folder.metrics import read_metrics
@@ -133,9 +133,14 @@ class Caller(contextlib.ExitStack):
             self._write_film(whole, path)
 
     def end(self, summary: dict[str, Any]) -> None:
-        """Tell the summary to all that want it."""
+        """Tell the summary to all that want it; of a resumed run that was at its end no chunk was
+        written as CSV.
+        """
+        folder = self._known["folder"]
         for callback in self._callbacks:
             getattr(callback, "end", lambda summary: None)(summary)
+            if isinstance(callback, CsvFile):
+                callback.replace_all(folder, read_metrics(folder))
 
 
 def on_one_device(config: Config, state: AgentState) -> AgentState:

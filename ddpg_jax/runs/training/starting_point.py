@@ -154,12 +154,18 @@ def _require_same(config: Config, found: PyTree, wanted: PyTree) -> None:
 def _require_same_meaning(config: Config, theirs: Config) -> None:
     """Refuse hyper-parameters whose old values lie in what is taken over, of any member."""
     sides = config, theirs
+    ours, old = (side.hyperparameters.num_envs for side in sides)
+    if old % ours:  # a block that is added would not fit at the end of the ring
+        raise RunError(
+            f"num_envs={ours} (there: {old}): its replay is filled in blocks of {old}. Give that "
+            "or a divisor of it, or start with --start-with agent."
+        )
     for name in vars(config.hyperparameters):
         kept = [side.hyperparameters.keeps(name) for side in sides if _has(side, name)]
-        ours, old = (_values(side, name) for side in sides)
-        if any(kept) and (ours != old or len(ours) > 1):
+        own, known = (_values(side, name) for side in sides)
+        if any(kept) and (own != known or len(own) > 1):
             raise RunError(
-                f"{name}={min(ours)} (there: {min(old, default=None)}): {max(kept)}. Leave it "
+                f"{name}={min(own)} (there: {min(known, default=None)}): {max(kept)}. Leave it "
                 "out, or start with --start-with networks."
             )
 
