@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ddpg_jax import checks
-
 
 def td_target(
     reward: Array,
@@ -195,7 +193,7 @@ def squared_error(value: Array, target: Array) -> Array:
 
 
 def deterministic_policy_gradient(
-    value: Array, action: Array | None = None, action_penalty: float | Array = 0.0
+    value: Array, action: Array | None = None, action_penalty: float | Array | None = None
 ) -> Array:
     r"""The actor's loss, a scalar, from ``value: [B]`` and, with a penalty c, ``action: [B, A]``.
 
@@ -216,6 +214,6 @@ def deterministic_policy_gradient(
     et al. 2018 (arXiv:1802.09464), appendix B.
     """
     chex.assert_rank(value, 1)
-    if action is None or checks.is_zero(action_penalty):
+    if action is None or action_penalty is None:
         return -jnp.mean(value)
     return -jnp.mean(value) + action_penalty * jnp.mean(jnp.square(action))

@@ -75,10 +75,7 @@ class Batch(Protocol):
 
 @struct.dataclass
 class Segment:
-    """Successive steps of one environment: ``transitions`` ``[B, n, ...]``, single steps, of which
-    the first ``length: [B]``, at least 1, are of one episode; what stands behind them means nothing
-    (`ddpg_jax.returns.of_segment` makes n-step returns of them).
-    """
+    """Successive single steps ``[B, n, ...]``, the first ``length: [B]`` of them of one episode."""
 
     transitions: Transition
     length: Array
@@ -204,7 +201,7 @@ class Storage(NamedTuple):
     """``get(storage_state, rows)``: the transitions in these rows, ``[B]``."""
     capacity: int
     deal: Callable[..., Dealt] | None = None
-    """As of `Replay`; ``deal(states, count, places)`` where it is known where each row goes."""
+    """As of `Replay`; a third argument says where each row goes."""
 
 
 class Replay(NamedTuple):
@@ -214,9 +211,8 @@ class Replay(NamedTuple):
     """``init(transition)``: an empty buffer for items shaped like the example (no batch axis)."""
     add: Callable[..., PyTree]
     """``add(replay_state, transitions, valid=None)``: store ``[E, ...]`` items, or those where
-    ``valid: [E]``; the oldest are overwritten. Pass ``valid`` always or never. Where `of_episodes`,
-    ``add(replay_state, transitions, valid, ended=ended)``: single steps, always of the same
-    environments in the same order, and whether an episode ended with them, ``[E]``.
+    ``valid: [E]``; the oldest are overwritten. Pass ``valid`` always or never. Where `of_episodes`
+    also ``ended=``, ``[E]``: whether an episode ended with the step of each environment.
     """
     sample: Callable[[PyTree, Key], PyTree]
     """``sample(replay_state, key)``: a batch of ``B`` exchangeable rows, or a `Sample` where
@@ -231,7 +227,7 @@ class Replay(NamedTuple):
     run cannot resume on another number of shards.
     """
     of_episodes: bool = False
-    """Whether it knows episodes: ``add`` is told their ends, and `returns` are its own matter."""
+    """Whether ``add`` is told where episodes end, and a `Window` is given to it alone."""
 
 
 class Window(NamedTuple):
@@ -247,9 +243,7 @@ class Window(NamedTuple):
     from the ``length``-th step on.
     """
     of: Callable[[Segment], Transition]
-    """``of(segment)``: the same transitions ``[B, ...]`` from a `Segment` of ``length`` steps; a
-    step whose discount is 0 is the last.
-    """
+    """``of(segment)``: the same ``[B, ...]`` of a `Segment`; a discount of 0 ends it."""
     length: int
     gamma: Numeric | None = None
     """The discount factor, for comparison with the agent's; None is not known."""

@@ -18,7 +18,7 @@ from scipy import stats
 
 from ddpg_jax import replay
 from ddpg_jax.environment import Goal
-from ddpg_jax.replay.hindsight import STRATEGIES, cut
+from ddpg_jax.replay.hindsight import STRATEGIES
 from ddpg_jax.returns import n_step
 from ddpg_jax.types import Transition
 
@@ -275,9 +275,9 @@ def test_episodes_that_are_cut_end_where_they_are():
     state = filled(memory, reference, 5, 12, False, False)
     assert int(state.running.step.max()) > 0, "an episode runs"
     reference.cut()
-    state = filled(memory, reference, 6, 3, False, False, cut(state))
+    state = filled(memory, reference, 6, 3, False, False, state.cut())
     agrees(memory, state, reference, "future", 0.5, 2, True)
-    some = cut(state, jnp.array([False, True, False]))
+    some = state.cut(jnp.array([False, True, False]))
     same = np.asarray(some.running.step == state.running.step)
     assert same.tolist() == [True, int(state.running.step[1]) == 0, True]
 

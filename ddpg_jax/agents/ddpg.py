@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import optax
 
-from ddpg_jax import losses
+from ddpg_jax import checks, losses
 from ddpg_jax.agents.actor_critic import ActorLoss, CriticLoss, forward, make_agent
 from ddpg_jax.agents.optimization import Optimizer, Rate, optimizers
 from ddpg_jax.agents.targets import soft_update
@@ -72,6 +72,7 @@ def ddpg(
     Source: Lillicrap et al. 2015 (arXiv:1509.02971), Algorithm 1 and section 7, from which all
     defaults are.
     """
+    penalty = None if checks.is_zero(action_penalty) else action_penalty
 
     def critic_target(
         actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
@@ -96,7 +97,7 @@ def ddpg(
     def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Batch) -> ActorLoss:
         action, variables = forward(actor, actor_params, batch.observation)
         value, _ = forward(critic, critic_params, batch.observation, action)
-        loss = losses.deterministic_policy_gradient(value, action, action_penalty)
+        loss = losses.deterministic_policy_gradient(value, action, penalty)
         return ActorLoss(loss, variables, {})
 
     return make_agent(

@@ -68,6 +68,7 @@ def td3(
     checks.between(0, target_noise=target_noise, target_noise_clip=target_noise_clip)
     checks.between(1, num_critics=num_critics)
     critics = Ensemble(critic, num_critics)
+    penalty = None if checks.is_zero(action_penalty) else action_penalty
 
     def critic_target(
         actor_target_params: PyTree, critic_target_params: PyTree, batch: Batch, key: Key
@@ -88,7 +89,7 @@ def td3(
     def actor_loss(actor_params: PyTree, critic_params: PyTree, batch: Batch) -> ActorLoss:
         action, variables = forward(actor, actor_params, batch.observation)
         value, _ = forward(critic, first_critic(critic_params), batch.observation, action)
-        loss = losses.deterministic_policy_gradient(value, action, action_penalty)
+        loss = losses.deterministic_policy_gradient(value, action, penalty)
         return ActorLoss(loss, variables, {})
 
     return make_agent(

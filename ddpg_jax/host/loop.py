@@ -13,7 +13,6 @@ from ddpg_jax.environment import HostEnvironment, HostStep
 from ddpg_jax.host.programs import HostPrograms
 from ddpg_jax.host.rows import pack
 from ddpg_jax.learner import TrainState, with_behaviour
-from ddpg_jax.replay.hindsight import HindsightState, cut
 from ddpg_jax.reporting import NEVER, Episodes, Report, Totals, read_totals, stacked
 from ddpg_jax.schedule import Schedule
 from ddpg_jax.types import Array, Behaviour, strong, zeros
@@ -58,8 +57,8 @@ def interrupted(state: TrainState) -> TrainState:
     a new one; likewise of a replay that knows episodes. Everything else stays; what is lost are the
     returns and lengths of the episodes that are cut.
     """
-    if isinstance(state.replay, HindsightState):
-        return replace(state, replay=cut(state.replay))
+    if hasattr(state.replay, "cut"):
+        return replace(state, replay=state.replay.cut())
     if not hasattr(state.window, "ended"):
         return state
     ended = state.window.ended.at[-1:].set(True)

@@ -18,7 +18,6 @@ from flax import struct
 from ddpg_jax import checks
 from ddpg_jax.learner import TrainState
 from ddpg_jax.population import Hyperparameters, Population
-from ddpg_jax.replay.hindsight import HindsightState, cut
 from ddpg_jax.reporting import Report
 from ddpg_jax.types import AgentState, Key, PyTree
 
@@ -173,10 +172,10 @@ def _copied(
     )
     moved = members.replace(**dict.fromkeys(kept, ()))  # type: ignore[attr-defined]
     copied: TrainState = (population.take or _taken)(moved, replaced, parents)
-    if isinstance(kept.get("replay"), HindsightState):  # its environments are the parents'
+    if hasattr(kept.get("replay"), "cut"):  # its environments are the parents'
         own = members.replay.running.step
         anew = jnp.zeros(len(own), bool).at[replaced].set(parents != replaced)
-        kept["replay"] = cut(members.replay, anew.reshape(-1, *(1,) * (own.ndim - 1)))
+        kept["replay"] = members.replay.cut(anew.reshape(-1, *(1,) * (own.ndim - 1)))
     return dataclasses.replace(copied, **kept)
 
 

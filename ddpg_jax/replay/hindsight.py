@@ -61,6 +61,20 @@ class HindsightState:
     starts: Array
     end: Array
 
+    def cut(self, where: Array | bool = True) -> "HindsightState":
+        """The running episodes end here, as by a time limit, because what follows is of others; of
+        some environments alone, or of some members, ``where`` is True.
+        """
+        now, episodes = self.running, self.lengths.shape[-1]
+        begun = where & (now.step > 0)
+        return replace(
+            self,
+            running=Running(
+                jnp.where(begun, 0, now.step),
+                jnp.where(begun, (now.episode + 1) % episodes, now.episode),
+            ),
+        )
+
 
 Offset = Callable[[Array, Array, Array], Array]
 """``offset(bits, earlier, later)``: how many steps away a goal is taken, ``[B]`` int32, from
@@ -224,21 +238,6 @@ def _add(
         ),
         starts=write(state.starts, state.end[None], position // num_envs, axis=0),
         end=(state.end + jnp.sum(valid, dtype=jnp.int32)) % (2 * capacity),
-    )
-
-
-def cut(state: HindsightState, where: Array | bool = True) -> HindsightState:
-    """The running episodes end here, as by a time limit, because what follows is of others; of
-    some environments alone, or of some members, ``where`` is True.
-    """
-    now, episodes = state.running, state.lengths.shape[-1]
-    begun = where & (now.step > 0)
-    return replace(
-        state,
-        running=Running(
-            jnp.where(begun, 0, now.step),
-            jnp.where(begun, (now.episode + 1) % episodes, now.episode),
-        ),
     )
 
 

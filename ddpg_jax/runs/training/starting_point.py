@@ -13,7 +13,6 @@ import numpy as np
 import optax
 
 from ddpg_jax.envs.described import described
-from ddpg_jax.replay.hindsight import HindsightState, cut
 from ddpg_jax.runs.checkpoints.manifest import specification
 from ddpg_jax.runs.checkpoints.stored_replay import read_replay
 from ddpg_jax.runs.config import mesh
@@ -84,8 +83,8 @@ def put(point: StartingPoint, state: TrainState, config: Config, built: Built) -
         state = dataclasses.replace(state, agent=agent)
     if point.replay is not None:
         replay = arrays.to_devices(point.replay, built.state.replay)
-        if isinstance(replay, HindsightState):
-            replay = cut(replay)
+        if hasattr(replay, "cut"):
+            replay = replay.cut()
         state = dataclasses.replace(state, replay=replay)
     if point.transitions is not None:
         env = setup.declared(config, described(built.described) if built.described else None)
