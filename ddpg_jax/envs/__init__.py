@@ -12,6 +12,7 @@ For example::
 A new family is a file here with ``make(...)`` and a line in `names` and in `make`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ddpg_jax import checks
@@ -54,7 +55,7 @@ def names() -> list[str]:
     return [*OWN, *(f"brax/{name}" for name in brax.NAMES)]
 
 
-OWN = {
+OWN: dict[str, tuple[Callable[..., Environment], tuple[str, ...]]] = {
     "pendulum": (pendulum.make, ("time_limit", "gravity")),
     "reach": (reach.make, reach.OPTIONS),
     "push": (push.make, push.OPTIONS),

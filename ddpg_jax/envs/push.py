@@ -127,8 +127,8 @@ def step(
         ``(state, observation, reward, terminated)``.
     """
     wanted = set_velocity(action)
-    # A loop's result is made once; unrolled, XLA makes it again for what uses it, and its last digit
-    # may differ there.
+    # What a loop returns is computed once. Unrolled, XLA computes it again wherever it is used, and
+    # its last digit may differ there.
     moved = lambda _, state: substep(state, wanted, friction)
     state = jax.lax.fori_loop(0, SUBSTEPS, moved, state)
     return goals.outcome(goal, state, observe(state))
