@@ -216,6 +216,20 @@ def test_where_pucks_begin():
 
 
 @pytest.mark.parametrize("name", ["reach", "push"])
+def test_what_followed_is_what_is_acted_on_next(name):
+    """Bit for bit, where XLA optimises as in a run: it then computes some numbers twice."""
+    env, random = envs.make(name, 64), np.random.default_rng(0)
+    state, _ = env.reset(jax.random.key(0))
+    given = state, jnp.zeros((64, *env.action.shape)), jax.random.key(1)
+    optimised = {"xla_backend_optimization_level": "3"}
+    step = jax.jit(env.step).lower(*given).compile(compiler_options=optimised)
+    for _ in range(LENGTH - 1):
+        action = random.uniform(-1, 1, given[1].shape).astype(np.float32)
+        state, now = step(state, jnp.asarray(action), given[2])
+        jax.tree.map(np.testing.assert_array_equal, now.observation, now.next_observation)
+
+
+@pytest.mark.parametrize("name", ["reach", "push"])
 def test_nothing_moves_without_action(name):
     size = {"reach": 3, "push": 2}[name]
     states, _ = play(name, lambda seen, key: jnp.zeros((4, size)), num_envs=4, length=9)
@@ -323,11 +337,24 @@ def test_the_goal_is_seen_where_it_is(name, kind):
 
 
 def test_frames_follow_their_states():
-    """The tip goes where it is, and captions tell the time and the distance."""
-    states = jax.tree.map(lambda *x: jnp.stack(x), STATES["reach"], arm((2.5, 0.1, 0.2)))
-    first, second = reach.draw(states)
-    assert first.shape == (240, 240, 3)
-    assert np.any(first != second)
+    """The arm and both discs are where their states say, and captions are of each frame."""
+    pair = lambda *states: jax.tree.map(lambda *x: jnp.stack(x), *states)
+    arms = pair(STATES["reach"], arm((-2.5, 0.1, 0.2), goal=(0.4, -0.7)))
+    tables = pair(STATES["push"], table((0.3, 0.1), puck=(-0.2, 0.2), goal=(0.2, -0.3)))
+
+    def middle(frame, color):
+        return np.argwhere((np.abs(frame.astype(int) - color) < 30).all(axis=-1)).mean(axis=0)
+
+    red, blue = (204, 77, 77), (64, 102, 179)
+    for films, color, places in (
+        (reach.draw(arms), red, np.asarray(reach.places(arms.angles)).mean(axis=1) / 2.2),
+        (push.draw(tables), red, np.asarray(tables.puck) / 1.1),
+        (push.draw(tables), blue, np.asarray(tables.pusher) / 1.1),
+    ):
+        moved = middle(films[1], color) - middle(films[0], color)
+        wanted = (places[1] - places[0])[::-1] * [-216, 216]  # pixels, of about 216 within the axes
+        np.testing.assert_allclose(moved, wanted, atol=8)
+        assert films[0].shape == (240, 240, 3)
     told = []
     begin = lambda axes: lambda number: told.append(number) or f"{number}"
     assert len(flat.flat_film(1.0, 3, begin)) == 3

@@ -97,8 +97,8 @@ def reset(key: Key) -> tuple[PushState, dict[str, Array]]:
     drawn = jax.random.uniform(key, (3, 2), jnp.float32)
     puck, still = PUCK_STARTS * (2 * drawn[0] - 1), jnp.zeros((2,), jnp.float32)
 
-    def away(numbers: Array, low: float, high: float) -> Array:
-        angle, distance = 2 * jnp.pi * numbers[0], low + (high - low) * numbers[1]
+    def away(share: Array, low: float, high: float) -> Array:
+        angle, distance = 2 * jnp.pi * share[0], low + (high - low) * share[1]
         return puck + distance * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
 
     pusher, goal = away(drawn[1], *PUSHER_AWAY), away(drawn[2], *GOAL_AWAY)
