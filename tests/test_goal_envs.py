@@ -5,6 +5,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 import pytest
 from scipy import stats
@@ -221,7 +222,9 @@ def test_what_followed_is_what_is_acted_on_next(name):
     env, random = envs.make(name, 64), np.random.default_rng(0)
     state, _ = env.reset(jax.random.key(0))
     given = state, jnp.zeros((64, *env.action.shape)), jax.random.key(1)
-    optimised = {"xla_backend_optimization_level": "3"}
+    optimised = {"xla_backend_optimization_level": "3", "xla_llvm_disable_expensive_passes": False}
+    if jaxlib.__version__.startswith("0.10."):
+        optimised |= {"xla_cpu_use_fusion_emitters": True}
     step = jax.jit(env.step).lower(*given).compile(compiler_options=optimised)
     for _ in range(LENGTH - 1):
         action = random.uniform(-1, 1, given[1].shape).astype(np.float32)
