@@ -245,7 +245,7 @@ def test_names_are_those_that_brax_registers():
         "it raises on every backend: see the comment at NAMES"
     )
     assert set(brax.NAMES) < set(registered)
-    assert envs.names() == ["pendulum", "lane", *(f"brax/{name}" for name in brax.NAMES)]
+    assert envs.names() == [*envs.OWN, *(f"brax/{name}" for name in brax.NAMES)]
 
 
 def test_action_repeat_is_an_option():

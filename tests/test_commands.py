@@ -215,8 +215,8 @@ def test_check_plays_two_episodes_and_a_few_steps_and_tries_to_train(
 
 def test_lists_of_environments_and_presets():
     listed = said("envs").split("\n")
-    assert listed[:5] == ["pendulum", "lane", *envs.FAMILIES]
-    assert listed[:2] + listed[5:] == envs.names()
+    assert listed[:7] == ["pendulum", "reach", "push", "lane", *envs.FAMILIES]
+    assert listed[:4] + listed[7:] == envs.names()
     text = said("presets")
     told = dict(part.split("\n", 1) for part in text.split("\n\n"))
     assert list(told) == list(PRESETS)

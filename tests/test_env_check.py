@@ -182,7 +182,8 @@ def played(**parts):
     ends[[2, 5], 0] = True
     whole = {"terminated": none, "truncated": ends, "valid": ~none, "bad": none, "same": ~ends}
     start = np.where(ends, np.arange(24).reshape(shape), 0)
-    return check.Played(**whole | {"start": start} | parts)
+    whole |= {"start": start, "goal": np.zeros((*shape, 0), bool)}
+    return check.Played(**whole | parts)
 
 
 def found(env=None, counts=None, **parts):

@@ -12,11 +12,12 @@ For example::
 A new family is a file here with ``make(...)`` and a line in `names` and in `make`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ddpg_jax import checks
 from ddpg_jax.environment import Environment, Renderer, SingleEnvironment
-from ddpg_jax.envs import brax, gymnasium, lane, own, pendulum, playground
+from ddpg_jax.envs import brax, gymnasium, lane, own, pendulum, playground, push, reach
 from ddpg_jax.envs.autoreset import batch
 from ddpg_jax.envs.channels import channels_last
 from ddpg_jax.envs.check import check
@@ -54,7 +55,12 @@ def names() -> list[str]:
     return [*OWN, *(f"brax/{name}" for name in brax.NAMES)]
 
 
-OWN = {"pendulum": (pendulum.make, ("time_limit", "gravity")), "lane": (lane.make, lane.OPTIONS)}
+OWN: dict[str, tuple[Callable[..., Environment], tuple[str, ...]]] = {
+    "pendulum": (pendulum.make, ("time_limit", "gravity")),
+    "reach": (reach.make, reach.OPTIONS),
+    "push": (push.make, push.OPTIONS),
+    "lane": (lane.make, lane.OPTIONS),
+}
 """Of this library: what makes them, and their options."""
 PHYSICS = (
     ("impl", playground.PREFIX, "MuJoCo Playground"),
@@ -86,7 +92,8 @@ def make(name: str, num_envs: int, **options: Any) -> Any:  # by the name, which
         num_envs: E, at least 1.
         **options: of the family: ``time_limit`` for all; ``action_repeat`` for all on the device
             but your own; ``observation``, ``reward``, ``curvature`` and ``lane_width`` for lane
-            (`ddpg_jax.envs.lane.make`); ``impl`` for Playground; ``backend`` for Brax;
+            (`ddpg_jax.envs.lane.make`); ``tolerance`` and ``ends`` for reach and push, ``links``
+            and ``friction`` for one of them each; ``impl`` for Playground; ``backend`` for Brax;
             ``randomize`` for both; others go to the environment's constructor. ``pixels=True`` for
             all that can be drawn, your own and those on the host too, with ``image_size``,
             ``frame_stack``, ``frames_per_action``, ``grayscale`` and ``action_repeat``

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from ddpg_jax.environment import Environment, HostEnvironment
+from ddpg_jax.envs.goal_check import faults, judge_of, unfit
 from ddpg_jax.envs.runners import DeviceRunner, HostRunner, Runner, random_actions
 from ddpg_jax.types import PyTree
 
@@ -21,8 +22,8 @@ def check(
     is right has none.
 
     Plays random actions in all environments and looks at shapes and dtypes, what follows the ends
-    of episodes, time limits, starts, the range of actions, repeatability and compilation. What
-    never occurred in that time is not judged.
+    of episodes, time limits, starts, goals, the range of actions, repeatability and compilation.
+    What never occurred in that time is not judged.
 
     Args:
         env: any `ddpg_jax.environment.Environment`, or a `ddpg_jax.environment.HostEnvironment`,
@@ -35,11 +36,12 @@ def check(
     """
     steps = 2 * (env.time_limit or 1_000) + 10 if steps is None else steps
     runner: Runner = HostRunner(env) if isinstance(env, HostEnvironment) else DeviceRunner(env)
-    if findings := runner.shapes():
+    if findings := runner.shapes() or unfit(env):
         return findings
     first, played, counts = _play(runner, steps, seed)
     return [
         *_ends(env, played, counts),
+        *faults(env.goal, played.goal),
         *_starts(first, played),
         *_repeats(runner, seed),
         *_actions(runner, seed),
@@ -64,13 +66,16 @@ class Played(NamedTuple):
     """Whether ``observation`` is ``next_observation``."""
     start: np.ndarray
     """A digest of where the next episode begins, at its end."""
+    goal: np.ndarray
+    """What `ddpg_jax.envs.goal_check` judged, ``[steps, E, ...]``."""
 
 
 def _play(runner: Runner, steps: int, seed: int) -> tuple[np.ndarray, Played, np.ndarray]:
     """Digests of the first observation; what was seen; which steps took time."""
-    env, following = runner.env, None
+    env, following, judge = runner.env, None, judge_of(runner.env.goal)
     played: list[Played] = []
-    first = _digests(runner.reset(seed), np.ones(env.num_envs, bool))
+    observation = runner.reset(seed)
+    first = _digests(observation, np.ones(env.num_envs, bool))
     late = isinstance(env, HostEnvironment) and not env.same_step
     for number in range(steps):
         now = runner.step(random_actions(env, number))
@@ -86,7 +91,8 @@ def _play(runner: Runner, steps: int, seed: int) -> tuple[np.ndarray, Played, np
         same, start = _same(now.observation, following), np.zeros(env.num_envs, np.int64)
         if not late:
             start = _digests(now.observation, terminated | truncated)
-        played.append(Played(terminated, truncated, valid, bad, same, start))
+        goal, observation = judge(observation, now), now.observation
+        played.append(Played(terminated, truncated, valid, bad, same, start, goal))
     whole = Played(*map(np.stack, zip(*played, strict=True)))
     if late:
         whole = Played(*(part[:-1] for part in whole))

@@ -2,6 +2,8 @@
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from jax import Array
 from ddpg_jax import checks
 from ddpg_jax.environment import Environment, Renderer, SingleEnvironment, SingleStepResult
 from ddpg_jax.envs.autoreset import batch
+from ddpg_jax.envs.flat import flat_film
 from ddpg_jax.envs.render import Capsules, Light, Scene, Sky, look_at, spheres
 from ddpg_jax.envs.render.camera import row, vector
 from ddpg_jax.types import Key, PyTree
@@ -109,25 +112,19 @@ def scene(state: PendulumState) -> Scene:
 
 def draw(states: PyTree) -> list[np.ndarray]:
     """Frames ``[240, 240, 3]`` of the trajectory ``[T]``."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    angles, torques = (x.tolist() for x in jax.device_get((states.angle, states.torque)))
 
-    states = jax.device_get(states)
-    figure = Figure(figsize=(3, 3), dpi=80, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot(
-        xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal", xticks=[], yticks=[]
-    )
-    (rod,) = axes.plot([], [], lw=8, solid_capstyle="round", color="#cc4d4d")
-    axes.plot(0, 0, "o", color="black", ms=4)
-    (bar,) = axes.plot([], [], lw=4, color="#4477aa")
-    caption = axes.set_title("")
+    def begin(axes: Any) -> Callable[[int], str]:
+        (rod,) = axes.plot([], [], lw=8, solid_capstyle="round", color="#cc4d4d")
+        axes.plot(0, 0, "o", color="black", ms=4)
+        (bar,) = axes.plot([], [], lw=4, color="#4477aa")
 
-    frames, pairs = [], zip(states.angle.tolist(), states.torque.tolist(), strict=True)
-    for number, (angle, torque) in enumerate(pairs):
-        rod.set_data([0, -LENGTH * math.sin(angle)], [0, LENGTH * math.cos(angle)])
-        bar.set_data([0, -torque / MAX_TORQUE], [-1.1, -1.1])
-        caption.set_text(f"{number * TIME_STEP:5.2f} s   torque {torque:+.2f} N m")
-        canvas.draw()
-        frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    return frames
+        def show(number: int) -> str:
+            angle, torque = angles[number], torques[number]
+            rod.set_data([0, -LENGTH * math.sin(angle)], [0, LENGTH * math.cos(angle)])
+            bar.set_data([0, -torque / MAX_TORQUE], [-1.1, -1.1])
+            return f"{number * TIME_STEP:5.2f} s   torque {torque:+.2f} N m"
+
+        return show
+
+    return flat_film(1.2, len(angles), begin)

@@ -13,7 +13,7 @@ from flax import struct
 from jax import Array
 
 from ddpg_jax import checks
-from ddpg_jax.environment import Environment, ResetResult, StepResult, TimeStep
+from ddpg_jax.environment import Environment, Goal, ResetResult, StepResult, TimeStep
 from ddpg_jax.envs.autoreset import select
 from ddpg_jax.types import Key, PyTree
 
@@ -135,7 +135,11 @@ def scale_reward(env: Environment, scale: float | Array) -> Environment:
     """Multiply rewards, in evaluation too; `ddpg_jax.agents.scale_rewards` leaves what is reported
     alone.
     """
-    return _showing(env, lambda now: replace(now, reward=now.reward * scale))
+    scaled = _showing(env, lambda now: replace(now, reward=now.reward * scale))
+    if (goal := env.goal) is None:
+        return scaled
+    reward = lambda *goals: goal.reward(*goals) * scale
+    return scaled._replace(goal=Goal(reward, goal.success, goal.ends))
 
 
 def map_observation(env: Environment, function: Callable[[PyTree], PyTree]) -> Environment:

@@ -124,6 +124,9 @@ TASKS: dict[str, Task] = {
                 "actor_learning_rate": 1e-3,
             },
         ),
+        # -1 a step, for ever: -100 at gamma 0.99.
+        Task("reach", chunks=FEW_CHUNKS, support=(-100.0, 0.0)),
+        Task("push", chunks=FEW_CHUNKS, support=(-100.0, 0.0)),
         Task(
             "lane",
             chunks=FEW_CHUNKS,
