@@ -14,6 +14,7 @@ from ddpg_jax.environment import Environment, Goal, HostEnvironment
 from ddpg_jax.types import PyTree
 
 NAMES = {"observation", "achieved_goal", "desired_goal"}
+"""What an observation with a goal holds."""
 Judge = Callable[[PyTree, Any], np.ndarray]
 """``judge(observation, time_step)``: bools ``[E, 5]`` of one step, which `faults` understands."""
 

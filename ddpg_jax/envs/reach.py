@@ -24,6 +24,7 @@ REACH, TIME_STEP, LAG, MAX_SPEED = 1.0, 0.05, 0.1, 2.0
 TOLERANCE, LARGEST = 0.05, 0.5
 """Distance of the tip from a goal that counts as reached, in m: by default, and at most."""
 MOST_LINKS = 10
+"""Of an arm."""
 DRAWS = 4
 """Random goals of which a start takes the first that it has not reached already."""
 OPTIONS = ("time_limit", "links", "tolerance", "ends")

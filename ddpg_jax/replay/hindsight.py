@@ -28,8 +28,9 @@ from ddpg_jax.types import (
 )
 
 ACHIEVED, DESIRED = "achieved_goal", "desired_goal"
+"""Names of an observation's goals, as in Gymnasium-Robotics."""
 NAMES = ("observation", ACHIEVED, DESIRED)
-"""Of an observation with a goal, as in Gymnasium-Robotics."""
+"""Of an observation with a goal."""
 
 
 @struct.dataclass
