@@ -515,6 +515,7 @@ VALUES = {
     "updates_per_step": 2,
     "batch_size": 8,
     "replay_capacity": 128,
+    "goals_per_step": 3.5,
     "gamma": 0.9,
     "tau": 0.25,
     "actor_learning_rate": 0.002,
@@ -613,7 +614,7 @@ def test_a_number_that_the_preset_does_not_have():
     assert result.exit_code == 2
     assert (
         "preset 'paper' has no policy_delay; presets that have it: td3, td3-paper, "
-        "td3-categorical, fast-td3." in result.stderr
+        "td3-categorical, fast-td3, her-td3." in result.stderr
     )
 
 
@@ -643,6 +644,7 @@ def test_every_option_lands_in_config_json():
         "film_every": None,
         "stop_at": None,
         "wandb": None,
+        "hindsight": "none",
     }
     assert {
         name: value for name, value in written.items() if name not in DERIVED

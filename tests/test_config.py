@@ -32,7 +32,12 @@ from ddpg_jax.runs.programs.setup import environment
 from ddpg_jax.runs.tasks import TASKS
 from ddpg_jax.schedule import Schedule, even_chunk, rounds_of
 
-OF_VECTORS = [name for name, preset in PRESETS.items() if not preset.images]
+OF_VECTORS = [
+    name
+    for name, preset in PRESETS.items()
+    if not preset.images and preset.hyperparameters.hindsight == "none"
+]
+"""Those of goals: `test_goal_presets`."""
 
 # The lecture: 1,000 episodes of 200 steps after the first full batch; no weight decay.
 LECTURE = {
@@ -444,7 +449,7 @@ OF_IMAGES |= {
 OPTIONAL = {"policy_delay", "num_atoms"} | OF_IMAGES  # counts that not every preset has
 COUNTS = (
     {name for name, kind in hyperparameter_types().items() if kind is int}
-    - {"anneal_updates"}
+    - {"anneal_updates", "target_period"}
     - OPTIONAL
 )
 SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
@@ -472,6 +477,7 @@ SHORT = {"total_timesteps": 600, "learning_starts": 200, "steps_per_chunk": 100}
             "^total_timesteps=8589934592: must be at most 42949[0-9]+ here",
         ),
         ({"policy_delay": 0, "preset": "td3"}, "^policy_delay=0: must be between 1 and 1000"),
+        ({"target_period": 0, "preset": "her"}, "^target_period=0: must be"),
         (
             {"num_atoms": 1, "preset": "d4pg", "total_timesteps": 9_000},
             "^num_atoms=1: must be between 2 and",

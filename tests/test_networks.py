@@ -375,3 +375,14 @@ def test_noisy_layers_of_one_actor_have_keys_of_their_own():
     noise = jax.jit(actor.init)(jax.random.key(0), jnp.zeros(O))["noise"]
     keys = [tuple(jax.random.key_data(noise[f"NoisyDense_{i}"]["key"]).tolist()) for i in range(2)]
     assert len(set(keys)) == 2
+
+
+def test_glorots_layers_start_within_his_bound_and_without_biases():
+    """sqrt(6 / (200 + 100)) = 0.1414; the mean square of U[-b, b] is b^2 / 3."""
+    layer = networks.GlorotDense(100, bound=1e-6)
+    params = layer.init(jax.random.key(0), jnp.zeros((1, 200)))["params"]
+    kernel = np.asarray(params["kernel"])
+    bound = (6 / 300) ** 0.5
+    assert np.abs(kernel).max() <= bound < 1.01 * np.abs(kernel).max()
+    np.testing.assert_allclose(np.mean(kernel**2), bound**2 / 3, rtol=0.03)
+    assert not np.any(params["bias"])

@@ -85,7 +85,7 @@ def said(*words):
         (
             ["sweep", "--set", "policy_delay=1,2"],
             "preset 'default' has no policy_delay; presets that have it: td3, td3-paper, "
-            "td3-categorical, fast-td3.",
+            "td3-categorical, fast-td3, her-td3.",
         ),
     ],
 )

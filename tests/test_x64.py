@@ -55,9 +55,10 @@ def both(look):
 
 
 def members(preset, **options):
-    config = make_config(
-        "pendulum", preset, hidden=(8,), critic_hidden=(8,), num_envs=8, **SIZES | options
-    )
+    env, own = "pendulum", SIZES | options
+    if PRESETS[preset].hyperparameters.hindsight != "none":
+        env, own = "reach", own | {"priority_exponent": 0.0}
+    config = make_config(env, preset, hidden=(8,), critic_hidden=(8,), num_envs=8, **own)
 
     def run(key):
         member = build.member_of(config)({})

@@ -79,7 +79,7 @@ class GlorotDense(Dense):
     def initializers(self, fan_in: int) -> tuple[Initializer, Initializer]:
         """Of weights and of biases."""
         bound = math.sqrt(6 / (fan_in + self.features))
-        return uniform_symmetric(bound), nn.initializers.zeros_init()
+        return uniform_symmetric(bound), lambda key, shape: jnp.zeros(shape, jnp.float32)
 
 
 def _product(x: Array, kernel: Array) -> Array:
