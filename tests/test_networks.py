@@ -9,6 +9,7 @@ from ddpg_jax.networks import (
     BatchNorm,
     Critic,
     Ensemble,
+    GlorotDense,
     LayerNorm,
     NoisyDense,
     first_critic,
@@ -379,7 +380,7 @@ def test_noisy_layers_of_one_actor_have_keys_of_their_own():
 
 def test_glorots_layers_start_within_his_bound_and_without_biases():
     """sqrt(6 / (200 + 100)) = 0.1414; the mean square of U[-b, b] is b^2 / 3."""
-    layer = networks.GlorotDense(100, bound=1e-6)
+    layer = GlorotDense(100, bound=1e-6)
     params = layer.init(jax.random.key(0), jnp.zeros((1, 200)))["params"]
     kernel = np.asarray(params["kernel"])
     bound = (6 / 300) ** 0.5
