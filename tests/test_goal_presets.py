@@ -12,6 +12,7 @@ import pytest
 from aiming import aiming
 
 from ddpg_jax import agents, envs, learner, networks, noise, population, replay, rollout, train
+from ddpg_jax.replay.hindsight import STRATEGIES
 from ddpg_jax.runs.presets import PRESETS
 from ddpg_jax.schedule import Schedule, rounds_of
 
@@ -61,7 +62,7 @@ def test_hindsight_is_a_way_of_sampling_of_every_preset(name, strategy, calls):
     delay = getattr(PRESETS[name].hyperparameters, "policy_delay", 1)
     assert args[:2] == (400, 6 * delay)
     assert (given["num_envs"], given["goals_per_step"]) == (2, 2.5)
-    assert given["strategy"] is replay.STRATEGIES[strategy]
+    assert given["strategy"] is STRATEGIES[strategy]
     assert (given["window"].length, given["window"].gamma) == (3, 0.75)
     assert parts.replay is made
     assert parts.window is None, "the replay makes the returns"

@@ -223,6 +223,7 @@ def _hindsight(
     hyperparameters: Hyperparameters, env: Environment, window: Window | None, **kept: Any
 ) -> Replay:
     from ddpg_jax import checks
+    from ddpg_jax.replay.hindsight import STRATEGIES
 
     given = hyperparameters
     if env.goal is None:
@@ -241,7 +242,7 @@ def _hindsight(
         given.batch_size * given.batches_per_update,
         env.goal,
         num_envs=env.num_envs,
-        strategy=ddpg_jax.replay.STRATEGIES[given.hindsight],
+        strategy=STRATEGIES[given.hindsight],
         goals_per_step=given.goals_per_step,
         window=window,
         **kept,
