@@ -47,6 +47,12 @@ SingleStepResult = tuple[PyTree, PyTree, Array, Array]
 """``(state, observation, reward, terminated)``."""
 
 
+ACHIEVED, DESIRED = "achieved_goal", "desired_goal"
+"""Names of an observation's goals, as in Gymnasium-Robotics."""
+WITH_GOALS = ("observation", ACHIEVED, DESIRED)
+"""Names of an observation with goals."""
+
+
 class Goal(NamedTuple):
     """What an environment with goals pays for where it came, as pure functions of one achieved goal
     (of the successor) and one desired goal, any trees of arrays without a batch axis.

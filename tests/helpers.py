@@ -1,12 +1,13 @@
 """What several test files use."""
 
+import functools
 import hashlib
 import os
 import platform
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,27 @@ SHORT_RUN = {
     "final_episodes": 1,
 }
 """The options of a run that learns for 100 steps."""
+
+
+def watched(monkeypatch: Any, factories: Iterable[tuple[Any, str]]) -> dict[str, Any]:
+    """``{name: (positional, keywords, result)}`` of the last call of each ``(module, name)``, from
+    now on.
+    """
+    made: dict[str, Any] = {}
+
+    def watch(module: Any, name: str) -> None:
+        factory = getattr(module, name)
+
+        @functools.wraps(factory)
+        def called(*args: Any, **options: Any) -> Any:
+            made[name] = (args, options, factory(*args, **options))
+            return made[name][2]
+
+        monkeypatch.setattr(module, name, called)
+
+    for each in factories:
+        watch(*each)
+    return made
 
 
 def machine() -> str:

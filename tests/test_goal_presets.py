@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from aiming import aiming
+from helpers import watched
 
 from ddpg_jax import agents, envs, learner, networks, noise, population, replay, rollout, train
 from ddpg_jax.replay.hindsight import STRATEGIES
@@ -27,25 +28,14 @@ SMALL = {"num_envs": 2, "replay_capacity": 400, "batch_size": 6, "hidden": (8,)}
 
 @pytest.fixture
 def calls(monkeypatch):
-    """``{name: (positional, keywords, result)}`` of the last call of each factory."""
-    made = {}
-
-    def watch(module, name):
-        factory = getattr(module, name)
-
-        @functools.wraps(factory)
-        def watched(*args, **options):
-            made[name] = (args, options, factory(*args, **options))
-            return made[name][2]
-
-        monkeypatch.setattr(module, name, watched)
-
-    for name in ("ddpg", "td3", "track_after", "soft_update", "normalize_observations"):
-        watch(agents, name)
-    for name in ("gaussian", "uniform", "clip", "chain"):
-        watch(noise, name)
-    watch(replay, "hindsight")
-    return made
+    """What each factory of the library was given last, and what it made."""
+    factories = {
+        agents: "ddpg td3 track_after soft_update normalize_observations",
+        noise: "gaussian uniform clip chain",
+        replay: "hindsight",
+    }
+    pairs = [(module, name) for module, names in factories.items() for name in names.split()]
+    return watched(monkeypatch, pairs)
 
 
 def composed(name, env=None, **changed):

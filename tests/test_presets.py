@@ -1,7 +1,6 @@
 """Every number of every preset is seen arriving in the part that it belongs to, and every float may
 be traced."""
 
-import functools
 import re
 from dataclasses import fields, replace
 
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import PAPER, hyperparameter_types
+from helpers import PAPER, hyperparameter_types, watched
 
 from ddpg_jax import (
     agents,
@@ -133,40 +132,16 @@ def changed(name, **more):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """``{name: (positional, keywords, result)}`` of the last call of each factory of the
-    library."""
-    made = {}
-
-    def watch(module, name):
-        factory = getattr(module, name)
-
-        @functools.wraps(factory)
-        def watched(*args, **options):
-            made[name] = (args, options, factory(*args, **options))
-            return made[name][2]
-
-        monkeypatch.setattr(module, name, watched)
-
-    for name in (
-        "ddpg",
-        "td3",
-        "d4pg",
-        "td3_categorical",
-        "adam",
-        "scale_rewards",
-        "normalize_observations",
-    ):
-        watch(agents, name)
-    for name in ("gaussian", "ornstein_uhlenbeck", "gaussian_per_episode", "clip"):
-        watch(noise, name)
-    for module, names in (
-        (replay, ("uniform", "prioritised")),
-        (behaviour, ("explore", "parameter_noise")),
-    ):
-        for name in names:
-            watch(module, name)
-    watch(returns, "n_step")
-    return made
+    """What each factory of the library was given last, and what it made."""
+    factories = {
+        agents: "ddpg td3 d4pg td3_categorical adam scale_rewards normalize_observations",
+        noise: "gaussian ornstein_uhlenbeck gaussian_per_episode clip",
+        replay: "uniform prioritised",
+        behaviour: "explore parameter_noise",
+        returns: "n_step",
+    }
+    pairs = [(module, name) for module, names in factories.items() for name in names.split()]
+    return watched(monkeypatch, pairs)
 
 
 def composed(name, hyperparameters):

@@ -10,11 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpg_jax import checks
-from ddpg_jax.environment import Environment, Goal, HostEnvironment
+from ddpg_jax.environment import (
+    ACHIEVED,
+    DESIRED,
+    WITH_GOALS,
+    Environment,
+    Goal,
+    HostEnvironment,
+)
 from ddpg_jax.types import PyTree
 
-NAMES = {"observation", "achieved_goal", "desired_goal"}
-"""What an observation with a goal holds."""
 Judge = Callable[[PyTree, Any], np.ndarray]
 """``judge(observation, time_step)``: bools ``[E, 5]`` of one step, which `faults` understands."""
 
@@ -24,10 +29,10 @@ def unfit(env: Environment | HostEnvironment) -> list[str]:
     if (goal := env.goal) is None:
         return []
     seen = env.observation
-    if not isinstance(seen, dict) or not set(seen) >= NAMES:
+    if not isinstance(seen, dict) or not set(seen) >= {*WITH_GOALS}:
         has = sorted(seen) if isinstance(seen, dict) else "no dict"
-        return [f"it has goals, and its observation is {has}: it must hold {sorted(NAMES)}"]
-    pair = seen["achieved_goal"], seen["desired_goal"]
+        return [f"it has goals, and its observation is {has}: it must hold {sorted(WITH_GOALS)}"]
+    pair = seen[ACHIEVED], seen[DESIRED]
     if not _alike(*pair):
         return [
             f"achieved_goal is {_shown(pair[0])} and desired_goal {_shown(pair[1])}: they must be "
@@ -64,10 +69,10 @@ def judge_of(goal: Goal | None) -> Judge:
     @jax.jit
     @jax.vmap
     def judged(acted_on: PyTree, following: Any, reward: Any, ended: Any, counts: Any) -> Any:
-        desired = following["desired_goal"]
-        pair = following["achieved_goal"], desired
+        desired = following[DESIRED]
+        pair = following[ACHIEVED], desired
         paid, reached = jnp.float32(goal.reward(*pair)), jnp.bool_(goal.success(*pair))
-        same = jax.tree.map(lambda a, b: jnp.all(a == b), acted_on["desired_goal"], desired)
+        same = jax.tree.map(lambda a, b: jnp.all(a == b), acted_on[DESIRED], desired)
         still = jnp.all(jnp.stack(jax.tree.leaves(same)))
         differs = ~jnp.isclose(reward, paid, rtol=1e-5, atol=1e-6)
         beyond = (paid < low) | (paid > high)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from ddpg_jax import checks
-from ddpg_jax.environment import Goal
+from ddpg_jax.environment import ACHIEVED, DESIRED, WITH_GOALS, Goal
 from ddpg_jax.replay.episode_dealing import deal_episodes
 from ddpg_jax.replay.ring import ONE_WORD, below, stored
 from ddpg_jax.replay.rows import LARGEST, rows
@@ -26,11 +26,6 @@ from ddpg_jax.types import (
     Transition,
     Window,
 )
-
-ACHIEVED, DESIRED = "achieved_goal", "desired_goal"
-"""Names of an observation's goals, as in Gymnasium-Robotics."""
-NAMES = ("observation", ACHIEVED, DESIRED)
-"""Of an observation with a goal."""
 
 
 @struct.dataclass
@@ -143,7 +138,8 @@ def hindsight(
 
     Raises:
         ValueError: a number is out of its range, or (from ``init``) the observation is no dict of
-            `NAMES`, or its achieved and desired goals differ in shape or dtype.
+            `ddpg_jax.environment.WITH_GOALS`, or its achieved and desired goals differ in shape or
+            dtype.
 
     Source: Andrychowicz et al. 2017 (arXiv:1707.01495), Algorithm 1 and section 4.5.
 
@@ -277,15 +273,15 @@ def require_goals(observation: PyTree) -> None:
     Raises:
         ValueError: it is no dict of the three names, or the goals differ in shape or dtype.
     """
-    if not isinstance(observation, dict) or not {*NAMES} <= observation.keys():
+    if not isinstance(observation, dict) or not {*WITH_GOALS} <= observation.keys():
         given = ", ".join(observation) if isinstance(observation, dict) else "no dict"
         raise ValueError(
-            f"hindsight needs an observation that is a dict of {', '.join(NAMES)}, and it is "
+            f"hindsight needs an observation that is a dict of {', '.join(WITH_GOALS)}, and it is "
             f"{given}: choose an environment with goals, or leave hindsight out."
         )
     achieved, desired = (
         jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), observation[name])
-        for name in NAMES[1:]
+        for name in (ACHIEVED, DESIRED)
     )
     if achieved != desired:
         raise ValueError(

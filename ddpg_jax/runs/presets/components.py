@@ -7,6 +7,7 @@ this is cheap.
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any
 
 import ddpg_jax
@@ -154,8 +155,6 @@ def learning_options(hyperparameters: Hyperparameters) -> dict[str, Any]:
 
 def goal_options(hyperparameters: Any, env: Environment) -> dict[str, Any]:
     """Return the arguments of DDPG and TD3 for goals: a penalty, and the range of returns."""
-    import math
-
     factor = hyperparameters.reward_scale / (1 - hyperparameters.gamma)
     ends = () if env.goal is None else env.goal.rewards
     known = len(ends) == 2 and all(map(math.isfinite, ends))
